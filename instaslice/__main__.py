@@ -1,0 +1,5 @@
+"""`python -m instaslice`, the same as `instaslice`."""
+
+from instaslice.cli import main
+
+raise SystemExit(main())

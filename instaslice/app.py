@@ -1,0 +1,225 @@
+"""The WSGI application (PEP 3333): routes, limits, status codes.
+
+What is wrong with a *call* is an HTTP status and a line of text; what is wrong with a *pod* is a
+status of 200 and a denial inside the AdmissionReview. A fault of InstaSlice's own is a denial too,
+never a 500: the webhook fails closed, and says so.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from json import JSONDecodeError, JSONDecoder
+from time import perf_counter
+from typing import Any, Final, Protocol
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from instaslice import review
+from instaslice.metrics import Metrics
+from instaslice.profiles import Profile
+from instaslice.resource_api import ResourceAPI, Unavailable
+
+#: The largest review: two objects (the new and the old one) of 3 MB, which is twice what etcd takes
+#: of one (1.5 MB), and 1 MB of envelope; as controller-runtime derives it.
+MAX_BODY: Final = 7 * 1024 * 1024
+
+_log = logging.getLogger("instaslice")
+
+Headers = list[tuple[str, str]]
+Answer = tuple[str, Headers, bytes]
+
+_TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
+_JSON: Final = ("Content-Type", "application/json")
+
+
+class Provisioner(Protocol):
+    """Makes the templates that pods need."""
+
+    def ensure(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> list[str]:
+        """Make what is missing, as far as time allows; returns warnings for the pod's author."""
+
+
+class BadCall(Exception):
+    """A call that cannot be answered with a review, and its HTTP status ("400 Bad Request")."""
+
+    def __init__(self, status: str, message: str, *headers: tuple[str, str]) -> None:
+        super().__init__(message)
+        self.answer: Answer = (status, [_TEXT, *headers], f"{message}\n".encode())
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+# Python's decoder takes NaN and Infinity by default, which RFC 8259 does not have.
+_decode: Final = JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+class Webhook:
+    """InstaSlice as a WSGI application.
+
+    resource_api: tells, at each request, which version of resource.k8s.io the cluster serves.
+    metrics: what to count in, and what /metrics shows.
+    provisioner: makes templates at admission; None makes none.
+    render_metrics: the exposition for /metrics; by default that of `metrics`.
+    """
+
+    def __init__(
+        self,
+        resource_api: Callable[[], ResourceAPI | Unavailable],
+        metrics: Metrics,
+        provisioner: Provisioner | None = None,
+        render_metrics: Callable[[], bytes] | None = None,
+    ) -> None:
+        self._resource_api = resource_api
+        self._metrics = metrics
+        self._provisioner = provisioner
+        self._render_metrics = render_metrics or (lambda: generate_latest(metrics.registry))
+        self._routes: dict[str, dict[str, Callable[[WSGIEnvironment], Answer]]] = {
+            "/mutate": {"POST": self._mutate},
+            "/healthz": {"GET": self._healthz, "HEAD": self._healthz},
+            "/readyz": {"GET": self._readyz, "HEAD": self._readyz},
+            "/metrics": {"GET": self._show_metrics, "HEAD": self._show_metrics},
+        }
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        """Answer a request."""
+        try:
+            status, headers, body = self._route(environ)(environ)
+        except BadCall as bad:
+            status, headers, body = bad.answer
+            self._metrics.count_bad_call()
+        headers = [*headers, ("Content-Length", str(len(body)))]
+        start_response(status, headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def _route(self, environ: WSGIEnvironment) -> Callable[[WSGIEnvironment], Answer]:
+        methods = self._routes.get(environ.get("PATH_INFO", ""))
+        if methods is None:
+            raise BadCall("404 Not Found", f"there are only {', '.join(self._routes)}")
+        try:
+            return methods[environ["REQUEST_METHOD"]]
+        except KeyError:
+            allowed = ", ".join(methods)
+            raise BadCall(
+                "405 Method Not Allowed", f"only {allowed} here", ("Allow", allowed)
+            ) from None
+
+    def _mutate(self, environ: WSGIEnvironment) -> Answer:
+        body = _read_body(environ)
+        start = perf_counter()
+        with self._metrics.in_flight.track_inprogress():
+            request = _parse(body)
+            verdict, warnings = self._judge(request)
+            answer = review.encode(review.respond(request, verdict, warnings)).encode()
+        seconds = perf_counter() - start
+        self._metrics.duration.observe(seconds)
+        self._metrics.count(request.operation, verdict.outcome, verdict.rewrite.claims)
+        if verdict.outcome != "unchanged":
+            _log_verdict(request, verdict, seconds)
+        return "200 OK", [_JSON], answer
+
+    def _judge(self, request: review.Request) -> tuple[review.Verdict, list[str]]:
+        """The verdict on a request and further warnings, whatever happens."""
+        try:
+            api = self._resource_api()
+            verdict = review.judge(request, api)
+            claims = verdict.rewrite.claims
+            if self._provisioner is None or request.dry_run or not claims:
+                return verdict, []
+            assert isinstance(api, ResourceAPI)  # or there were no claims
+            return verdict, self._provisioner.ensure(request.namespace, claims, api)
+        except Exception:
+            _log.exception("an admission failed", extra={"fields": _subject(request)})
+            message = "InstaSlice failed on this pod, a fault of its own: see its log"
+            status = review.failure(500, "InternalError", message)
+            return review.Verdict("failed", status=status), []
+
+    def _healthz(self, environ: WSGIEnvironment) -> Answer:
+        return "200 OK", [_TEXT], b"ok\n"
+
+    def _readyz(self, environ: WSGIEnvironment) -> Answer:
+        api = self._resource_api()
+        if isinstance(api, Unavailable):
+            return "503 Service Unavailable", [_TEXT], f"{api.reason}\n".encode()
+        return "200 OK", [_TEXT], f"ok, resource.k8s.io/{api.version}\n".encode()
+
+    def _show_metrics(self, environ: WSGIEnvironment) -> Answer:
+        return "200 OK", [("Content-Type", CONTENT_TYPE_LATEST)], self._render_metrics()
+
+
+def _read_body(environ: WSGIEnvironment) -> bytes:
+    """The request's body of at most MAX_BODY bytes. Raises BadCall."""
+    media_type = str(environ.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise BadCall("415 Unsupported Media Type", "the Content-Type is not application/json")
+    too_large = BadCall("413 Content Too Large", f"the body is over {MAX_BODY} bytes")
+    declared = environ.get("CONTENT_LENGTH") or ""
+    stream: Any = environ["wsgi.input"]
+    if declared:
+        if not (declared.isascii() and declared.isdecimal()):
+            raise BadCall("400 Bad Request", "the Content-Length is not a number")
+        # Compared as digits: int() of a header of thousands of them would cost or fail.
+        digits = declared.lstrip("0") or "0"
+        if len(digits) > len(str(MAX_BODY)) or int(digits) > MAX_BODY:
+            raise too_large
+        body: bytes = stream.read(int(digits))
+        if len(body) < int(digits):
+            raise BadCall("400 Bad Request", f"the body ends after {len(body)} of {digits} bytes")
+        return body
+    if not environ.get("wsgi.input_terminated"):
+        raise BadCall("411 Length Required", "there is no Content-Length")
+    body = stream.read(MAX_BODY + 1)
+    if len(body) > MAX_BODY:
+        raise too_large
+    return body
+
+
+def _parse(body: bytes) -> review.Request:
+    """The review that a body holds. Raises BadCall."""
+    try:
+        return review.read(_decode(body.decode()))
+    except review.BadReview as bad:
+        raise BadCall("400 Bad Request", str(bad)) from None
+    except UnicodeDecodeError as bad:
+        raise BadCall("400 Bad Request", f"byte {bad.start} of the body is not UTF-8") from None
+    except JSONDecodeError as bad:
+        where = f"line {bad.lineno}, column {bad.colno}"
+        raise BadCall("400 Bad Request", f"the body is not JSON: {bad.msg}: {where}") from None
+    except RecursionError:
+        raise BadCall("400 Bad Request", "the body is nested too deeply") from None
+    except ValueError as bad:  # NaN, or a number of more digits than Python reads
+        raise BadCall("400 Bad Request", f"the body is not JSON: {bad}") from None
+
+
+def _subject(request: review.Request) -> dict[str, Any]:
+    """Which pod a log line is about; what users typed is cut to what Kubernetes allows of it."""
+    return {
+        "operation": request.operation[:63],
+        "namespace": request.namespace[:63],
+        "name": request.name[:253],
+        "uid": request.uid[:63],
+    }
+
+
+def _log_verdict(request: review.Request, verdict: review.Verdict, seconds: float) -> None:
+    fields = _subject(request)
+    if request.dry_run:
+        fields["dryRun"] = True
+    claims = verdict.rewrite.claims
+    if claims:
+        fields["profiles"] = [profile.attribute for profile in claims]
+        fields["claims"] = sum(claims.values())
+    if verdict.status is not None:
+        fields["reason"] = verdict.status["message"][:1000]
+    fields["milliseconds"] = round(seconds * 1000, 3)
+    _log.info(verdict.outcome, extra={"fields": fields})
+
+
+def make_app(
+    resource_api: Callable[[], ResourceAPI | Unavailable],
+    metrics: Metrics | None = None,
+    provisioner: Provisioner | None = None,
+) -> WSGIApplication:
+    """The application, with metrics of its own where none are passed in."""
+    return Webhook(resource_api, metrics or Metrics(), provisioner)

@@ -1,0 +1,110 @@
+"""What is counted.
+
+Every label has few values, whatever users type, and those that are likely exist from the start, so
+that a rate over them is zero and not absent.
+"""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from instaslice import __version__, profiles
+from instaslice.profiles import Profile
+from instaslice.resource_api import ResourceAPI, Unavailable
+from instaslice.review import OUTCOMES
+
+OPERATIONS: Final = ("CREATE", "UPDATE")
+OTHER: Final = "other"
+#: What becomes of an attempt to make a template.
+CREATION_OUTCOMES: Final = ("created", "existed", "failed")
+
+
+class Metrics:
+    """InstaSlice's metrics in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        requests = Counter(
+            "instaslice_admission_requests_total",
+            "Admission requests by operation and by how they ended.",
+            ["operation", "outcome"],
+            registry=self.registry,
+        )
+        self._requests = {
+            (operation, outcome): requests.labels(operation, outcome)
+            for operation in (*OPERATIONS, OTHER)
+            for outcome in OUTCOMES
+        }
+        self._bad_calls = requests.labels(OTHER, "bad_call")
+        #: Seconds from a request's body read to its answer made. The first buckets tell apart what
+        #: parsing costs; the last are the API server's (5 s is the webhook's timeout).
+        self.duration = Histogram(
+            "instaslice_admission_duration_seconds",
+            "Time to answer an admission request, in seconds.",
+            buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 5),
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "instaslice_admissions_in_flight",
+            "Admission requests being answered now.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+        claims = Counter(
+            "instaslice_claims_total",
+            "Claims put into pods, by MIG profile; a profile of no known GPU counts as 'other'.",
+            ["profile"],
+            registry=self.registry,
+        )
+        self._claims = {p.attribute: claims.labels(p.attribute) for p in profiles.known_profiles()}
+        self._other_claims = claims.labels(OTHER)
+        self.template_creations = Counter(
+            "instaslice_template_creations_total",
+            "ResourceClaimTemplates that were to be made, by what became of it.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in CREATION_OUTCOMES:
+            self.template_creations.labels(outcome)
+        self.certificate_expiry = Gauge(
+            "instaslice_certificate_expiry_timestamp_seconds",
+            "When the served certificate expires, in seconds since 1970.",
+            registry=self.registry,
+            multiprocess_mode="min",
+        )
+        self.certificate_failures = Counter(
+            "instaslice_certificate_reload_failures_total",
+            "Certificates found on disk that could not be used, the old one being kept.",
+            registry=self.registry,
+        )
+        self._resource_api = Gauge(
+            "instaslice_resource_api_info",
+            "The version of resource.k8s.io that pods are rewritten for; none where there is none.",
+            ["version"],
+            registry=self.registry,
+            multiprocess_mode="max",
+        )
+        build = Gauge(
+            "instaslice_build_info",
+            "The running InstaSlice.",
+            ["version"],
+            registry=self.registry,
+            multiprocess_mode="max",
+        )
+        build.labels(__version__).set(1)
+
+    def count(self, operation: str, outcome: str, claims: dict[Profile, int]) -> None:
+        """Count an admission that was answered, and the claims that it made."""
+        key = (operation if operation in OPERATIONS else OTHER, outcome)
+        self._requests[key].inc()
+        for profile, number in claims.items():
+            self._claims.get(profile.attribute, self._other_claims).inc(number)
+
+    def count_bad_call(self) -> None:
+        """Count a call that held no review to answer."""
+        self._bad_calls.inc()
+
+    def show_resource_api(self, api: ResourceAPI | Unavailable) -> None:
+        """Show which version of resource.k8s.io is in use."""
+        self._resource_api.clear()
+        self._resource_api.labels(api.version if isinstance(api, ResourceAPI) else "none").set(1)

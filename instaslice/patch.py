@@ -1,0 +1,38 @@
+"""JSON Patch (RFC 6902) operations and JSON Pointer (RFC 6901) escaping, by hand."""
+
+from typing import Any
+
+Operation = dict[str, Any]
+
+
+def pointer(*tokens: str | int) -> str:
+    """A JSON Pointer (RFC 6901, section 4): "~" is written "~0" before "/" is written "~1"."""
+    return "".join(
+        f"/{token}"
+        if type(token) is int
+        else "/" + str(token).replace("~", "~0").replace("/", "~1")
+        for token in tokens
+    )
+
+
+def add(path: str, value: object) -> Operation:
+    """Add a member, replace it if it exists, or insert an element (RFC 6902, section 4.1)."""
+    return {"op": "add", "path": path, "value": value}
+
+
+def remove(path: str) -> Operation:
+    """Remove what is at the path, which must exist (RFC 6902, section 4.2)."""
+    return {"op": "remove", "path": path}
+
+
+def extend(path: str, existing: object, values: list[Any]) -> list[Operation]:
+    """The operations that append values to the list at a path.
+
+    existing: what is there now, a list, or None where the member is missing or null. The first
+    element makes the list, later ones are appended with "/-".
+    """
+    if not values:
+        return []
+    if existing is None:
+        return [add(path, values)]
+    return [add(path + "/-", value) for value in values]

@@ -1,0 +1,117 @@
+"""MIG profiles and their four spellings.
+
+One profile is spelt in four ways, by four parties:
+
+=====================  ===========================  ==========================================
+extended resource      nvidia.com/mig-1g.10gb.me    NVIDIA's device plugin, and so the pod
+template               mig-1g.10gb.me               InstaSlice: the resource after the slash
+DRA attribute          1g.10gb+me                   NVIDIA's DRA driver, in its ResourceSlices
+request in a template  mig-1g-10gb-me               a DNS label, which has no dots
+=====================  ===========================  ==========================================
+
+Source: k8s-device-plugin `internal/rm/rm.go` writes the profile's "+" as "." in the resource name;
+a "-" (as in 1g.24gb-me, a slice without media engines) stays.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+RESOURCE_PREFIX: Final = "nvidia.com/mig-"
+
+#: `<n>g.<m>gb` and an attribute, as the device plugin spells them. A pattern and not a list, since
+#: drivers bring new profiles. At most 59 characters, so that "mig-" and the profile fit the 63 that
+#: Kubernetes allows for the name part of a resource.
+_SPELLING: Final = re.compile(
+    r"(?=.{1,59}\Z)([1-9][0-9]*g\.[1-9][0-9]*gb)(?:([.-])(me\.all|me|gfx))?", re.ASCII
+)
+_ATTRIBUTES: Final = frozenset({".me", ".me.all", ".gfx", "-me"})
+
+#: What every MIG GPU can be cut into, spelt as NVIDIA's tools print it (MIG User Guide, "Supported
+#: MIG Profiles"; GPU Operator, mig-parted's config map). It serves documentation, the generated
+#: manifests and warnings, and is never a gate. The GPUs whose rows come second-hand are in
+#: `UNCERTAIN`.
+PROFILES_BY_GPU: Final[dict[str, tuple[str, ...]]] = {
+    "A30": ("1g.6gb", "1g.6gb+me", "2g.12gb", "2g.12gb+me", "4g.24gb"),
+    "A100 40GB": ("1g.5gb", "1g.5gb+me", "1g.10gb", "2g.10gb", "3g.20gb", "4g.20gb", "7g.40gb"),
+    "A100 80GB": ("1g.10gb", "1g.10gb+me", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb"),
+    "H100 80GB": ("1g.10gb", "1g.10gb+me", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb"),
+    "H100 94GB": ("1g.12gb", "1g.12gb+me", "1g.24gb", "2g.24gb", "3g.47gb", "4g.47gb", "7g.94gb"),
+    "H100 96GB (GH200), H20": (
+        *("1g.12gb", "1g.12gb+me", "1g.24gb", "2g.24gb", "3g.48gb", "4g.48gb", "7g.96gb"),
+    ),
+    "H200 141GB": ("1g.18gb", "1g.18gb+me", "1g.35gb", "2g.35gb", "3g.71gb", "4g.71gb", "7g.141gb"),
+    "GH200 144GB": (
+        *("1g.18gb", "1g.18gb+me", "1g.36gb", "2g.36gb", "3g.72gb", "4g.72gb", "7g.144gb"),
+    ),
+    "B200": ("1g.23gb", "1g.23gb+me", "1g.45gb", "2g.45gb", "3g.90gb", "4g.90gb", "7g.180gb"),
+    "GB200": ("1g.23gb", "1g.23gb+me", "1g.47gb", "2g.47gb", "3g.93gb", "4g.93gb", "7g.186gb"),
+    "B300": ("1g.34gb", "1g.34gb+me", "1g.67gb", "2g.67gb", "3g.135gb", "4g.135gb", "7g.269gb"),
+    "GB300": ("1g.35gb", "1g.35gb+me", "1g.70gb", "2g.70gb", "3g.139gb", "4g.139gb", "7g.278gb"),
+    "RTX PRO 6000 Blackwell": (
+        *("1g.24gb", "1g.24gb+me", "1g.24gb+gfx", "1g.24gb+me.all", "1g.24gb-me"),
+        *("2g.48gb", "2g.48gb+gfx", "2g.48gb+me.all", "2g.48gb-me", "4g.96gb", "4g.96gb+gfx"),
+    ),
+    "RTX PRO 5000 Blackwell": (
+        *("1g.24gb", "1g.24gb+me", "1g.24gb+gfx", "1g.24gb+me.all", "1g.24gb-me"),
+        *("2g.48gb", "2g.48gb+gfx"),
+    ),
+    "RTX PRO 4500 Blackwell": (
+        *("1g.16gb", "1g.16gb+gfx", "1g.16gb+me.all", "1g.16gb-me", "2g.32gb", "2g.32gb+gfx"),
+    ),
+}
+UNCERTAIN: Final = frozenset({"B300", "GB300", "RTX PRO 5000 Blackwell", "RTX PRO 4500 Blackwell"})
+
+_KNOWN: Final = frozenset(name for names in PROFILES_BY_GPU.values() for name in names)
+
+
+class Profile(NamedTuple):
+    """A MIG profile in each of its spellings."""
+
+    resource: str  #: extended resource, "nvidia.com/mig-1g.10gb.me"
+    template: str  #: ResourceClaimTemplate, "mig-1g.10gb.me"
+    attribute: str  #: value of device.attributes['gpu.nvidia.com'].profile, "1g.10gb+me"
+    label: str  #: the template's name as a DNS label (RFC 1123), "mig-1g-10gb-me"
+    known: bool  #: whether a GPU in `PROFILES_BY_GPU` has it
+
+
+@lru_cache(maxsize=1024)  # bounded: the names are what users type
+def from_resource(resource: str) -> Profile | None:
+    """The profile that an extended resource stands for, or None if it stands for none."""
+    if not resource.startswith(RESOURCE_PREFIX):
+        return None
+    spelling = resource[len(RESOURCE_PREFIX) :]
+    match = _SPELLING.fullmatch(spelling)
+    if match is None:
+        return None
+    slices, joint, attribute = match.groups()
+    if attribute and joint + attribute not in _ATTRIBUTES:
+        return None
+    printed = slices
+    if attribute:
+        printed += ("+" if joint == "." else joint) + attribute
+    template = "mig-" + spelling
+    return Profile(resource, template, printed, template.replace(".", "-"), known=printed in _KNOWN)
+
+
+def from_template(template: str) -> Profile | None:
+    """The profile that a template of InstaSlice's making is for, or None."""
+    return from_resource("nvidia.com/" + template)
+
+
+def from_attribute(attribute: str) -> Profile | None:
+    """The profile that NVIDIA's tools print so ("1g.10gb+me"), or None if it is not spelt well."""
+    if "+" not in attribute:
+        profile = from_resource(RESOURCE_PREFIX + attribute)
+        return profile if profile and profile.attribute == attribute else None
+    return from_resource(RESOURCE_PREFIX + attribute.replace("+", ".", 1))
+
+
+def known_profiles() -> list[Profile]:
+    """Every profile of `PROFILES_BY_GPU` once, the smallest slices first."""
+
+    def size(profile: Profile) -> tuple[int, int, str]:
+        slices, memory = profile.attribute.split("g.", 1)
+        return int(slices), int(memory.split("gb", 1)[0]), profile.attribute
+
+    return sorted(filter(None, map(from_attribute, _KNOWN)), key=size)

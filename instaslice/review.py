@@ -1,0 +1,164 @@
+"""An AdmissionReview request, and the AdmissionReview response to it.
+
+Source: `k8s.io/api/admission/v1` and "Dynamic Admission Control" in Kubernetes' documentation. A
+review is read, judged and answered in three steps, so that what needs I/O (templates) can happen
+between the last two.
+"""
+
+from base64 import b64encode
+from json import JSONEncoder
+from typing import Any, Final, NamedTuple
+
+from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
+from instaslice.rewrite import UNTOUCHED, FieldError, InvalidPod, Rewrite, restore, rewrite
+
+API_VERSION: Final = "admission.k8s.io/v1"
+
+Json = dict[str, Any]
+
+#: Compact, and ASCII: what a user typed cannot break a line of the answer or of the log.
+encode: Final = JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+class BadReview(ValueError):
+    """The call holds no AdmissionReview that can be answered; `str()` of it says why."""
+
+
+class Request(NamedTuple):
+    """What InstaSlice reads of an AdmissionReview's request."""
+
+    uid: str
+    operation: str  #: "CREATE", "UPDATE", or one that is answered and otherwise ignored
+    namespace: str
+    name: str  #: the pod's name, or its generateName
+    dry_run: bool
+    is_pod: bool  #: a v1 Pod itself, and none of its subresources
+    pod: Json
+    old_pod: Json
+
+
+class Verdict(NamedTuple):
+    """What is to become of a pod."""
+
+    outcome: str  #: one of OUTCOMES
+    rewrite: Rewrite = UNTOUCHED
+    status: Json | None = None  #: metav1.Status of a refusal
+
+
+#: How an admission can end, as the metrics count it.
+OUTCOMES: Final = (
+    "rewritten",  # limits became claims
+    "restored",  # limits that an update brought back were taken out again
+    "unchanged",  # nothing to do
+    "denied",  # the pod is invalid
+    "unavailable",  # the cluster serves no usable resource.k8s.io
+    "failed",  # a fault of InstaSlice's own
+)
+
+
+def read(review: object) -> Request:
+    """Read a decoded AdmissionReview. Raises BadReview."""
+    if not isinstance(review, dict) or review.get("kind") != "AdmissionReview":
+        raise BadReview("the body is not an AdmissionReview")
+    if review.get("apiVersion") != API_VERSION:
+        raise BadReview(f"the AdmissionReview's apiVersion is not {API_VERSION}")
+    request = _object(review, "request", "request")
+    uid = request.get("uid")
+    if not isinstance(uid, str) or not uid:
+        raise BadReview("request.uid is missing")
+    operation = request.get("operation")
+    if not isinstance(operation, str) or not operation:
+        raise BadReview("request.operation is missing")
+    kind = _object(request, "kind", "request.kind")
+    is_pod = kind.get("kind") == "Pod" and not kind.get("group") and not request.get("subResource")
+    pod = _object(request, "object", "request.object") if operation in _JUDGES else {}
+    old_pod = _object(request, "oldObject", "request.oldObject") if operation == "UPDATE" else {}
+    metadata = pod.get("metadata")
+    generate_name = metadata.get("generateName") if isinstance(metadata, dict) else None
+    return Request(
+        uid=uid,
+        operation=operation,
+        namespace=_text(request.get("namespace")),
+        name=_text(request.get("name")) or _text(generate_name),
+        dry_run=request.get("dryRun") is True,
+        is_pod=is_pod,
+        pod=pod,
+        old_pod=old_pod,
+    )
+
+
+def judge(request: Request, api: ResourceAPI | Unavailable) -> Verdict:
+    """Decide what becomes of the pod."""
+    judge_operation = _JUDGES.get(request.operation)
+    if judge_operation is None or not request.is_pod:
+        return Verdict("unchanged")
+    try:
+        return judge_operation(request, api)
+    except InvalidPod as invalid:
+        status = failure(422, "Invalid", str(invalid))
+        status["details"] = {
+            "kind": "Pod",
+            "name": request.name,
+            "causes": [_cause(error) for error in invalid.errors],
+        }
+        return Verdict("denied", status=status)
+
+
+def respond(request: Request, verdict: Verdict, warnings: list[str]) -> Json:
+    """The AdmissionReview that answers a request.
+
+    warnings: what kubectl shows its user beside those of the verdict.
+    """
+    response: Json = {"uid": request.uid, "allowed": verdict.status is None}
+    if verdict.status is not None:
+        response["status"] = verdict.status
+    if verdict.rewrite.operations:
+        response["patchType"] = "JSONPatch"
+        response["patch"] = b64encode(encode(verdict.rewrite.operations).encode()).decode()
+        response["auditAnnotations"] = {verdict.outcome: _summary(verdict.rewrite)}
+    if verdict.rewrite.warnings or warnings:
+        response["warnings"] = [*verdict.rewrite.warnings, *warnings]
+    return {"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response}
+
+
+def failure(code: int, reason: str, message: str) -> Json:
+    """A metav1.Status that refuses."""
+    return {"status": "Failure", "code": code, "reason": reason, "message": message}
+
+
+def _judge_create(request: Request, api: ResourceAPI | Unavailable) -> Verdict:
+    usable = api if isinstance(api, ResourceAPI) else NEWEST
+    result = rewrite(request.pod, usable)
+    if result.claims and isinstance(api, Unavailable):
+        message = f"the pod's MIG slices cannot be claimed: {api.reason}"
+        return Verdict("unavailable", status=failure(503, "ServiceUnavailable", message))
+    return Verdict("rewritten" if result.operations else "unchanged", result)
+
+
+def _judge_update(request: Request, api: ResourceAPI | Unavailable) -> Verdict:
+    result = restore(request.pod, request.old_pod)
+    return Verdict("restored" if result.operations else "unchanged", result)
+
+
+#: What is judged, and by what; any other operation is let through.
+_JUDGES: Final = {"CREATE": _judge_create, "UPDATE": _judge_update}
+
+
+def _object(holder: Json, key: str, path: str) -> Json:
+    value = holder.get(key)
+    if not isinstance(value, dict):
+        raise BadReview(f"{path} is not an object")
+    return value
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _cause(error: FieldError) -> Json:
+    return {"reason": error.reason, "message": error.message, "field": error.field}
+
+
+def _summary(rewrite: Rewrite) -> str:
+    """New claims by template for the audit log: "mig-1g.5gb=2,mig-3g.20gb=1"."""
+    return ",".join(f"{profile.template}={n}" for profile, n in rewrite.claims.items())

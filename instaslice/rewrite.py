@@ -1,0 +1,434 @@
+"""A pod that asks for MIG slices as extended resources, rewritten to ask for them through DRA.
+
+The rules, as they are numbered where the code applies them:
+
+R1  A MIG resource is `nvidia.com/mig-` and a well-spelt profile (`profiles`). Any other name with
+    that prefix is left as it is, with a warning. A profile that no known GPU has is rewritten, with
+    a warning.
+R2  A limit of n slices becomes n claims of one slice, each named by a fresh UUID (version 4), each
+    from the template named like the resource.
+R3  The resource leaves limits and requests, and a map left empty goes too.
+R4  Claims that the pod already has stay, in their order; new ones follow.
+R5  A limit of 0 is removed and gives no claim.
+R6  Claims are held as the scheduler holds devices; see below.
+R7  What the API server would refuse is refused in the API server's words, never repaired.
+R8  A pod of more than 112 slices is refused.
+R9  Mirror pods are left alone: the API server refuses claims on them.
+R10 Rewriting the result changes nothing, also where another webhook ran in between.
+R11 On update, limits that only return to where claims already stand for them are taken out.
+R12 The patch touches nothing else.
+
+Theory of operation of R6. Containers, and sidecars (init containers with restartPolicy Always; they
+start in order and stay), run at the same time, so each has claims of its own. An ordinary init
+container has ended before anything after it starts, so it can use the claims of all containers and
+of the sidecars after it, though not of the sidecars before it. Only what it needs beyond those is
+new, and since ordinary init containers run one after the other, they all share these extras. Per
+profile the pod then holds
+
+    max(containers + sidecars, max over ordinary init containers of (own + sidecars before it))
+
+claims, which is what the scheduler and the device plugin count for an extended resource
+(KEP-753, "resources calculation").
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+
+from instaslice import profiles
+from instaslice.patch import Operation, extend, pointer, remove
+from instaslice.profiles import Profile
+from instaslice.quantity import MALFORMED, NANO, InvalidQuantity, nanos
+from instaslice.resource_api import ResourceAPI, template_name
+
+Json = dict[str, Any]
+
+#: 16 GPUs, the most that one machine is sold with, of 7 slices, the most that one GPU is cut into.
+MAX_SLICES: Final = 112
+#: Ordinary init containers share claims, so claims do not bound what the patch says of them. 16
+#: init containers that use every slice of the largest pod are more than anyone means to write.
+MAX_REFERENCES: Final = 16 * MAX_SLICES
+
+MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
+
+_UUID4: Final = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII
+)
+
+
+class FieldError(NamedTuple):
+    """One thing that is wrong with a pod, as `field.Error` of apimachinery has it."""
+
+    field: str  #: "spec.containers[0].resources.limits[nvidia.com/mig-1g.5gb]"
+    reason: str  #: "FieldValueInvalid", a metav1.CauseType
+    message: str  #: 'Invalid value: "500m": must be an integer'
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+class InvalidPod(Exception):
+    """The pod is refused; `errors` says why, field by field."""
+
+    def __init__(self, *errors: FieldError) -> None:
+        super().__init__(*errors)
+        self.errors = errors
+
+    def __str__(self) -> str:
+        """The message as the API server words it: one error plain, several in brackets."""
+        lines = [str(error) for error in self.errors]
+        return lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
+
+
+def invalid(path: str, value: object, detail: str) -> FieldError:
+    """A value that may not be, as apimachinery's `field.Invalid` words it."""
+    shown = f'"{value}"' if isinstance(value, str) else str(value)
+    return FieldError(path, "FieldValueInvalid", f"Invalid value: {shown}: {detail}")
+
+
+def required(path: str, detail: str) -> FieldError:
+    """A value that is missing, as apimachinery's `field.Required` words it."""
+    return FieldError(path, "FieldValueRequired", f"Required value: {detail}")
+
+
+class Rewrite(NamedTuple):
+    """What to do to a pod, and what was understood of it."""
+
+    operations: list[Operation]  #: RFC 6902; empty where nothing is to be done
+    claims: dict[Profile, int]  #: new claims by profile
+    warnings: list[str]  #: for the person who wrote the pod
+
+
+UNTOUCHED: Final = Rewrite([], {}, [])
+
+
+@dataclass(slots=True)
+class _Container:
+    """A container and the MIG slices that it asks for."""
+
+    kind: str  #: "containers" or "initContainers"
+    index: int
+    resources: Json
+    limits: Json
+    requests: Json
+    ordinary_init: bool  #: an init container that is no sidecar
+    mig: list[str] = field(default_factory=list)  #: MIG resources in limits or requests
+    slices: dict[Profile, int] = field(default_factory=dict)  #: asked for as limits
+    fresh: list[str] = field(default_factory=list)  #: claims to add, by name
+
+    @property
+    def path(self) -> str:
+        return field_path("spec", self.kind, self.index, "resources")
+
+
+def field_path(*tokens: str | int) -> str:
+    """A path as apimachinery's `field.Path` prints it: spec.containers[0].resources."""
+    return "".join(f"[{t}]" if isinstance(t, int) else f".{t}" for t in tokens).removeprefix(".")
+
+
+def _member(holder: Json, key: str, kind: type, *path: str | int) -> Any:
+    """holder[key], an empty `kind` where it is missing or null; raises InvalidPod for others.
+
+    path: where the holder is, for the error.
+    """
+    value = holder.get(key)
+    if value is None:
+        return kind()
+    return _expect(value, kind, *path, key)
+
+
+def _expect(value: object, kind: type, *path: str | int) -> Any:
+    if not isinstance(value, kind):
+        word = "an object" if kind is dict else "an array"
+        raise InvalidPod(FieldError(field_path(*path), "FieldValueTypeInvalid", f"must be {word}"))
+    return value
+
+
+def _containers(pod: Json) -> Iterator[_Container]:
+    """Every container, of `containers` and then of `initContainers`."""
+    spec = _member(pod, "spec", dict)
+    for kind in ("containers", "initContainers"):
+        for index, container in enumerate(_member(spec, kind, list, "spec")):
+            path = ("spec", kind, index)
+            _expect(container, dict, *path)
+            resources = _member(container, "resources", dict, *path)
+            limits = _member(resources, "limits", dict, *path, "resources")
+            requests = _member(resources, "requests", dict, *path, "resources")
+            ordinary_init = kind == "initContainers" and container.get("restartPolicy") != "Always"
+            yield _Container(kind, index, resources, limits, requests, ordinary_init)
+
+
+def _survey(pod: Json) -> tuple[list[_Container], list[str]]:
+    """The pod's containers with their MIG resources (R1), and the names that are none."""
+    containers = list(_containers(pod))
+    odd: dict[str, None] = {}
+    for container in containers:
+        for name in {**container.limits, **container.requests}:
+            if not name.startswith(profiles.RESOURCE_PREFIX):
+                continue
+            if profiles.from_resource(name):
+                container.mig.append(name)
+            else:
+                odd[name] = None
+    return containers, list(odd)
+
+
+def is_mirror(pod: Json) -> bool:
+    """Whether the pod is the API server's image of a static pod (R9)."""
+    metadata = pod.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    return isinstance(annotations, dict) and MIRROR_ANNOTATION in annotations
+
+
+def rewrite(
+    pod: Json, api: ResourceAPI, new_name: Callable[[], str] = lambda: str(uuid4())
+) -> Rewrite:
+    """What makes a new pod ask for its MIG slices through DRA.
+
+    pod: a v1 Pod as decoded JSON; it is not modified.
+    new_name: names a claim; the default gives UUIDs of version 4.
+    Raises InvalidPod (R7, R8).
+    """
+    if is_mirror(pod):
+        return UNTOUCHED
+    containers, odd = _survey(pod)
+    asking = [container for container in containers if container.mig]
+    warnings = [_left_alone(name) for name in odd]
+    if not asking:
+        return Rewrite([], {}, warnings)
+    _read_slices(asking)
+    claims = _hold(pod, containers, new_name)
+    spec = pod["spec"]
+    operations: list[Operation] = []
+    for container in asking:
+        operations += _container_operations(container)
+    operations += extend(
+        "/spec/resourceClaims",
+        spec.get("resourceClaims"),
+        [api.pod_claim(name, profile.template) for name, profile in claims.items()],
+    )
+    counts: dict[Profile, int] = {}
+    for profile in claims.values():
+        counts[profile] = counts.get(profile, 0) + 1
+    warnings += [_unknown(profile) for profile in counts if not profile.known]
+    return Rewrite(operations, counts, warnings)
+
+
+def restore(pod: Json, old: Json) -> Rewrite:
+    """What takes limits out again that an update brought back to a rewritten pod (R11).
+
+    `kubectl apply` of the original manifest sets the limits anew, beside the claims that stand for
+    them; the API server would refuse that as a change of an immutable field. A pod whose limits are
+    not what its claims stand for is left to the API server, and so is whatever the old pod had.
+    """
+    if is_mirror(pod):
+        return UNTOUCHED
+    try:
+        before = {(c.kind, c.index): c for c in _containers(old)}
+        containers, _ = _survey(pod)
+        declared = _own_claims(pod)
+    except InvalidPod:
+        return UNTOUCHED
+    operations: list[Operation] = []
+    for container in containers:
+        was = before.get((container.kind, container.index))
+        if was is None:
+            return UNTOUCHED
+        came_back = [n for n in container.mig if n not in was.limits and n not in was.requests]
+        if not came_back:
+            continue
+        held = [declared.get(name) for name in _references(container)]
+        for name in came_back:
+            slices = held.count(profiles.from_resource(name))
+            for quantity in (container.limits.get(name), container.requests.get(name, slices)):
+                try:
+                    if nanos(quantity) != slices * NANO:
+                        return UNTOUCHED
+                except InvalidQuantity:
+                    return UNTOUCHED
+        container.mig = came_back
+        operations += _container_operations(container)
+    return Rewrite(operations, {}, [])
+
+
+def _read_slices(asking: list[_Container]) -> None:
+    """Fill in `slices` from the quantities; raises InvalidPod with all that is wrong (R7, R8).
+
+    The words and their order are those of `ValidateContainerResourceRequirements` in Kubernetes'
+    `pkg/apis/core/validation`.
+    """
+    errors: list[FieldError] = []
+    for container in asking:
+        path = container.path
+        for name in container.mig:
+            profile = profiles.from_resource(name)
+            assert profile is not None  # what `mig` is made of
+            here = len(errors)
+            limits, requests = container.limits, container.requests
+            limit = _amount(limits, name, f"{path}.limits[{name}]", errors)
+            if name not in limits:
+                errors.append(
+                    required(f"{path}.limits", "Limit must be set for non overcommitable resources")
+                )
+            # The API server copies limits into requests: one line for one mistake.
+            elif name in requests and requests[name] != limits[name]:
+                request = _amount(requests, name, f"{path}.requests[{name}]", errors)
+                if limit is not None and request is not None and limit != request:
+                    errors.append(
+                        invalid(
+                            f"{path}.requests",
+                            str(requests[name]),
+                            f"must be equal to {name} limit of {limits[name]}",
+                        )
+                    )
+            if limit is None or len(errors) > here:
+                continue
+            slices = limit // NANO
+            if slices > MAX_SLICES:
+                errors.append(
+                    invalid(
+                        f"{path}.limits[{name}]",
+                        str(limits[name]),
+                        f"must be less than or equal to {MAX_SLICES}, 16 GPUs of 7 slices",
+                    )
+                )
+            container.slices[profile] = slices
+    if errors:
+        raise InvalidPod(*errors)
+
+
+def _amount(amounts: Json, name: str, path: str, errors: list[FieldError]) -> int | None:
+    """amounts[name] in nano-units, None where it is missing or malformed; errors are added."""
+    if name not in amounts:
+        return None
+    value = amounts[name]
+    try:
+        amount = nanos(value)
+    except InvalidQuantity:
+        errors.append(invalid(path, value, MALFORMED))
+        return None
+    if amount < 0:
+        errors.append(invalid(path, str(value), "must be greater than or equal to 0"))
+    if amount % NANO:
+        errors.append(invalid(path, str(value), "must be an integer"))
+    return amount
+
+
+def _hold(
+    pod: Json, containers: list[_Container], new_name: Callable[[], str]
+) -> dict[str, Profile]:
+    """Name the claims that the containers need (R2, R6) and give each container its `fresh` ones.
+
+    Returns the new claims, name to profile, in the order in which the pod is to declare them.
+    Raises InvalidPod (R8).
+    """
+    declared = _own_claims(pod)
+    claims: dict[str, Profile] = {}
+    #: Claims that stay in use while the pod runs, with the init container index before which they
+    #: are free: a sidecar's own index, or none for a container.
+    lasting: list[tuple[str, Profile, int | None]] = []
+    for container in containers:
+        if container.ordinary_init:
+            continue
+        for profile, slices in container.slices.items():
+            container.fresh += [new_name() for _ in range(slices)]
+            claims |= dict.fromkeys(container.fresh[-slices:] if slices else (), profile)
+        sidecar = container.index if container.kind == "initContainers" else None
+        for name in (*_references(container), *container.fresh):
+            known = declared.get(name) or claims.get(name)
+            if known:
+                lasting.append((name, known, sidecar))
+
+    #: What ordinary init containers hold beyond those: from an earlier pass (R10), or new.
+    taken = {name for name, _, _ in lasting}
+    extras = {name: profile for name, profile in declared.items() if name not in taken}
+    for container in containers:
+        if not container.ordinary_init:
+            continue
+        refers = set(_references(container))
+        for profile, slices in container.slices.items():
+            free = [
+                name
+                for name, of, sidecar in lasting
+                if of == profile and (sidecar is None or sidecar > container.index)
+            ]
+            free += [name for name, of in extras.items() if of == profile]
+            usable = [name for name in dict.fromkeys(free) if name not in refers]
+            new = [new_name() for _ in range(slices - len(usable))]
+            extras |= dict.fromkeys(new, profile)
+            claims |= dict.fromkeys(new, profile)
+            container.fresh += (usable + new)[:slices]
+
+    if len(claims) > MAX_SLICES:
+        raise InvalidPod(
+            invalid("spec", f"{len(claims)} MIG slices", f"a pod may hold at most {MAX_SLICES}")
+        )
+    if sum(len(container.fresh) for container in containers) > MAX_REFERENCES:
+        raise InvalidPod(
+            invalid(
+                "spec.initContainers",
+                f"{len(containers)} containers",
+                f"may use MIG slices at most {MAX_REFERENCES} times",
+            )
+        )
+    return claims
+
+
+def _own_claims(pod: Json) -> dict[str, Profile]:
+    """The claims that the pod declares as InstaSlice does: named by a UUID, from a MIG template."""
+    own: dict[str, Profile] = {}
+    spec = _member(pod, "spec", dict)
+    for claim in _member(spec, "resourceClaims", list, "spec"):
+        template = template_name(claim)
+        name = claim.get("name") if isinstance(claim, dict) else None
+        if isinstance(name, str) and isinstance(template, str) and _UUID4.fullmatch(name):
+            profile = profiles.from_template(template)
+            if profile:
+                own[name] = profile
+    return own
+
+
+def _references(container: _Container) -> list[str]:
+    """The names of the claims that a container uses already."""
+    path = ("spec", container.kind, container.index, "resources")
+    claims = _member(container.resources, "claims", list, *path)
+    names = (claim.get("name") for claim in claims if isinstance(claim, dict))
+    return [name for name in names if isinstance(name, str)]
+
+
+def _container_operations(container: _Container) -> list[Operation]:
+    """Take the MIG resources out of a container (R3, R5) and put its new claims in (R4)."""
+    resources = pointer("spec", container.kind, container.index, "resources")
+    gone = set(container.mig)
+    operations = extend(
+        resources + "/claims",
+        container.resources.get("claims"),
+        [{"name": name} for name in container.fresh],
+    )
+    left = {key for key, value in container.resources.items() if value is not None}
+    for key, amounts in (("limits", container.limits), ("requests", container.requests)):
+        if not gone.isdisjoint(amounts):
+            if gone.issuperset(amounts):
+                operations.append(remove(f"{resources}/{key}"))
+                left.discard(key)
+            else:
+                operations += [
+                    remove(resources + pointer(key, name)) for name in amounts if name in gone
+                ]
+    if not left and not container.fresh:
+        return [remove(resources)]
+    return operations
+
+
+def _left_alone(name: str) -> str:
+    """The warning for a name that starts like a MIG resource and is none (R1)."""
+    # Kubernetes asks for warnings of at most 120 characters, and the name is what a user typed.
+    shown = ascii(name[:63])[1:-1]
+    return f"{shown} is left as it is: it is not spelt like a MIG profile, as mig-1g.5gb is"
+
+
+def _unknown(profile: Profile) -> str:
+    """The warning for a profile that no known GPU has (R1)."""
+    return f"{profile.resource}: InstaSlice knows no GPU with the MIG profile {profile.attribute}"

@@ -1,0 +1,130 @@
+"""gunicorn, set up for a webhook: its settings, its socket, its log.
+
+gunicorn runs in this process, not through a shell and not from its own command line, so its
+environment variables and configuration files play no part.
+"""
+
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+
+from instaslice import logs
+from instaslice.app import Webhook
+from instaslice.metrics import Metrics
+from instaslice.resource_api import VERSIONS
+from instaslice.tls import CertificateError, Certificates
+
+#: A folder in memory for the worker's heartbeat file: the root file system is read-only, and a file
+#: on a slow disk can block the heartbeat (gunicorn's FAQ).
+_MEMORY: Final = "/dev/shm"  # noqa: S108 - gunicorn makes the file with mkstemp and unlinks it
+
+#: The API server keeps idle connections for 90 s (Go's http.Transport, IdleConnTimeout). The server
+#: keeps them longer, so that it never closes one that is about to be used.
+KEEP_ALIVE: Final = 120
+
+#: Seconds for requests in flight after SIGTERM: the webhook's timeout of 5 s, doubled.
+GRACE: Final = 10
+
+
+class StartError(Exception):
+    """The server cannot start; `str()` of it says why, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `instaslice serve` can be told."""
+
+    host: str
+    port: int
+    cert_dir: Path
+    resource_api: str  #: a key of resource_api.VERSIONS
+    log_format: str  #: a key of logs.FORMATTERS
+    workers: int
+    threads: int
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises StartError."""
+    logs.configure(settings.log_format)
+    try:
+        certificates = Certificates(settings.cert_dir)
+    except CertificateError as error:
+        raise StartError(str(error)) from None
+    listener = listen(settings.host, settings.port).detach()  # gunicorn closes it
+    _Server(settings, certificates, listener).run()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. gunicorn would try five times, for five seconds. Raises StartError."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise StartError(f"{host}:{port}: {error.strerror}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise StartError(f"{host}:{port}: {error.strerror}") from None
+    return listener
+
+
+class _Log(Logger):
+    """gunicorn's log, by the handlers that `logs.configure` set."""
+
+    def setup(self, cfg: Config) -> None:
+        handlers = list(self.error_log.handlers)
+        super().setup(cfg)
+        self.error_log.handlers = handlers
+
+
+class _Server(BaseApplication):
+    """InstaSlice as gunicorn runs it."""
+
+    def __init__(self, settings: Settings, certificates: Certificates, listener: int) -> None:
+        self._settings = settings
+        self._certificates = certificates
+        self._listener = listener
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Called by gunicorn: set its settings."""
+
+        def ssl_context(config: Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+            return self._certificates.context()
+
+        values: dict[str, Any] = {
+            "bind": f"fd://{self._listener}",
+            "worker_class": "gthread",
+            "workers": self._settings.workers,
+            "threads": self._settings.threads,
+            "keepalive": KEEP_ALIVE,
+            "graceful_timeout": GRACE,
+            "worker_tmp_dir": _MEMORY if os.path.isdir(_MEMORY) else None,
+            "control_socket_disable": True,
+            "logger_class": _Log,
+            "proc_name": "instaslice",
+            "ssl_context": ssl_context,
+            # gunicorn serves TLS only where a file is named; the context is that of `tls`.
+            "certfile": str(self._settings.cert_dir / "tls.crt"),
+            "keyfile": str(self._settings.cert_dir / "tls.key"),
+        }
+        for key, value in values.items():
+            self.cfg.set(key, value)
+
+    def load(self) -> Any:
+        """Called by gunicorn in each worker: make the application."""
+        api = VERSIONS[self._settings.resource_api]
+        metrics = Metrics()
+        metrics.show_resource_api(api)
+        metrics.certificate_expiry.set_function(lambda: self._certificates.expiry)
+        return Webhook(lambda: api, metrics)

@@ -1,0 +1,178 @@
+"""The server's certificate, as cert-manager mounts it, and swapped while it is served.
+
+A Secret's volume holds tls.crt and tls.key behind a symlink that the kubelet swaps; other tools
+rename or overwrite the files. Whichever it is, the pair on disk differs in inode, size or time of
+change, and that is what is watched for. The context is built once for each pair, not for each
+connection. A pair that does not load, half-written or of two certificates, changes nothing: the old
+one is served, the failure is logged once and counted, and the pair is tried again.
+"""
+
+import base64
+import logging
+import os
+import re
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+_log = logging.getLogger("instaslice")
+
+#: How often the files are looked at, in seconds: a few stat() calls. cert-manager renews weeks
+#: ahead, so this only bounds how long a person who watches has to wait.
+CHECK_INTERVAL: Final = 1.0
+
+_Signature = tuple[tuple[int, int, int], ...]
+
+
+class CertificateError(Exception):
+    """The certificate cannot be served; `str()` of it says which file and why, in one line."""
+
+
+class Certificates:
+    """The TLS context for the pair in a folder, kept up to date.
+
+    folder: holds tls.crt (the leaf first) and tls.key, both PEM.
+    client_ca: PEM file of the authorities whose client certificates are let in; None: anyone.
+    on_load: called with the expiry (seconds since 1970) of each pair that is taken into use.
+    on_failure: called for each pair that is not.
+    Raises CertificateError where there is no pair to begin with.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        client_ca: Path | None = None,
+        on_load: Callable[[float], None] = lambda expiry: None,
+        on_failure: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._paths = [folder / "tls.crt", folder / "tls.key"]
+        self._client_ca = client_ca
+        if client_ca:
+            self._paths.append(client_ca)
+        self._on_load = on_load
+        self._on_failure = on_failure
+        self._lock = threading.Lock()
+        self._signature = self._sign()
+        self._failed: _Signature | None = None
+        self._context, self.expiry = self._load()
+        self._next_check = time.monotonic() + CHECK_INTERVAL
+        on_load(self.expiry)
+
+    def context(self) -> ssl.SSLContext:
+        """The context to serve a new connection with."""
+        now = time.monotonic()
+        if now >= self._next_check and self._lock.acquire(blocking=False):
+            try:
+                self._next_check = now + CHECK_INTERVAL
+                self._refresh()
+            finally:
+                self._lock.release()
+        return self._context
+
+    def _refresh(self) -> None:
+        try:
+            signature = self._sign()
+            if signature == self._signature:
+                return
+            context, expiry = self._load()
+        except CertificateError as error:
+            self._fail(str(error))
+            return
+        self._signature, self._failed = signature, None
+        self._context, self.expiry = context, expiry
+        self._on_load(expiry)
+        until = datetime.fromtimestamp(expiry, UTC).isoformat()
+        _log.info("a new certificate is served", extra={"fields": {"expires": until}})
+
+    def _fail(self, why: str) -> None:
+        try:
+            signature: _Signature = self._sign()
+        except CertificateError:
+            signature = ()
+        if signature == self._failed:
+            return  # said already
+        self._failed = signature
+        self._on_failure()
+        _log.error("the certificate on disk is not served", extra={"fields": {"reason": why}})
+
+    def _sign(self) -> _Signature:
+        """What tells one pair on disk from another."""
+        signature = []
+        for path in self._paths:
+            try:
+                stat = os.stat(path)
+            except OSError as error:
+                raise CertificateError(f"{path}: {error.strerror}") from None
+            signature.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
+        return tuple(signature)
+
+    def _load(self) -> tuple[ssl.SSLContext, float]:
+        certificate, key = self._paths[:2]
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            expiry = not_after(certificate.read_text("ascii"))
+            key.read_bytes()  # load_cert_chain does not say which file it could not read
+            context.load_cert_chain(certificate, key, password=_no_password)
+        except OSError as error:  # ssl.SSLError is one
+            if isinstance(error, ssl.SSLError):
+                reason = error.reason or "not a PEM private key"
+                raise CertificateError(f"{certificate} and {key}: {reason}") from None
+            raise CertificateError(f"{error.filename}: {error.strerror}") from None
+        except ValueError as error:
+            raise CertificateError(f"{certificate}: {error}") from None
+        if self._client_ca:
+            try:
+                context.load_verify_locations(self._client_ca)
+            except OSError as error:
+                raise CertificateError(f"{self._client_ca}: {error}") from None
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context, expiry
+
+
+def _no_password() -> str:
+    """Stands for an empty password; without it OpenSSL would ask the terminal."""
+    return ""
+
+
+def not_after(pem: str) -> float:
+    """When the first certificate of a PEM file expires, in seconds since 1970.
+
+    The standard library shows a server only its peer's certificate, so the few fields up to the
+    validity are walked by hand (RFC 5280, section 4.1; DER, ITU-T X.690). Raises ValueError.
+    """
+    block = re.search(r"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", pem, re.DOTALL)
+    if block is None:
+        raise ValueError("holds no PEM certificate")
+    der = base64.b64decode("".join(block[1].split()), validate=True)
+    _, certificate, _ = _der(der)
+    _, to_be_signed, _ = _der(certificate)
+    tag, _, rest = _der(to_be_signed)
+    if tag == 0xA0:  # version, [0] EXPLICIT; left out where it is the default
+        _, _, rest = _der(rest)  # serialNumber
+    _, _, rest = _der(rest)  # signature
+    _, _, rest = _der(rest)  # issuer
+    _, validity, _ = _der(rest)
+    _, _, rest = _der(validity)  # notBefore
+    tag, moment, _ = _der(rest)
+    text = moment.decode("ascii")
+    if tag == 0x17:  # UTCTime: years 50 to 99 are of the 20th century (RFC 5280, section 4.1.2.5.1)
+        text = ("19" if text[:2] >= "50" else "20") + text
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+
+
+def _der(data: bytes) -> tuple[int, bytes, bytes]:
+    """The tag and the contents of the element that data begins with, and what follows it."""
+    if len(data) < 2:
+        raise ValueError("the certificate is cut short")
+    length, start = data[1], 2
+    if length & 0x80:  # long form: the low bits count the octets of the length
+        start += length & 0x7F
+        length = int.from_bytes(data[2:start])
+    if len(data) < start + length:
+        raise ValueError("the certificate is cut short")
+    return data[0], data[start : start + length], data[start + length :]
