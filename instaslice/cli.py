@@ -30,6 +30,12 @@ def _address(text: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104
 
 
+def _folder(text: str) -> Path:
+    if not text:
+        raise ValueError("is not the name of a folder")
+    return Path(text)
+
+
 def _number(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or not 0 < int(text[:4]) <= 512:
         raise ValueError("is not a number from 1 to 512")
@@ -68,7 +74,7 @@ SERVE: Final = (
     Option(
         "--cert-dir",
         None,
-        Path,
+        _folder,
         "DIR",
         "holds tls.crt and tls.key, PEM, as cert-manager's Secret mounts them; "
         "a new pair is taken up without a restart",

@@ -1,0 +1,61 @@
+"""Hypothesis profiles, and what every test may use."""
+
+import os
+import shutil
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    # The same examples each time, so that CI is as red or green as the commit.
+    "ci",
+    derandomize=True,
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "nightly",
+    max_examples=20_000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+class Authority:
+    """A throw-away certificate authority that can mint pairs into folders."""
+
+    def __init__(self) -> None:
+        self.ca = trustme.CA()
+
+    def mint(self, folder: Path) -> Path:
+        """Write tls.crt and tls.key for 127.0.0.1 into a folder, and return it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        certificate = self.ca.issue_cert("127.0.0.1", "localhost")
+        certificate.private_key_pem.write_to_path(str(folder / "tls.key"))
+        chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+        (folder / "tls.crt").write_bytes(chain)
+        return folder
+
+    def trusting(self) -> ssl.SSLContext:
+        """A client's context that trusts what this authority signed, and nothing else."""
+        context = ssl.create_default_context()
+        self.ca.configure_trust(context)
+        return context
+
+
+@pytest.fixture(scope="session")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture
+def cert_dir(authority: Authority, tmp_path: Path) -> Iterator[Path]:
+    folder = authority.mint(tmp_path / "certs")
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)

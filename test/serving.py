@@ -1,0 +1,126 @@
+"""InstaSlice as a process, and a client that speaks to it over TLS."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from test.reviews import load
+
+HOST = "127.0.0.1"
+#: Seconds for what takes well under one on a machine that is not busy.
+PATIENCE = 30.0
+SAMPLE = json.dumps(load("create", "sample")).encode()
+
+
+def free_port() -> int:
+    with socket.create_server((HOST, 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def until(condition: Any, seconds: float = PATIENCE, every: float = 0.02) -> Any:
+    """What condition() returns, as soon as it is true; raises AssertionError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        result = condition()
+        if result:
+            return result
+        assert time.monotonic() < deadline, f"not true within {seconds} s"
+        time.sleep(every)
+
+
+class Server:
+    """A running `instaslice serve`."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], port: int, context: ssl.SSLContext
+    ) -> None:
+        self.process = process
+        self.port = port
+        self.context = context
+        self.log = Path(tempfile.gettempdir())  # set by `serve`
+
+    def connect(self, timeout: float = PATIENCE) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection(HOST, self.port, context=self.context, timeout=timeout)
+
+    def raw(self, timeout: float = PATIENCE) -> ssl.SSLSocket:
+        """A TLS connection to write any bytes to."""
+        plain = socket.create_connection((HOST, self.port), timeout)
+        return self.context.wrap_socket(plain, server_hostname=HOST)
+
+    def call(
+        self, method: str, path: str, body: bytes | None = None, timeout: float = PATIENCE
+    ) -> tuple[int, bytes]:
+        with contextlib.closing(self.connect(timeout)) as connection:
+            return exchange(connection, method, path, body)
+
+    def workers(self) -> list[int]:
+        """The process ids of gunicorn's workers."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The log so far."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def metric(self, name: str) -> float:
+        text = self.call("GET", "/metrics")[1].decode()
+        [value] = [line.split()[-1] for line in text.splitlines() if line.startswith(name + " ")]
+        return float(value)
+
+
+def exchange(
+    connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None
+) -> tuple[int, bytes]:
+    """One request and its answer on a connection that is kept."""
+    connection.request(method, path, body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+@contextlib.contextmanager
+def serve(
+    cert_dir: Path,
+    context: ssl.SSLContext,
+    *options: str,
+    environment: dict[str, str] | None = None,
+) -> Iterator[Server]:
+    """Run `instaslice serve` until the block ends; nothing is left behind."""
+    port = free_port()
+    command = [sys.executable, "-m", "instaslice", "serve", "--cert-dir", str(cert_dir)]
+    command += ["--bind", f"{HOST}:{port}", *options]
+    with tempfile.NamedTemporaryFile(prefix="instaslice-log-") as log:
+        process = subprocess.Popen(
+            command,
+            stderr=log,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+        )
+        server = Server(process, port, context)
+        server.log = Path(log.name)
+        try:
+            until(lambda: process.poll() is not None or answers(server))
+            assert process.poll() is None, server.log.read_text()
+            yield server
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def answers(server: Server) -> bool:
+    try:
+        return server.call("GET", "/healthz", timeout=2)[0] == 200
+    except (OSError, http.client.HTTPException):
+        return False

@@ -1,0 +1,108 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import instaslice
+from instaslice import cli
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"instaslice {instaslice.__version__}\n"
+
+
+def test_help_says_what_each_setting_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["serve", "--help"])
+    assert exit_.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for option in cli.SERVE:
+        assert f"{option.flag} {option.metavar}" in text
+        assert option.variable in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--cert-dir", ""], "--cert-dir: '' is not the name of a folder"),
+        (["--bind", "8443"], "--bind: '8443' is not HOST:PORT"),
+        (["--bind", "::1:https"], "--bind: '::1:https' is not HOST:PORT"),
+        (["--bind", "a:65536"], "--bind: 'a:65536' is not HOST:PORT"),
+        (["--workers", "0"], "--workers: '0' is not a number from 1 to 512"),
+        (["--threads", "many"], "--threads: 'many' is not a number from 1 to 512"),
+        (["--log-format", "xml"], "--log-format: 'xml' is not one of json, text"),
+    ],
+)
+def test_a_bad_setting_is_one_line(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["serve", "--cert-dir", "certs", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", f"instaslice: {line}\n")
+
+
+def test_a_missing_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["serve"]) == 2
+    line = "instaslice: --cert-dir (or INSTASLICE_CERT_DIR) is missing\n"
+    assert capsys.readouterr() == ("", line)
+
+
+def test_a_bad_variable_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INSTASLICE_BIND", "nowhere")
+    assert cli.main(["serve"]) == 2
+    assert capsys.readouterr().err == "instaslice: INSTASLICE_BIND: 'nowhere' is not HOST:PORT\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "address"),
+    [
+        ("127.0.0.1:8443", ("127.0.0.1", 8443)),
+        (":0", ("0.0.0.0", 0)),
+        ("[::1]:443", ("::1", 443)),
+        ("localhost:1", ("localhost", 1)),
+    ],
+)
+def test_addresses(typed: str, address: tuple[str, int]) -> None:
+    assert cli.SERVE[0].parse(typed) == address
+
+
+def imported_by(statement: str) -> set[str]:
+    """The top-level modules in a fresh interpreter after a statement."""
+    program = f"{statement}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return set(result.stdout.split())
+
+
+EXTRAS = {
+    *("yaml", "ruamel", "kubernetes", "hypothesis", "jsonpatch", "jsonpointer", "pytest"),
+    *("kubernetes_validate", "trustme", "cryptography", "aiohttp", "pydantic", "requests"),
+}
+
+
+@pytest.mark.parametrize("module", ["app", "server", "cli"])
+def test_serving_imports_no_extra(module: str) -> None:
+    found = imported_by(f"import instaslice.{module}") - imported_by("")
+    assert not found & EXTRAS
+    third_party = {name for name in found if name not in sys.stdlib_module_names}
+    assert third_party <= {"instaslice", "gunicorn", "prometheus_client", "packaging"}
+
+
+def test_the_core_imports_nothing_but_the_standard_library() -> None:
+    core = ["profiles", "quantity", "patch", "rewrite", "review", "resource_api"]
+    found = imported_by(f"from instaslice import {', '.join(core)}")
+    assert {n for n in found if n not in sys.stdlib_module_names} - imported_by("") == {
+        "instaslice"
+    }
+    assert not found & {"socket", "ssl", "logging", "tempfile", "subprocess", "asyncio"}
+    for module in core:
+        text = (Path(instaslice.__file__).parent / f"{module}.py").read_text()
+        assert not re.search(r"\bopen\(|\btime\.|\bos\.", text), module

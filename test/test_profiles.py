@@ -1,0 +1,87 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instaslice import profiles
+
+
+@pytest.mark.parametrize(
+    ("resource", "template", "attribute", "label"),
+    [
+        ("nvidia.com/mig-1g.5gb", "mig-1g.5gb", "1g.5gb", "mig-1g-5gb"),
+        ("nvidia.com/mig-7g.141gb", "mig-7g.141gb", "7g.141gb", "mig-7g-141gb"),
+        ("nvidia.com/mig-1g.10gb.me", "mig-1g.10gb.me", "1g.10gb+me", "mig-1g-10gb-me"),
+        ("nvidia.com/mig-1g.24gb.me.all", "mig-1g.24gb.me.all", "1g.24gb+me.all", None),
+        ("nvidia.com/mig-4g.96gb.gfx", "mig-4g.96gb.gfx", "4g.96gb+gfx", None),
+        ("nvidia.com/mig-1g.24gb-me", "mig-1g.24gb-me", "1g.24gb-me", "mig-1g-24gb-me"),
+    ],
+)
+def test_a_profile_has_four_spellings(
+    resource: str, template: str, attribute: str, label: str | None
+) -> None:
+    profile = profiles.from_resource(resource)
+    assert profile is not None
+    assert (profile.resource, profile.template, profile.attribute) == (
+        resource,
+        template,
+        attribute,
+    )
+    assert label in (None, profile.label)
+    assert profiles.from_attribute(attribute) == profile
+    assert profiles.from_template(template) == profile
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        "nvidia.com/gpu",
+        "nvidia.com/mig-",
+        "nvidia.com/mig-banana",
+        "nvidia.com/mig-1g.5gb.shared",  # a time-sliced replica
+        "nvidia.com/mig-1g.5gb.ME",
+        "nvidia.com/mig-1g.5gb-gfx",
+        "nvidia.com/mig-1g.5gb-me.all",
+        "nvidia.com/mig-1g.5gb+me",
+        "nvidia.com/mig-1g.5gb\n",
+        "nvidia.com/mig-0g.5gb",
+        "nvidia.com/mig-1g.05gb",
+        "nvidia.com/mig-1c.1g.5gb",
+        "nvidia.com/mig-١g.5gb",  # a digit, but not one of the device plugin's
+        "nvidia.com/MIG-1g.5gb",
+        "amd.com/mig-1g.5gb",
+        "nvidia.com/mig-1g." + "5" * 60 + "gb",  # no resource name: over 63 characters
+    ],
+)
+def test_other_names_are_no_profile(resource: str) -> None:
+    assert profiles.from_resource(resource) is None
+
+
+@pytest.mark.parametrize("attribute", ["1g.5gb.me", "1g.5gb+me+me", "1g.5gb+", "", "+me"])
+def test_attributes_are_spelt_with_a_plus(attribute: str) -> None:
+    assert profiles.from_attribute(attribute) is None
+
+
+@pytest.mark.property
+@given(
+    st.integers(1, 99), st.integers(1, 999), st.sampled_from(["", ".me", ".me.all", ".gfx", "-me"])
+)
+def test_any_well_spelt_profile_is_one(slices: int, memory: int, attribute: str) -> None:
+    resource = f"nvidia.com/mig-{slices}g.{memory}gb{attribute}"
+    profile = profiles.from_resource(resource)
+    assert profile is not None
+    assert profile.resource == resource
+    assert profiles.from_attribute(profile.attribute) == profile
+    assert profile.label.replace("-", "").isalnum()
+
+
+def test_known_profiles_are_those_of_the_gpus_smallest_first() -> None:
+    known = profiles.known_profiles()
+    names = {name for row in profiles.PROFILES_BY_GPU.values() for name in row}
+    assert {profile.attribute for profile in known} == names
+    assert len(known) == len(names)
+    assert all(profile.known for profile in known)
+    assert known[0].attribute == "1g.5gb"
+    assert known[-1].attribute == "7g.278gb"
+    unknown = profiles.from_resource("nvidia.com/mig-9g.999gb")
+    assert unknown is not None
+    assert not unknown.known

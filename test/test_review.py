@@ -1,0 +1,272 @@
+import copy
+import re
+from typing import Any
+
+import pytest
+
+from instaslice import review
+from instaslice.resource_api import VERSIONS, ResourceAPI, Unavailable
+from test.reviews import CREATE, UPDATE, Json, apply, load, patch_of, pod_review
+
+UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+
+
+def answer(
+    recorded: Json, api: ResourceAPI | Unavailable = VERSIONS["v1"]
+) -> tuple[review.Verdict, Json]:
+    request = review.read(recorded)
+    verdict = review.judge(request, api)
+    return verdict, review.respond(request, verdict, [])
+
+
+def numbered(value: Any, names: dict[str, str]) -> Any:
+    """The value with each UUID of a claim replaced by its number, in order of appearance."""
+    if isinstance(value, dict):
+        return {key: numbered(member, names) for key, member in value.items()}
+    if isinstance(value, list):
+        return [numbered(member, names) for member in value]
+    if isinstance(value, str) and re.fullmatch(UUID4, value):
+        return names.setdefault(value, f"#{len(names) + 1}")
+    return value
+
+
+def claims(*templates: str) -> list[Json]:
+    return [
+        {"name": f"#{i}", "resourceClaimTemplateName": template}
+        for i, template in enumerate(templates, 1)
+    ]
+
+
+#: Of each pod that was recorded and is rewritten: its claims, the resources of its containers.
+REWRITTEN: dict[str, tuple[list[Json], list[Json]]] = {
+    "sample": (claims("mig-1g.5gb"), [{"claims": [{"name": "#1"}]}]),
+    "dry": (claims("mig-1g.5gb"), [{"claims": [{"name": "#1"}]}]),
+    "one": (claims("mig-1g.5gb"), [{"claims": [{"name": "#1"}]}]),
+    "notebook-0": (claims("mig-1g.5gb"), [{"claims": [{"name": "#1"}]}]),
+    "job": (claims("mig-2g.10gb"), [{"claims": [{"name": "#1"}]}]),
+    "me": (claims("mig-1g.5gb.me"), [{"claims": [{"name": "#1"}]}]),
+    "deployment": (
+        claims("mig-3g.20gb"),
+        [
+            {
+                "limits": {"memory": "16Gi"},
+                "requests": {"cpu": "4", "memory": "16Gi"},
+                "claims": [{"name": "#1"}],
+            }
+        ],
+    ),
+    "two-containers": (
+        claims("mig-1g.5gb", "mig-3g.20gb"),
+        [
+            {"claims": [{"name": "#1"}]},
+            {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}},
+            {"claims": [{"name": "#2"}]},
+        ],
+    ),
+    "two-profiles": (
+        claims("mig-1g.5gb", "mig-2g.10gb"),
+        [
+            {
+                "limits": {"cpu": "500m", "memory": "1Gi"},
+                "requests": {"cpu": "500m", "memory": "1Gi"},
+                "claims": [{"name": "#1"}, {"name": "#2"}],
+            }
+        ],
+    ),
+    "many": (
+        claims(*["mig-1g.5gb"] * 20),
+        [
+            {
+                "limits": {"cpu": "100m"},
+                "requests": {"cpu": "100m"},
+                "claims": [{"name": f"#{i}"}],
+            }
+            for i in range(1, 21)
+        ],
+    ),
+}
+#: What else the response holds, beside the uid and the patch.
+RESPONSES: dict[str, Json] = {
+    "fraction": {
+        "allowed": False,
+        "status": {
+            "status": "Failure",
+            "code": 422,
+            "reason": "Invalid",
+            "message": "spec.containers[0].resources.limits[nvidia.com/mig-1g.5gb]: "
+            'Invalid value: "500m": must be an integer',
+            "details": {
+                "kind": "Pod",
+                "name": "fraction",
+                "causes": [
+                    {
+                        "reason": "FieldValueInvalid",
+                        "message": 'Invalid value: "500m": must be an integer',
+                        "field": "spec.containers[0].resources.limits[nvidia.com/mig-1g.5gb]",
+                    }
+                ],
+            },
+        },
+    },
+    "not-a-profile": {
+        "allowed": True,
+        "warnings": [
+            "nvidia.com/mig-banana is left as it is: "
+            "it is not spelt like a MIG profile, as mig-1g.5gb is"
+        ],
+    },
+    "zero": {"allowed": True, "patchType": "JSONPatch", "auditAnnotations": {"rewritten": ""}},
+    "many": {
+        "allowed": True,
+        "patchType": "JSONPatch",
+        "auditAnnotations": {"rewritten": "mig-1g.5gb=20"},
+    },
+}
+
+
+@pytest.mark.parametrize("name", CREATE)
+def test_the_whole_response_to_each_recorded_creation(name: str) -> None:
+    recorded = load("create", name)
+    pod = copy.deepcopy(recorded["request"]["object"])
+    _, answered = answer(recorded)
+
+    assert set(answered) == {"apiVersion", "kind", "response"}
+    assert answered["apiVersion"] == "admission.k8s.io/v1"
+    assert answered["kind"] == "AdmissionReview"
+    response = answered["response"]
+    operations = patch_of(answered)
+    wanted = pod
+    if name in REWRITTEN:
+        declared, resources = REWRITTEN[name]
+        wanted = copy.deepcopy(pod)
+        wanted["spec"]["resourceClaims"] = declared
+        for container, found in zip(wanted["spec"]["containers"], resources, strict=True):
+            container["resources"] = found
+    elif name == "zero":
+        wanted = copy.deepcopy(pod)
+        del wanted["spec"]["containers"][0]["resources"]
+    names: dict[str, str] = {}
+    patched = apply(operations, pod)
+    numbered(patched["spec"].get("resourceClaims"), names)
+    assert numbered(patched, names)["spec"] == numbered(wanted, names)["spec"]
+    assert {**patched, "spec": None} == {**wanted, "spec": None}
+
+    assert response.pop("uid") == recorded["request"]["uid"]
+    assert bool(response.pop("patch", None)) == bool(operations)
+    counts: dict[str, int] = {}
+    for claim in REWRITTEN.get(name, ([], []))[0]:
+        template = claim["resourceClaimTemplateName"]
+        counts[template] = counts.get(template, 0) + 1
+    summary = ",".join(f"{template}={n}" for template, n in counts.items())
+    usual: Json = {
+        "allowed": True,
+        "patchType": "JSONPatch",
+        "auditAnnotations": {"rewritten": summary},
+    }
+    assert response == RESPONSES.get(name, usual)
+
+
+@pytest.mark.parametrize("name", UPDATE)
+def test_each_recorded_apply_is_brought_back_to_the_old_spec(name: str) -> None:
+    recorded = load("update", name)
+    request = recorded["request"]
+    verdict, answered = answer(recorded)
+    patched = apply(patch_of(answered), request["object"])
+    assert patched["spec"] == request["oldObject"]["spec"]
+    assert {**patched, "spec": None} == {**request["object"], "spec": None}
+    assert verdict.outcome == "restored"
+    assert {k: v for k, v in answered["response"].items() if k != "patch"} == {
+        "uid": request["uid"],
+        "allowed": True,
+        "patchType": "JSONPatch",
+        "auditAnnotations": {"restored": ""},
+    }
+
+
+@pytest.mark.parametrize(("version", "nested"), [(v, v == "v1alpha2") for v in VERSIONS])
+def test_the_sample_in_each_version(version: str, nested: bool) -> None:
+    recorded = load("create", "sample")
+    _, answered = answer(recorded, VERSIONS[version])
+    [claim] = apply(patch_of(answered), recorded["request"]["object"])["spec"]["resourceClaims"]
+    source = {"resourceClaimTemplateName": "mig-1g.5gb"}
+    name = claim["name"]
+    assert claim == ({"name": name, "source": source} if nested else {"name": name, **source})
+
+
+def test_without_an_api_mig_pods_are_refused_and_others_pass() -> None:
+    away = Unavailable("resource.k8s.io is not served")
+    verdict, answered = answer(load("create", "sample"), away)
+    assert verdict.outcome == "unavailable"
+    assert answered["response"]["status"] == {
+        "status": "Failure",
+        "code": 503,
+        "reason": "ServiceUnavailable",
+        "message": "the pod's MIG slices cannot be claimed: resource.k8s.io is not served",
+    }
+    assert not answered["response"]["allowed"]
+    for name in ("not-a-profile", "zero"):
+        assert answer(load("create", name), away)[1]["response"]["allowed"]
+    for name in UPDATE:
+        assert answer(load("update", name), away)[0].outcome == "restored"
+
+
+MIG_POD: Json = {
+    "spec": {"containers": [{"name": "a", "resources": {"limits": {"nvidia.com/mig-1g.5gb": "1"}}}]}
+}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"operation": "DELETE", "object": None, "oldObject": MIG_POD},
+        {"operation": "CONNECT", "object": {"kind": "PodExecOptions"}},
+        {"subResource": "ephemeralcontainers"},
+        {"kind": {"group": "apps", "version": "v1", "kind": "Deployment"}},
+        {"kind": {"group": "metrics.k8s.io", "version": "v1", "kind": "Pod"}},
+    ],
+)
+def test_what_is_not_the_creation_or_update_of_a_pod_is_let_through(request_: Json) -> None:
+    verdict, answered = answer(pod_review(MIG_POD, **request_))
+    assert verdict.outcome == "unchanged"
+    uid = "705ab4f5-6393-11e8-b7cc-42010a800002"
+    assert answered["response"] == {"uid": uid, "allowed": True}
+
+
+def test_a_pod_without_a_name_yet_is_known_by_its_generate_name() -> None:
+    request = review.read(load("create", "deployment"))
+    assert request.name == "vllm-7dd6ccdd8d-"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "Pod"}, "the body is not an AdmissionReview"),
+        (
+            {"apiVersion": "admission.k8s.io/v1beta1"},
+            "the AdmissionReview's apiVersion is not admission.k8s.io/v1",
+        ),
+        ({"request": None}, "request is not an object"),
+        ({"request": {"uid": ""}}, "request.uid is missing"),
+        ({"request": {"uid": 1}}, "request.uid is missing"),
+        ({"request": {"uid": "u"}}, "request.operation is missing"),
+        ({"request": {"uid": "u", "operation": "CREATE"}}, "request.kind is not an object"),
+        (
+            {"request": {"uid": "u", "operation": "CREATE", "kind": {}}},
+            "request.object is not an object",
+        ),
+        (
+            {"request": {"uid": "u", "operation": "UPDATE", "kind": {}, "object": {}}},
+            "request.oldObject is not an object",
+        ),
+    ],
+)
+def test_what_is_no_review_says_so(change: Json, message: str) -> None:
+    with pytest.raises(review.BadReview) as caught:
+        review.read({**pod_review(MIG_POD), **change})
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("body", [None, [], "AdmissionReview", 1])
+def test_a_review_is_an_object(body: object) -> None:
+    with pytest.raises(review.BadReview):
+        review.read(body)

@@ -1,0 +1,72 @@
+"""`make run` and `make help`, as who has just cloned the repository calls them."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from test.serving import HOST, free_port, until
+
+ROOT = Path(__file__).parent.parent
+PORT = free_port()  # the same for both times: it is free again after Ctrl-C
+
+
+@pytest.mark.parametrize("time", ["first", "second"])
+def test_run_shows_a_pod_rewritten_and_serves_until_ctrl_c(time: str, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    with output.open("wb") as stdout:
+        process = subprocess.Popen(
+            [sys.executable, "hack/run.py", "--port", str(PORT)],
+            cwd=ROOT,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        until(lambda: process.poll() is not None or "Ctrl-C ends it" in output.read_text())
+        text = output.read_text()
+        assert "nvidia.com/mig-1g.5gb: 1" in text
+        assert "resourceClaimTemplateName: mig-1g.5gb" in text
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        assert process.wait(timeout=20) == 0
+        assert "Traceback" not in output.read_text()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def test_run_says_in_one_line_that_the_port_is_in_use(tmp_path: Path) -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        result = subprocess.run(
+            [sys.executable, "hack/run.py", "--port", str(port)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == f"instaslice: {HOST}:{port}: Address already in use\n"
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_help_lists_every_target() -> None:
+    result = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = {line.split()[0] for line in result.stdout.splitlines()}
+    assert {"help", "run", "test", "lint"} <= listed
+    files = [ROOT / "Makefile", *ROOT.glob("hack/*.mk")]
+    phony = {
+        word
+        for file in files
+        for line in file.read_text().splitlines()
+        if line.startswith(".PHONY:")
+        for word in line.split()[1:]
+    }
+    assert listed == phony
