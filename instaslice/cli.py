@@ -10,13 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from instaslice import __version__
-from instaslice.resource_api import VERSIONS
+from instaslice import __version__, profiles
+from instaslice.cluster import Cluster, ClusterError, from_kubeconfig, in_cluster
+from instaslice.profiles import Profile
+from instaslice.resource_api import NEWEST, VERSIONS
+from instaslice.templates import device_classes, templates
 
 ABOUT: Final = """\
 InstaSlice lets pods that ask for MIG slices as extended resources (nvidia.com/mig-1g.5gb: 1)
 have them through Kubernetes' Dynamic Resource Allocation, without a change to any pod spec.
 """
+
+
+_PROFILES: Final = "such as 1g.5gb or 1g.10gb+me (default: all that are known)"
 
 
 class UsageError(Exception):
@@ -40,6 +46,17 @@ def _number(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or not 0 < int(text[:4]) <= 512:
         raise ValueError("is not a number from 1 to 512")
     return int(text)
+
+
+def _switch(text: str) -> bool:
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in words:
+        raise ValueError("is neither true nor false")
+    return words[text.lower()]
+
+
+def _file(text: str) -> Path | None:
+    return Path(text) if text else None
 
 
 def _one_of(*words: str) -> Callable[[str], str]:
@@ -81,10 +98,25 @@ SERVE: Final = (
     ),
     Option(
         "--resource-api",
-        "v1",
-        _one_of(*VERSIONS),
+        "auto",
+        _one_of("auto", *VERSIONS),
         "VERSION",
-        f"the version of resource.k8s.io that the cluster serves: {', '.join(VERSIONS)}",
+        "the version of resource.k8s.io that the cluster serves, "
+        f"auto to ask it, or {', '.join(VERSIONS)}",
+    ),
+    Option(
+        "--provision-templates",
+        "false",
+        _switch,
+        "true|false",
+        "make the ResourceClaimTemplates that a pod needs, in its namespace, as it is admitted",
+    ),
+    Option(
+        "--kubeconfig",
+        "",
+        _file,
+        "FILE",
+        "how to reach the cluster from outside of it; a pod has its service account",
     ),
     Option("--log-format", "json", _one_of("json", "text"), "FORMAT", "json, or text for people"),
     Option("--workers", "1", _number, "N", "processes; one serves thousands of pods a second"),
@@ -115,11 +147,128 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     values = _settings(arguments, os.environ)
     host, port = values.pop("bind")
+    values["cluster"] = _cluster(values, values.pop("kubeconfig"))
     try:
         server.serve(server.Settings(host=host, port=port, **values))
     except server.StartError as error:
         raise UsageError(str(error)) from None
     return 0
+
+
+def _cluster(values: dict[str, Any], kubeconfig: Path | None) -> Cluster | None:
+    """How to reach the cluster, for the settings that need it."""
+    needs = {
+        "--resource-api auto": values["resource_api"] == "auto",
+        "--provision-templates": values["provision_templates"],
+    }
+    need = next((flag for flag, needed in needs.items() if needed), None)
+    if need is None:
+        return None
+    try:
+        cluster = from_kubeconfig(kubeconfig) if kubeconfig else in_cluster(os.environ)
+    except ClusterError as error:
+        raise UsageError(f"--kubeconfig: {error}") from None
+    if cluster is None:
+        raise UsageError(
+            f"{need} asks the API server, and this is no pod of a cluster: give --kubeconfig, or "
+            f"--resource-api with a version ({', '.join(VERSIONS)})"
+        )
+    return cluster
+
+
+def _named_profiles(names: Sequence[str]) -> list[Profile]:
+    """Profiles in any of their spellings; all that are known where none is named."""
+    found = []
+    for name in names:
+        bare = name.removeprefix("nvidia.com/").removeprefix("mig-")
+        profile = profiles.from_attribute(bare) or profiles.from_template("mig-" + bare)
+        if profile is None:
+            raise UsageError(f"{name!r} is not a MIG profile, such as 1g.5gb or 1g.10gb+me")
+        found.append(profile)
+    return found or profiles.known_profiles()
+
+
+def _print_yaml(manifests: Sequence[dict[str, Any]], command: str) -> None:
+    try:
+        import yaml
+    except ImportError:
+        raise UsageError("this needs PyYAML: pip install 'instaslice[cli]'") from None
+
+    class Plain(yaml.SafeDumper):
+        """Writes an object out again rather than refer to it by an alias."""
+
+        def ignore_aliases(self, data: object) -> bool:
+            return True
+
+    print(f"# Made by: instaslice {command}\n---")
+    yaml.dump_all(manifests, sys.stdout, Dumper=Plain, sort_keys=False, width=100)
+
+
+def _templates(arguments: argparse.Namespace) -> int:
+    chosen = _named_profiles(arguments.profiles)
+    version = arguments.resource_api
+    if not arguments.apply:
+        api = VERSIONS[version or NEWEST.version]
+        manifests = [manifest for profile in chosen for manifest in templates(api, profile)]
+        command = ["templates", "--resource-api", api.version, *arguments.profiles]
+        _print_yaml(manifests, " ".join(command))
+        return 0
+    if bool(arguments.namespace) == arguments.all_namespaces:
+        raise UsageError("--apply needs --namespace NS, or --all-namespaces")
+    try:
+        from instaslice.apply import Applier, ApplyError
+    except ImportError:
+        needs = "--apply needs the kubernetes client: pip install 'instaslice[cli]'"
+        raise UsageError(needs) from None
+    try:
+        applier = Applier(arguments.kubeconfig)
+        api = VERSIONS[version] if version else applier.version()
+        namespaces = arguments.namespace or applier.namespaces()
+        for line in applier.apply(api, chosen, namespaces):
+            print(line)
+    except ApplyError as error:
+        print(f"instaslice: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _device_classes(arguments: argparse.Namespace) -> int:
+    chosen = _named_profiles(arguments.profiles)
+    _print_yaml(device_classes(chosen), " ".join(["deviceclasses", *arguments.profiles]))
+    return 0
+
+
+def _add_templates(commands: Any) -> None:
+    parser = commands.add_parser(
+        "templates",
+        help="print or apply the ResourceClaimTemplates that rewritten pods use",
+        description="Print the manifests of the templates, or apply them to namespaces. "
+        "With serve --provision-templates they are made as they are needed.",
+    )
+    parser.add_argument("profiles", nargs="*", metavar="PROFILE", help=_PROFILES)
+    parser.add_argument(
+        "--resource-api",
+        choices=VERSIONS,
+        metavar="VERSION",
+        help=f"{', '.join(VERSIONS)} (default: {NEWEST.version}; with --apply, the cluster's)",
+    )
+    parser.add_argument("--apply", action="store_true", help="apply them, and do not print them")
+    parser.add_argument(
+        "--namespace", "-n", action="append", metavar="NS", help="where; may be repeated"
+    )
+    parser.add_argument("--all-namespaces", "-A", action="store_true", help="in every namespace")
+    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="how to reach the cluster")
+    parser.set_defaults(run=_templates)
+
+
+def _add_device_classes(commands: Any) -> None:
+    parser = commands.add_parser(
+        "deviceclasses",
+        help="print DeviceClasses by which the scheduler does without InstaSlice (1.36 and later)",
+        description="Print a DeviceClass for each profile, with its extendedResourceName.",
+    )
+    parser.add_argument("profiles", nargs="*", metavar="PROFILE", help=_PROFILES)
+    parser.set_defaults(run=_device_classes)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -134,13 +283,18 @@ def _parser() -> argparse.ArgumentParser:
         "/readyz and /metrics. Each option can be given as an environment variable instead.",
     )
     for option in SERVE:
-        default = "required" if option.default is None else f"default {option.default}"
+        default = {None: "required", "": "none"}.get(option.default, f"default {option.default}")
+        switch: dict[str, Any] = {"nargs": "?", "const": "true"} if option.parse is _switch else {}
         serve.add_argument(
             option.flag,
+            **switch,
             metavar=option.metavar,
             help=f"{option.help} ({default}; {option.variable})",
         )
     serve.set_defaults(run=_serve)
+
+    _add_templates(commands)
+    _add_device_classes(commands)
     return parser
 
 

@@ -18,7 +18,10 @@ from gunicorn.glogging import Logger
 
 from instaslice import logs
 from instaslice.app import Webhook
+from instaslice.cluster import Cluster
+from instaslice.discovery import Discovery, Served
 from instaslice.metrics import Metrics
+from instaslice.provision import TemplateMaker
 from instaslice.resource_api import VERSIONS
 from instaslice.tls import CertificateError, Certificates
 
@@ -45,7 +48,9 @@ class Settings:
     host: str
     port: int
     cert_dir: Path
-    resource_api: str  #: a key of resource_api.VERSIONS
+    resource_api: str  #: a key of resource_api.VERSIONS, or "auto": ask the cluster
+    provision_templates: bool
+    cluster: Cluster | None  #: None where neither of these two needs one
     log_format: str  #: a key of logs.FORMATTERS
     workers: int
     threads: int
@@ -123,8 +128,24 @@ class _Server(BaseApplication):
 
     def load(self) -> Any:
         """Called by gunicorn in each worker: make the application."""
-        api = VERSIONS[self._settings.resource_api]
         metrics = Metrics()
-        metrics.show_resource_api(api)
         metrics.certificate_expiry.set_function(lambda: self._certificates.expiry)
-        return Webhook(lambda: api, metrics)
+        return Webhook(self._resource_api(metrics), metrics, self._provisioner(metrics))
+
+    def _resource_api(self, metrics: Metrics) -> Callable[[], Served]:
+        """What tells the version of resource.k8s.io, and asks for it if it is not fixed."""
+        cluster, version = self._settings.cluster, self._settings.resource_api
+        if version == "auto" and cluster:
+            discovery = Discovery(cluster, metrics.show_resource_api)
+            discovery.start()
+            return discovery.current
+        api = VERSIONS[version]
+        metrics.show_resource_api(api)
+        return lambda: api
+
+    def _provisioner(self, metrics: Metrics) -> TemplateMaker | None:
+        if not self._settings.provision_templates or self._settings.cluster is None:
+            return None
+        maker = TemplateMaker(self._settings.cluster, metrics)
+        maker.start()
+        return maker

@@ -1,5 +1,6 @@
 """Hypothesis profiles, and what every test may use."""
 
+import contextlib
 import os
 import shutil
 import ssl
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 import trustme
 from hypothesis import HealthCheck, settings
+
+from instaslice.cluster import Cluster, in_cluster
+from test.apiserver import APIServer
 
 settings.register_profile(
     # The same examples each time, so that CI is as red or green as the commit.
@@ -59,3 +63,27 @@ def cert_dir(authority: Authority, tmp_path: Path) -> Iterator[Path]:
     folder = authority.mint(tmp_path / "certs")
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def api_server(cert_dir: Path) -> Iterator[APIServer]:
+    with contextlib.closing(APIServer(cert_dir, "v1")) as server:
+        yield server
+
+
+@pytest.fixture
+def account(authority: Authority, tmp_path: Path) -> Path:
+    """A service account's folder, as the kubelet mounts it."""
+    folder = tmp_path / "serviceaccount"
+    folder.mkdir()
+    authority.ca.cert_pem.write_to_path(str(folder / "ca.crt"))
+    (folder / "token").write_text("first\n")
+    return folder
+
+
+@pytest.fixture
+def cluster(api_server: APIServer, account: Path) -> Cluster:
+    environment = {"KUBERNETES_SERVICE_HOST": "127.0.0.1"}
+    found = in_cluster({**environment, "KUBERNETES_SERVICE_PORT": str(api_server.port)}, account)
+    assert found is not None
+    return found

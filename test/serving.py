@@ -104,7 +104,7 @@ def serve(
         process = subprocess.Popen(
             command,
             stderr=log,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, "INSTASLICE_RESOURCE_API": "v1", **(environment or {})},
             start_new_session=True,
         )
         server = Server(process, port, context)

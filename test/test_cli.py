@@ -22,7 +22,8 @@ def test_help_says_what_each_setting_is_for(capsys: pytest.CaptureFixture[str]) 
     assert exit_.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     for option in cli.SERVE:
-        assert f"{option.flag} {option.metavar}" in text
+        assert option.flag in text
+        assert option.metavar in text
         assert option.variable in text
 
 

@@ -1,0 +1,199 @@
+"""The API server, over the standard library's HTTP client.
+
+One request is one connection: requests are rare, and a connection that is not kept cannot be stale.
+Whatever the API server does, `call` returns or raises ClusterError within its deadline.
+"""
+
+import base64
+import contextlib
+import http.client
+import json
+import socket
+import ssl
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from instaslice import __version__
+
+Json = dict[str, Any]
+
+#: Where the kubelet mounts a pod's token and the cluster's CA, and renews both.
+SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+#: Seconds for a whole request. The API server answers in milliseconds, or is in trouble.
+DEADLINE: Final = 5.0
+
+#: The largest answer that is read, in bytes: a discovery document is 2 KB, a Status less.
+MAX_ANSWER: Final = 1024 * 1024
+
+
+class ClusterError(Exception):
+    """The API server gave no usable answer; `str()` of it says why, in one line."""
+
+    def __init__(self, message: str) -> None:
+        # Part of it may be what the other side sent.
+        super().__init__(" ".join(message.split())[:300])
+
+
+class Answer(NamedTuple):
+    """An HTTP status and the JSON object that came with it, empty where there was none."""
+
+    status: int
+    body: Json
+
+    @property
+    def reason(self) -> str:
+        """What went wrong, in the API server's words."""
+        message = self.body.get("message")
+        return f"{self.status} {message}" if isinstance(message, str) else str(self.status)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """How to reach an API server. The files are read for each request, since they rotate."""
+
+    host: str
+    port: int
+    ca_file: Path | None = None
+    token_file: Path | None = None
+    token: str = ""
+    client_certificate: tuple[Path, Path] | None = None  #: certificate and key, PEM
+
+    def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+        """One request with a JSON answer of any status. Raises ClusterError."""
+        try:
+            connection = http.client.HTTPSConnection(
+                self.host, self.port, timeout=DEADLINE, context=self._context()
+            )
+            headers = self._headers()
+        except OSError as error:  # a file that is missing or no PEM
+            raise ClusterError(f"{error.filename or self.ca_file}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ClusterError(f"{self.token_file}: holds no token") from None
+        # The timeout is for each read, and a slow answer has many: the watch is for them all.
+        watch = threading.Timer(DEADLINE, _hang_up, [connection])
+        watch.daemon = True
+        watch.start()
+        try:
+            connection.request(method, path, json.dumps(body) if body else None, headers)
+            response = connection.getresponse()
+            status, data = response.status, response.read(MAX_ANSWER)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            where = f"{self.host}:{self.port}"
+            raise ClusterError(f"{where}: {str(error) or type(error).__name__}") from None
+        finally:
+            watch.cancel()
+            connection.close()
+        return Answer(status, _object(data))
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.client_certificate:
+            context.load_cert_chain(*self.client_certificate)
+        return context
+
+    def _headers(self) -> dict[str, str]:
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": f"instaslice/{__version__}",
+        }
+        token = self.token_file.read_text().strip() if self.token_file else self.token
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        return headers
+
+
+def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -> Cluster | None:
+    """The API server of the cluster whose pod this is, or None outside of one."""
+    host = environment.get("KUBERNETES_SERVICE_HOST")
+    port = environment.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host or not port.isdecimal() or not folder.is_dir():
+        return None
+    return Cluster(host, int(port), folder / "ca.crt", folder / "token")
+
+
+def from_kubeconfig(path: Path) -> Cluster:
+    """The API server of a kubeconfig's current context. Raises ClusterError.
+
+    A kubeconfig is YAML, which needs PyYAML (extra `cli`); one in JSON does not.
+    """
+    try:
+        config = _read_config(path)
+        context = _named(config, "contexts", "context", config["current-context"])
+        cluster = _named(config, "clusters", "cluster", context["cluster"])
+        user = _named(config, "users", "user", context["user"])
+        url = urlsplit(cluster["server"])
+        if url.scheme != "https" or not url.hostname:
+            raise ValueError("its server is not https")
+        if "exec" in user or "auth-provider" in user:
+            raise ValueError("its user logs in by a program, which is not supported")
+        certificate = _file(path, user, "client-certificate")
+        key = _file(path, user, "client-key")
+        token_file = user.get("tokenFile")
+        return Cluster(
+            url.hostname,
+            url.port or 443,
+            _file(path, cluster, "certificate-authority"),
+            path.parent / token_file if token_file else None,
+            user.get("token", ""),
+            (certificate, key) if certificate and key else None,
+        )
+    except OSError as error:
+        raise ClusterError(f"{path}: {error.strerror}") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ClusterError(f"{path}: is no kubeconfig with a current context: {error}") from None
+    except ValueError as error:
+        raise ClusterError(f"{path}: {error}") from None
+
+
+def _read_config(path: Path) -> Json:
+    text = path.read_text()
+    with contextlib.suppress(ValueError):
+        config: Json = json.loads(text)
+        return config
+    try:
+        import yaml  # an extra, and only who serves outside a cluster needs it
+    except ImportError:
+        raise ValueError("is YAML, which needs: pip install 'instaslice[cli]'") from None
+    try:
+        config = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"is no YAML: {' '.join(str(error).split())}") from None
+    return config
+
+
+def _named(config: Json, plural: str, singular: str, name: str) -> Json:
+    found: Json = {entry["name"]: entry[singular] for entry in config[plural]}[name]
+    return found
+
+
+def _file(config: Path, holder: Json, key: str) -> Path | None:
+    """A file that a kubeconfig names, or one made of what it holds inline (`<key>-data`)."""
+    if key in holder:
+        return config.parent / str(holder[key])
+    if key + "-data" not in holder:
+        return None
+    with tempfile.NamedTemporaryFile(prefix="instaslice-", suffix=".pem", delete=False) as file:
+        file.write(base64.b64decode(holder[key + "-data"]))
+        return Path(file.name)
+
+
+def _hang_up(connection: http.client.HTTPSConnection) -> None:
+    """End a request whose time is up: what waits for the socket fails at once."""
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _object(data: bytes) -> Json:
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(data)
+        if isinstance(found, dict):
+            return found
+    return {}

@@ -1,0 +1,206 @@
+"""Makes the templates that admitted pods need, so that nothing is to be set up per namespace.
+
+An admission asks for what its pod needs and waits at most a second. What is not known to be there
+is made by one thread, which goes on with what fails until it succeeds or the namespace is gone; so
+an API server that is away or slow costs an admission its second, and never the pod.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+from urllib.parse import quote
+
+from instaslice.cluster import Answer, Cluster, ClusterError
+from instaslice.metrics import Metrics
+from instaslice.profiles import Profile
+from instaslice.resource_api import ResourceAPI
+from instaslice.templates import templates
+
+_log = logging.getLogger("instaslice")
+
+#: Seconds that an admission waits for all of its pod's templates; the API server gives it five.
+PATIENCE: Final = 1.0
+#: Seconds for which a template is taken to be there: someone may have deleted it since.
+MEMORY: Final = 600.0
+#: Seconds before the second attempt, doubled with each, and the longest pause.
+FIRST_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 300.0
+#: Templates that are remembered, and those that are waited for: namespaces are what users make.
+MOST_KNOWN: Final = 10_000
+MOST_PENDING: Final = 1_000
+
+#: kind -> the plural in its path.
+_PLURALS: Final = {
+    "ResourceClaimTemplate": "resourceclaimtemplates",
+    "MigDeviceClaimParameters": "migdeviceclaimparameters",
+}
+
+
+class _Key(NamedTuple):
+    namespace: str
+    profile: Profile
+    version: str
+
+
+@dataclass(slots=True)
+class _Task:
+    """A template that is not there yet."""
+
+    api: ResourceAPI
+    due: float  #: when to try, on the monotonic clock
+    pause: float = FIRST_PAUSE  #: seconds to the attempt after that
+    tried: threading.Event = field(default_factory=threading.Event)  #: set by the first attempt
+
+
+class _Gone(Exception):
+    """The namespace is gone, or going: there is nothing to make any more."""
+
+
+class TemplateMaker:
+    """Makes templates in a thread of its own (an `app.Provisioner`)."""
+
+    def __init__(self, cluster: Cluster, metrics: Metrics) -> None:
+        self._cluster = cluster
+        self._metrics = metrics
+        self._known: dict[_Key, float] = {}  # until when, on the monotonic clock
+        self._pending: dict[_Key, _Task] = {}
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="templates", daemon=True)
+        self._stopped = False
+
+    def start(self) -> None:
+        """Begin to make what is asked for."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Make no more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+
+    def ensure(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> list[str]:
+        """Make a pod's templates, within PATIENCE; returns a warning for each that is not there."""
+        keys = [_Key(namespace, profile, api.version) for profile in profiles]
+        deadline = time.monotonic() + PATIENCE
+        for task in self._ask_for(keys, api):
+            task.tried.wait(max(0.0, deadline - time.monotonic()))
+        with self._changed:
+            missing = [key for key in keys if key not in self._known]
+        return [
+            f"ResourceClaimTemplate {key.profile.template} is not there yet; to make it: "
+            f"instaslice templates {key.profile.attribute} --apply --namespace {key.namespace}"
+            for key in missing
+        ]
+
+    def _ask_for(self, keys: list[_Key], api: ResourceAPI) -> list[_Task]:
+        """The tasks of what is not known to be there, new ones among them."""
+        now = time.monotonic()
+        tasks = []
+        with self._changed:
+            for key in keys:
+                if self._known.get(key, now) > now:
+                    continue
+                self._known.pop(key, None)
+                task = self._pending.get(key)
+                if task is None and len(self._pending) < MOST_PENDING:
+                    task = self._pending[key] = _Task(api, due=now)
+                if task is not None:
+                    tasks.append(task)
+            self._changed.notify()
+        return tasks
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                key = self._next()
+                while key is None and not self._stopped:
+                    self._changed.wait(self._until_due())
+                    key = self._next()
+                if key is None or self._stopped:
+                    return
+                task = self._pending[key]
+            try:
+                self._try(key, task)
+            except Exception:  # the thread must outlive a fault of ours
+                _log.exception("making a template failed")
+                self._later(task)
+            task.tried.set()
+
+    def _next(self) -> _Key | None:
+        """What is due longest, if anything is."""
+        if not self._pending:
+            return None
+        key = min(self._pending, key=lambda key: self._pending[key].due)
+        return key if self._pending[key].due <= time.monotonic() else None
+
+    def _until_due(self) -> float | None:
+        """Seconds until anything is due; None where nothing is asked for."""
+        dues = [task.due for task in self._pending.values()]
+        return max(0.0, min(dues) - time.monotonic()) if dues else None
+
+    def _try(self, key: _Key, task: _Task) -> None:
+        """One attempt at a template, and what follows from it."""
+        fields = {"namespace": key.namespace, "template": key.profile.template}
+        try:
+            outcome = self._make(key, task.api)
+        except ClusterError as error:
+            self._later(task)
+            self._metrics.template_creations.labels("failed").inc()
+            again = {"reason": str(error), "seconds": round(task.due - time.monotonic())}
+            _log.warning("a template was not made", extra={"fields": {**fields, **again}})
+            return
+        except _Gone:
+            outcome = "failed"
+        else:
+            self._remember(key)
+        with self._changed:
+            del self._pending[key]
+        self._metrics.template_creations.labels(outcome).inc()
+        _log.info(f"template {outcome}", extra={"fields": fields})
+
+    def _make(self, key: _Key, api: ResourceAPI) -> str:
+        """Make a template and what it refers to: "created", or "existed".
+
+        Raises ClusterError, and _Gone.
+        """
+        outcome = "existed"
+        for manifest in templates(api, key.profile, key.namespace):
+            namespace = quote(key.namespace, safe="")  # whatever the caller put there
+            path = f"/apis/{manifest['apiVersion']}/namespaces/{namespace}/"
+            answer = self._cluster.call("POST", path + _PLURALS[manifest["kind"]], manifest)
+            if answer.status == 201:
+                outcome = "created"
+            elif _is_gone(answer):
+                raise _Gone
+            elif answer.status != 409:
+                raise ClusterError(f"the API server answered {answer.reason}")
+        return outcome
+
+    def _remember(self, key: _Key) -> None:
+        now = time.monotonic()
+        with self._changed:
+            self._known[key] = now + MEMORY
+            if len(self._known) > MOST_KNOWN:
+                del self._known[next(iter(self._known))]  # the oldest
+
+    def _later(self, task: _Task) -> None:
+        with self._changed:
+            task.due = time.monotonic() + task.pause
+            task.pause = min(2 * task.pause, LONGEST_PAUSE)
+
+
+def _is_gone(answer: Answer) -> bool:
+    """Whether an answer says that the namespace does not exist, or is being deleted."""
+    details = answer.body.get("details")
+    if not isinstance(details, dict):
+        return False
+    causes = details.get("causes")
+    if answer.status == 404:
+        return details.get("kind") == "namespaces"
+    return answer.status == 403 and any(
+        isinstance(cause, dict) and cause.get("reason") == "NamespaceTerminating"
+        for cause in (causes if isinstance(causes, list) else [])
+    )

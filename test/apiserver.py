@@ -1,0 +1,192 @@
+"""An HTTPS server that answers as an API server does, faults included."""
+
+import json
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+Json = dict[str, Any]
+
+#: What a fault does with a request: it writes any bytes it likes.
+Fault = Callable[[BaseHTTPRequestHandler], None]
+
+GROUP = "/apis/resource.k8s.io"
+
+
+def status(code: int, reason: str, message: str, **details: Any) -> Json:
+    """A metav1.Status, as the API server answers errors."""
+    kind = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "metadata": {}}
+    return {**kind, "code": code, "reason": reason, "message": message, "details": details}
+
+
+class APIServer:
+    """Serves resource.k8s.io in some versions, and keeps what is created."""
+
+    def __init__(self, cert_dir: Path, *versions: str) -> None:
+        self.versions = list(versions)
+        #: Versions that are served without the kinds of DRA, as v1alpha3 is in 1.33 and later.
+        self.hollow: set[str] = set()
+        self.token = "first"
+        self.namespaces = {"default", "ml"}
+        self.terminating: set[str] = set()
+        self.objects: dict[str, Json] = {}  # path -> manifest
+        self.requests: list[tuple[str, str]] = []
+        self.fault: Fault | None = None
+        self._cert_dir = cert_dir
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                server._serve(self)
+
+            do_POST = do_GET  # noqa: N815 - http.server names them so
+
+            def log_message(self, *args: object) -> None:
+                """Tests read `requests` instead."""
+
+        class Quiet(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *args: object) -> None:
+                """A client that hung up is what some tests are about."""
+
+        self._http = Quiet(("127.0.0.1", 0), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert_dir / "tls.crt", cert_dir / "tls.key")
+        self._http.socket = context.wrap_socket(
+            self._http.socket, server_side=True, do_handshake_on_connect=False
+        )
+        self.port: int = self._http.server_address[1]
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def created(self, kind: str) -> list[str]:
+        """namespace/name of each object of a kind, in the order of their making."""
+        return [
+            f"{o['metadata']['namespace']}/{o['metadata']['name']}"
+            for o in self.objects.values()
+            if o["kind"] == kind
+        ]
+
+    def _serve(self, handler: BaseHTTPRequestHandler) -> None:
+        self.requests.append((handler.command, handler.path))
+        length = int(handler.headers.get("Content-Length") or 0)
+        body = json.loads(handler.rfile.read(length)) if length else None
+        if self.fault:
+            handler.close_connection = True
+            self.fault(handler)
+            return
+        code, answer = self._answer(handler, body)
+        reply(handler, code, json.dumps(answer).encode())
+
+    def _answer(self, handler: BaseHTTPRequestHandler, body: Json | None) -> tuple[int, Json]:
+        if handler.headers.get("Authorization") != f"Bearer {self.token}":
+            return 401, status(401, "Unauthorized", "Unauthorized")
+        path = handler.path
+        if handler.command == "GET":
+            return self._discover(path)
+        assert body is not None
+        namespace = path.split("/")[5]
+        if namespace not in self.namespaces:
+            message = f'namespaces "{namespace}" not found'
+            return 404, status(404, "NotFound", message, name=namespace, kind="namespaces")
+        if namespace in self.terminating:
+            causes = [{"reason": "NamespaceTerminating", "message": "being terminated"}]
+            return 403, status(403, "Forbidden", "forbidden: being terminated", causes=causes)
+        key = f"{path}/{body['metadata']['name']}"
+        if key in self.objects:
+            return 409, status(409, "AlreadyExists", f"{key} already exists")
+        self.objects[key] = body
+        return 201, body
+
+    def _discover(self, path: str) -> tuple[int, Json]:
+        if path == GROUP and self.versions:
+            versions = [{"groupVersion": f"{GROUP[6:]}/{v}", "version": v} for v in self.versions]
+            return 200, {"kind": "APIGroup", "name": GROUP[6:], "versions": versions}
+        version = path.removeprefix(GROUP + "/")
+        if version in self.versions:
+            kinds = ["devicetaintrules"]
+            if version not in self.hollow:
+                kinds += ["resourceclaims", "resourceclaimtemplates"]
+            return 200, {"kind": "APIResourceList", "resources": [{"name": k} for k in kinds]}
+        return 404, status(404, "NotFound", "the server could not find the requested resource")
+
+
+def reply(handler: BaseHTTPRequestHandler, code: int, data: bytes) -> None:
+    handler.send_response(code)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", str(len(data)))
+    handler.end_headers()
+    handler.wfile.write(data)
+
+
+# -- faults --------------------------------------------------------------------------------------
+
+
+def hang(handler: BaseHTTPRequestHandler) -> None:
+    """Answer long after any deadline."""
+    time.sleep(20)
+
+
+def drip(handler: BaseHTTPRequestHandler) -> None:
+    """A byte now and then: each read succeeds, and the answer never ends."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    for _ in range(200):
+        handler.wfile.write(b" ")
+        time.sleep(0.1)
+
+
+def hang_up(handler: BaseHTTPRequestHandler) -> None:
+    """Close without an answer."""
+
+
+def half_a_body(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"versions": [')
+
+
+def garbage(handler: BaseHTTPRequestHandler) -> None:
+    reply(handler, 200, b'{"versions": [{]')
+
+
+def not_http(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+
+def endless(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 3_000_000)
+
+
+def strange(handler: BaseHTTPRequestHandler) -> None:
+    reply(handler, 200, b'{"versions": [1, {"version": {}}], "resources": "all", "message": 1}')
+
+
+def error(code: int, reason: str) -> Fault:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        reply(handler, code, json.dumps(status(code, reason, reason)).encode())
+
+    return answer
+
+
+FAULTS: dict[str, Fault] = {
+    "hang": hang,
+    "drip": drip,
+    "hang_up": hang_up,
+    "half_a_body": half_a_body,
+    "garbage": garbage,
+    "not_http": not_http,
+    "endless": endless,
+    "strange": strange,
+    **{str(c): error(c, r) for c, r in {401: "Unauthorized", 403: "Forbidden"}.items()},
+    **{str(c): error(c, r) for c, r in {429: "TooManyRequests", 500: "InternalError"}.items()},
+}
