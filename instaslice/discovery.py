@@ -50,8 +50,9 @@ class Discovery:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Ask no more; returns when the thread has ended."""
         self._stop.set()
+        self._thread.join()
 
     def current(self) -> Served:
         """The last answer."""

@@ -76,10 +76,11 @@ class TemplateMaker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Make no more."""
+        """Make no more; returns when the thread has ended."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
+        self._thread.join()
 
     def ensure(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> list[str]:
         """Make a pod's templates, within PATIENCE; returns a warning for each that is not there."""

@@ -136,13 +136,13 @@ def reply(handler: BaseHTTPRequestHandler, code: int, data: bytes) -> None:
 
 def hang(handler: BaseHTTPRequestHandler) -> None:
     """Answer long after any deadline."""
-    time.sleep(20)
+    time.sleep(8)
 
 
 def drip(handler: BaseHTTPRequestHandler) -> None:
     """A byte now and then: each read succeeds, and the answer never ends."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-    for _ in range(200):
+    for _ in range(80):
         handler.wfile.write(b" ")
         time.sleep(0.1)
 

@@ -59,12 +59,10 @@ def test_it_asks_again_and_tells_of_a_change(
     assert isinstance(asking.current(), Unavailable), "nothing is known before the first answer"
     asking.start()
     until(lambda: asking.current() is VERSIONS["v1"])
-    api_server.versions = ["v1", "v1beta2"]
-    api_server.hollow = {"v1"}
+    api_server.versions = ["v1beta2"]
     until(lambda: asking.current() is VERSIONS["v1beta2"])
     api_server.versions = []
     until(lambda: isinstance(asking.current(), Unavailable))
-    api_server.hollow = set()
     api_server.versions = ["v1"]
     until(lambda: asking.current() is VERSIONS["v1"])
     asking.stop()
