@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from json import JSONDecodeError, JSONDecoder
 from time import perf_counter
 from typing import Any, Final, Protocol
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from wsgiref.types import StartResponse, WSGIEnvironment
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from instaslice import review
 from instaslice.metrics import Metrics
@@ -22,6 +22,9 @@ from instaslice.resource_api import ResourceAPI, Unavailable
 #: The largest review: two objects (the new and the old one) of 3 MB, which is twice what etcd takes
 #: of one (1.5 MB), and 1 MB of envelope; as controller-runtime derives it.
 MAX_BODY: Final = 7 * 1024 * 1024
+
+#: The environ's key for the caller's certificate, verified, as `SSLSocket.getpeercert` has it.
+PEER: Final = "instaslice.peer"
 
 _log = logging.getLogger("instaslice")
 
@@ -61,7 +64,8 @@ class Webhook:
     resource_api: tells, at each request, which version of resource.k8s.io the cluster serves.
     metrics: what to count in, and what /metrics shows.
     provisioner: makes templates at admission; None makes none.
-    render_metrics: the exposition for /metrics; by default that of `metrics`.
+    callers: names of which the caller's certificate must have one; any certificate will do where it
+    is empty, and none is needed where it is None. The kubelet's probes, and metrics, need none.
     """
 
     def __init__(
@@ -69,12 +73,12 @@ class Webhook:
         resource_api: Callable[[], ResourceAPI | Unavailable],
         metrics: Metrics,
         provisioner: Provisioner | None = None,
-        render_metrics: Callable[[], bytes] | None = None,
+        callers: frozenset[str] | None = None,
     ) -> None:
         self._resource_api = resource_api
         self._metrics = metrics
         self._provisioner = provisioner
-        self._render_metrics = render_metrics or (lambda: generate_latest(metrics.registry))
+        self._callers = callers
         self._routes: dict[str, dict[str, Callable[[WSGIEnvironment], Answer]]] = {
             "/mutate": {"POST": self._mutate},
             "/healthz": {"GET": self._healthz, "HEAD": self._healthz},
@@ -106,6 +110,8 @@ class Webhook:
             ) from None
 
     def _mutate(self, environ: WSGIEnvironment) -> Answer:
+        if self._callers is not None:
+            _check_caller(environ.get(PEER), self._callers)
         body = _read_body(environ)
         start = perf_counter()
         with self._metrics.in_flight.track_inprogress():
@@ -145,7 +151,17 @@ class Webhook:
         return "200 OK", [_TEXT], f"ok, resource.k8s.io/{api.version}\n".encode()
 
     def _show_metrics(self, environ: WSGIEnvironment) -> Answer:
-        return "200 OK", [("Content-Type", CONTENT_TYPE_LATEST)], self._render_metrics()
+        return "200 OK", [("Content-Type", CONTENT_TYPE_LATEST)], self._metrics.render()
+
+
+def _check_caller(certificate: Any, names: frozenset[str]) -> None:
+    """Raises BadCall unless a certificate is there, for one of the names if there are any."""
+    if not certificate:
+        raise BadCall("403 Forbidden", "the caller shows no certificate")
+    subject = {value for part in certificate.get("subject", ()) for _, value in part}
+    subject |= {value for _, value in certificate.get("subjectAltName", ())}
+    if names and names.isdisjoint(subject):
+        raise BadCall("403 Forbidden", "the caller's certificate has none of the names let in")
 
 
 def _read_body(environ: WSGIEnvironment) -> bytes:
@@ -214,12 +230,3 @@ def _log_verdict(request: review.Request, verdict: review.Verdict, seconds: floa
         fields["reason"] = verdict.status["message"][:1000]
     fields["milliseconds"] = round(seconds * 1000, 3)
     _log.info(verdict.outcome, extra={"fields": fields})
-
-
-def make_app(
-    resource_api: Callable[[], ResourceAPI | Unavailable],
-    metrics: Metrics | None = None,
-    provisioner: Provisioner | None = None,
-) -> WSGIApplication:
-    """The application, with metrics of its own where none are passed in."""
-    return Webhook(resource_api, metrics or Metrics(), provisioner)

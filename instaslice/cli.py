@@ -6,11 +6,12 @@ Whatever is wrong with what was typed is one line on standard error and exit cod
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from instaslice import __version__, profiles
+from instaslice import MEMORY, __version__, profiles
 from instaslice.cluster import Cluster, ClusterError, from_kubeconfig, in_cluster
 from instaslice.profiles import Profile
 from instaslice.resource_api import NEWEST, VERSIONS
@@ -57,6 +58,10 @@ def _switch(text: str) -> bool:
 
 def _file(text: str) -> Path | None:
     return Path(text) if text else None
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(filter(None, text.split(",")))
 
 
 def _one_of(*words: str) -> Callable[[str], str]:
@@ -118,6 +123,21 @@ SERVE: Final = (
         "FILE",
         "how to reach the cluster from outside of it; a pod has its service account",
     ),
+    Option(
+        "--client-ca",
+        "",
+        _file,
+        "FILE",
+        "PEM file of the authorities that sign the API server's client certificate; "
+        "without it, anyone who reaches the port may call",
+    ),
+    Option(
+        "--client-names",
+        "",
+        _names,
+        "NAME,...",
+        "names of which that certificate must have one, as its subject's or a SAN",
+    ),
     Option("--log-format", "json", _one_of("json", "text"), "FORMAT", "json, or text for people"),
     Option("--workers", "1", _number, "N", "processes; one serves thousands of pods a second"),
     Option("--threads", "4", _number, "N", "admissions that one worker works on at once"),
@@ -143,9 +163,13 @@ def _settings(arguments: argparse.Namespace, environment: Mapping[str, str]) -> 
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    values = _settings(arguments, os.environ)
+    if values["workers"] > 1:
+        # Where workers add up their metrics. prometheus_client reads it as it is imported.
+        memory = MEMORY if os.path.isdir(MEMORY) else None
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="instaslice-", dir=memory)
     from instaslice import server  # gunicorn is for serving only
 
-    values = _settings(arguments, os.environ)
     host, port = values.pop("bind")
     values["cluster"] = _cluster(values, values.pop("kubeconfig"))
     try:

@@ -4,9 +4,11 @@ Every label has few values, whatever users type, and those that are likely exist
 that a rate over them is zero and not absent.
 """
 
+import os
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from instaslice import __version__, profiles
 from instaslice.profiles import Profile
@@ -15,6 +17,8 @@ from instaslice.review import OUTCOMES
 
 OPERATIONS: Final = ("CREATE", "UPDATE")
 OTHER: Final = "other"
+#: Where it names a folder when prometheus_client is imported, workers share their counts there.
+MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
 #: What becomes of an attempt to make a template.
 CREATION_OUTCOMES: Final = ("created", "existed", "failed")
 
@@ -24,6 +28,11 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        #: What is shown: with several workers, what they all have counted.
+        self._shown = self.registry
+        if MULTIPROCESS in os.environ:
+            self._shown = CollectorRegistry()
+            MultiProcessCollector(self._shown)
         requests = Counter(
             "instaslice_admission_requests_total",
             "Admission requests by operation and by how they ended.",
@@ -84,6 +93,7 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="max",
         )
+        self._version: str | None = None
         build = Gauge(
             "instaslice_build_info",
             "The running InstaSlice.",
@@ -92,6 +102,10 @@ class Metrics:
             multiprocess_mode="max",
         )
         build.labels(__version__).set(1)
+
+    def render(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        return generate_latest(self._shown)
 
     def count(self, operation: str, outcome: str, claims: dict[Profile, int]) -> None:
         """Count an admission that was answered, and the claims that it made."""
@@ -106,5 +120,8 @@ class Metrics:
 
     def show_resource_api(self, api: ResourceAPI | Unavailable) -> None:
         """Show which version of resource.k8s.io is in use."""
-        self._resource_api.clear()
-        self._resource_api.labels(api.version if isinstance(api, ResourceAPI) else "none").set(1)
+        version = api.version if isinstance(api, ResourceAPI) else "none"
+        if self._version not in (None, version):
+            self._resource_api.labels(self._version).set(0)
+        self._resource_api.labels(version).set(1)
+        self._version = version

@@ -5,6 +5,7 @@ environment variables and configuration files play no part.
 """
 
 import os
+import shutil
 import socket
 import ssl
 from collections.abc import Callable
@@ -13,21 +14,25 @@ from pathlib import Path
 from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
+from gunicorn.workers.base import Worker
+from prometheus_client.multiprocess import mark_process_dead
 
-from instaslice import logs
+from instaslice import MEMORY, logs
 from instaslice.app import Webhook
 from instaslice.cluster import Cluster
 from instaslice.discovery import Discovery, Served
-from instaslice.metrics import Metrics
+from instaslice.metrics import MULTIPROCESS, Metrics
 from instaslice.provision import TemplateMaker
 from instaslice.resource_api import VERSIONS
 from instaslice.tls import CertificateError, Certificates
+from instaslice.worker import StallFreeWorker
 
 #: A folder in memory for the worker's heartbeat file: the root file system is read-only, and a file
 #: on a slow disk can block the heartbeat (gunicorn's FAQ).
-_MEMORY: Final = "/dev/shm"  # noqa: S108 - gunicorn makes the file with mkstemp and unlinks it
+_MEMORY: Final = MEMORY if os.path.isdir(MEMORY) else None
 
 #: The API server keeps idle connections for 90 s (Go's http.Transport, IdleConnTimeout). The server
 #: keeps them longer, so that it never closes one that is about to be used.
@@ -35,6 +40,10 @@ KEEP_ALIVE: Final = 120
 
 #: Seconds for requests in flight after SIGTERM: the webhook's timeout of 5 s, doubled.
 GRACE: Final = 10
+
+
+#: Connections of a worker. The API server keeps a few dozen; the rest is room for those who stall.
+CONNECTIONS: Final = 2000
 
 
 class StartError(Exception):
@@ -54,13 +63,15 @@ class Settings:
     log_format: str  #: a key of logs.FORMATTERS
     workers: int
     threads: int
+    client_ca: Path | None  #: who signs the certificates of callers; None lets in anyone
+    client_names: frozenset[str]  #: of which a caller's certificate must have one; empty: any
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartError."""
     logs.configure(settings.log_format)
     try:
-        certificates = Certificates(settings.cert_dir)
+        certificates = Certificates(settings.cert_dir, settings.client_ca)
     except CertificateError as error:
         raise StartError(str(error)) from None
     listener = listen(settings.host, settings.port).detach()  # gunicorn closes it
@@ -107,18 +118,32 @@ class _Server(BaseApplication):
         def ssl_context(config: Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
             return self._certificates.context()
 
+        def forget(arbiter: Arbiter, worker: Worker) -> None:
+            if MULTIPROCESS in os.environ:
+                mark_process_dead(worker.pid)
+
+        def tidy(arbiter: Arbiter) -> None:
+            if MULTIPROCESS in os.environ:
+                shutil.rmtree(os.environ[MULTIPROCESS], ignore_errors=True)
+
         values: dict[str, Any] = {
             "bind": f"fd://{self._listener}",
-            "worker_class": "gthread",
+            "worker_class": StallFreeWorker,
+            "worker_connections": CONNECTIONS,
             "workers": self._settings.workers,
             "threads": self._settings.threads,
             "keepalive": KEEP_ALIVE,
             "graceful_timeout": GRACE,
-            "worker_tmp_dir": _MEMORY if os.path.isdir(_MEMORY) else None,
+            "worker_tmp_dir": _MEMORY,
             "control_socket_disable": True,
+            # No proxy stands before a webhook: no header may say who calls, or as what.
+            "forwarded_allow_ips": "",
+            "forwarder_headers": "",
             "logger_class": _Log,
             "proc_name": "instaslice",
             "ssl_context": ssl_context,
+            "child_exit": forget,
+            "on_exit": tidy,
             # gunicorn serves TLS only where a file is named; the context is that of `tls`.
             "certfile": str(self._settings.cert_dir / "tls.crt"),
             "keyfile": str(self._settings.cert_dir / "tls.key"),
@@ -129,8 +154,12 @@ class _Server(BaseApplication):
     def load(self) -> Any:
         """Called by gunicorn in each worker: make the application."""
         metrics = Metrics()
-        metrics.certificate_expiry.set_function(lambda: self._certificates.expiry)
-        return Webhook(self._resource_api(metrics), metrics, self._provisioner(metrics))
+        metrics.certificate_expiry.set(self._certificates.expiry)
+        self._certificates.on_load = metrics.certificate_expiry.set
+        self._certificates.on_failure = metrics.certificate_failures.inc
+        callers = self._settings.client_names if self._settings.client_ca else None
+        provisioner = self._provisioner(metrics)
+        return Webhook(self._resource_api(metrics), metrics, provisioner, callers)
 
     def _resource_api(self, metrics: Metrics) -> Callable[[], Served]:
         """What tells the version of resource.k8s.io, and asks for it if it is not fixed."""

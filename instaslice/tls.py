@@ -36,31 +36,28 @@ class Certificates:
     """The TLS context for the pair in a folder, kept up to date.
 
     folder: holds tls.crt (the leaf first) and tls.key, both PEM.
-    client_ca: PEM file of the authorities whose client certificates are let in; None: anyone.
-    on_load: called with the expiry (seconds since 1970) of each pair that is taken into use.
-    on_failure: called for each pair that is not.
+    client_ca: PEM file of the authorities that a client's certificate is checked against, if it
+    shows one; None asks for none. It is not demanded here, since the kubelet's probes have none.
     Raises CertificateError where there is no pair to begin with.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        client_ca: Path | None = None,
-        on_load: Callable[[float], None] = lambda expiry: None,
-        on_failure: Callable[[], None] = lambda: None,
-    ) -> None:
+    #: Called with the expiry (seconds since 1970) of each pair that is taken into use.
+    on_load: Callable[[float], None]
+    #: Called for each pair that is not.
+    on_failure: Callable[[], None]
+
+    def __init__(self, folder: Path, client_ca: Path | None = None) -> None:
         self._paths = [folder / "tls.crt", folder / "tls.key"]
         self._client_ca = client_ca
         if client_ca:
             self._paths.append(client_ca)
-        self._on_load = on_load
-        self._on_failure = on_failure
+        self.on_load = lambda expiry: None
+        self.on_failure = lambda: None
         self._lock = threading.Lock()
         self._signature = self._sign()
         self._failed: _Signature | None = None
         self._context, self.expiry = self._load()
         self._next_check = time.monotonic() + CHECK_INTERVAL
-        on_load(self.expiry)
 
     def context(self) -> ssl.SSLContext:
         """The context to serve a new connection with."""
@@ -84,7 +81,7 @@ class Certificates:
             return
         self._signature, self._failed = signature, None
         self._context, self.expiry = context, expiry
-        self._on_load(expiry)
+        self.on_load(expiry)
         until = datetime.fromtimestamp(expiry, UTC).isoformat()
         _log.info("a new certificate is served", extra={"fields": {"expires": until}})
 
@@ -96,7 +93,7 @@ class Certificates:
         if signature == self._failed:
             return  # said already
         self._failed = signature
-        self._on_failure()
+        self.on_failure()
         _log.error("the certificate on disk is not served", extra={"fields": {"reason": why}})
 
     def _sign(self) -> _Signature:
@@ -129,8 +126,9 @@ class Certificates:
             try:
                 context.load_verify_locations(self._client_ca)
             except OSError as error:
-                raise CertificateError(f"{self._client_ca}: {error}") from None
-            context.verify_mode = ssl.CERT_REQUIRED
+                reason = error.strerror or "holds no PEM certificate"
+                raise CertificateError(f"{self._client_ca}: {reason}") from None
+            context.verify_mode = ssl.CERT_OPTIONAL
         return context, expiry
 
 

@@ -80,7 +80,7 @@ def test_a_signal_ends_it_with_exit_code_0(
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "instaslice", "serve", *arguments],
+        [sys.executable, "-m", "instaslice", "serve", "--resource-api", "v1", *arguments],
         capture_output=True,
         text=True,
         timeout=20,

@@ -1,0 +1,433 @@
+"""gunicorn's worker for a server that nobody may stall.
+
+gunicorn's gthread worker does the TLS handshake and reads the request on a thread of its pool, so
+as many silent clients as there are threads stop it. Here one loop does all that a socket can make
+wait for, and the pool only ever sees a request that has arrived whole:
+
+1. The loop accepts, shakes hands, reads and writes, and blocks on none of it.
+2. A connection has a deadline in each phase but the one in the pool. From being accepted, or from
+   the first byte of a later request, a request has ARRIVAL seconds to be there; so has a reply, to
+   be taken. A connection between requests is kept for the `keepalive` setting.
+3. Where there are as many connections as `worker_connections`, or as many bytes of unfinished
+   requests as MAX_PENDING, the one that has been arriving longest makes room.
+4. How long a request is, is read from its headers: from Content-Length, and only from there. A
+   request whose length cannot be told so is handed over as it stands, for gunicorn's parser to find
+   what is wrong with it, and its connection is closed after the reply.
+5. On SIGTERM the loop takes in the connections of the backlog, and listens no more. For LINGER
+   seconds it goes on with the connections that are there, and answers what comes on them with
+   "Connection: close"; then it closes what is idle, and ends when nothing is in flight.
+
+phases   handshake -> reading -> working -> writing -> reading -> ... -> lingering -> closed
+"""
+
+import collections
+import contextlib
+import errno
+import os
+import re
+import selectors
+import socket
+import ssl
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from gunicorn.http import wsgi
+from gunicorn.http.errors import NoMoreData
+from gunicorn.http.parser import RequestParser
+from gunicorn.workers.base import Worker
+
+from instaslice.app import MAX_BODY, PEER
+
+#: Seconds for a request to arrive whole, handshake included: longer than the API server's timeout
+#: (5 s as deployed), after which nobody waits for the answer any more.
+ARRIVAL: Final = 6.0
+#: Seconds in which a stopping worker still expects requests on connections that it kept open.
+LINGER: Final = 2.0
+#: Seconds, and bytes, for which a connection that is closed is still read, so that the peer gets
+#: the reply before it learns that the rest of its request went nowhere (RFC 9112, section 9.6).
+FAREWELL: Final = 2.0
+FAREWELL_BYTES: Final = 2 * MAX_BODY
+#: The longest header section, in bytes; the API server's has a few hundred.
+MAX_HEADERS: Final = 32 * 1024
+#: Bytes of unfinished requests in all: nine of the largest. They come whole within milliseconds, so
+#: more than this is somebody stalling.
+MAX_PENDING: Final = 64 * 1024 * 1024
+#: How much is read at once: what a TLS record holds at most (RFC 8446, section 5.1).
+RECORD: Final = 16 * 1024
+#: Connections that are accepted before others are looked after again.
+AT_ONCE: Final = 64
+#: Seconds between two looks for connections whose time is up.
+SWEEP: Final = 0.5
+
+_LENGTH: Final = re.compile(
+    rb"\r\ncontent-length[ \t]*:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE
+)
+#: What makes a length uncertain: a second one, or a transfer coding.
+_UNCERTAIN: Final = re.compile(rb"\r\n(?:content-length|transfer-encoding)[ \t]*:", re.IGNORECASE)
+_CODED: Final = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.IGNORECASE)
+_EXPECTS: Final = re.compile(rb"\r\nexpect[ \t]*:[ \t]*100-continue[ \t]*\r\n", re.IGNORECASE)
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+HANDSHAKE, READING, WORKING, WRITING, LINGERING, CLOSED = range(6)
+
+
+def refusal(status: str, message: str) -> bytes:
+    """A whole HTTP reply that refuses, for what never reaches the application."""
+    body = f"{message}\n".encode()
+    return (
+        f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+class Connection:
+    """A client's connection, owned by the loop, or by a pool thread while it is WORKING."""
+
+    __slots__ = (
+        "client",
+        "deadline",
+        "events",
+        "expected",
+        "inbox",
+        "keep",
+        "outbox",
+        "phase",
+        "server",
+        "sock",
+    )
+
+    def __init__(self, sock: ssl.SSLSocket, client: Any, server: Any) -> None:
+        self.sock = sock
+        self.client = client
+        self.server = server
+        self.phase = HANDSHAKE
+        self.deadline = time.monotonic() + ARRIVAL
+        self.events = 0  #: what the selector watches for
+        self.inbox = bytearray()  #: of requests, not handed over yet
+        self.expected = (
+            0  #: bytes of the request that is arriving; 0 where its headers are not whole
+        )
+        self.outbox = b""  #: of replies, not written yet
+        self.keep = True  #: whether another request may follow
+
+
+class _Reply:
+    """The socket that gunicorn's Response writes to: it keeps the reply for the loop to send."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+
+    def sendall(self, data: bytes) -> None:
+        self.parts.append(data)
+
+    def send(self, data: bytes) -> int:
+        """Take what is only ever "100 Continue": the loop has sent that."""
+        return len(data)
+
+    def gettimeout(self) -> float:
+        return 0.0
+
+
+class StallFreeWorker(Worker):
+    """See the module's text. A `worker_class` for gunicorn."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.connections: set[Connection] = set()
+        self.pending = 0  #: bytes in the inboxes of requests that are not whole
+        self.selector = selectors.DefaultSelector()
+        self.next_sweep = 0.0  #: on the monotonic clock
+        self.stopping_since: float | None = None  #: likewise; None while it serves
+        #: What pool threads are done with: the connection, its reply, whether to keep it.
+        self.done: collections.deque[tuple[Connection, bytes, bool]] = collections.deque()
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Called by gunicorn in the worker's process: serve until told to stop."""
+        self.pool = ThreadPoolExecutor(self.cfg.threads, thread_name_prefix="admission")
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self.PIPE[0], selectors.EVENT_READ, self._wake)
+        for listener in self.sockets:
+            listener.setblocking(False)
+            self.selector.register(listener, selectors.EVENT_READ, self._accept)
+        while self.alive or not self._drained():
+            self._turn()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        for connection in list(self.connections):
+            self._close(connection)
+
+    def _turn(self) -> None:
+        """Wait for something to happen, and do what follows from it."""
+        for key, _ in self.selector.select(SWEEP):
+            if isinstance(key.data, Connection):
+                self._advance(key.data)
+            else:
+                key.data(key.fileobj)
+        self._finish()
+        now = time.monotonic()
+        if now >= self.next_sweep:
+            self.next_sweep = now + SWEEP
+            self.notify()
+            self._sweep(now)
+            if self.ppid != os.getppid():
+                self.log.info("Parent changed, shutting down: %s", self)
+                self.alive = False
+
+    def _drained(self) -> bool:
+        """Whether a worker that was told to stop may do so."""
+        now = time.monotonic()
+        if self.stopping_since is None:
+            self.stopping_since = now
+            for listener in self.sockets:
+                self.selector.unregister(listener)
+                self._accept(listener, self.cfg.backlog)
+                listener.close()
+        if now >= self.stopping_since + LINGER:
+            for connection in list(self.connections):
+                if connection.phase == READING and not connection.inbox:
+                    self._close(connection)
+        return not self.connections or now >= self.stopping_since + self.cfg.graceful_timeout
+
+    def _wake(self, fd: int) -> None:
+        """Signals and pool threads write to the pipe to end the selector's wait."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(fd, 4096)
+
+    def _accept(self, listener: Any, most: int = AT_ONCE) -> None:
+        """Take in the connections that wait, and begin with each."""
+        for _ in range(most):
+            try:
+                plain, client = listener.accept()
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._make_room()
+                return  # there is none, or it is gone again
+            self._begin(plain, client, listener.getsockname())
+
+    def _begin(self, plain: socket.socket, client: Any, server: Any) -> None:
+        if len(self.connections) >= self.cfg.worker_connections:
+            self._make_room()
+        plain.setblocking(False)
+        try:
+            context = self.cfg.ssl_context(self.cfg, None)
+            sock = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+            connection = Connection(sock, client, server)
+        except OSError:
+            plain.close()
+            return
+        self.connections.add(connection)
+        self._advance(connection)
+
+    def _advance(self, connection: Connection) -> None:
+        """Do what the connection's phase can do without waiting."""
+        try:
+            _STEPS[connection.phase](self, connection)
+        except ssl.SSLWantReadError:
+            self._watch(connection, selectors.EVENT_READ)
+        except ssl.SSLWantWriteError:
+            self._watch(connection, selectors.EVENT_WRITE)
+        except (OSError, ValueError):  # reset, not TLS at all, or closed under our feet
+            self._close(connection)
+
+    def _shake_hands(self, connection: Connection) -> None:
+        connection.sock.do_handshake()
+        connection.phase = READING
+        self._read(connection)
+
+    def _read(self, connection: Connection) -> None:
+        inbox = connection.inbox
+        while True:
+            if self._is_whole(connection):
+                self._work(connection)
+                return
+            data = connection.sock.recv(RECORD)
+            if not data:
+                self._cut_short(connection, "400 Bad Request", "the request is not whole")
+                return
+            if not inbox:  # it may have been idle, and a request begins
+                soon = time.monotonic() + ARRIVAL
+                connection.deadline = min(connection.deadline, soon)
+            inbox += data
+            self.pending += len(data)
+            if self.pending > MAX_PENDING:
+                self._make_room()
+                if connection.phase == CLOSED:
+                    return
+
+    def _cut_short(self, connection: Connection, status: str, why: str) -> None:
+        """End a connection on which no whole request will come, and say so where one began."""
+        if not connection.inbox:
+            self._close(connection)
+            return
+        connection.outbox = refusal(status, why)
+        connection.keep = False
+        connection.phase = WRITING
+        connection.deadline = time.monotonic() + FAREWELL
+        self._advance(connection)
+
+    def _is_whole(self, connection: Connection) -> bool:
+        """Whether the inbox holds all of a request, or all that will be read of it."""
+        inbox = connection.inbox
+        if not connection.expected:
+            end = inbox.find(b"\r\n\r\n", 0, MAX_HEADERS)
+            if end < 0:
+                if len(inbox) < MAX_HEADERS:
+                    return False
+                connection.keep = False
+                connection.expected = len(inbox)
+                return True
+            head = bytes(inbox[: end + 4])
+            connection.expected = end + 4
+            lengths = _UNCERTAIN.findall(head)
+            length = _LENGTH.search(head)
+            if length and len(lengths) == 1 and int(length[1]) <= MAX_BODY:
+                connection.expected += int(length[1])
+                if len(inbox) < connection.expected and _EXPECTS.search(head):
+                    connection.sock.send(_CONTINUE)
+            elif lengths:
+                connection.keep = False
+        return len(inbox) >= connection.expected
+
+    def _work(self, connection: Connection) -> None:
+        """Hand a whole request to the pool."""
+        self._watch(connection, 0)
+        self.pending -= len(connection.inbox)
+        request = bytes(connection.inbox[: connection.expected])
+        del connection.inbox[: connection.expected]
+        connection.expected = 0
+        connection.phase = WORKING
+        self.pool.submit(self._answer, connection, request)
+
+    def _finish(self) -> None:
+        """Take replies from the pool."""
+        while self.done:
+            connection, reply, keep = self.done.popleft()
+            self.pending += len(connection.inbox)
+            connection.outbox = reply
+            connection.keep = connection.keep and keep
+            connection.phase = WRITING
+            connection.deadline = time.monotonic() + ARRIVAL
+            self._advance(connection)
+
+    def _write(self, connection: Connection) -> None:
+        while connection.outbox:
+            sent = connection.sock.send(connection.outbox)
+            connection.outbox = connection.outbox[sent:]
+        now = time.monotonic()
+        if not connection.keep:
+            connection.phase = LINGERING
+            connection.deadline = now + FAREWELL
+            connection.expected = FAREWELL_BYTES
+            with contextlib.suppress(OSError):
+                connection.sock.unwrap()  # says goodbye in TLS, and does not wait for an answer
+            connection.sock.shutdown(socket.SHUT_WR)
+            self._linger(connection)
+            return
+        connection.phase = READING
+        connection.deadline = now + (ARRIVAL if connection.inbox else self.cfg.keepalive)
+        self._read(connection)
+
+    def _linger(self, connection: Connection) -> None:
+        """Read what still comes, and forget it, until the peer has hung up."""
+        while connection.expected > 0:
+            try:
+                data = connection.sock.recv(RECORD)  # not TLS any more after shutdown()
+            except BlockingIOError:
+                self._watch(connection, selectors.EVENT_READ)
+                return
+            if not data:
+                break
+            connection.expected -= len(data)
+        self._close(connection)
+
+    def _watch(self, connection: Connection, events: int) -> None:
+        """Have the selector wait for `events` of a connection, 0 for none."""
+        if connection.events == events:
+            return
+        if not events:
+            self.selector.unregister(connection.sock)
+        elif connection.events:
+            self.selector.modify(connection.sock, events, connection)
+        else:
+            self.selector.register(connection.sock, events, connection)
+        connection.events = events
+
+    # -- those who stall -------------------------------------------------------------------------
+
+    def _sweep(self, now: float) -> None:
+        """Close the connections whose time is up."""
+        for connection in [c for c in self.connections if c.deadline < now]:
+            if connection.phase == READING:
+                self._cut_short(connection, "408 Request Timeout", "the request took too long")
+            elif connection.phase != WORKING:
+                self._close(connection)
+
+    def _make_room(self) -> None:
+        """Close the connection that has been arriving, or idle, longest."""
+        waiting = [c for c in self.connections if c.phase in (HANDSHAKE, READING)]
+        if waiting:
+            self._close(min(waiting, key=lambda c: c.deadline))
+
+    def _close(self, connection: Connection) -> None:
+        if connection.phase == CLOSED:
+            return
+        if connection.events:
+            self.selector.unregister(connection.sock)
+            connection.events = 0
+        if connection.phase != WORKING:
+            self.pending -= len(connection.inbox)
+        connection.phase = CLOSED
+        connection.sock.close()
+        self.connections.discard(connection)
+
+    # -- in the pool -----------------------------------------------------------------------------
+
+    def _answer(self, connection: Connection, request: bytes) -> None:
+        """Answer a request; whatever happens, the loop gets the connection back."""
+        reply: Any = _Reply()
+        keep = False
+        try:
+            keep = self._respond(connection, request, reply)
+        except (NoMoreData, StopIteration):
+            reply.parts = [refusal("400 Bad Request", "the request ends in its headers")]
+        except Exception as error:
+            reply.parts.clear()
+            self.handle_error(None, reply, connection.client, error)
+        self.done.append((connection, b"".join(reply.parts), keep))
+        with contextlib.suppress(BlockingIOError):
+            os.write(self.PIPE[1], b".")
+
+    def _respond(self, connection: Connection, data: bytes, reply: Any) -> bool:
+        """Parse a request, call the application; returns whether to keep the connection."""
+        end = data.find(b"\r\n\r\n", 0, MAX_HEADERS)
+        if end < 0:
+            text = f"the headers are over {MAX_HEADERS} bytes"
+            reply.sendall(refusal("431 Request Header Fields Too Large", text))
+            return False
+        if _CODED.search(data, 0, end):
+            reply.sendall(refusal("411 Length Required", "there is no Content-Length"))
+            return False
+        request = next(RequestParser(self.cfg, iter((data,)), connection.client))
+        response: Any
+        response, environ = wsgi.create(
+            request, reply, connection.client, connection.server, self.cfg
+        )
+        environ["wsgi.multithread"] = True
+        environ[PEER] = connection.sock.getpeercert()
+        if not self.alive:
+            response.force_close()
+        for item in self.wsgi(environ, response.start_response):
+            response.write(item)
+        response.close()
+        return not response.should_close()
+
+
+#: phase -> what to do when the socket is ready.
+_STEPS: Final = {
+    HANDSHAKE: StallFreeWorker._shake_hands,
+    READING: StallFreeWorker._read,
+    WRITING: StallFreeWorker._write,
+    LINGERING: StallFreeWorker._linger,
+}
