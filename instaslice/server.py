@@ -4,7 +4,9 @@ gunicorn runs in this process, not through a shell and not from its own command 
 environment variables and configuration files play no part.
 """
 
+import contextlib
 import os
+import resource
 import shutil
 import socket
 import ssl
@@ -74,6 +76,7 @@ def serve(settings: Settings) -> None:
         certificates = Certificates(settings.cert_dir, settings.client_ca)
     except CertificateError as error:
         raise StartError(str(error)) from None
+    _raise_file_limit()
     listener = listen(settings.host, settings.port).detach()  # gunicorn closes it
     _Server(settings, certificates, listener).run()
 
@@ -92,6 +95,13 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise StartError(f"{host}:{port}: {error.strerror}") from None
     return listener
+
+
+def _raise_file_limit() -> None:
+    """As many open files as the system allows: a stalled connection must not be the last one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS says "unlimited" and means 10,240
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _Log(Logger):

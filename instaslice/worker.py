@@ -222,6 +222,8 @@ class StallFreeWorker(Worker):
 
     def _advance(self, connection: Connection) -> None:
         """Do what the connection's phase can do without waiting."""
+        if connection.phase == CLOSED:
+            return  # to make room, since the selector saw it
         try:
             _STEPS[connection.phase](self, connection)
         except ssl.SSLWantReadError:

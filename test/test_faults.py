@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from instaslice.app import MAX_BODY
+from instaslice.server import CONNECTIONS
 from instaslice.worker import ARRIVAL, FAREWELL, MAX_HEADERS, SWEEP
 from test.conftest import Authority
 from test.reviews import load
@@ -465,3 +467,19 @@ def test_headers_may_be_as_long_as_promised(server: Server) -> None:
     filler = "".join(f"X-{i}: {'y' * 1000}\r\n" for i in range(MAX_HEADERS // 1024 - 2))
     head = b"GET /healthz HTTP/1.1\r\nConnection: close\r\n" + filler.encode() + b"\r\n"
     assert send(server, head).startswith(b"HTTP/1.1 200 ")
+
+
+def test_more_connections_than_there_is_room_for(server: Server) -> None:
+    """Those that have stalled longest make room for those that have something to say."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        with contextlib.ExitStack() as stack:
+            for _ in range(CONNECTIONS + 200):
+                stack.enter_context(stall_in_handshake(server))
+            for _ in range(20):
+                before = time.monotonic()
+                assert server.call("POST", "/mutate", SAMPLE, timeout=5)[0] == 200
+                assert time.monotonic() - before < 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
