@@ -281,6 +281,27 @@ def test_the_patch_does_not_grow_with_the_number_of_init_containers() -> None:
         rewrite(pod_of({"name": "c"}, initContainers=inits), NEWEST)
 
 
+def test_what_is_said_does_not_grow_with_what_was_typed() -> None:
+    wrong = pod_of(*[limits("x" * 10_000)] * 10_000)
+    with pytest.raises(InvalidPod) as caught:
+        rewrite(wrong, NEWEST)
+    assert len(caught.value.errors) == 8
+    assert len(str(caught.value)) < 3000
+    odd = {f"nvidia.com/mig-{'odd' * 100}-{i}": "1" for i in range(10_000)}
+    warnings = rewrite(pod_of({"name": "c", "resources": {"limits": odd}}), NEWEST).warnings
+    assert len(warnings) == 8
+    assert max(map(len, warnings)) < 160
+
+
+def test_no_claim_is_named_for_a_pod_that_is_too_large() -> None:
+    def name() -> str:
+        raise AssertionError("a claim was named")
+
+    for pod in (pod_of(*[limits(112)] * 50_000), pod_of(initContainers=[limits(112)] * 50_000)):
+        with pytest.raises(InvalidPod):
+            rewrite(pod, NEWEST, name)
+
+
 # -- R9 to R11 -----------------------------------------------------------------------------------
 
 
