@@ -26,6 +26,9 @@ MAX_BODY: Final = 7 * 1024 * 1024
 #: The environ's key for the caller's certificate, verified, as `SSLSocket.getpeercert` has it.
 PEER: Final = "instaslice.peer"
 
+#: The environ's key for whether the answer may take time: False asks for MustWait instead.
+MAY_WAIT: Final = "instaslice.may_wait"
+
 _log = logging.getLogger("instaslice")
 
 Headers = list[tuple[str, str]]
@@ -38,8 +41,15 @@ _JSON: Final = ("Content-Type", "application/json")
 class Provisioner(Protocol):
     """Makes the templates that pods need."""
 
+    def must_wait(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> bool:
+        """Whether `ensure` may take time."""
+
     def ensure(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> list[str]:
         """Make what is missing, as far as time allows; returns warnings for the pod's author."""
+
+
+class MustWait(Exception):
+    """The answer waits for the API server: call again where that keeps nobody waiting."""
 
 
 class BadCall(Exception):
@@ -115,8 +125,8 @@ class Webhook:
         body = _read_body(environ)
         start = perf_counter()
         with self._metrics.in_flight.track_inprogress():
-            request = _parse(body)
-            verdict, warnings = self._judge(request)
+            request = parse(body)
+            verdict, warnings = self._judge(request, environ.get(MAY_WAIT, True))
             answer = review.encode(review.respond(request, verdict, warnings)).encode()
         seconds = perf_counter() - start
         self._metrics.duration.observe(seconds)
@@ -125,8 +135,8 @@ class Webhook:
             _log_verdict(request, verdict, seconds)
         return "200 OK", [_JSON], answer
 
-    def _judge(self, request: review.Request) -> tuple[review.Verdict, list[str]]:
-        """The verdict on a request and further warnings, whatever happens."""
+    def _judge(self, request: review.Request, may_wait: bool) -> tuple[review.Verdict, list[str]]:
+        """The verdict on a request and further warnings, whatever happens. Raises MustWait."""
         try:
             api = self._resource_api()
             verdict = review.judge(request, api)
@@ -134,7 +144,11 @@ class Webhook:
             if self._provisioner is None or request.dry_run or not claims:
                 return verdict, []
             assert isinstance(api, ResourceAPI)  # or there were no claims
+            if not may_wait and self._provisioner.must_wait(request.namespace, claims, api):
+                raise MustWait
             return verdict, self._provisioner.ensure(request.namespace, claims, api)
+        except MustWait:
+            raise
         except Exception:
             _log.exception("an admission failed", extra={"fields": _subject(request)})
             message = "InstaSlice failed on this pod, a fault of its own: see its log"
@@ -191,7 +205,7 @@ def _read_body(environ: WSGIEnvironment) -> bytes:
     return body
 
 
-def _parse(body: bytes) -> review.Request:
+def parse(body: bytes) -> review.Request:
     """The review that a body holds. Raises BadCall."""
     try:
         return review.read(_decode(body.decode()))

@@ -140,7 +140,7 @@ SERVE: Final = (
     ),
     Option("--log-format", "json", _one_of("json", "text"), "FORMAT", "json, or text for people"),
     Option("--workers", "1", _number, "N", "processes; one serves thousands of pods a second"),
-    Option("--threads", "4", _number, "N", "admissions that one worker works on at once"),
+    Option("--threads", "8", _number, "N", "admissions of a worker that may wait for templates"),
 )
 
 

@@ -82,6 +82,12 @@ class TemplateMaker:
             self._changed.notify()
         self._thread.join()
 
+    def must_wait(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> bool:
+        """Whether one of the templates is not known to be there."""
+        now = time.monotonic()
+        keys = (_Key(namespace, profile, api.version) for profile in profiles)
+        return not all(self._known.get(key, now) > now for key in keys)
+
     def ensure(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> list[str]:
         """Make a pod's templates, within PATIENCE; returns a warning for each that is not there."""
         keys = [_Key(namespace, profile, api.version) for profile in profiles]

@@ -78,7 +78,7 @@ def serve(settings: Settings) -> None:
         raise StartError(str(error)) from None
     _raise_file_limit()
     listener = listen(settings.host, settings.port).detach()  # gunicorn closes it
-    _Server(settings, certificates, listener).run()
+    Server(settings, certificates, listener).run()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -113,7 +113,7 @@ class _Log(Logger):
         self.error_log.handlers = handlers
 
 
-class _Server(BaseApplication):
+class Server(BaseApplication):
     """InstaSlice as gunicorn runs it."""
 
     def __init__(self, settings: Settings, certificates: Certificates, listener: int) -> None:
@@ -146,6 +146,9 @@ class _Server(BaseApplication):
             "graceful_timeout": GRACE,
             "worker_tmp_dir": _MEMORY,
             "control_socket_disable": True,
+            # gunicorn_h1c, the parser in C, takes lines that end in a bare LF, and by the bench it
+            # is not worth that: bench/RESULTS.md.
+            "http_parser": "python",
             # No proxy stands before a webhook: no header may say who calls, or as what.
             "forwarded_allow_ips": "",
             "forwarder_headers": "",

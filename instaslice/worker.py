@@ -2,10 +2,11 @@
 
 gunicorn's gthread worker does the TLS handshake and reads the request on a thread of its pool, so
 as many silent clients as there are threads stop it. Here one loop does all that a socket can make
-wait for, and the pool only ever sees a request that has arrived whole:
+wait for, and answers a request once it has arrived whole, which is a matter of microseconds. Only
+an answer that must wait for the API server is made on a thread of the pool:
 
 1. The loop accepts, shakes hands, reads and writes, and blocks on none of it.
-2. A connection has a deadline in each phase but the one in the pool. From being accepted, or from
+2. A connection has a deadline in each phase but while it is answered. From being accepted, or from
    the first byte of a later request, a request has ARRIVAL seconds to be there; so has a reply, to
    be taken. A connection between requests is kept for the `keepalive` setting.
 3. Where there are as many connections as `worker_connections`, or as many bytes of unfinished
@@ -37,7 +38,7 @@ from gunicorn.http.errors import NoMoreData
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.base import Worker
 
-from instaslice.app import MAX_BODY, PEER
+from instaslice.app import MAX_BODY, MAY_WAIT, PEER, MustWait
 
 #: Seconds for a request to arrive whole, handshake included: longer than the API server's timeout
 #: (5 s as deployed), after which nobody waits for the answer any more.
@@ -53,6 +54,9 @@ MAX_HEADERS: Final = 32 * 1024
 #: Bytes of unfinished requests in all: nine of the largest. They come whole within milliseconds, so
 #: more than this is somebody stalling.
 MAX_PENDING: Final = 64 * 1024 * 1024
+#: Bytes of the requests that wait in the pool. Decoded they take ten times as much: this is what
+#: keeps hostile bodies within the memory that the Deployment has.
+MAX_WAITING: Final = 2 * MAX_BODY
 #: How much is read at once: what a TLS record holds at most (RFC 8446, section 5.1).
 RECORD: Final = 16 * 1024
 #: Connections that are accepted before others are looked after again.
@@ -82,7 +86,7 @@ def refusal(status: str, message: str) -> bytes:
 
 
 class Connection:
-    """A client's connection, owned by the loop, or by a pool thread while it is WORKING."""
+    """A client's connection. The loop alone touches it; a pool thread reads who it is from."""
 
     __slots__ = (
         "client",
@@ -139,8 +143,11 @@ class StallFreeWorker(Worker):
         self.selector = selectors.DefaultSelector()
         self.next_sweep = 0.0  #: on the monotonic clock
         self.stopping_since: float | None = None  #: likewise; None while it serves
-        #: What pool threads are done with: the connection, its reply, whether to keep it.
-        self.done: collections.deque[tuple[Connection, bytes, bool]] = collections.deque()
+        #: Connections whose next request is here, or partly, without the selector knowing.
+        self.ready: collections.deque[Connection] = collections.deque()
+        self.waiting = 0  #: bytes of the requests that are in the pool
+        #: What is done in the pool: a request's size, its connection, the reply, whether to go on.
+        self.done: collections.deque[tuple[int, Connection, bytes, bool]] = collections.deque()
 
     # -- the loop --------------------------------------------------------------------------------
 
@@ -160,12 +167,14 @@ class StallFreeWorker(Worker):
 
     def _turn(self) -> None:
         """Wait for something to happen, and do what follows from it."""
-        for key, _ in self.selector.select(SWEEP):
+        for key, _ in self.selector.select(0 if self.ready else SWEEP):
             if isinstance(key.data, Connection):
                 self._advance(key.data)
             else:
                 key.data(key.fileobj)
         self._finish()
+        for _ in range(len(self.ready)):
+            self._advance(self.ready.popleft())
         now = time.monotonic()
         if now >= self.next_sweep:
             self.next_sweep = now + SWEEP
@@ -293,25 +302,36 @@ class StallFreeWorker(Worker):
         return len(inbox) >= connection.expected
 
     def _work(self, connection: Connection) -> None:
-        """Hand a whole request to the pool."""
-        self._watch(connection, 0)
-        self.pending -= len(connection.inbox)
+        """Answer a whole request, here or, where that means to wait, in the pool."""
         request = bytes(connection.inbox[: connection.expected])
         del connection.inbox[: connection.expected]
+        self.pending -= len(request)
         connection.expected = 0
         connection.phase = WORKING
-        self.pool.submit(self._answer, connection, request)
+        try:
+            reply, keep = self._answer(connection, request, may_wait=False)
+        except MustWait:
+            if self.waiting + len(request) <= MAX_WAITING:
+                self.waiting += len(request)
+                self._watch(connection, 0)
+                self.pool.submit(self._answer_later, connection, request)
+                return
+            reply, keep = refusal("503 Service Unavailable", "too much waits already"), False
+        self._reply(connection, reply, keep)
 
     def _finish(self) -> None:
         """Take replies from the pool."""
         while self.done:
-            connection, reply, keep = self.done.popleft()
-            self.pending += len(connection.inbox)
-            connection.outbox = reply
-            connection.keep = connection.keep and keep
-            connection.phase = WRITING
-            connection.deadline = time.monotonic() + ARRIVAL
-            self._advance(connection)
+            size, connection, reply, keep = self.done.popleft()
+            self.waiting -= size
+            self._reply(connection, reply, keep)
+
+    def _reply(self, connection: Connection, reply: bytes, keep: bool) -> None:
+        connection.outbox = reply
+        connection.keep = connection.keep and keep
+        connection.phase = WRITING
+        connection.deadline = time.monotonic() + ARRIVAL
+        self._advance(connection)
 
     def _write(self, connection: Connection) -> None:
         while connection.outbox:
@@ -329,7 +349,10 @@ class StallFreeWorker(Worker):
             return
         connection.phase = READING
         connection.deadline = now + (ARRIVAL if connection.inbox else self.cfg.keepalive)
-        self._read(connection)
+        self._watch(connection, selectors.EVENT_READ)
+        if connection.inbox or connection.sock.pending():
+            # The next request is here already, and the selector may not see it. Others come first.
+            self.ready.append(connection)
 
     def _linger(self, connection: Connection) -> None:
         """Read what still comes, and forget it, until the peer has hung up."""
@@ -378,30 +401,36 @@ class StallFreeWorker(Worker):
         if connection.events:
             self.selector.unregister(connection.sock)
             connection.events = 0
-        if connection.phase != WORKING:
-            self.pending -= len(connection.inbox)
+        self.pending -= len(connection.inbox)
         connection.phase = CLOSED
         connection.sock.close()
         self.connections.discard(connection)
 
-    # -- in the pool -----------------------------------------------------------------------------
+    # -- answers ---------------------------------------------------------------------------------
 
-    def _answer(self, connection: Connection, request: bytes) -> None:
-        """Answer a request; whatever happens, the loop gets the connection back."""
+    def _answer_later(self, connection: Connection, request: bytes) -> None:
+        """Answer a request on a thread of the pool, and hand the reply to the loop."""
+        reply, keep = self._answer(connection, request, may_wait=True)
+        self.done.append((len(request), connection, reply, keep))
+        with contextlib.suppress(BlockingIOError):
+            os.write(self.PIPE[1], b".")
+
+    def _answer(self, connection: Connection, request: bytes, may_wait: bool) -> tuple[bytes, bool]:
+        """The reply to a request, and whether to keep the connection. Raises MustWait."""
         reply: Any = _Reply()
         keep = False
         try:
-            keep = self._respond(connection, request, reply)
+            keep = self._respond(connection, request, reply, may_wait)
+        except MustWait:
+            raise
         except (NoMoreData, StopIteration):
             reply.parts = [refusal("400 Bad Request", "the request ends in its headers")]
         except Exception as error:
             reply.parts.clear()
             self.handle_error(None, reply, connection.client, error)
-        self.done.append((connection, b"".join(reply.parts), keep))
-        with contextlib.suppress(BlockingIOError):
-            os.write(self.PIPE[1], b".")
+        return b"".join(reply.parts), keep
 
-    def _respond(self, connection: Connection, data: bytes, reply: Any) -> bool:
+    def _respond(self, connection: Connection, data: bytes, reply: Any, may_wait: bool) -> bool:
         """Parse a request, call the application; returns whether to keep the connection."""
         end = data.find(b"\r\n\r\n", 0, MAX_HEADERS)
         if end < 0:
@@ -418,6 +447,7 @@ class StallFreeWorker(Worker):
         )
         environ["wsgi.multithread"] = True
         environ[PEER] = connection.sock.getpeercert()
+        environ[MAY_WAIT] = may_wait
         if not self.alive:
             response.force_close()
         for item in self.wsgi(environ, response.start_response):

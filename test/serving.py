@@ -72,7 +72,8 @@ class Server:
 
     def lines(self) -> list[dict[str, Any]]:
         """The log so far."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        text = self.log.read_text()
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def metric(self, name: str) -> float:
         text = self.call("GET", "/metrics")[1].decode()

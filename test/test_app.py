@@ -197,6 +197,9 @@ class Shelf:
         self.asked: list[tuple[str, list[str], str]] = []
         self.warnings = warnings
 
+    def must_wait(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> bool:
+        return True
+
     def ensure(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> list[str]:
         self.asked.append((namespace, [profile.template for profile in profiles], api.version))
         return self.warnings
@@ -208,6 +211,17 @@ def test_templates_are_asked_for_and_warned_of() -> None:
     assert shelf.asked == [("default", ["mig-1g.5gb"], "v1")]
     assert reply.json()["response"]["warnings"] == ["a template is missing"]
     assert reply.json()["response"]["allowed"]
+
+
+def test_an_answer_that_must_wait_says_so_where_it_may_not() -> None:
+    app = make(provisioner=Shelf([]))
+    for _ in range(3):
+        with pytest.raises(webhook.MustWait):
+            post(SAMPLE, app, strict=False, **{webhook.MAY_WAIT: False})
+    counted = samples(app)
+    assert counted["instaslice_admissions_in_flight"] == 0
+    assert counted["instaslice_admission_duration_seconds_count"] == 0
+    assert post(SAMPLE, app, strict=False, **{webhook.MAY_WAIT: True}).status == 200
 
 
 @pytest.mark.parametrize("name", ["dry", "fraction", "zero", "not-a-profile"])

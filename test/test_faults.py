@@ -31,10 +31,10 @@ def server(cert_dir: Path, authority: Authority) -> Iterator[Server]:
     with serve(cert_dir, authority.trusting()) as running:
         yield running
         assert running.process.poll() is None
-        levels = {line["level"] for line in running.lines()}
-        assert levels <= {"info", "warning"}, [
-            line for line in running.lines() if line["level"] not in ("info", "warning")
-        ]
+        # Files that are swapped one by one are seen half-swapped, and that is said.
+        half = "the certificate on disk is not served"
+        errors = [line for line in running.lines() if line["level"] not in ("info", "warning")]
+        assert [line for line in errors if line["message"] != half] == []
 
 
 class Load:

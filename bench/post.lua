@@ -1,0 +1,16 @@
+-- wrk: POST the file that $BODY names, on kept connections, or on a fresh one each with $FRESH.
+local file = assert(io.open(os.getenv("BODY"), "rb"))
+wrk.body = file:read("*a")
+file:close()
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+if os.getenv("FRESH") then
+  wrk.headers["Connection"] = "close"
+end
+-- What wrk prints is for people; these lines are for bench.py. Latencies in microseconds.
+done = function(summary, latency, requests)
+  local errors = summary.errors
+  io.write(string.format("BENCH %d %d %d %d %d %d\n", summary.requests, summary.duration,
+    errors.connect + errors.read + errors.write + errors.timeout, errors.status,
+    latency:percentile(50), latency:percentile(99)))
+end

@@ -1,0 +1,80 @@
+"""InstaSlice, or an application that does nothing, on the same gunicorn settings.
+
+The nothing-application is the floor: what the server itself can do. Variants of worker class and
+parser are for choosing among them; `instaslice serve` has no such settings.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from instaslice import logs, server
+from instaslice.tls import Certificates
+
+#: What a webhook answers that lets every pod through.
+CONSTANT = (
+    b'{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview",'
+    b'"response":{"uid":"48933560-91e7-4039-8817-84987e4f98c6","allowed":true}}'
+)
+
+
+def floor(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    """Read the body, answer a constant."""
+    environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    length = ("Content-Length", str(len(CONSTANT)))
+    start_response("200 OK", [("Content-Type", "application/json"), length])
+    return [CONSTANT]
+
+
+class Variant(server.Server):
+    """The server with some of its settings changed."""
+
+    def __init__(self, *args: Any, app: str, changes: dict[str, Any]) -> None:
+        self._app = app
+        self._changes = changes
+        super().__init__(*args)
+
+    def load_config(self) -> None:
+        super().load_config()
+        for key, value in self._changes.items():
+            self.cfg.set(key, value)
+
+    def load(self) -> Any:
+        return floor if self._app == "floor" else super().load()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("app", choices=["instaslice", "floor"])
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--cert-dir", type=Path, required=True)
+    parser.add_argument("--worker", choices=["stall-free", "gthread"], default="stall-free")
+    parser.add_argument("--parser", choices=["python", "fast"], default="python")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=4)
+    arguments = parser.parse_args()
+    changes: dict[str, Any] = {"http_parser": arguments.parser}
+    if arguments.worker == "gthread":
+        changes["worker_class"] = "gthread"
+    settings = server.Settings(
+        host="127.0.0.1",
+        port=arguments.port,
+        cert_dir=arguments.cert_dir,
+        resource_api="v1",
+        provision_templates=False,
+        cluster=None,
+        log_format="json",
+        workers=arguments.workers,
+        threads=arguments.threads,
+        client_ca=None,
+        client_names=frozenset(),
+    )
+    logs.configure(settings.log_format)
+    listener = server.listen(settings.host, settings.port).detach()
+    certificates = Certificates(settings.cert_dir)
+    Variant(settings, certificates, listener, app=arguments.app, changes=changes).run()
+
+
+if __name__ == "__main__":
+    main()
