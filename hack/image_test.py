@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -62,9 +62,9 @@ NO_API: Final = {"INSTASLICE_RESOURCE_API": "v1", "INSTASLICE_PROVISION_TEMPLATE
 START: Final = 20.0
 
 
-def run(*command: str | Path, **options: Any) -> str:
+def run(*command: str | Path) -> str:
     """Run a command; returns its standard output. What it says of a failure is shown."""
-    done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, text=True, **options)
+    done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, text=True)
     assert done.returncode == 0, f"{command[0]} ended with {done.returncode}: {done.stdout[-2000:]}"
     return done.stdout
 
@@ -288,34 +288,35 @@ class Running:
     context: ssl.SSLContext
     log: Path
 
-    @contextmanager
-    def connect(self) -> Iterator[http.client.HTTPSConnection]:
-        """A connection. Raises OSError where nobody listens."""
+    def connect(self) -> http.client.HTTPSConnection:
+        """A connection, TLS and all. Raises OSError where nobody listens."""
         connection = http.client.HTTPSConnection(
             HOST, self.pod.port, context=self.context, timeout=5
         )
         try:
             connection.connect()
-            yield connection
-        finally:
+        except OSError:
             connection.close()
+            raise
+        return connection
 
     def ready(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
         try:
-            with self.connect() as connection:
+            with closing(self.connect()) as connection:
                 connection.request("GET", "/readyz")
                 return connection.getresponse().status == 200
         except OSError:
             return False
 
     def mutate(self) -> dict[str, Any] | None:
-        """The answer to the sample; None where nobody listens."""
+        """The answer to the sample; None where nobody listens any more."""
         try:
-            with self.connect() as connection:
-                return send_sample(connection)
-        except ConnectionRefusedError:
+            connection = self.connect()
+        except ConnectionError:
             return None
+        with closing(connection):
+            return send_sample(connection)
 
     def pids(self) -> list[int]:
         return json.loads(run(*self.runc, "ps", "--format", "json", "pod"))  # type: ignore[no-any-return]
@@ -463,8 +464,8 @@ def test_the_image_says_what_it_is(architecture: str, images: dict[str, Image]) 
 
 def test_it_serves_as_a_pod(images: dict[str, Image], start: Callable[..., Any]) -> None:
     with images[NATIVE].root() as root, start(root) as running:
-        with running.connect() as connection:
-            answer = send_sample(connection)
+        answer = running.mutate()
+        assert answer
         assert answer["allowed"]
         patch = json.loads(base64.b64decode(answer["patch"]))
         assert "/spec/resourceClaims" in {operation["path"] for operation in patch}
