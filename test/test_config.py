@@ -317,6 +317,7 @@ def test_ports_names_and_labels_meet(render: Render) -> None:
     wanted = at(monitor, "spec.selector.matchLabels")
     assert wanted.items() <= service["metadata"]["labels"].items()
 
+    assert len(at(deployment, f"{POD}.containers")) == 1
     (port,) = at(deployment, f"{CONTAINER}.ports")
     (bind,) = [option for option in cli.SERVE if option.flag == "--bind"]
     assert str(port["containerPort"]) == str(bind.default).rpartition(":")[2]
