@@ -16,6 +16,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -198,6 +199,19 @@ class Image:
             yield Path(self.buildah("mount", container))
         finally:
             self.buildah("rm", container)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tools() -> None:
+    """Says what is missing, before anything fails of it."""
+    tools = ("apt-get", "buildah", "mmdebstrap", "runc")
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        pytest.fail(f"not on PATH: {', '.join(missing)} (Debian has packages of these names)")
+    if os.geteuid() != 0:
+        pytest.fail("only root can do this")
+    if run("dpkg", "--print-architecture").strip() != NATIVE:
+        pytest.fail(f"this machine cannot run {NATIVE}")
 
 
 @pytest.fixture(scope="module")
