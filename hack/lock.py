@@ -1,0 +1,87 @@
+"""`make lock`: write requirements.lock, which pins what the image holds beside InstaSlice.
+
+pip resolves install_requires of setup.cfg once for each platform of the image, wheels only, and
+reports what it would install; nothing is installed. The lock has the digests of those wheels and
+names no index, so it holds wherever the packages are fetched from.
+"""
+
+import configparser
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+LOCK = ROOT / "requirements.lock"
+
+#: As in the Containerfile: the image's Python, and the machines that it is built for.
+PYTHON = "3.13"
+MACHINES = ("x86_64", "aarch64")
+
+HEADER = """\
+# What the image holds beside InstaSlice, for linux/amd64 and linux/arm64; made by `make lock`.
+"""
+
+#: "name==version" to the SHA-256 digests of its wheels.
+Pins = dict[str, set[str]]
+
+
+def requirements() -> list[str]:
+    """install_requires of setup.cfg."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    lines = config["options"]["install_requires"].splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def resolve(wanted: Iterable[str], machine: str) -> Pins:
+    """What pip would install on a machine."""
+    command = [
+        *(sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"),
+        *("--only-binary=:all:", "--python-version", PYTHON, "--target", "unused"),
+        *("--platform", f"manylinux_2_28_{machine}", "--platform", f"manylinux2014_{machine}"),
+        *("--report", "-", *wanted),
+    ]
+    report = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT).stdout
+    return read_report(json.loads(report))
+
+
+def read_report(report: Mapping[str, list[dict[str, dict[str, object]]]]) -> Pins:
+    """The pins in a report of pip's (pip's documentation, "Installation Report")."""
+    pins: Pins = {}
+    for item in report["install"]:
+        metadata, info = item["metadata"], item["download_info"]
+        archive = info["archive_info"]
+        assert isinstance(archive, dict)
+        name = re.sub(r"[-_.]+", "-", str(metadata["name"])).lower()  # PEP 503
+        pins[f"{name}=={metadata['version']}"] = {archive["hashes"]["sha256"]}
+    return pins
+
+
+def merge(all_pins: Iterable[Pins]) -> Pins:
+    """Pins for every platform in one."""
+    merged: Pins = {}
+    for pins in all_pins:
+        for pin, digests in pins.items():
+            merged.setdefault(pin, set()).update(digests)
+    return merged
+
+
+def render(pins: Pins) -> str:
+    """The lock file."""
+    lines = [
+        " \\\n    ".join([pin, *(f"--hash=sha256:{digest}" for digest in sorted(digests))])
+        for pin, digests in sorted(pins.items())
+    ]
+    return HEADER + "".join(f"{line}\n" for line in lines)
+
+
+def main() -> None:
+    pins = merge(resolve(requirements(), machine) for machine in MACHINES)
+    LOCK.write_text(render(pins))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,427 @@
+"""config/: every manifest is valid, and is what the README says of it."""
+
+import base64
+import itertools
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from instaslice import cli, server
+from instaslice.metrics import Metrics
+from instaslice.resource_api import Unavailable
+
+ROOT = Path(__file__).parent.parent
+COMPONENTS = ("cert-manager", "own-certificates", "no-api", "kubernetes-1.27", "prometheus")
+
+#: What is rendered: components by a name for it.
+COMBINATIONS: dict[str, tuple[str, ...]] = {
+    "base": (),
+    **{name: (name,) for name in COMPONENTS},
+    "all that go with cert-manager": ("cert-manager", "no-api", "kubernetes-1.27", "prometheus"),
+    "all that go without": ("own-certificates", "no-api", "kubernetes-1.27", "prometheus"),
+}
+OLDEST, NEWEST = "1.27", "1.37"
+#: Kinds that no published schema of Kubernetes' has.
+CUSTOM = {
+    ("cert-manager.io/v1", "Issuer"),
+    ("cert-manager.io/v1", "Certificate"),
+    ("monitoring.coreos.com/v1", "ServiceMonitor"),
+    ("monitoring.coreos.com/v1", "PrometheusRule"),
+}
+#: Stand-ins for what the component own-certificates is to be given.
+CERTIFICATES = {"tls.crt": "a certificate", "tls.key": "a key", "ca.crt": "an authority"}
+
+#: Manifests by kind and name.
+Manifests = Mapping[tuple[str, str], dict[str, Any]]
+Render = Callable[..., Manifests]
+
+DEPLOYMENT = ("Deployment", "instaslice")
+WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
+
+
+@pytest.fixture(scope="session")
+def kubectl() -> str:
+    found = shutil.which("kubectl")
+    if found is None and os.environ.get("CI") == "true":
+        pytest.fail("kubectl is not on PATH, and CI must not skip this")
+    if found is None:
+        pytest.skip("kubectl is not on PATH")
+    return found
+
+
+@pytest.fixture(scope="session")
+def render(kubectl: str, tmp_path_factory: pytest.TempPathFactory) -> Render:
+    """Renders the base with components; each combination once."""
+    folder = tmp_path_factory.mktemp("config")
+    shutil.copytree(ROOT / "config", folder / "config")
+    for name, text in CERTIFICATES.items():
+        (folder / "config/components/own-certificates" / name).write_text(text)
+    rendered: dict[tuple[str, ...], Manifests] = {}
+
+    def render(*components: str) -> Manifests:
+        if components not in rendered:
+            overlay = folder / "-".join(("with", *components))
+            overlay.mkdir()
+            kustomization = {
+                "resources": ["../config/base"],
+                "components": [f"../config/components/{name}" for name in components],
+            }
+            (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+            rendered[components] = manifests(kustomize(kubectl, overlay))
+        return rendered[components]
+
+    return render
+
+
+def kustomize(kubectl: str, folder: Path) -> str:
+    done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def manifests(text: str) -> Manifests:
+    return {(m["kind"], m["metadata"]["name"]): m for m in yaml.safe_load_all(text)}
+
+
+def at(value: Any, path: str) -> Any:
+    """The value at a path such as "spec.containers.0.name"; None where there is none."""
+    for step in filter(None, path.split(".")):
+        if value is None:
+            return None
+        value = value[int(step)] if isinstance(value, list) else value.get(step)
+    return value
+
+
+def env(deployment: dict[str, Any]) -> dict[str, str]:
+    pairs = at(deployment, "spec.template.spec.containers.0.env")
+    return {pair["name"]: pair["value"] for pair in pairs}
+
+
+# Valid, and of one piece
+
+
+@pytest.mark.parametrize("kubernetes", [OLDEST, NEWEST])
+@pytest.mark.parametrize("components", COMBINATIONS.values(), ids=COMBINATIONS)
+def test_manifests_are_valid_by_the_published_schemas(
+    components: tuple[str, ...], kubernetes: str, render: Render
+) -> None:
+    for manifest in render(*components).values():
+        if (manifest["apiVersion"], manifest["kind"]) not in CUSTOM:
+            kubernetes_validate.validate(manifest, kubernetes, strict=True)
+
+
+def test_every_component_is_tried() -> None:
+    assert {path.name for path in (ROOT / "config/components").iterdir()} == set(COMPONENTS)
+
+
+def test_the_default_is_the_base_with_cert_manager(kubectl: str, render: Render) -> None:
+    assert manifests(kustomize(kubectl, ROOT / "config/default")) == render("cert-manager")
+
+
+@pytest.mark.parametrize("components", COMBINATIONS.values(), ids=COMBINATIONS)
+def test_everything_is_in_the_namespace_that_undeploy_deletes(
+    components: tuple[str, ...], render: Render
+) -> None:
+    for (kind, name), manifest in render(*components).items():
+        cluster_wide = {
+            ("Namespace", "instaslice-system"),
+            ("ClusterRole", "instaslice"),
+            ("ClusterRoleBinding", "instaslice"),
+            WEBHOOK,
+        }
+        expected = None if (kind, name) in cluster_wide else "instaslice-system"
+        assert manifest["metadata"].get("namespace") == expected, (kind, name)
+
+
+# What is promised
+
+POD = "spec.template.spec"
+CONTAINER = f"{POD}.containers.0"
+OPTED_OUT = {"key": "instaslice.io/rewrite", "operator": "NotIn", "values": ["disabled"]}
+NEVER = {
+    "key": "kubernetes.io/metadata.name",
+    "operator": "NotIn",
+    "values": ["kube-system", "instaslice-system"],
+}
+
+#: Manifest and path in it to what is there.
+PROMISES: dict[tuple[str, str], dict[str, Any]] = {
+    ("Namespace", "instaslice-system"): {
+        "metadata.labels": {
+            "app.kubernetes.io/name": "instaslice",
+            "pod-security.kubernetes.io/enforce": "restricted",
+            "pod-security.kubernetes.io/audit": "restricted",
+            "pod-security.kubernetes.io/warn": "restricted",
+        },
+    },
+    DEPLOYMENT: {
+        "spec.replicas": 2,
+        "spec.strategy.rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+        # No runAsUser: any uid will do, and some clusters choose it.
+        f"{POD}.securityContext": {
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        f"{CONTAINER}.securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        f"{POD}.hostNetwork": None,
+        f"{POD}.hostPID": None,
+        f"{POD}.hostIPC": None,
+        f"{POD}.priorityClassName": "system-cluster-critical",
+        f"{POD}.serviceAccountName": "instaslice",
+        f"{POD}.automountServiceAccountToken": True,
+        f"{POD}.topologySpreadConstraints.0.topologyKey": "kubernetes.io/hostname",
+        f"{POD}.topologySpreadConstraints.1.topologyKey": "topology.kubernetes.io/zone",
+        f"{CONTAINER}.startupProbe.httpGet.path": "/healthz",
+        f"{CONTAINER}.livenessProbe.httpGet.path": "/healthz",
+        f"{CONTAINER}.readinessProbe.httpGet.path": "/readyz",
+    },
+    ("PodDisruptionBudget", "instaslice"): {"spec.maxUnavailable": 1},
+    ("Service", "instaslice"): {"spec.ports.0.port": 443},
+    ("ServiceAccount", "instaslice"): {"automountServiceAccountToken": False},
+    ("ClusterRole", "instaslice"): {
+        "rules": [
+            {"apiGroups": [group], "resources": [resource], "verbs": ["create"]}
+            for group, resource in (
+                ("resource.k8s.io", "resourceclaimtemplates"),
+                ("gpu.resource.nvidia.com", "migdeviceclaimparameters"),
+            )
+        ],
+    },
+    ("NetworkPolicy", "instaslice"): {
+        "spec.policyTypes": ["Ingress", "Egress"],
+        "spec.ingress": [{"ports": [{"port": "https", "protocol": "TCP"}]}],
+        "spec.egress": [
+            {"ports": [{"port": n, "protocol": "TCP"} for n in (443, 6443, 8443, 16443)]}
+        ],
+    },
+    WEBHOOK: {
+        "metadata.annotations": None,
+        "webhooks.0.name": "rewrite.instaslice.io",
+        "webhooks.0.failurePolicy": "Fail",
+        "webhooks.0.reinvocationPolicy": "IfNeeded",
+        "webhooks.0.sideEffects": "NoneOnDryRun",
+        "webhooks.0.timeoutSeconds": 5,
+        "webhooks.0.matchPolicy": "Equivalent",
+        "webhooks.0.rules.0.operations": ["CREATE", "UPDATE"],
+        "webhooks.0.rules.0.resources": ["pods"],
+        "webhooks.0.matchConditions.0.name": "has-a-mig-limit",
+        "webhooks.0.matchConditions.1.name": "is-new-or-has-another-spec",
+        "webhooks.0.namespaceSelector.matchExpressions": [NEVER, OPTED_OUT],
+        "webhooks.0.objectSelector.matchExpressions": [OPTED_OUT],
+        "webhooks.0.clientConfig.caBundle": None,
+    },
+}
+
+#: What a component makes of it; an empty path is the whole manifest.
+CHANGES: dict[str, dict[tuple[str, str], dict[str, Any]]] = {
+    "cert-manager": {
+        WEBHOOK: {
+            "metadata.annotations": {
+                "cert-manager.io/inject-ca-from": "instaslice-system/instaslice"
+            },
+        },
+        ("Certificate", "instaslice"): {
+            "spec.privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
+            "spec.secretName": "instaslice-tls",
+            "spec.dnsNames.0": "instaslice.instaslice-system.svc",
+        },
+    },
+    "own-certificates": {
+        ("Secret", "instaslice-tls"): {"type": "kubernetes.io/tls"},
+        WEBHOOK: {
+            "webhooks.0.clientConfig.caBundle": base64.b64encode(
+                CERTIFICATES["ca.crt"].encode()
+            ).decode(),
+        },
+    },
+    "no-api": {
+        DEPLOYMENT: {f"{POD}.automountServiceAccountToken": False},
+        ("ClusterRole", "instaslice"): {"": None, "rules": None},
+        ("ClusterRoleBinding", "instaslice"): {"": None},
+        ("NetworkPolicy", "instaslice"): {"spec.egress": []},
+    },
+    "kubernetes-1.27": {WEBHOOK: {"webhooks.0.failurePolicy": "Ignore"}},
+    "prometheus": {
+        ("ServiceMonitor", "instaslice"): {
+            "spec.endpoints.0.tlsConfig.serverName": "instaslice.instaslice-system.svc",
+            "spec.endpoints.0.tlsConfig.ca.secret": {"name": "instaslice-tls", "key": "ca.crt"},
+        },
+        ("ConfigMap", "instaslice-dashboard"): {"metadata.labels.grafana_dashboard": "1"},
+    },
+}
+
+
+@pytest.mark.parametrize("components", COMBINATIONS.values(), ids=COMBINATIONS)
+def test_promises(components: tuple[str, ...], render: Render) -> None:
+    expected = {(key, path): value for key in PROMISES for path, value in PROMISES[key].items()}
+    for name in components:
+        for key, changes in CHANGES[name].items():
+            expected |= {(key, path): value for path, value in changes.items()}
+    rendered = render(*components)
+    assert {(key, path): at(rendered.get(key), path) for key, path in expected} == expected
+
+
+# What goes together
+
+
+def test_the_server_knows_every_setting(render: Render) -> None:
+    options = {option.variable: option for option in cli.SERVE}
+    for components in COMBINATIONS.values():
+        for name, value in env(render(*components)[DEPLOYMENT]).items():
+            options[name].parse(value)
+
+
+def test_without_the_api_nothing_is_asked_of_it(render: Render) -> None:
+    settings = env(render("no-api")[DEPLOYMENT])
+    assert settings["INSTASLICE_RESOURCE_API"] != "auto"
+    assert settings["INSTASLICE_PROVISION_TEMPLATES"] == "false"
+
+
+def test_the_pod_has_time_to_end(render: Render) -> None:
+    """The pause before SIGTERM and the server's own drain, and a margin."""
+    deployment = render()[DEPLOYMENT]
+    command = at(deployment, f"{CONTAINER}.lifecycle.preStop.exec.command")
+    pause = int(re.fullmatch(r"import time; time\.sleep\((\d+)\)", command[-1])[1])  # type: ignore[index]
+    assert pause >= 5
+    assert at(deployment, f"{POD}.terminationGracePeriodSeconds") >= pause + server.GRACE + 5
+
+
+def test_ports_names_and_labels_meet(render: Render) -> None:
+    rendered = render("cert-manager", "prometheus")
+    deployment, service = rendered[DEPLOYMENT], rendered["Service", "instaslice"]
+    labels = at(deployment, "spec.template.metadata.labels")
+    for selector in (
+        at(deployment, "spec.selector.matchLabels"),
+        at(service, "spec.selector"),
+        at(rendered["PodDisruptionBudget", "instaslice"], "spec.selector.matchLabels"),
+        at(rendered["NetworkPolicy", "instaslice"], "spec.podSelector.matchLabels"),
+        at(deployment, f"{POD}.topologySpreadConstraints.0.labelSelector.matchLabels"),
+        at(deployment, f"{POD}.topologySpreadConstraints.1.labelSelector.matchLabels"),
+    ):
+        assert selector.items() <= labels.items()
+    monitor = rendered["ServiceMonitor", "instaslice"]
+    wanted = at(monitor, "spec.selector.matchLabels")
+    assert wanted.items() <= service["metadata"]["labels"].items()
+
+    assert len(at(deployment, f"{POD}.containers")) == 1
+    (port,) = at(deployment, f"{CONTAINER}.ports")
+    (bind,) = [option for option in cli.SERVE if option.flag == "--bind"]
+    assert str(port["containerPort"]) == str(bind.default).rpartition(":")[2]
+    assert at(service, "spec.ports.0.targetPort") == port["name"]
+    assert at(monitor, "spec.endpoints.0.port") == at(service, "spec.ports.0.name")
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert at(deployment, f"{CONTAINER}.{probe}.httpGet.port") == port["name"]
+        assert at(deployment, f"{CONTAINER}.{probe}.httpGet.scheme") == "HTTPS"
+
+    client = at(rendered[WEBHOOK], "webhooks.0.clientConfig.service")
+    assert (client["name"], client["port"], client["path"]) == ("instaslice", 443, "/mutate")
+    (volume,) = at(deployment, f"{POD}.volumes")
+    (mount,) = at(deployment, f"{CONTAINER}.volumeMounts")
+    certificate = rendered["Certificate", "instaslice"]
+    assert volume["secret"]["secretName"] == at(certificate, "spec.secretName")
+    assert mount == {"name": volume["name"], "mountPath": mount["mountPath"], "readOnly": True}
+    assert env(deployment)["INSTASLICE_CERT_DIR"] == mount["mountPath"]
+
+
+def test_build_installer_sets_the_image_and_writes_below_dist_only(
+    kubectl: str, tmp_path: Path
+) -> None:
+    for name in ("Makefile", "config", "hack", "instaslice", ".gitignore"):
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, tmp_path / name)
+    before = sorted(tmp_path.rglob("*"))
+    image = "registry.example.com:5000/team/instaslice@sha256:" + 64 * "0"
+    make = ["make", "build-installer", f"IMG={image}", "COMPONENTS=cert-manager no-api"]
+    done = subprocess.run(
+        [*make, f"KUBECTL={kubectl}"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    installed = manifests((tmp_path / "dist/install.yaml").read_text())
+    assert at(installed[DEPLOYMENT], f"{CONTAINER}.image") == image
+    assert ("Certificate", "instaslice") in installed
+    assert ("ClusterRole", "instaslice") not in installed
+    after = [path for path in sorted(tmp_path.rglob("*")) if "dist" not in path.parts]
+    assert after == before
+
+
+# What is watched
+
+#: Counted by the API server, by its own name for it (apiserver/pkg/admission/metrics).
+OF_THE_API_SERVER = {
+    "apiserver_admission_webhook_rejection_count",
+    "apiserver_admission_webhook_fail_open_count",
+    "apiserver_admission_webhook_admission_duration_seconds_bucket",
+}
+
+
+def expressions(rendered: Manifests) -> dict[str, list[str]]:
+    """PromQL by the alert or the panel that has it."""
+    rules = at(rendered["PrometheusRule", "instaslice"], "spec.groups.0.rules")
+    found = {rule["alert"]: [rule["expr"]] for rule in rules}
+    dashboard = yaml.safe_load(
+        rendered["ConfigMap", "instaslice-dashboard"]["data"]["instaslice.json"]
+    )
+    for panel in dashboard["panels"]:
+        found[panel["title"]] = [target["expr"] for target in panel["targets"]]
+    return found
+
+
+def selectors(expression: str) -> Iterable[tuple[str, dict[str, list[str]]]]:
+    """The metrics of an expression, each with the label values that are asked for."""
+    for name, matchers in re.findall(r"\b((?:instaslice|apiserver)_\w+)(?:\{(.*?)\})?", expression):
+        pairs = re.findall(r'(\w+)=~?"([^"]*)"', matchers)
+        yield name, {label: values.split("|") for label, values in pairs}
+
+
+@pytest.fixture(scope="module")
+def samples() -> set[tuple[str, frozenset[tuple[str, str]]]]:
+    """Every sample that a server shows that has just started, in a cluster without DRA."""
+    metrics = Metrics()
+    metrics.show_resource_api(Unavailable("none"))
+    families = text_string_to_metric_families(generate_latest(metrics.registry).decode())
+    return {
+        (sample.name, frozenset(sample.labels.items()))
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_alerts_and_panels_ask_for_metrics_that_are_there(
+    render: Render, samples: set[tuple[str, frozenset[tuple[str, str]]]]
+) -> None:
+    asked = 0
+    for title, texts in expressions(render("prometheus")).items():
+        for name, labels in itertools.chain.from_iterable(map(selectors, texts)):
+            asked += 1
+            if name.startswith("apiserver_"):
+                assert name in OF_THE_API_SERVER, title
+                assert labels.get("name", ["rewrite.instaslice.io"]) == ["rewrite.instaslice.io"]
+                continue
+            shown = [dict(pairs) for shown_name, pairs in samples if shown_name == name]
+            assert shown, f"{title}: there is no {name}"
+            for label, values in labels.items():
+                assert set(values) <= {pairs[label] for pairs in shown}, f"{title}: {name}"
+    assert asked > 15
+
+
+def test_every_alert_says_what_to_know(render: Render) -> None:
+    rules = at(render("prometheus")["PrometheusRule", "instaslice"], "spec.groups.0.rules")
+    assert len(rules) >= 8
+    for rule in rules:
+        assert rule["labels"]["severity"] in {"critical", "warning"}
+        assert set(rule["annotations"]) == {"summary", "description"}
