@@ -295,6 +295,73 @@ def _add_device_classes(commands: Any) -> None:
     parser.set_defaults(run=_device_classes)
 
 
+def _rewrite(arguments: argparse.Namespace) -> int:
+    try:
+        from instaslice import files
+    except ImportError:
+        raise UsageError("rewrite needs ruamel.yaml: pip install 'instaslice[cli]'") from None
+
+    names = arguments.files or [files.STANDARD_INPUT]
+    if arguments.in_place and files.STANDARD_INPUT in names:
+        raise UsageError("--in-place needs the names of files, and not standard input")
+    if arguments.in_place and arguments.check:
+        raise UsageError("--in-place and --check exclude one another")
+    options = files.Options(
+        api=VERSIONS[arguments.resource_api],
+        output=arguments.output,
+        diff=arguments.diff,
+        check=arguments.check,
+        in_place=arguments.in_place,
+        with_templates=arguments.with_templates,
+    )
+    try:
+        code = files.run(names, options, sys.stdout, sys.stderr)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return files.FINE
+    return code
+
+
+def _add_rewrite(commands: Any) -> None:
+    rewrite = commands.add_parser(
+        "rewrite",
+        help="rewrite manifests as the webhook rewrites pods",
+        description="Rewrite the pods and pod templates in files of YAML or JSON, and print the "
+        "result. Comments, order and quotes stay, and what does not change stays to the byte.",
+        epilog="Exit code: 0; 1 if --check finds something to change; 2 if a file or a document "
+        "could not be handled: it is left out of what is printed, and its file is not written.",
+    )
+    rewrite.add_argument(
+        "files", nargs="*", metavar="FILE", help="a file, or - for standard input (the default)"
+    )
+    rewrite.add_argument(
+        "--output",
+        "-o",
+        choices=("yaml", "json", "patch"),
+        default="yaml",
+        help="what to print: yaml; json, a List if there is more than one document; or patch, "
+        "RFC 6902, a line for each document (default yaml)",
+    )
+    rewrite.add_argument("--diff", action="store_true", help="print what would change")
+    rewrite.add_argument("--in-place", "-i", action="store_true", help="write the files")
+    rewrite.add_argument("--check", action="store_true", help="only say whether anything changes")
+    rewrite.add_argument(
+        "--resource-api",
+        choices=VERSIONS,
+        default=NEWEST.version,
+        metavar="VERSION",
+        help=f"the version of resource.k8s.io that the cluster serves: {', '.join(VERSIONS)} "
+        f"(default {NEWEST.version})",
+    )
+    rewrite.add_argument(
+        "--with-templates",
+        action="store_true",
+        help="append the ResourceClaimTemplates that the result needs and no file defines",
+    )
+    rewrite.set_defaults(run=_rewrite)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="instaslice", description=ABOUT)
     parser.add_argument("--version", action="version", version=f"instaslice {__version__}")
@@ -319,6 +386,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_templates(commands)
     _add_device_classes(commands)
+    _add_rewrite(commands)
     return parser
 
 
