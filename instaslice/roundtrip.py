@@ -3,7 +3,7 @@
 ruamel.yaml keeps comments, order and quotes, yet lays a document out anew: a folded scalar becomes
 one line, `~` becomes nothing, `[ a, b ]` loses its blanks. So what it writes is only used to learn
 which lines an edit changes, and those changes are merged into the lines as they were typed. What
-comes out is read again and must mean what was meant; the worst that can happen is a changed layout.
+comes out is read again and must mean what was meant; if not, the layout is ruamel.yaml's.
 
 What a document means is what kubectl reads in it, which is YAML 1.1 (sigs.k8s.io/yaml): `0644` is
 420 and `yes` is true.
@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
 from ruamel.yaml.scalarint import ScalarInt
 
 from instaslice.patch import Operation
@@ -110,10 +111,11 @@ def _scalar(value: Any) -> Any:
         return _WORDS.get(value, value)  # a quoted word is of a subclass
     if isinstance(value, ScalarInt) and getattr(value, "_width", None):
         return _octal(str(int(value)), int(value))
+    if isinstance(value, ScalarBoolean):  # true or false with an anchor, and a kind of int
+        return bool(value)
     for kind in (str, bool, int, float):
         if isinstance(value, kind):
             return kind(value)
-    # ruamel.yaml's own type for anchored true and false is an int.
     return None if value is None else str(value)
 
 
@@ -149,8 +151,9 @@ def edit(text: str, operations: list[Operation]) -> str:
     apply(node, operations)
     theirs = _lines(yaml, node)
     meaning = plain(node)
-    for lines in (_merge(base, text.splitlines(keepends=True), theirs), theirs):
-        candidate = "".join(lines)
+    ours = text.splitlines(keepends=True)
+    for layout in (ours, base):
+        candidate = "".join(_merge(base, layout, theirs))
         try:
             if plain(load(candidate)) == meaning:
                 return candidate

@@ -1,13 +1,14 @@
 """Documents keep their form: what is not edited stays as it was typed."""
 
 import copy
+import json
 import textwrap
 from typing import Any
 
 import jsonpatch
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instaslice import roundtrip
@@ -124,7 +125,8 @@ def test_an_edit_of_one_alias_leaves_the_others_alone() -> None:
     for key in ("shared", "one", "two"):
         operations = [add(f"/{key}/limits/b", 2)]
         result = yaml.safe_load(roundtrip.edit(text, operations))
-        assert result == jsonpatch.apply_patch(yaml.safe_load(text), operations)
+        unshared = json.loads(json.dumps(yaml.safe_load(text)))
+        assert result == jsonpatch.apply_patch(unshared, operations)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_an_edit_of_one_alias_leaves_the_others_alone() -> None:
     ],
 )
 def test_what_is_no_yaml_is_named(text: str, line: int, reason: str) -> None:
-    with pytest.raises(roundtrip.BadDocument, match="") as caught:
+    with pytest.raises(roundtrip.BadDocument) as caught:
         roundtrip.load(text)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -155,7 +157,7 @@ def test_aliases_that_stand_for_billions_are_refused() -> None:
 
 def test_a_node_in_itself_is_refused() -> None:
     with pytest.raises(roundtrip.BadDocument, match="in itself"):
-        roundtrip.plain(roundtrip.load("a: &a [*a]\n"))
+        roundtrip.plain(roundtrip.load("&a [*a]\n"))
 
 
 @pytest.mark.parametrize(
@@ -197,6 +199,7 @@ def written(value: Any, draw: st.DrawFn) -> str:
 
 
 @pytest.mark.property
+@settings(max_examples=min(50, settings.default.max_examples))
 @given(data=st.data())
 def test_any_pod_in_any_style(data: st.DataObject) -> None:
     pod = data.draw(pods.pods())
