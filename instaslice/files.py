@@ -83,10 +83,10 @@ def run(names: Sequence[str], options: Options, out: TextIO, err: TextIO) -> int
 
     for file in files:
         for document in file.documents:
-            for error in document.errors:
-                print(f"{file.name}:{error.line}: {error}", file=err)
-            for warning in document.warnings:
-                print(f"{file.name}:{warning.line}: warning: {warning}", file=err)
+            for problem in document.errors:
+                print(f"{file.name}:{problem.line}: {problem}", file=err)
+            for problem in document.warnings:
+                print(f"{file.name}:{problem.line}: warning: {problem}", file=err)
         if file.is_bad:
             code = BAD
         elif options.check and file.before != file.after:

@@ -71,7 +71,7 @@ def rewritten(text: str) -> list[Any]:
 
 
 @pytest.mark.property
-@settings(max_examples=min(50, settings.default.max_examples))
+@settings(max_examples=50)
 @given(pod=pods.pods(), kind=st.sampled_from([*KINDS]))
 def test_a_template_is_rewritten_as_the_pod_is(pod: Json, kind: str) -> None:
     manifest = wrapped(kind, pod)

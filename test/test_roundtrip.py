@@ -199,7 +199,7 @@ def written(value: Any, draw: st.DrawFn) -> str:
 
 
 @pytest.mark.property
-@settings(max_examples=min(50, settings.default.max_examples))
+@settings(max_examples=50)
 @given(data=st.data())
 def test_any_pod_in_any_style(data: st.DataObject) -> None:
     pod = data.draw(pods.pods())
