@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TextIO
 
 from instaslice import MEMORY, __version__, profiles
 from instaslice.cluster import Cluster, ClusterError, from_kubeconfig, in_cluster
@@ -313,6 +313,7 @@ def _rewrite(arguments: argparse.Namespace) -> int:
         check=arguments.check,
         in_place=arguments.in_place,
         with_templates=arguments.with_templates,
+        colour=wants_colour(sys.stdout),
     )
     try:
         code = files.run(names, options, sys.stdout, sys.stderr)
@@ -362,6 +363,56 @@ def _add_rewrite(commands: Any) -> None:
     rewrite.set_defaults(run=_rewrite)
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    try:
+        from instaslice import doctor, explain, report, survey
+        from instaslice.apply import Applier, ApplyError
+    except ImportError:
+        needs = "doctor needs the kubernetes client: pip install 'instaslice[cli]'"
+        raise UsageError(needs) from None
+    try:
+        cluster = Applier(arguments.kubeconfig)
+        if arguments.pod:
+            found = survey.take_for_pod(cluster, arguments.namespace, arguments.pod)
+            findings = explain.explain(*found)
+        else:
+            findings = doctor.examine(survey.take(cluster, arguments.namespace))
+    except ApplyError as error:
+        raise UsageError(str(error)) from None
+    if arguments.output == "json":
+        print(report.as_json(findings), end="")
+    else:
+        print(report.as_text(findings, colour=wants_colour(sys.stdout)), end="")
+    return int(doctor.is_wrong(findings))
+
+
+def _add_doctor(commands: Any) -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="say what a cluster lacks, or what a pod waits for",
+        description="Check a cluster, and say what to do about what is wrong; or explain one pod. "
+        "Only reads, and creates one pod as a dry run.",
+        epilog="Exit code: 0; 1 if something is wrong; 2 if the cluster could not be asked.",
+    )
+    parser.add_argument("pod", nargs="?", metavar="POD", help="explain this pod")
+    parser.add_argument(
+        "--namespace",
+        "-n",
+        metavar="NS",
+        default="default",
+        help="of the pod; without one, where to try a dry run (default: default)",
+    )
+    parser.add_argument("--output", "-o", choices=("text", "json"), default="text", help="how")
+    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="how to reach the cluster")
+    parser.set_defaults(run=_doctor)
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Whether to colour: on a terminal, unless the user is known not to want it (no-color.org)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not plain
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="instaslice", description=ABOUT)
     parser.add_argument("--version", action="version", version=f"instaslice {__version__}")
@@ -387,6 +438,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_templates(commands)
     _add_device_classes(commands)
     _add_rewrite(commands)
+    _add_doctor(commands)
     return parser
 
 

@@ -38,6 +38,7 @@ class Options(NamedTuple):
     check: bool = False
     in_place: bool = False
     with_templates: bool = False
+    colour: bool = False
 
 
 @dataclass(slots=True)
@@ -97,7 +98,7 @@ def run(names: Sequence[str], options: Options, out: TextIO, err: TextIO) -> int
 def _show(files: list[File], options: Options, out: TextIO, err: TextIO) -> int:
     if options.diff:
         for file in files:
-            out.writelines(_diff(file, colour=_wants_colour(out)))
+            out.writelines(_diff(file, colour=options.colour))
     if options.in_place:
         return max((_write(file, err) for file in files if not file.is_bad), default=FINE)
     if options.check and not options.diff:
@@ -173,11 +174,6 @@ def _diff(file: File, *, colour: bool) -> Iterator[str]:
         text = line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
         code = next((c for start, c in _COLOURS.items() if text.startswith(start)), None)
         yield f"\x1b[{code}m{text[:-1]}\x1b[0m\n" if colour and code else text
-
-
-def _wants_colour(out: TextIO) -> bool:
-    """Whether to colour: on a terminal, unless the user is known not to want it (no-color.org)."""
-    return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _read(name: str) -> str:

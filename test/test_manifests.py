@@ -376,22 +376,21 @@ def test_a_diff(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """)
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 def test_a_diff_is_coloured_on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def shown() -> str:
-        out = Terminal()
-        files.run(["good.yaml"], files.Options(NEWEST, diff=True), out, io.StringIO())
-        return out.getvalue()
+    out = io.StringIO()
+    files.run(["good.yaml"], files.Options(NEWEST, diff=True, colour=True), out, io.StringIO())
+    assert "\x1b[31m-      limits:\x1b[0m\n" in out.getvalue()
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
 
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert "\x1b[31m-      limits:\x1b[0m\n" in shown()
+    assert cli.wants_colour(Terminal())
+    assert not cli.wants_colour(io.StringIO())
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b" not in shown()
+    assert not cli.wants_colour(Terminal())
 
 
 def test_check(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
