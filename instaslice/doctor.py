@@ -176,7 +176,7 @@ def _slices(snapshot: Snapshot) -> Found:
         advice = "does NVIDIA's DRA driver run on the GPU nodes, and is MIG on there?"
         yield State.WRONG, "no ResourceSlice publishes a MIG slice", advice
     for profile, (published, free) in supply.items():
-        yield State.GOOD, f"{profile}: {published} published, {free} free"
+        yield State.GOOD, f"{profile}: {free} free, {published} published"
 
 
 def _wanted(snapshot: Snapshot) -> Found:
