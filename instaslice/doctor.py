@@ -219,7 +219,11 @@ def _old_pods(snapshot: Snapshot) -> Found:
     ]
     if waiting:
         text = f"{_some(waiting)} wait with their limits, created without InstaSlice"
-        yield State.WRONG, text, "delete them, and have them created again"
+        yield (
+            State.WRONG,
+            text,
+            "have them created anew, if instaslice.io/rewrite is not disabled",
+        )
 
 
 def _quotas(snapshot: Snapshot) -> Found:
@@ -245,17 +249,16 @@ def _extended(snapshot: Snapshot) -> Found:
 
 
 def _device_plugin(snapshot: Snapshot) -> Found:
-    """The kubelet keeps a resource at 0 when its device plugin is gone."""
-    through_dra = set() if snapshot.is_classic else devices.nodes(snapshot.all("slices"))
     advice = "take the device plugin off the node, or have it leave MIG alone"
     for node in snapshot.all("nodes"):
         amounts = node.get("status", {}).get("allocatable") or {}
+        # The kubelet keeps a resource, at 0, when its device plugin is gone.
         names = [n for n, amount in amounts.items() if profiles.from_resource(n) and amount != "0"]
         if not names:
             continue
         node_name = node["metadata"]["name"]
         text = f"node {node_name} advertises {', '.join(names)}"
-        if node_name in through_dra:
+        if not snapshot.is_classic and node_name in devices.nodes(snapshot.all("slices")):
             yield State.WRONG, f"{text}, and publishes MIG slices for DRA as well", advice
         else:
             yield State.UNSURE, f"{text} by a device plugin", advice

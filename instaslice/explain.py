@@ -26,7 +26,11 @@ def explain(snapshot: Snapshot, pod: Json, events: list[Json]) -> list[Finding]:
     findings = [Finding("asks for", State.GOOD, _asks_for(pod))]
     limits = wanted_limits(pod)
     own = dict(mig_claims(pod))
-    if limits and pod["spec"].get("nodeName"):
+    mapped = pod.get("status", {}).get("extendedResourceClaimStatus")
+    if mapped:
+        text = f"the scheduler made the claim {mapped['resourceClaimName']} of its limits itself"
+        findings.append(Finding("became", State.GOOD, text))
+    elif limits and pod["spec"].get("nodeName"):
         text = "it has its slices from the device plugin, from before InstaSlice"
         findings.append(Finding("became", State.GOOD, text))
     elif limits:
@@ -68,7 +72,8 @@ def _claim(snapshot: Snapshot, pod: Json, name: str, profile: Profile) -> Findin
             advice = f"instaslice templates --apply -n {namespace} {profile.attribute}"
             text = f"there is no ResourceClaimTemplate {profile.template} in {namespace}"
             return Finding(title, State.WRONG, text, advice)
-        return Finding(title, State.UNSURE, f"{profile.attribute}: its claim is not made yet")
+        text = f"{profile.attribute}: its claim is not made yet"
+        return Finding(title, State.UNSURE, text, "what keeps it from being made is below")
     given = devices.given(claim)
     if given:
         where = ", ".join(f"{device.device} of {device.pool}" for device in given)
