@@ -377,7 +377,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
             findings = explain.explain(*found)
         else:
             findings = doctor.examine(survey.take(cluster, arguments.namespace))
-    except ApplyError as error:
+    except (ApplyError, survey.SurveyError) as error:
         raise UsageError(str(error)) from None
     if arguments.output == "json":
         print(report.as_json(findings), end="")

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 from instaslice import discovery
-from instaslice.apply import Applier, ApplyError
-from instaslice.cluster import ClusterError
+from instaslice.cluster import Answer, ClusterError
 from instaslice.profiles import RESOURCE_PREFIX
 from instaslice.resource_api import GROUP, ResourceAPI
 from instaslice.snapshot import Json, Probe, Snapshot, Unreadable
@@ -67,8 +66,19 @@ PROBE: Final[Json] = {
 }
 
 
-def take(cluster: Applier, namespace: str) -> Snapshot:
-    """All that the checks look at. Raises ApplyError where the API server is out of reach.
+class SurveyError(Exception):
+    """Something could not be read; `str()` of it says why, in one line."""
+
+
+class Caller(Protocol):
+    """What can be asked: an `apply.Applier`, or a `cluster.Cluster`."""
+
+    def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+        """One request. Raises ClusterError."""
+
+
+def take(cluster: Caller, namespace: str) -> Snapshot:
+    """All that the checks look at. Raises SurveyError where the API server is out of reach.
 
     namespace: where to create the pod that is a dry run.
     """
@@ -80,19 +90,19 @@ def take(cluster: Applier, namespace: str) -> Snapshot:
     return replace(snapshot, probe=_probe(cluster, namespace))
 
 
-def take_for_pod(cluster: Applier, namespace: str, name: str) -> tuple[Snapshot, Json, list[Json]]:
-    """What is around a pod, the pod, and the events about it. Raises ApplyError."""
+def take_for_pod(cluster: Caller, namespace: str, name: str) -> tuple[Snapshot, Json, list[Json]]:
+    """What is around a pod, the pod, and the events about it. Raises SurveyError."""
     pod = _get(cluster, f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}")
     selector = {"fieldSelector": f"involvedObject.uid={pod['metadata']['uid']}"}
     events = f"/api/v1/namespaces/{quote(namespace)}/events?{urlencode(selector)}"
     return _take(cluster, {}), pod, list(_list(cluster, events))
 
 
-def _take(cluster: Applier, wanted: dict[str, str]) -> Snapshot:
+def _take(cluster: Caller, wanted: dict[str, str]) -> Snapshot:
     try:
         api = discovery.ask(cluster)
     except ClusterError as error:
-        raise ApplyError(str(error)) from None
+        raise SurveyError(str(error)) from None
     if isinstance(api, ResourceAPI):
         kinds = CLASSIC_DRA_LISTS if api.claim_source else DRA_LISTS
         wanted |= {name: f"/apis/{GROUP}/{api.version}/{kind}" for name, kind in kinds.items()}
@@ -100,13 +110,13 @@ def _take(cluster: Applier, wanted: dict[str, str]) -> Snapshot:
     for name, path in wanted.items():
         try:
             lists[name] = list(_list(cluster, path))
-        except ApplyError as error:
+        except SurveyError as error:
             failures[name] = str(error)
     version = str(_get(cluster, "/version").get("gitVersion"))
     return Snapshot(datetime.now(UTC), version, api, lists, failures)
 
 
-def _of_webhook(cluster: Applier, snapshot: Snapshot, client: Json) -> Snapshot:
+def _of_webhook(cluster: Caller, snapshot: Snapshot, client: Json) -> Snapshot:
     """The snapshot with the webhook's endpoints and its certificate."""
     lists, failures, certificate = dict(snapshot.lists), dict(snapshot.failures), ""
     try:
@@ -115,16 +125,16 @@ def _of_webhook(cluster: Applier, snapshot: Snapshot, client: Json) -> Snapshot:
             selector = urlencode({"labelSelector": f"kubernetes.io/service-name={name}"})
             path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?{selector}"
             lists["endpoints"] = list(_list(cluster, path))
-    except ApplyError as error:
+    except SurveyError as error:
         failures["endpoints"] = str(error)
     try:
         certificate = _certificate(cluster, snapshot, client)
-    except (ApplyError, OSError) as error:
+    except (SurveyError, OSError) as error:
         failures["certificate"] = str(error)
     return replace(snapshot, lists=lists, failures=failures, certificate=certificate)
 
 
-def _certificate(cluster: Applier, snapshot: Snapshot, client: Json) -> str:
+def _certificate(cluster: Caller, snapshot: Snapshot, client: Json) -> str:
     """The webhook's certificate: from the Secret that its pods mount, or from its URL."""
     if "service" not in client:
         url = urlsplit(client.get("url") or "")
@@ -142,10 +152,10 @@ def _certificate(cluster: Applier, snapshot: Snapshot, client: Json) -> str:
                     data = _get(cluster, path).get("data") or {}
                     if "tls.crt" in data:
                         return base64.b64decode(data["tls.crt"]).decode()
-    raise ApplyError("no pod of its Service mounts a Secret with a tls.crt")
+    raise SurveyError("no pod of its Service mounts a Secret with a tls.crt")
 
 
-def _probe(cluster: Applier, namespace: str) -> Probe:
+def _probe(cluster: Caller, namespace: str) -> Probe:
     path = f"/api/v1/namespaces/{quote(namespace)}/pods?dryRun=All"
     try:
         answer = cluster.call("POST", path, PROBE)
@@ -156,8 +166,8 @@ def _probe(cluster: Applier, namespace: str) -> Probe:
     return Probe(namespace, None, answer.reason)
 
 
-def _list(cluster: Applier, path: str) -> Iterator[Json]:
-    """The objects of a list, page by page. Raises ApplyError."""
+def _list(cluster: Caller, path: str) -> Iterator[Json]:
+    """The objects of a list, page by page. Raises SurveyError."""
     query: dict[str, Any] = {"limit": PAGE}
     while True:
         page = _get(cluster, f"{path}{'&' if '?' in path else '?'}{urlencode(query)}")
@@ -167,11 +177,11 @@ def _list(cluster: Applier, path: str) -> Iterator[Json]:
             return
 
 
-def _get(cluster: Applier, path: str) -> Json:
+def _get(cluster: Caller, path: str) -> Json:
     try:
         answer = cluster.call("GET", path)
     except ClusterError as error:
-        raise ApplyError(str(error)) from None
+        raise SurveyError(str(error)) from None
     if answer.status != 200:
-        raise ApplyError(answer.reason)
+        raise SurveyError(answer.reason)
     return answer.body

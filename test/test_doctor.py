@@ -84,7 +84,7 @@ HEALTHY = Snapshot(
 )
 
 
-def with_lists(snapshot: Snapshot = HEALTHY, **lists: list[Json]) -> Snapshot:
+def with_lists(snapshot: Snapshot = HEALTHY, /, **lists: list[Json]) -> Snapshot:
     return replace(snapshot, lists=snapshot.lists | lists)
 
 
