@@ -48,7 +48,16 @@ wait_scheduled() {
 }
 
 # Waits until as many pods are there as are expected: a controller makes them.
-wait_# Lists objects, with columns of its own, which the printed command leaves out.
+wait_pods() {
+    tries=0
+    until [ "$("$KUBECTL" -n "$NAMESPACE" get pods -o name | wc -l)" -ge "$1" ]; do
+        tries=$((tries + 1))
+        [ $tries -le 60 ] || fail "the pods were not created; kubectl -n $NAMESPACE get events"
+        sleep 1
+    done
+}
+
+# Lists objects, with columns of its own, which the printed command leaves out.
 list() {
     printf '$ kubectl -n %s get %s -o custom-columns=...\n' "$NAMESPACE" "$1"
     "$KUBECTL" -n "$NAMESPACE" get "$1" -o "custom-columns=$2"

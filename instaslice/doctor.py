@@ -147,6 +147,8 @@ def _dry_run(snapshot: Snapshot) -> Found:
         yield State.WRONG, f"a pod in {probe.namespace} is refused: {probe.error}", ""
     elif wanted_limits(probe.pod):
         advice = f"is the namespace {probe.namespace} labelled instaslice.io/rewrite: disabled?"
+        if snapshot.webhook is None:
+            advice = "register the webhook"
         yield State.WRONG, f"a pod in {probe.namespace} keeps its limits", advice
     else:
         yield State.GOOD, f"a pod in {probe.namespace} is rewritten"
