@@ -186,6 +186,9 @@ def _write(file: File, err: TextIO) -> int:
     """Replace a file by its rewritten text, whole or not at all, and return the exit code."""
     if file.before == file.after:
         return FINE
+    if file.added and any(document.is_json for document in file.documents):
+        print(f"instaslice: {file.name}: templates cannot be appended to JSON", file=err)
+        return BAD
     target = Path(file.name).resolve()  # a symbolic link stays one
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)

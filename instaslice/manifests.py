@@ -66,6 +66,7 @@ class Document:
 
     line: int  #: of its first value in the file, from 1
     before: str  #: its text, with the marker and the comments in front of it
+    is_json: bool = False
     after: str = ""  #: its text rewritten; `before` where nothing changes
     value: Any = None  #: what it means, rewritten, as decoded JSON; None where it is empty
     operations: list[Operation] = field(default_factory=list)  #: RFC 6902, from `before`'s root
@@ -125,6 +126,7 @@ def _rewrite_document(
 ) -> None:
     """Fill in what becomes of a document. Raises BadDocument."""
     as_json = _decoded_json(body)
+    document.is_json = as_json is not None
     node = roundtrip.load(body) if as_json is None else as_json
     manifest = roundtrip.plain(node)
     if not isinstance(manifest, dict):

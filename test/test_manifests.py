@@ -480,6 +480,19 @@ def test_with_templates(folder: Path, version: str, capsys: pytest.CaptureFixtur
     assert run(*arguments, "--check", "good.yaml", capsys=capsys) == (0, "", "")
 
 
+def test_no_templates_are_appended_to_json(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = json.dumps({"kind": "Pod", "spec": SPEC})
+    (folder / "pod.json").write_text(before)
+    line = "instaslice: pod.json: templates cannot be appended to JSON\n"
+    assert run("-i", "--with-templates", "pod.json", capsys=capsys) == (2, "", line)
+    assert (folder / "pod.json").read_text() == before
+    code, out, _ = run("-o", "json", "--with-templates", "pod.json", capsys=capsys)
+    kinds = [item["kind"] for item in json.loads(out)["items"]]
+    assert (code, kinds) == (0, ["Pod", "ResourceClaimTemplate"])
+
+
 def test_the_extra_is_named_where_it_is_missing() -> None:
     program = (
         "import sys; sys.modules['ruamel.yaml'] = None; from instaslice import cli; "
