@@ -54,13 +54,13 @@ class Applier:
             raise ApplyError(served.reason)
         return served
 
-    def call(self, method: str, path: str) -> Answer:
-        """One request, as `discovery.ask` wants it."""
+    def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+        """One request, as `discovery.ask` wants it. Raises ClusterError."""
         url = self._api.configuration.host + path
-        headers: dict[str, str] = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
         self._api.update_params_for_auth(headers, [], ["BearerToken"], url, method, None)
         try:
-            response = self._api.call_api(method, url, header_params=headers)
+            response = self._api.call_api(method, url, headers, body)
             return Answer(response.status, json.loads(response.read()))
         except ApiException as error:
             return Answer(error.status or 0, _body(error.body))

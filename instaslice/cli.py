@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TextIO
 
 from instaslice import MEMORY, __version__, profiles
 from instaslice.cluster import Cluster, ClusterError, from_kubeconfig, in_cluster
@@ -295,6 +295,124 @@ def _add_device_classes(commands: Any) -> None:
     parser.set_defaults(run=_device_classes)
 
 
+def _rewrite(arguments: argparse.Namespace) -> int:
+    try:
+        from instaslice import files
+    except ImportError:
+        raise UsageError("rewrite needs ruamel.yaml: pip install 'instaslice[cli]'") from None
+
+    names = arguments.files or [files.STANDARD_INPUT]
+    if arguments.in_place and files.STANDARD_INPUT in names:
+        raise UsageError("--in-place needs the names of files, and not standard input")
+    if arguments.in_place and arguments.check:
+        raise UsageError("--in-place and --check exclude one another")
+    options = files.Options(
+        api=VERSIONS[arguments.resource_api],
+        output=arguments.output,
+        diff=arguments.diff,
+        check=arguments.check,
+        in_place=arguments.in_place,
+        with_templates=arguments.with_templates,
+        colour=wants_colour(sys.stdout),
+    )
+    try:
+        code = files.run(names, options, sys.stdout, sys.stderr)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return files.FINE
+    return code
+
+
+def _add_rewrite(commands: Any) -> None:
+    rewrite = commands.add_parser(
+        "rewrite",
+        help="rewrite manifests as the webhook rewrites pods",
+        description="Rewrite the pods and pod templates in files of YAML or JSON, and print the "
+        "result. Comments, order and quotes stay, and what does not change stays to the byte.",
+        epilog="Exit code: 0; 1 if --check finds something to change; 2 if a file or a document "
+        "could not be handled: it is left out of what is printed, and its file is not written.",
+    )
+    rewrite.add_argument(
+        "files", nargs="*", metavar="FILE", help="a file, or - for standard input (the default)"
+    )
+    rewrite.add_argument(
+        "--output",
+        "-o",
+        choices=("yaml", "json", "patch"),
+        default="yaml",
+        help="what to print: yaml; json, a List if there is more than one document; or patch, "
+        "RFC 6902, a line for each document (default yaml)",
+    )
+    rewrite.add_argument("--diff", action="store_true", help="print what would change")
+    rewrite.add_argument("--in-place", "-i", action="store_true", help="write the files")
+    rewrite.add_argument("--check", action="store_true", help="only say whether anything changes")
+    rewrite.add_argument(
+        "--resource-api",
+        choices=VERSIONS,
+        default=NEWEST.version,
+        metavar="VERSION",
+        help=f"the version of resource.k8s.io that the cluster serves: {', '.join(VERSIONS)} "
+        f"(default {NEWEST.version})",
+    )
+    rewrite.add_argument(
+        "--with-templates",
+        action="store_true",
+        help="append the ResourceClaimTemplates that the result needs and no file defines",
+    )
+    rewrite.set_defaults(run=_rewrite)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    try:
+        from instaslice import doctor, explain, report, survey
+        from instaslice.apply import Applier, ApplyError
+    except ImportError:
+        needs = "doctor needs the kubernetes client: pip install 'instaslice[cli]'"
+        raise UsageError(needs) from None
+    try:
+        cluster = Applier(arguments.kubeconfig)
+        if arguments.pod:
+            found = survey.take_for_pod(cluster, arguments.namespace, arguments.pod)
+            findings = explain.explain(*found)
+        else:
+            findings = doctor.examine(survey.take(cluster, arguments.namespace))
+    except (ApplyError, survey.SurveyError) as error:
+        raise UsageError(str(error)) from None
+    if arguments.output == "json":
+        print(report.as_json(findings), end="")
+    else:
+        print(report.as_text(findings, colour=wants_colour(sys.stdout)), end="")
+    return int(doctor.is_wrong(findings))
+
+
+def _add_doctor(commands: Any) -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="say what a cluster lacks, or what a pod waits for",
+        description="Check a cluster, and say what to do about what is wrong; or explain one pod. "
+        "Only reads, and creates one pod as a dry run.",
+        epilog="Exit code: 0; 1 if something is wrong; 2 if the cluster could not be asked.",
+    )
+    parser.add_argument("pod", nargs="?", metavar="POD", help="explain this pod")
+    parser.add_argument(
+        "--namespace",
+        "-n",
+        metavar="NS",
+        default="default",
+        help="of the pod; without one, where to try a dry run (default: default)",
+    )
+    parser.add_argument("--output", "-o", choices=("text", "json"), default="text", help="how")
+    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="how to reach the cluster")
+    parser.set_defaults(run=_doctor)
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Whether to colour: on a terminal, unless the user is known not to want it (no-color.org)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not plain
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="instaslice", description=ABOUT)
     parser.add_argument("--version", action="version", version=f"instaslice {__version__}")
@@ -319,6 +437,8 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_templates(commands)
     _add_device_classes(commands)
+    _add_rewrite(commands)
+    _add_doctor(commands)
     return parser
 
 

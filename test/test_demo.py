@@ -1,0 +1,103 @@
+"""The demo's manifests are valid, and say what its READMEs say of them."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from instaslice import manifests
+from instaslice.profiles import from_attribute
+from instaslice.resource_api import NEWEST
+from instaslice.templates import LABELS, templates
+
+Json = dict[str, Any]
+
+DEMO = Path(__file__).parent.parent / "demo"
+WORKLOADS = ("notebook.yaml", "inference.yaml", "two-profiles.yaml")
+
+#: What each folder is for: limits are for any Kubernetes, the newest claims for 1.34 and later.
+VERSIONS = {
+    "mig-manager": ("1.27", "1.37"),
+    "instaslice": ("1.27", "1.37"),
+    "dra-driver": ("1.34", "1.37"),
+    ".": ("1.36", "1.37"),
+}
+
+
+def documents(path: Path) -> list[Json]:
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+@pytest.mark.parametrize("folder", VERSIONS)
+def test_manifests_are_valid(folder: str) -> None:
+    paths = list((DEMO / folder).glob("*.yaml"))
+    assert paths
+    for path in paths:
+        for document in documents(path):
+            for version in VERSIONS[folder]:
+                kubernetes_validate.validate(document, version, strict=True)
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_users_of_mig_manager_change_nothing(name: str) -> None:
+    assert (DEMO / "instaslice" / name).read_bytes() == (DEMO / "mig-manager" / name).read_bytes()
+
+
+def nameless(value: Json) -> str:
+    """A manifest in which the names of claims are their numbers."""
+    text = yaml.safe_dump(value)
+    found = manifests.pod_template(value)
+    claims = found[1]["spec"].get("resourceClaims") or [] if found else []
+    for number, claim in enumerate(claims):
+        text = re.sub(rf"\bname: {claim['name']}\b", f"name: {number}", text)
+    return text
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_users_of_the_driver_alone_write_what_instaslice_makes(name: str) -> None:
+    text = (DEMO / "instaslice" / name).read_text()
+    rewritten = [document.value for document in manifests.rewrite_stream(text, NEWEST)]
+    by_hand = documents(DEMO / "dra-driver" / name)
+    assert [nameless(d) for d in rewritten] == [nameless(d) for d in by_hand]
+
+
+def test_the_drivers_templates_are_those_that_instaslice_makes() -> None:
+    by_hand = documents(DEMO / "dra-driver" / "templates.yaml")
+    made = []
+    for attribute in ("1g.5gb", "2g.10gb", "3g.20gb"):
+        profile = from_attribute(attribute)
+        assert profile
+        made += templates(NEWEST, profile)
+    for manifest in made:
+        assert manifest["metadata"].pop("labels") == LABELS
+    assert by_hand == made
+
+
+def test_mig_manager_is_told_the_profiles_that_the_workloads_use() -> None:
+    (config,) = documents(DEMO / "mig-manager" / "mig-config.yaml")
+    (geometry,) = yaml.safe_load(config["data"]["config.yaml"])["mig-configs"].values()
+    cut = {profile for gpu in geometry for profile in gpu["mig-devices"]}
+    text = "".join((DEMO / "mig-manager" / name).read_text() for name in WORKLOADS)
+    assert cut == set(re.findall(r"nvidia.com/mig-(\S+):", text))
+
+
+def test_the_recorded_run_is_of_this_script() -> None:
+    said = re.findall(r'^ *say "(.+)"$', (DEMO / "run.sh").read_text(), re.MULTILINE)
+    recorded = re.findall(r"^# (.+)$", (DEMO / "README.md").read_text(), re.MULTILINE)
+    assert len(said) == 8
+    steps = [*said[1:], said[0]]  # the cleaning up, at the end, is a function at the top
+    assert [line for line in recorded if line in steps] == steps
+
+
+def test_no_kubectl_is_one_line() -> None:
+    environment = {**os.environ, "KUBECTL": "no-such-kubectl"}
+    done = subprocess.run(
+        ["sh", DEMO / "run.sh"], env=environment, capture_output=True, text=True, timeout=30
+    )
+    line = "run.sh: there is no kubectl on PATH; set KUBECTL=\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
