@@ -7,14 +7,14 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TextIO
+from typing import Any, Final, TextIO
 
-from instaslice import MEMORY, __version__, profiles
-from instaslice.cluster import Cluster, ClusterError, from_kubeconfig, in_cluster
+from instaslice import MEMORY, __version__, profiles, settings
 from instaslice.profiles import Profile
 from instaslice.resource_api import NEWEST, VERSIONS
+from instaslice.settings import UsageError
 from instaslice.templates import device_classes, templates
 
 ABOUT: Final = """\
@@ -26,144 +26,8 @@ have them through Kubernetes' Dynamic Resource Allocation, without a change to a
 _PROFILES: Final = "such as 1g.5gb or 1g.10gb+me (default: all that are known)"
 
 
-class UsageError(Exception):
-    """What was typed cannot be done; `str()` of it says why, in one line."""
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65535:
-        raise ValueError("is not HOST:PORT")
-    return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104
-
-
-def _folder(text: str) -> Path:
-    if not text:
-        raise ValueError("is not the name of a folder")
-    return Path(text)
-
-
-def _number(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or not 0 < int(text[:4]) <= 512:
-        raise ValueError("is not a number from 1 to 512")
-    return int(text)
-
-
-def _switch(text: str) -> bool:
-    words = {"true": True, "1": True, "false": False, "0": False}
-    if text.lower() not in words:
-        raise ValueError("is neither true nor false")
-    return words[text.lower()]
-
-
-def _file(text: str) -> Path | None:
-    return Path(text) if text else None
-
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(filter(None, text.split(",")))
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"is not one of {', '.join(words)}")
-        return text
-
-    return parse
-
-
-class Option(NamedTuple):
-    """A setting of `serve`: a flag, and an environment variable for who has no command line."""
-
-    flag: str
-    default: str | None  #: as it would be typed; None where it must be given
-    parse: Callable[[str], Any]  #: raises ValueError, "is not ..."
-    metavar: str
-    help: str
-
-    @property
-    def variable(self) -> str:
-        return "INSTASLICE_" + self.flag.removeprefix("--").replace("-", "_").upper()
-
-    @property
-    def key(self) -> str:
-        return self.flag.removeprefix("--").replace("-", "_")
-
-
-SERVE: Final = (
-    Option("--bind", "0.0.0.0:8443", _address, "HOST:PORT", "where to listen"),
-    Option(
-        "--cert-dir",
-        None,
-        _folder,
-        "DIR",
-        "holds tls.crt and tls.key, PEM, as cert-manager's Secret mounts them; "
-        "a new pair is taken up without a restart",
-    ),
-    Option(
-        "--resource-api",
-        "auto",
-        _one_of("auto", *VERSIONS),
-        "VERSION",
-        "the version of resource.k8s.io that the cluster serves, "
-        f"auto to ask it, or {', '.join(VERSIONS)}",
-    ),
-    Option(
-        "--provision-templates",
-        "false",
-        _switch,
-        "true|false",
-        "make the ResourceClaimTemplates that a pod needs, in its namespace, as it is admitted",
-    ),
-    Option(
-        "--kubeconfig",
-        "",
-        _file,
-        "FILE",
-        "how to reach the cluster from outside of it; a pod has its service account",
-    ),
-    Option(
-        "--client-ca",
-        "",
-        _file,
-        "FILE",
-        "PEM file of the authorities that sign the API server's client certificate; "
-        "without it, anyone who reaches the port may call",
-    ),
-    Option(
-        "--client-names",
-        "",
-        _names,
-        "NAME,...",
-        "names of which that certificate must have one, as its subject's or a SAN",
-    ),
-    Option("--log-format", "json", _one_of("json", "text"), "FORMAT", "json, or text for people"),
-    Option("--workers", "1", _number, "N", "processes; one serves thousands of pods a second"),
-    Option("--threads", "8", _number, "N", "admissions of a worker that may wait for templates"),
-)
-
-
-def _settings(arguments: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, Any]:
-    """The values of SERVE's options, from the command line or else the environment."""
-    values = {}
-    for option in SERVE:
-        typed, origin = getattr(arguments, option.key), option.flag
-        if typed is None and environment.get(option.variable):
-            typed, origin = environment[option.variable], option.variable
-        if typed is None:
-            typed = option.default
-        if typed is None:
-            raise UsageError(f"{option.flag} (or {option.variable}) is missing")
-        try:
-            values[option.key] = option.parse(typed)
-        except ValueError as error:
-            raise UsageError(f"{origin}: {typed!r} {error}") from None
-    return values
-
-
 def _serve(arguments: argparse.Namespace) -> int:
-    values = _settings(arguments, os.environ)
+    values = settings.read(vars(arguments), os.environ)
     if values["workers"] > 1:
         # Where workers add up their metrics. prometheus_client reads it as it is imported.
         memory = MEMORY if os.path.isdir(MEMORY) else None
@@ -171,33 +35,11 @@ def _serve(arguments: argparse.Namespace) -> int:
     from instaslice import server  # gunicorn is for serving only
 
     host, port = values.pop("bind")
-    values["cluster"] = _cluster(values, values.pop("kubeconfig"))
     try:
         server.serve(server.Settings(host=host, port=port, **values))
     except server.StartError as error:
         raise UsageError(str(error)) from None
     return 0
-
-
-def _cluster(values: dict[str, Any], kubeconfig: Path | None) -> Cluster | None:
-    """How to reach the cluster, for the settings that need it."""
-    needs = {
-        "--resource-api auto": values["resource_api"] == "auto",
-        "--provision-templates": values["provision_templates"],
-    }
-    need = next((flag for flag, needed in needs.items() if needed), None)
-    if need is None:
-        return None
-    try:
-        cluster = from_kubeconfig(kubeconfig) if kubeconfig else in_cluster(os.environ)
-    except ClusterError as error:
-        raise UsageError(f"--kubeconfig: {error}") from None
-    if cluster is None:
-        raise UsageError(
-            f"{need} asks the API server, and this is no pod of a cluster: give --kubeconfig, or "
-            f"--resource-api with a version ({', '.join(VERSIONS)})"
-        )
-    return cluster
 
 
 def _named_profiles(names: Sequence[str]) -> list[Profile]:
@@ -424,9 +266,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve the admission webhook over TLS: POST /mutate, and GET /healthz, "
         "/readyz and /metrics. Each option can be given as an environment variable instead.",
     )
-    for option in SERVE:
+    for option in settings.SERVE:
         default = {None: "required", "": "none"}.get(option.default, f"default {option.default}")
-        switch: dict[str, Any] = {"nargs": "?", "const": "true"} if option.parse is _switch else {}
+        switch: dict[str, Any] = {"nargs": "?", "const": "true"} if option.is_switch else {}
         serve.add_argument(
             option.flag,
             **switch,

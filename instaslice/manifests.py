@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
-from uuid import uuid4
 
 from instaslice import profiles, roundtrip
 from instaslice.patch import Operation, pointer
 from instaslice.profiles import Profile
 from instaslice.resource_api import ResourceAPI, template_name
-from instaslice.rewrite import InvalidPod, field_path, rewrite
+from instaslice.rewrite import InvalidPod, field_path, new_uuid, rewrite
 
 Json = dict[str, Any]
 Path = tuple[str | int, ...]
@@ -81,12 +80,12 @@ class Document:
 
 
 def rewrite_stream(
-    text: str, api: ResourceAPI, new_name: Callable[[], str] = lambda: str(uuid4())
+    text: str, api: ResourceAPI, new_name: Callable[[], str] = new_uuid
 ) -> list[Document]:
     """Rewrite every pod and pod template in a stream of documents.
 
     text: YAML, or JSON; the `before` of the documents, joined, is the text again.
-    new_name: names a claim; the default gives UUIDs of version 4. A pod template's claims are named
+    new_name: names a claim. A pod template's claims are named
     once for all its pods, which is what templates are for.
     Raises nothing: what is wrong with a document is in its `errors`.
     """

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import instaslice
-from instaslice import cli
+from instaslice import cli, settings
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,7 +21,7 @@ def test_help_says_what_each_setting_is_for(capsys: pytest.CaptureFixture[str]) 
         cli.main(["serve", "--help"])
     assert exit_.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    for option in cli.SERVE:
+    for option in settings.SERVE:
         assert option.flag in text
         assert option.metavar in text
         assert option.variable in text
@@ -71,7 +71,7 @@ def test_a_bad_variable_is_one_line_too(
     ],
 )
 def test_addresses(typed: str, address: tuple[str, int]) -> None:
-    assert cli.SERVE[0].parse(typed) == address
+    assert settings.SERVE[0].parse(typed) == address
 
 
 def imported_by(statement: str) -> set[str]:

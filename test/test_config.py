@@ -16,7 +16,7 @@ import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from instaslice import cli, server
+from instaslice import server, settings
 from instaslice.metrics import Metrics
 from instaslice.resource_api import Unavailable
 
@@ -279,7 +279,7 @@ def test_promises(components: tuple[str, ...], render: Render) -> None:
 
 
 def test_the_server_knows_every_setting(render: Render) -> None:
-    options = {option.variable: option for option in cli.SERVE}
+    options = {option.variable: option for option in settings.SERVE}
     for components in COMBINATIONS.values():
         for name, value in env(render(*components)[DEPLOYMENT]).items():
             options[name].parse(value)
@@ -319,7 +319,7 @@ def test_ports_names_and_labels_meet(render: Render) -> None:
 
     assert len(at(deployment, f"{POD}.containers")) == 1
     (port,) = at(deployment, f"{CONTAINER}.ports")
-    (bind,) = [option for option in cli.SERVE if option.flag == "--bind"]
+    (bind,) = [option for option in settings.SERVE if option.flag == "--bind"]
     assert str(port["containerPort"]) == str(bind.default).rpartition(":")[2]
     assert at(service, "spec.ports.0.targetPort") == port["name"]
     assert at(monitor, "spec.endpoints.0.port") == at(service, "spec.ports.0.name")
