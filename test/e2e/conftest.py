@@ -1,0 +1,78 @@
+"""One control plane and one InstaSlice for the whole suite, and a namespace for each test."""
+
+import os
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from . import installation
+from .cluster import Cluster
+from .controlplane import ControlPlane, control_plane
+from .process import wait_for
+from .webhook import Webhook
+
+NO_ASSETS = (
+    "needs a Kubernetes: export KUBEBUILDER_ASSETS=$(setup-envtest use -p path 1.34) "
+    "(go install sigs.k8s.io/controller-runtime/tools/setup-envtest@latest)"
+)
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if not assets:
+        pytest.skip(NO_ASSETS)
+    with control_plane(Path(assets), tmp_path_factory.mktemp("e2e") / "plane") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cluster(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    """The API server, without InstaSlice."""
+    return Cluster(plane, tmp_path_factory.mktemp("client") / "discovery")
+
+
+@pytest.fixture(scope="session")
+def webhook(
+    cluster: Cluster, plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Webhook]:
+    """InstaSlice, running and registered."""
+    folder = tmp_path_factory.mktemp("e2e") / "webhook"
+    webhook = Webhook(folder, f"--resource-api={plane.resource_api}")
+    try:
+        webhook.start()
+        configuration = installation.webhook_configuration(plane, webhook.client_config)
+        installation.register(cluster, configuration)
+        yield webhook
+    finally:
+        webhook.stop()
+
+
+@pytest.fixture(scope="session")
+def numbers() -> Iterator[int]:
+    return count(1)
+
+
+@pytest.fixture
+def bare_namespace(cluster: Cluster, numbers: Iterator[int]) -> Cluster:
+    """A fresh namespace that InstaSlice leaves alone, as if it were not installed."""
+    return make_namespace(cluster, numbers, {"instaslice.io/rewrite": "disabled"})
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, webhook: Webhook, numbers: Iterator[int]) -> Cluster:
+    """A fresh namespace that InstaSlice serves."""
+    return make_namespace(cluster, numbers, {})
+
+
+def make_namespace(cluster: Cluster, numbers: Iterator[int], labels: dict[str, str]) -> Cluster:
+    name = f"test-{next(numbers)}"
+    metadata = {"name": name, "labels": labels}
+    cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    namespace = cluster.within(name)
+    if cluster.plane.has_controllers:
+        # Pods are refused until a controller has made the service account that they run as.
+        wait_for("the service account", lambda: namespace.find("ServiceAccount", "default"))
+    return namespace
