@@ -14,11 +14,11 @@ Json = dict[str, Any]
 
 #: Where a kind lives; those of resource.k8s.io are added by version.
 API_VERSIONS = {
-    **dict.fromkeys(("Namespace", "Node", "Pod", "Event", "ServiceAccount"), "v1"),
+    **dict.fromkeys(("Namespace", "Node", "Pod", "ResourceQuota", "ServiceAccount"), "v1"),
     **dict.fromkeys(("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet"), "apps/v1"),
     **dict.fromkeys(("Job", "CronJob"), "batch/v1"),
     "MutatingWebhookConfiguration": "admissionregistration.k8s.io/v1",
-    "CustomResourceDefinition": "apiextensions.k8s.io/v1",
+    "MigDeviceClaimParameters": "gpu.resource.nvidia.com/v1alpha1",
 }
 DRA_KINDS = (
     *("ResourceClaim", "ResourceClaimTemplate", "ResourceClass", "ResourceSlice", "DeviceClass"),
@@ -53,8 +53,8 @@ class Cluster:
     def __init__(self, plane: ControlPlane, cache: Path) -> None:
         self.plane = plane
         self.namespace = "default"
-        api = config.new_client_from_config(str(plane.kubeconfig))  # type: ignore[no-untyped-call]
-        self._client = dynamic.DynamicClient(api, cache_file=str(cache))  # type: ignore[no-untyped-call]
+        api = config.new_client_from_config(str(plane.kubeconfig))
+        self._client = dynamic.DynamicClient(api, cache_file=str(cache))
         self._api_versions = API_VERSIONS | dict.fromkeys(
             DRA_KINDS, f"resource.k8s.io/{plane.resource_api}"
         )
@@ -75,7 +75,8 @@ class Cluster:
         version = api_version or self._api_versions[kind]
         resource = self._client.resources.get(api_version=version, kind=kind)
         if resource.namespaced:
-            parameters.setdefault("namespace", self.namespace)
+            own = parameters.get("body", {}).get("metadata", {}).get("namespace")
+            parameters.setdefault("namespace", own or self.namespace)
         target = resource.subresources[subresource] if subresource else resource
         try:
             answer = getattr(self._client, verb)(target, serialize=False, **parameters)

@@ -14,8 +14,8 @@ from .process import wait_for
 from .webhook import Webhook
 
 NO_ASSETS = (
-    "needs a Kubernetes: export KUBEBUILDER_ASSETS=$(setup-envtest use -p path 1.34) "
-    "(go install sigs.k8s.io/controller-runtime/tools/setup-envtest@latest)"
+    "needs a Kubernetes: export KUBEBUILDER_ASSETS=$(setup-envtest use -p path 1.34), "
+    "of sigs.k8s.io/controller-runtime/tools/setup-envtest"
 )
 
 
@@ -30,21 +30,19 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 @pytest.fixture(scope="session")
 def cluster(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
-    """The API server, without InstaSlice."""
+    """The API server, as an administrator sees it."""
     return Cluster(plane, tmp_path_factory.mktemp("client") / "discovery")
 
 
 @pytest.fixture(scope="session")
-def webhook(
-    cluster: Cluster, plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Webhook]:
-    """InstaSlice, running and registered."""
+def webhook(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
+    """InstaSlice, installed as `config/` has it, running and registered."""
     folder = tmp_path_factory.mktemp("e2e") / "webhook"
-    webhook = Webhook(folder, f"--resource-api={plane.resource_api}")
+    kubeconfig = installation.install(cluster, folder)
+    webhook = Webhook(folder, f"--kubeconfig={kubeconfig}", "--provision-templates")
     try:
         webhook.start()
-        configuration = installation.webhook_configuration(plane, webhook.client_config)
-        installation.register(cluster, configuration)
+        installation.register(cluster, webhook.client_config)
         yield webhook
     finally:
         webhook.stop()
@@ -56,15 +54,15 @@ def numbers() -> Iterator[int]:
 
 
 @pytest.fixture
-def bare_namespace(cluster: Cluster, numbers: Iterator[int]) -> Cluster:
-    """A fresh namespace that InstaSlice leaves alone, as if it were not installed."""
-    return make_namespace(cluster, numbers, {"instaslice.io/rewrite": "disabled"})
-
-
-@pytest.fixture
 def namespace(cluster: Cluster, webhook: Webhook, numbers: Iterator[int]) -> Cluster:
     """A fresh namespace that InstaSlice serves."""
     return make_namespace(cluster, numbers, {})
+
+
+@pytest.fixture
+def bare_namespace(cluster: Cluster, numbers: Iterator[int]) -> Cluster:
+    """A fresh namespace that InstaSlice leaves alone, as if it were not installed."""
+    return make_namespace(cluster, numbers, {"instaslice.io/rewrite": "disabled"})
 
 
 def make_namespace(cluster: Cluster, numbers: Iterator[int], labels: dict[str, str]) -> Cluster:

@@ -1,5 +1,6 @@
-"""What `config/` deploys, rendered, and the webhook of it registered."""
+"""What `config/` deploys: rendered, installed as far as it goes without a network, registered."""
 
+import json
 import os
 import subprocess
 import tempfile
@@ -16,9 +17,47 @@ from .process import wait_for
 Json = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
+NAMESPACE = "instaslice-system"
 
 #: Kubernetes 1.27 drops matchConditions, so InstaSlice is sent every pod, and fails open.
 FIRST_WITH_MATCH_CONDITIONS = Version(1, 28)
+
+#: What InstaSlice's permissions are made of.
+PERMISSIONS = ("Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding")
+
+#: Stands for the definition that NVIDIA's driver of Kubernetes 1.27 to 1.30 brought.
+PARAMETERS = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "migdeviceclaimparameters.gpu.resource.nvidia.com"},
+    "spec": {
+        "group": "gpu.resource.nvidia.com",
+        "names": {
+            "kind": "MigDeviceClaimParameters",
+            "plural": "migdeviceclaimparameters",
+            "singular": "migdeviceclaimparameters",
+        },
+        "scope": "Namespaced",
+        "versions": [
+            {
+                "name": "v1alpha1",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "properties": {
+                            "spec": {
+                                "type": "object",
+                                "properties": {"profile": {"type": "string"}},
+                            }
+                        },
+                    }
+                },
+            }
+        ],
+    },
+}
 
 
 def render(plane: ControlPlane, *components: str) -> list[Json]:
@@ -40,32 +79,67 @@ def render(plane: ControlPlane, *components: str) -> list[Json]:
     return [document for document in yaml.safe_load_all(rendered.stdout) if document]
 
 
-def webhook_configuration(plane: ControlPlane, client_config: Json) -> Json:
-    """The MutatingWebhookConfiguration that `config/` deploys on this version of Kubernetes.
+def install(cluster: Cluster, folder: Path) -> Path:
+    """Create InstaSlice's namespace, service account and role.
+
+    folder: where to write. Returns a kubeconfig with the service account's token, which may do what
+    InstaSlice may do in a cluster.
+    """
+    for manifest in render(cluster.plane):
+        if manifest["kind"] in PERMISSIONS:
+            cluster.create(manifest)
+    if cluster.plane.resource_api == "v1alpha2":
+        define(cluster, PARAMETERS)
+    token = cluster.within(NAMESPACE).kubectl("create", "token", "instaslice", "--duration=2h")
+    token.check_returncode()
+    kubeconfig = json.loads(cluster.plane.kubeconfig.read_text())
+    kubeconfig["users"] = [{"name": "admin", "user": {"token": token.stdout.strip()}}]
+    folder.mkdir(parents=True)
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(kubeconfig))
+    return path
+
+
+def define(cluster: Cluster, definition: Json) -> None:
+    """Create a CustomResourceDefinition, and wait until its objects are served."""
+    cluster.create(definition)
+    name = definition["metadata"]["name"]
+    definition_is = cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}")
+    definition_is.check_returncode()
+
+
+def register(cluster: Cluster, client_config: Json) -> Json:
+    """Create the MutatingWebhookConfiguration that `config/` has for this version of Kubernetes.
 
     client_config: where InstaSlice is, in place of the Service of a cluster that has a network.
+    Returns it, once the API server goes by it.
     """
-    components = [] if plane.version >= FIRST_WITH_MATCH_CONDITIONS else ["kubernetes-1.27"]
+    components = []
+    if cluster.plane.version < FIRST_WITH_MATCH_CONDITIONS:
+        components = ["kubernetes-1.27"]
     (configuration,) = (
-        each
-        for each in render(plane, *components)
-        if each["kind"] == "MutatingWebhookConfiguration"
+        manifest
+        for manifest in render(cluster.plane, *components)
+        if manifest["kind"] == "MutatingWebhookConfiguration"
     )
     for each in configuration["webhooks"]:
         each["clientConfig"] = client_config
+    cluster.create(configuration)
+    wait_for("InstaSlice is called", lambda: is_rewriting(cluster))
     return configuration
 
 
-def register(cluster: Cluster, configuration: Json) -> None:
-    """Create a MutatingWebhookConfiguration, and wait until the API server knows of it."""
-    cluster.create(configuration)
-    wait_for("InstaSlice is called", lambda: is_rewriting(cluster))
-
-
 def unregister(cluster: Cluster, configuration: Json) -> None:
-    """Take it away again, and wait until the API server knows of that."""
+    """Take it away again; returns once the API server goes by that."""
     cluster.delete(configuration["kind"], configuration["metadata"]["name"])
     wait_for("InstaSlice is not called", lambda: not is_rewriting(cluster))
+
+
+def let_in(cluster: Cluster) -> None:
+    """Have a namespace served that opted out: its pods were there before InstaSlice."""
+    labels = {"metadata": {"labels": {"instaslice.io/rewrite": None}}}
+    cluster.patch("Namespace", cluster.namespace, labels)
+    wait_for("the namespace is served", lambda: is_rewriting(cluster))
 
 
 def is_rewriting(cluster: Cluster) -> bool:
@@ -73,14 +147,7 @@ def is_rewriting(cluster: Cluster) -> bool:
     try:
         return not limits_left(cluster.create(pod("probe"), dry_run=True))
     except Refused as refused:
-        # The namespace's service account is not there yet, or the webhook is not.
-        if refused.code in (403, 500):
+        # The namespace's service account is not there yet.
+        if refused.code == 403:
             return False
         raise
-
-
-def install_into(namespace: Cluster) -> None:
-    """Have a namespace served that opted out: its pods were there before InstaSlice."""
-    labels = {"metadata": {"labels": {"instaslice.io/rewrite": None}}}
-    namespace.patch("Namespace", namespace.namespace, labels)
-    wait_for("the namespace is served", lambda: is_rewriting(namespace))

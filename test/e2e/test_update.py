@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from .cluster import Cluster, Refused
-from .installation import install_into
+from .installation import let_in
 from .pods import claims, container, extended, limits_left, pod, slices
 
 Json = dict[str, Any]
@@ -117,7 +117,7 @@ def earlier(bare_namespace: Cluster) -> Cluster:
 
 
 def test_changes_to_an_earlier_pod(namespace: Cluster, earlier: Cluster) -> None:
-    install_into(earlier)
+    let_in(earlier)
     before = limits_left(earlier.get("Pod", "p"))
     earlier.patch("Pod", "p", {"metadata": {"labels": {"a": "b"}}})
     earlier.patch("Pod", "p", {"spec": {"activeDeadlineSeconds": 600}})
@@ -142,7 +142,7 @@ def test_an_earlier_pod_applied_again(
     apply = Applier(bare_namespace, f"--server-side={side}")
     manifest = pod("p", container(limits={"mig-1g.5gb": quantity}))
     apply(manifest)
-    install_into(bare_namespace)
+    let_in(bare_namespace)
     apply(manifest)
     manifest["metadata"]["labels"] = {"a": "b"}
     apply(manifest)

@@ -17,7 +17,7 @@ class Webhook:
     """`instaslice serve` on loopback, which can be ended and started again."""
 
     def __init__(self, folder: Path, *options: str, **environment: str) -> None:
-        """folder: is made, for the certificate and the log."""
+        """folder: for the certificate and the log."""
         (port,) = free_ports(1)
         ca, certificates = trustme.CA(), folder / "tls"
         pair = ca.issue_cert("127.0.0.1")
@@ -49,7 +49,7 @@ class Webhook:
     def start(self) -> None:
         """Start it and wait until it is ready. Raises RuntimeError, TimeoutError."""
         self._process = process = Process(self._command, self._log, self._environment)
-        wait_for("InstaSlice is ready", lambda: self._get("/readyz"), process.check)
+        wait_for("InstaSlice is ready", self.readiness, process.check)
 
     def stop(self) -> None:
         """End it as Kubernetes does, by SIGTERM; no error where it does not run."""
@@ -60,6 +60,10 @@ class Webhook:
         """End it at once, as a machine that fails does."""
         if self._process:
             self._process.kill()
+
+    def readiness(self) -> str:
+        """What it says where it is ready, and else an empty text."""
+        return self._get("/readyz")
 
     def admissions(self) -> int:
         """How many admission requests it has answered since it started."""
