@@ -19,8 +19,8 @@ NO_ASSETS = (
 )
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if not os.environ.get("KUBEBUILDER_ASSETS"):
+def pytest_runtest_setup(item: pytest.Function) -> None:
+    if "plane" in item.fixturenames and not os.environ.get("KUBEBUILDER_ASSETS"):
         pytest.skip(NO_ASSETS)  # from here, so that pytest shows one line for all tests
 
 

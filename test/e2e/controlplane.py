@@ -64,6 +64,7 @@ class ControlPlane:
     url: str  #: of the API server
     ca: Path  #: PEM, of the API server's certificate
     kubeconfig: Path  #: of an administrator
+    admin: Path  #: PEM, the administrator's certificate and key
     kubectl: Path
     has_controllers: bool
     has_scheduler: bool
@@ -162,6 +163,7 @@ def control_plane(
             url=url,
             ca=files.ca,
             kubeconfig=files.kubeconfig,
+            admin=files.admin,
             kubectl=kubectl,
             has_controllers=manager is not None,
             has_scheduler=scheduler is not None,

@@ -1,9 +1,10 @@
 """What `config/` deploys: rendered, installed as far as it goes without a network, registered."""
 
 import json
-import os
+import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,19 +61,21 @@ PARAMETERS = {
 }
 
 
-def render(plane: ControlPlane, *components: str) -> list[Json]:
+def render(plane: ControlPlane, *components: str, files: Mapping[str, bytes] = {}) -> list[Json]:
     """The objects of config/base with components of config/components, by `kubectl kustomize`.
 
+    files: what a component wants to be brought, by path below config/.
     Raises CalledProcessError.
     """
     with tempfile.TemporaryDirectory() as folder:
-        # kustomize takes no absolute paths, and resolves symbolic links in its own.
-        config = Path(os.path.relpath(ROOT / "config", Path(folder).resolve()))
+        shutil.copytree(ROOT / "config", Path(folder, "config"))
+        for path, data in files.items():
+            Path(folder, "config", path).write_bytes(data)
         kustomization = {
-            "resources": [str(config / "base")],
-            "components": [str(config / "components" / each) for each in components],
+            "resources": ["config/base"],
+            "components": [f"config/components/{each}" for each in components],
         }
-        Path(folder, "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        Path(folder, "kustomization.yaml").write_text(json.dumps(kustomization))
         rendered = subprocess.run(
             [plane.kubectl, "kustomize", folder], capture_output=True, text=True, check=True
         )

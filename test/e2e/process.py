@@ -7,8 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,12 +30,7 @@ class Process:
     It ends at the latest with the thread that started it, also where that is killed (Linux).
     """
 
-    def __init__(
-        self,
-        command: Sequence[str | Path],
-        log: Path,
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, command: Sequence[str | Path], log: Path) -> None:
         self.name = Path(command[0]).name
         self.log = log
         with log.open("ab") as output:
@@ -44,7 +39,6 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **(environment or {})},
                 start_new_session=True,  # Ctrl-C is for pytest, which then stops the rest in order
                 preexec_fn=_die_with_parent,
             )
@@ -62,30 +56,25 @@ class Process:
     def stop(self, grace: float = 5) -> None:
         """Ask it to end, and kill it after `grace` seconds; no error if it is gone."""
         self._popen.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._popen.wait(grace)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        self.kill()
 
     def kill(self) -> None:
-        """End it and whatever it started at once."""
-        try:
+        """End it and whatever it started at once; no error if they are gone."""
+        with suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
         self._popen.wait()
 
 
 @contextmanager
-def running(
-    command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None
-) -> Iterator[Process]:
-    """A program that runs while the context does."""
-    process = Process(command, log, environment)
+def running(command: Sequence[str | Path], log: Path, grace: float = 5) -> Iterator[Process]:
+    """A program that runs while the context does, and at most `grace` seconds longer."""
+    process = Process(command, log)
     try:
         yield process
     finally:
-        process.stop()
+        process.stop(grace)
 
 
 def wait_for(

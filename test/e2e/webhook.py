@@ -16,7 +16,7 @@ from .process import Process, free_ports, wait_for
 class Webhook:
     """`instaslice serve` on loopback, which can be ended and started again."""
 
-    def __init__(self, folder: Path, *options: str, **environment: str) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         """folder: for the certificate and the log."""
         (port,) = free_ports(1)
         ca, certificates = trustme.CA(), folder / "tls"
@@ -27,7 +27,6 @@ class Webhook:
         self._ca = ca.cert_pem.bytes()
         self._url = f"https://127.0.0.1:{port}"
         self._log = folder / "instaslice.log"
-        self._environment = environment
         self._command = [
             *(sys.executable, "-m", "instaslice", "serve"),
             f"--bind=127.0.0.1:{port}",
@@ -47,8 +46,11 @@ class Webhook:
         return {"url": f"{self._url}/mutate", "caBundle": b64encode(self._ca).decode()}
 
     def start(self) -> None:
-        """Start it and wait until it is ready. Raises RuntimeError, TimeoutError."""
-        self._process = process = Process(self._command, self._log, self._environment)
+        """Start it, if it does not run, and wait until it is ready.
+
+        Raises RuntimeError, with the end of its log, and TimeoutError.
+        """
+        self._process = process = Process(self._command, self._log)
         wait_for("InstaSlice is ready", self.readiness, process.check)
 
     def stop(self) -> None:
