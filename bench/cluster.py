@@ -18,10 +18,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPSConnection
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from test.e2e import installation
@@ -34,6 +35,14 @@ Json = dict[str, Any]
 
 NAMESPACE = "bench"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+
+
+class Load(NamedTuple):
+    """What is measured: rounds, the pods of each, and how many connections create them at once."""
+
+    rounds: int
+    pods: int
+    connections: int
 
 
 @dataclass
@@ -78,23 +87,19 @@ def create(plane: ControlPlane, bodies: list[bytes]) -> list[float]:
     return times
 
 
-def measure(
-    plane: ControlPlane, variant: Variant, names: Iterator[int], pods: int, connections: int
-) -> None:
-    """One round: so many pods over so many connections at once."""
+def measure(row: Variant, cluster: Cluster, names: Iterator[int], load: Load) -> None:
+    """One round of a variant; its pods are deleted afterwards."""
     bodies = [
-        json.dumps({**variant.manifest, "metadata": {"name": f"p{next(names)}"}}).encode()
-        for _ in range(pods)
+        json.dumps({**row.manifest, "metadata": {"name": f"p{next(names)}"}}).encode()
+        for _ in range(load.pods)
     ]
-    with ThreadPoolExecutor(connections) as threads:
+    shares = [bodies[first :: load.connections] for first in range(load.connections)]
+    with ThreadPoolExecutor(load.connections) as threads:
         start = time.perf_counter()
-        parts = [
-            threads.submit(create, plane, bodies[first::connections])
-            for first in range(connections)
-        ]
-        times = [each for part in parts for each in part.result()]
-        variant.rates.append(pods / (time.perf_counter() - start))
-    variant.times += times
+        times = [ms for part in threads.map(partial(create, cluster.plane), shares) for ms in part]
+        row.rates.append(load.pods / (time.perf_counter() - start))
+    row.times += times
+    delete_all(cluster)
 
 
 def delete_all(cluster: Cluster) -> None:
@@ -129,8 +134,27 @@ def table(rows: list[Variant]) -> str:
     return "\n".join(lines)
 
 
-def bench(assets: Path, folder: Path, rounds: int, pods: int, connections: int) -> None:
-    rows, names = variants(), count()
+def play(rows: list[Variant], cluster: Cluster, webhook: Webhook, load: Load) -> None:
+    """All rounds, and one before them to warm up, which does not count."""
+    names = count()
+    for turn in range(load.rounds + 1):
+        for row in rows:
+            if not row.with_instaslice:
+                measure(row, cluster, names, load)
+        configuration = installation.register(cluster, webhook.client_config)
+        for row in rows:
+            if row.with_instaslice:
+                measure(row, cluster, names, load)
+        installation.unregister(cluster, configuration)
+        if turn == 0:
+            for row in rows:
+                row.rates.clear()
+                row.times.clear()
+
+
+def bench(assets: Path, folder: Path, load: Load) -> str:
+    """Start everything, measure, stop everything; returns Markdown."""
+    rows = variants()
     with control_plane(assets, folder / "plane", controllers=False) as plane:
         cluster = Cluster(plane, folder / "discovery")
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
@@ -139,24 +163,13 @@ def bench(assets: Path, folder: Path, rounds: int, pods: int, connections: int) 
         webhook = Webhook(folder / "webhook", f"--kubeconfig={kubeconfig}", "--provision-templates")
         try:
             webhook.start()
-            for turn in range(rounds + 1):
-                for with_instaslice in (False, True):
-                    if with_instaslice:
-                        configuration = installation.register(cluster, webhook.client_config)
-                    for row in rows:
-                        if row.with_instaslice == with_instaslice:
-                            measure(plane, row, names, pods, connections)
-                            delete_all(cluster)
-                installation.unregister(cluster, configuration)
-                if turn == 0:  # to warm up
-                    for row in rows:
-                        row.rates.clear()
-                        row.times.clear()
+            play(rows, cluster, webhook, load)
         finally:
             webhook.stop()
-    print(
+    return (
         f"Kubernetes {plane.version}, {platform.machine()}, {os.cpu_count()} CPUs for everything; "
-        f"{rounds} rounds of {pods} pods over {connections} connections\n\n{table(rows)}"
+        f"{load.rounds} rounds of {load.pods} pods over {load.connections} connections\n\n"
+        f"{table(rows)}"
     )
 
 
@@ -169,8 +182,9 @@ def main() -> None:
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if not assets:
         sys.exit("bench: KUBEBUILDER_ASSETS names no folder; see setup-envtest")
+    load = Load(options.rounds, options.pods, options.connections)
     with tempfile.TemporaryDirectory() as folder:
-        bench(Path(assets), Path(folder), options.rounds, options.pods, options.connections)
+        print(bench(Path(assets), Path(folder), load))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 import json
 import subprocess
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kubernetes import config, dynamic
+from kubernetes import client, config, dynamic
 from kubernetes.dynamic.exceptions import DynamicApiError
 
 from .controlplane import ControlPlane
@@ -15,14 +16,12 @@ Json = dict[str, Any]
 #: Where a kind lives; those of resource.k8s.io are added by version.
 API_VERSIONS = {
     **dict.fromkeys(("Namespace", "Node", "Pod", "ResourceQuota", "ServiceAccount"), "v1"),
-    **dict.fromkeys(("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet"), "apps/v1"),
+    **dict.fromkeys(("Deployment", "StatefulSet"), "apps/v1"),
     **dict.fromkeys(("Job", "CronJob"), "batch/v1"),
     "MutatingWebhookConfiguration": "admissionregistration.k8s.io/v1",
     "MigDeviceClaimParameters": "gpu.resource.nvidia.com/v1alpha1",
 }
-DRA_KINDS = (
-    *("ResourceClaim", "ResourceClaimTemplate", "ResourceClass", "ResourceSlice", "DeviceClass"),
-)
+DRA_KINDS = ("ResourceClaim", "ResourceClaimTemplate")
 
 
 class Refused(Exception):
@@ -53,7 +52,10 @@ class Cluster:
     def __init__(self, plane: ControlPlane, cache: Path) -> None:
         self.plane = plane
         self.namespace = "default"
-        api = config.new_client_from_config(str(plane.kubeconfig))
+        configuration = client.Configuration()
+        config.load_kube_config(str(plane.kubeconfig), client_configuration=configuration)
+        configuration.proxy = None  # it is on loopback, whatever the environment says of proxies
+        api = client.ApiClient(configuration)
         self._client = dynamic.DynamicClient(api, cache_file=str(cache))
         self._api_versions = API_VERSIONS | dict.fromkeys(
             DRA_KINDS, f"resource.k8s.io/{plane.resource_api}"
@@ -61,8 +63,8 @@ class Cluster:
 
     def within(self, namespace: str) -> "Cluster":
         """The same, seen from another namespace."""
-        other = object.__new__(Cluster)
-        other.__dict__ = {**self.__dict__, "namespace": namespace}
+        other = copy(self)
+        other.namespace = namespace
         return other
 
     def send(self, verb: str, kind: str, api_version: str = "", **parameters: Any) -> Answer:
@@ -114,16 +116,11 @@ class Cluster:
         content_type = f"application/{how}-patch+json"
         return self.send("patch", kind, name=name, body=patch, content_type=content_type).body
 
-    def apply(self, manifest: Json, *, force: bool = False) -> Json:
-        """Server-side apply, as `kubectl apply --server-side` does it."""
-        return self.send(
-            "server_side_apply",
-            manifest["kind"],
-            manifest["apiVersion"],
-            body=manifest,
-            field_manager="kubectl",
-            force_conflicts=force,
-        ).body
+    def apply(self, manifest: Json, manager: str) -> Json:
+        """Server-side apply, by a field manager."""
+        kind, version = manifest["kind"], manifest["apiVersion"]
+        options = {"body": manifest, "field_manager": manager}
+        return self.send("server_side_apply", kind, version, **options).body
 
     def delete(self, kind: str, name: str) -> None:
         """Delete an object at once."""

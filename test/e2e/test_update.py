@@ -1,5 +1,6 @@
 """Updates of pods: manifests applied again, and pods that were there before InstaSlice."""
 
+import shutil
 from typing import Any
 
 import pytest
@@ -70,6 +71,14 @@ def test_a_manifest_can_be_applied_again(namespace: Cluster, apply: Applier, cas
     assert slices(after) == slices(created)
     assert claims(after) == claims(created)
     assert after["spec"] == created["spec"]
+
+
+@pytest.mark.skipif(not shutil.which("diff"), reason="kubectl diff needs diff")
+@pytest.mark.parametrize("side", ["false", "true"])
+def test_a_manifest_that_was_applied_shows_no_difference(namespace: Cluster, side: str) -> None:
+    Applier(namespace, f"--server-side={side}")(pod("p"))
+    difference = namespace.kubectl("diff", f"--server-side={side}", "-f-", stdin=pod("p"))
+    assert (difference.returncode, difference.stdout) == (0, ""), difference.stderr
 
 
 def test_an_applied_image_is_changed(namespace: Cluster, apply: Applier) -> None:
@@ -155,7 +164,7 @@ def test_server_side_apply_of_part_of_a_pod(namespace: Cluster) -> None:
     """Another manager's apply, which names nothing of the containers."""
     namespace.create(pod("p"))
     part = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": {"a": "b"}}}
-    after = namespace.apply(part)
+    after = namespace.apply(part, manager="somebody")
     assert after["metadata"]["labels"] == {"a": "b"}
     assert slices(after) == {"main": ["mig-1g.5gb"]}
 
