@@ -215,6 +215,31 @@ def test_nobody_is_warned_of_what_is_usual(namespace: Cluster) -> None:
     assert namespace.create_aloud(pod("p")).warnings == []
 
 
+@pytest.mark.parametrize("own", [{}, {"mig-1g.5gb": 2}])
+def test_a_default_of_the_namespace_gives_no_claims_beside_those_of_the_pod(
+    namespace: Cluster, own: Json
+) -> None:
+    """The API server applies a LimitRange anew after InstaSlice, and then calls it once more."""
+    default = extended({"mig-1g.5gb": "1"})
+    limits = [{"type": "Container", "default": default, "defaultRequest": default}]
+    namespace.create(
+        {
+            "apiVersion": "v1",
+            "kind": "LimitRange",
+            "metadata": {"name": "default"},
+            "spec": {"limits": limits},
+        }
+    )
+
+    def with_default() -> Json:
+        plain = namespace.create(pod("probe", container()), dry_run=True)
+        return plain if plain["spec"].get("resourceClaims") else {}
+
+    assert slices(wait_for("the default", with_default)) == {"main": ["mig-1g.5gb"]}
+    created = namespace.create(pod("p", container(limits=own)))
+    assert slices(created) == {"main": ["mig-1g.5gb"] * own.get("mig-1g.5gb", 1)}
+
+
 def test_a_mirror_pod_is_left_alone(namespace: Cluster) -> None:
     mirror = pod("p", nodeName="somewhere", automountServiceAccountToken=False)
     mirror["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "hash"}
