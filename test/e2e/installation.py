@@ -27,7 +27,7 @@ FIRST_WITH_MATCH_CONDITIONS = Version(1, 28)
 PERMISSIONS = ("Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding")
 
 #: Stands for the definition that NVIDIA's driver of Kubernetes 1.27 to 1.30 brought.
-PARAMETERS = {
+PARAMETERS: Json = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
     "metadata": {"name": "migdeviceclaimparameters.gpu.resource.nvidia.com"},
@@ -92,7 +92,7 @@ def install(cluster: Cluster, folder: Path) -> Path:
         if manifest["kind"] in PERMISSIONS:
             cluster.create(manifest)
     if cluster.plane.resource_api == "v1alpha2":
-        define(cluster, PARAMETERS)
+        define_parameters(cluster)
     token = cluster.within(NAMESPACE).kubectl("create", "token", "instaslice", "--duration=2h")
     token.check_returncode()
     kubeconfig = json.loads(cluster.plane.kubeconfig.read_text())
@@ -103,12 +103,16 @@ def install(cluster: Cluster, folder: Path) -> Path:
     return path
 
 
-def define(cluster: Cluster, definition: Json) -> None:
-    """Create a CustomResourceDefinition, and wait until its objects are served."""
-    cluster.create(definition)
-    name = definition["metadata"]["name"]
-    definition_is = cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}")
-    definition_is.check_returncode()
+def define_parameters(cluster: Cluster) -> None:
+    """Create the CustomResourceDefinition of the driver's parameters, and have it served."""
+    cluster.create(PARAMETERS)
+    established = cluster.kubectl(
+        "wait", "--for=condition=Established", f"crd/{PARAMETERS['metadata']['name']}"
+    )
+    established.check_returncode()
+    # The API server takes two seconds over the first object of a new definition (seen on 1.27).
+    first = {"apiVersion": "gpu.resource.nvidia.com/v1alpha1", "kind": "MigDeviceClaimParameters"}
+    cluster.create({**first, "metadata": {"name": "first"}}, dry_run=True)
 
 
 def register(cluster: Cluster, client_config: Json) -> Json:
