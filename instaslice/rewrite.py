@@ -14,7 +14,8 @@ R6  Claims are held as the scheduler holds devices; see below.
 R7  What the API server would refuse is refused in the API server's words, never repaired.
 R8  A pod of more than 112 slices is refused.
 R9  Mirror pods are left alone: the API server refuses claims on them.
-R10 Rewriting the result changes nothing, also where another webhook ran in between.
+R10 Rewriting the result changes nothing, also where another webhook ran in between. Limits that
+    came back are taken out again: what a container's own claims stand for counts towards them.
 R11 On update, limits that only return to where claims already stand for them are taken out.
 R12 The patch touches nothing else.
 
@@ -217,6 +218,7 @@ def rewrite(pod: Json, api: ResourceAPI, new_name: Callable[[], str] = new_uuid)
     _read_slices(asking)
     spec = pod["spec"]
     _member(spec, "resourceClaims", list, "spec")  # raises, or the patch could not extend it
+    _discount(asking, _own_claims(pod))
     claims = _hold(pod, containers, new_name)
     operations: list[Operation] = []
     for container in asking:
@@ -328,6 +330,18 @@ def _check_amount(value: object) -> list[str]:
     if amount > MAX_SLICES * NANO and not details:
         details.append(TOO_MANY)
     return details
+
+
+def _discount(asking: list[_Container], declared: dict[str, Profile]) -> None:
+    """Take off `slices` what a container's own claims stand for already (R10).
+
+    After a webhook has changed a pod, the API server calls its own plugins and then the webhook
+    once more. A LimitRange with a default for a MIG resource brings the limit back in between.
+    """
+    for container in asking:
+        held = [declared.get(name) for name in _references(container)]
+        for profile, slices in container.slices.items():
+            container.slices[profile] = max(0, slices - held.count(profile))
 
 
 def _hold(

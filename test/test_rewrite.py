@@ -367,11 +367,10 @@ def test_a_pod_from_before_the_webhook_keeps_its_limits(n: str) -> None:
     assert restore(new, old).operations == []
 
 
-@given(pods.pods(), APIS)
-def test_what_was_rewritten_can_be_applied_again(pod: Json, api: ResourceAPI) -> None:
-    old = rewritten(pod, api)
-    new = copy.deepcopy(old)
-    for (_, _, before), (_, _, now) in zip(pods.each(pod), pods.each(new), strict=True):
+def with_limits_again(result: Json, pod: Json) -> Json:
+    """A rewritten pod, with the limits and requests that it had before beside its claims."""
+    again = copy.deepcopy(result)
+    for (_, _, before), (_, _, now) in zip(pods.each(pod), pods.each(again), strict=True):
         resources = before.get("resources") or {}
         brought = {
             key: {**(resources.get(key) or {})} for key in ("limits", "requests") if resources
@@ -379,7 +378,31 @@ def test_what_was_rewritten_can_be_applied_again(pod: Json, api: ResourceAPI) ->
         for key, amounts in brought.items():
             if any(map(pods.is_mig, amounts)):
                 now.setdefault("resources", {}).setdefault(key, {}).update(amounts)
+    return again
+
+
+@given(pods.pods(), APIS)
+def test_what_was_rewritten_can_be_applied_again(pod: Json, api: ResourceAPI) -> None:
+    old = rewritten(pod, api)
+    new = with_limits_again(old, pod)
     assert apply(restore(new, old).operations, new) == old
+
+
+@given(pods.pods(), APIS)
+def test_limits_that_come_back_between_two_passes_give_no_second_claims(
+    pod: Json, api: ResourceAPI
+) -> None:
+    """A LimitRange's defaults do, since the API server applies them after each webhook."""
+    once = rewritten(pod, api)
+    assert rewritten(with_limits_again(once, pod), api) == once
+
+
+@pytest.mark.parametrize(("default", "claims"), [(1, 2), (2, 2), (3, 3)])
+def test_claims_of_an_earlier_pass_count_towards_a_limit(default: int, claims: int) -> None:
+    once = rewritten(pod_of(limits(2)))
+    twice = rewritten(came_back(once, str(default)))
+    assert len(twice["spec"]["resourceClaims"]) == claims
+    assert MIG not in json.dumps(twice)
 
 
 WORDS = "spec containers initContainers resources limits requests claims resourceClaims source name"

@@ -1,0 +1,1 @@
+"""InstaSlice against a real control plane: etcd, kube-apiserver and what else is there."""

@@ -1,0 +1,147 @@
+"""What a test asks of the API server: objects as dicts in and out, by the `kubernetes` client."""
+
+import json
+import subprocess
+from copy import copy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kubernetes import client, config, dynamic
+from kubernetes.dynamic.exceptions import DynamicApiError
+
+from .controlplane import ControlPlane
+
+Json = dict[str, Any]
+
+#: Where a kind lives; those of resource.k8s.io are added by version.
+API_VERSIONS = {
+    **dict.fromkeys(("Namespace", "Node", "Pod", "ResourceQuota", "ServiceAccount"), "v1"),
+    **dict.fromkeys(("Deployment", "StatefulSet"), "apps/v1"),
+    **dict.fromkeys(("Job", "CronJob"), "batch/v1"),
+    "MutatingWebhookConfiguration": "admissionregistration.k8s.io/v1",
+    "MigDeviceClaimParameters": "gpu.resource.nvidia.com/v1alpha1",
+}
+DRA_KINDS = ("ResourceClaim", "ResourceClaimTemplate")
+
+
+class Refused(Exception):
+    """The API server's refusal; `str()` of it is its message."""
+
+    def __init__(self, error: DynamicApiError) -> None:
+        self.code: int = error.status
+        assert error.body is not None  # the API server always says why
+        status = json.loads(error.body)
+        self.reason: str = status.get("reason", "")
+        self.causes: list[Json] = status.get("details", {}).get("causes", [])
+        super().__init__(status["message"])
+
+
+class Answer(NamedTuple):
+    """What the API server made of a request, and the warnings that kubectl would print."""
+
+    body: Json
+    warnings: list[str]
+
+
+class Cluster:
+    """The API server as seen from one namespace.
+
+    Every method raises Refused for an answer that is an error.
+    """
+
+    def __init__(self, plane: ControlPlane, cache: Path) -> None:
+        self.plane = plane
+        self.namespace = "default"
+        configuration = client.Configuration()
+        config.load_kube_config(str(plane.kubeconfig), client_configuration=configuration)
+        configuration.proxy = None  # it is on loopback, whatever the environment says of proxies
+        api = client.ApiClient(configuration)
+        self._client = dynamic.DynamicClient(api, cache_file=str(cache))
+        self._api_versions = API_VERSIONS | dict.fromkeys(
+            DRA_KINDS, f"resource.k8s.io/{plane.resource_api}"
+        )
+
+    def within(self, namespace: str) -> "Cluster":
+        """The same, seen from another namespace."""
+        other = copy(self)
+        other.namespace = namespace
+        return other
+
+    def send(self, verb: str, kind: str, api_version: str = "", **parameters: Any) -> Answer:
+        """One call of the client.
+
+        verb: a method of DynamicClient: "create", "get", "patch", ...
+        kind: "Pod", or with a subresource "CronJob/status".
+        """
+        kind, _, subresource = kind.partition("/")
+        version = api_version or self._api_versions[kind]
+        resource = self._client.resources.get(api_version=version, kind=kind)
+        if resource.namespaced:
+            own = parameters.get("body", {}).get("metadata", {}).get("namespace")
+            parameters.setdefault("namespace", own or self.namespace)
+        target = resource.subresources[subresource] if subresource else resource
+        try:
+            answer = getattr(self._client, verb)(target, serialize=False, **parameters)
+        except DynamicApiError as error:
+            raise Refused(error) from None
+        return Answer(json.loads(answer.data), _warnings(answer.headers.getlist("Warning")))
+
+    def create(self, manifest: Json, *, dry_run: bool = False) -> Json:
+        """Create an object; returns what became of it."""
+        return self.create_aloud(manifest, dry_run=dry_run).body
+
+    def create_aloud(self, manifest: Json, *, dry_run: bool = False) -> Answer:
+        """Create an object; returns the warnings, too."""
+        dry = {"dry_run": "All"} if dry_run else {}
+        return self.send("create", manifest["kind"], manifest["apiVersion"], body=manifest, **dry)
+
+    def get(self, kind: str, name: str) -> Json:
+        return self.send("get", kind, name=name).body
+
+    def find(self, kind: str, name: str) -> Json | None:
+        """The object, or None where there is none."""
+        try:
+            return self.get(kind, name)
+        except Refused as refused:
+            if refused.code == 404:
+                return None
+            raise
+
+    def list(self, kind: str, **selectors: str) -> list[Json]:
+        items: list[Json] = self.send("get", kind, **selectors).body["items"]
+        return items
+
+    def patch(self, kind: str, name: str, patch: Json, how: str = "strategic-merge") -> Json:
+        """Patch an object; how: "strategic-merge", "merge"."""
+        content_type = f"application/{how}-patch+json"
+        return self.send("patch", kind, name=name, body=patch, content_type=content_type).body
+
+    def apply(self, manifest: Json, manager: str) -> Json:
+        """Server-side apply, by a field manager."""
+        kind, version = manifest["kind"], manifest["apiVersion"]
+        options = {"body": manifest, "field_manager": manager}
+        return self.send("server_side_apply", kind, version, **options).body
+
+    def delete(self, kind: str, name: str) -> None:
+        """Delete an object at once."""
+        self.send("delete", kind, name=name, body={"gracePeriodSeconds": 0})
+
+    def kubectl(self, *arguments: str, stdin: object = None) -> subprocess.CompletedProcess[str]:
+        """What kubectl prints, and its exit code. stdin: is given to it as JSON."""
+        return subprocess.run(
+            [
+                self.plane.kubectl,
+                f"--kubeconfig={self.plane.kubeconfig}",
+                f"--namespace={self.namespace}",
+                *arguments,
+            ],
+            input=None if stdin is None else json.dumps(stdin),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+
+def _warnings(headers: list[str]) -> list[str]:
+    """The texts of Warning headers, `299 - "text"` (RFC 7234, section 5.5)."""
+    return [json.loads(header.split(" ", 2)[2]) for header in headers]

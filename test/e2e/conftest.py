@@ -1,0 +1,79 @@
+"""One control plane and one InstaSlice for the whole suite, and a namespace for each test."""
+
+import os
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from . import installation
+from .cluster import Cluster
+from .controlplane import ControlPlane, control_plane
+from .process import wait_for
+from .webhook import Webhook
+
+NO_ASSETS = (
+    "needs a Kubernetes: export KUBEBUILDER_ASSETS=$(setup-envtest use -p path 1.34), "
+    "of sigs.k8s.io/controller-runtime/tools/setup-envtest"
+)
+
+
+def pytest_runtest_setup(item: pytest.Function) -> None:
+    if "plane" in item.fixturenames and not os.environ.get("KUBEBUILDER_ASSETS"):
+        pytest.skip(NO_ASSETS)  # from here, so that pytest shows one line for all tests
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    assets = Path(os.environ["KUBEBUILDER_ASSETS"])
+    with control_plane(assets, tmp_path_factory.mktemp("e2e") / "plane") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cluster(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    """The API server, as an administrator sees it."""
+    return Cluster(plane, tmp_path_factory.mktemp("client") / "discovery")
+
+
+@pytest.fixture(scope="session")
+def webhook(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
+    """InstaSlice, installed as `config/` has it, running and registered."""
+    folder = tmp_path_factory.mktemp("e2e") / "webhook"
+    kubeconfig = installation.install(cluster, folder)
+    webhook = Webhook(folder, f"--kubeconfig={kubeconfig}", "--provision-templates")
+    try:
+        webhook.start()
+        installation.register(cluster, webhook.client_config)
+        yield webhook
+    finally:
+        webhook.stop()
+
+
+@pytest.fixture(scope="session")
+def numbers() -> Iterator[int]:
+    return count(1)
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, webhook: Webhook, numbers: Iterator[int]) -> Cluster:
+    """A fresh namespace that InstaSlice serves."""
+    return make_namespace(cluster, numbers, {})
+
+
+@pytest.fixture
+def bare_namespace(cluster: Cluster, numbers: Iterator[int]) -> Cluster:
+    """A fresh namespace that InstaSlice leaves alone, as if it were not installed."""
+    return make_namespace(cluster, numbers, {"instaslice.io/rewrite": "disabled"})
+
+
+def make_namespace(cluster: Cluster, numbers: Iterator[int], labels: dict[str, str]) -> Cluster:
+    name = f"test-{next(numbers)}"
+    metadata = {"name": name, "labels": labels}
+    cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    namespace = cluster.within(name)
+    if cluster.plane.has_controllers:
+        # Pods are refused until a controller has made the service account that they run as.
+        wait_for("the service account", lambda: namespace.find("ServiceAccount", "default"))
+    return namespace

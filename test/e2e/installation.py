@@ -1,0 +1,160 @@
+"""What `config/` deploys: rendered, installed as far as it goes without a network, registered."""
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .cluster import Cluster, Refused
+from .controlplane import ControlPlane, Version
+from .pods import limits_left, pod
+from .process import wait_for
+
+Json = dict[str, Any]
+
+ROOT = Path(__file__).parents[2]
+NAMESPACE = "instaslice-system"
+
+#: Kubernetes 1.27 drops matchConditions, so InstaSlice is sent every pod, and fails open.
+FIRST_WITH_MATCH_CONDITIONS = Version(1, 28)
+
+#: What InstaSlice's permissions are made of.
+PERMISSIONS = ("Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding")
+
+#: Stands for the definition that NVIDIA's driver of Kubernetes 1.27 to 1.30 brought.
+PARAMETERS: Json = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "migdeviceclaimparameters.gpu.resource.nvidia.com"},
+    "spec": {
+        "group": "gpu.resource.nvidia.com",
+        "names": {
+            "kind": "MigDeviceClaimParameters",
+            "plural": "migdeviceclaimparameters",
+            "singular": "migdeviceclaimparameters",
+        },
+        "scope": "Namespaced",
+        "versions": [
+            {
+                "name": "v1alpha1",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "properties": {
+                            "spec": {
+                                "type": "object",
+                                "properties": {"profile": {"type": "string"}},
+                            }
+                        },
+                    }
+                },
+            }
+        ],
+    },
+}
+
+
+def render(plane: ControlPlane, *components: str, files: Mapping[str, bytes] = {}) -> list[Json]:
+    """The objects of config/base with components of config/components, by `kubectl kustomize`.
+
+    files: what a component wants to be brought, by path below config/.
+    Raises CalledProcessError.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(ROOT / "config", Path(folder, "config"))
+        for path, data in files.items():
+            Path(folder, "config", path).write_bytes(data)
+        kustomization = {
+            "resources": ["config/base"],
+            "components": [f"config/components/{each}" for each in components],
+        }
+        Path(folder, "kustomization.yaml").write_text(json.dumps(kustomization))
+        rendered = subprocess.run(
+            [plane.kubectl, "kustomize", folder], capture_output=True, text=True, check=True
+        )
+    return [document for document in yaml.safe_load_all(rendered.stdout) if document]
+
+
+def install(cluster: Cluster, folder: Path) -> Path:
+    """Create InstaSlice's namespace, service account and role.
+
+    folder: where to write. Returns a kubeconfig with the service account's token, which may do what
+    InstaSlice may do in a cluster.
+    """
+    for manifest in render(cluster.plane):
+        if manifest["kind"] in PERMISSIONS:
+            cluster.create(manifest)
+    if cluster.plane.resource_api == "v1alpha2":
+        define_parameters(cluster)
+    token = cluster.within(NAMESPACE).kubectl("create", "token", "instaslice", "--duration=2h")
+    token.check_returncode()
+    kubeconfig = json.loads(cluster.plane.kubeconfig.read_text())
+    kubeconfig["users"] = [{"name": "admin", "user": {"token": token.stdout.strip()}}]
+    folder.mkdir(parents=True)
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(kubeconfig))
+    return path
+
+
+def define_parameters(cluster: Cluster) -> None:
+    """Create the CustomResourceDefinition of the driver's parameters, and have it served."""
+    cluster.create(PARAMETERS)
+    established = cluster.kubectl(
+        "wait", "--for=condition=Established", f"crd/{PARAMETERS['metadata']['name']}"
+    )
+    established.check_returncode()
+    # The API server takes two seconds over the first object of a new definition (seen on 1.27).
+    first = {"apiVersion": "gpu.resource.nvidia.com/v1alpha1", "kind": "MigDeviceClaimParameters"}
+    cluster.create({**first, "metadata": {"name": "first"}}, dry_run=True)
+
+
+def register(cluster: Cluster, client_config: Json) -> Json:
+    """Create the MutatingWebhookConfiguration that `config/` has for this version of Kubernetes.
+
+    client_config: where InstaSlice is, in place of the Service of a cluster that has a network.
+    Returns it, once the API server goes by it.
+    """
+    components = []
+    if cluster.plane.version < FIRST_WITH_MATCH_CONDITIONS:
+        components = ["kubernetes-1.27"]
+    (configuration,) = (
+        manifest
+        for manifest in render(cluster.plane, *components)
+        if manifest["kind"] == "MutatingWebhookConfiguration"
+    )
+    for each in configuration["webhooks"]:
+        each["clientConfig"] = client_config
+    cluster.create(configuration)
+    wait_for("InstaSlice is called", lambda: is_rewriting(cluster))
+    return configuration
+
+
+def unregister(cluster: Cluster, configuration: Json) -> None:
+    """Take it away again; returns once the API server goes by that."""
+    cluster.delete(configuration["kind"], configuration["metadata"]["name"])
+    wait_for("InstaSlice is not called", lambda: not is_rewriting(cluster))
+
+
+def let_in(cluster: Cluster) -> None:
+    """Have a namespace served that opted out: its pods were there before InstaSlice."""
+    labels = {"metadata": {"labels": {"instaslice.io/rewrite": None}}}
+    cluster.patch("Namespace", cluster.namespace, labels)
+    wait_for("the namespace is served", lambda: is_rewriting(cluster))
+
+
+def is_rewriting(cluster: Cluster) -> bool:
+    """Whether a pod that is created now in the namespace would be rewritten."""
+    try:
+        return not limits_left(cluster.create(pod("probe"), dry_run=True))
+    except Refused as refused:
+        # The namespace's service account is not there yet.
+        if refused.code == 403:
+            return False
+        raise

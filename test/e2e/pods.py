@@ -1,0 +1,107 @@
+"""The pods of these tests, and what can be read off a pod."""
+
+from typing import Any
+
+Json = dict[str, Any]
+
+PREFIX = "nvidia.com/"
+
+
+def container(name: str = "main", limits: Json | None = None, **more: Any) -> Json:
+    """A container. limits: {"mig-1g.5gb": 1} for nvidia.com/mig-1g.5gb."""
+    resources = {"resources": {"limits": extended(limits)}} if limits else {}
+    return {"name": name, "image": "registry.test/image", **resources, **more}
+
+
+def extended(amounts: Json) -> Json:
+    """Amounts of NVIDIA's extended resources: mig-1g.5gb becomes nvidia.com/mig-1g.5gb."""
+    return {PREFIX + name: amount for name, amount in amounts.items()}
+
+
+def pod(name: str, *containers: Json, **spec: Any) -> Json:
+    """A pod; without containers, one that asks for one slice of 1g.5gb."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {"containers": list(containers) or [container(limits={"mig-1g.5gb": 1})], **spec},
+    }
+
+
+def workload(kind: str, name: str, **spec: Any) -> Json:
+    """A Deployment or a StatefulSet of one such pod, or of the pod `template`."""
+    labels = {"app": name}
+    template = spec.pop("template", None) or pod(name)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": template["spec"]},
+            **({"serviceName": name} if kind == "StatefulSet" else {}),
+            **spec,
+        },
+    }
+
+
+def job(name: str) -> Json:
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name},
+        "spec": {"template": {"spec": {**pod(name)["spec"], "restartPolicy": "Never"}}},
+    }
+
+
+def cron_job(name: str) -> Json:
+    """A CronJob that is due every minute."""
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"name": name},
+        "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": job(name)["spec"]}},
+    }
+
+
+def all_containers(pod: Json) -> list[Json]:
+    """Init containers, then containers."""
+    return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+
+
+def limits_left(pod: Json) -> dict[str, Json]:
+    """Container -> MIG resources that it still has in limits or requests; without those of none."""
+    left = {}
+    for each in all_containers(pod):
+        resources = each.get("resources", {})
+        amounts = {**resources.get("requests", {}), **resources.get("limits", {})}
+        mig = {name: n for name, n in amounts.items() if name.startswith(PREFIX + "mig-")}
+        if mig:
+            left[each["name"]] = mig
+    return left
+
+
+def templates(pod: Json) -> dict[str, str]:
+    """Claim -> template, of every claim that the pod declares; in either shape of the API."""
+    return {
+        claim["name"]: claim.get("source", claim)["resourceClaimTemplateName"]
+        for claim in pod["spec"].get("resourceClaims", [])
+    }
+
+
+def claims(pod: Json) -> dict[str, list[str]]:
+    """Container -> the names of the claims that it uses."""
+    return {
+        each["name"]: [claim["name"] for claim in each.get("resources", {}).get("claims", [])]
+        for each in all_containers(pod)
+    }
+
+
+def slices(pod: Json) -> dict[str, list[str]]:
+    """Container -> the templates of the claims that it uses, sorted.
+
+    Fails for a pod that has MIG limits left: it is either rewritten or it is not.
+    """
+    assert limits_left(pod) == {}
+    by_claim = templates(pod)
+    return {name: sorted(by_claim[claim] for claim in own) for name, own in claims(pod).items()}

@@ -1,0 +1,127 @@
+"""What the repository deploys, as an API server that validates strictly takes it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import trustme
+import yaml
+
+from .cluster import Cluster, Refused
+from .controlplane import ControlPlane
+from .installation import NAMESPACE, ROOT, render
+from .pods import pod
+from .process import wait_for
+from .webhook import Webhook
+
+Json = dict[str, Any]
+
+#: API groups of others, whose definitions are not here, and of what is no object of a cluster.
+LEFT_OUT = {"cert-manager.io", "monitoring.coreos.com", "kind.x-k8s.io"}
+
+
+@pytest.fixture
+def installed(cluster: Cluster, webhook: Webhook) -> Cluster:
+    """InstaSlice's own namespace."""
+    return cluster.within(NAMESPACE)
+
+
+def accept(cluster: Cluster, manifests: list[Json]) -> set[str]:
+    """Create objects, strictly and by server-side dry-run; returns the kinds that were tried."""
+    tried = []
+    for manifest in manifests:
+        group, _, version = manifest["apiVersion"].rpartition("/")
+        of_another_version = group == "resource.k8s.io" and version != cluster.plane.resource_api
+        classic = group == "gpu.resource.nvidia.com" and cluster.plane.resource_api != "v1alpha2"
+        if group not in LEFT_OUT and not of_another_version and not classic:
+            # By another name, since some of it is installed.
+            metadata = {**manifest["metadata"], "name": f"{manifest['metadata']['name']}-too"}
+            tried.append({**manifest, "metadata": metadata})
+    created = cluster.kubectl(
+        *("create", "--dry-run=server", "--validate=strict", "-f-"),
+        stdin={"apiVersion": "v1", "kind": "List", "items": tried},
+    )
+    assert created.returncode == 0, created.stderr
+    assert created.stderr == "", "not even a warning"
+    return {manifest["kind"] for manifest in tried}
+
+
+def own_certificate() -> Mapping[str, bytes]:
+    ca = trustme.CA()
+    pair = ca.issue_cert("instaslice.instaslice-system.svc")
+    folder = "components/own-certificates"
+    return {
+        f"{folder}/tls.crt": pair.cert_chain_pems[0].bytes(),
+        f"{folder}/tls.key": pair.private_key_pem.bytes(),
+        f"{folder}/ca.crt": ca.cert_pem.bytes(),
+    }
+
+
+@pytest.mark.parametrize(
+    "components",
+    [
+        ["cert-manager"],
+        ["cert-manager", "prometheus"],
+        ["cert-manager", "no-api"],
+        ["cert-manager", "kubernetes-1.27"],
+        ["own-certificates"],
+    ],
+    ids="+".join,
+)
+def test_every_installation_is_accepted(installed: Cluster, components: list[str]) -> None:
+    files = own_certificate() if "own-certificates" in components else {}
+    manifests = render(installed.plane, *components, files=files)
+    kinds = accept(installed, manifests)
+    assert {"Deployment", "MutatingWebhookConfiguration", "NetworkPolicy"} <= kinds
+
+
+def test_every_component_is_tried() -> None:
+    there = {path.name for path in (ROOT / "config" / "components").iterdir()}
+    assert there == {"cert-manager", "prometheus", "no-api", "kubernetes-1.27", "own-certificates"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"), [("hack", "ResourceClaimTemplate"), ("samples", "Pod")]
+)
+def test_every_other_manifest_is_accepted(namespace: Cluster, folder: str, kind: str) -> None:
+    paths = sorted((ROOT / folder).glob("*.yaml"))
+    manifests = [each for path in paths for each in yaml.safe_load_all(path.read_text()) if each]
+    assert kind in accept(namespace, manifests)
+
+
+def deployment(plane: ControlPlane) -> Json:
+    (found,) = [each for each in render(plane, "cert-manager") if each["kind"] == "Deployment"]
+    return found
+
+
+def test_pod_security_takes_its_pods(installed: Cluster) -> None:
+    spec = deployment(installed.plane)["spec"]["template"]["spec"]
+    installed.create({**pod("p"), "spec": spec}, dry_run=True)
+    (container,) = spec["containers"]
+    loosened: list[Json] = [
+        {"allowPrivilegeEscalation": True},
+        {"capabilities": {}},
+        {"runAsUser": 0},
+    ]
+    for looser in loosened:
+        context = {**container["securityContext"], **looser}
+        changed = {**spec, "containers": [{**container, "securityContext": context}]}
+        with pytest.raises(Refused, match='violates PodSecurity "restricted:latest"'):
+            installed.create({**pod("p"), "spec": changed}, dry_run=True)
+
+
+def test_its_deployment_gets_its_pods(installed: Cluster) -> None:
+    """Past Pod Security, the quota for critical pods and the priority class."""
+    if not installed.plane.has_controllers:
+        pytest.skip("needs kube-controller-manager, beside kube-apiserver")
+    for manifest in render(installed.plane, "cert-manager"):
+        if manifest["kind"] in ("ResourceQuota", "Deployment"):
+            installed.create(manifest)
+
+    def status() -> Json:
+        found: Json = installed.get("Deployment", "instaslice").get("status", {})
+        return found
+
+    wait_for("two pods", lambda: status().get("replicas") == 2)
+    assert {each["metadata"]["namespace"] for each in installed.list("Pod")} == {NAMESPACE}
+    installed.delete("Deployment", "instaslice")

@@ -1,0 +1,120 @@
+"""Templates that are made as pods are admitted, by who may do no more than `config/` allows."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from instaslice.profiles import from_attribute
+from instaslice.resource_api import VERSIONS
+from instaslice.templates import templates
+
+from .cluster import Cluster, Refused
+from .installation import ROOT
+from .pods import container, pod, slices
+from .process import wait_for
+from .webhook import Webhook
+
+Json = dict[str, Any]
+
+
+def made(namespace: Cluster) -> set[str]:
+    return {each["metadata"]["name"] for each in namespace.list("ResourceClaimTemplate")}
+
+
+def may_make(namespace: Cluster, attribute: str) -> bool:
+    """Whether the template for a profile could be made now."""
+    profile = from_attribute(attribute)
+    assert profile is not None
+    api = VERSIONS[namespace.plane.resource_api]
+    (template,) = [
+        each for each in templates(api, profile) if each["kind"] == "ResourceClaimTemplate"
+    ]
+    try:
+        namespace.create(template, dry_run=True)
+    except Refused as refused:
+        if "exceeded quota" in str(refused):
+            return False
+        raise
+    return True
+
+
+def test_the_version_is_found(webhook: Webhook, namespace: Cluster) -> None:
+    assert webhook.readiness() == f"ok, resource.k8s.io/{namespace.plane.resource_api}\n"
+
+
+def test_a_fresh_namespace_gets_what_a_pod_needs(namespace: Cluster) -> None:
+    assert made(namespace) == set()
+    manifest = pod("p", container(limits={"mig-1g.5gb": 2, "mig-1g.5gb.me": 1}))
+    created, warnings = namespace.create_aloud(manifest)
+    assert warnings == []
+    assert set().union(*slices(created).values()) == made(namespace)
+    template = namespace.get("ResourceClaimTemplate", "mig-1g.5gb.me")
+    assert template["metadata"]["labels"] == {"app.kubernetes.io/managed-by": "instaslice"}
+    asked = json.dumps(template["spec"])
+    if namespace.plane.resource_api == "v1alpha2":
+        parameters = namespace.get("MigDeviceClaimParameters", "mig-1g.5gb.me")
+        assert parameters["spec"] == {"profile": "1g.5gb+me"}
+        assert '"name": "mig-1g.5gb.me"' in asked
+    else:
+        assert "device.attributes['gpu.nvidia.com'].profile == '1g.5gb+me'" in asked
+
+
+def test_dry_run_makes_nothing(namespace: Cluster) -> None:
+    namespace.create(pod("p", container(limits={"mig-1g.5gb": 1})), dry_run=True)
+    # They are made one after the other: with this one there, the first would be, too.
+    namespace.create(pod("p", container(limits={"mig-2g.10gb": 1})))
+    assert made(namespace) == {"mig-2g.10gb"}
+
+
+def test_what_is_there_stays(namespace: Cluster) -> None:
+    namespace.create(pod("p"))
+    template = namespace.get("ResourceClaimTemplate", "mig-1g.5gb")
+    template["metadata"] = {"name": "mig-2g.10gb", "labels": {"made-by": "hand"}}
+    namespace.create(template)
+    created, warnings = namespace.create_aloud(pod("q", container(limits={"mig-2g.10gb": 1})))
+    assert slices(created) == {"main": ["mig-2g.10gb"]}
+    assert warnings == []
+    kept = namespace.get("ResourceClaimTemplate", "mig-2g.10gb")
+    assert kept["metadata"]["labels"] == {"made-by": "hand"}
+
+
+def test_what_cannot_be_made_yet_is_made_later(namespace: Cluster) -> None:
+    hard = {"count/resourceclaimtemplates.resource.k8s.io": "0"}
+    metadata = {"name": "none"}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata}
+    namespace.create({**quota, "spec": {"hard": hard}})
+    # A quota is enforced by its status, which a controller may not be there to fill in.
+    namespace.patch("ResourceQuota/status", "none", {"status": {"hard": hard, "used": hard}})
+    wait_for("the quota holds", lambda: not may_make(namespace, "3g.20gb"))
+    created, (warning,) = namespace.create_aloud(pod("p"))
+    assert slices(created) == {"main": ["mig-1g.5gb"]}
+    assert warning == (
+        "ResourceClaimTemplate mig-1g.5gb is not there yet; to make it: "
+        f"instaslice templates 1g.5gb --apply --namespace {namespace.namespace}"
+    )
+    assert made(namespace) == set()
+    namespace.delete("ResourceQuota", "none")
+    wait_for("the template", lambda: made(namespace))
+    assert namespace.create_aloud(pod("q")).warnings == []
+
+
+def test_templates_applied_by_hand(namespace: Cluster) -> None:
+    command = [
+        *(sys.executable, "-m", "instaslice", "templates", "1g.5gb", "3g.20gb", "--apply"),
+        *("--namespace", namespace.namespace, "--kubeconfig", str(namespace.plane.kubeconfig)),
+    ]
+    for _ in range(2):
+        applied = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert applied.returncode == 0, applied.stderr
+        assert made(namespace) == {"mig-1g.5gb", "mig-3g.20gb"}
+
+
+@pytest.mark.parametrize("verb", ["get", "list", "watch", "update", "patch", "delete"])
+def test_instaslice_may_not_do_more(namespace: Cluster, verb: str) -> None:
+    account = "--as=system:serviceaccount:instaslice-system:instaslice"
+    for resource in ("resourceclaimtemplates.resource.k8s.io", "pods", "secrets"):
+        answer = namespace.kubectl("auth", "can-i", verb, resource, account)
+        assert answer.stdout == "no\n"
