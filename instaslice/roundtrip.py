@@ -9,9 +9,10 @@ What a document means is what kubectl reads in it, which is YAML 1.1 (sigs.k8s.i
 420 and `yes` is true.
 """
 
+import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from difflib import SequenceMatcher
 from io import StringIO
 from itertools import pairwise
 from typing import Any, Final
@@ -152,8 +153,8 @@ def edit(text: str, operations: list[Operation]) -> str:
     theirs = _lines(yaml, node)
     meaning = plain(node)
     ours = text.splitlines(keepends=True)
-    for layout in (ours, base):
-        candidate = "".join(_merge(base, layout, theirs))
+    for lines in (_merge(base, ours, theirs), _merge(base, base, theirs), theirs):
+        candidate = "".join(lines)
         try:
             if plain(load(candidate)) == meaning:
                 return candidate
@@ -185,7 +186,7 @@ def _indent(yaml: YAML, node: Any) -> None:
 
 
 def _edges(node: Any, seen: set[int]) -> Iterator[tuple[Any, Any]]:
-    """Every collection in every collection that holds it, each pair once."""
+    """Every collection with each collection that holds it, as often as it does."""
     if id(node) in seen or not isinstance(node, CommentedMap | CommentedSeq):
         return
     seen.add(id(node))
@@ -210,6 +211,8 @@ def _unshared(root: Any, paths: list[list[str]]) -> Any:
     A node with an alias elsewhere, or with keys merged into it ("<<"), is replaced by its plain
     meaning.
     """
+    if getattr(root, "merge", None):
+        return plain(root)
     uses: dict[int, int] = {}
     for _, child in _edges(root, set()):
         uses[id(child)] = uses.get(id(child), 0) + 1
@@ -245,7 +248,9 @@ def _merge(base: list[str], ours: list[str], theirs: list[str]) -> list[str]:
     Where both differ from the base, `theirs` has it. Lines of comment that `theirs` lost, together
     with the values that they hung on, stay.
     """
-    in_ours, in_theirs = _matches(base, ours), _matches(base, theirs)
+    known: dict[tuple[int, str, int], int] = {}
+    one, two, three = (_identities(lines, known) for lines in (base, ours, theirs))
+    in_ours, in_theirs = _matches(one, two), _matches(one, three)
     shared = [(i, in_ours[i], in_theirs[i]) for i in in_ours if i in in_theirs]
     merged: list[str] = []
     for (b0, o0, t0), (b1, o1, t1) in pairwise(
@@ -265,11 +270,68 @@ def _merge(base: list[str], ours: list[str], theirs: list[str]) -> list[str]:
     return merged
 
 
+#: Stands for an item of a list, whatever it says.
+_DASH: Final = re.compile(r"-(?:\s+|$)")
+
+
+def _identities(lines: list[str], known: dict[tuple[int, str, int], int]) -> list[int]:
+    """A number for each line, the same in every text that shares `known`.
+
+    Manifests repeat themselves, so a line is known by what it says, by the line or the item of a
+    list that it is below, as indentation has it, and by how often that was said there before.
+    """
+    counts: dict[tuple[int, str], int] = {}
+    above: list[tuple[int, int]] = []  #: indentation and number of what the line is below
+
+    def number(text: str) -> int:
+        parent = above[-1][1] if above else -1
+        count = counts[parent, text] = counts.get((parent, text), 0) + 1
+        return known.setdefault((parent, text, count), len(known))
+
+    numbers = []
+    for line in lines:
+        text = line.strip()
+        if _is_comment(line):
+            numbers.append(number(text))
+            continue
+        indent = len(line) - len(line.lstrip())
+        while above and above[-1][0] >= indent:
+            above.pop()
+        rest = text
+        while dash := _DASH.match(rest):
+            above.append((indent, number("-")))
+            rest, indent = rest[dash.end() :], indent + dash.end()
+        numbers.append(number(text))
+        above.append((indent, numbers[-1]))
+    return numbers
+
+
 def _is_comment(line: str) -> bool:
     return not line.strip() or line.lstrip().startswith("#")
 
 
-def _matches(one: list[str], other: list[str]) -> dict[int, int]:
-    """The lines that two texts have in common, in order: index in one -> index in the other."""
-    blocks = SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks()
-    return {block.a + i: block.b + i for block in blocks for i in range(block.size)}
+def _matches(one: list[int], other: list[int]) -> dict[int, int]:
+    """The lines that two texts have in common, in order: index in one -> index in the other.
+
+    The longest increasing run of indices in the other, found by patience sorting, since a line's
+    identity occurs once in a text.
+    """
+    places = {identity: index for index, identity in enumerate(other)}
+    pairs = [(index, places[identity]) for index, identity in enumerate(one) if identity in places]
+    tops: list[int] = []  #: the lowest end of a run of each length, and where in `pairs` it is
+    where: list[int] = []
+    before: list[int] = []
+    for number, (_, place) in enumerate(pairs):
+        length = bisect_left(tops, place)
+        if length == len(tops):
+            tops.append(place)
+            where.append(number)
+        else:
+            tops[length], where[length] = place, number
+        before.append(where[length - 1] if length else -1)
+    run = []
+    number = where[-1] if where else -1
+    while number >= 0:
+        run.append(pairs[number])
+        number = before[number]
+    return dict(reversed(run))

@@ -8,9 +8,13 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 Json = dict[str, Any]
+
+#: A quarter of the profile's examples, for tests whose examples cost tens of milliseconds.
+FEWER = settings(max_examples=(settings.default or settings()).max_examples // 4)
 
 PREFIX = "nvidia.com/mig-"
 PROFILES = ["1g.5gb", "1g.5gb.me", "3g.20gb", "1g.24gb-me", "9g.999gb"]

@@ -16,7 +16,7 @@ from typing import Any
 import jsonpatch
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from instaslice import cli, files, manifests
@@ -71,7 +71,7 @@ def rewritten(text: str) -> list[Any]:
 
 
 @pytest.mark.property
-@settings(max_examples=50)
+@pods.FEWER
 @given(pod=pods.pods(), kind=st.sampled_from([*KINDS]))
 def test_a_template_is_rewritten_as_the_pod_is(pod: Json, kind: str) -> None:
     manifest = wrapped(kind, pod)

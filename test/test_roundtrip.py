@@ -8,7 +8,7 @@ from typing import Any
 import jsonpatch
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from instaslice import roundtrip
@@ -199,7 +199,7 @@ def written(value: Any, draw: st.DrawFn) -> str:
 
 
 @pytest.mark.property
-@settings(max_examples=50)
+@pods.FEWER
 @given(data=st.data())
 def test_any_pod_in_any_style(data: st.DataObject) -> None:
     pod = data.draw(pods.pods())
