@@ -70,6 +70,10 @@ class Server:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in children.read_text().split()]
 
+    def resident(self) -> int:
+        """The memory of the first worker, in KiB (VmRSS)."""
+        return memory(self.workers()[0])["VmRSS"]
+
     def lines(self) -> list[dict[str, Any]]:
         """The log so far."""
         text = self.log.read_text()
@@ -79,6 +83,16 @@ class Server:
         text = self.call("GET", "/metrics")[1].decode()
         [value] = [line.split()[-1] for line in text.splitlines() if line.startswith(name + " ")]
         return float(value)
+
+
+def memory(pid: int) -> dict[str, int]:
+    """The kernel's figures on a process, in KiB: VmRSS (resident now), VmHWM (at most), ..."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return {
+        line.split(":")[0]: int(line.split()[1])
+        for line in status.splitlines()
+        if line.startswith("Vm")
+    }
 
 
 def exchange(

@@ -20,6 +20,7 @@ from instaslice.app import MAX_BODY
 from instaslice.server import CONNECTIONS
 from instaslice.worker import ARRIVAL, FAREWELL, MAX_HEADERS, SWEEP
 from test.conftest import Authority
+from test.fuzz import fuzz_socket
 from test.reviews import load
 from test.serving import HOST, SAMPLE, Server, exchange, serve, until
 
@@ -483,3 +484,8 @@ def test_more_connections_than_there_is_room_for(server: Server) -> None:
                 assert time.monotonic() - before < 1
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_random_bytes_stop_nobody(server: Server) -> None:
+    connections, _ = fuzz_socket.run(server, seconds=3, seed=6)
+    assert connections > 20
