@@ -489,3 +489,18 @@ def test_more_connections_than_there_is_room_for(server: Server) -> None:
 def test_random_bytes_stop_nobody(server: Server) -> None:
     connections, _ = fuzz_socket.run(server, seconds=3, seed=6)
     assert connections > 20
+
+
+def test_long_names_are_not_remembered(server: Server) -> None:
+    def ask(number: int) -> None:
+        review = load("create", "sample")
+        name = f"nvidia.com/mig-{number}{'g' * 1_000_000}"
+        review["request"]["object"]["spec"]["containers"][0]["resources"] = {"limits": {name: "1"}}
+        assert server.call("POST", "/mutate", json.dumps(review).encode())[0] == 200
+
+    for number in range(5):
+        ask(number)
+    before = server.resident()
+    for number in range(5, 35):
+        ask(number)
+    assert server.resident() - before < 10 * 1024
