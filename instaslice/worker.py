@@ -231,8 +231,8 @@ class StallFreeWorker(Worker):
 
     def _advance(self, connection: Connection) -> None:
         """Do what the connection's phase can do without waiting."""
-        if connection.phase == CLOSED:
-            return  # to make room, since the selector saw it
+        if connection.phase in (CLOSED, WORKING):
+            return  # to make room, or by a request before, since the selector or `ready` said so
         try:
             _STEPS[connection.phase](self, connection)
         except ssl.SSLWantReadError:

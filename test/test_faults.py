@@ -19,6 +19,7 @@ import pytest
 from instaslice.app import MAX_BODY
 from instaslice.server import CONNECTIONS
 from instaslice.worker import ARRIVAL, FAREWELL, MAX_HEADERS, SWEEP
+from test.apiserver import FAULTS, APIServer, reaching
 from test.conftest import Authority
 from test.fuzz import fuzz_socket
 from test.reviews import load
@@ -504,3 +505,101 @@ def test_long_names_are_not_remembered(server: Server) -> None:
     for number in range(5, 35):
         ask(number)
     assert server.resident() - before < 10 * 1024
+
+
+def test_a_body_in_records_of_one_byte_stops_nobody(server: Server) -> None:
+    """It keeps the loop busy for seconds, and is as quick to send as any other."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = server.context.wrap_bio(incoming, outgoing, server_hostname=HOST)
+    with socket.create_connection((HOST, server.port), 30) as plain:
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                plain.sendall(outgoing.read())
+                incoming.write(plain.recv(65536))
+        tls.write(HEADERS + b"Content-Length: 7000000\r\n\r\n")
+        for _ in range(400_000):
+            tls.write(b"x")
+        sender = threading.Thread(target=_send_all, args=(plain, outgoing.read()))
+        sender.start()
+        slowest = 0.0
+        while sender.is_alive():
+            before = time.monotonic()
+            assert server.call("POST", "/mutate", SAMPLE)[0] == 200
+            slowest = max(slowest, time.monotonic() - before)
+        assert slowest < 1
+
+
+def _send_all(plain: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(OSError):  # the server has heard enough
+        plain.sendall(data)
+
+
+def test_idle_connections_make_room_for_requests(server: Server) -> None:
+    """Whoever holds every connection, and is idle on it, stops nobody."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        with contextlib.ExitStack() as stack:
+            for _ in range(CONNECTIONS):
+                connection = stack.enter_context(server.raw())
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+            with Load(server, clients=8, reconnect=True) as load:
+                until(lambda: load.answered + len(load.failures) >= 200)
+            assert load.failures == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# -- the API server ------------------------------------------------------------------------------
+
+
+def sample_in(namespace: str) -> bytes:
+    review = load("create", "sample")
+    review["request"]["namespace"] = namespace
+    return json.dumps(review).encode()
+
+
+def test_requests_that_wait_and_those_behind_them_are_all_answered(
+    cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
+) -> None:
+    api_server.namespaces |= {f"n{i}" for i in range(20)}
+    options = ["--provision-templates", *reaching(api_server, account)]
+    kept = [
+        post(body).replace(b"Connection: close\r\n", b"")
+        for i in range(20)
+        for body in (SAMPLE, SAMPLE, sample_in(f"n{i}"))
+    ]
+    with serve(cert_dir, authority.trusting(), *options) as server:
+        [worker] = server.workers()
+        answer = send(server, b"".join(kept) + post(b"{}"))
+        assert answer.count(b"HTTP/1.1 200 ") == len(kept)
+        assert answer.count(b"HTTP/1.1 400 ") == 1
+        assert server.workers() == [worker]
+
+
+@pytest.mark.parametrize("fault", ["hang", "drip"])
+def test_an_api_server_that_hangs_costs_many_pods_no_more_than_one(
+    fault: str, cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
+) -> None:
+    """Pods of many namespaces at once, none of whose templates can be made."""
+    options = ["--provision-templates", *reaching(api_server, account)]
+    slowest = []
+
+    def admit(server: Server, number: int) -> None:
+        before = time.monotonic()
+        assert server.call("POST", "/mutate", sample_in(f"n{number}"))[0] == 200
+        slowest.append(time.monotonic() - before)
+
+    with serve(cert_dir, authority.trusting(), *options) as server:
+        api_server.fault = FAULTS[fault]
+        threads = [threading.Thread(target=admit, args=(server, i)) for i in range(60)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(slowest) == 60
+    assert max(slowest) < 3
