@@ -59,7 +59,7 @@ MAX_PENDING: Final = 64 * 1024 * 1024
 MAX_WAITING: Final = 2 * MAX_BODY
 #: How much is read at once: what a TLS record holds at most (RFC 8446, section 5.1).
 RECORD: Final = 16 * 1024
-#: Connections that are accepted before others are looked after again.
+#: Connections that are accepted, and reads of one connection, before others are looked after again.
 AT_ONCE: Final = 64
 #: Seconds between two looks for connections whose time is up.
 SWEEP: Final = 0.5
@@ -144,7 +144,7 @@ class StallFreeWorker(Worker):
         self.next_sweep = 0.0  #: on the monotonic clock
         self.stopping_since: float | None = None  #: likewise; None while it serves
         #: Connections whose next request is here, or partly, without the selector knowing.
-        self.ready: collections.deque[Connection] = collections.deque()
+        self.ready: set[Connection] = set()
         self.waiting = 0  #: bytes of the requests that are in the pool
         #: What is done in the pool: a request's size, its connection, the reply, whether to go on.
         self.done: collections.deque[tuple[int, Connection, bytes, bool]] = collections.deque()
@@ -173,8 +173,9 @@ class StallFreeWorker(Worker):
             else:
                 key.data(key.fileobj)
         self._finish()
-        for _ in range(len(self.ready)):
-            self._advance(self.ready.popleft())
+        ready, self.ready = self.ready, set()
+        for connection in ready:
+            self._advance(connection)
         now = time.monotonic()
         if now >= self.next_sweep:
             self.next_sweep = now + SWEEP
@@ -249,7 +250,7 @@ class StallFreeWorker(Worker):
 
     def _read(self, connection: Connection) -> None:
         inbox = connection.inbox
-        while True:
+        for _ in range(AT_ONCE):
             if self._is_whole(connection):
                 self._work(connection)
                 return
@@ -268,6 +269,9 @@ class StallFreeWorker(Worker):
                     return
 
     def _cut_short(self, connection: Connection, status: str, why: str) -> None:
+        # It sends as fast as it is read, perhaps a byte in each record. Others come first.
+        self._watch(connection, selectors.EVENT_READ)
+        self.ready.add(connection)
         """End a connection on which no whole request will come, and say so where one began."""
         if not connection.inbox:
             self._close(connection)
@@ -352,7 +356,7 @@ class StallFreeWorker(Worker):
         self._watch(connection, selectors.EVENT_READ)
         if connection.inbox or connection.sock.pending():
             # The next request is here already, and the selector may not see it. Others come first.
-            self.ready.append(connection)
+            self.ready.add(connection)
 
     def _linger(self, connection: Connection) -> None:
         """Read what still comes, and forget it, until the peer has hung up."""
