@@ -10,7 +10,7 @@ an answer that must wait for the API server is made on a thread of the pool:
    the first byte of a later request, a request has ARRIVAL seconds to be there; so has a reply, to
    be taken. A connection between requests is kept for the `keepalive` setting.
 3. Where there are as many connections as `worker_connections`, or as many bytes of unfinished
-   requests as MAX_PENDING, the one that has been arriving longest makes room.
+   requests as MAX_PENDING, one that stalls makes room, or else one that is idle.
 4. How long a request is, is read from its headers: from Content-Length, and only from there. A
    request whose length cannot be told so is handed over as it stands, for gunicorn's parser to find
    what is wrong with it, and its connection is closed after the reply.
@@ -43,6 +43,8 @@ from instaslice.app import MAX_BODY, MAY_WAIT, PEER, MustWait
 #: Seconds for a request to arrive whole, handshake included: longer than the API server's timeout
 #: (5 s as deployed), after which nobody waits for the answer any more.
 ARRIVAL: Final = 6.0
+#: Seconds after which what is still arriving is taken to be stalled, where room is scarce.
+PROMPT: Final = 1.0
 #: Seconds in which a stopping worker still expects requests on connections that it kept open.
 LINGER: Final = 2.0
 #: Seconds, and bytes, for which a connection that is closed is still read, so that the peer gets
@@ -264,14 +266,14 @@ class StallFreeWorker(Worker):
             inbox += data
             self.pending += len(data)
             if self.pending > MAX_PENDING:
-                self._make_room()
+                self._make_room(holding=True)
                 if connection.phase == CLOSED:
                     return
-
-    def _cut_short(self, connection: Connection, status: str, why: str) -> None:
         # It sends as fast as it is read, perhaps a byte in each record. Others come first.
         self._watch(connection, selectors.EVENT_READ)
         self.ready.add(connection)
+
+    def _cut_short(self, connection: Connection, status: str, why: str) -> None:
         """End a connection on which no whole request will come, and say so where one began."""
         if not connection.inbox:
             self._close(connection)
@@ -393,11 +395,26 @@ class StallFreeWorker(Worker):
             elif connection.phase != WORKING:
                 self._close(connection)
 
-    def _make_room(self) -> None:
-        """Close the connection that has been arriving, or idle, longest."""
-        waiting = [c for c in self.connections if c.phase in (HANDSHAKE, READING)]
+    def _make_room(self, holding: bool = False) -> None:
+        """Close the connection that is missed least, of those that hold bytes if `holding`.
+
+        That is the one that has been arriving longest, if for more than PROMPT seconds; or the one
+        that has been idle longest; or, where all have just begun to arrive, the first of them.
+        """
+        now = time.monotonic()
+
+        def rank(connection: Connection) -> tuple[int, float]:
+            left = connection.deadline - now
+            just_begun = ARRIVAL - PROMPT < left <= ARRIVAL
+            return (2 if just_begun else 1 if left > ARRIVAL else 0), left
+
+        waiting = [
+            c
+            for c in self.connections
+            if c.phase in (HANDSHAKE, READING) and (c.inbox or not holding)
+        ]
         if waiting:
-            self._close(min(waiting, key=lambda c: c.deadline))
+            self._close(min(waiting, key=rank))
 
     def _close(self, connection: Connection) -> None:
         if connection.phase == CLOSED:
