@@ -61,7 +61,10 @@ MAX_PENDING: Final = 64 * 1024 * 1024
 MAX_WAITING: Final = 2 * MAX_BODY
 #: How much is read at once: what a TLS record holds at most (RFC 8446, section 5.1).
 RECORD: Final = 16 * 1024
-#: Connections that are accepted, and reads of one connection, before others are looked after again.
+#: Reads of one connection before others are looked after again: those of the largest body, where
+#: its records are full.
+READS: Final = MAX_BODY // RECORD + 2
+#: Connections that are accepted before others are looked after again.
 AT_ONCE: Final = 64
 #: Seconds between two looks for connections whose time is up.
 SWEEP: Final = 0.5
@@ -252,7 +255,7 @@ class StallFreeWorker(Worker):
 
     def _read(self, connection: Connection) -> None:
         inbox = connection.inbox
-        for _ in range(AT_ONCE):
+        for _ in range(READS):
             if self._is_whole(connection):
                 self._work(connection)
                 return
