@@ -167,8 +167,8 @@ class Server(BaseApplication):
 
     def load(self) -> Any:
         """Called by gunicorn in each worker: make the application."""
-        # A large review is a million objects, and none of them a cycle. To look for cycles among them
-        # as often as Python does by default took two thirds of the time of decoding it.
+        # A large review is a million objects without a cycle among them. To look for one as often
+        # as Python does by default takes most of the time of decoding it.
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)
         metrics = Metrics()

@@ -1,11 +1,9 @@
 """What could make InstaSlice the reason that a pod cannot start, done to a real server."""
 
 import contextlib
-import http.client
 import json
 import os
 import resource
-import shutil
 import signal
 import socket
 import ssl
@@ -23,7 +21,20 @@ from test.apiserver import FAULTS, APIServer, reaching
 from test.conftest import Authority
 from test.fuzz import fuzz_socket
 from test.reviews import load
-from test.serving import HOST, SAMPLE, Server, exchange, serve, until
+from test.serving import (
+    HEADERS,
+    HOST,
+    SAMPLE,
+    STALLS,
+    Load,
+    Server,
+    exchange,
+    hung_up,
+    replace_pair,
+    serve,
+    stall_in_handshake,
+    until,
+)
 
 MANY = json.dumps(load("create", "many")).encode()
 
@@ -39,97 +50,15 @@ def server(cert_dir: Path, authority: Authority) -> Iterator[Server]:
         assert [line for line in errors if line["message"] != half] == []
 
 
-class Load:
-    """Clients that send the sample, each on its own kept connection, until told to stop."""
-
-    def __init__(self, server: Server, clients: int = 4, reconnect: bool = False) -> None:
-        self.server = server
-        self.reconnect = reconnect
-        self.answered = 0
-        self.slowest = 0.0
-        self.failures: list[str] = []
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self) -> None:
-        connection = self.server.connect(timeout=10)
-        while not self._stop.is_set():
-            start = time.monotonic()
-            try:
-                status, body = exchange(connection, "POST", "/mutate", SAMPLE)
-                assert status == 200
-                assert json.loads(body)["response"]["allowed"]
-            except (OSError, http.client.HTTPException, AssertionError) as error:
-                with self._lock:
-                    self.failures.append(repr(error))
-                connection.close()
-                if isinstance(error, ConnectionRefusedError):
-                    return
-            with self._lock:
-                self.answered += 1
-                self.slowest = max(self.slowest, time.monotonic() - start)
-            if self.reconnect:
-                connection.close()
-        connection.close()
-
-
 # -- stalled clients -----------------------------------------------------------------------------
 
 STALLED = 200
-HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # the head of a TLS ClientHello
-HEADERS = b"POST /mutate HTTP/1.1\r\nHost: webhook\r\nContent-Type: application/json\r\n"
-
-
-def stall_in_handshake(server: Server) -> socket.socket:
-    plain = socket.create_connection((HOST, server.port), 30)
-    plain.sendall(HELLO)
-    return plain
-
-
-def stall_in_headers(server: Server) -> socket.socket:
-    connection = server.raw()
-    connection.sendall(HEADERS)
-    return connection
-
-
-def stall_in_body(server: Server) -> socket.socket:
-    connection = server.raw()
-    connection.sendall(HEADERS + b"Content-Length: 100000\r\n\r\n" + b"x" * 50_000)
-    return connection
-
-
-def hung_up(connection: socket.socket) -> bool:
-    """Whether the server has ended a connection, having sent whatever it sent."""
-    connection.setblocking(False)
-    try:
-        while connection.recv(4096):
-            pass
-    except (BlockingIOError, ssl.SSLWantReadError):
-        return False
-    except OSError:
-        pass
-    return True
 
 
 def test_stalled_clients_stop_nobody_and_are_dropped(server: Server) -> None:
     with contextlib.ExitStack() as stack:
         start = time.monotonic()
-        stalled = [
-            stack.enter_context(stall(server))
-            for stall in (stall_in_handshake, stall_in_headers, stall_in_body)
-            for _ in range(STALLED)
-        ]
+        stalled = [stack.enter_context(stall(server)) for stall in STALLS for _ in range(STALLED)]
         for _ in range(20):
             before = time.monotonic()
             assert server.call("POST", "/mutate", SAMPLE, timeout=5)[0] == 200
@@ -144,7 +73,7 @@ def test_stalled_clients_stop_nobody_and_are_dropped(server: Server) -> None:
 
 
 def test_each_kind_of_stall_is_dropped_within_ten_seconds(server: Server) -> None:
-    for stall in (stall_in_handshake, stall_in_headers, stall_in_body):
+    for stall in STALLS:
         with stall(server) as connection:
             start = time.monotonic()
             until(lambda c=connection: hung_up(c), seconds=12)
@@ -212,9 +141,7 @@ def test_fifty_rotations_under_load_lose_nothing(
     pairs = [authority.mint(tmp_path / "new" / str(i)) for i in range(2)]
     with Load(server), Load(server, clients=2, reconnect=True) as fresh:
         for i in range(50):
-            for name in ("tls.crt", "tls.key"):
-                shutil.copy(pairs[i % 2] / name, cert_dir / f".{name}")
-                os.replace(cert_dir / f".{name}", cert_dir / name)
+            replace_pair(cert_dir, pairs[i % 2])
             time.sleep(0.05)  # the pace of the rotations
         start = time.monotonic()
         until(lambda: served(server) == leaf(cert_dir), seconds=10)
