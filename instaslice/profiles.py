@@ -20,11 +20,11 @@ from typing import Final, NamedTuple
 RESOURCE_PREFIX: Final = "nvidia.com/mig-"
 
 #: `<n>g.<m>gb` and an attribute, as the device plugin spells them. A pattern and not a list, since
-#: drivers bring new profiles. At most 59 characters, so that "mig-" and the profile fit the 63 that
-#: Kubernetes allows for the name part of a resource.
-_SPELLING: Final = re.compile(
-    r"(?=.{1,59}\Z)([1-9][0-9]*g\.[1-9][0-9]*gb)(?:([.-])(me\.all|me|gfx))?", re.ASCII
-)
+#: drivers bring new profiles.
+_SPELLING: Final = re.compile(r"([1-9][0-9]*g\.[1-9][0-9]*gb)(?:([.-])(me\.all|me|gfx))?", re.ASCII)
+#: The longest resource: "mig-" and the profile fit the 63 characters that Kubernetes allows for the
+#: name part of a resource.
+LONGEST: Final = len("nvidia.com/") + 63
 _ATTRIBUTES: Final = frozenset({".me", ".me.all", ".gfx", "-me"})
 
 #: What every MIG GPU can be cut into, spelt as NVIDIA's tools print it (MIG User Guide, "Supported
@@ -75,11 +75,15 @@ class Profile(NamedTuple):
     known: bool  #: whether a GPU in `PROFILES_BY_GPU` has it
 
 
-@lru_cache(maxsize=1024)  # bounded: the names are what users type
 def from_resource(resource: str) -> Profile | None:
     """The profile that an extended resource stands for, or None if it stands for none."""
-    if not resource.startswith(RESOURCE_PREFIX):
+    if not resource.startswith(RESOURCE_PREFIX) or len(resource) > LONGEST:
         return None
+    return _read(resource)
+
+
+@lru_cache(maxsize=1024)  # bounded, and so are the names: they are what users type
+def _read(resource: str) -> Profile | None:
     spelling = resource[len(RESOURCE_PREFIX) :]
     match = _SPELLING.fullmatch(spelling)
     if match is None:

@@ -1,8 +1,8 @@
 """Makes the templates that admitted pods need, so that nothing is to be set up per namespace.
 
-An admission asks for what its pod needs and waits at most a second. What is not known to be there
-is made by one thread, which goes on with what fails until it succeeds or the namespace is gone; so
-an API server that is away or slow costs an admission its second, and never the pod.
+An admission asks for what its pod needs and waits at most a second, together with others. What is
+not known to be there is made by one thread, which goes on with what fails until it succeeds or the
+namespace is gone; so an API server that is away or slow costs admissions a second, and never a pod.
 """
 
 import logging
@@ -50,6 +50,7 @@ class _Task:
     """A template that is not there yet."""
 
     api: ResourceAPI
+    asked: float  #: since when it is waited for, on the monotonic clock
     due: float  #: when to try, on the monotonic clock
     pause: float = FIRST_PAUSE  #: seconds to the attempt after that
     tried: threading.Event = field(default_factory=threading.Event)  #: set by the first attempt
@@ -91,8 +92,8 @@ class TemplateMaker:
     def ensure(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> list[str]:
         """Make a pod's templates, within PATIENCE; returns a warning for each that is not there."""
         keys = [_Key(namespace, profile, api.version) for profile in profiles]
-        deadline = time.monotonic() + PATIENCE
-        for task in self._ask_for(keys, api):
+        tasks, deadline = self._ask_for(keys, api)
+        for task in tasks:
             task.tried.wait(max(0.0, deadline - time.monotonic()))
         with self._changed:
             missing = [key for key in keys if key not in self._known]
@@ -102,8 +103,12 @@ class TemplateMaker:
             for key in missing
         ]
 
-    def _ask_for(self, keys: list[_Key], api: ResourceAPI) -> list[_Task]:
-        """The tasks of what is not known to be there, new ones among them."""
+    def _ask_for(self, keys: list[_Key], api: ResourceAPI) -> tuple[list[_Task], float]:
+        """The tasks of what is not known to be there, new ones among them; and until when to wait.
+
+        Those that wait do so together: an API server that hangs costs all of them PATIENCE once,
+        and not each of them anew when a thread of the pool is free again.
+        """
         now = time.monotonic()
         tasks = []
         with self._changed:
@@ -113,11 +118,13 @@ class TemplateMaker:
                 self._known.pop(key, None)
                 task = self._pending.get(key)
                 if task is None and len(self._pending) < MOST_PENDING:
-                    task = self._pending[key] = _Task(api, due=now)
+                    task = self._pending[key] = _Task(api, asked=now, due=now)
                 if task is not None:
                     tasks.append(task)
+            waiting = (task.asked for task in self._pending.values() if not task.tried.is_set())
+            deadline = next(waiting, now) + PATIENCE  # the first is the oldest
             self._changed.notify()
-        return tasks
+        return tasks, deadline
 
     def _run(self) -> None:
         while True:

@@ -10,7 +10,7 @@ an answer that must wait for the API server is made on a thread of the pool:
    the first byte of a later request, a request has ARRIVAL seconds to be there; so has a reply, to
    be taken. A connection between requests is kept for the `keepalive` setting.
 3. Where there are as many connections as `worker_connections`, or as many bytes of unfinished
-   requests as MAX_PENDING, the one that has been arriving longest makes room.
+   requests as MAX_PENDING, one that stalls makes room, or else one that is idle.
 4. How long a request is, is read from its headers: from Content-Length, and only from there. A
    request whose length cannot be told so is handed over as it stands, for gunicorn's parser to find
    what is wrong with it, and its connection is closed after the reply.
@@ -43,6 +43,8 @@ from instaslice.app import MAX_BODY, MAY_WAIT, PEER, MustWait
 #: Seconds for a request to arrive whole, handshake included: longer than the API server's timeout
 #: (5 s as deployed), after which nobody waits for the answer any more.
 ARRIVAL: Final = 6.0
+#: Seconds after which what is still arriving is taken to be stalled, where room is scarce.
+PROMPT: Final = 1.0
 #: Seconds in which a stopping worker still expects requests on connections that it kept open.
 LINGER: Final = 2.0
 #: Seconds, and bytes, for which a connection that is closed is still read, so that the peer gets
@@ -59,6 +61,9 @@ MAX_PENDING: Final = 64 * 1024 * 1024
 MAX_WAITING: Final = 2 * MAX_BODY
 #: How much is read at once: what a TLS record holds at most (RFC 8446, section 5.1).
 RECORD: Final = 16 * 1024
+#: Reads of one connection before others are looked after again: those of the largest body, where
+#: its records are full.
+READS: Final = MAX_BODY // RECORD + 2
 #: Connections that are accepted before others are looked after again.
 AT_ONCE: Final = 64
 #: Seconds between two looks for connections whose time is up.
@@ -144,7 +149,7 @@ class StallFreeWorker(Worker):
         self.next_sweep = 0.0  #: on the monotonic clock
         self.stopping_since: float | None = None  #: likewise; None while it serves
         #: Connections whose next request is here, or partly, without the selector knowing.
-        self.ready: collections.deque[Connection] = collections.deque()
+        self.ready: set[Connection] = set()
         self.waiting = 0  #: bytes of the requests that are in the pool
         #: What is done in the pool: a request's size, its connection, the reply, whether to go on.
         self.done: collections.deque[tuple[int, Connection, bytes, bool]] = collections.deque()
@@ -173,8 +178,9 @@ class StallFreeWorker(Worker):
             else:
                 key.data(key.fileobj)
         self._finish()
-        for _ in range(len(self.ready)):
-            self._advance(self.ready.popleft())
+        ready, self.ready = self.ready, set()
+        for connection in ready:
+            self._advance(connection)
         now = time.monotonic()
         if now >= self.next_sweep:
             self.next_sweep = now + SWEEP
@@ -231,8 +237,8 @@ class StallFreeWorker(Worker):
 
     def _advance(self, connection: Connection) -> None:
         """Do what the connection's phase can do without waiting."""
-        if connection.phase == CLOSED:
-            return  # to make room, since the selector saw it
+        if connection.phase in (CLOSED, WORKING):
+            return  # to make room, or by a request before, since the selector or `ready` said so
         try:
             _STEPS[connection.phase](self, connection)
         except ssl.SSLWantReadError:
@@ -249,7 +255,7 @@ class StallFreeWorker(Worker):
 
     def _read(self, connection: Connection) -> None:
         inbox = connection.inbox
-        while True:
+        for _ in range(READS):
             if self._is_whole(connection):
                 self._work(connection)
                 return
@@ -263,9 +269,12 @@ class StallFreeWorker(Worker):
             inbox += data
             self.pending += len(data)
             if self.pending > MAX_PENDING:
-                self._make_room()
+                self._make_room(holding=True)
                 if connection.phase == CLOSED:
                     return
+        # It sends as fast as it is read, perhaps a byte in each record. Others come first.
+        self._watch(connection, selectors.EVENT_READ)
+        self.ready.add(connection)
 
     def _cut_short(self, connection: Connection, status: str, why: str) -> None:
         """End a connection on which no whole request will come, and say so where one began."""
@@ -352,7 +361,7 @@ class StallFreeWorker(Worker):
         self._watch(connection, selectors.EVENT_READ)
         if connection.inbox or connection.sock.pending():
             # The next request is here already, and the selector may not see it. Others come first.
-            self.ready.append(connection)
+            self.ready.add(connection)
 
     def _linger(self, connection: Connection) -> None:
         """Read what still comes, and forget it, until the peer has hung up."""
@@ -389,11 +398,26 @@ class StallFreeWorker(Worker):
             elif connection.phase != WORKING:
                 self._close(connection)
 
-    def _make_room(self) -> None:
-        """Close the connection that has been arriving, or idle, longest."""
-        waiting = [c for c in self.connections if c.phase in (HANDSHAKE, READING)]
+    def _make_room(self, holding: bool = False) -> None:
+        """Close the connection that is missed least, of those that hold bytes if `holding`.
+
+        That is the one that has been arriving longest, if for more than PROMPT seconds; or the one
+        that has been idle longest; or, where all have just begun to arrive, the first of them.
+        """
+        now = time.monotonic()
+
+        def rank(connection: Connection) -> tuple[int, float]:
+            left = connection.deadline - now
+            just_begun = ARRIVAL - PROMPT < left <= ARRIVAL
+            return (2 if just_begun else 1 if left > ARRIVAL else 0), left
+
+        waiting = [
+            c
+            for c in self.connections
+            if c.phase in (HANDSHAKE, READING) and (c.inbox or not holding)
+        ]
         if waiting:
-            self._close(min(waiting, key=lambda c: c.deadline))
+            self._close(min(waiting, key=rank))
 
     def _close(self, connection: Connection) -> None:
         if connection.phase == CLOSED:

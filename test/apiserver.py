@@ -123,6 +123,20 @@ class APIServer:
         return 404, status(404, "NotFound", "the server could not find the requested resource")
 
 
+def reaching(server: APIServer, account: Path) -> list[str]:
+    """Options by which `instaslice serve` reaches a server; account: a service account's folder."""
+    address = {"server": f"https://127.0.0.1:{server.port}", "certificate-authority": "ca.crt"}
+    config = {
+        "clusters": [{"name": "c", "cluster": address}],
+        "users": [{"name": "u", "user": {"tokenFile": "token"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "c",
+    }
+    path = account / "config"
+    path.write_text(json.dumps(config))
+    return ["--kubeconfig", str(path)]
+
+
 def reply(handler: BaseHTTPRequestHandler, code: int, data: bytes) -> None:
     handler.send_response(code)
     handler.send_header("Content-Type", "application/json")

@@ -4,12 +4,14 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +72,10 @@ class Server:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in children.read_text().split()]
 
+    def resident(self) -> int:
+        """The memory of the first worker, in KiB (VmRSS)."""
+        return memory(self.workers()[0])["VmRSS"]
+
     def lines(self) -> list[dict[str, Any]]:
         """The log so far."""
         text = self.log.read_text()
@@ -79,6 +85,16 @@ class Server:
         text = self.call("GET", "/metrics")[1].decode()
         [value] = [line.split()[-1] for line in text.splitlines() if line.startswith(name + " ")]
         return float(value)
+
+
+def memory(pid: int) -> dict[str, int]:
+    """The kernel's figures on a process, in KiB: VmRSS (resident now), VmHWM (at most), ..."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return {
+        line.split(":")[0]: int(line.split()[1])
+        for line in status.splitlines()
+        if line.startswith("Vm")
+    }
 
 
 def exchange(
@@ -125,3 +141,101 @@ def answers(server: Server) -> bool:
         return server.call("GET", "/healthz", timeout=2)[0] == 200
     except (OSError, http.client.HTTPException):
         return False
+
+
+class Load:
+    """Clients that send the sample, each on its own kept connection, until told to stop."""
+
+    def __init__(
+        self, server: Server, clients: int = 4, reconnect: bool = False, body: bytes = SAMPLE
+    ) -> None:
+        self.server = server
+        self.body = body
+        self.reconnect = reconnect
+        self.answered = 0
+        self.seconds: list[float] = []  #: that each answer took
+        self.failures: list[str] = []
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        connection = self.server.connect(timeout=10)
+        while not self._stop.is_set():
+            start = time.monotonic()
+            try:
+                status, body = exchange(connection, "POST", "/mutate", self.body)
+                assert status == 200
+                assert json.loads(body)["response"]["allowed"]
+            except (OSError, http.client.HTTPException, AssertionError) as error:
+                with self._lock:
+                    self.failures.append(repr(error))
+                connection.close()
+                if isinstance(error, ConnectionRefusedError):
+                    return
+            with self._lock:
+                self.answered += 1
+                self.seconds.append(time.monotonic() - start)
+            if self.reconnect:
+                connection.close()
+        connection.close()
+
+
+# -- those who stall -----------------------------------------------------------------------------
+
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # the head of a TLS ClientHello
+HEADERS = b"POST /mutate HTTP/1.1\r\nHost: webhook\r\nContent-Type: application/json\r\n"
+
+
+def stall_in_handshake(server: Server) -> socket.socket:
+    plain = socket.create_connection((HOST, server.port), 30)
+    plain.sendall(HELLO)
+    return plain
+
+
+def stall_in_headers(server: Server) -> socket.socket:
+    connection = server.raw()
+    connection.sendall(HEADERS)
+    return connection
+
+
+def stall_in_body(server: Server) -> socket.socket:
+    connection = server.raw()
+    connection.sendall(HEADERS + b"Content-Length: 100000\r\n\r\n" + b"x" * 50_000)
+    return connection
+
+
+STALLS = (stall_in_handshake, stall_in_headers, stall_in_body)
+
+
+def hung_up(connection: socket.socket) -> bool:
+    """Whether the server has ended a connection, having sent whatever it sent."""
+    connection.setblocking(False)
+    try:
+        while connection.recv(4096):
+            pass
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return False
+    except OSError:
+        pass
+    return True
+
+
+# -- certificates --------------------------------------------------------------------------------
+
+
+def replace_pair(folder: Path, pair: Path) -> None:
+    """Put another certificate and its key in place, one file after the other."""
+    for name in ("tls.crt", "tls.key"):
+        shutil.copy(pair / name, folder / f".{name}")
+        os.replace(folder / f".{name}", folder / name)

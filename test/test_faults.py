@@ -1,11 +1,9 @@
 """What could make InstaSlice the reason that a pod cannot start, done to a real server."""
 
 import contextlib
-import http.client
 import json
 import os
 import resource
-import shutil
 import signal
 import socket
 import ssl
@@ -19,9 +17,24 @@ import pytest
 from instaslice.app import MAX_BODY
 from instaslice.server import CONNECTIONS
 from instaslice.worker import ARRIVAL, FAREWELL, MAX_HEADERS, SWEEP
+from test.apiserver import FAULTS, APIServer, reaching
 from test.conftest import Authority
+from test.fuzz import fuzz_socket
 from test.reviews import load
-from test.serving import HOST, SAMPLE, Server, exchange, serve, until
+from test.serving import (
+    HEADERS,
+    HOST,
+    SAMPLE,
+    STALLS,
+    Load,
+    Server,
+    exchange,
+    hung_up,
+    replace_pair,
+    serve,
+    stall_in_handshake,
+    until,
+)
 
 MANY = json.dumps(load("create", "many")).encode()
 
@@ -37,97 +50,15 @@ def server(cert_dir: Path, authority: Authority) -> Iterator[Server]:
         assert [line for line in errors if line["message"] != half] == []
 
 
-class Load:
-    """Clients that send the sample, each on its own kept connection, until told to stop."""
-
-    def __init__(self, server: Server, clients: int = 4, reconnect: bool = False) -> None:
-        self.server = server
-        self.reconnect = reconnect
-        self.answered = 0
-        self.slowest = 0.0
-        self.failures: list[str] = []
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self) -> None:
-        connection = self.server.connect(timeout=10)
-        while not self._stop.is_set():
-            start = time.monotonic()
-            try:
-                status, body = exchange(connection, "POST", "/mutate", SAMPLE)
-                assert status == 200
-                assert json.loads(body)["response"]["allowed"]
-            except (OSError, http.client.HTTPException, AssertionError) as error:
-                with self._lock:
-                    self.failures.append(repr(error))
-                connection.close()
-                if isinstance(error, ConnectionRefusedError):
-                    return
-            with self._lock:
-                self.answered += 1
-                self.slowest = max(self.slowest, time.monotonic() - start)
-            if self.reconnect:
-                connection.close()
-        connection.close()
-
-
 # -- stalled clients -----------------------------------------------------------------------------
 
 STALLED = 200
-HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # the head of a TLS ClientHello
-HEADERS = b"POST /mutate HTTP/1.1\r\nHost: webhook\r\nContent-Type: application/json\r\n"
-
-
-def stall_in_handshake(server: Server) -> socket.socket:
-    plain = socket.create_connection((HOST, server.port), 30)
-    plain.sendall(HELLO)
-    return plain
-
-
-def stall_in_headers(server: Server) -> socket.socket:
-    connection = server.raw()
-    connection.sendall(HEADERS)
-    return connection
-
-
-def stall_in_body(server: Server) -> socket.socket:
-    connection = server.raw()
-    connection.sendall(HEADERS + b"Content-Length: 100000\r\n\r\n" + b"x" * 50_000)
-    return connection
-
-
-def hung_up(connection: socket.socket) -> bool:
-    """Whether the server has ended a connection, having sent whatever it sent."""
-    connection.setblocking(False)
-    try:
-        while connection.recv(4096):
-            pass
-    except (BlockingIOError, ssl.SSLWantReadError):
-        return False
-    except OSError:
-        pass
-    return True
 
 
 def test_stalled_clients_stop_nobody_and_are_dropped(server: Server) -> None:
     with contextlib.ExitStack() as stack:
         start = time.monotonic()
-        stalled = [
-            stack.enter_context(stall(server))
-            for stall in (stall_in_handshake, stall_in_headers, stall_in_body)
-            for _ in range(STALLED)
-        ]
+        stalled = [stack.enter_context(stall(server)) for stall in STALLS for _ in range(STALLED)]
         for _ in range(20):
             before = time.monotonic()
             assert server.call("POST", "/mutate", SAMPLE, timeout=5)[0] == 200
@@ -142,7 +73,7 @@ def test_stalled_clients_stop_nobody_and_are_dropped(server: Server) -> None:
 
 
 def test_each_kind_of_stall_is_dropped_within_ten_seconds(server: Server) -> None:
-    for stall in (stall_in_handshake, stall_in_headers, stall_in_body):
+    for stall in STALLS:
         with stall(server) as connection:
             start = time.monotonic()
             until(lambda c=connection: hung_up(c), seconds=12)
@@ -210,9 +141,7 @@ def test_fifty_rotations_under_load_lose_nothing(
     pairs = [authority.mint(tmp_path / "new" / str(i)) for i in range(2)]
     with Load(server), Load(server, clients=2, reconnect=True) as fresh:
         for i in range(50):
-            for name in ("tls.crt", "tls.key"):
-                shutil.copy(pairs[i % 2] / name, cert_dir / f".{name}")
-                os.replace(cert_dir / f".{name}", cert_dir / name)
+            replace_pair(cert_dir, pairs[i % 2])
             time.sleep(0.05)  # the pace of the rotations
         start = time.monotonic()
         until(lambda: served(server) == leaf(cert_dir), seconds=10)
@@ -483,3 +412,121 @@ def test_more_connections_than_there_is_room_for(server: Server) -> None:
                 assert time.monotonic() - before < 1
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_random_bytes_stop_nobody(server: Server) -> None:
+    connections, _ = fuzz_socket.run(server, seconds=3, seed=6)
+    assert connections > 20
+
+
+def test_long_names_are_not_remembered(server: Server) -> None:
+    def ask(number: int) -> None:
+        review = load("create", "sample")
+        name = f"nvidia.com/mig-{number}{'g' * 1_000_000}"
+        review["request"]["object"]["spec"]["containers"][0]["resources"] = {"limits": {name: "1"}}
+        assert server.call("POST", "/mutate", json.dumps(review).encode())[0] == 200
+
+    for number in range(5):
+        ask(number)
+    before = server.resident()
+    for number in range(5, 35):
+        ask(number)
+    assert server.resident() - before < 10 * 1024
+
+
+def test_a_body_in_records_of_one_byte_stops_nobody(server: Server) -> None:
+    """It keeps the loop busy for seconds, and is as quick to send as any other."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = server.context.wrap_bio(incoming, outgoing, server_hostname=HOST)
+    with socket.create_connection((HOST, server.port), 30) as plain:
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                plain.sendall(outgoing.read())
+                incoming.write(plain.recv(65536))
+        tls.write(HEADERS + b"Content-Length: 7000000\r\n\r\n")
+        for _ in range(400_000):
+            tls.write(b"x")
+        sender = threading.Thread(target=_send_all, args=(plain, outgoing.read()))
+        sender.start()
+        slowest = 0.0
+        while sender.is_alive():
+            before = time.monotonic()
+            assert server.call("POST", "/mutate", SAMPLE)[0] == 200
+            slowest = max(slowest, time.monotonic() - before)
+        assert slowest < 1
+
+
+def _send_all(plain: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(OSError):  # the server has heard enough
+        plain.sendall(data)
+
+
+def test_idle_connections_make_room_for_requests(server: Server) -> None:
+    """Whoever holds every connection, and is idle on it, stops nobody."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        with contextlib.ExitStack() as stack:
+            for _ in range(CONNECTIONS):
+                connection = stack.enter_context(server.raw())
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+            with Load(server, clients=8, reconnect=True) as load:
+                until(lambda: load.answered + len(load.failures) >= 200)
+            assert load.failures == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# -- the API server ------------------------------------------------------------------------------
+
+
+def sample_in(namespace: str) -> bytes:
+    review = load("create", "sample")
+    review["request"]["namespace"] = namespace
+    return json.dumps(review).encode()
+
+
+def test_requests_that_wait_and_those_behind_them_are_all_answered(
+    cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
+) -> None:
+    api_server.namespaces |= {f"n{i}" for i in range(20)}
+    options = ["--provision-templates", *reaching(api_server, account)]
+    kept = [
+        post(body).replace(b"Connection: close\r\n", b"")
+        for i in range(20)
+        for body in (SAMPLE, SAMPLE, sample_in(f"n{i}"))
+    ]
+    with serve(cert_dir, authority.trusting(), *options) as server:
+        [worker] = server.workers()
+        answer = send(server, b"".join(kept) + post(b"{}"))
+        assert answer.count(b"HTTP/1.1 200 ") == len(kept)
+        assert answer.count(b"HTTP/1.1 400 ") == 1
+        assert server.workers() == [worker]
+
+
+@pytest.mark.parametrize("fault", ["hang", "drip"])
+def test_an_api_server_that_hangs_costs_many_pods_no_more_than_one(
+    fault: str, cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
+) -> None:
+    """Pods of many namespaces at once, none of whose templates can be made."""
+    options = ["--provision-templates", *reaching(api_server, account)]
+    slowest = []
+
+    def admit(server: Server, number: int) -> None:
+        before = time.monotonic()
+        assert server.call("POST", "/mutate", sample_in(f"n{number}"))[0] == 200
+        slowest.append(time.monotonic() - before)
+
+    with serve(cert_dir, authority.trusting(), *options) as server:
+        api_server.fault = FAULTS[fault]
+        threads = [threading.Thread(target=admit, args=(server, i)) for i in range(60)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(slowest) == 60
+    assert max(slowest) < 3

@@ -15,7 +15,7 @@ from instaslice.metrics import Metrics
 from instaslice.profiles import Profile, from_attribute
 from instaslice.provision import TemplateMaker
 from instaslice.resource_api import VERSIONS
-from test.apiserver import FAULTS, APIServer, error
+from test.apiserver import FAULTS, APIServer, error, reaching
 from test.conftest import Authority
 from test.reviews import load
 from test.serving import SAMPLE, serve, until
@@ -205,14 +205,8 @@ def test_whatever_the_api_server_does_an_admission_is_answered(
 def test_in_a_cluster_the_version_is_found_and_templates_are_made(
     cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
 ) -> None:
-    config = account / "config"
-    user = {"users": [{"name": "u", "user": {"tokenFile": "token"}}]}
-    server = {"server": f"https://127.0.0.1:{api_server.port}", "certificate-authority": "ca.crt"}
-    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
-    clusters = {"clusters": [{"name": "c", "cluster": server}], "contexts": [context]}
-    config.write_text(json.dumps({**user, **clusters, "current-context": "c"}))
     api_server.versions = []
-    options = ["--resource-api", "auto", "--provision-templates", "--kubeconfig", str(config)]
+    options = ["--resource-api", "auto", "--provision-templates", *reaching(api_server, account)]
     with serve(cert_dir, authority.trusting(), *options) as process:
         until(lambda: b"does not serve" in process.call("GET", "/readyz")[1])
         assert process.call("GET", "/readyz")[0] == 503

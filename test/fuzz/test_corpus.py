@@ -1,0 +1,25 @@
+"""What fuzzing found worth keeping, replayed. Fuzzing itself needs atheris: `make fuzz`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from test.fuzz import fuzz_quantity, fuzz_review
+
+CORPUS = Path(__file__).parent / "corpus"
+CHECKS: dict[str, Callable[[bytes], None]] = {
+    "review": fuzz_review.check,
+    "quantity": fuzz_quantity.check,
+}
+FILES = sorted(path for path in CORPUS.glob("*/*"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_corpus(path: Path) -> None:
+    CHECKS[path.parent.name](path.read_bytes())
+
+
+def test_the_corpus_is_there_and_small() -> None:
+    assert {path.parent.name for path in FILES} == set(CHECKS)
+    assert sum(path.stat().st_size for path in FILES) < 200_000
