@@ -335,6 +335,35 @@ def test_an_init_container_that_another_webhook_adds_uses_the_claims_that_are_th
     assert second == ours
 
 
+def test_no_container_uses_a_claim_twice() -> None:
+    """An init container that uses one of two claims gets the other for its second slice."""
+    once = rewritten(pod_of(limits(2)))
+    names = [claim["name"] for claim in once["spec"]["resourceClaims"]]
+    once["spec"]["initContainers"] = [{**limits(2), "name": "i"}]
+    once["spec"]["initContainers"][0]["resources"]["claims"] = [{"name": names[0]}]
+    twice = rewritten(once)
+    [init] = twice["spec"]["initContainers"]
+    assert [claim["name"] for claim in init["resources"]["claims"]] == names
+    assert twice["spec"]["resourceClaims"] == once["spec"]["resourceClaims"]
+
+
+def test_what_only_init_containers_held_is_used_again() -> None:
+    once = rewritten(pod_of(limits(1), initContainers=[limits(3)]))
+    once["spec"]["initContainers"].append(limits(3))
+    twice = rewritten(once)
+    assert twice["spec"]["resourceClaims"] == once["spec"]["resourceClaims"]
+    first, second = twice["spec"]["initContainers"]
+    assert first["resources"] == second["resources"]
+
+
+def test_slices_that_only_init_containers_need_count_too() -> None:
+    other = {"name": "i", "resources": {"limits": {"nvidia.com/mig-3g.20gb": 12}}}
+    assert sum(rewrite(pod_of(limits(100), initContainers=[other]), NEWEST).claims.values()) == 112
+    other["resources"]["limits"]["nvidia.com/mig-3g.20gb"] = 13  # type: ignore[index]
+    with pytest.raises(InvalidPod, match="113 MIG slices"):
+        rewrite(pod_of(limits(100), initContainers=[other]), NEWEST)
+
+
 def came_back(pod: Json, *amounts: str) -> Json:
     """The pod after `kubectl apply` of a manifest with these limits."""
     updated = copy.deepcopy(pod)
