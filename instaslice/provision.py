@@ -25,6 +25,9 @@ _log = logging.getLogger("instaslice")
 PATIENCE: Final = 1.0
 #: Seconds for which a template is taken to be there: someone may have deleted it since.
 MEMORY: Final = 600.0
+#: Seconds after which a template that is known is made again beside the next admission that needs
+#: it, which does not wait: its namespace may have been deleted, and made anew under the same name.
+RECHECK: Final = 10.0
 #: Seconds before the second attempt, doubled with each, and the longest pause.
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 300.0
@@ -113,12 +116,15 @@ class TemplateMaker:
         tasks = []
         with self._changed:
             for key in keys:
-                if self._known.get(key, now) > now:
+                left = self._known.get(key, now) - now
+                if left > MEMORY - RECHECK:
                     continue
-                self._known.pop(key, None)
                 task = self._pending.get(key)
                 if task is None and len(self._pending) < MOST_PENDING:
                     task = self._pending[key] = _Task(api, asked=now, due=now)
+                if left > 0:
+                    continue
+                self._known.pop(key, None)
                 if task is not None:
                     tasks.append(task)
             waiting = (task.asked for task in self._pending.values() if not task.tried.is_set())
@@ -168,12 +174,14 @@ class TemplateMaker:
             return
         except _Gone:
             outcome = "failed"
-        else:
-            self._remember(key)
         with self._changed:
             del self._pending[key]
+            known = self._known.pop(key, None)
+            if outcome != "failed":
+                self._remember(key)
         self._metrics.template_creations.labels(outcome).inc()
-        _log.info(f"template {outcome}", extra={"fields": fields})
+        if outcome != "existed" or known is None:  # or nothing is new
+            _log.info(f"template {outcome}", extra={"fields": fields})
 
     def _make(self, key: _Key, api: ResourceAPI) -> str:
         """Make a template and what it refers to: "created", or "existed".
@@ -194,11 +202,9 @@ class TemplateMaker:
         return outcome
 
     def _remember(self, key: _Key) -> None:
-        now = time.monotonic()
-        with self._changed:
-            self._known[key] = now + MEMORY
-            if len(self._known) > MOST_KNOWN:
-                del self._known[next(iter(self._known))]  # the oldest
+        self._known[key] = time.monotonic() + MEMORY
+        if len(self._known) > MOST_KNOWN:
+            del self._known[next(iter(self._known))]  # the oldest
 
     def _later(self, task: _Task) -> None:
         with self._changed:

@@ -76,6 +76,20 @@ def test_what_is_there_is_not_made_again_for_ten_minutes(
     assert len(api_server.requests) == 2
 
 
+def test_a_namespace_that_was_made_anew_gets_its_templates_again(
+    maker: TemplateMaker, api_server: APIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert maker.ensure("ml", profiles("1g.5gb"), V1) == []
+    api_server.objects.clear()
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + provision.RECHECK + 1)
+    assert not maker.must_wait("ml", profiles("1g.5gb"), V1)
+    assert maker.ensure("ml", profiles("1g.5gb"), V1) == []
+    until(lambda: api_server.created("ResourceClaimTemplate") == ["ml/mig-1g.5gb"])
+    assert maker.ensure("ml", profiles("1g.5gb"), V1) == []
+    assert len(api_server.requests) == 2
+
+
 def test_what_someone_else_made_is_as_good(
     maker: TemplateMaker, api_server: APIServer, metrics: Metrics
 ) -> None:

@@ -1,0 +1,109 @@
+"""`instaslice doctor` asks a real API server, and `demo/run.sh` is played on it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .cluster import Cluster
+from .webhook import Webhook
+
+Json = dict[str, Any]
+
+DEMO = Path(__file__).parents[2] / "demo"
+NODE = "demo-node"
+
+
+def doctor(cluster: Cluster, *arguments: str) -> tuple[int, dict[str, Json]]:
+    """The exit code, and the last finding of each check."""
+    kubeconfig = f"--kubeconfig={cluster.plane.kubeconfig}"
+    command = [sys.executable, "-m", "instaslice", "doctor", kubeconfig, "-o", "json"]
+    command += [f"--namespace={cluster.namespace}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    return done.returncode, {finding["check"]: finding for finding in json.loads(done.stdout)}
+
+
+def mig_pod(name: str) -> Json:
+    resources = {"limits": {"nvidia.com/mig-1g.5gb": 1}}
+    containers = [{"name": "c", "image": "none", "resources": resources}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {"containers": containers},
+    }
+
+
+def test_what_works_and_what_is_missing(namespace: Cluster) -> None:
+    code, found = doctor(namespace)
+    signs = {check: finding["state"] for check, finding in found.items()}
+    assert (signs["DRA"], signs["webhook"], signs["certificate"]) == ("good", "good", "good")
+    assert namespace.plane.resource_api in found["DRA"]["text"]
+    assert signs["dry run"] == "good"
+    # There is no driver here.
+    assert (code, signs["driver"]) == (1, "wrong")
+
+
+def test_nothing_is_left_behind(namespace: Cluster) -> None:
+    doctor(namespace)
+    assert namespace.list("Pod") == []
+    assert namespace.list("ResourceClaimTemplate") == []
+
+
+def test_a_namespace_that_opted_out(bare_namespace: Cluster, webhook: Webhook) -> None:
+    _, found = doctor(bare_namespace)
+    assert found["dry run"]["state"] == "wrong"
+    assert "keeps its limits" in found["dry run"]["text"]
+
+
+def test_one_pod(namespace: Cluster) -> None:
+    namespace.create(mig_pod("p"))
+    _, found = doctor(namespace, "p")
+    assert found["asks for"]["text"] == "nvidia.com/mig-1g.5gb: 1"
+    assert found["became"]["text"] == "rewritten: 1 claim, a slice each"
+
+
+@pytest.fixture
+def node(cluster: Cluster) -> Any:
+    """A node that is only an object, ready and empty."""
+    amounts = {"cpu": "16", "memory": "64Gi", "pods": "110"}
+    node = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": NODE},
+        "status": {
+            "capacity": amounts,
+            "allocatable": amounts,
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    }
+    cluster.create(node)
+    # Put on by the API server, and taken off by a controller that does not run here.
+    cluster.patch("Node", NODE, {"spec": {"taints": None}}, "merge")
+    yield NODE
+    cluster.delete("Node", NODE)
+
+
+def test_the_demo(cluster: Cluster, webhook: Webhook, node: str) -> None:
+    if not cluster.plane.has_scheduler or cluster.plane.version.minor < 36:
+        pytest.skip("needs Kubernetes 1.36 with its controller manager and scheduler")
+    environment = {
+        **os.environ,
+        "KUBECTL": str(cluster.plane.kubectl),
+        "KUBECONFIG": str(cluster.plane.kubeconfig),
+    }
+    done = subprocess.run(
+        ["sh", DEMO / "run.sh"], env=environment, capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for device in ("mig-2g10gb-", "mig-3g20gb-", "mig-1g10gb-"):
+        assert device in done.stdout
+    assert "cannot allocate all claims" in done.stdout
+    left = cluster.kubectl("get", "resourceslices,deviceclasses,namespaces", "-o", "name")
+    assert "demo" not in left.stdout
+    assert "mig.nvidia.com" not in left.stdout
