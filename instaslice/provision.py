@@ -117,10 +117,11 @@ class TemplateMaker:
                     continue
                 self._known.pop(key, None)
                 task = self._pending.get(key)
-                if task is None and len(self._pending) < MOST_PENDING:
+                if task is None:
+                    if len(self._pending) >= MOST_PENDING:  # what has failed most gives way
+                        del self._pending[max(self._pending, key=lambda k: self._pending[k].pause)]
                     task = self._pending[key] = _Task(api, asked=now, due=now)
-                if task is not None:
-                    tasks.append(task)
+                tasks.append(task)
             waiting = (task.asked for task in self._pending.values() if not task.tried.is_set())
             deadline = next(waiting, now) + PATIENCE  # the first is the oldest
             self._changed.notify()
@@ -171,7 +172,7 @@ class TemplateMaker:
         else:
             self._remember(key)
         with self._changed:
-            del self._pending[key]
+            self._pending.pop(key, None)  # it may have given way meanwhile
         self._metrics.template_creations.labels(outcome).inc()
         _log.info(f"template {outcome}", extra={"fields": fields})
 
