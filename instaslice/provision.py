@@ -120,12 +120,12 @@ class TemplateMaker:
                 if left > MEMORY - RECHECK:
                     continue
                 task = self._pending.get(key)
-                if task is None and len(self._pending) < MOST_PENDING:
+                if task is None:
+                    if len(self._pending) >= MOST_PENDING:  # what has failed most gives way
+                        del self._pending[max(self._pending, key=lambda k: self._pending[k].pause)]
                     task = self._pending[key] = _Task(api, asked=now, due=now)
-                if left > 0:
-                    continue
-                self._known.pop(key, None)
-                if task is not None:
+                if left <= 0:
+                    self._known.pop(key, None)
                     tasks.append(task)
             waiting = (task.asked for task in self._pending.values() if not task.tried.is_set())
             deadline = next(waiting, now) + PATIENCE  # the first is the oldest
@@ -175,7 +175,7 @@ class TemplateMaker:
         except _Gone:
             outcome = "failed"
         with self._changed:
-            del self._pending[key]
+            self._pending.pop(key, None)  # it may have given way meanwhile
             known = self._known.pop(key, None)
             if outcome != "failed":
                 self._remember(key)

@@ -419,6 +419,16 @@ def test_random_bytes_stop_nobody(server: Server) -> None:
     assert connections > 20
 
 
+def test_memory_stays_flat(server: Server) -> None:
+    """`make soak` does the same with 200,000 requests."""
+    with Load(server) as clients:
+        until(lambda: clients.answered >= 500)
+        before = server.resident()
+        until(lambda: clients.answered >= 5_000)
+        assert server.resident() - before < 5 * 1024
+    assert clients.failures == []
+
+
 def test_long_names_are_not_remembered(server: Server) -> None:
     def ask(number: int) -> None:
         review = load("create", "sample")

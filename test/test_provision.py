@@ -188,6 +188,8 @@ def test_memory_is_bounded(
     for i in range(6, 12):
         assert len(maker.ensure(f"n{i}", profiles("1g.5gb"), V1)) == 1
     assert len(maker._pending) == 2
+    api_server.fault = None
+    assert maker.ensure("ml", profiles("1g.5gb"), V1) == [], "what fails does not keep others out"
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
