@@ -146,6 +146,8 @@ class Webhook:
             assert isinstance(api, ResourceAPI)  # or there were no claims
             if not may_wait and self._provisioner.must_wait(request.namespace, claims, api):
                 raise MustWait
+            # Decoded, a pod may take 200 MiB, which nobody needs while templates are waited for.
+            request.pod.clear()
             return verdict, self._provisioner.ensure(request.namespace, claims, api)
         except MustWait:
             raise
