@@ -217,9 +217,10 @@ def rewrite(pod: Json, api: ResourceAPI, new_name: Callable[[], str] = new_uuid)
         return Rewrite([], {}, warnings)
     _read_slices(asking)
     spec = pod["spec"]
-    _member(spec, "resourceClaims", list, "spec")  # raises, or the patch could not extend it
-    _discount(asking, _own_claims(pod))
-    claims = _hold(pod, containers, new_name)
+    declared = _own_claims(pod)
+    if declared:
+        _discount(asking, declared)
+    claims = _hold(containers, declared, new_name)
     operations: list[Operation] = []
     for container in asking:
         operations += _container_operations(container)
@@ -345,10 +346,11 @@ def _discount(asking: list[_Container], declared: dict[str, Profile]) -> None:
 
 
 def _hold(
-    pod: Json, containers: list[_Container], new_name: Callable[[], str]
+    containers: list[_Container], declared: dict[str, Profile], new_name: Callable[[], str]
 ) -> dict[str, Profile]:
     """Name the claims that the containers need (R2, R6) and give each container its `fresh` ones.
 
+    declared: the claims that InstaSlice put into the pod in an earlier pass (R10).
     Returns the new claims, name to profile, in the order in which the pod is to declare them.
     Raises InvalidPod (R8).
     """
@@ -362,7 +364,7 @@ def _hold(
                     container.fresh.append(name)
                     claims[name] = profile
     if any(container.slices and container.ordinary_init for container in containers):
-        _share(containers, _own_claims(pod), claims, new_name)
+        _share(containers, declared, claims, new_name)
     return claims
 
 
@@ -388,7 +390,7 @@ def _share(
 ) -> None:
     """Give ordinary init containers their claims: those of what comes after them, and new ones.
 
-    declared: the claims that InstaSlice put into the pod in an earlier pass (R10).
+    declared: as in `_hold`.
     claims: new claims by name; what is beyond those of containers and sidecars is added to it.
     Raises InvalidPod (R8).
     """
@@ -448,19 +450,20 @@ def _container_operations(container: _Container) -> list[Operation]:
         container.resources.get("claims"),
         [{"name": name} for name in container.fresh],
     )
-    left = {key for key, value in container.resources.items() if value is not None}
+    emptied = set()
     for key, amounts in (("limits", container.limits), ("requests", container.requests)):
-        if not gone.isdisjoint(amounts):
-            if gone.issuperset(amounts):
-                operations.append(remove(f"{resources}/{key}"))
-                left.discard(key)
-            else:
-                operations += [
-                    remove(resources + pointer(key, name)) for name in amounts if name in gone
-                ]
-    if not left and not container.fresh:
-        return [remove(resources)]
-    return operations
+        if amounts and gone.issuperset(amounts):
+            emptied.add(key)
+            operations.append(remove(f"{resources}/{key}"))
+        else:
+            operations += [
+                remove(resources + pointer(key, name)) for name in amounts if name in gone
+            ]
+    if container.fresh or any(
+        value is not None and key not in emptied for key, value in container.resources.items()
+    ):
+        return operations
+    return [remove(resources)]
 
 
 def _left_alone(name: str) -> str:
