@@ -5,14 +5,14 @@ from typing import Any
 Operation = dict[str, Any]
 
 
+def escape(token: str) -> str:
+    """A token of a JSON Pointer (RFC 6901, section 4): "~" is "~0", and only then "/" is "~1"."""
+    return token.replace("~", "~0").replace("/", "~1")
+
+
 def pointer(*tokens: str | int) -> str:
-    """A JSON Pointer (RFC 6901, section 4): "~" is written "~0" before "/" is written "~1"."""
-    return "".join(
-        f"/{token}"
-        if type(token) is int
-        else "/" + str(token).replace("~", "~0").replace("/", "~1")
-        for token in tokens
-    )
+    """A JSON Pointer to a member or an element below the root."""
+    return "".join(f"/{escape(str(token))}" for token in tokens)
 
 
 def add(path: str, value: object) -> Operation:

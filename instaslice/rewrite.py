@@ -39,7 +39,7 @@ from os import urandom
 from typing import Any, Final, NamedTuple
 
 from instaslice import profiles
-from instaslice.patch import Operation, extend, pointer, remove
+from instaslice.patch import Operation, escape, extend, remove
 from instaslice.profiles import Profile
 from instaslice.quantity import MALFORMED, NANO, InvalidQuantity, nanos
 from instaslice.resource_api import ResourceAPI, template_name
@@ -457,7 +457,7 @@ def _container_operations(container: _Container) -> list[Operation]:
             operations.append(remove(f"{resources}/{key}"))
         else:
             operations += [
-                remove(resources + pointer(key, name)) for name in amounts if name in gone
+                remove(f"{resources}/{key}/{escape(name)}") for name in amounts if name in gone
             ]
     if container.fresh or any(
         value is not None and key not in emptied for key, value in container.resources.items()
