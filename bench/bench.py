@@ -93,15 +93,20 @@ class Server:
         return max(int(status.split("VmRSS:")[1].split()[0]) / 1024 for status in statuses)
 
     def load(
-        self, body: Path, seconds: float, connections: int = CONNECTIONS, fresh: bool = False
+        self, body: Path | None, seconds: float, connections: int = CONNECTIONS, fresh: bool = False
     ) -> Load:
-        """Send a body again and again."""
-        environment = {**os.environ, "BODY": str(body), **({"FRESH": "1"} if fresh else {})}
+        """POST a body again and again, or, without one, ask whether the server is there."""
+        environment = dict(os.environ)
+        if body:
+            environment["BODY"] = str(body)
+        if fresh:
+            environment["FRESH"] = "1"
+        path = PATH if body else "/healthz"
         before = self.cpu()
         result = subprocess.run(
             [
                 *("wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"),
-                *("-s", str(HERE / "post.lua"), f"https://127.0.0.1:{self.port}{PATH}"),
+                *("-s", str(HERE / "post.lua"), f"https://127.0.0.1:{self.port}{path}"),
             ],
             env=environment,
             capture_output=True,
@@ -288,6 +293,18 @@ def connections(cert_dir: Path, files: dict[str, Path], rounds: int, seconds: fl
     return table([*head, "CPU ratio to the floor"], rows)
 
 
+def new_connections(cert_dir: Path, rounds: int, seconds: float) -> str:
+    """A TLS handshake for each GET /healthz: what a new connection costs, and nothing else."""
+    with running(cert_dir, ("floor",), ("instaslice",)) as (floor, ours):
+        base, loads = [], []
+        for _ in range(rounds):
+            base.append(floor.load(None, seconds, fresh=True))
+            loads.append(ours.load(None, seconds, fresh=True))
+    ratios = [load.cpu / low.cpu for load, low in zip(loads, base, strict=True)]
+    rows = [["floor", *_medians(base), "1"], ["InstaSlice", *_medians(loads), spread(ratios)]]
+    return table(["", "connections/s", "p50 ms", "p99 ms", "CPU us", "CPU ratio"], rows)
+
+
 def containers(cert_dir: Path, folder: Path, seconds: float) -> str:
     """How the cost grows with the pod: containers with a slice each (at most 112 hold one)."""
     rows = []
@@ -393,6 +410,7 @@ def main() -> None:
             ("The work itself", lambda: pure(files)),
             ("Worker class, threads, parser", lambda: choices(folder, files, rounds, seconds)),
             ("Connections", lambda: connections(folder, files, few, seconds)),
+            ("New connections", lambda: new_connections(folder, rounds, seconds)),
             ("Containers in a pod", lambda: containers(folder, folder, seconds)),
             ("Workers", lambda: workers(folder, files, seconds)),
             ("Start", lambda: start_up(folder)),

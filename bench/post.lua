@@ -1,9 +1,12 @@
 -- wrk: POST the file that $BODY names, on kept connections, or on a fresh one each with $FRESH.
-local file = assert(io.open(os.getenv("BODY"), "rb"))
-wrk.body = file:read("*a")
-file:close()
-wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
+-- Without $BODY, GET.
+if os.getenv("BODY") then
+  local file = assert(io.open(os.getenv("BODY"), "rb"))
+  wrk.body = file:read("*a")
+  file:close()
+  wrk.method = "POST"
+  wrk.headers["Content-Type"] = "application/json"
+end
 if os.getenv("FRESH") then
   wrk.headers["Connection"] = "close"
 end
