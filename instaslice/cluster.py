@@ -32,6 +32,10 @@ DEADLINE: Final = 5.0
 MAX_ANSWER: Final = 1024 * 1024
 
 
+#: A file in PEM, read for each request, or what such a file holds.
+Pem = Path | str
+
+
 class ClusterError(Exception):
     """The API server gave no usable answer; `str()` of it says why, in one line."""
 
@@ -59,10 +63,10 @@ class Cluster:
 
     host: str
     port: int
-    ca_file: Path | None = None
+    authority: Pem | None = None  #: who signed its certificate; None for the system's authorities
     token_file: Path | None = None
     token: str = ""
-    client_certificate: tuple[Path, Path] | None = None  #: certificate and key, PEM
+    client_certificate: tuple[Pem, Pem] | None = None  #: certificate and key
 
     def call(self, method: str, path: str, body: Json | None = None) -> Answer:
         """One request with a JSON answer of any status. Raises ClusterError."""
@@ -72,9 +76,9 @@ class Cluster:
             )
             headers = self._headers()
         except OSError as error:  # a file that is missing or no PEM
-            raise ClusterError(f"{error.filename or self.ca_file}: {error.strerror}") from None
+            raise ClusterError(f"{error.filename or 'TLS'}: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise ClusterError(f"{self.token_file}: holds no token") from None
+            raise ClusterError("the token or a certificate is no text") from None
         # The timeout is for each read, and a slow answer has many: the watch is for them all.
         watch = threading.Timer(DEADLINE, _hang_up, [connection])
         watch.daemon = True
@@ -92,9 +96,17 @@ class Cluster:
         return Answer(status, _object(data))
 
     def _context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.ca_file)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.authority is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(cadata=_text(self.authority))
         if self.client_certificate:
-            context.load_cert_chain(*self.client_certificate)
+            # The standard library takes a key from a file only; this one is gone in a moment.
+            with tempfile.NamedTemporaryFile("w", prefix="instaslice-") as file:
+                file.write("\n".join(map(_text, self.client_certificate)))
+                file.flush()
+                context.load_cert_chain(file.name)
         return context
 
     def _headers(self) -> dict[str, str]:
@@ -133,13 +145,13 @@ def from_kubeconfig(path: Path) -> Cluster:
             raise ValueError("its server is not https")
         if "exec" in user or "auth-provider" in user:
             raise ValueError("its user logs in by a program, which is not supported")
-        certificate = _file(path, user, "client-certificate")
-        key = _file(path, user, "client-key")
+        certificate = _pem(path, user, "client-certificate")
+        key = _pem(path, user, "client-key")
         token_file = user.get("tokenFile")
         return Cluster(
             url.hostname,
             url.port or 443,
-            _file(path, cluster, "certificate-authority"),
+            _pem(path, cluster, "certificate-authority"),
             path.parent / token_file if token_file else None,
             user.get("token", ""),
             (certificate, key) if certificate and key else None,
@@ -173,15 +185,17 @@ def _named(config: Json, plural: str, singular: str, name: str) -> Json:
     return found
 
 
-def _file(config: Path, holder: Json, key: str) -> Path | None:
-    """A file that a kubeconfig names, or one made of what it holds inline (`<key>-data`)."""
+def _pem(config: Path, holder: Json, key: str) -> Pem | None:
+    """What a kubeconfig names as a file, or holds inline (`<key>-data`), or None."""
     if key in holder:
         return config.parent / str(holder[key])
-    if key + "-data" not in holder:
-        return None
-    with tempfile.NamedTemporaryFile(prefix="instaslice-", suffix=".pem", delete=False) as file:
-        file.write(base64.b64decode(holder[key + "-data"]))
-        return Path(file.name)
+    if key + "-data" in holder:
+        return base64.b64decode(holder[key + "-data"]).decode("ascii")
+    return None
+
+
+def _text(pem: Pem) -> str:
+    return pem.read_text("ascii") if isinstance(pem, Path) else pem
 
 
 def _hang_up(connection: http.client.HTTPSConnection) -> None:

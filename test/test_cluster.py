@@ -1,6 +1,10 @@
 import base64
 import contextlib
 import json
+import socket
+import ssl
+import tempfile
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -125,3 +129,41 @@ def test_a_bad_kubeconfig_is_one_line(text: str, message: str, tmp_path: Path) -
 def test_a_missing_kubeconfig_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="none: No such file or directory"):
         from_kubeconfig(tmp_path / "none")
+
+
+def test_a_client_certificate_is_shown_and_no_key_is_left_on_disk(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kubeconfig with everything inline, as kind and kubeadm write it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    pair = authority.mint(tmp_path / "pair")
+    leaf = authority.ca.issue_cert(common_name="admin")
+    data = {
+        "client-certificate-data": leaf.cert_chain_pems[0].bytes(),
+        "client-key-data": leaf.private_key_pem.bytes(),
+    }
+    ca = authority.ca.cert_pem.bytes()
+    shown: list[object] = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair / "tls.crt", pair / "tls.key")
+    context.load_verify_locations(cadata=ca.decode())
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve_once() -> None:
+            with context.wrap_socket(listener.accept()[0], server_side=True) as connection:
+                connection.recv(65536)
+                shown.append(connection.getpeercert())
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+        thread = threading.Thread(target=serve_once)
+        thread.start()
+        user: dict[str, object] = {k: base64.b64encode(v).decode() for k, v in data.items()}
+        inline = {"certificate-authority-data": base64.b64encode(ca).decode()}
+        path = tmp_path / "config"
+        path.write_text(json.dumps(kubeconfig(listener.getsockname()[1], user, **inline)))
+        assert from_kubeconfig(path).call("GET", GROUP).status == 200
+        thread.join()
+    assert "admin" in str(shown)
+    assert sorted(file.name for file in tmp_path.iterdir() if "instaslice" in file.name) == []
