@@ -21,7 +21,7 @@ API_VERSIONS = {
     "MutatingWebhookConfiguration": "admissionregistration.k8s.io/v1",
     "MigDeviceClaimParameters": "gpu.resource.nvidia.com/v1alpha1",
 }
-DRA_KINDS = ("ResourceClaim", "ResourceClaimTemplate")
+DRA_KINDS = ("ResourceClaim", "ResourceClaimTemplate", "ResourceSlice", "DeviceClass")
 
 
 class Refused(Exception):

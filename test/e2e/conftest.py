@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -57,18 +58,23 @@ def numbers() -> Iterator[int]:
 
 
 @pytest.fixture
-def namespace(cluster: Cluster, webhook: Webhook, numbers: Iterator[int]) -> Cluster:
+def namespace(cluster: Cluster, webhook: Webhook, numbers: Iterator[int]) -> Iterator[Cluster]:
     """A fresh namespace that InstaSlice serves."""
-    return make_namespace(cluster, numbers, {})
+    with fresh_namespace(cluster, numbers, {}) as namespace:
+        yield namespace
 
 
 @pytest.fixture
-def bare_namespace(cluster: Cluster, numbers: Iterator[int]) -> Cluster:
+def bare_namespace(cluster: Cluster, numbers: Iterator[int]) -> Iterator[Cluster]:
     """A fresh namespace that InstaSlice leaves alone, as if it were not installed."""
-    return make_namespace(cluster, numbers, {"instaslice.io/rewrite": "disabled"})
+    with fresh_namespace(cluster, numbers, {"instaslice.io/rewrite": "disabled"}) as namespace:
+        yield namespace
 
 
-def make_namespace(cluster: Cluster, numbers: Iterator[int], labels: dict[str, str]) -> Cluster:
+@contextmanager
+def fresh_namespace(
+    cluster: Cluster, numbers: Iterator[int], labels: dict[str, str]
+) -> Iterator[Cluster]:
     name = f"test-{next(numbers)}"
     metadata = {"name": name, "labels": labels}
     cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
@@ -76,4 +82,6 @@ def make_namespace(cluster: Cluster, numbers: Iterator[int], labels: dict[str, s
     if cluster.plane.has_controllers:
         # Pods are refused until a controller has made the service account that they run as.
         wait_for("the service account", lambda: namespace.find("ServiceAccount", "default"))
-    return namespace
+    yield namespace
+    # Pods that wait for devices would take those of another test.
+    cluster.delete("Namespace", name)

@@ -30,7 +30,7 @@ DEVICES = {
 
 
 @pytest.fixture(scope="module")
-def node(cluster: Cluster) -> None:
+def node(cluster: Cluster) -> Iterator[None]:
     """A node with the devices, for the pods of this module only."""
     if not cluster.plane.has_scheduler or not cluster.plane.has_controllers:
         pytest.skip("needs kube-scheduler and kube-controller-manager, beside kube-apiserver")
@@ -84,6 +84,9 @@ def node(cluster: Cluster) -> None:
             },
         }
     )
+    yield
+    for kind, name in (("ResourceSlice", NODE), ("DeviceClass", "mig.nvidia.com"), ("Node", NODE)):
+        cluster.delete(kind, name)
 
 
 def device(cluster: Cluster, name: str, **attributes: str) -> Json:
