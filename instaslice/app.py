@@ -185,7 +185,6 @@ def _read_body(environ: WSGIEnvironment) -> bytes:
     media_type = str(environ.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise BadCall("415 Unsupported Media Type", "the Content-Type is not application/json")
-    too_large = BadCall("413 Content Too Large", f"the body is over {MAX_BODY} bytes")
     declared = environ.get("CONTENT_LENGTH") or ""
     stream: Any = environ["wsgi.input"]
     if declared:
@@ -194,7 +193,7 @@ def _read_body(environ: WSGIEnvironment) -> bytes:
         # Compared as digits: int() of a header of thousands of them would cost or fail.
         digits = declared.lstrip("0") or "0"
         if len(digits) > len(str(MAX_BODY)) or int(digits) > MAX_BODY:
-            raise too_large
+            raise _too_large()
         body: bytes = stream.read(int(digits))
         if len(body) < int(digits):
             raise BadCall("400 Bad Request", f"the body ends after {len(body)} of {digits} bytes")
@@ -203,8 +202,12 @@ def _read_body(environ: WSGIEnvironment) -> bytes:
         raise BadCall("411 Length Required", "there is no Content-Length")
     body = stream.read(MAX_BODY + 1)
     if len(body) > MAX_BODY:
-        raise too_large
+        raise _too_large()
     return body
+
+
+def _too_large() -> BadCall:
+    return BadCall("413 Content Too Large", f"the body is over {MAX_BODY} bytes")
 
 
 def parse(body: bytes) -> review.Request:
