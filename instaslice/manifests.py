@@ -16,7 +16,7 @@ from instaslice import profiles, roundtrip
 from instaslice.patch import Operation, pointer
 from instaslice.profiles import Profile
 from instaslice.resource_api import ResourceAPI, template_name
-from instaslice.rewrite import InvalidPod, field_path, new_uuid, rewrite
+from instaslice.rewrite import InvalidPod, new_uuid, rewrite
 
 Json = dict[str, Any]
 Path = tuple[str | int, ...]
@@ -160,6 +160,11 @@ def _rewrite_document(
             document.after = preamble + _edited(body, document.operations)
         else:
             document.after = preamble + _encoded_json(manifest, body)
+
+
+def field_path(*tokens: str | int) -> str:
+    """A path as apimachinery's `field.Path` prints it: spec.containers[0].resources."""
+    return "".join(f"[{t}]" if isinstance(t, int) else f".{t}" for t in tokens).removeprefix(".")
 
 
 def items(manifest: Json, path: Path = ()) -> Iterator[tuple[Path, Json]]:

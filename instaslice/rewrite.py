@@ -120,41 +120,33 @@ class _Container:
 
     kind: str  #: "containers" or "initContainers"
     index: int
+    path: str  #: of its resources, "spec.containers[0].resources"
     resources: Json
     limits: Json
     requests: Json
     claims: list[Any]  #: those that it uses already
     ordinary_init: bool  #: an init container that is no sidecar
-    mig: list[str] = field(default_factory=list)  #: MIG resources in limits or requests
+    mig: dict[str, Profile] = field(default_factory=dict)  #: of limits, then of requests
     slices: dict[Profile, int] = field(default_factory=dict)  #: asked for as limits
     fresh: list[str] = field(default_factory=list)  #: claims to add, by name
 
-    @property
-    def path(self) -> str:
-        return field_path("spec", self.kind, self.index, "resources")
 
-
-def field_path(*tokens: str | int) -> str:
-    """A path as apimachinery's `field.Path` prints it: spec.containers[0].resources."""
-    return "".join(f"[{t}]" if isinstance(t, int) else f".{t}" for t in tokens).removeprefix(".")
-
-
-def _member(holder: Json, key: str, kind: type, *path: str | int) -> Any:
+def _member(holder: Json, key: str, kind: type, where: str = "") -> Any:
     """holder[key], an empty `kind` where it is missing or null; raises InvalidPod for others.
 
-    path: where the holder is, for the error.
+    where: the path of the holder, for the error.
     """
     value = holder.get(key)
     if value is None:
         return kind()
-    return _expect(value, kind, *path, key)
-
-
-def _expect(value: object, kind: type, *path: str | int) -> Any:
     if not isinstance(value, kind):
-        word = "an object" if kind is dict else "an array"
-        raise InvalidPod(FieldError(field_path(*path), "FieldValueTypeInvalid", f"must be {word}"))
+        raise _wrong_type(f"{where}.{key}".removeprefix("."), kind)
     return value
+
+
+def _wrong_type(path: str, kind: type) -> InvalidPod:
+    word = "an object" if kind is dict else "an array"
+    return InvalidPod(FieldError(path, "FieldValueTypeInvalid", f"must be {word}"))
 
 
 def _containers(pod: Json) -> Iterator[_Container]:
@@ -162,14 +154,16 @@ def _containers(pod: Json) -> Iterator[_Container]:
     spec = _member(pod, "spec", dict)
     for kind in ("containers", "initContainers"):
         for index, container in enumerate(_member(spec, kind, list, "spec")):
-            path = ("spec", kind, index)
-            _expect(container, dict, *path)
-            resources = _member(container, "resources", dict, *path)
-            limits = _member(resources, "limits", dict, *path, "resources")
-            requests = _member(resources, "requests", dict, *path, "resources")
-            claims = _member(resources, "claims", list, *path, "resources")
-            ordinary_init = kind == "initContainers" and container.get("restartPolicy") != "Always"
-            yield _Container(kind, index, resources, limits, requests, claims, ordinary_init)
+            here = f"spec.{kind}[{index}]"
+            if not isinstance(container, dict):
+                raise _wrong_type(here, dict)
+            resources = _member(container, "resources", dict, here)
+            path = here + ".resources"
+            limits = _member(resources, "limits", dict, path)
+            requests = _member(resources, "requests", dict, path)
+            claims = _member(resources, "claims", list, path)
+            ordinary = kind == "initContainers" and container.get("restartPolicy") != "Always"
+            yield _Container(kind, index, path, resources, limits, requests, claims, ordinary)
 
 
 def _survey(pod: Json) -> tuple[list[_Container], list[str]]:
@@ -177,13 +171,15 @@ def _survey(pod: Json) -> tuple[list[_Container], list[str]]:
     containers = list(_containers(pod))
     odd: dict[str, None] = {}
     for container in containers:
-        for name in {**container.limits, **container.requests}:
-            if not name.startswith(profiles.RESOURCE_PREFIX):
-                continue
-            if profiles.from_resource(name):
-                container.mig.append(name)
-            else:
-                odd[name] = None
+        for amounts in (container.limits, container.requests):
+            for name in amounts:
+                if not name.startswith(profiles.RESOURCE_PREFIX) or name in container.mig:
+                    continue
+                profile = profiles.from_resource(name)
+                if profile:
+                    container.mig[name] = profile
+                else:
+                    odd[name] = None
     return containers, list(odd)
 
 
@@ -256,12 +252,16 @@ def restore(pod: Json, old: Json) -> Rewrite:
         was = before.get((container.kind, container.index))
         if was is None:
             return UNTOUCHED
-        came_back = [n for n in container.mig if n not in was.limits and n not in was.requests]
+        came_back = {
+            name: profile
+            for name, profile in container.mig.items()
+            if name not in was.limits and name not in was.requests
+        }
         if not came_back:
             continue
         held = [declared.get(name) for name in _references(container)]
-        for name in came_back:
-            slices = held.count(profiles.from_resource(name))
+        for name, profile in came_back.items():
+            slices = held.count(profile)
             for quantity in (container.limits.get(name), container.requests.get(name, slices)):
                 try:
                     if nanos(quantity) != slices * NANO:
@@ -277,22 +277,16 @@ def _read_slices(asking: list[_Container]) -> None:
     """Fill in `slices` from the quantities; raises InvalidPod with what is wrong (R7, R8)."""
     errors: list[FieldError] = []
     for container in asking:
-        for name in container.mig:
-            wrong = _check(container, name)
-            if wrong:
-                errors += wrong
-            else:
-                profile = profiles.from_resource(name)
-                assert profile is not None  # what `mig` is made of
-                container.slices[profile] = nanos(container.limits[name]) // NANO
+        for name, profile in container.mig.items():
+            container.slices[profile] = _slices(container, name, errors)
         if len(errors) >= MOST_TOLD:
             break
     if errors:
         raise InvalidPod(*errors[:MOST_TOLD])
 
 
-def _check(container: _Container, name: str) -> list[FieldError]:
-    """What is wrong with a container's limit and request of a resource.
+def _slices(container: _Container, name: str, errors: list[FieldError]) -> int:
+    """How many slices a container's limit of a resource is; what is wrong with it joins `errors`.
 
     The words and their order are those of `ValidateContainerResourceRequirements` in Kubernetes'
     `pkg/apis/core/validation`.
@@ -300,29 +294,30 @@ def _check(container: _Container, name: str) -> list[FieldError]:
     limits, requests = container.limits, container.requests
     if name not in limits:
         detail = "Limit must be set for non overcommitable resources"
-        return [required(container.path + ".limits", detail)]
+        errors.append(required(container.path + ".limits", detail))
+        return 0
     limit = limits[name]
     request = requests.get(name, limit)
-    details = _check_amount(limit)
-    errors = [invalid(f"{container.path}.limits[{name}]", limit, detail) for detail in details]
+    amount, details = _amount(limit)
+    errors += [invalid(f"{container.path}.limits[{name}]", limit, detail) for detail in details]
     # The API server copies limits into requests: one line for one mistake.
-    if request == limit:
-        return errors
-    path = f"{container.path}.requests"
-    wrong = [detail for detail in _check_amount(request) if detail != TOO_MANY]
-    errors += [invalid(f"{path}[{name}]", request, detail) for detail in wrong]
-    if MALFORMED not in (*details, *wrong) and nanos(request) != nanos(limit):
-        detail = f"must be equal to {name} limit of {shorten(limit)}"
-        errors.append(invalid(path, request, detail))
-    return errors
+    if request != limit:
+        path = f"{container.path}.requests"
+        requested, wrong = _amount(request)
+        wrong = [detail for detail in wrong if detail != TOO_MANY]
+        errors += [invalid(f"{path}[{name}]", request, detail) for detail in wrong]
+        if MALFORMED not in (*details, *wrong) and requested != amount:
+            detail = f"must be equal to {name} limit of {shorten(limit)}"
+            errors.append(invalid(path, request, detail))
+    return amount // NANO
 
 
-def _check_amount(value: object) -> list[str]:
-    """What is wrong with a number of slices, in the API server's words."""
+def _amount(value: object) -> tuple[int, list[str]]:
+    """A number of slices in nano-units, and what is wrong with it, in the API server's words."""
     try:
         amount = nanos(value)
     except InvalidQuantity:
-        return [MALFORMED]
+        return 0, [MALFORMED]
     details = []
     if amount < 0:
         details.append("must be greater than or equal to 0")
@@ -330,7 +325,7 @@ def _check_amount(value: object) -> list[str]:
         details.append("must be an integer")
     if amount > MAX_SLICES * NANO and not details:
         details.append(TOO_MANY)
-    return details
+    return amount, details
 
 
 def _discount(asking: list[_Container], declared: dict[str, Profile]) -> None:
@@ -356,24 +351,32 @@ def _hold(
     """
     _check_size(containers)
     claims: dict[str, Profile] = {}
+    shared = False
     for container in containers:
-        if not container.ordinary_init:
-            for profile, slices in container.slices.items():
-                for _ in range(slices):
-                    name = new_name()
-                    container.fresh.append(name)
-                    claims[name] = profile
-    if any(container.slices and container.ordinary_init for container in containers):
+        if container.ordinary_init:
+            shared = shared or bool(container.slices)
+            continue
+        for profile, slices in container.slices.items():
+            for _ in range(slices):
+                name = new_name()
+                container.fresh.append(name)
+                claims[name] = profile
+    if shared:
         _share(containers, declared, claims, new_name)
     return claims
 
 
 def _check_size(containers: list[_Container]) -> None:
     """Refuse a pod of too many slices before a name is made for any of them (R8)."""
-    lasting = sum(sum(c.slices.values()) for c in containers if not c.ordinary_init)
+    lasting = references = 0
+    for container in containers:
+        slices = sum(container.slices.values())
+        references += slices
+        if not container.ordinary_init:
+            lasting += slices
     if lasting > MAX_SLICES:
         raise InvalidPod(_too_many(lasting))
-    if sum(sum(c.slices.values()) for c in containers) > MAX_REFERENCES:
+    if references > MAX_REFERENCES:
         detail = f"may use MIG slices at most {MAX_REFERENCES} times"
         raise InvalidPod(invalid("spec.initContainers", f"{len(containers)} containers", detail))
 
@@ -444,7 +447,7 @@ def _references(container: _Container) -> list[str]:
 def _container_operations(container: _Container) -> list[Operation]:
     """Take the MIG resources out of a container (R3, R5) and put its new claims in (R4)."""
     resources = f"/spec/{container.kind}/{container.index}/resources"
-    gone = set(container.mig)
+    mig = container.mig
     operations = extend(
         resources + "/claims",
         container.resources.get("claims"),
@@ -452,13 +455,12 @@ def _container_operations(container: _Container) -> list[Operation]:
     )
     emptied = set()
     for key, amounts in (("limits", container.limits), ("requests", container.requests)):
-        if amounts and gone.issuperset(amounts):
+        gone = [name for name in amounts if name in mig]
+        if gone and len(gone) == len(amounts):
             emptied.add(key)
             operations.append(remove(f"{resources}/{key}"))
         else:
-            operations += [
-                remove(f"{resources}/{key}/{escape(name)}") for name in amounts if name in gone
-            ]
+            operations += [remove(f"{resources}/{key}/{escape(name)}") for name in gone]
     if container.fresh or any(
         value is not None and key not in emptied for key, value in container.resources.items()
     ):
