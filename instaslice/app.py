@@ -33,6 +33,8 @@ _log = logging.getLogger("instaslice")
 
 Headers = list[tuple[str, str]]
 Answer = tuple[str, Headers, bytes]
+#: Takes a line for the log: a message, and what it is about.
+Tell = Callable[[str, dict[str, Any]], None]
 
 _TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 _JSON: Final = ("Content-Type", "application/json")
@@ -76,6 +78,7 @@ class Webhook:
     provisioner: makes templates at admission; None makes none.
     callers: names of which the caller's certificate must have one; any certificate will do where it
     is empty, and none is needed where it is None. The kubelet's probes, and metrics, need none.
+    tell: told of each admission that changed a pod or refused it, for the log.
     """
 
     def __init__(
@@ -84,11 +87,13 @@ class Webhook:
         metrics: Metrics,
         provisioner: Provisioner | None = None,
         callers: frozenset[str] | None = None,
+        tell: Tell | None = None,
     ) -> None:
         self._resource_api = resource_api
         self._metrics = metrics
         self._provisioner = provisioner
         self._callers = callers
+        self._tell = tell
         self._routes: dict[str, dict[str, Callable[[WSGIEnvironment], Answer]]] = {
             "/mutate": {"POST": self._mutate},
             "/healthz": {"GET": self._healthz, "HEAD": self._healthz},
@@ -124,15 +129,18 @@ class Webhook:
             _check_caller(environ.get(PEER), self._callers)
         body = _read_body(environ)
         start = perf_counter()
-        with self._metrics.in_flight.track_inprogress():
+        self._metrics.in_flight.inc()
+        try:
             request = parse(body)
             verdict, warnings = self._judge(request, environ.get(MAY_WAIT, True))
-            answer = review.encode(review.respond(request, verdict, warnings)).encode()
+            answer = review.respond(request, verdict, warnings)
+        finally:
+            self._metrics.in_flight.dec()
         seconds = perf_counter() - start
         self._metrics.duration.observe(seconds)
         self._metrics.count(request.operation, verdict.outcome, verdict.rewrite.claims)
-        if verdict.outcome != "unchanged":
-            _log_verdict(request, verdict, seconds)
+        if self._tell and verdict.outcome != "unchanged":
+            self._tell(verdict.outcome, _told(request, verdict, seconds))
         return "200 OK", [_JSON], answer
 
     def _judge(self, request: review.Request, may_wait: bool) -> tuple[review.Verdict, list[str]]:
@@ -237,7 +245,8 @@ def _subject(request: review.Request) -> dict[str, Any]:
     }
 
 
-def _log_verdict(request: review.Request, verdict: review.Verdict, seconds: float) -> None:
+def _told(request: review.Request, verdict: review.Verdict, seconds: float) -> dict[str, Any]:
+    """What the log says of an admission."""
     fields = _subject(request)
     if request.dry_run:
         fields["dryRun"] = True
@@ -248,4 +257,4 @@ def _log_verdict(request: review.Request, verdict: review.Verdict, seconds: floa
     if verdict.status is not None:
         fields["reason"] = verdict.status["message"][:1000]
     fields["milliseconds"] = round(seconds * 1000, 3)
-    _log.info(verdict.outcome, extra={"fields": fields})
+    return fields

@@ -20,6 +20,9 @@ Json = dict[str, Any]
 encode: Final = JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
+_HEAD: Final = f'"apiVersion":"{API_VERSION}","kind":"AdmissionReview"'
+
+
 class BadReview(ValueError):
     """The call holds no AdmissionReview that can be answered; `str()` of it says why."""
 
@@ -104,21 +107,24 @@ def judge(request: Request, api: ResourceAPI | Unavailable) -> Verdict:
         return Verdict("denied", status=status)
 
 
-def respond(request: Request, verdict: Verdict, warnings: list[str]) -> Json:
-    """The AdmissionReview that answers a request.
+def respond(request: Request, verdict: Verdict, warnings: list[str]) -> bytes:
+    """The AdmissionReview that answers a request, as JSON.
 
     warnings: what kubectl shows its user beside those of the verdict.
     """
-    response: Json = {"uid": request.uid, "allowed": verdict.status is None}
+    # The envelope is written by hand: half the time of an encoder, which would look at each
+    # character of a patch that base64 has just made.
+    allowed = "true" if verdict.status is None else "false"
+    members = f'"uid":{encode(request.uid)},"allowed":{allowed}'
     if verdict.status is not None:
-        response["status"] = verdict.status
+        members += f',"status":{encode(verdict.status)}'
     if verdict.rewrite.operations:
-        response["patchType"] = "JSONPatch"
-        response["patch"] = b64encode(encode(verdict.rewrite.operations).encode()).decode()
-        response["auditAnnotations"] = {verdict.outcome: _summary(verdict.rewrite)}
+        patch = b64encode(encode(verdict.rewrite.operations).encode()).decode()
+        annotation = f'"{verdict.outcome}":"{_summary(verdict.rewrite)}"'
+        members += f',"patchType":"JSONPatch","patch":"{patch}","auditAnnotations":{{{annotation}}}'
     if verdict.rewrite.warnings or warnings:
-        response["warnings"] = [*verdict.rewrite.warnings, *warnings]
-    return {"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response}
+        members += f',"warnings":{encode([*verdict.rewrite.warnings, *warnings])}'
+    return f'{{{_HEAD},"response":{{{members}}}}}'.encode()
 
 
 def failure(code: int, reason: str, message: str) -> Json:

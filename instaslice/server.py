@@ -63,7 +63,7 @@ class Settings:
     resource_api: str  #: a key of resource_api.VERSIONS, or "auto": ask the cluster
     provision_templates: bool
     cluster: Cluster | None  #: None where neither of these two needs one
-    log_format: str  #: a key of logs.FORMATTERS
+    log_format: str  #: a key of logs.FORMATS
     workers: int
     threads: int
     client_ca: Path | None  #: who signs the certificates of callers; None lets in anyone
@@ -177,7 +177,8 @@ class Server(BaseApplication):
         self._certificates.on_failure = metrics.certificate_failures.inc
         callers = self._settings.client_names if self._settings.client_ca else None
         provisioner = self._provisioner(metrics)
-        return Webhook(self._resource_api(metrics), metrics, provisioner, callers)
+        tell = logs.teller(self._settings.log_format)
+        return Webhook(self._resource_api(metrics), metrics, provisioner, callers, tell)
 
     def _resource_api(self, metrics: Metrics) -> Callable[[], Served]:
         """What tells the version of resource.k8s.io, and asks for it if it is not fixed."""

@@ -1,10 +1,11 @@
 import json
 import logging
+import re
 from typing import Any
 
 import pytest
 
-from instaslice.logs import FORMATTERS
+from instaslice.logs import FORMATS, Formatter, teller
 
 NASTY = 'a\nb\x1b[31m"\u2028\ud800'
 
@@ -17,7 +18,7 @@ def record(message: str, **fields: Any) -> logging.LogRecord:
 
 
 def test_json_is_one_object_a_line() -> None:
-    line = FORMATTERS["json"]().format(record("rewritten", name="sample", claims=1))
+    line = Formatter("json").format(record("rewritten", name="sample", claims=1))
     assert json.loads(line) == {
         "time": "1970-01-01T00:00:01.500+00:00",
         "level": "info",
@@ -28,25 +29,36 @@ def test_json_is_one_object_a_line() -> None:
 
 
 def test_text_is_for_people() -> None:
-    line = FORMATTERS["text"]().format(record("rewritten", name="sample", claims=1))
+    line = Formatter("text").format(record("rewritten", name="sample", claims=1))
     assert line == '00:00:01.500 INFO rewritten name="sample" claims=1'
 
 
-@pytest.mark.parametrize("style", FORMATTERS)
+@pytest.mark.parametrize("style", FORMATS)
 def test_what_a_user_typed_cannot_leave_its_line(style: str) -> None:
-    formatter = FORMATTERS[style]()
+    formatter = Formatter(style)
     for line in (formatter.format(record("m", name=NASTY)), formatter.format(record(NASTY))):
         assert line.isascii()
         assert line.isprintable()
 
 
-@pytest.mark.parametrize("style", FORMATTERS)
+@pytest.mark.parametrize("style", FORMATS)
 def test_a_traceback_stays_on_its_line(style: str) -> None:
     made = record("failed")
     try:
         raise ZeroDivisionError(NASTY)
     except ZeroDivisionError as error:
         made.exc_info = (ZeroDivisionError, error, error.__traceback__)
-    line = FORMATTERS[style]().format(made)
+    line = Formatter(style).format(made)
     assert line.isprintable()
     assert "ZeroDivisionError" in line
+
+
+@pytest.mark.parametrize("style", FORMATS)
+def test_what_is_told_is_a_line_like_any_other(
+    style: str, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    teller(style)("rewritten", {"name": NASTY, "claims": 1})
+    told = capfdbinary.readouterr().err.decode()
+    wanted = Formatter(style).format(record("rewritten", name=NASTY, claims=1))
+    clock = r"([0-9]{4}-[0-9]{2}-[0-9]{2}T)?[0-9:.]{12}"
+    assert re.sub(clock, "", told) == re.sub(clock, "", wanted) + "\n"

@@ -1,4 +1,5 @@
 import copy
+import json
 import re
 from typing import Any
 
@@ -16,7 +17,7 @@ def answer(
 ) -> tuple[review.Verdict, Json]:
     request = review.read(recorded)
     verdict = review.judge(request, api)
-    return verdict, review.respond(request, verdict, [])
+    return verdict, json.loads(review.respond(request, verdict, []))
 
 
 def numbered(value: Any, names: dict[str, str]) -> Any:
