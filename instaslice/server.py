@@ -24,7 +24,7 @@ from gunicorn.workers.base import Worker
 from prometheus_client.multiprocess import mark_process_dead
 
 from instaslice import MEMORY, logs
-from instaslice.app import Webhook
+from instaslice.app import MAX_BODY, Webhook
 from instaslice.cluster import Cluster
 from instaslice.discovery import Discovery, Served
 from instaslice.metrics import MULTIPROCESS, Metrics
@@ -171,6 +171,10 @@ class Server(BaseApplication):
         # as Python does by default takes most of the time of decoding it.
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)
+        # glibc gives memory of over 128 KiB back to the system, and so to the next request page by
+        # page, until a larger block has been freed once (mallopt(3), M_MMAP_THRESHOLD). No page of
+        # this one is touched.
+        bytes(MAX_BODY)
         metrics = Metrics()
         metrics.certificate_expiry.set(self._certificates.expiry)
         self._certificates.on_load = metrics.certificate_expiry.set

@@ -5,7 +5,9 @@ as many silent clients as there are threads stop it. Here one loop does all that
 wait for, and answers a request once it has arrived whole, which is a matter of microseconds. Only
 an answer that must wait for the API server is made on a thread of the pool:
 
-1. The loop accepts, shakes hands, reads and writes, and blocks on none of it.
+1. The loop accepts, shakes hands, reads and writes, and blocks on none of it. In each turn it reads
+   what has come, answers the requests that have come whole, first come first served, for HOLD
+   seconds, and writes those replies.
 2. A connection has a deadline in each phase but while it is answered. From being accepted, or from
    the first byte of a later request, a request has ARRIVAL seconds to be there; so has a reply, to
    be taken. A connection between requests is kept for the `keepalive` setting.
@@ -24,6 +26,7 @@ phases   handshake -> reading -> working -> writing -> reading -> ... -> lingeri
 import collections
 import contextlib
 import errno
+import io
 import os
 import re
 import selectors
@@ -53,6 +56,8 @@ FAREWELL: Final = 2.0
 FAREWELL_BYTES: Final = 2 * MAX_BODY
 #: The longest header section, in bytes; the API server's has a few hundred.
 MAX_HEADERS: Final = 32 * 1024
+#: The longest header section that is remembered with what was made of it.
+MAX_REMEMBERED: Final = 2048
 #: Bytes of unfinished requests in all: nine of the largest. They come whole within milliseconds, so
 #: more than this is somebody stalling.
 MAX_PENDING: Final = 64 * 1024 * 1024
@@ -66,6 +71,12 @@ RECORD: Final = 16 * 1024
 READS: Final = MAX_BODY // RECORD + 2
 #: Connections that are accepted before others are looked after again.
 AT_ONCE: Final = 64
+#: Seconds for which a turn answers requests, and holds their replies back to send them together.
+#: That wakes up their receiver once and not for each of them, which served a third more requests a
+#: second on 16 connections; twice or four times as long served no more.
+HOLD: Final = 0.001
+#: Bytes of whole requests that wait for others to be read: one of the largest.
+MAX_WHOLE: Final = MAX_BODY
 #: Seconds between two looks for connections whose time is up.
 SWEEP: Final = 0.5
 
@@ -98,9 +109,12 @@ class Connection:
         "deadline",
         "events",
         "expected",
+        "head",
         "inbox",
         "keep",
         "outbox",
+        "parsed",
+        "parsed_from",
         "phase",
         "server",
         "sock",
@@ -114,11 +128,12 @@ class Connection:
         self.deadline = time.monotonic() + ARRIVAL
         self.events = 0  #: what the selector watches for
         self.inbox = bytearray()  #: of requests, not handed over yet
-        self.expected = (
-            0  #: bytes of the request that is arriving; 0 where its headers are not whole
-        )
+        self.head = b""  #: of the request that is arriving: its headers, once they are whole
+        self.expected = 0  #: bytes of that request; 0 where its headers are not whole
         self.outbox = b""  #: of replies, not written yet
         self.keep = True  #: whether another request may follow
+        self.parsed_from = b""  #: the headers of an earlier request, but for its length
+        self.parsed: Any = None  #: what gunicorn made of them
 
 
 class _Reply:
@@ -150,6 +165,9 @@ class StallFreeWorker(Worker):
         self.stopping_since: float | None = None  #: likewise; None while it serves
         #: Connections whose next request is here, or partly, without the selector knowing.
         self.ready: set[Connection] = set()
+        #: Connections whose request has come whole and is not answered yet, and the bytes of those.
+        self.whole: collections.deque[Connection] = collections.deque()
+        self.whole_bytes = 0
         self.waiting = 0  #: bytes of the requests that are in the pool
         #: What is done in the pool: a request's size, its connection, the reply, whether to go on.
         self.done: collections.deque[tuple[int, Connection, bytes, bool]] = collections.deque()
@@ -172,15 +190,16 @@ class StallFreeWorker(Worker):
 
     def _turn(self) -> None:
         """Wait for something to happen, and do what follows from it."""
-        for key, _ in self.selector.select(0 if self.ready else SWEEP):
+        for key, _ in self.selector.select(0 if self.ready or self.whole else SWEEP):
             if isinstance(key.data, Connection):
-                self._advance(key.data)
+                self._look_after(key.data)
             else:
                 key.data(key.fileobj)
         self._finish()
         ready, self.ready = self.ready, set()
         for connection in ready:
-            self._advance(connection)
+            self._look_after(connection)
+        self._work()
         now = time.monotonic()
         if now >= self.next_sweep:
             self.next_sweep = now + SWEEP
@@ -235,6 +254,12 @@ class StallFreeWorker(Worker):
         self.connections.add(connection)
         self._advance(connection)
 
+    def _look_after(self, connection: Connection) -> None:
+        """Advance a connection, and keep what has come whole from piling up."""
+        self._advance(connection)
+        while self.whole_bytes > MAX_WHOLE:
+            self._work()
+
     def _advance(self, connection: Connection) -> None:
         """Do what the connection's phase can do without waiting."""
         if connection.phase in (CLOSED, WORKING):
@@ -257,7 +282,9 @@ class StallFreeWorker(Worker):
         inbox = connection.inbox
         for _ in range(READS):
             if self._is_whole(connection):
-                self._work(connection)
+                connection.phase = WORKING
+                self.whole.append(connection)
+                self.whole_bytes += connection.expected
                 return
             data = connection.sock.recv(RECORD)
             if not data:
@@ -298,7 +325,7 @@ class StallFreeWorker(Worker):
                 connection.keep = False
                 connection.expected = len(inbox)
                 return True
-            head = bytes(inbox[: end + 4])
+            connection.head = head = bytes(inbox[: end + 4])
             connection.expected = end + 4
             lengths = _UNCERTAIN.findall(head)
             length = _LENGTH.search(head)
@@ -310,23 +337,38 @@ class StallFreeWorker(Worker):
                 connection.keep = False
         return len(inbox) >= connection.expected
 
-    def _work(self, connection: Connection) -> None:
-        """Answer a whole request, here or, where that means to wait, in the pool."""
-        request = bytes(connection.inbox[: connection.expected])
-        del connection.inbox[: connection.expected]
-        self.pending -= len(request)
-        connection.expected = 0
-        connection.phase = WORKING
+    def _work(self) -> None:
+        """Answer requests that have come whole, for HOLD seconds, and write the replies."""
+        replies: list[tuple[Connection, bytes, bool]] = []
+        until = time.monotonic() + HOLD
+        while self.whole:
+            connection = self.whole.popleft()
+            self.whole_bytes -= connection.expected
+            answer = self._work_on(connection)
+            if answer:
+                replies.append((connection, *answer))
+            if time.monotonic() > until:
+                break
+        for connection, reply, keep in replies:
+            self._reply(connection, reply, keep)
+
+    def _work_on(self, connection: Connection) -> tuple[bytes, bool] | None:
+        """Answer a whole request, here or, where that means to wait, in the pool (None)."""
+        head, size = connection.head, connection.expected
+        with memoryview(connection.inbox) as inbox:
+            body = bytes(inbox[len(head) : size])
+        del connection.inbox[:size]
+        self.pending -= size
+        connection.head, connection.expected = b"", 0
         try:
-            reply, keep = self._answer(connection, request, may_wait=False)
+            return self._answer(connection, head, body, may_wait=False)
         except MustWait:
-            if self.waiting + len(request) <= MAX_WAITING:
-                self.waiting += len(request)
-                self._watch(connection, 0)
-                self.pool.submit(self._answer_later, connection, request)
-                return
-            reply, keep = refusal("503 Service Unavailable", "too much waits already"), False
-        self._reply(connection, reply, keep)
+            if self.waiting + size > MAX_WAITING:
+                return refusal("503 Service Unavailable", "too much waits already"), False
+        self.waiting += size
+        self._watch(connection, 0)
+        self.pool.submit(self._answer_later, connection, head, body)
+        return None
 
     def _finish(self) -> None:
         """Take replies from the pool."""
@@ -432,19 +474,21 @@ class StallFreeWorker(Worker):
 
     # -- answers ---------------------------------------------------------------------------------
 
-    def _answer_later(self, connection: Connection, request: bytes) -> None:
+    def _answer_later(self, connection: Connection, head: bytes, body: bytes) -> None:
         """Answer a request on a thread of the pool, and hand the reply to the loop."""
-        reply, keep = self._answer(connection, request, may_wait=True)
-        self.done.append((len(request), connection, reply, keep))
+        reply, keep = self._answer(connection, head, body, may_wait=True)
+        self.done.append((len(head) + len(body), connection, reply, keep))
         with contextlib.suppress(BlockingIOError):
             os.write(self.PIPE[1], b".")
 
-    def _answer(self, connection: Connection, request: bytes, may_wait: bool) -> tuple[bytes, bool]:
+    def _answer(
+        self, connection: Connection, head: bytes, body: bytes, may_wait: bool
+    ) -> tuple[bytes, bool]:
         """The reply to a request, and whether to keep the connection. Raises MustWait."""
         reply: Any = _Reply()
         keep = False
         try:
-            keep = self._respond(connection, request, reply, may_wait)
+            keep = self._respond(connection, head, body, reply, may_wait)
         except MustWait:
             raise
         except (NoMoreData, StopIteration):
@@ -454,21 +498,26 @@ class StallFreeWorker(Worker):
             self.handle_error(None, reply, connection.client, error)
         return b"".join(reply.parts), keep
 
-    def _respond(self, connection: Connection, data: bytes, reply: Any, may_wait: bool) -> bool:
+    def _respond(
+        self, connection: Connection, head: bytes, body: bytes, reply: Any, may_wait: bool
+    ) -> bool:
         """Parse a request, call the application; returns whether to keep the connection."""
-        end = data.find(b"\r\n\r\n", 0, MAX_HEADERS)
-        if end < 0:
+        if not head:
             text = f"the headers are over {MAX_HEADERS} bytes"
             reply.sendall(refusal("431 Request Header Fields Too Large", text))
             return False
-        if _CODED.search(data, 0, end):
+        if _CODED.search(head):
             reply.sendall(refusal("411 Length Required", "there is no Content-Length"))
             return False
-        request = next(RequestParser(self.cfg, iter((data,)), connection.client))
+        length = _LENGTH.search(head)
+        request = self._parse(connection, head, length)
         response: Any
         response, environ = wsgi.create(
             request, reply, connection.client, connection.server, self.cfg
         )
+        if length:
+            environ["CONTENT_LENGTH"] = length[1].decode()
+        environ["wsgi.input"] = io.BytesIO(body)
         environ["wsgi.multithread"] = True
         environ[PEER] = connection.sock.getpeercert()
         environ[MAY_WAIT] = may_wait
@@ -478,6 +527,20 @@ class StallFreeWorker(Worker):
             response.write(item)
         response.close()
         return not response.should_close()
+
+    def _parse(self, connection: Connection, head: bytes, length: re.Match[bytes] | None) -> Any:
+        """What gunicorn makes of a request's headers.
+
+        length: where they say how long the body is. The API server sends the same headers again and
+        again but for this, so what was made of the last ones is good for these.
+        """
+        but_for_it = head[: length.start(1)] + head[length.end(1) :] if length else b""
+        if but_for_it and but_for_it == connection.parsed_from:
+            return connection.parsed
+        parsed = next(RequestParser(self.cfg, iter((head,)), connection.client))
+        if len(but_for_it) <= MAX_REMEMBERED:
+            connection.parsed_from, connection.parsed = but_for_it, parsed
+        return parsed
 
 
 #: phase -> what to do when the socket is ready.

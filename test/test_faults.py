@@ -270,6 +270,41 @@ def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     assert answer.rindex(b"HTTP/1.1 200 ") < answer.index(b"HTTP/1.1 400 ")
 
 
+def test_each_request_is_read_by_its_own_headers(server: Server) -> None:
+    """What is made of headers is remembered for those that differ by the length alone."""
+    sample = ("POST", "/mutate", "application/json", SAMPLE, 200)
+    requests = [
+        sample,
+        ("POST", "/mutate", "application/json", SAMPLE + b" " * 10_000, 200),
+        ("POST", "/mutate", "text/plain", SAMPLE, 415),
+        sample,
+        ("PUT", "/mutate", "application/json", SAMPLE, 405),
+        ("POST", "/mutates", "application/json", SAMPLE, 404),
+        ("POST", "/mutate", "application/json", SAMPLE[:-1], 400),
+        ("GET", "/healthz", "application/json", None, 200),
+        sample,
+    ]
+    connection = server.connect()
+    connection.connect()
+    socket = connection.sock
+    for method, path, media_type, body, status in requests:
+        connection.request(method, path, body, {"Content-Type": media_type})
+        response = connection.getresponse()
+        response.read()
+        assert response.status == status
+        assert connection.sock is socket
+    connection.close()
+
+
+def test_many_of_the_largest_bodies_at_once(server: Server) -> None:
+    """More than may be pending in all: those that have come whole are not kept waiting."""
+    full = SAMPLE + b" " * (MAX_BODY - len(SAMPLE))
+    with Load(server, clients=16, body=full) as clients:
+        until(lambda: clients.answered >= 64)
+    assert clients.failures == []
+    assert memory(server.workers()[0])["VmHWM"] < 160 * 1024
+
+
 def test_bodies_at_and_over_the_limit(server: Server) -> None:
     full = SAMPLE + b" " * (MAX_BODY - len(SAMPLE))
     assert send(server, post(full)).startswith(b"HTTP/1.1 200 ")
