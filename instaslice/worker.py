@@ -13,9 +13,9 @@ an answer that must wait for the API server is made on a thread of the pool:
    be taken. A connection between requests is kept for the `keepalive` setting.
 3. Where there are as many connections as `worker_connections`, or as many bytes of unfinished
    requests as MAX_PENDING, one that stalls makes room, or else one that is idle.
-4. How long a request is, is read from its headers: from Content-Length, and only from there. A
-   request whose length cannot be told so is handed over as it stands, for gunicorn's parser to find
-   what is wrong with it, and its connection is closed after the reply.
+4. How long a request is, is read from its headers: from Content-Length, and only from there. Where
+   it cannot be told so, gunicorn's parser is to find what is wrong with the headers, and the
+   connection is closed after the reply.
 5. On SIGTERM the loop takes in the connections of the backlog, and listens no more. For LINGER
    seconds it goes on with the connections that are there, and answers what comes on them with
    "Connection: close"; then it closes what is idle, and ends when nothing is in flight.
@@ -538,7 +538,7 @@ class StallFreeWorker(Worker):
         if but_for_it and but_for_it == connection.parsed_from:
             return connection.parsed
         parsed = next(RequestParser(self.cfg, iter((head,)), connection.client))
-        if len(but_for_it) <= MAX_REMEMBERED:
+        if 0 < len(but_for_it) <= MAX_REMEMBERED:
             connection.parsed_from, connection.parsed = but_for_it, parsed
         return parsed
 

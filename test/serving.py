@@ -112,12 +112,18 @@ def serve(
     context: ssl.SSLContext,
     *options: str,
     environment: dict[str, str] | None = None,
+    stderr: str | None = None,
 ) -> Iterator[Server]:
-    """Run `instaslice serve` until the block ends; nothing is left behind."""
+    """Run `instaslice serve` until the block ends; nothing is left behind.
+
+    stderr: a file for its log, in place of one that is there to be read.
+    """
     port = free_port()
     command = [sys.executable, "-m", "instaslice", "serve", "--cert-dir", str(cert_dir)]
     command += ["--bind", f"{HOST}:{port}", *options]
-    with tempfile.NamedTemporaryFile(prefix="instaslice-log-") as log:
+    with (
+        open(stderr, "wb") if stderr else tempfile.NamedTemporaryFile(prefix="instaslice-log-")
+    ) as log:
         process = subprocess.Popen(
             command,
             stderr=log,

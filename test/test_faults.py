@@ -296,6 +296,21 @@ def test_each_request_is_read_by_its_own_headers(server: Server) -> None:
     connection.close()
 
 
+@pytest.mark.parametrize("length", ["", "Content-Length: 0\r\n"])
+def test_long_headers_are_not_remembered(length: str, server: Server) -> None:
+    long = f"GET /healthz HTTP/1.1\r\nHost: x\r\n{length}".encode()
+    long += b"".join(b"X-%d: %b\r\n" % (i, b"x" * 1000) for i in range(30)) + b"\r\n"
+    with contextlib.ExitStack() as stack:
+        before = 0
+        for number in range(250):
+            connection = stack.enter_context(server.raw())
+            connection.sendall(long)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+            if number == 50:
+                before = server.resident()
+        assert server.resident() - before < 200 * 30  # KiB: no more than was sent
+
+
 def test_many_of_the_largest_bodies_at_once(server: Server) -> None:
     """More than may be pending in all: those that have come whole are not kept waiting."""
     full = SAMPLE + b" " * (MAX_BODY - len(SAMPLE))
@@ -366,6 +381,16 @@ def test_what_a_user_typed_stays_data_in_the_log(server: Server) -> None:
     assert line["name"] == name
     assert len(line["uid"]) == 63
     assert server.log.read_text().isascii()
+
+
+def test_a_log_that_cannot_be_written_refuses_nobody(cert_dir: Path, authority: Authority) -> None:
+    with serve(cert_dir, authority.trusting(), stderr="/dev/full") as server:
+        [worker] = server.workers()
+        for _ in range(100):  # more than a buffer holds
+            status, body = server.call("POST", "/mutate", SAMPLE)
+            assert status == 200
+            assert json.loads(body)["response"]["allowed"]
+        assert server.workers() == [worker]
 
 
 # -- who may call --------------------------------------------------------------------------------

@@ -69,11 +69,15 @@ class Webhook:
 
     def admissions(self) -> int:
         """How many admission requests it has answered since it started."""
+        return int(self.counted("instaslice_admission_requests_total"))
+
+    def counted(self, name: str) -> float:
+        """The sum of a metric over its labels."""
         return sum(
-            int(sample.value)
+            sample.value
             for family in text_string_to_metric_families(self._get("/metrics"))
             for sample in family.samples
-            if sample.name == "instaslice_admission_requests_total"
+            if sample.name == name
         )
 
     def _get(self, path: str) -> str:
