@@ -1,6 +1,6 @@
-"""`make bench`: InstaSlice beside a server that does nothing, in one run, on one core each.
+"""`make bench`: InstaSlice beside servers that do nothing, in one run, on one core each.
 
-The machine is noisy, so the two alternate, and ratios are taken within a round. What is printed is
+The machine is noisy, so they take turns, and ratios are taken within a round. What is printed is
 also written to bench/RESULTS.md, with a plot beside it.
 """
 
@@ -21,6 +21,7 @@ import tempfile
 import time
 import timeit
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +40,15 @@ NAMES = ("sample", "deployment", "many")
 PATH = "/mutate?timeout=5s"
 CONNECTIONS = 16
 TICKS = os.sysconf("SC_CLK_TCK")
+
+#: Who takes turns. The two floors read the body and answer a constant, on the settings of
+#: `instaslice serve`: one on gunicorn's own threaded worker, one on InstaSlice's.
+GUNICORN, WORKER, OURS = "gunicorn, nothing", "our worker, nothing", "InstaSlice"
+SERVERS: dict[str, tuple[str, ...]] = {
+    GUNICORN: ("floor", "--worker", "gthread"),
+    WORKER: ("floor",),
+    OURS: ("instaslice",),
+}
 
 Row = list[str]
 
@@ -174,35 +184,48 @@ def table(head: Row, rows: list[Row]) -> str:
 
 
 def beside_the_floor(cert_dir: Path, files: dict[str, Path], rounds: int, seconds: float) -> str:
-    """InstaSlice and the floor, one after the other, again and again."""
+    """InstaSlice and the floors, one after the other, again and again."""
     rows = []
-    with running(cert_dir, ("floor",), ("instaslice",)) as (floor, ours):
-        for server in (floor, ours):
+    with running(cert_dir, *SERVERS.values()) as servers:
+        for server in servers:
             server.load(files["sample"], 1)  # warm
         for name, path in files.items():
-            base, loads = [], []
-            for _ in range(rounds):
-                base.append(floor.load(path, seconds))
-                loads.append(ours.load(path, seconds))
-            rates = [load.rate / low.rate for load, low in zip(loads, base, strict=True)]
-            tails = [load.p99 / low.p99 for load, low in zip(loads, base, strict=True)]
-            for label, found, ratio, tail in (
-                ("floor", base, "1", "1"),
-                ("InstaSlice", loads, spread(rates), spread(tails)),
-            ):
-                rows.append(
-                    [
-                        f"{name} ({path.stat().st_size / 1000:.0f} KB)",
-                        label,
-                        *_medians(found),
-                        ratio,
-                        tail,
-                        str(sum(load.errors for load in found)),
+            loads = in_turn(servers, rounds, partial(Server.load, body=path, seconds=seconds))
+            label = f"{name} ({path.stat().st_size / 1000:.0f} KB)"
+            for server_name, found in loads.items():
+                rows.append([label, server_name, *_medians(found)])
+                for floor in (GUNICORN, WORKER):
+                    same = floor == server_name
+                    rows[-1] += [
+                        "1" if same else ratios(found, loads[floor], lambda load: load.rate),
+                        "1" if same else ratios(found, loads[floor], lambda load: load.p99),
                     ]
-                )
-        memory = f"Resident memory of a worker: {ours.rss():.0f} MB, the floor's {floor.rss():.0f}."
-    head = ["review", "server", "requests/s", "p50 ms", "p99 ms", "CPU us", "ratio", "p99 ratio"]
-    return table([*head, "errors"], rows) + "\n" + memory + "\n"
+                rows[-1].append(str(sum(load.errors for load in found)))
+        memory = ", ".join(
+            f"{name} {server.rss():.0f} MB" for name, server in zip(SERVERS, servers, strict=True)
+        )
+    head = ["review", "server", *COLUMNS, "ratio to gunicorn", "p99 to gunicorn"]
+    head += ["ratio to our worker", "p99 to our worker", "errors"]
+    return table(head, rows) + f"\nResident memory of a worker: {memory}.\n"
+
+
+def in_turn(
+    servers: list[Server], rounds: int, measure: Callable[[Server], Load]
+) -> dict[str, list[Load]]:
+    """What is measured of each of SERVERS, which take turns for some rounds."""
+    loads: dict[str, list[Load]] = {name: [] for name in SERVERS}
+    for _ in range(rounds):
+        for found, server in zip(loads.values(), servers, strict=True):
+            found.append(measure(server))
+    return loads
+
+
+def ratios(found: list[Load], base: list[Load], field: Callable[[Load], float]) -> str:
+    """The median, the least and the most of the ratios within the rounds."""
+    return spread([field(load) / field(low) for load, low in zip(found, base, strict=True)])
+
+
+COLUMNS = ["requests/s", "p50 ms", "p99 ms", "CPU us"]
 
 
 def _medians(loads: list[Load]) -> Row:
@@ -225,9 +248,13 @@ def pure(files: dict[str, Path]) -> str:
         request = review.read(json.loads(body))
         verdict = review.judge(request, NEWEST)
         answer = json.loads(review.respond(request, verdict, []))
-        loads = best(json.loads, body)
-        dumps = best(json.dumps, verdict.rewrite.operations) + best(json.dumps, answer)
-        ours = best(whole, body)
+        loads, patch, envelope, ours = best(
+            partial(json.loads, body),
+            partial(json.dumps, verdict.rewrite.operations),
+            partial(json.dumps, answer),
+            partial(whole, body),
+        )
+        dumps = patch + envelope
         ratio = ours / (loads + dumps)
         rows.append([name, *(f"{us:.0f}" for us in (loads, dumps, ours)), f"{ratio:.2f}"])
     return table(["review", "json.loads us", "json.dumps us", "review to answer us", "ratio"], rows)
@@ -239,21 +266,30 @@ def whole(body: bytes) -> bytes:
     return review.respond(request, review.judge(request, NEWEST), [])
 
 
-def best(function: Callable[[Any], object], argument: object) -> float:
-    """Microseconds of a call when nothing disturbs it."""
-    timer = timeit.Timer(lambda: function(argument))
-    number = max(1, int(0.02 / max(timer.timeit(1), 1e-6)))
-    return min(timer.repeat(30, number)) / number * 1e6
+def best(*calls: Callable[[], object]) -> list[float]:
+    """Microseconds of each call when nothing disturbs it. They take turns, as servers do."""
+    timers = [timeit.Timer(call) for call in calls]
+    numbers = [max(1, int(0.02 / max(timer.timeit(1), 1e-6))) for timer in timers]
+    least = [float("inf")] * len(calls)
+    for _ in range(50):
+        for i, (timer, number) in enumerate(zip(timers, numbers, strict=True)):
+            least[i] = min(least[i], timer.timeit(number) / number * 1e6)
+    return least
 
 
 def choices(cert_dir: Path, files: dict[str, Path], rounds: int, seconds: float) -> str:
-    """What the worker class, its threads and the parser make of the same application."""
+    """What the worker class, its threads and the parsers make of the same application."""
     options = {
-        "stall-free (default)": (),
-        "gunicorn's gthread, 4 threads": ("--worker", "gthread"),
+        "our worker, Python's parsers (default)": (),
+        "gunicorn's gthread, 1 thread": ("--worker", "gthread", "--threads", "1"),
+        "gunicorn's gthread, 4 threads": ("--worker", "gthread", "--threads", "4"),
+        "gunicorn's gthread, 8 threads": ("--worker", "gthread", "--threads", "8"),
     }
-    if find_spec("gunicorn_h1c"):  # it has to be compiled, so nothing installs it
-        options["stall-free, gunicorn_h1c"] = ("--parser", "fast")
+    # Both have to be compiled, and nothing installs them.
+    if find_spec("gunicorn_h1c"):
+        options["our worker, gunicorn_h1c"] = ("--parser", "fast")
+    if find_spec("orjson"):
+        options["our worker, orjson"] = ("--json", "orjson")
     rows = []
     with running(cert_dir, *(("instaslice", *option) for option in options.values())) as servers:
         loads: list[list[Load]] = [[] for _ in servers]
@@ -261,47 +297,43 @@ def choices(cert_dir: Path, files: dict[str, Path], rounds: int, seconds: float)
             for found, server in zip(loads, servers, strict=True):
                 found.append(server.load(files["deployment"], seconds))
         for label, found in zip(options, loads, strict=True):
-            ratios = [load.rate / first.rate for load, first in zip(found, loads[0], strict=True)]
-            rows.append([label, *_medians(found), spread(ratios)])
-    return table(["", "requests/s", "p50 ms", "p99 ms", "CPU us", "ratio to the first"], rows)
+            ratio = ratios(found, loads[0], lambda load: load.rate)
+            rows.append([label, *_medians(found), ratio])
+    return table(["", *COLUMNS, "ratio to the first"], rows)
 
 
 def connections(cert_dir: Path, files: dict[str, Path], rounds: int, seconds: float) -> str:
-    """A new TLS connection for each request, beside the floor's; and how many at once matter."""
+    """How many connections at once matter, kept and with a new one for each request."""
     rows = []
-    points: dict[str, list[tuple[float, float]]] = {"floor": [], "InstaSlice": []}
-    with running(cert_dir, ("floor",), ("instaslice",)) as (floor, ours):
+    points: dict[str, list[tuple[float, float]]] = {name: [] for name in SERVERS}
+    with running(cert_dir, *SERVERS.values()) as servers:
         for fresh in (False, True):
             for number in (1, 4, 16, 64, 256):
-                base, loads = [], []
-                for _ in range(rounds):
-                    base.append(floor.load(files["sample"], seconds, number, fresh))
-                    loads.append(ours.load(files["sample"], seconds, number, fresh))
-                ratio = [load.cpu / low.cpu for load, low in zip(loads, base, strict=True)]
+                post = partial(Server.load, body=files["sample"], seconds=seconds)
+                loads = in_turn(servers, rounds, partial(post, connections=number, fresh=fresh))
                 kind = "fresh" if fresh else "kept"
-                rows.append([f"{number} {kind}", *_medians(loads), _medians(base)[0]])
-                rows[-1].append(spread(ratio))
+                floors = [_medians(loads[floor])[0] for floor in (GUNICORN, WORKER)]
+                rows.append([f"{number} {kind}", *_medians(loads[OURS]), *floors])
                 if not fresh:
-                    for label, found in (("floor", base), ("InstaSlice", loads)):
+                    for name, found in loads.items():
                         rate = statistics.median(load.rate for load in found)
-                        points[label].append((rate, statistics.median(load.p99 for load in found)))
+                        points[name].append((rate, statistics.median(load.p99 for load in found)))
     (HERE / "latency.svg").write_text(
         plot.lines("p99 against load, 1 to 256 connections", "requests/s", "p99 ms", points)
     )
-    head = ["connections", "requests/s", "p50 ms", "p99 ms", "CPU us", "floor's requests/s"]
-    return table([*head, "CPU ratio to the floor"], rows)
+    return table(["connections", *COLUMNS, *(f"{floor}/s" for floor in (GUNICORN, WORKER))], rows)
 
 
 def new_connections(cert_dir: Path, rounds: int, seconds: float) -> str:
     """A TLS handshake for each GET /healthz: what a new connection costs, and nothing else."""
-    with running(cert_dir, ("floor",), ("instaslice",)) as (floor, ours):
-        base, loads = [], []
-        for _ in range(rounds):
-            base.append(floor.load(None, seconds, fresh=True))
-            loads.append(ours.load(None, seconds, fresh=True))
-    ratios = [load.cpu / low.cpu for load, low in zip(loads, base, strict=True)]
-    rows = [["floor", *_medians(base), "1"], ["InstaSlice", *_medians(loads), spread(ratios)]]
-    return table(["", "connections/s", "p50 ms", "p99 ms", "CPU us", "CPU ratio"], rows)
+    with running(cert_dir, *SERVERS.values()) as servers:
+        get = partial(Server.load, body=None, seconds=seconds, fresh=True)
+        loads = in_turn(servers, rounds, get)
+    rows = [
+        [name, *_medians(found), ratios(found, loads[WORKER], lambda load: load.cpu)]
+        for name, found in loads.items()
+    ]
+    return table(["", "connections/s", *COLUMNS[1:], "CPU to our worker"], rows)
 
 
 def containers(cert_dir: Path, folder: Path, seconds: float) -> str:
@@ -323,8 +355,7 @@ def containers(cert_dir: Path, folder: Path, seconds: float) -> str:
             size = path.stat().st_size
             each = load.cpu / number
             rows.append([str(number), f"{size / 1000:.1f}", *_medians([load]), f"{each:.1f}"])
-    head = ["containers", "KB", "requests/s", "p50 ms", "p99 ms", "CPU us", "CPU us a container"]
-    return table(head, rows)
+    return table(["containers", "KB", *COLUMNS, "CPU us a container"], rows)
 
 
 def workers(cert_dir: Path, files: dict[str, Path], seconds: float) -> str:
@@ -333,7 +364,7 @@ def workers(cert_dir: Path, files: dict[str, Path], seconds: float) -> str:
     for number in (1, 2):
         with running(cert_dir, ("instaslice", "--workers", str(number))) as (ours,):
             rows.append([str(number), *_medians([ours.load(files["sample"], seconds)])])
-    return table(["workers", "requests/s", "p50 ms", "p99 ms", "CPU us"], rows)
+    return table(["workers", *COLUMNS], rows)
 
 
 def start_up(cert_dir: Path) -> str:
@@ -377,14 +408,13 @@ def machine() -> str:
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
             break
-    parsers = "gunicorn_h1c"
-    try:
-        parsers += " " + version("gunicorn_h1c")
-    except PackageNotFoundError:
-        parsers += " not installed"
+    versions = []
+    for package in ("gunicorn", "gunicorn_h1c", "orjson"):
+        with contextlib.suppress(PackageNotFoundError):
+            versions.append(f"{package} {version(package)}")
     return (
         f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, "
-        f"Python {platform.python_version()}, gunicorn {version('gunicorn')}, {parsers}.\n"
+        f"Python {platform.python_version()}, {', '.join(versions)}.\n"
     )
 
 

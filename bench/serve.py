@@ -5,11 +5,12 @@ parser are for choosing among them; `instaslice serve` has no such settings.
 """
 
 import argparse
+import importlib
 from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from instaslice import logs, server
+from instaslice import app, logs, server
 from instaslice.tls import Certificates
 
 #: What a webhook answers that lets every pod through.
@@ -30,8 +31,8 @@ def floor(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes
 class Variant(server.Server):
     """The server with some of its settings changed."""
 
-    def __init__(self, *args: Any, app: str, changes: dict[str, Any]) -> None:
-        self._app = app
+    def __init__(self, *args: Any, name: str, changes: dict[str, Any]) -> None:
+        self._name = name
         self._changes = changes
         super().__init__(*args)
 
@@ -41,7 +42,7 @@ class Variant(server.Server):
             self.cfg.set(key, value)
 
     def load(self) -> Any:
-        return floor if self._app == "floor" else super().load()
+        return floor if self._name == "floor" else super().load()
 
 
 def main() -> None:
@@ -52,9 +53,12 @@ def main() -> None:
     parser.add_argument("--worker", choices=["stall-free", "gthread"], default="stall-free")
     parser.add_argument("--parser", choices=["python", "fast"], default="python")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=8)
+    parser.add_argument("--json", default="json", help="the module whose loads() decodes reviews")
     arguments = parser.parse_args()
     changes: dict[str, Any] = {"http_parser": arguments.parser}
+    if arguments.json != "json":
+        setattr(app, "_decode", importlib.import_module(arguments.json).loads)  # noqa: B010
     if arguments.worker == "gthread":
         changes["worker_class"] = "gthread"
     settings = server.Settings(
@@ -73,7 +77,7 @@ def main() -> None:
     logs.configure(settings.log_format)
     listener = server.listen(settings.host, settings.port).detach()
     certificates = Certificates(settings.cert_dir)
-    Variant(settings, certificates, listener, app=arguments.app, changes=changes).run()
+    Variant(settings, certificates, listener, name=arguments.app, changes=changes).run()
 
 
 if __name__ == "__main__":
