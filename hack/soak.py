@@ -21,7 +21,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from test.apiserver import FAULTS, APIServer, reaching
 from test.conftest import Authority
 from test.reviews import load
-from test.serving import SAMPLE, STALLS, Load, Server, hung_up, memory, replace_pair, serve, until
+from test.serving import (
+    NOT_CONNECTED,
+    SAMPLE,
+    STALLS,
+    Load,
+    Server,
+    hung_up,
+    memory,
+    replace_pair,
+    serve,
+    until,
+)
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "10"))
 MIB = 1024
@@ -122,7 +133,7 @@ def departures(place: Place) -> Iterator[Row]:
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(timeout=15) == 0
             longest = max(longest, time.monotonic() - start)
-        lost += sum("ConnectionRefusedError" not in failure for failure in clients.failures)
+        lost += sum(failure != NOT_CONNECTED for failure in clients.failures)
         answered += clients.answered
     what = f"{times} SIGTERMs under load: replies lost of {answered:,}"
     yield Row(what, str(lost), "0", lost == 0)

@@ -149,6 +149,10 @@ def answers(server: Server) -> bool:
         return False
 
 
+#: A failure of a `Load` before any request was sent.
+NOT_CONNECTED = "not connected"
+
+
 class Load:
     """Clients that send the sample, each on its own kept connection, until told to stop."""
 
@@ -180,6 +184,15 @@ class Load:
         while not self._stop.is_set():
             start = time.monotonic()
             try:
+                if connection.sock is None:
+                    connection.connect()
+            except ConnectionError:
+                # Refused, or reset: it was in the backlog of a listener that was closed (Linux
+                # resets it). Nothing was sent.
+                with self._lock:
+                    self.failures.append(NOT_CONNECTED)
+                return
+            try:
                 status, body = exchange(connection, "POST", "/mutate", self.body)
                 assert status == 200
                 assert json.loads(body)["response"]["allowed"]
@@ -187,8 +200,6 @@ class Load:
                 with self._lock:
                     self.failures.append(repr(error))
                 connection.close()
-                if isinstance(error, ConnectionRefusedError):
-                    return
             with self._lock:
                 self.answered += 1
                 self.seconds.append(time.monotonic() - start)
