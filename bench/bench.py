@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import timeit
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -185,39 +185,60 @@ def table(head: Row, rows: list[Row]) -> str:
 
 def beside_the_floor(cert_dir: Path, files: dict[str, Path], rounds: int, seconds: float) -> str:
     """InstaSlice and the floors, one after the other, again and again."""
-    rows = []
-    with running(cert_dir, *SERVERS.values()) as servers:
-        for server in servers:
-            server.load(files["sample"], 1)  # warm
-        for name, path in files.items():
-            loads = in_turn(servers, rounds, partial(Server.load, body=path, seconds=seconds))
-            label = f"{name} ({path.stat().st_size / 1000:.0f} KB)"
-            for server_name, found in loads.items():
-                rows.append([label, server_name, *_medians(found)])
-                for floor in (GUNICORN, WORKER):
-                    same = floor == server_name
-                    rows[-1] += [
-                        "1" if same else ratios(found, loads[floor], lambda load: load.rate),
-                        "1" if same else ratios(found, loads[floor], lambda load: load.p99),
-                    ]
-                rows[-1].append(str(sum(load.errors for load in found)))
-        memory = ", ".join(
-            f"{name} {server.rss():.0f} MB" for name, server in zip(SERVERS, servers, strict=True)
+    measures = {
+        f"{name} ({path.stat().st_size / 1000:.0f} KB)": partial(
+            Server.load, body=path, seconds=seconds
         )
+        for name, path in files.items()
+    }
+    memory: dict[str, list[float]] = {name: [] for name in SERVERS}
+
+    def weigh(servers: list[Server]) -> None:
+        for found, server in zip(memory.values(), servers, strict=True):
+            found.append(server.rss())
+
+    measured = in_turn(cert_dir, SERVERS, rounds, measures, weigh)
+    rows = []
+    for review_name, loads in measured.items():
+        for server_name, found in loads.items():
+            rows.append([review_name, server_name, *_medians(found)])
+            for floor in (GUNICORN, WORKER):
+                same = floor == server_name
+                rows[-1] += [
+                    "1" if same else ratios(found, loads[floor], lambda load: load.rate),
+                    "1" if same else ratios(found, loads[floor], lambda load: load.p99),
+                ]
+            rows[-1].append(str(sum(load.errors for load in found)))
     head = ["review", "server", *COLUMNS, "ratio to gunicorn", "p99 to gunicorn"]
     head += ["ratio to our worker", "p99 to our worker", "errors"]
-    return table(head, rows) + f"\nResident memory of a worker: {memory}.\n"
+    weights = ", ".join(f"{name} {statistics.median(mb):.0f} MB" for name, mb in memory.items())
+    return table(head, rows) + f"\nResident memory of a worker: {weights}.\n"
 
 
 def in_turn(
-    servers: list[Server], rounds: int, measure: Callable[[Server], Load]
-) -> dict[str, list[Load]]:
-    """What is measured of each of SERVERS, which take turns for some rounds."""
-    loads: dict[str, list[Load]] = {name: [] for name in SERVERS}
+    cert_dir: Path,
+    options: Mapping[str, tuple[str, ...]],
+    rounds: int,
+    measures: Mapping[str, Callable[[Server], Load]],
+    after: Callable[[list[Server]], None] = lambda servers: None,
+) -> dict[str, dict[str, list[Load]]]:
+    """What is measured of servers, which take turns: by measure and by server, a load a round.
+
+    Each round has processes of its own: where the system puts a process in memory makes it up to a
+    fifth faster or slower for as long as it lives.
+    """
+    measured: dict[str, dict[str, list[Load]]] = {
+        label: {name: [] for name in options} for label in measures
+    }
     for _ in range(rounds):
-        for found, server in zip(loads.values(), servers, strict=True):
-            found.append(measure(server))
-    return loads
+        with running(cert_dir, *options.values()) as servers:
+            for server in servers:
+                server.load(None, 1)  # warm
+            for label, measure in measures.items():
+                for name, server in zip(options, servers, strict=True):
+                    measured[label][name].append(measure(server))
+            after(servers)
+    return measured
 
 
 def ratios(found: list[Load], base: list[Load], field: Callable[[Load], float]) -> str:
@@ -290,34 +311,34 @@ def choices(cert_dir: Path, files: dict[str, Path], rounds: int, seconds: float)
         options["our worker, gunicorn_h1c"] = ("--parser", "fast")
     if find_spec("orjson"):
         options["our worker, orjson"] = ("--json", "orjson")
-    rows = []
-    with running(cert_dir, *(("instaslice", *option) for option in options.values())) as servers:
-        loads: list[list[Load]] = [[] for _ in servers]
-        for _ in range(rounds):
-            for found, server in zip(loads, servers, strict=True):
-                found.append(server.load(files["deployment"], seconds))
-        for label, found in zip(options, loads, strict=True):
-            ratio = ratios(found, loads[0], lambda load: load.rate)
-            rows.append([label, *_medians(found), ratio])
+    servers = {label: ("instaslice", *option) for label, option in options.items()}
+    post = partial(Server.load, body=files["deployment"], seconds=seconds)
+    loads = in_turn(cert_dir, servers, rounds, {"": post})[""]
+    first = next(iter(loads.values()))
+    rows = [
+        [label, *_medians(found), ratios(found, first, lambda load: load.rate)]
+        for label, found in loads.items()
+    ]
     return table(["", *COLUMNS, "ratio to the first"], rows)
 
 
 def connections(cert_dir: Path, files: dict[str, Path], rounds: int, seconds: float) -> str:
     """How many connections at once matter, kept and with a new one for each request."""
+    post = partial(Server.load, body=files["sample"], seconds=seconds)
+    measures = {
+        f"{number} {'fresh' if fresh else 'kept'}": partial(post, connections=number, fresh=fresh)
+        for fresh in (False, True)
+        for number in (1, 4, 16, 64, 256)
+    }
     rows = []
     points: dict[str, list[tuple[float, float]]] = {name: [] for name in SERVERS}
-    with running(cert_dir, *SERVERS.values()) as servers:
-        for fresh in (False, True):
-            for number in (1, 4, 16, 64, 256):
-                post = partial(Server.load, body=files["sample"], seconds=seconds)
-                loads = in_turn(servers, rounds, partial(post, connections=number, fresh=fresh))
-                kind = "fresh" if fresh else "kept"
-                floors = [_medians(loads[floor])[0] for floor in (GUNICORN, WORKER)]
-                rows.append([f"{number} {kind}", *_medians(loads[OURS]), *floors])
-                if not fresh:
-                    for name, found in loads.items():
-                        rate = statistics.median(load.rate for load in found)
-                        points[name].append((rate, statistics.median(load.p99 for load in found)))
+    for label, loads in in_turn(cert_dir, SERVERS, rounds, measures).items():
+        floors = [_medians(loads[floor])[0] for floor in (GUNICORN, WORKER)]
+        rows.append([label, *_medians(loads[OURS]), *floors])
+        if label.endswith("kept"):
+            for name, found in loads.items():
+                rate = statistics.median(load.rate for load in found)
+                points[name].append((rate, statistics.median(load.p99 for load in found)))
     (HERE / "latency.svg").write_text(
         plot.lines("p99 against load, 1 to 256 connections", "requests/s", "p99 ms", points)
     )
@@ -326,9 +347,8 @@ def connections(cert_dir: Path, files: dict[str, Path], rounds: int, seconds: fl
 
 def new_connections(cert_dir: Path, rounds: int, seconds: float) -> str:
     """A TLS handshake for each GET /healthz: what a new connection costs, and nothing else."""
-    with running(cert_dir, *SERVERS.values()) as servers:
-        get = partial(Server.load, body=None, seconds=seconds, fresh=True)
-        loads = in_turn(servers, rounds, get)
+    get = partial(Server.load, body=None, seconds=seconds, fresh=True)
+    loads = in_turn(cert_dir, SERVERS, rounds, {"": get})[""]
     rows = [
         [name, *_medians(found), ratios(found, loads[WORKER], lambda load: load.cpu)]
         for name, found in loads.items()

@@ -1,15 +1,17 @@
 """A small line plot as SVG."""
 
 from html import escape
+from math import ceil, log10
 
 WIDTH, HEIGHT, MARGIN = 640, 360, 60
+TICKS = 5
 COLOURS = ("#767676", "#1a73b8", "#c0504d")
 
 
 def lines(title: str, x: str, y: str, series: dict[str, list[tuple[float, float]]]) -> str:
     """Lines of points, each series in the order of its points; both axes begin at zero."""
-    right = max(point[0] for points in series.values() for point in points) * 1.05
-    top = max(point[1] for points in series.values() for point in points) * 1.05
+    right = TICKS * step(max(point[0] for points in series.values() for point in points))
+    top = TICKS * step(max(point[1] for points in series.values() for point in points))
 
     def place(point: tuple[float, float]) -> tuple[float, float]:
         across = MARGIN + point[0] / right * (WIDTH - 2 * MARGIN)
@@ -24,13 +26,12 @@ def lines(title: str, x: str, y: str, series: dict[str, list[tuple[float, float]
         text(WIDTH / 2, HEIGHT - 14, x, "middle"),
         text(16, MARGIN - 16, y, "start"),
     ]
-    for tenth in range(0, 11, 2):
-        across, _ = place((right * tenth / 10, 0))
-        _, up = place((0, top * tenth / 10))
+    for tick in range(TICKS + 1):
+        across, up = place((right * tick / TICKS, top * tick / TICKS))
         parts += [
             f'<path d="M{MARGIN} {up}H{WIDTH - MARGIN}" stroke="#ddd"/>',
-            text(across, HEIGHT - MARGIN + 18, f"{right * tenth / 10:.0f}", "middle"),
-            text(MARGIN - 6, up + 4, f"{top * tenth / 10:.0f}", "end"),
+            text(across, HEIGHT - MARGIN + 18, f"{right * tick / TICKS:,.0f}", "middle"),
+            text(MARGIN - 6, up + 4, f"{top * tick / TICKS:,.0f}", "end"),
         ]
     for (label, points), colour in zip(series.items(), COLOURS, strict=False):
         placed = [place(point) for point in points]
@@ -38,8 +39,14 @@ def lines(title: str, x: str, y: str, series: dict[str, list[tuple[float, float]
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{a}" cy="{u}" r="3" fill="{colour}"/>' for a, u in placed]
         across, up = placed[-1]
-        parts.append(text(across, up - 8, label, "end", colour))
+        parts.append(text(across + 8, up, label, "start", colour))
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def step(most: float) -> float:
+    """A round distance between ticks, TICKS of which reach what is most."""
+    unit = float(10 ** ceil(log10(most / TICKS) - 1))
+    return unit * ceil(most / TICKS / unit)
 
 
 def text(x: float, y: float, words: str, anchor: str, colour: str = "#333", size: int = 12) -> str:
