@@ -56,7 +56,8 @@ FAREWELL: Final = 2.0
 FAREWELL_BYTES: Final = 2 * MAX_BODY
 #: The longest header section, in bytes; the API server's has a few hundred.
 MAX_HEADERS: Final = 32 * 1024
-#: The longest header section that is remembered with what was made of it.
+#: The longest header section that is remembered with what was made of it, which takes up to 15 KiB
+#: of a connection; the API server's has a few hundred bytes.
 MAX_REMEMBERED: Final = 2048
 #: Bytes of unfinished requests in all: nine of the largest. They come whole within milliseconds, so
 #: more than this is somebody stalling.
