@@ -224,8 +224,8 @@ def in_turn(
 ) -> dict[str, dict[str, list[Load]]]:
     """What is measured of servers, which take turns: by measure and by server, a load a round.
 
-    Each round has processes of its own: where the system puts a process in memory makes it up to a
-    fifth faster or slower for as long as it lives.
+    Each round has processes of its own: one that lives longer keeps a speed of its own, and two of
+    the same program were seen a fifth apart.
     """
     measured: dict[str, dict[str, list[Load]]] = {
         label: {name: [] for name in options} for label in measures

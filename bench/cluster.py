@@ -138,8 +138,8 @@ def table(rows: list[Variant]) -> str:
 def play(rows: list[Variant], cluster: Cluster, webhook: Webhook, load: Load) -> None:
     """All rounds, and one before them to warm up, which does not count.
 
-    InstaSlice is there in the second half of one round and in the first of the next: the etcd of a
-    control plane that has created and deleted more pods is slower.
+    InstaSlice is there in the second half of one round and in the first of the next, so that what
+    changes as more pods have been created and deleted falls on both.
     """
     names = count()
     for turn in range(load.rounds + 1):
