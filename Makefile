@@ -13,7 +13,9 @@ PORT ?= 8443
 
 .PHONY: help
 help: ## list the targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { print "\n" substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ Every day
 
 .PHONY: run
 run: $(VENV)/run.stamp ## serve on https://127.0.0.1:8443 and show a pod rewritten; Ctrl-C ends it
@@ -37,6 +39,139 @@ lint: $(VENV)/dev.stamp ## check style, formatting and types
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
+##@ Longer tests
+
+.PHONY: e2e
+e2e: $(VENV)/dev.stamp ## test against a real control plane, of KUBEBUILDER_ASSETS
+	@test -n "$$KUBEBUILDER_ASSETS" || { echo 'make: KUBEBUILDER_ASSETS names no folder; export KUBEBUILDER_ASSETS=$$(setup-envtest use -p path 1.34)' >&2; exit 1; }
+	@$(BIN)/python -m pytest test/e2e $(PYTEST_ARGS)
+
+# Coverage-guided fuzzing. What it finds worth keeping grows in .fuzz; what is worth keeping for
+# good is put into test/fuzz/corpus, which pytest replays.
+
+FUZZ_SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: $(VENV)/fuzz.stamp ## fuzz reviews, quantities and the socket, FUZZ_SECONDS=60 each
+	@for target in review quantity; do \
+		mkdir -p .fuzz/$$target; \
+		$(BIN)/python -m test.fuzz $$target -max_total_time=$(FUZZ_SECONDS) -max_len=4096 \
+			-timeout=10 -print_final_stats=1 -artifact_prefix=.fuzz/ \
+			.fuzz/$$target test/fuzz/corpus/$$target || exit 1; \
+	done
+	@$(BIN)/python -m test.fuzz.fuzz_socket --seconds $(FUZZ_SECONDS)
+
+$(VENV)/fuzz.stamp: setup.cfg | $(VENV)/bin/python
+	$(PIP) --editable '.[fuzz]'
+	@touch $@
+
+.PHONY: image-test
+image-test: $(VENV)/dev.stamp ## build the image for both platforms and run it as a pod, without any registry (as root)
+	$(BIN)/python -m pytest --capture=no test/image/build_and_run.py
+
+##@ Measuring
+
+.PHONY: bench
+bench: $(VENV)/dev.stamp ## measure InstaSlice beside a server that does nothing (needs wrk)
+	@$(BIN)/python -m bench.bench $(BENCH_ARGS)
+
+.PHONY: bench-cluster
+bench-cluster: $(VENV)/dev.stamp ## measure what InstaSlice adds to the creation of a pod, there
+	@$(BIN)/python -m bench.cluster $(BENCH_ARGS)
+
+SOAK_MINUTES ?= 10
+
+.PHONY: soak
+soak: $(VENV)/dev.stamp ## run the faults for SOAK_MINUTES=10 and print what they cost
+	@SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m bench.soak
+
+##@ Image
+
+# The image, and its deployment to the cluster that kubectl is set to.
+#
+#   make docker-build docker-push IMG=registry.example.com/instaslice:1.0
+#   make deploy IMG=registry.example.com/instaslice:1.0
+#   make deploy IMG=... COMPONENTS="own-certificates prometheus"
+
+IMG ?= instaslice:latest
+# docker or podman; docker-buildx needs docker.
+CONTAINER_TOOL ?= docker
+KUBECTL ?= kubectl
+PLATFORMS ?= linux/amd64,linux/arm64
+# Folders of config/components that go on top of config/base.
+COMPONENTS ?= cert-manager
+
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' instaslice/__init__.py)
+REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+BUILD_ARGS = --file Containerfile --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION)
+
+.PHONY: docker-build
+docker-build: ## build the image IMG for this machine's platform, with CONTAINER_TOOL (docker, podman)
+	$(CONTAINER_TOOL) build $(BUILD_ARGS) --tag $(IMG) .
+
+.PHONY: docker-push
+docker-push: ## push the image IMG
+	$(CONTAINER_TOOL) push $(IMG)
+
+.PHONY: docker-buildx
+docker-buildx: ## build and push IMG for PLATFORMS, with an SBOM and provenance (needs docker)
+	docker buildx build $(BUILD_ARGS) --platform $(PLATFORMS) --tag $(IMG) \
+	  --sbom=true --provenance=mode=max --push .
+
+.PHONY: lock
+lock: $(VENV)/dev.stamp ## choose anew what goes into the image beside InstaSlice: requirements.lock
+	$(BIN)/python hack/lock.py
+
+##@ Deployment
+
+# The kustomization that chooses the components is made in a folder that git ignores.
+.PHONY: build-installer
+build-installer: ## write dist/install.yaml: what `make deploy` deploys, for IMG and COMPONENTS
+	@mkdir -p dist/kustomize
+	@printf '%s\n' 'resources: [../../config/base]' 'components:' \
+	  $(COMPONENTS:%='- ../../config/components/%') >dist/kustomize/kustomization.yaml
+	@$(KUBECTL) kustomize dist/kustomize >dist/kustomize/all.yaml
+	sed 's|image: instaslice:latest$$|image: $(IMG)|' dist/kustomize/all.yaml >dist/install.yaml
+
+.PHONY: deploy
+deploy: build-installer ## deploy IMG with COMPONENTS to the cluster that kubectl is set to
+	$(KUBECTL) apply --filename dist/install.yaml
+	$(KUBECTL) --namespace instaslice-system rollout status deployment/instaslice --timeout 3m
+
+.PHONY: undeploy
+undeploy: ## take InstaSlice from the cluster that kubectl is set to
+	@# First, so that no pod is refused while the rest goes.
+	$(KUBECTL) delete mutatingwebhookconfiguration instaslice --ignore-not-found
+	$(KUBECTL) delete clusterrole,clusterrolebinding instaslice --ignore-not-found
+	$(KUBECTL) delete namespace instaslice-system --ignore-not-found
+
+SERVICE := instaslice.instaslice-system.svc
+
+.PHONY: own-certificates
+own-certificates: ## make a certificate for a try, good for a year, for the component own-certificates
+	cd config/components/own-certificates && openssl req -x509 -days 365 -noenc \
+	  -newkey ec -pkeyopt ec_paramgen_curve:P-256 -subj /CN=$(SERVICE) \
+	  -addext subjectAltName=DNS:$(SERVICE) -addext extendedKeyUsage=serverAuth \
+	  -keyout tls.key -out tls.crt && cp tls.crt ca.crt
+
+.PHONY: demo
+demo: ## show what InstaSlice does, on a cluster of 1.36 or later without GPUs
+	@demo/run.sh
+
+##@ Generated files
+
+# Manifests that are the command line's own output; a test holds them equal.
+
+.PHONY: manifests
+manifests: $(VENV)/dev.stamp ## write hack/mig-*.yaml anew
+	@$(BIN)/instaslice templates --resource-api v1alpha2 > hack/mig-profiles.yaml
+	@for version in v1alpha3 v1beta1 v1beta2 v1; do \
+		$(BIN)/instaslice templates --resource-api $$version > hack/mig-profiles-$$version.yaml; \
+	done
+	@$(BIN)/instaslice deviceclasses > hack/mig-deviceclasses.yaml
+
+# The virtual environment: a stamp for each set of packages.
+
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "make: no python3 on PATH; InstaSlice needs Python 3.11 or later" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "InstaSlice needs Python 3.11 or later; set PYTHON=")'
@@ -49,5 +184,3 @@ $(VENV)/run.stamp: setup.cfg | $(VENV)/bin/python
 $(VENV)/dev.stamp: setup.cfg | $(VENV)/bin/python
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/run.stamp
-
--include hack/*.mk

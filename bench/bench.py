@@ -31,8 +31,8 @@ import trustme
 
 from bench import plot
 from instaslice import review
-from instaslice.app import parse
 from instaslice.resource_api import NEWEST
+from instaslice.serve.app import parse
 
 HERE = Path(__file__).parent
 REVIEWS = HERE.parent / "test" / "data" / "reviews" / "create"

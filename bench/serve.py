@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
-from instaslice import app, logs, server
-from instaslice.tls import Certificates
+from instaslice.serve import app, logs, server
+from instaslice.serve.settings import Settings
+from instaslice.serve.tls import Certificates
 
 #: What a webhook answers that lets every pod through.
 CONSTANT = (
@@ -61,7 +62,7 @@ def main() -> None:
         setattr(app, "_decode", importlib.import_module(arguments.json).loads)  # noqa: B010
     if arguments.worker == "gthread":
         changes["worker_class"] = "gthread"
-    settings = server.Settings(
+    settings = Settings(
         host="127.0.0.1",
         port=arguments.port,
         cert_dir=arguments.cert_dir,

@@ -1,5 +1,5 @@
 """`python -m instaslice`, the same as `instaslice`."""
 
-from instaslice.cli import main
+from instaslice.cli.main import main
 
 raise SystemExit(main())

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-Operation = dict[str, Any]
+#: A decoded JSON object.
+Json = dict[str, Any]
+Operation = Json
 
 
 def escape(token: str) -> str:

@@ -16,15 +16,15 @@ A shape is JSON in which "{template}", "{attribute}" and "{label}" stand for the
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
+
+from instaslice.patch import Json
 
 GROUP: Final = "resource.k8s.io"
 
 #: NVIDIA's DRA driver: the device class of its MIG slices, and the attribute with their profile.
 DEVICE_CLASS: Final = "mig.nvidia.com"
 PROFILE_IS: Final = "device.attributes['gpu.nvidia.com'].profile == '{attribute}'"
-
-Json = dict[str, Any]
 
 _REQUEST: Final[Json] = {
     "deviceClassName": DEVICE_CLASS,

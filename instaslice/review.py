@@ -7,14 +7,14 @@ between the last two.
 
 from base64 import b64encode
 from json import JSONEncoder
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from instaslice.invalid import FieldError, InvalidPod
+from instaslice.patch import Json
 from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
-from instaslice.rewrite import UNTOUCHED, FieldError, InvalidPod, Rewrite, restore, rewrite
+from instaslice.rewrite import UNTOUCHED, Rewrite, restore, rewrite
 
 API_VERSION: Final = "admission.k8s.io/v1"
-
-Json = dict[str, Any]
 
 #: Compact, and ASCII: what a user typed cannot break a line of the answer or of the log.
 encode: Final = JSONEncoder(separators=(",", ":"), check_circular=False).encode

@@ -39,12 +39,11 @@ from os import urandom
 from typing import Any, Final, NamedTuple
 
 from instaslice import profiles
-from instaslice.patch import Operation, escape, extend, remove
+from instaslice.invalid import FieldError, InvalidPod, invalid, required, shorten, wrong_type
+from instaslice.patch import Json, Operation, escape, extend, remove
 from instaslice.profiles import Profile
 from instaslice.quantity import MALFORMED, NANO, InvalidQuantity, nanos
 from instaslice.resource_api import ResourceAPI, template_name
-
-Json = dict[str, Any]
 
 #: 16 GPUs, the most that one machine is sold with, of 7 slices, the most that one GPU is cut into.
 MAX_SLICES: Final = 112
@@ -61,46 +60,6 @@ MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
 _UUID4: Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII
 )
-
-
-class FieldError(NamedTuple):
-    """One thing that is wrong with a pod, as `field.Error` of apimachinery has it."""
-
-    field: str  #: "spec.containers[0].resources.limits[nvidia.com/mig-1g.5gb]"
-    reason: str  #: "FieldValueInvalid", a metav1.CauseType
-    message: str  #: 'Invalid value: "500m": must be an integer'
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.message}"
-
-
-class InvalidPod(Exception):
-    """The pod is refused; `errors` says why, field by field."""
-
-    def __init__(self, *errors: FieldError) -> None:
-        super().__init__(*errors)
-        self.errors = errors
-
-    def __str__(self) -> str:
-        """The message as the API server words it: one error plain, several in brackets."""
-        lines = [str(error) for error in self.errors]
-        return lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
-
-
-def invalid(path: str, value: object, detail: str) -> FieldError:
-    """A value that may not be, as apimachinery's `field.Invalid` words it."""
-    return FieldError(path, "FieldValueInvalid", f'Invalid value: "{shorten(value)}": {detail}')
-
-
-def required(path: str, detail: str) -> FieldError:
-    """A value that is missing, as apimachinery's `field.Required` words it."""
-    return FieldError(path, "FieldValueRequired", f"Required value: {detail}")
-
-
-def shorten(value: object) -> str:
-    """A value as text, cut to what a message has room for: it is what a user typed."""
-    text = str(value)
-    return text if len(text) <= 63 else text[:60] + "..."
 
 
 class Rewrite(NamedTuple):
@@ -140,13 +99,8 @@ def _member(holder: Json, key: str, kind: type, where: str = "") -> Any:
     if value is None:
         return kind()
     if not isinstance(value, kind):
-        raise _wrong_type(f"{where}.{key}".removeprefix("."), kind)
+        raise wrong_type(f"{where}.{key}".removeprefix("."), kind)
     return value
-
-
-def _wrong_type(path: str, kind: type) -> InvalidPod:
-    word = "an object" if kind is dict else "an array"
-    return InvalidPod(FieldError(path, "FieldValueTypeInvalid", f"must be {word}"))
 
 
 def _containers(pod: Json) -> Iterator[_Container]:
@@ -156,7 +110,7 @@ def _containers(pod: Json) -> Iterator[_Container]:
         for index, container in enumerate(_member(spec, kind, list, "spec")):
             here = f"spec.{kind}[{index}]"
             if not isinstance(container, dict):
-                raise _wrong_type(here, dict)
+                raise wrong_type(here, dict)
             resources = _member(container, "resources", dict, here)
             path = here + ".resources"
             limits = _member(resources, "limits", dict, path)

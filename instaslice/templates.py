@@ -6,10 +6,9 @@ Pure: what is done with the objects, printing or applying or making them at admi
 from collections.abc import Iterable
 from typing import Any, Final
 
+from instaslice.patch import Json
 from instaslice.profiles import Profile
 from instaslice.resource_api import GROUP, NEWEST, PROFILE_IS, ResourceAPI
-
-Json = dict[str, Any]
 
 #: On everything that InstaSlice makes (Kubernetes' recommended labels).
 LABELS: Final = {"app.kubernetes.io/managed-by": "instaslice"}

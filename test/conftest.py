@@ -3,16 +3,15 @@
 import contextlib
 import os
 import shutil
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trustme
 from hypothesis import HealthCheck, settings
 
-from instaslice.cluster import Cluster, in_cluster
-from test.apiserver import APIServer
+from instaslice.cluster.client import Cluster, in_cluster
+from test.support.apiserver import APIServer
+from test.support.certs import Authority
 
 settings.register_profile(
     # The same examples each time, so that CI is as red or green as the commit.
@@ -29,28 +28,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
-
-
-class Authority:
-    """A throw-away certificate authority that can mint pairs into folders."""
-
-    def __init__(self) -> None:
-        self.ca = trustme.CA()
-
-    def mint(self, folder: Path) -> Path:
-        """Write tls.crt and tls.key for 127.0.0.1 into a folder, and return it."""
-        folder.mkdir(parents=True, exist_ok=True)
-        certificate = self.ca.issue_cert("127.0.0.1", "localhost")
-        certificate.private_key_pem.write_to_path(str(folder / "tls.key"))
-        chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
-        (folder / "tls.crt").write_bytes(chain)
-        return folder
-
-    def trusting(self) -> ssl.SSLContext:
-        """A client's context that trusts what this authority signed, and nothing else."""
-        context = ssl.create_default_context()
-        self.ca.configure_trust(context)
-        return context
 
 
 @pytest.fixture(scope="session")

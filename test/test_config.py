@@ -16,9 +16,9 @@ import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from instaslice import server, settings
-from instaslice.metrics import Metrics
 from instaslice.resource_api import Unavailable
+from instaslice.serve import server, settings
+from instaslice.serve.metrics import Metrics
 
 ROOT = Path(__file__).parent.parent
 COMPONENTS = ("cert-manager", "own-certificates", "no-api", "kubernetes-1.27", "prometheus")
@@ -340,7 +340,7 @@ def test_ports_names_and_labels_meet(render: Render) -> None:
 def test_build_installer_sets_the_image_and_writes_below_dist_only(
     kubectl: str, tmp_path: Path
 ) -> None:
-    for name in ("Makefile", "config", "hack", "instaslice", ".gitignore"):
+    for name in ("Makefile", "config", "instaslice", ".gitignore"):
         source = ROOT / name
         copy = shutil.copytree if source.is_dir() else shutil.copy
         copy(source, tmp_path / name)

@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from instaslice import manifests
+from instaslice.manifests.documents import pod_template, rewrite_stream
 from instaslice.profiles import from_attribute
 from instaslice.resource_api import NEWEST
 from instaslice.templates import LABELS, templates
@@ -51,7 +51,7 @@ def test_users_of_mig_manager_change_nothing(name: str) -> None:
 def nameless(value: Json) -> str:
     """A manifest in which the names of claims are their numbers."""
     text = yaml.safe_dump(value)
-    found = manifests.pod_template(value)
+    found = pod_template(value)
     claims = found[1]["spec"].get("resourceClaims") or [] if found else []
     for number, claim in enumerate(claims):
         text = re.sub(rf"\bname: {claim['name']}\b", f"name: {number}", text)
@@ -61,7 +61,7 @@ def nameless(value: Json) -> str:
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_users_of_the_driver_alone_write_what_instaslice_makes(name: str) -> None:
     text = (DEMO / "instaslice" / name).read_text()
-    rewritten = [document.value for document in manifests.rewrite_stream(text, NEWEST)]
+    rewritten = [document.value for document in rewrite_stream(text, NEWEST)]
     by_hand = documents(DEMO / "dra-driver" / name)
     assert [nameless(d) for d in rewritten] == [nameless(d) for d in by_hand]
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instaslice.patch import add, extend, pointer, remove
-from test.reviews import apply
+from test.support.reviews import apply
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from instaslice import review
 from instaslice.resource_api import VERSIONS, ResourceAPI, Unavailable
-from test.reviews import CREATE, UPDATE, Json, apply, load, patch_of, pod_review
+from test.support.reviews import CREATE, UPDATE, Json, apply, load, patch_of, pod_review
 
 UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 

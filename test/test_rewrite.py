@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instaslice.invalid import InvalidPod
 from instaslice.resource_api import NEWEST, VERSIONS, ResourceAPI
-from instaslice.rewrite import MAX_REFERENCES, MAX_SLICES, InvalidPod, restore, rewrite
-from test import pods
-from test.pods import Json
-from test.reviews import apply, load
+from instaslice.rewrite import MAX_REFERENCES, MAX_SLICES, restore, rewrite
+from test.support import pods
+from test.support.pods import Json
+from test.support.reviews import apply, load
 
 pytestmark = pytest.mark.property
 

@@ -7,7 +7,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from instaslice import cli, profiles
+from instaslice import profiles
+from instaslice.cli.main import main
 from instaslice.profiles import Profile
 from instaslice.resource_api import VERSIONS
 from instaslice.templates import device_classes, templates
@@ -84,7 +85,7 @@ def test_in_v1alpha2_parameters_come_before_the_template_that_names_them() -> No
 
 def printed(*arguments: str) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as output:
-        assert cli.main(list(arguments)) == 0
+        assert main(list(arguments)) == 0
     return output.getvalue()
 
 
@@ -125,5 +126,5 @@ def test_profiles_may_be_named_in_any_spelling(spelling: str) -> None:
 def test_what_cannot_be_done_is_one_line(
     arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(arguments) == 2
+    assert main(arguments) == 2
     assert capsys.readouterr() == ("", f"instaslice: {line}\n")

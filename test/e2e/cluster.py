@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from kubernetes import client, config, dynamic
 from kubernetes.dynamic.exceptions import DynamicApiError
 
-from .controlplane import ControlPlane
+from test.e2e.controlplane import ControlPlane
 
 Json = dict[str, Any]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from . import installation
-from .cluster import Cluster
-from .controlplane import ControlPlane, control_plane
-from .process import wait_for
-from .webhook import Webhook
+from test.e2e import installation
+from test.e2e.cluster import Cluster
+from test.e2e.controlplane import ControlPlane, control_plane
+from test.e2e.webhook import Webhook
+from test.support.process import wait_for
 
 NO_ASSETS = (
     "needs a Kubernetes: export KUBEBUILDER_ASSETS=$(setup-envtest use -p path 1.34), "

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 import trustme
 
-from .process import free_ports, running, wait_for
+from test.support.process import free_ports, running, wait_for
 
 
 class Version(NamedTuple):

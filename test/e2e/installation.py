@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from .cluster import Cluster, Refused
-from .controlplane import ControlPlane, Version
-from .pods import limits_left, pod
-from .process import wait_for
+from test.e2e.cluster import Cluster, Refused
+from test.e2e.controlplane import ControlPlane, Version
+from test.e2e.pods import limits_left, pod
+from test.support.process import wait_for
 
 Json = dict[str, Any]
 

@@ -6,10 +6,20 @@ from typing import Any
 import pytest
 import yaml
 
-from .cluster import Cluster
-from .installation import ROOT
-from .pods import claims, container, cron_job, extended, job, limits_left, pod, slices, workload
-from .process import wait_for
+from test.e2e.cluster import Cluster
+from test.e2e.installation import ROOT
+from test.e2e.pods import (
+    claims,
+    container,
+    cron_job,
+    extended,
+    job,
+    limits_left,
+    pod,
+    slices,
+    workload,
+)
+from test.support.process import wait_for
 
 Json = dict[str, Any]
 

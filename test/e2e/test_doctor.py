@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from .cluster import Cluster
-from .webhook import Webhook
+from test.e2e.cluster import Cluster
+from test.e2e.webhook import Webhook
 
 Json = dict[str, Any]
 

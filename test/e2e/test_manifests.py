@@ -7,12 +7,12 @@ import pytest
 import trustme
 import yaml
 
-from .cluster import Cluster, Refused
-from .controlplane import ControlPlane
-from .installation import NAMESPACE, ROOT, render
-from .pods import pod
-from .process import wait_for
-from .webhook import Webhook
+from test.e2e.cluster import Cluster, Refused
+from test.e2e.controlplane import ControlPlane
+from test.e2e.installation import NAMESPACE, ROOT, render
+from test.e2e.pods import pod
+from test.e2e.webhook import Webhook
+from test.support.process import wait_for
 
 Json = dict[str, Any]
 

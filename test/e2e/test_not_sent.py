@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from .cluster import Cluster, Refused
-from .installation import FIRST_WITH_MATCH_CONDITIONS, let_in
-from .pods import all_containers, container, extended, limits_left, pod, slices
-from .webhook import Webhook
+from test.e2e.cluster import Cluster, Refused
+from test.e2e.installation import FIRST_WITH_MATCH_CONDITIONS, let_in
+from test.e2e.pods import all_containers, container, extended, limits_left, pod, slices
+from test.e2e.webhook import Webhook
 
 Json = dict[str, Any]
 

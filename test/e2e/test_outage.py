@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from .cluster import Cluster, Refused
-from .installation import FIRST_WITH_MATCH_CONDITIONS
-from .pods import container, extended, limits_left, pod, slices, workload
-from .process import wait_for
-from .webhook import Webhook
+from test.e2e.cluster import Cluster, Refused
+from test.e2e.installation import FIRST_WITH_MATCH_CONDITIONS
+from test.e2e.pods import container, extended, limits_left, pod, slices, workload
+from test.e2e.webhook import Webhook
+from test.support.process import wait_for
 
 Json = dict[str, Any]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .controlplane import control_plane
-from .installation import ROOT
-from .process import running, wait_for
+from test.e2e.controlplane import control_plane
+from test.e2e.installation import ROOT
+from test.support.process import running, wait_for
 
 #: Writes its process id into a file, and then does nothing for long.
 SLEEP = ["sh", "-c", 'echo $$ > "$0"; exec sleep 600']
@@ -43,7 +43,7 @@ def test_after_a_failure(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is of Linux")
 def test_after_this_process_was_killed(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from test.e2e.process import Process\n"
+        "import sys, time; from pathlib import Path; from test.support.process import Process\n"
         "Process(sys.argv[2:], Path(sys.argv[1])); time.sleep(600)"
     )
     parent = subprocess.Popen(

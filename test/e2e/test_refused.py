@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from .cluster import Cluster, Refused
-from .pods import container, pod, workload
-from .process import wait_for
+from test.e2e.cluster import Cluster, Refused
+from test.e2e.pods import container, pod, workload
+from test.support.process import wait_for
 
 Json = dict[str, Any]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from .cluster import Cluster
-from .pods import claims, container, pod, slices, templates
-from .process import wait_for
+from test.e2e.cluster import Cluster
+from test.e2e.pods import claims, container, pod, slices, templates
+from test.support.process import wait_for
 
 Json = dict[str, Any]
 

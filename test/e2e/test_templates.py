@@ -10,12 +10,11 @@ import pytest
 from instaslice.profiles import from_attribute
 from instaslice.resource_api import VERSIONS
 from instaslice.templates import templates
-
-from .cluster import Cluster, Refused
-from .installation import ROOT
-from .pods import container, pod, slices
-from .process import wait_for
-from .webhook import Webhook
+from test.e2e.cluster import Cluster, Refused
+from test.e2e.installation import ROOT
+from test.e2e.pods import container, pod, slices
+from test.e2e.webhook import Webhook
+from test.support.process import wait_for
 
 Json = dict[str, Any]
 

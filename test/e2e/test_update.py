@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from .cluster import Cluster, Refused
-from .installation import let_in
-from .pods import claims, container, extended, limits_left, pod, slices
+from test.e2e.cluster import Cluster, Refused
+from test.e2e.installation import let_in
+from test.e2e.pods import claims, container, extended, limits_left, pod, slices
 
 Json = dict[str, Any]
 

@@ -10,7 +10,7 @@ from typing import Any
 import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
-from .process import Process, free_ports, wait_for
+from test.support.process import Process, free_ports, wait_for
 
 
 class Webhook:

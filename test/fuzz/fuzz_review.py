@@ -4,11 +4,11 @@ import json
 import random
 from typing import Any
 
-from instaslice.app import Webhook
-from instaslice.metrics import Metrics
 from instaslice.resource_api import NEWEST, VERSIONS, Unavailable
-from test.reviews import apply, patch_of
-from test.wsgi import call
+from instaslice.serve.app import Webhook
+from instaslice.serve.metrics import Metrics
+from test.support.reviews import apply, patch_of
+from test.support.wsgi import call
 
 Json = dict[str, Any]
 

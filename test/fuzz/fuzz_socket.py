@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from test.conftest import Authority
-from test.serving import SAMPLE, Server, serve
+from test.support.certs import Authority
+from test.support.serving import SAMPLE, Server, serve
 
 REQUEST = b"POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 SEEDS = (

@@ -1,0 +1,246 @@
+"""The faults of test/serve/test_faults.py for longer, and what they cost, as a Markdown table.
+
+`make soak` runs it. SOAK_MINUTES (default 10) says how long, roughly. The exit code
+is 1 where a bound is broken.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from test.support.apiserver import FAULTS, APIServer, reaching
+from test.support.certs import Authority
+from test.support.reviews import load
+from test.support.serving import (
+    NOT_CONNECTED,
+    SAMPLE,
+    STALLS,
+    Load,
+    Server,
+    hung_up,
+    memory,
+    replace_pair,
+    serve,
+    until,
+)
+
+MINUTES = float(os.environ.get("SOAK_MINUTES", "10"))
+MIB = 1024
+SEVEN = SAMPLE + b" " * (7 * 1024 * 1024 - len(SAMPLE))
+
+
+class Row(NamedTuple):
+    what: str
+    measured: str
+    bound: str
+    held: bool
+
+
+def count(of_ten_minutes: int) -> int:
+    return max(2, round(of_ten_minutes * MINUTES / 10))
+
+
+def percentiles(seconds: list[float]) -> str:
+    ordered = sorted(seconds)
+    points = [ordered[int(len(ordered) * share)] for share in (0.5, 0.99)] + [ordered[-1]]
+    return " / ".join(f"{1000 * point:.1f}" for point in points) + " ms"
+
+
+class Place:
+    """Where servers are run: an authority, and a folder for certificates."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.authority = Authority()
+
+    @contextlib.contextmanager
+    def serve(self, *options: str) -> Iterator[Server]:
+        cert_dir = self.authority.mint(self.folder / "certs")
+        with serve(cert_dir, self.authority.trusting(), *options) as server:
+            yield server
+
+
+# -- the faults ----------------------------------------------------------------------------------
+
+
+def requests(place: Place) -> Iterator[Row]:
+    few, many = 2000, count(200_000)
+    with place.serve() as server:
+        with Load(server) as clients:
+            until(lambda: clients.answered >= few)
+            before = server.resident()
+            until(lambda: clients.answered >= many, seconds=60 * MINUTES, every=0.2)
+            after = server.resident()
+        grown = (after - before) / MIB
+        what = f"Resident memory after {few:,} and after {many:,} requests"
+        yield Row(what, f"{before / MIB:.1f} and {after / MIB:.1f} MiB", "5 MiB apart", grown < 5)
+        failures = len(clients.failures)
+        yield Row("... requests that failed", str(failures), "0", failures == 0)
+
+
+def stalls(place: Place) -> Iterator[Row]:
+    end = time.monotonic() + count(150)
+    longest, dropped = 0.0, 0
+    with place.serve() as server, Load(server, clients=2, reconnect=True) as honest:
+        while time.monotonic() < end:
+            with contextlib.ExitStack() as stack:
+                start = time.monotonic()
+                stalled = [stack.enter_context(s(server)) for s in STALLS for _ in range(200)]
+                opened = time.monotonic()
+                until(lambda all_of=stalled: all(map(hung_up, all_of)))
+                longest = max(longest, time.monotonic() - opened)
+                assert opened - start < 10
+                dropped += len(stalled)
+    what = f"Honest requests beside 600 stalled clients ({len(honest.seconds):,}): p50 / p99 / max"
+    yield Row(what, percentiles(honest.seconds), "max 1 s", max(honest.seconds) < 1)
+    yield Row("... requests that failed", str(len(honest.failures)), "0", not honest.failures)
+    yield Row(
+        f"{dropped:,} stalled clients dropped within", f"{longest:.1f} s", "10 s", longest < 10
+    )
+
+
+def rotations(place: Place) -> Iterator[Row]:
+    times = count(500)
+    pairs = [place.authority.mint(place.folder / str(number)) for number in range(2)]
+    with (
+        place.serve() as server,
+        Load(server),
+        Load(server, clients=2, reconnect=True) as fresh,
+    ):
+        for number in range(times):
+            replace_pair(place.folder / "certs", pairs[number % 2])
+            time.sleep(0.05)
+    what = f"{times} certificate rotations: failed of {fresh.answered:,} new connections"
+    yield Row(what, str(len(fresh.failures)), "0", not fresh.failures)
+
+
+def departures(place: Place) -> Iterator[Row]:
+    times, lost, answered, longest = count(20), 0, 0, 0.0
+    for _ in range(times):
+        with place.serve() as server, Load(server, clients=8) as clients:
+            until(lambda c=clients: c.answered > 100)
+            start = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(timeout=15) == 0
+            longest = max(longest, time.monotonic() - start)
+        lost += sum(failure != NOT_CONNECTED for failure in clients.failures)
+        answered += clients.answered
+    what = f"{times} SIGTERMs under load: replies lost of {answered:,}"
+    yield Row(what, str(lost), "0", lost == 0)
+    yield Row("... and the longest exit", f"{longest:.1f} s", "10 s", longest < 10)
+
+
+def kills(place: Place) -> Iterator[Row]:
+    times, longest = count(20), 0.0
+    with place.serve() as server:
+        for _ in range(times):
+            [worker] = until(lambda: len(server.workers()) == 1 and server.workers())
+            os.kill(worker, signal.SIGKILL)
+            start = time.monotonic()
+            assert server.call("POST", "/mutate", SAMPLE)[0] == 200
+            longest = max(longest, time.monotonic() - start)
+            until(lambda gone=worker: gone not in server.workers())
+    what = f"{times} workers killed: longest time to the next answer"
+    yield Row(what, f"{longest:.2f} s", "2 s", longest < 2)
+
+
+def api_server(place: Place) -> Iterator[Row]:
+    account = place.folder / "account"
+    account.mkdir()
+    place.authority.ca.cert_pem.write_to_path(str(account / "ca.crt"))
+    (account / "token").write_text("first")
+    cert_dir = place.authority.mint(place.folder / "certs")
+    for fault in ("hang", "drip", "hang_up", "endless", "500", "closed"):
+        seconds: list[float] = []
+        with contextlib.ExitStack() as stack:
+            cluster = APIServer(cert_dir, "v1")
+            closing = stack.enter_context(contextlib.ExitStack())
+            closing.callback(cluster.close)
+            options = ["--provision-templates", *reaching(cluster, account)]
+            server = stack.enter_context(place.serve(*options))
+            cluster.fault = FAULTS.get(fault)
+            if fault == "closed":
+                closing.close()
+            end = time.monotonic() + count(10)
+            threads = [
+                threading.Thread(target=admit, args=(server, f"{fault}-{i}", end, seconds))
+                for i in range(20)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        what = f"API server `{fault}`: admission of {len(seconds):,} pods, p50 / p99 / max"
+        yield Row(what, percentiles(seconds), "max 3 s", max(seconds) < 3)
+
+
+def admit(server: Server, name: str, end: float, seconds: list[float]) -> None:
+    """Send pods of ever new namespaces, whose templates are to be made."""
+    review = load("create", "sample")
+    number = 0
+    while time.monotonic() < end:
+        review["request"]["namespace"] = f"{name}-{number}"
+        number += 1
+        start = time.monotonic()
+        status, body = server.call("POST", "/mutate", json.dumps(review).encode())
+        assert status == 200
+        assert json.loads(body)["response"]["allowed"]
+        seconds.append(time.monotonic() - start)
+
+
+def sizes(place: Place) -> Iterator[Row]:
+    """What the Deployment's memory limit has to allow."""
+    head, _, tail = SAMPLE.partition(b'"metadata":')
+    filler = b'{"a":[]},' * ((len(SEVEN) - len(SAMPLE) - 20) // 9)
+    objects = head + b'"x":[' + filler + b'{}],"metadata":' + tail
+    with place.serve() as server:
+        master, [worker] = server.process.pid, server.workers()
+        steps: tuple[tuple[str, Callable[[], object]], ...] = (
+            ("at the start", lambda: None),
+            ("after 10,000 sample reviews", lambda: several(server, SAMPLE, 4, 10_000)),
+            ("after a review of 7 MiB, mostly blanks", lambda: several(server, SEVEN, 1, 1)),
+            ("after 16 of them at once", lambda: several(server, SEVEN, 16, 16)),
+            ("after a review of 7 MiB, 800,000 objects", lambda: several(server, objects, 1, 1)),
+            ("after 16 of them at once", lambda: several(server, objects, 16, 16)),
+        )
+        for what, step in steps:
+            step()
+            here, peak = memory(worker)["VmRSS"], memory(worker)["VmHWM"]
+            parts = f"{memory(master)['VmRSS'] / MIB:.0f}, {here / MIB:.0f}, {peak / MIB:.0f} MiB"
+            yield Row(f"Master, worker, worker's peak {what}", parts, "400 MiB", peak < 400 * MIB)
+        assert server.workers() == [worker]
+
+
+def several(server: Server, body: bytes, clients: int, requests: int) -> None:
+    """Send a body so many times, by so many clients at once; some may be turned away."""
+    with Load(server, clients, body=body) as running:
+        until(lambda: running.answered >= requests, seconds=120)
+
+
+SECTIONS = (sizes, requests, stalls, rotations, departures, kills, api_server)
+
+
+def main() -> int:
+    rows = []
+    print("| Fault | Measured | Bound | |\n|---|---|---|---|", flush=True)
+    for section in SECTIONS:
+        with tempfile.TemporaryDirectory() as folder:
+            for row in section(Place(Path(folder))):
+                rows.append(row)
+                verdict = "held" if row.held else "BROKEN"
+                print(f"| {row.what} | {row.measured} | {row.bound} | {verdict} |", flush=True)
+    return 0 if all(row.held for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The command line (extra `cli`): one command a file, and the client behind `Caller`."""

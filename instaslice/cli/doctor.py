@@ -1,0 +1,51 @@
+"""`instaslice doctor`: what a cluster lacks, or what a pod waits for."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from instaslice.cli.usage import UsageError, needing, wants_colour
+
+
+def add(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser(
+        "doctor",
+        help="say what a cluster lacks, or what a pod waits for",
+        description="Check a cluster, and say what to do about what is wrong; or explain one pod. "
+        "Only reads, and creates one pod as a dry run.",
+        epilog="Exit code: 0; 1 if something is wrong; 2 if the cluster could not be asked.",
+    )
+    parser.add_argument("pod", nargs="?", metavar="POD", help="explain this pod")
+    parser.add_argument(
+        "--namespace",
+        "-n",
+        metavar="NS",
+        default="default",
+        help="of the pod; without one, where to try a dry run (default: default)",
+    )
+    parser.add_argument("--output", "-o", choices=("text", "json"), default="text", help="how")
+    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="how to reach the cluster")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Examine the cluster, or explain a pod."""
+    with needing("doctor needs the kubernetes client"):
+        from instaslice.cli.kube import Applier, ApplyError
+        from instaslice.doctor import checks, explain, report, survey
+    try:
+        cluster = Applier(arguments.kubeconfig)
+        if arguments.pod:
+            found = survey.take_for_pod(cluster, arguments.namespace, arguments.pod)
+            findings = explain.explain(*found)
+        else:
+            findings = checks.examine(survey.take(cluster, arguments.namespace))
+    except (ApplyError, survey.SurveyError) as error:
+        raise UsageError(str(error)) from None
+    if arguments.output == "json":
+        print(report.as_json(findings), end="")
+    else:
+        print(report.as_text(findings, colour=wants_colour(sys.stdout)), end="")
+    return int(checks.is_wrong(findings))

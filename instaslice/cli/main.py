@@ -1,0 +1,42 @@
+"""The command line: `instaslice serve`, and what helps around it.
+
+Whatever is wrong with what was typed is one line on standard error and exit code 2.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from instaslice import __version__
+from instaslice.cli import deviceclasses, doctor, rewrite, serve, templates
+from instaslice.cli.usage import UsageError
+
+ABOUT: Final = """\
+InstaSlice lets pods that ask for MIG slices as extended resources (nvidia.com/mig-1g.5gb: 1)
+have them through Kubernetes' Dynamic Resource Allocation, without a change to any pod spec.
+"""
+
+#: Each has `add(commands)`, which adds its parser, and `run(arguments)`, which returns the exit
+#: code.
+COMMANDS: Final = (serve, templates, deviceclasses, rewrite, doctor)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    whole = argparse.ArgumentParser(prog="instaslice", description=ABOUT)
+    whole.add_argument("--version", action="version", version=f"instaslice {__version__}")
+    commands = whole.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add(commands)
+    return whole
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except UsageError as error:
+        print(f"instaslice: {error}", file=sys.stderr)
+        return 2

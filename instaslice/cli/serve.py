@@ -1,0 +1,49 @@
+"""`instaslice serve`: the admission webhook."""
+
+import argparse
+import os
+import tempfile
+from typing import Any
+
+from instaslice import MEMORY
+from instaslice.cli.usage import UsageError
+from instaslice.serve import settings
+
+
+def add(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser(
+        "serve",
+        help="serve the admission webhook over TLS",
+        description="Serve the admission webhook over TLS: POST /mutate, and GET /healthz, "
+        "/readyz and /metrics. Each option can be given as an environment variable instead.",
+    )
+    for option in settings.SERVE:
+        default = {None: "required", "": "none"}.get(option.default, f"default {option.default}")
+        switch: dict[str, Any] = {"nargs": "?", "const": "true"} if option.is_switch else {}
+        parser.add_argument(
+            option.flag,
+            **switch,
+            metavar=option.metavar,
+            help=f"{option.help} ({default}; {option.variable})",
+        )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    try:
+        chosen = settings.read(vars(arguments), os.environ)
+    except settings.SettingsError as error:
+        raise UsageError(str(error)) from None
+    if chosen.workers > 1:
+        # Where workers add up their metrics. prometheus_client reads it as it is imported.
+        memory = MEMORY if os.path.isdir(MEMORY) else None
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="instaslice-", dir=memory)
+    from instaslice.serve import server  # gunicorn is for serving only
+
+    try:
+        server.serve(chosen)
+    except server.StartError as error:
+        raise UsageError(str(error)) from None
+    return 0

@@ -1,0 +1,60 @@
+"""`instaslice templates`: the ResourceClaimTemplates that rewritten pods use."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from instaslice.cli.usage import PROFILES, UsageError, named_profiles, needing, print_yaml
+from instaslice.resource_api import NEWEST, VERSIONS
+from instaslice.templates import templates
+
+
+def add(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser(
+        "templates",
+        help="print or apply the ResourceClaimTemplates that rewritten pods use",
+        description="Print the manifests of the templates, or apply them to namespaces. "
+        "With serve --provision-templates they are made as they are needed.",
+    )
+    parser.add_argument("profiles", nargs="*", metavar="PROFILE", help=PROFILES)
+    parser.add_argument(
+        "--resource-api",
+        choices=VERSIONS,
+        metavar="VERSION",
+        help=f"{', '.join(VERSIONS)} (default: {NEWEST.version}; with --apply, the cluster's)",
+    )
+    parser.add_argument("--apply", action="store_true", help="apply them, and do not print them")
+    parser.add_argument(
+        "--namespace", "-n", action="append", metavar="NS", help="where; may be repeated"
+    )
+    parser.add_argument("--all-namespaces", "-A", action="store_true", help="in every namespace")
+    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="how to reach the cluster")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the templates, or apply them."""
+    chosen = named_profiles(arguments.profiles)
+    version = arguments.resource_api
+    if not arguments.apply:
+        api = VERSIONS[version or NEWEST.version]
+        manifests = [manifest for profile in chosen for manifest in templates(api, profile)]
+        command = ["templates", "--resource-api", api.version, *arguments.profiles]
+        print_yaml(manifests, " ".join(command))
+        return 0
+    if bool(arguments.namespace) == arguments.all_namespaces:
+        raise UsageError("--apply needs --namespace NS, or --all-namespaces")
+    with needing("--apply needs the kubernetes client"):
+        from instaslice.cli.kube import Applier, ApplyError
+    try:
+        applier = Applier(arguments.kubeconfig)
+        api = VERSIONS[version] if version else applier.version()
+        namespaces = arguments.namespace or applier.namespaces()
+        for line in applier.apply(api, chosen, namespaces):
+            print(line)
+    except ApplyError as error:
+        print(f"instaslice: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,65 @@
+"""What the commands share: mistakes of who types, optional packages, profiles, YAML, colour."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TextIO
+
+from instaslice import profiles
+from instaslice.profiles import Profile
+
+#: Help for arguments that name profiles.
+PROFILES: Final = "such as 1g.5gb or 1g.10gb+me (default: all that are known)"
+
+
+class UsageError(Exception):
+    """What was typed cannot be done; `str()` of it says why, in one line."""
+
+
+@contextmanager
+def needing(what: str) -> Iterator[None]:
+    """Imports that only the extra `cli` brings. Raises UsageError where one is not installed.
+
+    what: who needs which package, "rewrite needs ruamel.yaml".
+    """
+    try:
+        yield
+    except ImportError:
+        raise UsageError(f"{what}: pip install 'instaslice[cli]'") from None
+
+
+def named_profiles(names: Sequence[str]) -> list[Profile]:
+    """Profiles in any of their spellings; all that are known where none is named.
+
+    Raises UsageError.
+    """
+    found = []
+    for name in names:
+        bare = name.removeprefix("nvidia.com/").removeprefix("mig-")
+        profile = profiles.from_attribute(bare) or profiles.from_template("mig-" + bare)
+        if profile is None:
+            raise UsageError(f"{name!r} is not a MIG profile, such as 1g.5gb or 1g.10gb+me")
+        found.append(profile)
+    return found or profiles.known_profiles()
+
+
+def print_yaml(manifests: Sequence[dict[str, Any]], command: str) -> None:
+    """Print manifests as a stream of YAML documents, and the command that made them."""
+    with needing("this needs PyYAML"):
+        import yaml
+
+    class Plain(yaml.SafeDumper):
+        """Writes an object out again rather than refer to it by an alias."""
+
+        def ignore_aliases(self, data: object) -> bool:
+            return True
+
+    print(f"# Made by: instaslice {command}\n---")
+    yaml.dump_all(manifests, sys.stdout, Dumper=Plain, sort_keys=False, width=100)
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Whether to colour: on a terminal, unless the user is known not to want it (no-color.org)."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not plain

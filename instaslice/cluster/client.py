@@ -1,0 +1,153 @@
+"""The API server, over the standard library's HTTP client.
+
+One request is one connection: requests are rare, and a connection that is not kept cannot be stale.
+Whatever the API server does, `call` returns or raises ClusterError within its deadline.
+"""
+
+import contextlib
+import http.client
+import json
+import socket
+import ssl
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+
+from instaslice import __version__
+from instaslice.patch import Json
+
+#: Where the kubelet mounts a pod's token and the cluster's CA, and renews both.
+SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+#: Seconds for a whole request. The API server answers in milliseconds, or is in trouble.
+DEADLINE: Final = 5.0
+
+#: The largest answer that is read, in bytes: a discovery document is 2 KB, a Status less.
+MAX_ANSWER: Final = 1024 * 1024
+
+
+#: A file in PEM, read for each request, or what such a file holds.
+Pem = Path | str
+
+
+class ClusterError(Exception):
+    """The API server gave no usable answer; `str()` of it says why, in one line."""
+
+    def __init__(self, message: str) -> None:
+        # Part of it may be what the other side sent.
+        super().__init__(" ".join(message.split())[:300])
+
+
+class Answer(NamedTuple):
+    """An HTTP status and the JSON object that came with it, empty where there was none."""
+
+    status: int
+    body: Json
+
+    @property
+    def reason(self) -> str:
+        """What went wrong, in the API server's words."""
+        message = self.body.get("message")
+        return f"{self.status} {message}" if isinstance(message, str) else str(self.status)
+
+
+class Caller(Protocol):
+    """What can be asked: a `Cluster`, or another client's likeness of it (`cli.kube`)."""
+
+    def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+        """One request with a JSON answer of any status. Raises ClusterError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """How to reach an API server. The files are read for each request, since they rotate."""
+
+    host: str
+    port: int
+    authority: Pem | None = None  #: who signed its certificate; None for the system's authorities
+    token_file: Path | None = None
+    token: str = ""
+    client_certificate: tuple[Pem, Pem] | None = None  #: certificate and key
+
+    def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+        """One request with a JSON answer of any status. Raises ClusterError."""
+        try:
+            connection = http.client.HTTPSConnection(
+                self.host, self.port, timeout=DEADLINE, context=self._context()
+            )
+            headers = self._headers()
+        except OSError as error:  # a file that is missing or no PEM
+            raise ClusterError(f"{error.filename or 'TLS'}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ClusterError("the token or a certificate is no text") from None
+        # The timeout is for each read, and a slow answer has many: the watch is for them all.
+        watch = threading.Timer(DEADLINE, _hang_up, [connection])
+        watch.daemon = True
+        watch.start()
+        try:
+            connection.request(method, path, json.dumps(body) if body else None, headers)
+            response = connection.getresponse()
+            status, data = response.status, response.read(MAX_ANSWER)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            where = f"{self.host}:{self.port}"
+            raise ClusterError(f"{where}: {str(error) or type(error).__name__}") from None
+        finally:
+            watch.cancel()
+            connection.close()
+        return Answer(status, _object(data))
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.authority is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(cadata=_text(self.authority))
+        if self.client_certificate:
+            # The standard library takes a key from a file only; this one is gone in a moment.
+            with tempfile.NamedTemporaryFile("w", prefix="instaslice-") as file:
+                file.write("\n".join(map(_text, self.client_certificate)))
+                file.flush()
+                context.load_cert_chain(file.name)
+        return context
+
+    def _headers(self) -> dict[str, str]:
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": f"instaslice/{__version__}",
+        }
+        token = self.token_file.read_text().strip() if self.token_file else self.token
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        return headers
+
+
+def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -> Cluster | None:
+    """The API server of the cluster whose pod this is, or None outside of one."""
+    host = environment.get("KUBERNETES_SERVICE_HOST")
+    port = environment.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host or not port.isdecimal() or not folder.is_dir():
+        return None
+    return Cluster(host, int(port), folder / "ca.crt", folder / "token")
+
+
+def _text(pem: Pem) -> str:
+    return pem.read_text("ascii") if isinstance(pem, Path) else pem
+
+
+def _hang_up(connection: http.client.HTTPSConnection) -> None:
+    """End a request whose time is up: what waits for the socket fails at once."""
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _object(data: bytes) -> Json:
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(data)
+        if isinstance(found, dict):
+            return found
+    return {}

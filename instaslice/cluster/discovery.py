@@ -1,0 +1,115 @@
+"""Which version of resource.k8s.io the cluster serves, asked of the API server now and again.
+
+A control plane is upgraded under the webhook's feet, so the question is asked every few minutes. An
+API server that does not answer says nothing about DRA: the last answer stays. One that answers that
+DRA is not served is believed at once, since it would drop claims silently and a rewritten pod would
+run without its GPU.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from instaslice.cluster.client import Answer, Caller, ClusterError
+from instaslice.resource_api import GROUP, VERSIONS, ResourceAPI, Unavailable
+
+_log = logging.getLogger("instaslice")
+
+#: Seconds between questions once there is an answer, and while there is none: a webhook that is not
+#: ready keeps pods from starting, so it asks more often.
+INTERVAL: Final = 300.0
+RETRY: Final = 5.0
+
+Served = ResourceAPI | Unavailable
+
+
+class Discovery:
+    """Keeps asking, in a thread of its own.
+
+    on_change: called with each answer that differs from the one before.
+    """
+
+    def __init__(self, cluster: Caller, on_change: Callable[[Served], None]) -> None:
+        self._cluster = cluster
+        self._on_change = on_change
+        self._current: Served = Unavailable("the API server has not been asked yet")
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="discovery", daemon=True)
+
+    def start(self) -> None:
+        """Ask for the first time now, and go on."""
+        self._on_change(self._current)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask no more; returns when the thread has ended."""
+        self._stop.set()
+        self._thread.join()
+
+    def current(self) -> Served:
+        """The last answer."""
+        return self._current
+
+    def _run(self) -> None:
+        while True:
+            self.ask()
+            pause = INTERVAL if isinstance(self._current, ResourceAPI) else RETRY
+            if self._stop.wait(pause):
+                return
+
+    def ask(self) -> None:
+        """Ask the API server once, and take in its answer."""
+        try:
+            answer = ask(self._cluster)
+        except ClusterError as error:
+            if isinstance(self._current, ResourceAPI):
+                fields = {"reason": str(error), "resource_api": self._current.version}
+                _log.warning("the API server was not reached", extra={"fields": fields})
+                return
+            answer = Unavailable(f"the API server was not reached: {error}")
+        except Exception:  # the thread must outlive a fault of ours
+            _log.exception("asking the API server failed")
+            return
+        if answer != self._current:
+            self._current = answer
+            if isinstance(answer, ResourceAPI):
+                fields = {"resource_api": answer.version}
+                _log.info("pods are rewritten for a version", extra={"fields": fields})
+            else:
+                _log.error("MIG pods are refused", extra={"fields": {"reason": answer.reason}})
+            self._on_change(answer)
+
+
+def ask(cluster: Caller) -> Served:
+    """The newest version known that serves templates. Raises ClusterError without an answer.
+
+    From 1.33 on an older version may be served without them, for other kinds: so each is asked.
+    """
+    group = cluster.call("GET", f"/apis/{GROUP}")
+    if group.status == 404:
+        return Unavailable(
+            f"the cluster does not serve {GROUP}: it has no Dynamic Resource Allocation, or its "
+            "DynamicResourceAllocation gate or runtime-config is off"
+        )
+    served = _names(group, "versions", "version")
+    for api in reversed(VERSIONS.values()):
+        if api.version in served:
+            kinds = cluster.call("GET", f"/apis/{GROUP}/{api.version}")
+            if "resourceclaimtemplates" in _names(kinds, "resources", "name"):
+                return api
+    return Unavailable(
+        f"the cluster serves {GROUP} as {', '.join(sorted(served)) or 'no version'}, "
+        f"and InstaSlice knows {', '.join(VERSIONS)}"
+    )
+
+
+def _names(answer: Answer, key: str, name: str) -> set[str]:
+    """The names in a discovery document's list. Raises ClusterError where it is none."""
+    entries = answer.body.get(key)
+    if answer.status != 200 or not isinstance(entries, list):
+        raise ClusterError(f"it answered {answer.reason}")
+    names = [entry.get(name) if isinstance(entry, dict) else None for entry in entries]
+    if not all(isinstance(found, str) for found in names):
+        raise ClusterError(f"its list of {key} has no names")
+    return {str(found) for found in names}

@@ -1,0 +1,21 @@
+"""What `instaslice doctor` has to say: one line of its report each. Pure."""
+
+from enum import Enum
+from typing import NamedTuple
+
+
+class State(Enum):
+    """How something is, with the sign that it is shown by."""
+
+    GOOD = "✓"
+    UNSURE = "!"
+    WRONG = "✗"
+
+
+class Finding(NamedTuple):
+    """One line of the report."""
+
+    check: str
+    state: State
+    text: str
+    advice: str = ""  #: what to do; empty where there is nothing

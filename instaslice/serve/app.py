@@ -1,0 +1,260 @@
+"""The WSGI application (PEP 3333): routes, limits, status codes.
+
+What is wrong with a *call* is an HTTP status and a line of text; what is wrong with a *pod* is a
+status of 200 and a denial inside the AdmissionReview. A fault of InstaSlice's own is a denial too,
+never a 500: the webhook fails closed, and says so.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from json import JSONDecodeError, JSONDecoder
+from time import perf_counter
+from typing import Any, Final, Protocol
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from instaslice import review
+from instaslice.profiles import Profile
+from instaslice.resource_api import ResourceAPI, Unavailable
+from instaslice.serve.metrics import Metrics
+
+#: The largest review: two objects (the new and the old one) of 3 MB, which is twice what etcd takes
+#: of one (1.5 MB), and 1 MB of envelope; as controller-runtime derives it.
+MAX_BODY: Final = 7 * 1024 * 1024
+
+#: The environ's key for the caller's certificate, verified, as `SSLSocket.getpeercert` has it.
+PEER: Final = "instaslice.peer"
+
+#: The environ's key for whether the answer may take time: False asks for MustWait instead.
+MAY_WAIT: Final = "instaslice.may_wait"
+
+_log = logging.getLogger("instaslice")
+
+Headers = list[tuple[str, str]]
+Answer = tuple[str, Headers, bytes]
+#: Takes a line for the log: a message, and what it is about.
+Tell = Callable[[str, dict[str, Any]], None]
+
+_TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
+_JSON: Final = ("Content-Type", "application/json")
+
+
+class Provisioner(Protocol):
+    """Makes the templates that pods need."""
+
+    def must_wait(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> bool:
+        """Whether `ensure` may take time."""
+
+    def ensure(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> list[str]:
+        """Make what is missing, as far as time allows; returns warnings for the pod's author."""
+
+
+class MustWait(Exception):
+    """The answer waits for the API server: call again where that keeps nobody waiting."""
+
+
+class BadCall(Exception):
+    """A call that cannot be answered with a review, and its HTTP status ("400 Bad Request")."""
+
+    def __init__(self, status: str, message: str, *headers: tuple[str, str]) -> None:
+        super().__init__(message)
+        self.answer: Answer = (status, [_TEXT, *headers], f"{message}\n".encode())
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+# Python's decoder takes NaN and Infinity by default, which RFC 8259 does not have.
+_decode: Final = JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+class Webhook:
+    """InstaSlice as a WSGI application.
+
+    resource_api: tells, at each request, which version of resource.k8s.io the cluster serves.
+    metrics: what to count in, and what /metrics shows.
+    provisioner: makes templates at admission; None makes none.
+    callers: names of which the caller's certificate must have one; any certificate will do where it
+    is empty, and none is needed where it is None. The kubelet's probes, and metrics, need none.
+    tell: told of each admission that changed a pod or refused it, for the log.
+    """
+
+    def __init__(
+        self,
+        resource_api: Callable[[], ResourceAPI | Unavailable],
+        metrics: Metrics,
+        provisioner: Provisioner | None = None,
+        callers: frozenset[str] | None = None,
+        tell: Tell | None = None,
+    ) -> None:
+        self._resource_api = resource_api
+        self._metrics = metrics
+        self._provisioner = provisioner
+        self._callers = callers
+        self._tell = tell
+        self._routes: dict[str, dict[str, Callable[[WSGIEnvironment], Answer]]] = {
+            "/mutate": {"POST": self._mutate},
+            "/healthz": {"GET": self._healthz, "HEAD": self._healthz},
+            "/readyz": {"GET": self._readyz, "HEAD": self._readyz},
+            "/metrics": {"GET": self._show_metrics, "HEAD": self._show_metrics},
+        }
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        """Answer a request."""
+        try:
+            status, headers, body = self._route(environ)(environ)
+        except BadCall as bad:
+            status, headers, body = bad.answer
+            self._metrics.count_bad_call()
+        headers = [*headers, ("Content-Length", str(len(body)))]
+        start_response(status, headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def _route(self, environ: WSGIEnvironment) -> Callable[[WSGIEnvironment], Answer]:
+        methods = self._routes.get(environ.get("PATH_INFO", ""))
+        if methods is None:
+            raise BadCall("404 Not Found", f"there are only {', '.join(self._routes)}")
+        try:
+            return methods[environ["REQUEST_METHOD"]]
+        except KeyError:
+            allowed = ", ".join(methods)
+            raise BadCall(
+                "405 Method Not Allowed", f"only {allowed} here", ("Allow", allowed)
+            ) from None
+
+    def _mutate(self, environ: WSGIEnvironment) -> Answer:
+        if self._callers is not None:
+            _check_caller(environ.get(PEER), self._callers)
+        body = _read_body(environ)
+        start = perf_counter()
+        self._metrics.in_flight.inc()
+        try:
+            request = parse(body)
+            verdict, warnings = self._judge(request, environ.get(MAY_WAIT, True))
+            answer = review.respond(request, verdict, warnings)
+        finally:
+            self._metrics.in_flight.dec()
+        seconds = perf_counter() - start
+        self._metrics.duration.observe(seconds)
+        self._metrics.count(request.operation, verdict.outcome, verdict.rewrite.claims)
+        if self._tell and verdict.outcome != "unchanged":
+            self._tell(verdict.outcome, _told(request, verdict, seconds))
+        return "200 OK", [_JSON], answer
+
+    def _judge(self, request: review.Request, may_wait: bool) -> tuple[review.Verdict, list[str]]:
+        """The verdict on a request and further warnings, whatever happens. Raises MustWait."""
+        try:
+            api = self._resource_api()
+            verdict = review.judge(request, api)
+            claims = verdict.rewrite.claims
+            if self._provisioner is None or request.dry_run or not claims:
+                return verdict, []
+            assert isinstance(api, ResourceAPI)  # or there were no claims
+            if not may_wait and self._provisioner.must_wait(request.namespace, claims, api):
+                raise MustWait
+            # Decoded, a pod may take 200 MiB, which nobody needs while templates are waited for.
+            request.pod.clear()
+            return verdict, self._provisioner.ensure(request.namespace, claims, api)
+        except MustWait:
+            raise
+        except Exception:
+            _log.exception("an admission failed", extra={"fields": _subject(request)})
+            message = "InstaSlice failed on this pod, a fault of its own: see its log"
+            status = review.failure(500, "InternalError", message)
+            return review.Verdict("failed", status=status), []
+
+    def _healthz(self, environ: WSGIEnvironment) -> Answer:
+        return "200 OK", [_TEXT], b"ok\n"
+
+    def _readyz(self, environ: WSGIEnvironment) -> Answer:
+        api = self._resource_api()
+        if isinstance(api, Unavailable):
+            return "503 Service Unavailable", [_TEXT], f"{api.reason}\n".encode()
+        return "200 OK", [_TEXT], f"ok, resource.k8s.io/{api.version}\n".encode()
+
+    def _show_metrics(self, environ: WSGIEnvironment) -> Answer:
+        return "200 OK", [("Content-Type", CONTENT_TYPE_LATEST)], self._metrics.render()
+
+
+def _check_caller(certificate: Any, names: frozenset[str]) -> None:
+    """Raises BadCall unless a certificate is there, for one of the names if there are any."""
+    if not certificate:
+        raise BadCall("403 Forbidden", "the caller shows no certificate")
+    subject = {value for part in certificate.get("subject", ()) for _, value in part}
+    subject |= {value for _, value in certificate.get("subjectAltName", ())}
+    if names and names.isdisjoint(subject):
+        raise BadCall("403 Forbidden", "the caller's certificate has none of the names let in")
+
+
+def _read_body(environ: WSGIEnvironment) -> bytes:
+    """The request's body of at most MAX_BODY bytes. Raises BadCall."""
+    media_type = str(environ.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise BadCall("415 Unsupported Media Type", "the Content-Type is not application/json")
+    declared = environ.get("CONTENT_LENGTH") or ""
+    stream: Any = environ["wsgi.input"]
+    if declared:
+        if not (declared.isascii() and declared.isdecimal()):
+            raise BadCall("400 Bad Request", "the Content-Length is not a number")
+        # Compared as digits: int() of a header of thousands of them would cost or fail.
+        digits = declared.lstrip("0") or "0"
+        if len(digits) > len(str(MAX_BODY)) or int(digits) > MAX_BODY:
+            raise _too_large()
+        body: bytes = stream.read(int(digits))
+        if len(body) < int(digits):
+            raise BadCall("400 Bad Request", f"the body ends after {len(body)} of {digits} bytes")
+        return body
+    if not environ.get("wsgi.input_terminated"):
+        raise BadCall("411 Length Required", "there is no Content-Length")
+    body = stream.read(MAX_BODY + 1)
+    if len(body) > MAX_BODY:
+        raise _too_large()
+    return body
+
+
+def _too_large() -> BadCall:
+    return BadCall("413 Content Too Large", f"the body is over {MAX_BODY} bytes")
+
+
+def parse(body: bytes) -> review.Request:
+    """The review that a body holds. Raises BadCall."""
+    try:
+        return review.read(_decode(body.decode()))
+    except review.BadReview as bad:
+        raise BadCall("400 Bad Request", str(bad)) from None
+    except UnicodeDecodeError as bad:
+        raise BadCall("400 Bad Request", f"byte {bad.start} of the body is not UTF-8") from None
+    except JSONDecodeError as bad:
+        where = f"line {bad.lineno}, column {bad.colno}"
+        raise BadCall("400 Bad Request", f"the body is not JSON: {bad.msg}: {where}") from None
+    except RecursionError:
+        raise BadCall("400 Bad Request", "the body is nested too deeply") from None
+    except ValueError as bad:  # NaN, or a number of more digits than Python reads
+        raise BadCall("400 Bad Request", f"the body is not JSON: {bad}") from None
+
+
+def _subject(request: review.Request) -> dict[str, Any]:
+    """Which pod a log line is about; what users typed is cut to what Kubernetes allows of it."""
+    return {
+        "operation": request.operation[:63],
+        "namespace": request.namespace[:63],
+        "name": request.name[:253],
+        "uid": request.uid[:63],
+    }
+
+
+def _told(request: review.Request, verdict: review.Verdict, seconds: float) -> dict[str, Any]:
+    """What the log says of an admission."""
+    fields = _subject(request)
+    if request.dry_run:
+        fields["dryRun"] = True
+    claims = verdict.rewrite.claims
+    if claims:
+        fields["profiles"] = [profile.attribute for profile in claims]
+        fields["claims"] = sum(claims.values())
+    if verdict.status is not None:
+        fields["reason"] = verdict.status["message"][:1000]
+    fields["milliseconds"] = round(seconds * 1000, 3)
+    return fields

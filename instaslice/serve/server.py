@@ -1,0 +1,185 @@
+"""gunicorn, set up for a webhook: its settings, its socket, its log.
+
+gunicorn runs in this process, not through a shell and not from its own command line, so its
+environment variables and configuration files play no part.
+"""
+
+import contextlib
+import gc
+import os
+import resource
+import shutil
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, Final
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+from gunicorn.workers.base import Worker
+from prometheus_client.multiprocess import mark_process_dead
+
+from instaslice import MEMORY
+from instaslice.cluster.discovery import Discovery, Served
+from instaslice.resource_api import VERSIONS
+from instaslice.serve import logs
+from instaslice.serve.app import MAX_BODY, Webhook
+from instaslice.serve.metrics import MULTIPROCESS, Metrics
+from instaslice.serve.provision import TemplateMaker
+from instaslice.serve.settings import Settings
+from instaslice.serve.tls import CertificateError, Certificates
+from instaslice.serve.worker import StallFreeWorker
+
+#: A folder in memory for the worker's heartbeat file: the root file system is read-only, and a file
+#: on a slow disk can block the heartbeat (gunicorn's FAQ).
+_MEMORY: Final = MEMORY if os.path.isdir(MEMORY) else None
+
+#: The API server keeps idle connections for 90 s (Go's http.Transport, IdleConnTimeout). The server
+#: keeps them longer, so that it never closes one that is about to be used.
+KEEP_ALIVE: Final = 120
+
+#: Seconds for requests in flight after SIGTERM: the webhook's timeout of 5 s, doubled.
+GRACE: Final = 10
+
+
+#: Connections of a worker. The API server keeps a few dozen; the rest is room for those who stall.
+CONNECTIONS: Final = 2000
+
+
+class StartError(Exception):
+    """The server cannot start; `str()` of it says why, in one line."""
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises StartError."""
+    logs.configure(settings.log_format)
+    try:
+        certificates = Certificates(settings.cert_dir, settings.client_ca)
+    except CertificateError as error:
+        raise StartError(str(error)) from None
+    _raise_file_limit()
+    listener = listen(settings.host, settings.port).detach()  # gunicorn closes it
+    Server(settings, certificates, listener).run()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. gunicorn would try five times, for five seconds. Raises StartError."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise StartError(f"{host}:{port}: {error.strerror}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise StartError(f"{host}:{port}: {error.strerror}") from None
+    return listener
+
+
+def _raise_file_limit() -> None:
+    """As many open files as the system allows: a stalled connection must not be the last one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS says "unlimited" and means 10,240
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class _Log(Logger):
+    """gunicorn's log, by the handlers that `logs.configure` set."""
+
+    def setup(self, cfg: Config) -> None:
+        handlers = list(self.error_log.handlers)
+        super().setup(cfg)
+        self.error_log.handlers = handlers
+
+
+class Server(BaseApplication):
+    """InstaSlice as gunicorn runs it."""
+
+    def __init__(self, settings: Settings, certificates: Certificates, listener: int) -> None:
+        self._settings = settings
+        self._certificates = certificates
+        self._listener = listener
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Called by gunicorn: set its settings."""
+
+        def ssl_context(config: Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+            return self._certificates.context()
+
+        def forget(arbiter: Arbiter, worker: Worker) -> None:
+            if MULTIPROCESS in os.environ:
+                mark_process_dead(worker.pid)
+
+        def tidy(arbiter: Arbiter) -> None:
+            if MULTIPROCESS in os.environ:
+                shutil.rmtree(os.environ[MULTIPROCESS], ignore_errors=True)
+
+        values: dict[str, Any] = {
+            "bind": f"fd://{self._listener}",
+            "worker_class": StallFreeWorker,
+            "worker_connections": CONNECTIONS,
+            "workers": self._settings.workers,
+            "threads": self._settings.threads,
+            "keepalive": KEEP_ALIVE,
+            "graceful_timeout": GRACE,
+            "worker_tmp_dir": _MEMORY,
+            "control_socket_disable": True,
+            # gunicorn_h1c, the parser in C, takes lines that end in a bare LF, and by the bench it
+            # is not worth that: bench/RESULTS.md.
+            "http_parser": "python",
+            # No proxy stands before a webhook: no header may say who calls, or as what.
+            "forwarded_allow_ips": "",
+            "forwarder_headers": "",
+            "logger_class": _Log,
+            "proc_name": "instaslice",
+            "ssl_context": ssl_context,
+            "child_exit": forget,
+            "on_exit": tidy,
+            # gunicorn serves TLS only where a file is named; the context is that of `tls`.
+            "certfile": str(self._settings.cert_dir / "tls.crt"),
+            "keyfile": str(self._settings.cert_dir / "tls.key"),
+        }
+        for key, value in values.items():
+            self.cfg.set(key, value)
+
+    def load(self) -> Any:
+        """Called by gunicorn in each worker: make the application."""
+        # A large review is a million objects without a cycle among them. To look for one as often
+        # as Python does by default takes most of the time of decoding it.
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 100)
+        # glibc gives memory of over 128 KiB back to the system, and so to the next request page by
+        # page, until a larger block has been freed once (mallopt(3), M_MMAP_THRESHOLD). No page of
+        # this one is touched.
+        bytes(MAX_BODY)
+        metrics = Metrics()
+        metrics.certificate_expiry.set(self._certificates.expiry)
+        self._certificates.on_load = metrics.certificate_expiry.set
+        self._certificates.on_failure = metrics.certificate_failures.inc
+        callers = self._settings.client_names if self._settings.client_ca else None
+        provisioner = self._provisioner(metrics)
+        tell = logs.teller(self._settings.log_format)
+        return Webhook(self._resource_api(metrics), metrics, provisioner, callers, tell)
+
+    def _resource_api(self, metrics: Metrics) -> Callable[[], Served]:
+        """What tells the version of resource.k8s.io, and asks for it if it is not fixed."""
+        cluster, version = self._settings.cluster, self._settings.resource_api
+        if version == "auto" and cluster:
+            discovery = Discovery(cluster, metrics.show_resource_api)
+            discovery.start()
+            return discovery.current
+        api = VERSIONS[version]
+        metrics.show_resource_api(api)
+        return lambda: api
+
+    def _provisioner(self, metrics: Metrics) -> TemplateMaker | None:
+        if not self._settings.provision_templates or self._settings.cluster is None:
+            return None
+        maker = TemplateMaker(self._settings.cluster, metrics)
+        maker.start()
+        return maker

@@ -1,0 +1,196 @@
+"""The settings of `instaslice serve`: flags, environment variables, and what they may say."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from instaslice.cluster.client import Cluster, ClusterError, in_cluster
+from instaslice.cluster.kubeconfig import from_kubeconfig
+from instaslice.resource_api import VERSIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `instaslice serve` can be told."""
+
+    host: str
+    port: int
+    cert_dir: Path
+    resource_api: str  #: a key of resource_api.VERSIONS, or "auto": ask the cluster
+    provision_templates: bool
+    cluster: Cluster | None  #: None where neither of these two needs one
+    log_format: str  #: a key of logs.FORMATS
+    workers: int
+    threads: int
+    client_ca: Path | None  #: who signs the certificates of callers; None lets in anyone
+    client_names: frozenset[str]  #: of which a caller's certificate must have one; empty: any
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; `str()` of it says which and why, in one line."""
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("is not HOST:PORT")
+    return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise ValueError("is not the name of a folder")
+    return Path(text)
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 0 < int(text[:4]) <= 512:
+        raise ValueError("is not a number from 1 to 512")
+    return int(text)
+
+
+def _switch(text: str) -> bool:
+    words = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in words:
+        raise ValueError("is neither true nor false")
+    return words[text.lower()]
+
+
+def _file(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(filter(None, text.split(",")))
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"is not one of {', '.join(words)}")
+        return text
+
+    return parse
+
+
+class Option(NamedTuple):
+    """A setting of `serve`: a flag, and an environment variable for who has no command line."""
+
+    flag: str
+    default: str | None  #: as it would be typed; None where it must be given
+    parse: Callable[[str], Any]  #: raises ValueError, "is not ..."
+    metavar: str
+    help: str
+
+    @property
+    def is_switch(self) -> bool:
+        return self.parse is _switch
+
+    @property
+    def variable(self) -> str:
+        return "INSTASLICE_" + self.flag.removeprefix("--").replace("-", "_").upper()
+
+    @property
+    def key(self) -> str:
+        return self.flag.removeprefix("--").replace("-", "_")
+
+
+SERVE: Final = (
+    Option("--bind", "0.0.0.0:8443", _address, "HOST:PORT", "where to listen"),
+    Option(
+        "--cert-dir",
+        None,
+        _folder,
+        "DIR",
+        "holds tls.crt and tls.key, PEM, as cert-manager's Secret mounts them; "
+        "a new pair is taken up without a restart",
+    ),
+    Option(
+        "--resource-api",
+        "auto",
+        _one_of("auto", *VERSIONS),
+        "VERSION",
+        "the version of resource.k8s.io that the cluster serves, "
+        f"auto to ask it, or {', '.join(VERSIONS)}",
+    ),
+    Option(
+        "--provision-templates",
+        "false",
+        _switch,
+        "true|false",
+        "make the ResourceClaimTemplates that a pod needs, in its namespace, as it is admitted",
+    ),
+    Option(
+        "--kubeconfig",
+        "",
+        _file,
+        "FILE",
+        "how to reach the cluster from outside of it; a pod has its service account",
+    ),
+    Option(
+        "--client-ca",
+        "",
+        _file,
+        "FILE",
+        "PEM file of the authorities that sign the API server's client certificate; "
+        "without it, anyone who reaches the port may call",
+    ),
+    Option(
+        "--client-names",
+        "",
+        _names,
+        "NAME,...",
+        "names of which that certificate must have one, as its subject's or a SAN",
+    ),
+    Option("--log-format", "json", _one_of("json", "text"), "FORMAT", "json, or text for people"),
+    Option("--workers", "1", _number, "N", "processes; one serves thousands of pods a second"),
+    Option("--threads", "8", _number, "N", "admissions of a worker that may wait for templates"),
+)
+
+
+def read(typed: Mapping[str, str | None], environment: Mapping[str, str]) -> Settings:
+    """The settings, with the `cluster` that they need, if any.
+
+    typed: what the command line says, by key; what it does not say, the environment may.
+    Raises SettingsError.
+    """
+    values: dict[str, Any] = {}
+    for option in SERVE:
+        text, origin = typed.get(option.key), option.flag
+        if text is None and environment.get(option.variable):
+            text, origin = environment[option.variable], option.variable
+        if text is None:
+            text = option.default
+        if text is None:
+            raise SettingsError(f"{option.flag} (or {option.variable}) is missing")
+        try:
+            values[option.key] = option.parse(text)
+        except ValueError as error:
+            raise SettingsError(f"{origin}: {text!r} {error}") from None
+    values["cluster"] = _cluster(values, values.pop("kubeconfig"), environment)
+    host, port = values.pop("bind")
+    return Settings(host=host, port=port, **values)
+
+
+def _cluster(
+    values: Mapping[str, Any], kubeconfig: Path | None, environment: Mapping[str, str]
+) -> Cluster | None:
+    """How to reach the cluster, for the settings that need it."""
+    needs = {
+        "--resource-api auto": values["resource_api"] == "auto",
+        "--provision-templates": values["provision_templates"],
+    }
+    need = next((flag for flag, needed in needs.items() if needed), None)
+    if need is None:
+        return None
+    try:
+        cluster = from_kubeconfig(kubeconfig) if kubeconfig else in_cluster(environment)
+    except ClusterError as error:
+        raise SettingsError(f"--kubeconfig: {error}") from None
+    if cluster is None:
+        raise SettingsError(
+            f"{need} asks the API server, and this is no pod of a cluster: give --kubeconfig, or "
+            f"--resource-api with a version ({', '.join(VERSIONS)})"
+        )
+    return cluster

@@ -1,0 +1,114 @@
+import logging
+from dataclasses import replace
+
+import pytest
+
+from instaslice.cluster import discovery
+from instaslice.cluster.client import Cluster
+from instaslice.cluster.discovery import Discovery, Served
+from instaslice.resource_api import VERSIONS, ResourceAPI, Unavailable
+from test.support.apiserver import FAULTS, APIServer, error
+from test.support.serving import free_port, until
+
+
+@pytest.mark.parametrize(
+    ("served", "newest"),
+    [
+        (["v1alpha2"], "v1alpha2"),
+        (["v1alpha3"], "v1alpha3"),
+        (["v1beta1", "v1alpha3"], "v1beta1"),
+        (["v1beta1", "v1beta2"], "v1beta2"),
+        (["v1", "v1beta1", "v1beta2"], "v1"),
+        (["v2", "v1"], "v1"),
+    ],
+)
+def test_the_newest_version_that_is_known(
+    served: list[str], newest: str, cluster: Cluster, api_server: APIServer
+) -> None:
+    api_server.versions = served
+    assert discovery.ask(cluster) is VERSIONS[newest]
+
+
+def test_a_version_that_is_served_without_templates_does_not_count(
+    cluster: Cluster, api_server: APIServer
+) -> None:
+    api_server.versions, api_server.hollow = ["v1beta1", "v1alpha3", "v1"], {"v1"}
+    assert discovery.ask(cluster) is VERSIONS["v1beta1"]
+    api_server.versions = ["v1"]
+    served = discovery.ask(cluster)
+    assert isinstance(served, Unavailable)
+    assert served.reason.startswith(
+        "the cluster serves resource.k8s.io as v1, and InstaSlice knows"
+    )
+
+
+def test_without_dra_it_says_so(cluster: Cluster, api_server: APIServer) -> None:
+    api_server.versions = []
+    served = discovery.ask(cluster)
+    assert isinstance(served, Unavailable)
+    assert served.reason.startswith("the cluster does not serve resource.k8s.io")
+
+
+def test_it_asks_again_and_tells_of_a_change(
+    cluster: Cluster, api_server: APIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "INTERVAL", 0.01)
+    monkeypatch.setattr(discovery, "RETRY", 0.01)
+    told: list[Served] = []
+    asking = Discovery(cluster, told.append)
+    assert isinstance(asking.current(), Unavailable), "nothing is known before the first answer"
+    asking.start()
+    until(lambda: asking.current() is VERSIONS["v1"])
+    api_server.versions = ["v1beta2"]
+    until(lambda: asking.current() is VERSIONS["v1beta2"])
+    api_server.versions = []
+    until(lambda: isinstance(asking.current(), Unavailable))
+    api_server.versions = ["v1"]
+    until(lambda: asking.current() is VERSIONS["v1"])
+    asking.stop()
+    assert [api.version if isinstance(api, ResourceAPI) else None for api in told] == (
+        [None, "v1", "v1beta2", None, "v1"]
+    )
+
+
+@pytest.mark.parametrize("fault", [name for name in FAULTS if name not in ("hang", "drip")])
+def test_an_api_server_that_does_not_answer_changes_nothing(
+    fault: str,
+    cluster: Cluster,
+    api_server: APIServer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
+    asking = Discovery(cluster, lambda served: None)
+    api_server.fault = FAULTS[fault]
+    asking.ask()
+    first = asking.current()
+    assert isinstance(first, Unavailable)
+    assert first.reason.startswith("the API server was not reached: ")
+    assert "\n" not in first.reason
+    api_server.fault = None
+    asking.ask()
+    assert asking.current() is VERSIONS["v1"]
+    api_server.fault = FAULTS[fault]
+    asking.ask()
+    assert asking.current() is VERSIONS["v1"]
+    assert caplog.records[-1].message == "the API server was not reached"
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_nobody_at_the_address_changes_nothing(cluster: Cluster) -> None:
+    asking = Discovery(cluster, lambda served: None)
+    asking.ask()
+    asking._cluster = replace(cluster, port=free_port())
+    asking.ask()
+    assert asking.current() is VERSIONS["v1"]
+
+
+def test_not_allowed_is_told_from_not_served(cluster: Cluster, api_server: APIServer) -> None:
+    api_server.fault = error(403, 'forbidden: User "x" cannot get path')
+    asking = Discovery(cluster, lambda served: None)
+    asking.ask()
+    served = asking.current()
+    assert isinstance(served, Unavailable)
+    assert "403 forbidden: User" in served.reason

@@ -1,0 +1,178 @@
+"""The snapshot of a cluster: a dict of paths stands for the API server, e2e has a real one."""
+
+import base64
+import socket
+import ssl
+import threading
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from instaslice.cluster.client import Answer, ClusterError
+from instaslice.doctor import survey
+from instaslice.doctor.checks import examine
+from instaslice.resource_api import VERSIONS, Unavailable
+from test.support.certs import pem
+from test.support.snapshots import CA, NAME, named, pod, webhook
+
+Json = dict[str, Any]
+
+DRA = "/apis/resource.k8s.io"
+SYSTEM = "/namespaces/instaslice-system"
+
+
+class Cluster:
+    """Answers GETs of the paths it has, and makes a pod of any POST; keeps what it was asked."""
+
+    def __init__(self, version: str = "v1", /, **lists: list[Json]) -> None:
+        self.asked: list[tuple[str, str]] = []
+        kinds = [{"name": "resourceclaimtemplates"}]
+        self.found: dict[str, Any] = {
+            "/version": {"gitVersion": "v1.36.3"},
+            DRA: {"versions": [{"version": version}]},
+            f"{DRA}/{version}": {"resources": kinds},
+        }
+        for name, path in survey.LISTS.items():
+            self.found[path] = lists.get(name, [])
+        for name, kind in (*survey.DRA_LISTS.items(), *survey.CLASSIC_DRA_LISTS.items()):
+            self.found[f"{DRA}/{version}/{kind}"] = lists.get(name, [])
+        self.made: Answer = Answer(201, pod(template="mig-1g.5gb"))
+
+    def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+        self.asked.append((method, path))
+        if method == "POST":
+            return self.made
+        url = urlsplit(path)
+        found = self.found.get(url.path)
+        if isinstance(found, Answer):
+            return found
+        if found is None:
+            return Answer(404, {"message": "not found"})
+        if isinstance(found, dict):
+            return Answer(200, found)
+        query = parse_qs(url.query)
+        start, size = int(query.get("continue", ["0"])[0]), int(query["limit"][0])
+        more = str(start + size) if start + size < len(found) else None
+        metadata = {"continue": more} if more else {}
+        return Answer(200, {"items": found[start : start + size], "metadata": metadata})
+
+
+def installed(**lists: list[Json]) -> Cluster:
+    """A cluster with InstaSlice in it."""
+    labels = {"app.kubernetes.io/name": "instaslice", "pod-template-hash": "x"}
+    own = pod("instaslice-1")
+    own["metadata"] |= {"namespace": "instaslice-system", "labels": labels}
+    own["spec"]["volumes"] = [{"emptyDir": {}}, {"secret": {"secretName": "instaslice-tls"}}]
+    cluster = Cluster(webhooks=[webhook()], pods=[pod("other"), own], **lists)
+    selector = {"app.kubernetes.io/name": "instaslice"}
+    certificate = base64.b64encode(pem(CA.issue_cert(NAME)).encode()).decode()
+    cluster.found |= {
+        f"/apis/discovery.k8s.io/v1{SYSTEM}/endpointslices": [
+            {"endpoints": [{"addresses": ["10.0.0.1"]}]}
+        ],
+        f"/api/v1{SYSTEM}/services/instaslice": {"spec": {"selector": selector}},
+        f"/api/v1{SYSTEM}/secrets/instaslice-tls": {"data": {"tls.crt": certificate}},
+    }
+    return cluster
+
+
+def checks(cluster: Cluster, namespace: str = "default") -> dict[str, str]:
+    """The sign of each check; the worst where there are several."""
+    found: dict[str, str] = {}
+    for finding in examine(survey.take(cluster, namespace)):
+        sign = finding.state.value
+        found[finding.check] = max(
+            found.get(finding.check, ""), sign, key=["", "✓", "!", "✗"].index
+        )
+    return found
+
+
+def test_a_cluster_with_instaslice() -> None:
+    signs = checks(installed(classes=[named("mig.nvidia.com")]))
+    assert {name for name, sign in signs.items() if sign == "✓"} == {
+        *("DRA", "webhook", "certificate", "endpoints", "dry run", "driver", "templates"),
+    }
+
+
+def test_nothing_is_changed() -> None:
+    cluster = installed()
+    survey.take(cluster, "ml")
+    others = [(method, path) for method, path in cluster.asked if method != "GET"]
+    assert others == [("POST", "/api/v1/namespaces/ml/pods?dryRun=All")]
+
+
+def test_long_lists_are_read_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(survey, "PAGE", 2)
+    cluster = Cluster(pods=[pod(str(number)) for number in range(5)])
+    assert len(survey.take(cluster, "default").all("pods")) == 5
+
+
+def test_what_may_not_be_read() -> None:
+    cluster = installed()
+    forbidden = Answer(403, {"message": "secrets is forbidden"})
+    cluster.found[f"/api/v1{SYSTEM}/secrets/instaslice-tls"] = forbidden
+    cluster.found["/api/v1/resourcequotas"] = forbidden
+    signs = checks(cluster)
+    assert (signs["certificate"], signs["quotas"], signs["webhook"]) == ("!", "!", "✓")
+
+
+def test_a_pod_that_is_refused() -> None:
+    cluster = installed()
+    cluster.made = Answer(500, {"message": "failed calling webhook"})
+    snapshot = survey.take(cluster, "ml")
+    assert snapshot.probe
+    assert snapshot.probe.error == "500 failed calling webhook"
+
+
+def test_versions() -> None:
+    classic = survey.take(Cluster("v1alpha2", classes=[named("gpu.nvidia.com")]), "default")
+    assert classic.api == VERSIONS["v1alpha2"]
+    assert [found["metadata"]["name"] for found in classic.all("classes")] == ["gpu.nvidia.com"]
+    without = Cluster()
+    del without.found[DRA]
+    assert isinstance(survey.take(without, "default").api, Unavailable)
+    assert checks(without)["DRA"] == "✗"
+
+
+def test_the_certificate_of_a_webhook_with_a_url(cert_dir: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert_dir / "tls.crt", cert_dir / "tls.key")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def greet() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                context.wrap_socket(connection, server_side=True).close()
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        client = {"url": f"https://127.0.0.1:{port}/mutate", "caBundle": "x"}
+        snapshot = survey.take(Cluster(webhooks=[webhook(clientConfig=client)]), "default")
+        thread.join()
+    first = (cert_dir / "tls.crt").read_text().split("-----END")[0]
+    assert snapshot.certificate.split("-----END")[0] == first
+
+
+def test_one_pod() -> None:
+    cluster = Cluster()
+    found = pod("p")
+    found["metadata"]["uid"] = "u-1"
+    cluster.found["/api/v1/namespaces/ml/pods/p"] = found
+    cluster.found["/api/v1/namespaces/ml/events"] = [{"reason": "x"}]
+    _, pod_, events = survey.take_for_pod(cluster, "ml", "p")
+    assert (pod_, events) == (found, [{"reason": "x"}])
+    assert any("involvedObject.uid%3Du-1" in path for _, path in cluster.asked)
+    with pytest.raises(survey.SurveyError, match="404 not found"):
+        survey.take_for_pod(cluster, "ml", "q")
+
+
+def test_no_api_server() -> None:
+    class Away:
+        def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+            raise ClusterError("connection refused")
+
+    with pytest.raises(survey.SurveyError, match="connection refused"):
+        survey.take(Away(), "default")

@@ -1,0 +1,552 @@
+"""`make image-test`: build the Containerfile for both platforms, and run what comes out as a pod.
+
+No container registry plays a part. The two base images are stand-ins made from Debian's packages:
+the packages that distroless' own Python image is made of, and a build image with pip. buildah
+builds in a chroot, and runc runs the result as the Deployment in config/ says: its securityContext,
+its environment, its memory limit, its hook before the end; under a uid that nobody knows.
+
+What it needs of a machine: root; amd64; buildah, runc and mmdebstrap; a Debian whose apt can fetch
+packages (the stand-ins come from the same mirror, by the same proxy); and a pip that can fetch the
+locked wheels, which the build stage then finds in its own image. So the build needs no network.
+Storage, containers and mounts are in one temporary folder, and are gone at the end.
+"""
+
+import base64
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+import trustme
+import yaml
+
+ROOT: Final = Path(__file__).parents[2]
+SAMPLE: Final = ROOT / "test" / "data" / "reviews" / "create" / "sample.json"
+
+DEBIAN: Final = "trixie"
+#: What distroless' python3-debian13 has beside libraries; apt brings those.
+BASE_PACKAGES: Final = "base-files,python3.13-minimal,libpython3.13-stdlib"
+BUILD_PACKAGES: Final = "base-files,coreutils,dash,python3-pip"
+
+
+class Platform(NamedTuple):
+    """What others call an architecture."""
+
+    wheels: str  #: in the names of Python's wheels
+    elf: int  #: in the header of an executable (e_machine)
+
+
+#: By the names that Debian and Go have in common.
+PLATFORMS: Final = {"amd64": Platform("x86_64", 62), "arm64": Platform("aarch64", 183)}
+#: The one that runs here.
+NATIVE: Final = "amd64"
+
+#: Nobody in the image, as a cluster that chooses uids for its namespaces does (OpenShift).
+UID: Final = 1000650000
+HOST: Final = "127.0.0.1"
+#: There is no API server here, so what the component no-api sets.
+NO_API: Final = {"INSTASLICE_RESOURCE_API": "v1", "INSTASLICE_PROVISION_TEMPLATES": "false"}
+#: Seconds for the server to come up; it takes less than one.
+START: Final = 20.0
+
+
+def run(*command: str | Path) -> str:
+    """Run a command; returns its standard output. What it says of a failure is shown."""
+    done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 0, f"{command[0]} ended with {done.returncode}: {done.stdout[-2000:]}"
+    return done.stdout
+
+
+def until(probe: Callable[[], Any], what: str, seconds: float = START) -> Any:
+    """What probe returns once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (result := probe()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.02)
+    return result
+
+
+# The environment's: apt and pip
+
+
+def apt_source() -> str:
+    """The source of DEBIAN's packages: from where this machine's apt has its own."""
+    targets = run(
+        *("apt-get", "indextargets", "--format", "$(LABEL) $(RELEASE) $(COMPONENT) $(SITE)"),
+        "Created-By: Packages",
+    )
+    for line in targets.splitlines():
+        label, release, component, site = line.split(" ", 3)
+        if label == "Debian" and component == "main" and "-" not in release:
+            return f"deb {site} {DEBIAN} main"
+    pytest.fail("apt has no source of Debian's packages: run `apt-get update` on a Debian")
+
+
+def apt_options() -> str:
+    """How this machine's apt fetches: proxies, certificates, timeouts."""
+    lines = run("apt-config", "dump").splitlines(keepends=True)
+    return "".join(line for line in lines if line.startswith("Acquire::"))
+
+
+def download(folder: Path) -> None:
+    """Fetch the locked wheels of every platform, by whatever way this machine's pip has."""
+    for platform in PLATFORMS.values():
+        run(
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", folder, "--no-deps"),
+            *("--require-hashes", "--only-binary=:all:", "--python-version", "3.13"),
+            *("--platform", f"manylinux_2_28_{platform.wheels}"),
+            *("--platform", f"manylinux2014_{platform.wheels}"),
+            *("--requirement", ROOT / "requirements.lock"),
+        )
+
+
+# The build
+
+
+@dataclass(frozen=True)
+class Buildah:
+    """buildah with a storage of its own."""
+
+    folder: Path
+
+    def __call__(self, *arguments: str | Path) -> str:
+        # vfs: whole copies, so there is nothing to be mounted, and a container's root is a folder.
+        return run(
+            *("buildah", "--root", self.folder / "root", "--runroot", self.folder / "run"),
+            *("--storage-driver", "vfs", *arguments),
+        ).strip()
+
+    def stand_in(self, name: str, architecture: str, packages: str, *hooks: str) -> str:
+        """An image with packages of Debian's, unpacked and no more, so of any architecture.
+
+        hooks: mmdebstrap's, in place of what the packages' scripts would do.
+        """
+        options, archive = self.folder / "apt.conf", self.folder / f"{name}.tar"
+        options.write_text(apt_options())
+        run(
+            *("mmdebstrap", "--quiet", "--variant=extract", f"--architectures={architecture}"),
+            *(f"--include={packages}", f"--aptopt={options}"),
+            *(
+                f"--extract-hook={hook}"
+                for hook in ('ln -sf python3.13 "$1/usr/bin/python3"', *hooks)
+            ),
+            *(DEBIAN, archive, apt_source()),
+        )
+        container = self("from", "--platform", f"linux/{architecture}", "scratch")
+        self("add", "--quiet", container, archive, "/")
+        self("commit", "--quiet", "--rm", container, name)
+        archive.unlink()
+        return f"localhost/{name}"
+
+    def build_image(self) -> str:
+        """The stand-in for the build stage: its pip has the wheels in a folder, and no index."""
+        wheels, config = self.folder / "wheels", self.folder / "pip.conf"
+        download(wheels)
+        config.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
+        return self.stand_in(
+            *("build", NATIVE, BUILD_PACKAGES),
+            'cd "$1" && cat usr/share/ca-certificates/*/* >etc/ssl/certs/ca-certificates.crt',
+            *(f"copy-in {wheels} /", f"copy-in {config} /etc"),
+        )
+
+    def build(self, architecture: str, build_image: str) -> str:
+        """Build the Containerfile for an architecture; returns the image's name."""
+        base_image = self.stand_in(f"base-{architecture}", architecture, BASE_PACKAGES)
+        name = f"instaslice-{architecture}"
+        self(
+            *("build", "--pull-never", "--isolation", "chroot", "--quiet"),
+            *("--platform", f"linux/{architecture}"),
+            # buildah before 1.30 takes it for the target's.
+            *("--build-arg", f"BUILDPLATFORM=linux/{NATIVE}"),
+            *("--build-arg", f"BUILD_IMAGE={build_image}"),
+            *("--build-arg", f"BASE_IMAGE={base_image}"),
+            *("--tag", name, "--file", ROOT / "Containerfile", ROOT),
+        )
+        return name
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that was built."""
+
+    buildah: Buildah
+    name: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the image says of itself (OCI image specification, config.json)."""
+        config: dict[str, Any] = json.loads(self.buildah("inspect", "--type", "image", self.name))
+        return config["OCIv1"]  # type: ignore[no-any-return]
+
+    @contextmanager
+    def root(self) -> Iterator[Path]:
+        """A copy of its root file system."""
+        container = self.buildah("from", "--pull-never", self.name)
+        try:
+            yield Path(self.buildah("mount", container))
+        finally:
+            self.buildah("rm", container)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tools() -> None:
+    """Says what is missing, before anything fails of it."""
+    tools = ("apt-get", "buildah", "mmdebstrap", "runc")
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        pytest.fail(f"not on PATH: {', '.join(missing)} (Debian has packages of these names)")
+    if os.geteuid() != 0:
+        pytest.fail("only root can do this")
+    if run("dpkg", "--print-architecture").strip() != NATIVE:
+        pytest.fail(f"this machine cannot run {NATIVE}")
+
+
+@pytest.fixture(scope="module")
+def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
+    buildah = Buildah(tmp_path_factory.mktemp("buildah"))
+    yield buildah
+    buildah("rm", "--all")
+    buildah("rmi", "--all", "--force")
+    run("rm", "-rf", buildah.folder)
+
+
+@pytest.fixture(scope="module")
+def images(buildah: Buildah) -> dict[str, Image]:
+    """The images by architecture."""
+    build_image = buildah.build_image()
+    return {arch: Image(buildah, buildah.build(arch, build_image)) for arch in PLATFORMS}
+
+
+# The run
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A container of the Deployment, as the kubelet and the container runtime would have it."""
+
+    spec: dict[str, Any]  #: of the pod
+    image: dict[str, Any]  #: OCI image configuration
+    root: Path
+    tls: Path
+    port: int
+
+    @property
+    def container(self) -> dict[str, Any]:
+        (container,) = self.spec["containers"]
+        return container  # type: ignore[no-any-return]
+
+    def bundle(self, uid: int) -> dict[str, Any]:
+        """config.json of the OCI runtime specification."""
+        security = self.container["securityContext"]
+        assert security["capabilities"] == {"drop": ["ALL"]}, "what else is to be translated?"
+        assert self.spec["securityContext"]["runAsNonRoot"], "what else is to be translated?"
+        (mount,) = self.container["volumeMounts"]
+        env = dict(pair.split("=", 1) for pair in self.image["config"]["Env"])
+        env |= {pair["name"]: pair["value"] for pair in self.container["env"]}
+        env |= NO_API | {"INSTASLICE_BIND": f"{HOST}:{self.port}"}
+        limit = self.container["resources"]["limits"]["memory"].removesuffix("Mi")
+        return {
+            "ociVersion": "1.0.2",
+            "process": {
+                "user": {"uid": uid, "gid": 0},
+                "args": self.image["config"]["Entrypoint"],
+                "env": [f"{name}={value}" for name, value in env.items()],
+                "cwd": "/",
+                "capabilities": {},
+                "noNewPrivileges": not security["allowPrivilegeEscalation"],
+            },
+            "root": {"path": str(self.root), "readonly": security["readOnlyRootFilesystem"]},
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                *(
+                    {"destination": path, "type": "tmpfs", "source": "tmpfs", "options": options}
+                    for path, options in (
+                        ("/dev", ["nosuid", "mode=755", "size=64k"]),
+                        ("/dev/shm", ["nosuid", "noexec", "nodev", "mode=1777", "size=64m"]),
+                    )
+                ),
+                {
+                    "destination": mount["mountPath"],
+                    "source": str(self.tls),
+                    "options": ["bind", "ro"],
+                },
+            ],
+            "linux": {
+                # Not the network: the test talks to the server over this machine's loopback.
+                "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")],
+                "resources": {"memory": {"limit": int(limit) << 20}},
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Running:
+    """A pod that runs."""
+
+    pod: Pod
+    runc: tuple[str, ...]
+    process: subprocess.Popen[bytes]
+    context: ssl.SSLContext
+    log: Path
+
+    def connect(self) -> http.client.HTTPSConnection:
+        """A connection, TLS and all. Raises OSError where nobody listens."""
+        connection = http.client.HTTPSConnection(
+            HOST, self.pod.port, context=self.context, timeout=5
+        )
+        try:
+            connection.connect()
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+    def ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            with closing(self.connect()) as connection:
+                connection.request("GET", "/readyz")
+                return connection.getresponse().status == 200
+        except OSError:
+            return False
+
+    def mutate(self) -> dict[str, Any] | None:
+        """The answer to the sample; None where nobody listens any more."""
+        try:
+            connection = self.connect()
+        except ConnectionError:
+            return None
+        with closing(connection):
+            return send_sample(connection)
+
+    def pids(self) -> list[int]:
+        return json.loads(run(*self.runc, "ps", "--format", "json", "pod"))  # type: ignore[no-any-return]
+
+    def before_stop(self) -> None:
+        """What the kubelet does before it sends SIGTERM."""
+        run(
+            *self.runc,
+            "exec",
+            "pod",
+            *self.pod.container["lifecycle"]["preStop"]["exec"]["command"],
+        )
+
+    def terminate(self) -> int:
+        """SIGTERM, and the exit code."""
+        run(*self.runc, "kill", "pod", "TERM")
+        return self.process.wait(self.pod.spec["terminationGracePeriodSeconds"])
+
+
+@pytest.fixture
+def start(images: dict[str, Image], tmp_path: Path) -> Callable[..., Any]:
+    """Starts the image of this machine as a pod of the Deployment."""
+    tls = tmp_path / "tls"
+    tls.mkdir()
+    authority = trustme.CA()
+    certificate = authority.issue_cert(HOST)
+    certificate.private_key_pem.write_to_path(str(tls / "tls.key"))
+    certificate.cert_chain_pems[0].write_to_path(str(tls / "tls.crt"))
+    for path in (*tmp_path.parents[:2], tmp_path, tls):
+        path.chmod(0o755)
+    for path in tls.iterdir():
+        path.chmod(0o644)  # a Secret's volume: anybody in the container may read it
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+
+    @contextmanager
+    def start(root: Path, uid: int = UID, **changes: Any) -> Iterator[Running]:
+        """changes: to the container's securityContext."""
+        (deployment, _) = yaml.safe_load_all((ROOT / "config/base/deployment.yaml").read_text())
+        spec = deployment["spec"]["template"]["spec"]
+        spec["containers"][0]["securityContext"] |= changes
+        pod = Pod(spec, images[NATIVE].config, root, tls, free_port())
+        (tmp_path / "config.json").write_text(json.dumps(pod.bundle(uid)))
+        runc = ("runc", "--root", str(tmp_path / "runc"))
+        log = tmp_path / "log"
+        with log.open("wb") as sink:
+            process = subprocess.Popen(
+                [*runc, "run", "--bundle", str(tmp_path), "pod"],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+            )
+        try:
+            running = Running(pod, runc, process, context, log)
+            until(running.ready, "ready")
+            yield running
+        finally:
+            if process.poll() is None:
+                run(*runc, "delete", "--force", "pod")
+                process.wait(10)
+
+    return start
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def send_sample(connection: http.client.HTTPSConnection) -> dict[str, Any]:
+    """The response to the sample."""
+    headers = {"Content-Type": "application/json"}
+    connection.request("POST", "/mutate?timeout=5s", SAMPLE.read_bytes(), headers)
+    answer = connection.getresponse()
+    body = answer.read()
+    assert answer.status == 200, body
+    return json.loads(body)["response"]  # type: ignore[no-any-return]
+
+
+def status(pid: int) -> dict[str, str]:
+    """/proc/<pid>/status."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def tree(root: Path) -> dict[str, tuple[int, int, int, int]]:
+    """Everything below a folder, with what a write would change of it."""
+    found = {}
+    for folder, folders, files in os.walk(root):
+        for path in (Path(folder, name) for name in (*folders, *files)):
+            stat = path.lstat()
+            key = str(path.relative_to(root))
+            found[key] = (stat.st_mode, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    return found
+
+
+def size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*"))
+
+
+def megabytes(size: float) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+# What is proved
+
+
+@pytest.mark.parametrize("architecture", PLATFORMS)
+def test_the_image_holds_the_locked_packages_and_no_more(
+    architecture: str, images: dict[str, Image]
+) -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    locked = {
+        f"{name.replace('-', '_')}-{version}.dist-info"
+        for name, version in re.findall(r"^(\S+)==(\S+)", lock, re.MULTILINE)
+    }
+    with images[architecture].root() as root:
+        app = root / "app"
+        infos = {path.name for path in app.iterdir() if path.suffix == ".dist-info"}
+        others = {path.name for path in app.iterdir()} - infos
+        sources = sorted(app.rglob("*.py"))
+        bytecode = sorted(app.rglob("*.pyc"))
+        elves = [path for path in app.rglob("*.so*") if path.is_file()]
+        machines = {int.from_bytes(path.read_bytes()[18:20], "little") for path in elves}
+        total, added = size(root), size(app)
+        shell = [path for path in ("bin/sh", "usr/bin/sh") if (root / path).exists()]
+    assert infos == locked
+    assert others - {info.partition("-")[0] for info in locked} == {"instaslice", "LICENSE"}
+    assert len(bytecode) == len(sources) > 0
+    assert machines <= {PLATFORMS[architecture].elf}
+    assert not shell
+    print(f"\n{architecture}: {megabytes(total)} unpacked, {megabytes(added)} of it InstaSlice's")
+
+
+@pytest.mark.parametrize("architecture", PLATFORMS)
+def test_the_image_says_what_it_is(architecture: str, images: dict[str, Image]) -> None:
+    image = images[architecture].config
+    config = image["config"]
+    assert (image["os"], image["architecture"]) == ("linux", architecture)
+    assert config["User"] == "65532:65532"
+    assert config["Entrypoint"] == ["/usr/bin/python3", "-m", "instaslice", "serve"]
+    assert "Cmd" not in config
+    assert "8443/tcp" in config["ExposedPorts"]
+    prefix = "org.opencontainers.image."
+    labels = {key.removeprefix(prefix) for key in config["Labels"] if key.startswith(prefix)}
+    assert labels == {"title", "description", "licenses", "version", "revision", "base.name"}
+
+
+def test_it_serves_as_a_pod(images: dict[str, Image], start: Callable[..., Any]) -> None:
+    with images[NATIVE].root() as root, start(root) as running:
+        answer = running.mutate()
+        assert answer
+        assert answer["allowed"]
+        patch = json.loads(base64.b64decode(answer["patch"]))
+        assert "/spec/resourceClaims" in {operation["path"] for operation in patch}
+
+        pids = running.pids()
+        assert len(pids) == 2, "a master and a worker"
+        for facts in map(status, pids):
+            assert facts["Uid"].split() == [str(UID)] * 4
+            assert facts["NoNewPrivs"] == "1"
+            sets = [facts[f"Cap{which}"] for which in ("Inh", "Prm", "Eff", "Bnd", "Amb")]
+            assert {int(capabilities, 16) for capabilities in sets} == {0}
+        write = ["/usr/bin/python3", "-c", "open('/app/file', 'w')"]
+        refused = subprocess.run(
+            [*running.runc, "exec", "pod", *write], check=False, capture_output=True, text=True
+        )
+        assert "Read-only file system" in refused.stderr
+        resident = sum(int(status(pid)["VmRSS"].split()[0]) for pid in pids)
+    print(f"\nresident memory of master and worker: {megabytes(resident * 1024)}")
+
+
+def test_it_ends_as_a_pod(images: dict[str, Image], start: Callable[..., Any]) -> None:
+    """It serves throughout the pause, loses no request, and its exit code is 0."""
+    answers = 0
+    stop = threading.Event()
+
+    def call(running: Running) -> None:
+        """Admissions one after the other, over a new connection each, as long as it listens."""
+        nonlocal answers
+        while not stop.is_set() and running.mutate():
+            answers += 1
+            time.sleep(0.005)
+
+    with images[NATIVE].root() as root, start(root) as running:
+        caller = threading.Thread(target=call, args=[running])
+        caller.start()
+        try:
+            until(lambda: answers > 10, "admissions")
+            begin, before = time.monotonic(), answers
+            running.before_stop()
+            pause, during = time.monotonic() - begin, answers - before
+            assert caller.is_alive(), "it did not serve during the pause"
+            code = running.terminate()
+            total = time.monotonic() - begin
+        finally:
+            stop.set()
+            caller.join(10)
+        assert code == 0, running.log.read_text()
+        assert pause >= 5, "endpoints had no time to learn of it"
+    print(f"\n{during} admissions in a pause of {pause:.1f} s; gone after {total:.1f} s")
+
+
+def test_it_writes_nowhere(images: dict[str, Image], start: Callable[..., Any]) -> None:
+    """Not even where it could: under a root file system that is its own, and writable."""
+    with images[NATIVE].root() as root:
+        for folder, folders, files in os.walk(root):
+            for name in (".", *folders, *files):
+                os.chown(Path(folder, name), UID, 0, follow_symlinks=False)
+        (root / "etc" / "instaslice" / "tls").mkdir(parents=True)  # runc would make it
+        before = tree(root)
+        with start(root, readOnlyRootFilesystem=False) as running:
+            assert running.mutate()
+            pid = running.pids()[0]
+            for folder in ("tmp", "dev/shm"):
+                assert list(Path(f"/proc/{pid}/root", folder).iterdir()) == []
+            assert running.terminate() == 0
+        assert tree(root) == before

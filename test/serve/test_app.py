@@ -1,0 +1,302 @@
+import io
+import json
+import logging
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instaslice.profiles import Profile
+from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
+from instaslice.serve import app as webhook
+from instaslice.serve.app import MAX_BODY, Webhook
+from instaslice.serve.metrics import Metrics
+from test.support.reviews import CREATE, Json, load, patch_of, pod_review
+from test.support.wsgi import Reply, call
+
+SAMPLE = json.dumps(load("create", "sample")).encode()
+
+
+def make(
+    api: ResourceAPI | Unavailable = NEWEST, provisioner: webhook.Provisioner | None = None
+) -> Webhook:
+    return Webhook(lambda: api, Metrics(), provisioner)
+
+
+APP = make()
+
+
+def post(body: bytes, app: Webhook = APP, **environ: Any) -> Reply:
+    return call(app, "POST", "/mutate", body, QUERY_STRING="timeout=5s", **environ)
+
+
+def line(reply: Reply) -> str:
+    assert reply.headers["content-type"] == "text/plain; charset=utf-8"
+    text = reply.body.decode()
+    assert text.endswith("\n")
+    assert text.count("\n") == 1
+    return text.rstrip("\n")
+
+
+def test_the_sample_is_rewritten() -> None:
+    reply = post(SAMPLE)
+    assert reply.status == 200
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["content-length"] == str(len(reply.body))
+    assert len(patch_of(reply.json())) == 4
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "the body is not JSON: Expecting value: line 1, column 1"),
+        (b"{", "the body is not JSON: Expecting property name enclosed in double quotes: line 1"),
+        (b'{"a": NaN}', "the body is not JSON: NaN is not JSON"),
+        (b"[-Infinity]", "the body is not JSON: -Infinity is not JSON"),
+        (b"\xff{}", "byte 0 of the body is not UTF-8"),
+        (b"\xef\xbb\xbf{}", "the body is not JSON: "),
+        (b"[" * 100_000, "the body is nested too deeply"),
+        (b"1" * 10_000, "the body is not JSON: Exceeds the limit"),
+        (b"[]", "the body is not an AdmissionReview"),
+        (b'{"kind":"AdmissionReview"}', "the AdmissionReview's apiVersion is not"),
+        (json.dumps({**load("create", "one"), "request": {}}).encode(), "request.uid is missing"),
+    ],
+)
+def test_a_bad_call_is_a_400_and_one_line(body: bytes, message: str) -> None:
+    reply = post(body)
+    assert reply.status == 400
+    assert line(reply).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "content_type", ["", "text/plain", "application/jsonx", "application/yaml"]
+)
+def test_what_is_not_declared_as_json_is_a_415(content_type: str) -> None:
+    assert post(SAMPLE, CONTENT_TYPE=content_type).status == 415
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
+def test_json_may_be_declared_with_parameters(content_type: str) -> None:
+    assert post(SAMPLE, CONTENT_TYPE=content_type).status == 200
+
+
+class Unreadable(io.BytesIO):
+    def read(self, size: int | None = -1, /) -> bytes:
+        raise AssertionError("the body was read")
+
+
+@pytest.mark.parametrize("length", [str(MAX_BODY + 1), "9" * 4000])
+def test_a_body_over_the_limit_is_a_413_and_not_read(length: str) -> None:
+    environ: Json = {"CONTENT_LENGTH": length, "wsgi.input": Unreadable()}
+    reply = post(b"", **environ)
+    assert reply.status == 413
+    assert line(reply) == "the body is over 7340032 bytes"
+
+
+def test_a_body_at_the_limit_is_read() -> None:
+    assert post(SAMPLE + b" " * (MAX_BODY - len(SAMPLE))).status == 200
+
+
+def test_a_body_without_a_length_is_read_where_the_server_ends_it() -> None:
+    ends: Json = {"CONTENT_LENGTH": None, "wsgi.input_terminated": True}
+    assert post(SAMPLE, **ends).status == 200
+    assert post(b" " * (MAX_BODY + 1), **ends).status == 413
+    assert post(SAMPLE, CONTENT_LENGTH=None).status == 411
+
+
+@pytest.mark.parametrize("length", ["-1", "1.0", "0x1", "one", "١", " 1"])
+def test_a_length_that_is_no_number_is_a_400(length: str) -> None:
+    reply = call(APP, "POST", "/mutate", strict=False, CONTENT_LENGTH=length)
+    assert (reply.status, line(reply)) == (400, "the Content-Length is not a number")
+
+
+def test_a_body_shorter_than_declared_is_a_400() -> None:
+    reply = post(b"{}", CONTENT_LENGTH="7")
+    assert reply.status == 400
+    assert line(reply) == "the body ends after 2 of 7 bytes"
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"])
+def test_mutate_takes_post_only(method: str) -> None:
+    reply = call(APP, method, "/mutate")
+    assert (reply.status, reply.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize("path", ["/", "", "/mutate/", "/mutates", "/../mutate", "/metrics.json"])
+def test_other_paths_are_a_404(path: str) -> None:
+    assert call(APP, "GET", path).status == 404
+
+
+def test_healthz_and_readyz() -> None:
+    assert call(APP, "GET", "/healthz").body == b"ok\n"
+    assert call(APP, "GET", "/readyz").body == b"ok, resource.k8s.io/v1\n"
+    assert call(APP, "HEAD", "/readyz") == Reply(
+        200, {"content-type": "text/plain; charset=utf-8", "content-length": "23"}, b""
+    )
+    away = make(Unavailable("resource.k8s.io is not served"))
+    assert call(away, "GET", "/healthz").status == 200
+    reply = call(away, "GET", "/readyz")
+    assert (reply.status, line(reply)) == (503, "resource.k8s.io is not served")
+    assert call(APP, "POST", "/readyz").headers["allow"] == "GET, HEAD"
+
+
+def samples(app: Webhook) -> dict[str, float]:
+    reply = call(app, "GET", "/metrics")
+    assert reply.headers["content-type"].startswith("text/plain; version=")
+    found = re.findall(r"^(instaslice_\S+(?: \S+)?) (\S+)$", reply.body.decode(), re.MULTILINE)
+    return {name: float(value) for name, value in found}
+
+
+def test_metrics_count_admissions_and_claims() -> None:
+    app = make()
+    requests = "instaslice_admission_requests_total"
+    assert samples(app)[requests + '{operation="CREATE",outcome="rewritten"}'] == 0
+    for name in ("sample", "many", "fraction", "zero", "not-a-profile"):
+        post(json.dumps(load("create", name)).encode(), app)
+    post(json.dumps(load("update", "reapply-client-side")).encode(), app)
+    limits = {"nvidia.com/mig-9g.999gb": "3"}
+    pod = {"spec": {"containers": [{"name": "c", "resources": {"limits": limits}}]}}
+    post(json.dumps(pod_review(pod)).encode(), app)
+    post(json.dumps(pod_review(pod, operation="EXPLODE")).encode(), app)
+    post(b"{}", app)
+    counted = samples(app)
+    expected = {
+        requests + '{operation="CREATE",outcome="rewritten"}': 4,
+        requests + '{operation="CREATE",outcome="denied"}': 1,
+        requests + '{operation="CREATE",outcome="unchanged"}': 1,
+        requests + '{operation="UPDATE",outcome="restored"}': 1,
+        requests + '{operation="other",outcome="unchanged"}': 1,
+        requests + '{operation="other",outcome="bad_call"}': 1,
+        'instaslice_claims_total{profile="1g.5gb"}': 21,
+        'instaslice_claims_total{profile="other"}': 3,
+        'instaslice_claims_total{profile="7g.80gb"}': 0,
+        "instaslice_admission_duration_seconds_count": 8,
+        "instaslice_admissions_in_flight": 0,
+    }
+    assert {name: counted.get(name) for name in expected} == expected
+
+
+def test_what_users_type_makes_no_new_series() -> None:
+    app = make()
+    before = set(samples(app))
+    for i in range(50):
+        limits = {f"nvidia.com/mig-{i + 8}g.5gb": "1", f"nvidia.com/mig-odd{i}": "1"}
+        pod = {"spec": {"containers": [{"name": "c", "resources": {"limits": limits}}]}}
+        post(json.dumps(pod_review(pod, operation=f"OP{i}")).encode(), app)
+        call(app, f"METHOD{i}", f"/path{i}", strict=False)
+    assert set(samples(app)) == before
+
+
+class Shelf:
+    """Provisions nothing, and remembers what it was asked for."""
+
+    def __init__(self, warnings: list[str]) -> None:
+        self.asked: list[tuple[str, list[str], str]] = []
+        self.warnings = warnings
+
+    def must_wait(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> bool:
+        return True
+
+    def ensure(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> list[str]:
+        self.asked.append((namespace, [profile.template for profile in profiles], api.version))
+        return self.warnings
+
+
+def test_templates_are_asked_for_and_warned_of() -> None:
+    shelf = Shelf(["a template is missing"])
+    reply = post(SAMPLE, make(provisioner=shelf))
+    assert shelf.asked == [("default", ["mig-1g.5gb"], "v1")]
+    assert reply.json()["response"]["warnings"] == ["a template is missing"]
+    assert reply.json()["response"]["allowed"]
+
+
+def test_an_answer_that_must_wait_says_so_where_it_may_not() -> None:
+    app = make(provisioner=Shelf([]))
+    for _ in range(3):
+        with pytest.raises(webhook.MustWait):
+            post(SAMPLE, app, strict=False, **{webhook.MAY_WAIT: False})
+    counted = samples(app)
+    assert counted["instaslice_admissions_in_flight"] == 0
+    assert counted["instaslice_admission_duration_seconds_count"] == 0
+    assert post(SAMPLE, app, strict=False, **{webhook.MAY_WAIT: True}).status == 200
+
+
+@pytest.mark.parametrize("name", ["dry", "fraction", "zero", "not-a-profile"])
+def test_no_template_is_asked_for_without_a_claim_or_on_a_dry_run(name: str) -> None:
+    shelf = Shelf([])
+    post(json.dumps(load("create", name)).encode(), make(provisioner=shelf))
+    assert shelf.asked == []
+
+
+def test_a_fault_of_our_own_is_a_denial_and_a_traceback_in_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> ResourceAPI:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
+    reply = post(SAMPLE, Webhook(broken, Metrics()))
+    assert reply.status == 200
+    response = reply.json()["response"]
+    assert (response["allowed"], response["status"]["code"]) == (False, 500)
+    assert response["status"]["message"].startswith("InstaSlice failed on this pod")
+    assert caplog.records[0].exc_info
+
+
+BODIES = [json.dumps(load("create", name)).encode() for name in CREATE if name != "many"]
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> bytes:
+    """Any bytes, and reviews with some of their bytes changed."""
+    if draw(st.booleans()):
+        return draw(st.binary(max_size=200))
+    body = bytearray(draw(st.sampled_from(BODIES)))
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(body)))
+        body[start : start + draw(st.integers(0, 20))] = draw(st.binary(max_size=5))
+    return bytes(body)
+
+
+@pytest.mark.property
+@given(bodies(), st.sampled_from(["POST", "GET", "PUT"]), st.text(max_size=5) | st.none())
+def test_any_call_is_answered(body: bytes, method: str, path: str | None) -> None:
+    latin = "/" + path.encode().decode("latin-1") if path else "/mutate"
+    reply = call(APP, method, latin, body)
+    assert reply.status == 200 or 400 <= reply.status < 500
+    if reply.status == 200 and latin == "/mutate":
+        answer = reply.json()
+        assert answer["kind"] == "AdmissionReview"
+        assert isinstance(answer["response"]["uid"], str)
+        assert isinstance(answer["response"]["allowed"], bool)
+        patch_of(answer)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+@pytest.mark.property
+@given(st.data())
+def test_a_review_with_any_value_anywhere_is_answered(data: st.DataObject) -> None:
+    recorded = load("create", data.draw(st.sampled_from(["sample", "two-profiles", "fraction"])))
+    holder: Any = recorded
+    while True:
+        keys = range(len(holder)) if isinstance(holder, list) else sorted(holder)
+        key = data.draw(st.sampled_from(keys))
+        if not (isinstance(holder[key], dict | list) and holder[key] and data.draw(st.booleans())):
+            break
+        holder = holder[key]
+    holder[key] = data.draw(json_values)
+    reply = post(json.dumps(recorded).encode())
+    assert reply.status in (200, 400)
+    if reply.status == 200:
+        answer = reply.json()
+        assert answer["response"]["uid"] == recorded["request"]["uid"]
+        assert answer["response"].get("status", {}).get("code") in (None, 422)

@@ -1,0 +1,131 @@
+import http.client
+import json
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from test.support.certs import Authority
+from test.support.reviews import patch_of
+from test.support.serving import HOST, SAMPLE, exchange, serve, until
+
+
+def test_the_sample_over_tls(cert_dir: Path, authority: Authority) -> None:
+    with serve(cert_dir, authority.trusting(), "--resource-api", "v1alpha2") as server:
+        status, body = server.call("POST", "/mutate?timeout=5s", SAMPLE)
+        assert status == 200
+        answer = json.loads(body)
+        assert answer["response"]["uid"] == json.loads(SAMPLE)["request"]["uid"]
+        [*_, last] = patch_of(answer)
+        assert last["path"] == "/spec/resourceClaims"
+        assert last["value"][0]["source"] == {"resourceClaimTemplateName": "mig-1g.5gb"}
+
+        assert server.call("GET", "/readyz") == (200, b"ok, resource.k8s.io/v1alpha2\n")
+        assert server.metric("instaslice_certificate_expiry_timestamp_seconds") > time.time()
+
+        [line] = [line for line in server.lines() if line["message"] == "rewritten"]
+        assert line["level"] == "info"
+        assert line.pop("milliseconds") > 0
+        assert set(line) == {
+            *("time", "level", "message", "operation"),
+            *("namespace", "name", "uid", "profiles", "claims"),
+        }
+        assert (line["namespace"], line["name"]) == ("default", "sample")
+        assert (line["profiles"], line["claims"]) == (["1g.5gb"], 1)
+
+
+def test_settings_may_come_from_the_environment(cert_dir: Path, authority: Authority) -> None:
+    environment = {"INSTASLICE_RESOURCE_API": "v1beta1", "INSTASLICE_LOG_FORMAT": "text"}
+    with serve(cert_dir, authority.trusting(), environment=environment) as server:
+        assert server.call("GET", "/readyz")[1] == b"ok, resource.k8s.io/v1beta1\n"
+        server.call("POST", "/mutate", SAMPLE)
+        text = until(lambda: "rewritten" in server.log.read_text() and server.log.read_text())
+        assert 'INFO rewritten operation="CREATE" namespace="default" name="sample"' in text
+
+
+def test_a_connection_is_kept(cert_dir: Path, authority: Authority) -> None:
+    with serve(cert_dir, authority.trusting()) as server:
+        connection = server.connect()
+        connection.connect()
+        socket = connection.sock
+        for _ in range(5):
+            assert exchange(connection, "POST", "/mutate", SAMPLE)[0] == 200
+        assert connection.sock is socket
+        connection.close()
+
+
+def test_tls_1_2_at_least(cert_dir: Path, authority: Authority) -> None:
+    with serve(cert_dir, authority.trusting()) as server:
+        old = authority.trusting()
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+            old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+        connection = http.client.HTTPSConnection(HOST, server.port, context=old, timeout=10)
+        with pytest.raises(ssl.SSLError):
+            connection.connect()
+        connection.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_exit_code_0(
+    number: signal.Signals, cert_dir: Path, authority: Authority
+) -> None:
+    with serve(cert_dir, authority.trusting()) as server:
+        server.process.send_signal(number)
+        assert server.process.wait(timeout=20) == 0
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "instaslice", "serve", "--resource-api", "v1", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def one_line(result: subprocess.CompletedProcess[str]) -> str:
+    assert (result.returncode, result.stdout) == (2, "")
+    [line] = result.stderr.splitlines()
+    return line.removeprefix("instaslice: ")
+
+
+def test_a_port_in_use_is_one_line(cert_dir: Path, authority: Authority) -> None:
+    with serve(cert_dir, authority.trusting()) as server:
+        bind = f"{HOST}:{server.port}"
+        result = run("--cert-dir", str(cert_dir), "--bind", bind)
+        assert one_line(result) == f"{bind}: Address already in use"
+
+
+def test_certificates_that_cannot_be_served_are_one_line(
+    cert_dir: Path, authority: Authority, tmp_path: Path
+) -> None:
+    other = authority.mint(tmp_path / "other")
+    certificate, key = cert_dir / "tls.crt", cert_dir / "tls.key"
+
+    assert one_line(run("--cert-dir", str(tmp_path / "none"))) == (
+        f"{tmp_path}/none/tls.crt: No such file or directory"
+    )
+    whole = key.read_bytes()
+    key.write_bytes((other / "tls.key").read_bytes())
+    assert one_line(run("--cert-dir", str(cert_dir))) == (
+        f"{certificate} and {key}: KEY_VALUES_MISMATCH"
+    )
+    key.write_bytes(whole[:100])
+    assert one_line(run("--cert-dir", str(cert_dir))).startswith(f"{certificate} and {key}: ")
+    key.write_bytes(whole)
+    certificate.write_bytes(certificate.read_bytes()[:300])
+    assert one_line(run("--cert-dir", str(cert_dir))) == (
+        f"{certificate}: holds no PEM certificate"
+    )
+    certificate.write_bytes(b"\xff\xfe")
+    assert one_line(run("--cert-dir", str(cert_dir))).startswith(f"{certificate}: ")
+
+
+def test_an_address_that_is_not_ours_is_one_line(cert_dir: Path) -> None:
+    result = run("--cert-dir", str(cert_dir), "--bind", "192.0.2.1:8443")
+    assert one_line(result) == "192.0.2.1:8443: Cannot assign requested address"

@@ -1,0 +1,258 @@
+"""InstaSlice as a process, and a client that speaks to it over TLS."""
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from test.support.reviews import load
+
+HOST = "127.0.0.1"
+#: Seconds for what takes well under one on a machine that is not busy.
+PATIENCE = 30.0
+SAMPLE = json.dumps(load("create", "sample")).encode()
+
+
+def free_port() -> int:
+    with socket.create_server((HOST, 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def until(condition: Any, seconds: float = PATIENCE, every: float = 0.02) -> Any:
+    """What condition() returns, as soon as it is true; raises AssertionError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        result = condition()
+        if result:
+            return result
+        assert time.monotonic() < deadline, f"not true within {seconds} s"
+        time.sleep(every)
+
+
+class Server:
+    """A running `instaslice serve`."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], port: int, context: ssl.SSLContext
+    ) -> None:
+        self.process = process
+        self.port = port
+        self.context = context
+        self.log = Path(tempfile.gettempdir())  # set by `serve`
+
+    def connect(self, timeout: float = PATIENCE) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection(HOST, self.port, context=self.context, timeout=timeout)
+
+    def raw(self, timeout: float = PATIENCE) -> ssl.SSLSocket:
+        """A TLS connection to write any bytes to."""
+        plain = socket.create_connection((HOST, self.port), timeout)
+        return self.context.wrap_socket(plain, server_hostname=HOST)
+
+    def call(
+        self, method: str, path: str, body: bytes | None = None, timeout: float = PATIENCE
+    ) -> tuple[int, bytes]:
+        with contextlib.closing(self.connect(timeout)) as connection:
+            return exchange(connection, method, path, body)
+
+    def workers(self) -> list[int]:
+        """The process ids of gunicorn's workers."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
+
+    def resident(self) -> int:
+        """The memory of the first worker, in KiB (VmRSS)."""
+        return memory(self.workers()[0])["VmRSS"]
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The log so far."""
+        text = self.log.read_text()
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    def metric(self, name: str) -> float:
+        text = self.call("GET", "/metrics")[1].decode()
+        [value] = [line.split()[-1] for line in text.splitlines() if line.startswith(name + " ")]
+        return float(value)
+
+
+def memory(pid: int) -> dict[str, int]:
+    """The kernel's figures on a process, in KiB: VmRSS (resident now), VmHWM (at most), ..."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return {
+        line.split(":")[0]: int(line.split()[1])
+        for line in status.splitlines()
+        if line.startswith("Vm")
+    }
+
+
+def exchange(
+    connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None
+) -> tuple[int, bytes]:
+    """One request and its answer on a connection that is kept."""
+    connection.request(method, path, body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+@contextlib.contextmanager
+def serve(
+    cert_dir: Path,
+    context: ssl.SSLContext,
+    *options: str,
+    environment: dict[str, str] | None = None,
+    stderr: str | None = None,
+) -> Iterator[Server]:
+    """Run `instaslice serve` until the block ends; nothing is left behind.
+
+    stderr: a file for its log, in place of one that is there to be read.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", "instaslice", "serve", "--cert-dir", str(cert_dir)]
+    command += ["--bind", f"{HOST}:{port}", *options]
+    with (
+        open(stderr, "wb") if stderr else tempfile.NamedTemporaryFile(prefix="instaslice-log-")
+    ) as log:
+        process = subprocess.Popen(
+            command,
+            stderr=log,
+            env={**os.environ, "INSTASLICE_RESOURCE_API": "v1", **(environment or {})},
+            start_new_session=True,
+        )
+        server = Server(process, port, context)
+        server.log = Path(log.name)
+        try:
+            until(lambda: process.poll() is not None or answers(server))
+            assert process.poll() is None, server.log.read_text()
+            yield server
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def answers(server: Server) -> bool:
+    try:
+        return server.call("GET", "/healthz", timeout=2)[0] == 200
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+#: A failure of a `Load` before any request was sent.
+NOT_CONNECTED = "not connected"
+
+
+class Load:
+    """Clients that send the sample, each on its own kept connection, until told to stop."""
+
+    def __init__(
+        self, server: Server, clients: int = 4, reconnect: bool = False, body: bytes = SAMPLE
+    ) -> None:
+        self.server = server
+        self.body = body
+        self.reconnect = reconnect
+        self.answered = 0
+        self.seconds: list[float] = []  #: that each answer took
+        self.failures: list[str] = []
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        connection = self.server.connect(timeout=10)
+        while not self._stop.is_set():
+            start = time.monotonic()
+            try:
+                if connection.sock is None:
+                    connection.connect()
+            except ConnectionError:
+                # Refused, or reset: it was in the backlog of a listener that was closed (Linux
+                # resets it). Nothing was sent.
+                with self._lock:
+                    self.failures.append(NOT_CONNECTED)
+                return
+            try:
+                status, body = exchange(connection, "POST", "/mutate", self.body)
+                assert status == 200
+                assert json.loads(body)["response"]["allowed"]
+            except (OSError, http.client.HTTPException, AssertionError) as error:
+                with self._lock:
+                    self.failures.append(repr(error))
+                connection.close()
+            with self._lock:
+                self.answered += 1
+                self.seconds.append(time.monotonic() - start)
+            if self.reconnect:
+                connection.close()
+        connection.close()
+
+
+# -- those who stall -----------------------------------------------------------------------------
+
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # the head of a TLS ClientHello
+HEADERS = b"POST /mutate HTTP/1.1\r\nHost: webhook\r\nContent-Type: application/json\r\n"
+
+
+def stall_in_handshake(server: Server) -> socket.socket:
+    plain = socket.create_connection((HOST, server.port), 30)
+    plain.sendall(HELLO)
+    return plain
+
+
+def stall_in_headers(server: Server) -> socket.socket:
+    connection = server.raw()
+    connection.sendall(HEADERS)
+    return connection
+
+
+def stall_in_body(server: Server) -> socket.socket:
+    connection = server.raw()
+    connection.sendall(HEADERS + b"Content-Length: 100000\r\n\r\n" + b"x" * 50_000)
+    return connection
+
+
+STALLS = (stall_in_handshake, stall_in_headers, stall_in_body)
+
+
+def hung_up(connection: socket.socket) -> bool:
+    """Whether the server has ended a connection, having sent whatever it sent."""
+    connection.setblocking(False)
+    try:
+        while connection.recv(4096):
+            pass
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return False
+    except OSError:
+        pass
+    return True
+
+
+# -- certificates --------------------------------------------------------------------------------
+
+
+def replace_pair(folder: Path, pair: Path) -> None:
+    """Put another certificate and its key in place, one file after the other."""
+    for name in ("tls.crt", "tls.key"):
+        shutil.copy(pair / name, folder / f".{name}")
+        os.replace(folder / f".{name}", folder / name)

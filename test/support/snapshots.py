@@ -1,0 +1,75 @@
+"""The objects of a cluster that `doctor` reads, as plain data."""
+
+import base64
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import trustme
+
+from test.support.certs import pem
+
+Json = dict[str, Any]
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CA = trustme.CA()
+NAME = "instaslice.instaslice-system.svc"
+
+
+def certificate(days: int, name: str = NAME) -> str:
+    return pem(CA.issue_cert(name, not_after=NOW + timedelta(days=days)))
+
+
+def webhook(**fields: Any) -> Json:
+    """A MutatingWebhookConfiguration as config/ has it."""
+    service = {"name": "instaslice", "namespace": "instaslice-system", "path": "/mutate"}
+    found = {
+        "name": "rewrite.instaslice.io",
+        "clientConfig": {
+            "service": service,
+            "caBundle": base64.b64encode(CA.cert_pem.bytes()).decode(),
+        },
+        "failurePolicy": "Fail",
+        "matchConditions": [{"name": "has-a-mig-limit", "expression": "true"}],
+        **fields,
+    }
+    return {"metadata": {"name": "instaslice"}, "webhooks": [{"name": "other"}, found]}
+
+
+def pod(
+    name: str = "p", template: str = "", limit: str = "", node: str = "", phase: str = "Pending"
+) -> Json:
+    """A pod in the namespace ml."""
+    limits = {"limits": {f"nvidia.com/{limit}": "1"}} if limit else {}
+    spec: Json = {"containers": [{"name": "c", "resources": limits}]}
+    if template:
+        spec["resourceClaims"] = [{"name": "0123456789", "resourceClaimTemplateName": template}]
+    if node:
+        spec["nodeName"] = node
+    status = {"phase": phase}
+    return {"metadata": {"name": name, "namespace": "ml"}, "spec": spec, "status": status}
+
+
+def named(name: str, namespace: str = "ml", **fields: Any) -> Json:
+    return {"metadata": {"name": name, "namespace": namespace}, **fields}
+
+
+def slice_(*profiles: str, pool: str = "node-1", generation: int = 1, basic: bool = False) -> Json:
+    """A ResourceSlice of a node's slices, by profile."""
+    listed: list[Json] = []
+    for index, profile in enumerate(profiles):
+        body: Json = {"attributes": {"profile": {"string": profile}, "type": {"string": "mig"}}}
+        listed.append({"name": f"mig-{index}", **({"basic": body} if basic else body)})
+    listed.append({"name": "gpu-0", "attributes": {"type": {"string": "gpu"}}})
+    return {
+        "spec": {
+            "driver": "gpu.nvidia.com",
+            "pool": {"name": pool, "generation": generation},
+            "nodeName": pool,
+            "devices": listed,
+        }
+    }
+
+
+def claim(*names: str, pool: str = "node-1", driver: str = "gpu.nvidia.com") -> Json:
+    results = [{"driver": driver, "pool": pool, "device": name} for name in names]
+    return {"status": {"allocation": {"devices": {"results": results}}}}
