@@ -378,15 +378,6 @@ def containers(cert_dir: Path, folder: Path, seconds: float) -> str:
     return table(["containers", "KB", *COLUMNS, "CPU us a container"], rows)
 
 
-def workers(cert_dir: Path, files: dict[str, Path], seconds: float) -> str:
-    """One worker and two, on the one core that the server has here."""
-    rows = []
-    for number in (1, 2):
-        with running(cert_dir, ("instaslice", "--workers", str(number))) as (ours,):
-            rows.append([str(number), *_medians([ours.load(files["sample"], seconds)])])
-    return table(["workers", *COLUMNS], rows)
-
-
 def start_up(cert_dir: Path) -> str:
     """Seconds from the start of the process to its first answer."""
     times = []
@@ -461,7 +452,6 @@ def main() -> None:
             ("Connections", lambda: connections(folder, files, few, seconds)),
             ("New connections", lambda: new_connections(folder, rounds, seconds)),
             ("Containers in a pod", lambda: containers(folder, folder, seconds)),
-            ("Workers", lambda: workers(folder, files, seconds)),
             ("Start", lambda: start_up(folder)),
         ]
         text = "# Results of `make bench`\n\n" + machine()

@@ -53,7 +53,6 @@ def main() -> None:
     parser.add_argument("--cert-dir", type=Path, required=True)
     parser.add_argument("--worker", choices=["stall-free", "gthread"], default="stall-free")
     parser.add_argument("--parser", choices=["python", "fast"], default="python")
-    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=8)
     parser.add_argument("--json", default="json", help="the module whose loads() decodes reviews")
     arguments = parser.parse_args()
@@ -70,7 +69,6 @@ def main() -> None:
         provision_templates=False,
         cluster=None,
         log_format="json",
-        workers=arguments.workers,
         threads=arguments.threads,
         client_ca=None,
         client_names=frozenset(),

@@ -6,6 +6,3 @@ whom is one table, in `test/test_layers.py`.
 """
 
 __version__ = "0.1.0"
-
-#: A folder in memory, where there is one: the root file system of the pod is read-only.
-MEMORY = "/dev/shm"  # noqa: S108 - files are made there by mkstemp and mkdtemp

@@ -2,10 +2,8 @@
 
 import argparse
 import os
-import tempfile
 from typing import Any
 
-from instaslice import MEMORY
 from instaslice.cli.usage import UsageError
 from instaslice.serve import settings
 
@@ -36,10 +34,6 @@ def run(arguments: argparse.Namespace) -> int:
         chosen = settings.read(vars(arguments), os.environ)
     except settings.SettingsError as error:
         raise UsageError(str(error)) from None
-    if chosen.workers > 1:
-        # Where workers add up their metrics. prometheus_client reads it as it is imported.
-        memory = MEMORY if os.path.isdir(MEMORY) else None
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="instaslice-", dir=memory)
     from instaslice.serve import server  # gunicorn is for serving only
 
     try:

@@ -4,11 +4,9 @@ Every label has few values, whatever users type, and those that are likely exist
 that a rate over them is zero and not absent.
 """
 
-import os
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from instaslice import __version__, profiles
 from instaslice.profiles import Profile
@@ -17,8 +15,6 @@ from instaslice.review import OUTCOMES
 
 OPERATIONS: Final = ("CREATE", "UPDATE")
 OTHER: Final = "other"
-#: Where it names a folder when prometheus_client is imported, workers share their counts there.
-MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
 #: What becomes of an attempt to make a template.
 CREATION_OUTCOMES: Final = ("created", "existed", "failed")
 
@@ -28,11 +24,6 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        #: What is shown: with several workers, what they all have counted.
-        self._shown = self.registry
-        if MULTIPROCESS in os.environ:
-            self._shown = CollectorRegistry()
-            MultiProcessCollector(self._shown)
         requests = Counter(
             "instaslice_admission_requests_total",
             "Admission requests by operation and by how they ended.",
@@ -57,7 +48,6 @@ class Metrics:
             "instaslice_admissions_in_flight",
             "Admission requests being answered now.",
             registry=self.registry,
-            multiprocess_mode="livesum",
         )
         claims = Counter(
             "instaslice_claims_total",
@@ -79,7 +69,6 @@ class Metrics:
             "instaslice_certificate_expiry_timestamp_seconds",
             "When the served certificate expires, in seconds since 1970.",
             registry=self.registry,
-            multiprocess_mode="min",
         )
         self.certificate_failures = Counter(
             "instaslice_certificate_reload_failures_total",
@@ -91,7 +80,6 @@ class Metrics:
             "The version of resource.k8s.io that pods are rewritten for; none where there is none.",
             ["version"],
             registry=self.registry,
-            multiprocess_mode="max",
         )
         self._version: str | None = None
         build = Gauge(
@@ -99,13 +87,12 @@ class Metrics:
             "The running InstaSlice.",
             ["version"],
             registry=self.registry,
-            multiprocess_mode="max",
         )
         build.labels(__version__).set(1)
 
     def render(self) -> bytes:
         """The metrics in Prometheus' text format."""
-        return generate_latest(self._shown)
+        return generate_latest(self.registry)
 
     def count(self, operation: str, outcome: str, claims: dict[Profile, int]) -> None:
         """Count an admission that was answered, and the claims that it made."""

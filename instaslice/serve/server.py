@@ -8,33 +8,28 @@ import contextlib
 import gc
 import os
 import resource
-import shutil
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
-from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
-from gunicorn.workers.base import Worker
-from prometheus_client.multiprocess import mark_process_dead
 
-from instaslice import MEMORY
 from instaslice.cluster.discovery import Discovery, Served
 from instaslice.resource_api import VERSIONS
 from instaslice.serve import logs
 from instaslice.serve.app import MAX_BODY, Webhook
-from instaslice.serve.metrics import MULTIPROCESS, Metrics
+from instaslice.serve.metrics import Metrics
 from instaslice.serve.provision import TemplateMaker
 from instaslice.serve.settings import Settings
-from instaslice.serve.tls import CertificateError, Certificates
+from instaslice.serve.tls import Certificates, UnusableCertificate
 from instaslice.serve.worker import StallFreeWorker
 
 #: A folder in memory for the worker's heartbeat file: the root file system is read-only, and a file
 #: on a slow disk can block the heartbeat (gunicorn's FAQ).
-_MEMORY: Final = MEMORY if os.path.isdir(MEMORY) else None
+_MEMORY: Final = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 
 #: The API server keeps idle connections for 90 s (Go's http.Transport, IdleConnTimeout). The server
 #: keeps them longer, so that it never closes one that is about to be used.
@@ -57,7 +52,7 @@ def serve(settings: Settings) -> None:
     logs.configure(settings.log_format)
     try:
         certificates = Certificates(settings.cert_dir, settings.client_ca)
-    except CertificateError as error:
+    except UnusableCertificate as error:
         raise StartError(str(error)) from None
     _raise_file_limit()
     listener = listen(settings.host, settings.port).detach()  # gunicorn closes it
@@ -111,19 +106,12 @@ class Server(BaseApplication):
         def ssl_context(config: Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
             return self._certificates.context()
 
-        def forget(arbiter: Arbiter, worker: Worker) -> None:
-            if MULTIPROCESS in os.environ:
-                mark_process_dead(worker.pid)
-
-        def tidy(arbiter: Arbiter) -> None:
-            if MULTIPROCESS in os.environ:
-                shutil.rmtree(os.environ[MULTIPROCESS], ignore_errors=True)
-
         values: dict[str, Any] = {
             "bind": f"fd://{self._listener}",
             "worker_class": StallFreeWorker,
             "worker_connections": CONNECTIONS,
-            "workers": self._settings.workers,
+            # Two on one core served 4 % less than one. More replicas are what adds capacity.
+            "workers": 1,
             "threads": self._settings.threads,
             "keepalive": KEEP_ALIVE,
             "graceful_timeout": GRACE,
@@ -138,8 +126,6 @@ class Server(BaseApplication):
             "logger_class": _Log,
             "proc_name": "instaslice",
             "ssl_context": ssl_context,
-            "child_exit": forget,
-            "on_exit": tidy,
             # gunicorn serves TLS only where a file is named; the context is that of `tls`.
             "certfile": str(self._settings.cert_dir / "tls.crt"),
             "keyfile": str(self._settings.cert_dir / "tls.key"),

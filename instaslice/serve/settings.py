@@ -21,7 +21,6 @@ class Settings:
     provision_templates: bool
     cluster: Cluster | None  #: None where neither of these two needs one
     log_format: str  #: a key of logs.FORMATS
-    workers: int
     threads: int
     client_ca: Path | None  #: who signs the certificates of callers; None lets in anyone
     client_names: frozenset[str]  #: of which a caller's certificate must have one; empty: any
@@ -144,8 +143,7 @@ SERVE: Final = (
         "names of which that certificate must have one, as its subject's or a SAN",
     ),
     Option("--log-format", "json", _one_of("json", "text"), "FORMAT", "json, or text for people"),
-    Option("--workers", "1", _number, "N", "processes; one serves thousands of pods a second"),
-    Option("--threads", "8", _number, "N", "admissions of a worker that may wait for templates"),
+    Option("--threads", "8", _number, "N", "admissions that may wait for templates at a time"),
 )
 
 

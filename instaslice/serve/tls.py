@@ -28,7 +28,7 @@ CHECK_INTERVAL: Final = 1.0
 _Signature = tuple[tuple[int, int, int], ...]
 
 
-class CertificateError(Exception):
+class UnusableCertificate(Exception):
     """The certificate cannot be served; `str()` of it says which file and why, in one line."""
 
 
@@ -38,7 +38,7 @@ class Certificates:
     folder: holds tls.crt (the leaf first) and tls.key, both PEM.
     client_ca: PEM file of the authorities that a client's certificate is checked against, if it
     shows one; None asks for none. It is not demanded here, since the kubelet's probes have none.
-    Raises CertificateError where there is no pair to begin with.
+    Raises UnusableCertificate where there is no pair to begin with.
     """
 
     #: Called with the expiry (seconds since 1970) of each pair that is taken into use.
@@ -76,7 +76,7 @@ class Certificates:
             if signature == self._signature:
                 return
             context, expiry = self._load()
-        except CertificateError as error:
+        except UnusableCertificate as error:
             self._fail(str(error))
             return
         self._signature, self._failed = signature, None
@@ -88,7 +88,7 @@ class Certificates:
     def _fail(self, why: str) -> None:
         try:
             signature: _Signature = self._sign()
-        except CertificateError:
+        except UnusableCertificate:
             signature = ()
         if signature == self._failed:
             return  # said already
@@ -103,7 +103,7 @@ class Certificates:
             try:
                 stat = os.stat(path)
             except OSError as error:
-                raise CertificateError(f"{path}: {error.strerror}") from None
+                raise UnusableCertificate(f"{path}: {error.strerror}") from None
             signature.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
         return tuple(signature)
 
@@ -118,16 +118,16 @@ class Certificates:
         except OSError as error:  # ssl.SSLError is one
             if isinstance(error, ssl.SSLError):
                 reason = error.reason or "not a PEM private key"
-                raise CertificateError(f"{certificate} and {key}: {reason}") from None
-            raise CertificateError(f"{error.filename}: {error.strerror}") from None
+                raise UnusableCertificate(f"{certificate} and {key}: {reason}") from None
+            raise UnusableCertificate(f"{error.filename}: {error.strerror}") from None
         except ValueError as error:
-            raise CertificateError(f"{certificate}: {error}") from None
+            raise UnusableCertificate(f"{certificate}: {error}") from None
         if self._client_ca:
             try:
                 context.load_verify_locations(self._client_ca)
             except OSError as error:
                 reason = error.strerror or "holds no PEM certificate"
-                raise CertificateError(f"{self._client_ca}: {reason}") from None
+                raise UnusableCertificate(f"{self._client_ca}: {reason}") from None
             context.verify_mode = ssl.CERT_OPTIONAL
         return context, expiry
 

@@ -30,7 +30,7 @@ def test_help_says_what_each_setting_is_for(capsys: pytest.CaptureFixture[str]) 
         (["--bind", "8443"], "--bind: '8443' is not HOST:PORT"),
         (["--bind", "::1:https"], "--bind: '::1:https' is not HOST:PORT"),
         (["--bind", "a:65536"], "--bind: 'a:65536' is not HOST:PORT"),
-        (["--workers", "0"], "--workers: '0' is not a number from 1 to 512"),
+        (["--threads", "0"], "--threads: '0' is not a number from 1 to 512"),
         (["--threads", "many"], "--threads: 'many' is not a number from 1 to 512"),
         (["--log-format", "xml"], "--log-format: 'xml' is not one of json, text"),
     ],

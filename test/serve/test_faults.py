@@ -436,23 +436,6 @@ def test_a_certificate_of_another_authority_is_not_let_in(
             server.call("POST", "/mutate", SAMPLE)
 
 
-# -- several workers -----------------------------------------------------------------------------
-
-
-def test_several_workers_count_together(cert_dir: Path, authority: Authority) -> None:
-    with serve(cert_dir, authority.trusting(), "--workers", "2") as server:
-        until(lambda: len(server.workers()) == 2)
-        for _ in range(40):
-            assert server.call("POST", "/mutate", SAMPLE)[0] == 200
-        rewritten = 'instaslice_admission_requests_total{operation="CREATE",outcome="rewritten"}'
-        assert server.metric(rewritten) == 40
-        assert server.metric("instaslice_certificate_expiry_timestamp_seconds") > time.time()
-        assert server.metric('instaslice_resource_api_info{version="v1"}') == 1
-        os.kill(server.workers()[0], signal.SIGKILL)
-        until(lambda: len(server.workers()) == 2)
-        assert server.metric(rewritten) == 40
-
-
 def test_headers_may_be_as_long_as_promised(server: Server) -> None:
     filler = "".join(f"X-{i}: {'y' * 1000}\r\n" for i in range(MAX_HEADERS // 1024 - 2))
     head = b"GET /healthz HTTP/1.1\r\nConnection: close\r\n" + filler.encode() + b"\r\n"

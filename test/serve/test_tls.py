@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instaslice.serve import tls
-from instaslice.serve.tls import CertificateError, Certificates, not_after
+from instaslice.serve.tls import Certificates, UnusableCertificate, not_after
 from test.support.certs import Authority
 
 
@@ -148,5 +148,5 @@ def test_an_encrypted_key_is_refused_and_nobody_is_asked(cert_dir: Path) -> None
         serialization.BestAvailableEncryption(b"secret"),
     )
     (cert_dir / "tls.key").write_bytes(encrypted)
-    with pytest.raises(CertificateError, match=r"tls\.key"):
+    with pytest.raises(UnusableCertificate, match=r"tls\.key"):
         Certificates(cert_dir)
