@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from instaslice import __version__
-from instaslice.cli import deviceclasses, doctor, rewrite, serve, templates
+from instaslice.cli import (
+    deviceclasses,
+    doctor,
+    rewrite,
+    serve,
+    templates,
+    webhook_configuration,
+)
 from instaslice.cli.usage import UsageError
 
 ABOUT: Final = """\
@@ -19,7 +26,7 @@ have them through Kubernetes' Dynamic Resource Allocation, without a change to a
 
 #: Each has `add(commands)`, which adds its parser, and `run(arguments)`, which returns the exit
 #: code.
-COMMANDS: Final = (serve, templates, deviceclasses, rewrite, doctor)
+COMMANDS: Final = (serve, templates, deviceclasses, webhook_configuration, rewrite, doctor)
 
 
 def parser() -> argparse.ArgumentParser:

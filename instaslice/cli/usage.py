@@ -55,6 +55,12 @@ def print_yaml(manifests: Sequence[dict[str, Any]], command: str) -> None:
         def ignore_aliases(self, data: object) -> bool:
             return True
 
+    def block(dumper: Any, text: str) -> Any:
+        """Text of several lines as it is, in a literal block."""
+        style = "|" if "\n" in text else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Plain.add_representer(str, block)
     print(f"# Made by: instaslice {command}\n---")
     yaml.dump_all(manifests, sys.stdout, Dumper=Plain, sort_keys=False, width=100)
 

@@ -1,0 +1,60 @@
+"""`instaslice webhook-configuration`: what makes the API server send pods to InstaSlice."""
+
+import argparse
+from typing import Any
+
+from instaslice.cli.usage import UsageError, print_yaml
+from instaslice.webhook_configuration import ALL, MODES, NAMESPACE, webhook_configuration
+
+
+def add(commands: Any) -> None:
+    """Add the command's parser."""
+    parser = commands.add_parser(
+        "webhook-configuration",
+        help="print the MutatingWebhookConfiguration that fits a mode and a mapping",
+        description="Print the MutatingWebhookConfiguration, without a caBundle, which "
+        "cert-manager or the administrator puts in.",
+    )
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default=ALL,
+        help="which pods are sent: all that InstaSlice can rewrite; those of namespaces labelled "
+        "instaslice.io/rewrite=enabled; or what the scheduler of Kubernetes 1.36 cannot do "
+        "by itself (default: all)",
+    )
+    parser.add_argument(
+        "--resource",
+        action="append",
+        default=[],
+        metavar="NAME=DEVICECLASS",
+        help="a resource that serve maps, beside MIG slices; may be repeated",
+    )
+    parser.add_argument(
+        "--namespace",
+        "-n",
+        metavar="NS",
+        default=NAMESPACE,
+        help=f"of InstaSlice's Service (default: {NAMESPACE})",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the configuration."""
+    names = [_name(mapping) for mapping in arguments.resource]
+    manifest = webhook_configuration(arguments.mode, names, arguments.namespace)
+    command = ["webhook-configuration", "--mode", arguments.mode]
+    for mapping in arguments.resource:
+        command += ["--resource", mapping]
+    if arguments.namespace != NAMESPACE:
+        command += ["--namespace", arguments.namespace]
+    print_yaml([manifest], " ".join(command))
+    return 0
+
+
+def _name(mapping: str) -> str:
+    name, sign, device_class = mapping.partition("=")
+    if not name or not sign or not device_class:
+        raise UsageError(f"--resource {mapping}: must be NAME=DEVICECLASS")
+    return name

@@ -1,0 +1,178 @@
+"""What the API server sends in each mode, while InstaSlice is down: what is refused was sent."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from instaslice.webhook_configuration import ALL, BESIDE, MODES, OPT_IN, webhook_configuration
+from test.e2e.cluster import Cluster, Refused
+from test.e2e.installation import FIRST_WITH_MATCH_CONDITIONS
+from test.e2e.pods import container, extended, pod
+from test.support.process import free_ports, wait_for
+
+Json = dict[str, Any]
+
+#: The first Kubernetes whose scheduler serves extended resources by itself (KEP-5004).
+FIRST_OF_THE_SCHEDULERS = 36
+
+#: On the namespaces of this module, so that no other test is touched.
+MINE = "test.instaslice.io/modes"
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]:
+    """A mode that the API server goes by, and an InstaSlice that nobody can reach."""
+    version, mode = cluster.plane.version, str(request.param)
+    if version < FIRST_WITH_MATCH_CONDITIONS:
+        pytest.skip(f"Kubernetes {version} drops matchConditions, and sends every pod")
+    if mode == BESIDE and version.minor < FIRST_OF_THE_SCHEDULERS:
+        pytest.skip(f"the scheduler of Kubernetes {version} does not serve extended resources")
+    (port,) = free_ports(1)
+    manifest = webhook_configuration(mode, ["example.com/gpu"])
+    manifest["metadata"]["name"] = "modes"
+    (webhook,) = manifest["webhooks"]
+    webhook["clientConfig"] = {"url": f"https://127.0.0.1:{port}/mutate"}
+    only_here = {"key": MINE, "operator": "Exists"}
+    webhook["namespaceSelector"]["matchExpressions"].append(only_here)
+    cluster.create(manifest)
+    try:
+        yield mode
+    finally:
+        cluster.delete("MutatingWebhookConfiguration", "modes")
+
+
+Namespace = Callable[..., Cluster]
+
+
+@pytest.fixture
+def labelled(cluster: Cluster, mode: str, numbers: Iterator[int]) -> Iterator[Namespace]:
+    """Makes namespaces with labels; returns once the API server goes by the mode there."""
+    made = []
+
+    def make(served: bool, **labels: str) -> Cluster:
+        name = f"modes-{next(numbers)}"
+        every = {MINE: "", **{f"instaslice.io/{key}": value for key, value in labels.items()}}
+        metadata = {"name": name, "labels": every}
+        cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        made.append(name)
+        namespace = cluster.within(name)
+        if cluster.plane.has_controllers:
+            find = namespace.find
+            wait_for("the service account", lambda: find("ServiceAccount", "default"))
+        if served:
+            wait_for("the mode is in force", lambda: is_sent(namespace, ANNOTATED))
+        return namespace
+
+    yield make
+    for name in made:
+        cluster.delete("Namespace", name)
+
+
+def is_sent(namespace: Cluster, manifest: Json) -> bool:
+    """Whether the API server calls InstaSlice for a pod, which it cannot reach."""
+    try:
+        namespace.create(manifest, dry_run=True)
+    except Refused as refused:
+        if "failed calling webhook" in str(refused):
+            return True
+        raise
+    return False
+
+
+def annotated(manifest: Json, **annotations: str) -> Json:
+    keys = {f"instaslice.io/{key}": value for key, value in annotations.items()}
+    metadata = {**manifest["metadata"], "annotations": {"other": "1", **keys}}
+    return {**manifest, "metadata": metadata}
+
+
+ANNOTATED = annotated(pod("p"), placement="same-gpu")
+
+
+def asking(amount: object, count: int = 1) -> Json:
+    return pod("p", *(container(f"c{n}", {"mig-1g.5gb": amount}) for n in range(count)))
+
+
+#: What only InstaSlice can do, and is sent in every mode.
+MORE: dict[str, Json] = {
+    "placement": ANNOTATED,
+    "alternatives": annotated(pod("p"), alternatives="1g.5gb or 1g.10gb"),
+    "annotated, in an init container": annotated(
+        pod("p", container(), initContainers=[container("i", {"mig-1g.5gb": 1})]),
+        placement="same-gpu",
+    ),
+    "33 slices": asking(33),
+    "33 slices of a GPU each": asking(1, 33),
+    "two profiles, 20 each": pod("p", container(limits={"mig-1g.5gb": 20, "mig-2g.10gb": 20})),
+    "init containers, too": pod(
+        "p",
+        container(limits={"mig-1g.5gb": 32}),
+        initContainers=[container("i", {"mig-2g.10gb": 1})],
+    ),
+    "1k": asking("1k"),
+    "more than an integer holds": asking("9223372036854775807", 3),
+    "33 of what is mapped": pod("p", container(resources={"limits": {"example.com/gpu": "33"}})),
+}
+#: What the scheduler can do by itself.
+PLAIN: dict[str, Json] = {
+    "a slice": pod("p"),
+    "32 slices": asking(32),
+    "16 and 16": asking(16, 2),
+    "another annotation": annotated(pod("p")),
+    "only an init container": pod(
+        "p", container(), initContainers=[container("i", {"mig-1g.5gb": 1})]
+    ),
+    "a profile that nobody knows": pod("p", container(limits={"mig-9g.999gb": 1})),
+    "a GPU that is mapped": pod("p", container(resources={"limits": {"example.com/gpu": "1"}})),
+}
+NEVER: dict[str, Json] = {
+    "no slice": pod("p", container()),
+    "annotated, and no slice": annotated(pod("p", container()), placement="same-gpu"),
+    "33 of something else": pod("p", container(resources={"limits": {"example.com/other": "33"}})),
+    "null resources": pod("p", container(resources=None)),
+    "null limits": pod("p", container(resources={"limits": None}), initContainers=None),
+}
+
+
+def test_what_is_sent_and_what_is_created_as_ever(mode: str, labelled: Namespace) -> None:
+    served = labelled(True, **({"rewrite": "enabled"} if mode == OPT_IN else {}))
+    sent = {name for name, manifest in (MORE | PLAIN | NEVER).items() if is_sent(served, manifest)}
+    assert sent == set(MORE if mode == BESIDE else MORE | PLAIN)
+
+
+def test_a_namespace_is_served_where_its_label_says_so(mode: str, labelled: Namespace) -> None:
+    labelled(True, rewrite="enabled")
+    # The API server goes by the mode, so that nothing need be waited for here.
+    disabled, silent = labelled(False, rewrite="disabled"), labelled(False)
+    assert not is_sent(disabled, ANNOTATED)
+    assert is_sent(silent, ANNOTATED) == (mode != OPT_IN)
+
+
+def test_updates_of_what_was_there_before(mode: str, labelled: Namespace) -> None:
+    labelled(True, rewrite="enabled")
+    other = labelled(False, rewrite="disabled")
+    old = pod("old")
+    other.create(annotated(old, placement="same-gpu"))
+    labels = {"metadata": {"labels": {"instaslice.io/rewrite": "enabled"}}}
+    other.patch("Namespace", other.namespace, labels)
+    wait_for("the namespace is served", lambda: is_sent(other, ANNOTATED))
+    other.patch("Pod", "old", {"metadata": {"labels": {"a": "b"}}})
+    with pytest.raises(Refused, match="failed calling webhook"):
+        other.patch("Pod", "old", {"spec": {"activeDeadlineSeconds": 600}})
+
+
+def test_the_largest_pods_are_within_what_conditions_may_cost(
+    mode: str, labelled: Namespace
+) -> None:
+    """An expression that costs too much is an error, and so a refusal, and another message."""
+    served = labelled(True, rewrite="enabled")
+    others = {f"example.com/{'r' * 40}-{i}": "1" for i in range(30)}
+    ours = extended({f"mig-{n}g.5gb": "1" for n in range(1, 10)})
+    for limits in (others, others | ours):
+        many = [container(f"c{n}", resources={"limits": limits}) for n in range(199)]
+        manifest = pod("p", *many)
+        assert is_sent(served, manifest) == (limits is not others)
+
+
+def test_all_modes_are_tried() -> None:
+    assert set(MODES) == {ALL, OPT_IN, BESIDE}

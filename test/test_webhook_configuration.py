@@ -1,0 +1,73 @@
+"""The configuration for each mode, and that `config/` is the one for the usual mode."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from instaslice.webhook_configuration import (
+    ALL,
+    BESIDE,
+    MODES,
+    OPT_IN,
+    match_conditions,
+    webhook_configuration,
+)
+
+CONFIG = Path(__file__).parents[1] / "config"
+
+Json = dict[str, Any]
+
+
+def webhook(mode: str = ALL, *resources: str, **more: str) -> Json:
+    (found,) = webhook_configuration(mode, resources, **more)["webhooks"]
+    assert isinstance(found, dict)
+    return found
+
+
+def names(mode: str) -> list[str]:
+    return [condition["name"] for condition in webhook(mode)["matchConditions"]]
+
+
+def test_the_base_in_config_is_mode_all() -> None:
+    assert yaml.safe_load((CONFIG / "base/webhook.yaml").read_text()) == webhook_configuration()
+
+
+def test_only_beside_the_scheduler_a_pod_must_need_more_than_a_slice() -> None:
+    usual = ["has-a-mig-limit", "is-new-or-has-another-spec"]
+    assert names(ALL) == names(OPT_IN) == usual
+    assert names(BESIDE) == [*usual, "is-too-much-for-the-scheduler"]
+
+
+def test_only_opted_in_a_namespace_must_be_labelled() -> None:
+    asked = {
+        mode: webhook(mode)["namespaceSelector"]["matchExpressions"][1]["operator"]
+        for mode in MODES
+    }
+    assert asked == {ALL: "NotIn", OPT_IN: "In", BESIDE: "NotIn"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_conditions_name_mapped_resources_once_and_sorted(mode: str) -> None:
+    conditions = match_conditions(mode, ["nvidia.com/gpu", "amd.com/gpu", "nvidia.com/gpu"])
+    assert "name in ['amd.com/gpu', 'nvidia.com/gpu']" in conditions[0]["expression"]
+    assert ("name in [" in conditions[-1]["expression"]) == (mode == BESIDE)
+
+
+def test_without_a_mapping_only_mig_slices_are_named() -> None:
+    assert "name in [" not in match_conditions()[0]["expression"]
+
+
+def test_another_namespace_is_called_and_never_rewritten() -> None:
+    found = webhook(namespace="gpu")
+    assert found["clientConfig"]["service"]["namespace"] == "gpu"
+    expressions = found["namespaceSelector"]["matchExpressions"]
+    assert expressions[0]["values"] == ["kube-system", "gpu"]
+
+
+def test_nobody_can_change_what_the_next_one_gets() -> None:
+    for _ in range(2):
+        found = webhook()
+        assert found["objectSelector"]["matchExpressions"][0]["values"] == ["disabled"]
+        found["objectSelector"]["matchExpressions"][0]["values"].append("x")
