@@ -46,6 +46,16 @@ PROFILES_BY_GPU: Final[dict[str, tuple[str, ...]]] = {
     ),
     "B200": ("1g.23gb", "1g.23gb+me", "1g.45gb", "2g.45gb", "3g.90gb", "4g.90gb", "7g.180gb"),
     "GB200": ("1g.23gb", "1g.23gb+me", "1g.47gb", "2g.47gb", "3g.93gb", "4g.93gb", "7g.186gb"),
+    # mig-parted's config (`all-3g.95gb` and so on) names what is new here, and no GPU for it.
+    "GB200 189GB": (
+        "1g.23gb",
+        "1g.23gb+me",
+        "1g.47gb",
+        "2g.47gb",
+        "3g.95gb",
+        "4g.95gb",
+        "7g.189gb",
+    ),
     "B300": ("1g.34gb", "1g.34gb+me", "1g.67gb", "2g.67gb", "3g.135gb", "4g.135gb", "7g.269gb"),
     "GB300": ("1g.35gb", "1g.35gb+me", "1g.70gb", "2g.70gb", "3g.139gb", "4g.139gb", "7g.278gb"),
     "RTX PRO 6000 Blackwell": (
@@ -60,7 +70,9 @@ PROFILES_BY_GPU: Final[dict[str, tuple[str, ...]]] = {
         *("1g.16gb", "1g.16gb+gfx", "1g.16gb+me.all", "1g.16gb-me", "2g.32gb", "2g.32gb+gfx"),
     ),
 }
-UNCERTAIN: Final = frozenset({"B300", "GB300", "RTX PRO 5000 Blackwell", "RTX PRO 4500 Blackwell"})
+UNCERTAIN: Final = frozenset(
+    {"GB200 189GB", "B300", "GB300", "RTX PRO 5000 Blackwell", "RTX PRO 4500 Blackwell"}
+)
 
 _KNOWN: Final = frozenset(name for names in PROFILES_BY_GPU.values() for name in names)
 
