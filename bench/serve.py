@@ -73,10 +73,10 @@ def main() -> None:
         client_ca=None,
         client_names=frozenset(),
     )
-    logs.configure(settings.log_format)
+    log = logs.configure(settings.log_format)
     listener = server.listen(settings.host, settings.port).detach()
     certificates = Certificates(settings.cert_dir)
-    Variant(settings, certificates, listener, name=arguments.app, changes=changes).run()
+    Variant(settings, certificates, listener, log, name=arguments.app, changes=changes).run()
 
 
 if __name__ == "__main__":

@@ -33,8 +33,6 @@ _log = logging.getLogger("instaslice")
 
 Headers = list[tuple[str, str]]
 Answer = tuple[str, Headers, bytes]
-#: Takes a line for the log: a message, and what it is about.
-Tell = Callable[[str, dict[str, Any]], None]
 
 _TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 _JSON: Final = ("Content-Type", "application/json")
@@ -78,7 +76,6 @@ class Webhook:
     provisioner: makes templates at admission; None makes none.
     callers: names of which the caller's certificate must have one; any certificate will do where it
     is empty, and none is needed where it is None. The kubelet's probes, and metrics, need none.
-    tell: told of each admission that changed a pod or refused it, for the log.
     """
 
     def __init__(
@@ -87,13 +84,11 @@ class Webhook:
         metrics: Metrics,
         provisioner: Provisioner | None = None,
         callers: frozenset[str] | None = None,
-        tell: Tell | None = None,
     ) -> None:
         self._resource_api = resource_api
         self._metrics = metrics
         self._provisioner = provisioner
         self._callers = callers
-        self._tell = tell
         self._routes: dict[str, dict[str, Callable[[WSGIEnvironment], Answer]]] = {
             "/mutate": {"POST": self._mutate},
             "/healthz": {"GET": self._healthz, "HEAD": self._healthz},
@@ -139,8 +134,8 @@ class Webhook:
         seconds = perf_counter() - start
         self._metrics.duration.observe(seconds)
         self._metrics.count(request.operation, verdict.outcome, verdict.rewrite.claims)
-        if self._tell and verdict.outcome != "unchanged":
-            self._tell(verdict.outcome, _told(request, verdict, seconds))
+        if verdict.outcome != "unchanged":
+            _log.info(verdict.outcome, extra={"fields": _told(request, verdict, seconds)})
         return "200 OK", [_JSON], answer
 
     def _judge(self, request: review.Request, may_wait: bool) -> tuple[review.Verdict, list[str]]:

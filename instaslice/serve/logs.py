@@ -2,16 +2,38 @@
 
 Records carry what they are about in `extra={"fields": {...}}`. What a user typed is only ever such
 a field, written as JSON and in ASCII, so that it cannot forge a line or drive a terminal.
+
+A container's standard error is a pipe, and a pipe that nobody reads is full after 64 KiB: whoever
+writes to it then waits for ever. So a record becomes a line where it is logged, and a thread of its
+own writes the line. What does not fit into the queue between them is dropped and counted.
 """
 
+import contextlib
 import logging
+import os
+import queue
+import select
 import sys
+import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from json import JSONEncoder
-from time import time
+from logging.handlers import QueueHandler
 from typing import Any, Final
+
+#: Bytes of lines that wait to be written: some 10,000 lines, or more than a second of the most that
+#: a core answers, and little beside the Deployment's memory.
+MAX_QUEUED: Final = 4 * 1024 * 1024
+
+#: Seconds for which a process that ends waits for its last lines to be written.
+FLUSH: Final = 1.0
+
+#: Seconds for which lines are gathered, once all before them are written: to be woken up for each
+#: cost a seventh of an admission.
+GATHER: Final = 0.01
 
 Fields = dict[str, Any]
 
@@ -42,9 +64,6 @@ def _text(created: float, level: str, message: str, fields: Fields) -> str:
 #: What makes a line: of seconds since 1970, a level, a message, and what it is about.
 FORMATS: Final[dict[str, Callable[[float, str, str, Fields], str]]] = {"json": _json, "text": _text}
 
-#: gunicorn's own logger; its records go the same way as InstaSlice's.
-_LOGGERS: Final = ("instaslice", "gunicorn.error")
-
 
 class Formatter(logging.Formatter):
     """A record as a line in one of FORMATS."""
@@ -60,30 +79,118 @@ class Formatter(logging.Formatter):
         return self._line(record.created, record.levelname.lower(), record.getMessage(), fields)
 
 
-def configure(log_format: str) -> None:
-    """Send the process's log to standard error, in one of FORMATS."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Formatter(log_format))
+class _Lines(queue.Queue[Any]):
+    """A queue whose size is that of the lines in it, in bytes.
+
+    An Event in it counts as one byte: it is set once the lines before it are written.
+    """
+
+    def _init(self, maxsize: int) -> None:
+        self._items: deque[bytes | threading.Event] = deque()
+        self._bytes = 0
+
+    def _qsize(self) -> int:
+        return self._bytes
+
+    def _put(self, item: bytes | threading.Event) -> None:
+        self._items.append(item)
+        self._bytes += _size(item)
+
+    def _get(self) -> bytes | threading.Event:
+        """An Event, or as many lines as the kernel writes without tearing them (pipe(7))."""
+        item = self._items.popleft()
+        self._bytes -= _size(item)
+        while isinstance(item, bytes) and self._items:
+            following = self._items[0]
+            if isinstance(following, threading.Event):
+                break
+            if len(item) + len(following) > select.PIPE_BUF:
+                break
+            self._bytes -= len(following)
+            item += following
+            self._items.popleft()
+        return item
+
+
+def _size(item: bytes | threading.Event) -> int:
+    return len(item) if isinstance(item, bytes) else 1
+
+
+class Handler(QueueHandler):
+    """Writes lines to a file descriptor, in a thread of its own.
+
+    The record is formatted here and not in the thread, since its traceback may hold a whole pod.
+    """
+
+    queue: _Lines
+    #: Called with a number of lines that were dropped.
+    on_drop: Callable[[int], None]
+
+    def __init__(self, log_format: str, fd: int) -> None:
+        super().__init__(_Lines(MAX_QUEUED))
+        self.setFormatter(Formatter(log_format))
+        self.on_drop = lambda lines: None
+        self._fd = fd
+        self.start()
+
+    def start(self) -> None:
+        """Begin with an empty queue, as a forked process has to: it has no thread but its own."""
+        self.queue = _Lines(MAX_QUEUED)
+        thread = threading.Thread(target=self._write, args=(self.queue,), name="log", daemon=True)
+        thread.start()
+
+    def prepare(self, record: logging.LogRecord) -> bytes:
+        """The line of a record."""
+        return f"{self.format(record)}\n".encode()
+
+    def enqueue(self, line: Any) -> None:
+        """Have a line written, or drop it."""
+        try:
+            self.queue.put_nowait(line)
+        except queue.Full:
+            self.on_drop(1)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging names it so
+        """Drop what cannot be formatted: logging would write a traceback to standard error."""
+        self.on_drop(1)
+
+    def flush(self) -> None:
+        """Wait until what was logged is written, for at most FLUSH seconds; called at exit."""
+        deadline = time.monotonic() + FLUSH
+        written = threading.Event()
+        with contextlib.suppress(queue.Full):
+            self.queue.put(written, timeout=FLUSH)
+            written.wait(max(0.0, deadline - time.monotonic()))
+
+    def _write(self, lines: _Lines) -> None:
+        while True:
+            if lines.empty():
+                time.sleep(GATHER)
+            item = lines.get()
+            if isinstance(item, threading.Event):
+                item.set()
+                continue
+            try:
+                while item:
+                    item = item[os.write(self._fd, item) :]
+            except OSError:  # a full disk, say, which must not refuse pods
+                self.on_drop(item.count(b"\n"))
+
+
+#: gunicorn's own logger; its records go the same way as InstaSlice's.
+_LOGGERS: Final = ("instaslice", "gunicorn.error")
+
+
+def configure(log_format: str) -> Handler:
+    """Send the log of this process, and of those that it forks, to standard error."""
+    # What no line shows need not be found out (logging's HOWTO, "Optimization"): 2 us a record.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    handler = Handler(log_format, sys.stderr.fileno())
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(logging.INFO)
         logger.propagate = False
-
-
-def teller(log_format: str) -> Callable[[str, Fields], None]:
-    """What writes a line of level info to standard error, for what happens at each admission.
-
-    `logging` would write the same, and take three times as long: an eighth of an admission. As with
-    it, a line that cannot be written is lost: a full disk must not refuse pods.
-    """
-    line, stream = FORMATS[log_format], sys.stderr.buffer
-
-    def tell(message: str, fields: Fields) -> None:
-        try:
-            stream.write(f"{line(time(), 'info', message, fields)}\n".encode())
-            stream.flush()
-        except OSError:
-            pass
-
-    return tell
+    os.register_at_fork(after_in_child=handler.start)
+    return handler

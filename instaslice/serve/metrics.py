@@ -75,6 +75,11 @@ class Metrics:
             "Certificates found on disk that could not be used, the old one being kept.",
             registry=self.registry,
         )
+        self.log_lines_dropped = Counter(
+            "instaslice_log_lines_dropped_total",
+            "Log lines that were not written: too many waited, or there was an error.",
+            registry=self.registry,
+        )
         self._resource_api = Gauge(
             "instaslice_resource_api_info",
             "The version of resource.k8s.io that pods are rewritten for; none where there is none.",

@@ -49,14 +49,14 @@ class StartError(Exception):
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartError."""
-    logs.configure(settings.log_format)
+    log = logs.configure(settings.log_format)
     try:
         certificates = Certificates(settings.cert_dir, settings.client_ca)
     except UnusableCertificate as error:
         raise StartError(str(error)) from None
     _raise_file_limit()
     listener = listen(settings.host, settings.port).detach()  # gunicorn closes it
-    Server(settings, certificates, listener).run()
+    Server(settings, certificates, listener, log).run()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -94,10 +94,13 @@ class _Log(Logger):
 class Server(BaseApplication):
     """InstaSlice as gunicorn runs it."""
 
-    def __init__(self, settings: Settings, certificates: Certificates, listener: int) -> None:
+    def __init__(
+        self, settings: Settings, certificates: Certificates, listener: int, log: logs.Handler
+    ) -> None:
         self._settings = settings
         self._certificates = certificates
         self._listener = listener
+        self._log = log
         super().__init__()
 
     def load_config(self) -> None:
@@ -147,10 +150,10 @@ class Server(BaseApplication):
         metrics.certificate_expiry.set(self._certificates.expiry)
         self._certificates.on_load = metrics.certificate_expiry.set
         self._certificates.on_failure = metrics.certificate_failures.inc
+        self._log.on_drop = metrics.log_lines_dropped.inc
         callers = self._settings.client_names if self._settings.client_ca else None
         provisioner = self._provisioner(metrics)
-        tell = logs.teller(self._settings.log_format)
-        return Webhook(self._resource_api(metrics), metrics, provisioner, callers, tell)
+        return Webhook(self._resource_api(metrics), metrics, provisioner, callers)
 
     def _resource_api(self, metrics: Metrics) -> Callable[[], Served]:
         """What tells the version of resource.k8s.io, and asks for it if it is not fixed."""

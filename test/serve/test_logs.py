@@ -1,11 +1,18 @@
+import contextlib
 import json
 import logging
-import re
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from instaslice.serve.logs import FORMATS, Formatter, teller
+from instaslice.serve import logs
+from instaslice.serve.logs import FLUSH, FORMATS, MAX_QUEUED, Formatter, Handler
 
 NASTY = 'a\nb\x1b[31m"\u2028\ud800'
 
@@ -53,12 +60,108 @@ def test_a_traceback_stays_on_its_line(style: str) -> None:
     assert "ZeroDivisionError" in line
 
 
-@pytest.mark.parametrize("style", FORMATS)
-def test_what_is_told_is_a_line_like_any_other(
-    style: str, capfdbinary: pytest.CaptureFixture[bytes]
+# -- the queue and its thread --------------------------------------------------------------------
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """The two ends of a pipe, to read from and to write to."""
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        with contextlib.suppress(OSError):
+            os.close(end)
+
+
+def test_what_is_logged_is_written_in_order(pipe: tuple[int, int]) -> None:
+    handler = Handler("json", pipe[1])
+    for i in range(100):
+        handler.handle(record("rewritten", claims=i))
+    handler.flush()
+    lines = os.read(pipe[0], 65536).decode().splitlines()
+    assert [json.loads(line)["claims"] for line in lines] == list(range(100))
+
+
+def test_a_pipe_that_nobody_reads_blocks_nobody_and_what_is_lost_is_counted(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teller(style)("rewritten", {"name": NASTY, "claims": 1})
-    told = capfdbinary.readouterr().err.decode()
-    wanted = Formatter(style).format(record("rewritten", name=NASTY, claims=1))
-    clock = r"([0-9]{4}-[0-9]{2}-[0-9]{2}T)?[0-9:.]{12}"
-    assert re.sub(clock, "", told) == re.sub(clock, "", wanted) + "\n"
+    monkeypatch.setattr(logs, "MAX_QUEUED", 100_000)
+    dropped: list[int] = []
+    handler = Handler("json", pipe[1])
+    handler.on_drop = dropped.append
+    logged = 2000
+    for i in range(logged):  # of over 200 bytes each: more than pipe and queue hold
+        handler.handle(record("rewritten", name="x" * 200, number=i))
+    assert dropped
+    written = b""
+    while written.count(b"\n") < logged - sum(dropped):
+        written += os.read(pipe[0], 65536)
+    numbers = [json.loads(line)["number"] for line in written.splitlines()]
+    assert numbers == sorted(set(numbers)), "what is written is whole and in order"
+    handler.handle(record("at last"))
+    assert b"at last" in os.read(pipe[0], 65536), "it goes on where somebody reads again"
+
+
+def test_waiting_for_the_last_lines_is_bounded(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both where the queue has room and where it has none."""
+    monkeypatch.setattr(logs, "FLUSH", 0.1)
+    monkeypatch.setattr(logs, "MAX_QUEUED", 100_000)
+    handler = Handler("json", pipe[1])
+    for number in (400, 2000):
+        for _ in range(number):
+            handler.handle(record("rewritten", name="x" * 200))
+        start = time.monotonic()
+        handler.flush()
+        assert 0.1 <= time.monotonic() - start < FLUSH + 10
+
+
+def test_lines_are_written_together_and_never_torn(pipe: tuple[int, int]) -> None:
+    """Another process writes into the same pipe, so no write may be longer than PIPE_BUF."""
+    lines = logs._Lines(MAX_QUEUED)
+    for length in (10, select.PIPE_BUF - 12, 2, 1, 3 * select.PIPE_BUF, 5):
+        lines.put(b"x" * (length - 1) + b"\n")
+    taken = [len(lines.get()) for _ in range(4)]
+    assert taken == [select.PIPE_BUF, 1, 3 * select.PIPE_BUF, 5]
+    assert lines.empty()
+
+
+def test_a_line_that_cannot_be_written_or_made_is_counted(
+    pipe: tuple[int, int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    dropped: list[int] = []
+    handler = Handler("json", os.open("/dev/full", os.O_WRONLY))
+    handler.on_drop = dropped.append
+    handler.handle(record("a full disk"))
+    handler.flush()
+    assert dropped == [1]
+    broken = record("%d")
+    broken.args = ("no number",)
+    handler.handle(broken)
+    assert dropped == [1, 1]
+    handler.handle(record("the thread goes on"))
+    handler.flush()
+    assert dropped == [1, 1, 1]
+    assert capfd.readouterr() == ("", ""), "nothing else is written instead"
+
+
+def test_a_forked_process_logs_too(pipe: tuple[int, int]) -> None:
+    """gunicorn's worker is one. A fork takes no thread along but its own."""
+    program = (
+        "import logging, os\n"
+        "from instaslice.serve import logs\n"
+        "logs.configure('json')\n"
+        "log = logging.getLogger('instaslice')\n"
+        "log.info('parent')\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    logging.getLogger('gunicorn.error').info('child')\n"
+        "    raise SystemExit\n"
+        "os.waitpid(child, 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, timeout=30, check=True
+    )
+    written = [json.loads(line)["message"] for line in done.stderr.splitlines()]
+    assert sorted(written) == ["child", "parent"]

@@ -1,5 +1,6 @@
 import http.client
 import json
+import os
 import signal
 import ssl
 import subprocess
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from test.support.certs import Authority
-from test.support.reviews import patch_of
-from test.support.serving import HOST, SAMPLE, exchange, serve, until
+from test.support.reviews import load, patch_of
+from test.support.serving import HOST, SAMPLE, answers, exchange, serve, until
 
 
 def test_the_sample_over_tls(cert_dir: Path, authority: Authority) -> None:
@@ -76,6 +77,41 @@ def test_a_signal_ends_it_with_exit_code_0(
     with serve(cert_dir, authority.trusting()) as server:
         server.process.send_signal(number)
         assert server.process.wait(timeout=20) == 0
+
+
+def test_a_log_that_nobody_reads_stops_nothing(
+    cert_dir: Path, authority: Authority, tmp_path: Path
+) -> None:
+    """Standard error is a pipe, and full: reviews are answered, and SIGTERM ends it in time."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    # A refusal that quotes what was typed makes a long line: some hundreds fill pipe and queue.
+    recorded = load("create", "sample")
+    recorded["request"]["name"] = "\u2028" * 253
+    [container] = recorded["request"]["object"]["spec"]["containers"]
+    container["resources"]["limits"] = {"nvidia.com/mig-1g.5gb": "\u2028" * 1000}
+    body = json.dumps(recorded).encode()
+    try:
+        with serve(cert_dir, authority.trusting(), stderr=str(pipe)) as server:
+            connection = server.connect()
+            dropped, sent = 0.0, 0
+            while not dropped and sent < 20_000:
+                for _ in range(100):
+                    status, answer = exchange(connection, "POST", "/mutate", body)
+                    assert (status, json.loads(answer)["response"]["allowed"]) == (200, False)
+                sent += 100
+                dropped = server.metric("instaslice_log_lines_dropped_total")
+            assert dropped
+            connection.close()
+            [worker] = server.workers()
+            os.kill(worker, signal.SIGKILL)  # gunicorn has something to say, too
+            until(lambda: server.workers() not in ([], [worker]))
+            until(lambda: answers(server))
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(timeout=20) == 0
+    finally:
+        os.close(reader)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
