@@ -19,7 +19,7 @@ help: ## list the targets
 
 .PHONY: run
 run: $(VENV)/run.stamp ## serve on https://127.0.0.1:8443 and show a pod rewritten; Ctrl-C ends it
-	@$(BIN)/python hack/run.py --port $(PORT)
+	@$(BIN)/python -m hack.run --port $(PORT)
 
 .PHONY: test
 test: $(VENV)/dev.stamp ## run every test

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from test.support.apiserver import FAULTS, APIServer, reaching
 from test.support.certs import Authority
+from test.support.process import until
 from test.support.reviews import load
 from test.support.serving import (
     NOT_CONNECTED,
@@ -31,7 +32,6 @@ from test.support.serving import (
     memory,
     replace_pair,
     serve,
-    until,
 )
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "10"))
@@ -157,7 +157,7 @@ def kills(place: Place) -> Iterator[Row]:
 def api_server(place: Place) -> Iterator[Row]:
     account = place.folder / "account"
     account.mkdir()
-    place.authority.ca.cert_pem.write_to_path(str(account / "ca.crt"))
+    (account / "ca.crt").write_bytes(place.authority.pem)
     (account / "token").write_text("first")
     cert_dir = place.authority.mint(place.folder / "certs")
     for fault in ("hang", "drip", "hang_up", "endless", "500", "closed"):

@@ -6,36 +6,19 @@ import http.client
 import json
 import signal
 import ssl
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import jsonpatch
-import trustme
 import yaml
 
-SAMPLE = Path(__file__).parent.parent / "samples" / "sample.yaml"
-HOST = "127.0.0.1"
+from test.support.certs import Authority
+from test.support.process import HOST, ROOT, Process, until
 
-#: Seconds for the server to come up; it takes less than one.
-START = 15.0
-
-
-def mint(folder: Path) -> ssl.SSLContext:
-    """Write tls.crt and tls.key, and return a context that trusts only them."""
-    authority = trustme.CA()
-    certificate = authority.issue_cert(HOST, "localhost")
-    certificate.private_key_pem.write_to_path(str(folder / "tls.key"))
-    for blob in certificate.cert_chain_pems:
-        blob.write_to_path(str(folder / "tls.crt"), append=True)
-    authority.cert_pem.write_to_path(str(folder / "ca.crt"))
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
+SAMPLE = ROOT / "samples" / "sample.yaml"
 
 
 def review(pod: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +38,10 @@ def review(pod: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def send(port: int, context: ssl.SSLContext, method: str, path: str, body: str | None) -> bytes:
+def send(
+    port: int, context: ssl.SSLContext, method: str, path: str, body: str | None = None
+) -> bytes:
+    """The answer to a request. Raises OSError."""
     connection = http.client.HTTPSConnection(HOST, port, context=context, timeout=5)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"})
@@ -64,16 +50,11 @@ def send(port: int, context: ssl.SSLContext, method: str, path: str, body: str |
         connection.close()
 
 
-def wait(server: subprocess.Popen[bytes], port: int, context: ssl.SSLContext) -> bool:
-    """Whether the server came up; if not, it has said why."""
-    deadline = time.monotonic() + START
-    while server.poll() is None and time.monotonic() < deadline:
-        try:
-            send(port, context, "GET", "/healthz", None)
-            return True
-        except OSError:
-            time.sleep(0.05)
-    return False
+def is_up(port: int, context: ssl.SSLContext) -> bool:
+    try:
+        return bool(send(port, context, "GET", "/healthz"))
+    except OSError:
+        return False
 
 
 def show(title: str, pod: dict[str, Any]) -> None:
@@ -81,7 +62,7 @@ def show(title: str, pod: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="make run", description=__doc__)
     parser.add_argument("--port", type=int, default=8443)
     port = parser.parse_args().port
     pod = yaml.safe_load(SAMPLE.read_text())
@@ -89,13 +70,15 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     with tempfile.TemporaryDirectory(prefix="instaslice-") as folder:
-        context = mint(Path(folder))
+        authority = Authority()
+        context = authority.trusting()
         serve = [sys.executable, "-m", "instaslice", "serve", "--resource-api", "v1"]
-        serve += ["--bind", f"{HOST}:{port}", "--cert-dir", folder, "--log-format", "text"]
-        server = subprocess.Popen(serve)
+        serve += ["--bind", f"{HOST}:{port}", "--cert-dir", str(authority.mint(Path(folder)))]
+        server = Process([*serve, "--log-format", "text"], log=None)
         try:
-            if not wait(server, port, context):
-                return server.poll() or 1
+            until(lambda: server.poll() is not None or is_up(port, context), "the server is up")
+            if server.poll() is not None:
+                return server.poll() or 1  # it has said why
             answer = json.loads(send(port, context, "POST", "/mutate", json.dumps(review(pod))))
             patch = base64.b64decode(answer["response"]["patch"]).decode()
             show(f"{SAMPLE.name}, as a user writes it", pod)
@@ -105,10 +88,11 @@ def main() -> int:
             return server.wait()
         except KeyboardInterrupt:
             return 0
+        except (OSError, http.client.HTTPException) as error:
+            print(f"make run: {error}", file=sys.stderr)
+            return 1
         finally:
-            if server.poll() is None:
-                server.terminate()
-            server.wait()
+            server.stop()
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def account(authority: Authority, tmp_path: Path) -> Path:
     """A service account's folder, as the kubelet mounts it."""
     folder = tmp_path / "serviceaccount"
     folder.mkdir()
-    authority.ca.cert_pem.write_to_path(str(folder / "ca.crt"))
+    (folder / "ca.crt").write_bytes(authority.pem)
     (folder / "token").write_text("first\n")
     return folder
 

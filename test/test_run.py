@@ -10,42 +10,32 @@ from pathlib import Path
 
 import pytest
 
-from test.support.serving import HOST, free_port, until
+from test.support.process import HOST, ROOT, Process, free_port, until
 
-ROOT = Path(__file__).parent.parent
+RUN = [sys.executable, "-m", "hack.run", "--port"]
 PORT = free_port()  # the same for both times: it is free again after Ctrl-C
 
 
 @pytest.mark.parametrize("time", ["first", "second"])
 def test_run_shows_a_pod_rewritten_and_serves_until_ctrl_c(time: str, tmp_path: Path) -> None:
-    output = tmp_path / "output"
-    with output.open("wb") as stdout:
-        process = subprocess.Popen(
-            [sys.executable, "hack/run.py", "--port", str(PORT)],
-            cwd=ROOT,
-            stdout=stdout,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    process = Process([*RUN, str(PORT)], tmp_path / "output")
     try:
-        until(lambda: process.poll() is not None or "Ctrl-C ends it" in output.read_text())
-        text = output.read_text()
+        until(lambda: "Ctrl-C ends it" in process.printed(), "it serves", process.check)
+        text = process.printed()
         assert "nvidia.com/mig-1g.5gb: 1" in text
         assert "resourceClaimTemplateName: mig-1g.5gb" in text
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         assert process.wait(timeout=20) == 0
-        assert "Traceback" not in output.read_text()
+        assert "Traceback" not in process.printed()
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.kill()
 
 
 def test_run_says_in_one_line_that_the_port_is_in_use(tmp_path: Path) -> None:
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         result = subprocess.run(
-            [sys.executable, "hack/run.py", "--port", str(port)],
+            [*RUN, str(port)],
             cwd=ROOT,
             capture_output=True,
             text=True,

@@ -17,7 +17,7 @@ from instaslice.cluster.client import Answer, Cluster, ClusterError, in_cluster
 from instaslice.cluster.kubeconfig import from_kubeconfig
 from test.support.apiserver import FAULTS, GROUP, APIServer
 from test.support.certs import Authority
-from test.support.serving import free_port
+from test.support.process import free_port
 
 
 def test_a_call_gives_the_status_and_the_object(cluster: Cluster) -> None:

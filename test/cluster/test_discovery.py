@@ -8,7 +8,7 @@ from instaslice.cluster.client import Cluster
 from instaslice.cluster.discovery import Discovery, Served
 from instaslice.resource_api import VERSIONS, ResourceAPI, Unavailable
 from test.support.apiserver import FAULTS, APIServer, error
-from test.support.serving import free_port, until
+from test.support.process import free_port, until
 
 
 @pytest.mark.parametrize(

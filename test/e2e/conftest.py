@@ -12,7 +12,7 @@ from test.e2e import installation
 from test.e2e.cluster import Cluster
 from test.e2e.controlplane import ControlPlane, control_plane
 from test.e2e.webhook import Webhook
-from test.support.process import wait_for
+from test.support.process import until
 
 NO_ASSETS = (
     "needs a Kubernetes: export KUBEBUILDER_ASSETS=$(setup-envtest use -p path 1.34), "
@@ -81,7 +81,7 @@ def fresh_namespace(
     namespace = cluster.within(name)
     if cluster.plane.has_controllers:
         # Pods are refused until a controller has made the service account that they run as.
-        wait_for("the service account", lambda: namespace.find("ServiceAccount", "default"))
+        until(lambda: namespace.find("ServiceAccount", "default"), "the service account")
     yield namespace
     # Pods that wait for devices would take those of another test.
     cluster.delete("Namespace", name)

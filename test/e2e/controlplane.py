@@ -12,7 +12,6 @@ import shutil
 import ssl
 import subprocess
 import urllib.request
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,9 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import trustme
-
-from test.support.process import free_ports, running, wait_for
+from test.support.certs import Authority
+from test.support.process import free_ports, running, until
 
 
 class Version(NamedTuple):
@@ -134,9 +132,7 @@ def control_plane(
         )
         serves = partial(_answers, files, url)
         lives = (etcd_lives, apiserver_lives)
-        wait_for(
-            f"the API server is ready, {folder}", lambda: serves("/readyz"), *lives, seconds=90
-        )
+        until(lambda: serves("/readyz"), f"the API server is ready, {folder}", *lives, seconds=90)
 
         client_flags = (
             f"--kubeconfig={files.kubeconfig}",
@@ -153,9 +149,7 @@ def control_plane(
                 f"--root-ca-file={files.ca}",
             )
             account = "/api/v1/namespaces/default/serviceaccounts/default"
-            wait_for(
-                f"controllers work, {folder}", lambda: serves(account), manager_lives, seconds=60
-            )
+            until(lambda: serves(account), f"controllers work, {folder}", manager_lives, seconds=60)
         if scheduler:
             start(scheduler, *client_flags)
         yield ControlPlane(
@@ -219,28 +213,20 @@ class _Files(NamedTuple):
 def _write_credentials(folder: Path, url: str) -> _Files:
     files = _Files(
         ca=folder / "ca.crt",
-        certificate=folder / "apiserver.crt",
-        key=folder / "apiserver.key",
+        certificate=folder / "tls.crt",
+        key=folder / "tls.key",
         admin=folder / "admin.pem",
         kubeconfig=folder / "kubeconfig",
     )
-    ca = trustme.CA()
-    server = ca.issue_cert("127.0.0.1", "localhost", common_name="kube-apiserver")
+    authority = Authority()
+    authority.mint(folder)
     # Without any name beside the subject, Go refuses the certificate.
-    admin = ca.issue_cert("admin.test", common_name="admin", organization_name="system:masters")
-    ca.cert_pem.write_to_path(files.ca)
-    server.cert_chain_pems[0].write_to_path(files.certificate)
-    server.private_key_pem.write_to_path(files.key)
+    admin = authority.ca.issue_cert(
+        "admin.test", common_name="admin", organization_name="system:masters"
+    )
     admin.private_key_and_cert_chain_pem.write_to_path(files.admin)
-
-    def encoded(pem: trustme.Blob) -> str:
-        return b64encode(pem.bytes()).decode()
-
-    cluster = {"server": url, "certificate-authority-data": encoded(ca.cert_pem)}
-    user = {
-        "client-certificate-data": encoded(admin.cert_chain_pems[0]),
-        "client-key-data": encoded(admin.private_key_pem),
-    }
+    cluster = {"server": url, "certificate-authority": str(files.ca)}
+    user = {"client-certificate": str(files.admin), "client-key": str(files.admin)}
     kubeconfig = {
         "apiVersion": "v1",
         "kind": "Config",

@@ -13,7 +13,7 @@ import yaml
 from test.e2e.cluster import Cluster, Refused
 from test.e2e.controlplane import ControlPlane, Version
 from test.e2e.pods import limits_left, pod
-from test.support.process import wait_for
+from test.support.process import until
 
 Json = dict[str, Any]
 
@@ -132,21 +132,21 @@ def register(cluster: Cluster, client_config: Json) -> Json:
     for each in configuration["webhooks"]:
         each["clientConfig"] = client_config
     cluster.create(configuration)
-    wait_for("InstaSlice is called", lambda: is_rewriting(cluster))
+    until(lambda: is_rewriting(cluster), "InstaSlice is called")
     return configuration
 
 
 def unregister(cluster: Cluster, configuration: Json) -> None:
     """Take it away again; returns once the API server goes by that."""
     cluster.delete(configuration["kind"], configuration["metadata"]["name"])
-    wait_for("InstaSlice is not called", lambda: not is_rewriting(cluster))
+    until(lambda: not is_rewriting(cluster), "InstaSlice is not called")
 
 
 def let_in(cluster: Cluster) -> None:
     """Have a namespace served that opted out: its pods were there before InstaSlice."""
     labels = {"metadata": {"labels": {"instaslice.io/rewrite": None}}}
     cluster.patch("Namespace", cluster.namespace, labels)
-    wait_for("the namespace is served", lambda: is_rewriting(cluster))
+    until(lambda: is_rewriting(cluster), "the namespace is served")
 
 
 def is_rewriting(cluster: Cluster) -> bool:

@@ -19,7 +19,7 @@ from test.e2e.pods import (
     slices,
     workload,
 )
-from test.support.process import wait_for
+from test.support.process import until
 
 Json = dict[str, Any]
 
@@ -39,7 +39,7 @@ def pods_of(cluster: Cluster, number: int) -> list[Json]:
         pods = cluster.list("Pod")
         return pods if len(pods) >= number else []
 
-    return wait_for(f"{number} pods", found)
+    return until(found, f"{number} pods")
 
 
 def test_the_sample_asks_for_a_claim_instead(namespace: Cluster) -> None:
@@ -89,7 +89,7 @@ def test_a_restarted_deployment(controlled: Cluster) -> None:
         old = before["metadata"]["name"]
         return [each for each in controlled.list("Pod") if each["metadata"]["name"] != old]
 
-    for each in wait_for("a new pod", fresh):
+    for each in until(fresh, "a new pod"):
         assert slices(each) == {"main": ["mig-1g.5gb"]}
         assert claims(each)["main"] != claims(before)["main"], "a claim is of one pod"
 
@@ -245,7 +245,7 @@ def test_a_default_of_the_namespace_gives_no_claims_beside_those_of_the_pod(
         plain = namespace.create(pod("probe", container()), dry_run=True)
         return plain if plain["spec"].get("resourceClaims") else {}
 
-    assert slices(wait_for("the default", with_default)) == {"main": ["mig-1g.5gb"]}
+    assert slices(until(with_default, "the default")) == {"main": ["mig-1g.5gb"]}
     created = namespace.create(pod("p", container(limits=own)))
     assert slices(created) == {"main": ["mig-1g.5gb"] * own.get("mig-1g.5gb", 1)}
 

@@ -1,10 +1,10 @@
 """What the repository deploys, as an API server that validates strictly takes it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 import yaml
 
 from test.e2e.cluster import Cluster, Refused
@@ -12,7 +12,8 @@ from test.e2e.controlplane import ControlPlane
 from test.e2e.installation import NAMESPACE, ROOT, render
 from test.e2e.pods import pod
 from test.e2e.webhook import Webhook
-from test.support.process import wait_for
+from test.support.certs import Authority
+from test.support.process import until
 
 Json = dict[str, Any]
 
@@ -46,14 +47,10 @@ def accept(cluster: Cluster, manifests: list[Json]) -> set[str]:
     return {manifest["kind"] for manifest in tried}
 
 
-def own_certificate() -> Mapping[str, bytes]:
-    ca = trustme.CA()
-    pair = ca.issue_cert("instaslice.instaslice-system.svc")
-    folder = "components/own-certificates"
+def own_certificate(folder: Path) -> Mapping[str, bytes]:
+    Authority().mint(folder, "instaslice.instaslice-system.svc")
     return {
-        f"{folder}/tls.crt": pair.cert_chain_pems[0].bytes(),
-        f"{folder}/tls.key": pair.private_key_pem.bytes(),
-        f"{folder}/ca.crt": ca.cert_pem.bytes(),
+        f"components/own-certificates/{each.name}": each.read_bytes() for each in folder.iterdir()
     }
 
 
@@ -68,8 +65,10 @@ def own_certificate() -> Mapping[str, bytes]:
     ],
     ids="+".join,
 )
-def test_every_installation_is_accepted(installed: Cluster, components: list[str]) -> None:
-    files = own_certificate() if "own-certificates" in components else {}
+def test_every_installation_is_accepted(
+    installed: Cluster, components: list[str], tmp_path: Path
+) -> None:
+    files = own_certificate(tmp_path / "tls") if "own-certificates" in components else {}
     manifests = render(installed.plane, *components, files=files)
     kinds = accept(installed, manifests)
     assert {"Deployment", "MutatingWebhookConfiguration", "NetworkPolicy"} <= kinds
@@ -122,6 +121,6 @@ def test_its_deployment_gets_its_pods(installed: Cluster) -> None:
         found: Json = installed.get("Deployment", "instaslice").get("status", {})
         return found
 
-    wait_for("two pods", lambda: status().get("replicas") == 2)
+    until(lambda: status().get("replicas") == 2, "two pods")
     assert {each["metadata"]["namespace"] for each in installed.list("Pod")} == {NAMESPACE}
     installed.delete("Deployment", "instaslice")

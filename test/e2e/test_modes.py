@@ -9,7 +9,7 @@ from instaslice.webhook_configuration import ALL, BESIDE, MODES, OPT_IN, webhook
 from test.e2e.cluster import Cluster, Refused
 from test.e2e.installation import FIRST_WITH_MATCH_CONDITIONS
 from test.e2e.pods import container, extended, pod
-from test.support.process import free_ports, wait_for
+from test.support.process import free_ports, until
 
 Json = dict[str, Any]
 
@@ -59,9 +59,9 @@ def labelled(cluster: Cluster, mode: str, numbers: Iterator[int]) -> Iterator[Na
         namespace = cluster.within(name)
         if cluster.plane.has_controllers:
             find = namespace.find
-            wait_for("the service account", lambda: find("ServiceAccount", "default"))
+            until(lambda: find("ServiceAccount", "default"), "the service account")
         if served:
-            wait_for("the mode is in force", lambda: is_sent(namespace, ANNOTATED))
+            until(lambda: is_sent(namespace, ANNOTATED), "the mode is in force")
         return namespace
 
     yield make
@@ -155,7 +155,7 @@ def test_updates_of_what_was_there_before(mode: str, labelled: Namespace) -> Non
     other.create(annotated(old, placement="same-gpu"))
     labels = {"metadata": {"labels": {"instaslice.io/rewrite": "enabled"}}}
     other.patch("Namespace", other.namespace, labels)
-    wait_for("the namespace is served", lambda: is_sent(other, ANNOTATED))
+    until(lambda: is_sent(other, ANNOTATED), "the namespace is served")
     other.patch("Pod", "old", {"metadata": {"labels": {"a": "b"}}})
     with pytest.raises(Refused, match="failed calling webhook"):
         other.patch("Pod", "old", {"spec": {"activeDeadlineSeconds": 600}})

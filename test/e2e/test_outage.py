@@ -12,7 +12,7 @@ from test.e2e.cluster import Cluster, Refused
 from test.e2e.installation import FIRST_WITH_MATCH_CONDITIONS
 from test.e2e.pods import container, extended, limits_left, pod, slices, workload
 from test.e2e.webhook import Webhook
-from test.support.process import wait_for
+from test.support.process import until
 
 Json = dict[str, Any]
 
@@ -84,10 +84,10 @@ def test_a_deployment_recovers_by_itself(namespace: Cluster, webhook: Webhook) -
             conditions = {each["type"]: each["message"] for each in status.get("conditions", [])}
             return str(conditions.get("ReplicaFailure", ""))
 
-        assert NOT_CALLED in wait_for("the reason", failure)
+        assert NOT_CALLED in until(failure, "the reason")
     finally:
         webhook.start()
-    (recovered,) = wait_for("its pod", lambda: namespace.list("Pod"), seconds=60)
+    (recovered,) = until(lambda: namespace.list("Pod"), "its pod", seconds=60)
     assert slices(recovered) == {"main": ["mig-1g.5gb"]}
 
 
@@ -110,7 +110,7 @@ def test_no_pod_slips_through_while_it_is_killed_and_comes_back(
     def more(results: list[str] | dict[str, Refused]) -> None:
         """Wait until there are ten more of them."""
         target = len(results) + 10
-        wait_for("more of them", lambda: len(results) >= target, pause=0.01)
+        until(lambda: len(results) >= target, "more of them", every=0.01)
 
     with ThreadPoolExecutor(4) as threads:
         creators = [threads.submit(create_pods) for _ in range(4)]

@@ -7,7 +7,7 @@ import pytest
 
 from test.e2e.cluster import Cluster, Refused
 from test.e2e.pods import container, pod, workload
-from test.support.process import wait_for
+from test.support.process import until
 
 Json = dict[str, Any]
 
@@ -118,4 +118,4 @@ def test_a_deployment_says_why_it_has_no_pods(namespace: Cluster) -> None:
         return str(conditions.get("ReplicaFailure", ""))
 
     reason = f'{LIMITS}[{MIG}]: Invalid value: "113": must be less than or equal to 112'
-    assert reason in wait_for("the reason", failure)
+    assert reason in until(failure, "the reason")

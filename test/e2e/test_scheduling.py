@@ -12,7 +12,7 @@ import pytest
 
 from test.e2e.cluster import Cluster
 from test.e2e.pods import claims, container, pod, slices, templates
-from test.support.process import wait_for
+from test.support.process import until
 
 Json = dict[str, Any]
 
@@ -102,7 +102,7 @@ def gpus(node: None, namespace: Cluster) -> Iterator[Cluster]:
     yield namespace
     for each in namespace.list("Pod"):
         namespace.delete("Pod", each["metadata"]["name"])
-    wait_for("the claims are gone", lambda: not namespace.list("ResourceClaim"))
+    until(lambda: not namespace.list("ResourceClaim"), "the claims are gone")
 
 
 def start(cluster: Cluster, manifest: Json) -> None:
@@ -123,7 +123,7 @@ def scheduled(cluster: Cluster, manifest: Json) -> Json:
     start(cluster, manifest)
     name = manifest["metadata"]["name"]
     try:
-        wait_for(f"{name} has a node", lambda: verdict(cluster, name) == "True")
+        until(lambda: verdict(cluster, name) == "True", f"{name} has a node")
     except TimeoutError as late:
         raise AssertionError(verdict(cluster, name)) from late
     return cluster.get("Pod", name)
@@ -185,19 +185,19 @@ def test_an_init_container_and_a_container_share_a_device(gpus: Cluster) -> None
 def test_what_does_not_fit_waits_until_it_does(gpus: Cluster) -> None:
     scheduled(gpus, pod("first", container(limits={"mig-3g.20gb": 1})))
     start(gpus, pod("second", container(limits={"mig-3g.20gb": 1})))
-    said = wait_for("the scheduler's verdict", lambda: verdict(gpus, "second"))
+    said = until(lambda: verdict(gpus, "second"), "the scheduler's verdict")
     assert "cannot allocate all claims" in said
     second = gpus.get("Pod", "second")
     assert slices(second) == {"main": ["mig-3g.20gb"]}
     assert second["status"]["phase"] == "Pending"
     assert "nodeName" not in second["spec"]
     gpus.delete("Pod", "first")
-    wait_for("its turn", lambda: verdict(gpus, "second") == "True")
+    until(lambda: verdict(gpus, "second") == "True", "its turn")
 
 
 def test_a_profile_that_no_gpu_has_waits(gpus: Cluster) -> None:
     start(gpus, pod("p", container(limits={"mig-7g.40gb": 1})))
-    said = wait_for("the scheduler's verdict", lambda: verdict(gpus, "p"))
+    said = until(lambda: verdict(gpus, "p"), "the scheduler's verdict")
     assert "cannot allocate all claims" in said
 
 
@@ -205,7 +205,7 @@ def test_the_claims_of_a_deleted_pod_go_away(gpus: Cluster) -> None:
     scheduled(gpus, pod("p", container(limits={"mig-1g.5gb": 3})))
     assert len(gpus.list("ResourceClaim")) == 3
     gpus.delete("Pod", "p")
-    wait_for("the claims are gone", lambda: not gpus.list("ResourceClaim"))
+    until(lambda: not gpus.list("ResourceClaim"), "the claims are gone")
 
 
 def test_a_limit_of_none_needs_no_device(gpus: Cluster) -> None:

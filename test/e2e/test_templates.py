@@ -14,7 +14,7 @@ from test.e2e.cluster import Cluster, Refused
 from test.e2e.installation import ROOT
 from test.e2e.pods import container, pod, slices
 from test.e2e.webhook import Webhook
-from test.support.process import wait_for
+from test.support.process import until
 
 Json = dict[str, Any]
 
@@ -87,7 +87,7 @@ def test_what_cannot_be_made_yet_is_made_later(namespace: Cluster) -> None:
     namespace.create({**quota, "spec": {"hard": hard}})
     # A quota is enforced by its status, which a controller may not be there to fill in.
     namespace.patch("ResourceQuota/status", "none", {"status": {"hard": hard, "used": hard}})
-    wait_for("the quota holds", lambda: not may_make(namespace, "3g.20gb"))
+    until(lambda: not may_make(namespace, "3g.20gb"), "the quota holds")
     created, (warning,) = namespace.create_aloud(pod("p"))
     assert slices(created) == {"main": ["mig-1g.5gb"]}
     assert warning == (
@@ -96,7 +96,7 @@ def test_what_cannot_be_made_yet_is_made_later(namespace: Cluster) -> None:
     )
     assert made(namespace) == set()
     namespace.delete("ResourceQuota", "none")
-    wait_for("the template", lambda: made(namespace))
+    until(lambda: made(namespace), "the template")
     assert namespace.create_aloud(pod("q")).warnings == []
 
 

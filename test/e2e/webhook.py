@@ -1,16 +1,15 @@
 """InstaSlice as a process of its own."""
 
-import ssl
 import sys
 import urllib.request
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
-import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
-from test.support.process import Process, free_ports, wait_for
+from test.support.certs import Authority
+from test.support.process import HOST, Process, free_port, until
 
 
 class Webhook:
@@ -18,26 +17,21 @@ class Webhook:
 
     def __init__(self, folder: Path, *options: str) -> None:
         """folder: for the certificate and the log."""
-        (port,) = free_ports(1)
-        ca, certificates = trustme.CA(), folder / "tls"
-        pair = ca.issue_cert("127.0.0.1")
-        certificates.mkdir(parents=True)
-        pair.cert_chain_pems[0].write_to_path(str(certificates / "tls.crt"))
-        pair.private_key_pem.write_to_path(str(certificates / "tls.key"))
-        self._ca = ca.cert_pem.bytes()
-        self._url = f"https://127.0.0.1:{port}"
+        port, authority = free_port(), Authority()
+        self._ca = authority.pem
+        self._url = f"https://{HOST}:{port}"
         self._log = folder / "instaslice.log"
         self._command = [
             *(sys.executable, "-m", "instaslice", "serve"),
-            f"--bind=127.0.0.1:{port}",
-            f"--cert-dir={certificates}",
+            f"--bind={HOST}:{port}",
+            f"--cert-dir={authority.mint(folder / 'tls')}",
             "--log-format=text",
             *options,
         ]
         self._process: Process | None = None
-        trust = ssl.create_default_context(cadata=self._ca.decode())
         self._opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
+            urllib.request.ProxyHandler({}),
+            urllib.request.HTTPSHandler(context=authority.trusting()),
         )
 
     @property
@@ -51,7 +45,7 @@ class Webhook:
         Raises RuntimeError, with the end of its log, and TimeoutError.
         """
         self._process = process = Process(self._command, self._log)
-        wait_for("InstaSlice is ready", self.readiness, process.check)
+        until(self.readiness, "InstaSlice is ready", process.check)
 
     def stop(self) -> None:
         """End it as Kubernetes does, by SIGTERM; no error where it does not run."""

@@ -17,7 +17,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -30,10 +29,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
-import trustme
 import yaml
 
-ROOT: Final = Path(__file__).parents[2]
+from test.support.certs import Authority
+from test.support.process import HOST, ROOT, Process, free_port, until
+
 SAMPLE: Final = ROOT / "test" / "data" / "reviews" / "create" / "sample.json"
 
 DEBIAN: Final = "trixie"
@@ -56,11 +56,8 @@ NATIVE: Final = "amd64"
 
 #: Nobody in the image, as a cluster that chooses uids for its namespaces does (OpenShift).
 UID: Final = 1000650000
-HOST: Final = "127.0.0.1"
 #: There is no API server here, so what the component no-api sets.
 NO_API: Final = {"INSTASLICE_RESOURCE_API": "v1", "INSTASLICE_PROVISION_TEMPLATES": "false"}
-#: Seconds for the server to come up; it takes less than one.
-START: Final = 20.0
 
 
 def run(*command: str | Path) -> str:
@@ -68,15 +65,6 @@ def run(*command: str | Path) -> str:
     done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, text=True)
     assert done.returncode == 0, f"{command[0]} ended with {done.returncode}: {done.stdout[-2000:]}"
     return done.stdout
-
-
-def until(probe: Callable[[], Any], what: str, seconds: float = START) -> Any:
-    """What probe returns once it is true."""
-    deadline = time.monotonic() + seconds
-    while not (result := probe()):
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.02)
-    return result
 
 
 # The environment's: apt and pip
@@ -298,9 +286,8 @@ class Running:
 
     pod: Pod
     runc: tuple[str, ...]
-    process: subprocess.Popen[bytes]
+    process: Process
     context: ssl.SSLContext
-    log: Path
 
     def connect(self) -> http.client.HTTPSConnection:
         """A connection, TLS and all. Raises OSError where nobody listens."""
@@ -315,7 +302,6 @@ class Running:
         return connection
 
     def ready(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
         try:
             with closing(self.connect()) as connection:
                 connection.request("GET", "/readyz")
@@ -353,18 +339,13 @@ class Running:
 @pytest.fixture
 def start(images: dict[str, Image], tmp_path: Path) -> Callable[..., Any]:
     """Starts the image of this machine as a pod of the Deployment."""
-    tls = tmp_path / "tls"
-    tls.mkdir()
-    authority = trustme.CA()
-    certificate = authority.issue_cert(HOST)
-    certificate.private_key_pem.write_to_path(str(tls / "tls.key"))
-    certificate.cert_chain_pems[0].write_to_path(str(tls / "tls.crt"))
+    authority = Authority()
+    tls = authority.mint(tmp_path / "tls")
     for path in (*tmp_path.parents[:2], tmp_path, tls):
         path.chmod(0o755)
     for path in tls.iterdir():
         path.chmod(0o644)  # a Secret's volume: anybody in the container may read it
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    context = authority.trusting()
 
     @contextmanager
     def start(root: Path, uid: int = UID, **changes: Any) -> Iterator[Running]:
@@ -375,17 +356,10 @@ def start(images: dict[str, Image], tmp_path: Path) -> Callable[..., Any]:
         pod = Pod(spec, images[NATIVE].config, root, tls, free_port())
         (tmp_path / "config.json").write_text(json.dumps(pod.bundle(uid)))
         runc = ("runc", "--root", str(tmp_path / "runc"))
-        log = tmp_path / "log"
-        with log.open("wb") as sink:
-            process = subprocess.Popen(
-                [*runc, "run", "--bundle", str(tmp_path), "pod"],
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-            )
+        process = Process([*runc, "run", "--bundle", tmp_path, "pod"], tmp_path / "log")
         try:
-            running = Running(pod, runc, process, context, log)
-            until(running.ready, "ready")
+            running = Running(pod, runc, process, context)
+            until(running.ready, "it is ready", process.check)
             yield running
         finally:
             if process.poll() is None:
@@ -393,12 +367,6 @@ def start(images: dict[str, Image], tmp_path: Path) -> Callable[..., Any]:
                 process.wait(10)
 
     return start
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def send_sample(connection: http.client.HTTPSConnection) -> dict[str, Any]:
@@ -520,7 +488,7 @@ def test_it_ends_as_a_pod(images: dict[str, Image], start: Callable[..., Any]) -
         caller = threading.Thread(target=call, args=[running])
         caller.start()
         try:
-            until(lambda: answers > 10, "admissions")
+            until(lambda: answers > 10, "more than ten admissions")
             begin, before = time.monotonic(), answers
             running.before_stop()
             pause, during = time.monotonic() - begin, answers - before
@@ -530,7 +498,7 @@ def test_it_ends_as_a_pod(images: dict[str, Image], start: Callable[..., Any]) -
         finally:
             stop.set()
             caller.join(10)
-        assert code == 0, running.log.read_text()
+        assert code == 0, running.process.printed()
         assert pause >= 5, "endpoints had no time to learn of it"
     print(f"\n{during} admissions in a pause of {pause:.1f} s; gone after {total:.1f} s")
 

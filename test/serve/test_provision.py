@@ -18,8 +18,9 @@ from instaslice.serve.metrics import Metrics
 from instaslice.serve.provision import TemplateMaker
 from test.support.apiserver import FAULTS, APIServer, error, reaching
 from test.support.certs import Authority
+from test.support.process import until
 from test.support.reviews import load
-from test.support.serving import SAMPLE, serve, until
+from test.support.serving import SAMPLE, serve
 from test.support.wsgi import call
 
 V1 = VERSIONS["v1"]

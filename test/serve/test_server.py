@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from test.support.certs import Authority
+from test.support.process import HOST, until
 from test.support.reviews import load, patch_of
-from test.support.serving import HOST, SAMPLE, answers, exchange, serve, until
+from test.support.serving import SAMPLE, answers, exchange, serve
 
 
 def test_the_sample_over_tls(cert_dir: Path, authority: Authority) -> None:
@@ -44,7 +45,7 @@ def test_settings_may_come_from_the_environment(cert_dir: Path, authority: Autho
     with serve(cert_dir, authority.trusting(), environment=environment) as server:
         assert server.call("GET", "/readyz")[1] == b"ok, resource.k8s.io/v1beta1\n"
         server.call("POST", "/mutate", SAMPLE)
-        text = until(lambda: "rewritten" in server.log.read_text() and server.log.read_text())
+        text = until(lambda: "rewritten" in server.printed() and server.printed())
         assert 'INFO rewritten operation="CREATE" namespace="default" name="sample"' in text
 
 

@@ -12,18 +12,26 @@ class Authority:
     def __init__(self) -> None:
         self.ca = trustme.CA()
 
-    def mint(self, folder: Path) -> Path:
-        """Write tls.crt and tls.key for 127.0.0.1 into a folder, and return it."""
+    @property
+    def pem(self) -> bytes:
+        """Its own certificate."""
+        return self.ca.cert_pem.bytes()
+
+    def mint(self, folder: Path, *names: str) -> Path:
+        """Write tls.crt, tls.key and ca.crt into a folder, as in a Secret, and return it.
+
+        names: DNS names and IP addresses; those of loopback where there are none.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        certificate = self.ca.issue_cert("127.0.0.1", "localhost")
-        certificate.private_key_pem.write_to_path(str(folder / "tls.key"))
-        chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
-        (folder / "tls.crt").write_bytes(chain)
+        leaf = self.ca.issue_cert(*(names or ("127.0.0.1", "localhost")))
+        leaf.private_key_pem.write_to_path(folder / "tls.key")
+        (folder / "tls.crt").write_text(pem(leaf))
+        (folder / "ca.crt").write_bytes(self.pem)
         return folder
 
     def trusting(self) -> ssl.SSLContext:
         """A client's context that trusts what this authority signed, and nothing else."""
-        context = ssl.create_default_context()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.ca.configure_trust(context)
         return context
 

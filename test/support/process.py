@@ -1,93 +1,148 @@
-"""Programs in the background that end with this one, and waiting without luck."""
+"""Programs in the background that end with this one, and waiting without luck.
 
-import ctypes
+It needs the standard library alone: hack/run.py uses it too.
+"""
+
 import os
+import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 T = TypeVar("T")
 
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_PR_SET_PDEATHSIG = 1  # prctl(2)
+ROOT = Path(__file__).parents[2]
+HOST = "127.0.0.1"
+#: Seconds for what takes well under one on a machine that is not busy.
+PATIENCE = 30.0
 
+#: Has the kernel kill a program once the thread that started it is gone (util-linux; Linux only).
+#: Not by `preexec_fn`, which Python 3.12 warns of in a process with threads.
+_BOUND = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
 
-def _die_with_parent() -> None:
-    """Between fork and exec: have the kernel kill the child when this process is gone."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+#: Bytes of a log that are read at most: a log is written by what is being tested.
+MAX_LOG = 64 << 20
+#: Bytes that hold the last lines of a log: 30 lines of at most 8 KiB, as gunicorn bounds a header.
+MAX_TAIL = 30 * 8192
 
 
 class Process:
-    """A running program; what it prints is in the file `log`.
+    """A running program, which ends at the latest with the thread that started it (Linux)."""
 
-    It ends at the latest with the thread that started it, also where that is killed (Linux).
-    """
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        log: Path | None,
+        environment: Mapping[str, str] | None = None,
+        cpu: int | None = None,
+    ) -> None:
+        """Start it in the root of the repository.
 
-    def __init__(self, command: Sequence[str | Path], log: Path) -> None:
+        log: where all that it prints goes; None for where this process prints.
+        environment: beside that of this process. cpu: the only one that it may use.
+        Raises FileNotFoundError where there is no such program.
+        """
         self.name = Path(command[0]).name
+        if not shutil.which(command[0]):
+            raise FileNotFoundError(f"{self.name} is not on PATH")
         self.log = log
-        with log.open("ab") as output:
+        pinned = () if cpu is None else ("taskset", "--cpu-list", str(cpu))
+        output = log.open("ab") if log else None
+        try:
             self._popen = subprocess.Popen(
-                command,
+                [*_BOUND, *pinned, *command],
+                cwd=ROOT,
+                env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C is for pytest, which then stops the rest in order
-                preexec_fn=_die_with_parent,
+                start_new_session=True,  # Ctrl-C is for us, who then stop the rest in order
             )
+        finally:
+            if output:
+                output.close()
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._popen.poll()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, once it has ended. Raises subprocess.TimeoutExpired."""
+        return self._popen.wait(timeout)
+
+    def send_signal(self, number: int) -> None:
+        self._popen.send_signal(number)
 
     def check(self) -> None:
         """Raise RuntimeError, with the end of its log, if it has ended by itself."""
-        code = self._popen.poll()
+        code = self.poll()
         if code is not None:
             raise RuntimeError(f"{self.name} ended with {code}:\n{self.tail()}")
 
+    def printed(self, limit: int = MAX_LOG) -> str:
+        """The last `limit` bytes of what it has printed; empty where that is in no regular file.
+
+        A log may be a device: /dev/full, read to its end, fills the memory.
+        """
+        if self.log is None or not self.log.is_file():
+            return ""
+        with self.log.open("rb") as log:
+            log.seek(max(0, self.log.stat().st_size - limit))
+            return log.read(limit).decode(errors="replace")
+
     def tail(self, lines: int = 30) -> str:
-        """The end of what it printed."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        """The last lines of what it has printed."""
+        return "\n".join(self.printed(MAX_TAIL).splitlines()[-lines:])
 
     def stop(self, grace: float = 5) -> None:
         """Ask it to end, and kill it after `grace` seconds; no error if it is gone."""
         self._popen.terminate()
         with suppress(subprocess.TimeoutExpired):
-            self._popen.wait(grace)
+            self.wait(grace)
         self.kill()
 
     def kill(self) -> None:
         """End it and whatever it started at once; no error if they are gone."""
         with suppress(ProcessLookupError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
-        self._popen.wait()
+            os.killpg(self.pid, signal.SIGKILL)
+        self.wait()
 
 
 @contextmanager
-def running(command: Sequence[str | Path], log: Path, grace: float = 5) -> Iterator[Process]:
+def running(
+    command: Sequence[str | Path],
+    log: Path | None,
+    environment: Mapping[str, str] | None = None,
+    grace: float = 5,
+) -> Iterator[Process]:
     """A program that runs while the context does, and at most `grace` seconds longer."""
-    process = Process(command, log)
+    process = Process(command, log, environment)
     try:
         yield process
     finally:
         process.stop(grace)
 
 
-def wait_for(
-    what: str,
-    probe: Callable[[], T],
+def until(
+    probe: Callable[..., T | Literal[False] | None],
+    what: str = "it is so",
     *checks: Callable[[], object],
-    seconds: float = 30,
-    pause: float = 0.1,
+    seconds: float = PATIENCE,
+    every: float = 0.02,
 ) -> T:
     """The first true result of `probe`, which is asked again and again.
 
-    checks: are called in between, and raise where there is no hope (`Process.check`).
-    Raises TimeoutError, with the last result.
+    what: is waited for, for the message. checks: are called in between, and raise where there is
+    no hope (`Process.check`). Raises TimeoutError, with the last result.
     """
     deadline = time.monotonic() + seconds
     while not (result := probe()):
@@ -95,14 +150,20 @@ def wait_for(
             check()
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {seconds:g} s; the last answer was {result!r}")
-        time.sleep(pause)
+        time.sleep(every)
     return result
 
 
 def free_ports(number: int) -> list[int]:
     """TCP ports of loopback that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    sockets = [socket.create_server((HOST, 0)) for _ in range(number)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
         each.close()
     return ports
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on now."""
+    [port] = free_ports(1)
+    return port

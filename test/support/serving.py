@@ -5,10 +5,8 @@ import http.client
 import json
 import os
 import shutil
-import signal
 import socket
 import ssl
-import subprocess
 import sys
 import tempfile
 import threading
@@ -17,41 +15,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from test.support.process import HOST as HOST
+from test.support.process import PATIENCE, Process
+from test.support.process import free_port as free_port
+from test.support.process import until as until
 from test.support.reviews import load
 
-HOST = "127.0.0.1"
-#: Seconds for what takes well under one on a machine that is not busy.
-PATIENCE = 30.0
 SAMPLE = json.dumps(load("create", "sample")).encode()
-
-
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def until(condition: Any, seconds: float = PATIENCE, every: float = 0.02) -> Any:
-    """What condition() returns, as soon as it is true; raises AssertionError after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while True:
-        result = condition()
-        if result:
-            return result
-        assert time.monotonic() < deadline, f"not true within {seconds} s"
-        time.sleep(every)
 
 
 class Server:
     """A running `instaslice serve`."""
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], port: int, context: ssl.SSLContext
-    ) -> None:
+    def __init__(self, process: Process, port: int, context: ssl.SSLContext) -> None:
         self.process = process
         self.port = port
         self.context = context
-        self.log = Path(tempfile.gettempdir())  # set by `serve`
 
     def connect(self, timeout: float = PATIENCE) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection(HOST, self.port, context=self.context, timeout=timeout)
@@ -76,9 +55,13 @@ class Server:
         """The memory of the first worker, in KiB (VmRSS)."""
         return memory(self.workers()[0])["VmRSS"]
 
+    def printed(self) -> str:
+        """What it has printed so far."""
+        return self.process.printed()
+
     def lines(self) -> list[dict[str, Any]]:
         """The log so far."""
-        text = self.log.read_text()
+        text = self.printed()
         return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def metric(self, name: str) -> float:
@@ -121,25 +104,15 @@ def serve(
     port = free_port()
     command = [sys.executable, "-m", "instaslice", "serve", "--cert-dir", str(cert_dir)]
     command += ["--bind", f"{HOST}:{port}", *options]
-    with (
-        open(stderr, "wb") if stderr else tempfile.NamedTemporaryFile(prefix="instaslice-log-")
-    ) as log:
-        process = subprocess.Popen(
-            command,
-            stderr=log,
-            env={**os.environ, "INSTASLICE_RESOURCE_API": "v1", **(environment or {})},
-            start_new_session=True,
-        )
-        server = Server(process, port, context)
-        server.log = Path(log.name)
+    with tempfile.NamedTemporaryFile(prefix="instaslice-log-") as file:
+        log = Path(stderr or file.name)
+        process = Process(command, log, {"INSTASLICE_RESOURCE_API": "v1", **(environment or {})})
         try:
-            until(lambda: process.poll() is not None or answers(server))
-            assert process.poll() is None, server.log.read_text()
+            server = Server(process, port, context)
+            until(lambda: answers(server), "InstaSlice answers", process.check)
             yield server
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.kill()
 
 
 def answers(server: Server) -> bool:
