@@ -3,6 +3,7 @@
 Source: `field.Error` of apimachinery's `pkg/util/validation/field`.
 """
 
+import json
 from typing import NamedTuple
 
 
@@ -41,8 +42,11 @@ def required(path: str, detail: str) -> FieldError:
 
 
 def shorten(value: object) -> str:
-    """A value as text, cut to what a message has room for: it is what a user typed."""
-    text = str(value)
+    """A value as text, cut to what a message has room for: it is what a user typed.
+
+    value: decoded JSON. What is no text is shown as JSON has it, `null` and not `None`.
+    """
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 63 else text[:60] + "..."
 
 

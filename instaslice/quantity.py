@@ -5,8 +5,8 @@ The grammar is that of `resource.Quantity` (apimachinery, `pkg/api/resource/quan
     quantity = [sign] (digits [. [digits]] | . digits) [suffix]
     suffix   = Ki..Ei | n u m k M G T P E | (e|E) [sign] digits
 
-A quantity is kept as `resource.Quantity` keeps it: rounded up, away from zero, to a whole number of
-nano-units (10**-9), and never beyond 2**63-1 units.
+nano-units (10**-9), and never beyond 2**63-1 units. As JSON it may be null, which is 0, and a
+string may have blanks around it (`Quantity.UnmarshalJSON`).
 """
 
 import re
@@ -14,6 +14,10 @@ from typing import Final
 
 NANO: Final = 10**9
 _LARGEST: Final = (2**63 - 1) * NANO
+
+#: What Go's `strings.TrimSpace` takes off, without the characters that JSON escapes: they are seen
+#: as the escapes that they are, and stay.
+_BLANKS: Final = " \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u202f\u205f\u3000"
 
 _GRAMMAR: Final = re.compile(
     r"(?P<sign>[+-]?)(?:(?P<whole>[0-9]+)(?:\.(?P<fraction>[0-9]*))?|\.(?P<only_fraction>[0-9]+))"
@@ -44,14 +48,16 @@ class InvalidQuantity(ValueError):
 def nanos(value: object) -> int:
     """A quantity in nano-units (10**-9).
 
-    value: the decoded JSON or YAML value: a string such as "1k", or a number.
+    value: the decoded JSON or YAML value: a string such as "1k", a number, or null.
     Raises InvalidQuantity for anything that the API server would not take.
     """
     if type(value) is str:
         # What nearly every pod says; the slow way would give the same.
         if value.isdecimal() and value.isascii() and len(value) < 10:
             return int(value) * NANO
-        text = value
+        text = value.strip(_BLANKS)
+    elif value is None:
+        return 0
     elif type(value) in (int, float):
         text = repr(value)
     else:

@@ -22,6 +22,8 @@ LARGEST = (2**63 - 1) * NANO
         *[("1", 1), ("0", 0), ("007", 7), ("+2", 2), ("-1", -1), ("1.", 1), (".5k", 500)],
         *[("1k", 1000), ("1Ki", 1024), ("2000m", 2), ("1e0", 1), ("1E3", 1000), ("10e-1", 1)],
         *[("1E", 10**18), (3, 3), (3.0, 3), (1e3, 1000), ("1" + "0" * 12, 10**12)],
+        # As kube-apiserver 1.36.3 takes them.
+        *[(" 1", 1), ("1 ", 1), ("  2k ", 2000), ("\u00a03\u3000", 3), (None, 0)],
     ],
 )
 def test_every_spelling_of_a_whole_number(quantity: object, value: int) -> None:
@@ -49,9 +51,25 @@ def test_rounding_and_the_largest(quantity: str, value: int) -> None:
 @pytest.mark.parametrize(
     "quantity",
     [
-        *["", " ", "1 ", " 1", "one", "1x", "1kk", "1ki", "1e", "1e+", "1e1.5", ".", "-", "+-1"],
+        *[
+            "",
+            " ",
+            "1 1",
+            "- 1",
+            "\t1",
+            "one",
+            "1x",
+            "1kk",
+            "1ki",
+            "1e",
+            "1e+",
+            "1e1.5",
+            ".",
+            "-",
+            "+-1",
+        ],
         *["1,5", "0x1", "1_000", "١", "1\n", "∞", "NaN", "1" * 5000],
-        *[None, True, [], {}, float("inf"), float("nan")],
+        *[True, [], {}, float("inf"), float("nan")],
     ],
 )
 def test_what_is_no_quantity(quantity: object) -> None:

@@ -30,6 +30,9 @@ def check(data: bytes) -> None:
 
 def oracle(text: str) -> int | None:
     """The quantity in nano-units, None where the text is none."""
+    text = text.strip(
+        "".join(c for c in text if c.isspace() and c >= " " and c not in "\u2028\u2029")
+    )
     sign, rest = (text[0], text[1:]) if text[:1] in ("+", "-") else ("+", text)
     number = rest[: len(rest) - len(rest.lstrip("0123456789."))]
     suffix = rest[len(number) :]

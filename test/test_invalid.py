@@ -1,0 +1,27 @@
+import pytest
+
+from instaslice.invalid import InvalidPod, invalid, required
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("500m", "500m"),
+        (-1, "-1"),
+        (1.5, "1.5"),
+        (True, "true"),
+        (None, "null"),
+        ({"a": None}, '{"a": null}'),
+        ([True], "[true]"),
+        ("é", "é"),
+        ("x" * 64, "x" * 60 + "..."),
+    ],
+)
+def test_a_value_is_shown_as_its_user_typed_it(value: object, shown: str) -> None:
+    assert invalid("spec", value, "no").message == f'Invalid value: "{shown}": no'
+
+
+def test_several_errors_are_in_brackets() -> None:
+    one, two = invalid("a", 1, "no"), required("b", "yes")
+    assert str(InvalidPod(one)) == 'a: Invalid value: "1": no'
+    assert str(InvalidPod(one, two)) == '[a: Invalid value: "1": no, b: Required value: yes]'
