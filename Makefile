@@ -93,13 +93,9 @@ soak: $(VENV)/dev.stamp ## run the faults for SOAK_MINUTES=10 and print what the
 #   make deploy IMG=registry.example.com/instaslice:1.0
 #   make deploy IMG=... COMPONENTS="own-certificates prometheus"
 
-IMG ?= instaslice:latest
 # docker or podman; docker-buildx needs docker.
 CONTAINER_TOOL ?= docker
-KUBECTL ?= kubectl
 PLATFORMS ?= linux/amd64,linux/arm64
-# Folders of config/components that go on top of config/base.
-COMPONENTS ?= cert-manager
 
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' instaslice/__init__.py)
 REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
@@ -107,16 +103,21 @@ BUILD_ARGS = --file Containerfile --build-arg VERSION=$(VERSION) --build-arg REV
 
 .PHONY: docker-build
 docker-build: ## build the image IMG for this machine's platform, with CONTAINER_TOOL (docker, podman)
-	$(CONTAINER_TOOL) build $(BUILD_ARGS) --tag $(IMG) .
+	$(CONTAINER_TOOL) build $(BUILD_ARGS) --tag $(or $(IMG),instaslice:latest) .
 
 .PHONY: docker-push
-docker-push: ## push the image IMG
+docker-push: need-image ## push the image IMG
 	$(CONTAINER_TOOL) push $(IMG)
 
 .PHONY: docker-buildx
-docker-buildx: ## build and push IMG for PLATFORMS, with an SBOM and provenance (needs docker)
+docker-buildx: need-image ## build and push IMG for PLATFORMS, with an SBOM and provenance (needs docker)
+	@docker buildx version >/dev/null 2>&1 || { echo 'make: docker has no plugin buildx (package docker-buildx); docker-build needs none' >&2; exit 1; }
 	docker buildx build $(BUILD_ARGS) --platform $(PLATFORMS) --tag $(IMG) \
 	  --sbom=true --provenance=mode=max --push .
+
+.PHONY: need-image
+need-image:
+	@test -n '$(IMG)' || { echo 'make: IMG is not set: the image, in a registry that the cluster can pull from' >&2; exit 1; }
 
 .PHONY: lock
 lock: $(VENV)/dev.stamp ## choose anew what goes into the image beside InstaSlice: requirements.lock
@@ -124,28 +125,27 @@ lock: $(VENV)/dev.stamp ## choose anew what goes into the image beside InstaSlic
 
 ##@ Deployment
 
-# The kustomization that chooses the components is made in a folder that git ignores.
+# To the cluster that kubectl is set to, or KUBECTL="kubectl --context ...".
+KUBECTL ?= kubectl
+# Folders of config/components; one of cert-manager and own-certificates.
+COMPONENTS ?= cert-manager
+# Any; one that is not the usual one is left as it is by undeploy.
+NAMESPACE ?= instaslice-system
+DEPLOY = IMG='$(IMG)' COMPONENTS='$(COMPONENTS)' NAMESPACE='$(NAMESPACE)' KUBECTL='$(KUBECTL)' hack/deploy.sh
+
 .PHONY: build-installer
 build-installer: ## write dist/install.yaml: what `make deploy` deploys, for IMG and COMPONENTS
-	@mkdir -p dist/kustomize
-	@printf '%s\n' 'resources: [../../config/base]' 'components:' \
-	  $(COMPONENTS:%='- ../../config/components/%') >dist/kustomize/kustomization.yaml
-	@$(KUBECTL) kustomize dist/kustomize >dist/kustomize/all.yaml
-	sed 's|image: instaslice:latest$$|image: $(IMG)|' dist/kustomize/all.yaml >dist/install.yaml
+	@$(DEPLOY) build
 
 .PHONY: deploy
-deploy: build-installer ## deploy IMG with COMPONENTS to the cluster that kubectl is set to
-	$(KUBECTL) apply --filename dist/install.yaml
-	$(KUBECTL) --namespace instaslice-system rollout status deployment/instaslice --timeout 3m
+deploy: ## deploy IMG with COMPONENTS to the cluster that kubectl is set to
+	@$(DEPLOY) deploy
 
 .PHONY: undeploy
 undeploy: ## take InstaSlice from the cluster that kubectl is set to
-	@# First, so that no pod is refused while the rest goes.
-	$(KUBECTL) delete mutatingwebhookconfiguration instaslice --ignore-not-found
-	$(KUBECTL) delete clusterrole,clusterrolebinding instaslice --ignore-not-found
-	$(KUBECTL) delete namespace instaslice-system --ignore-not-found
+	@$(DEPLOY) undeploy
 
-SERVICE := instaslice.instaslice-system.svc
+SERVICE = instaslice.$(NAMESPACE).svc
 
 .PHONY: own-certificates
 own-certificates: ## make a certificate for a try, good for a year, for the component own-certificates
@@ -163,7 +163,7 @@ demo: ## show what InstaSlice does, on a cluster of 1.36 or later without GPUs
 # Manifests that are the command line's own output; a test holds them equal.
 
 .PHONY: manifests
-manifests: $(VENV)/dev.stamp ## write hack/mig-*.yaml anew
+manifests: $(VENV)/dev.stamp ## write hack/mig-*.yaml and what the chart has of config/ anew
 	@$(BIN)/instaslice templates --resource-api v1alpha2 > hack/mig-profiles.yaml
 	@for version in v1alpha3 v1beta1 v1beta2 v1; do \
 		$(BIN)/instaslice templates --resource-api $$version > hack/mig-profiles-$$version.yaml; \

@@ -16,19 +16,28 @@ import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from instaslice import __version__
 from instaslice.resource_api import Unavailable
 from instaslice.serve import server, settings
 from instaslice.serve.metrics import Metrics
+from instaslice.webhook_configuration import BESIDE, OPT_IN, webhook_configuration
 
 ROOT = Path(__file__).parent.parent
-COMPONENTS = ("cert-manager", "own-certificates", "no-api", "kubernetes-1.27", "prometheus")
+COMPONENTS = (
+    *("cert-manager", "own-certificates", "no-api", "kubernetes-1.27", "kubernetes-1.36"),
+    *("opt-in", "prometheus"),
+)
 
 #: What is rendered: components by a name for it.
 COMBINATIONS: dict[str, tuple[str, ...]] = {
     "base": (),
     **{name: (name,) for name in COMPONENTS},
-    "all that go with cert-manager": ("cert-manager", "no-api", "kubernetes-1.27", "prometheus"),
-    "all that go without": ("own-certificates", "no-api", "kubernetes-1.27", "prometheus"),
+    "all that go with cert-manager": (
+        *("cert-manager", "no-api", "kubernetes-1.36", "opt-in", "prometheus"),
+    ),
+    "all that go without": (
+        *("own-certificates", "no-api", "kubernetes-1.27", "opt-in", "prometheus"),
+    ),
 }
 OLDEST, NEWEST = "1.27", "1.37"
 #: Kinds that no published schema of Kubernetes' has.
@@ -116,8 +125,14 @@ def test_manifests_are_valid_by_the_published_schemas(
     components: tuple[str, ...], kubernetes: str, render: Render
 ) -> None:
     for manifest in render(*components).values():
-        if (manifest["apiVersion"], manifest["kind"]) not in CUSTOM:
-            kubernetes_validate.validate(manifest, kubernetes, strict=True)
+        kind = manifest["kind"]
+        # resource.k8s.io/v1 begins with 1.34, and the component for 1.36 is not for 1.27.
+        if (manifest["apiVersion"], kind) in CUSTOM or (kind, kubernetes) == (
+            "DeviceClass",
+            OLDEST,
+        ):
+            continue
+        kubernetes_validate.validate(manifest, kubernetes, strict=True)
 
 
 def test_every_component_is_tried() -> None:
@@ -139,13 +154,20 @@ def test_everything_is_in_the_namespace_that_undeploy_deletes(
             ("ClusterRoleBinding", "instaslice"),
             WEBHOOK,
         }
-        expected = None if (kind, name) in cluster_wide else "instaslice-system"
+        is_cluster_wide = (kind, name) in cluster_wide or kind == "DeviceClass"
+        expected = None if is_cluster_wide else "instaslice-system"
         assert manifest["metadata"].get("namespace") == expected, (kind, name)
 
 
 # What is promised
 
 POD = "spec.template.spec"
+#: https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/
+LABELS = {
+    "app.kubernetes.io/name": "instaslice",
+    "app.kubernetes.io/part-of": "instaslice",
+    "app.kubernetes.io/version": __version__,
+}
 CONTAINER = f"{POD}.containers.0"
 OPTED_OUT = {"key": "instaslice.io/rewrite", "operator": "NotIn", "values": ["disabled"]}
 NEVER = {
@@ -158,7 +180,8 @@ NEVER = {
 PROMISES: dict[tuple[str, str], dict[str, Any]] = {
     ("Namespace", "instaslice-system"): {
         "metadata.labels": {
-            "app.kubernetes.io/name": "instaslice",
+            **LABELS,
+            "app.kubernetes.io/component": "webhook",
             "pod-security.kubernetes.io/enforce": "restricted",
             "pod-security.kubernetes.io/audit": "restricted",
             "pod-security.kubernetes.io/warn": "restricted",
@@ -185,6 +208,10 @@ PROMISES: dict[tuple[str, str], dict[str, Any]] = {
         f"{POD}.automountServiceAccountToken": True,
         f"{POD}.topologySpreadConstraints.0.topologyKey": "kubernetes.io/hostname",
         f"{POD}.topologySpreadConstraints.1.topologyKey": "topology.kubernetes.io/zone",
+        f"{CONTAINER}.resources": {
+            "requests": {"cpu": "100m", "memory": "64Mi", "ephemeral-storage": "64Mi"},
+            "limits": {"memory": "512Mi", "ephemeral-storage": "512Mi"},
+        },
         f"{CONTAINER}.startupProbe.httpGet.path": "/healthz",
         f"{CONTAINER}.livenessProbe.httpGet.path": "/healthz",
         f"{CONTAINER}.readinessProbe.httpGet.path": "/readyz",
@@ -194,10 +221,10 @@ PROMISES: dict[tuple[str, str], dict[str, Any]] = {
     ("ServiceAccount", "instaslice"): {"automountServiceAccountToken": False},
     ("ClusterRole", "instaslice"): {
         "rules": [
-            {"apiGroups": [group], "resources": [resource], "verbs": ["create"]}
-            for group, resource in (
-                ("resource.k8s.io", "resourceclaimtemplates"),
-                ("gpu.resource.nvidia.com", "migdeviceclaimparameters"),
+            {"apiGroups": [group], "resources": resources, "verbs": ["create"]}
+            for group, resources in (
+                ("resource.k8s.io", ["resourceclaimtemplates", "deviceclasses"]),
+                ("gpu.resource.nvidia.com", ["migdeviceclaimparameters"]),
             )
         ],
     },
@@ -262,6 +289,20 @@ CHANGES: dict[str, dict[tuple[str, str], dict[str, Any]]] = {
         },
         ("ConfigMap", "instaslice-dashboard"): {"metadata.labels.grafana_dashboard": "1"},
     },
+    "opt-in": {
+        WEBHOOK: {
+            "webhooks.0.namespaceSelector.matchExpressions": at(
+                webhook_configuration(OPT_IN), "webhooks.0.namespaceSelector.matchExpressions"
+            ),
+        },
+    },
+    "kubernetes-1.36": {
+        WEBHOOK: {
+            "webhooks.0.matchConditions": at(
+                webhook_configuration(BESIDE), "webhooks.0.matchConditions"
+            ),
+        },
+    },
 }
 
 
@@ -273,6 +314,30 @@ def test_promises(components: tuple[str, ...], render: Render) -> None:
             expected |= {(key, path): value for path, value in changes.items()}
     rendered = render(*components)
     assert {(key, path): at(rendered.get(key), path) for key, path in expected} == expected
+
+
+@pytest.mark.parametrize("components", COMBINATIONS.values(), ids=COMBINATIONS)
+def test_everything_has_the_recommended_labels(components: tuple[str, ...], render: Render) -> None:
+    for (kind, name), manifest in render(*components).items():
+        if kind == "DeviceClass":
+            continue  # InstaSlice makes the same ones, and they outlive it
+        pod = at(manifest, "spec.template.metadata.labels")
+        for labels in (manifest["metadata"]["labels"], *([pod] if pod else [])):
+            assert labels.items() >= LABELS.items(), (kind, name)
+            assert labels["app.kubernetes.io/component"] in PARTS, (kind, name)
+
+
+PARTS = {"webhook", "registration", "monitoring"}
+
+
+def test_only_the_webhook_configuration_is_registration(render: Render) -> None:
+    """`make deploy` applies it last, by that label."""
+    rendered = render("cert-manager", "prometheus")
+    assert [
+        key
+        for key, manifest in rendered.items()
+        if manifest["metadata"]["labels"]["app.kubernetes.io/component"] == "registration"
+    ] == [WEBHOOK]
 
 
 # What goes together
@@ -335,28 +400,6 @@ def test_ports_names_and_labels_meet(render: Render) -> None:
     assert volume["secret"]["secretName"] == at(certificate, "spec.secretName")
     assert mount == {"name": volume["name"], "mountPath": mount["mountPath"], "readOnly": True}
     assert env(deployment)["INSTASLICE_CERT_DIR"] == mount["mountPath"]
-
-
-def test_build_installer_sets_the_image_and_writes_below_dist_only(
-    kubectl: str, tmp_path: Path
-) -> None:
-    for name in ("Makefile", "config", "instaslice", ".gitignore"):
-        source = ROOT / name
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, tmp_path / name)
-    before = sorted(tmp_path.rglob("*"))
-    image = "registry.example.com:5000/team/instaslice@sha256:" + 64 * "0"
-    make = ["make", "build-installer", f"IMG={image}", "COMPONENTS=cert-manager no-api"]
-    done = subprocess.run(
-        [*make, f"KUBECTL={kubectl}"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    installed = manifests((tmp_path / "dist/install.yaml").read_text())
-    assert at(installed[DEPLOYMENT], f"{CONTAINER}.image") == image
-    assert ("Certificate", "instaslice") in installed
-    assert ("ClusterRole", "instaslice") not in installed
-    after = [path for path in sorted(tmp_path.rglob("*")) if "dist" not in path.parts]
-    assert after == before
 
 
 # What is watched

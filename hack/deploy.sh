@@ -1,0 +1,156 @@
+#!/bin/sh
+# What `make build-installer`, `make deploy` and `make undeploy` do, for the cluster that kubectl is
+# set to. The Makefile says what IMG, COMPONENTS, NAMESPACE and KUBECTL are.
+#
+# InstaSlice is registered last, when its pods are ready and its CA is known: whatever goes wrong
+# before that, nobody's pod is refused.
+set -eu
+cd "$(dirname "$0")/.."
+
+DEFAULT=instaslice-system
+PART=app.kubernetes.io/part-of=instaslice
+REGISTRATION=app.kubernetes.io/component=registration
+WEBHOOK=mutatingwebhookconfiguration/instaslice
+
+# What a set of components may have and another lacks. Not Secrets: instaslice-tls is every set's.
+# Not DeviceClasses: claims that are there rely on them.
+KINDS="deployments.apps services serviceaccounts configmaps resourcequotas
+  poddisruptionbudgets.policy networkpolicies.networking.k8s.io
+  clusterroles.rbac.authorization.k8s.io clusterrolebindings.rbac.authorization.k8s.io
+  certificates.cert-manager.io issuers.cert-manager.io
+  servicemonitors.monitoring.coreos.com prometheusrules.monitoring.coreos.com"
+
+fail() {
+  echo "make: $*" >&2
+  exit 1
+}
+
+# --- build
+
+check() {
+  [ -n "${IMG:-}" ] || fail "IMG is not set: the image, in a registry that the cluster can pull from"
+  sources=0
+  for name in $COMPONENTS; do
+    [ -d "config/components/$name" ] ||
+      fail "there is no component $name; there are: $(ls config/components | tr '\n' ' ')"
+    case $name in cert-manager | own-certificates) sources=$((sources + 1)) ;; esac
+  done
+  [ "$sources" = 1 ] ||
+    fail "COMPONENTS=\"$COMPONENTS\" has $sources sources of certificates; name one of cert-manager, own-certificates"
+  case " $COMPONENTS " in *" own-certificates "*)
+    for file in tls.crt tls.key ca.crt; do
+      [ -f "config/components/own-certificates/$file" ] ||
+        fail "config/components/own-certificates has no $file; \`make own-certificates\` makes one for a try"
+    done
+    ;;
+  esac
+  case " $COMPONENTS " in *" kubernetes-1.27 "*)
+    case " $COMPONENTS " in *" kubernetes-1.36 "*)
+      fail "kubernetes-1.27 and kubernetes-1.36 do not go together" ;;
+    esac ;;
+  esac
+}
+
+# The set of components as a label's value. (Their names together may have more than 63 characters.)
+components_label() {
+  printf '%s\n' $COMPONENTS | sort | cksum | cut -d ' ' -f 1
+}
+
+kustomization() {
+  echo 'resources: [../../config/base]'
+  echo 'components:'
+  printf -- '- ../../config/components/%s\n' $COMPONENTS
+  echo 'labels:'
+  echo "- pairs: {instaslice.io/components: \"$(components_label)\"}"
+  if [ "$NAMESPACE" != "$DEFAULT" ]; then
+    # It is the user's, who may have others in it: neither labelled nor deleted.
+    printf '%s\n' 'patches:' '- patch: |' '    $patch: delete' '    apiVersion: v1' \
+      '    kind: Namespace' '    metadata:' "      name: $DEFAULT"
+  fi
+}
+
+build() {
+  # First, so that what an interrupted or refused build leaves is no older installation.
+  rm -rf dist/install.yaml dist/kustomize
+  check
+  mkdir -p dist/kustomize
+  kustomization >dist/kustomize/kustomization.yaml
+  $KUBECTL kustomize dist/kustomize >dist/kustomize/all.yaml
+  sed -e "s|image: instaslice:latest\$|image: $IMG|" -e "s|$DEFAULT|$NAMESPACE|g" \
+    dist/kustomize/all.yaml >dist/kustomize/install.yaml
+  mv dist/kustomize/install.yaml dist/install.yaml
+  echo "dist/install.yaml: $IMG with $COMPONENTS, in namespace $NAMESPACE"
+}
+
+# --- deploy
+
+reach() {
+  said=$($KUBECTL get --raw /version --request-timeout=20s 2>&1) ||
+    fail "kubectl reaches no cluster: $(echo "$said" | tail -n 1)"
+}
+
+# Until somebody has put a caBundle into the registered webhook: cert-manager takes a second or two.
+await_ca() {
+  tries=60
+  while [ -z "$($KUBECTL get "$WEBHOOK" -o 'jsonpath={.webhooks[0].clientConfig.caBundle}')" ]; do
+    tries=$((tries - 1))
+    if [ "$tries" = 0 ]; then
+      $KUBECTL delete "$WEBHOOK"
+      fail "nobody gave the API server InstaSlice's CA within a minute (is cert-manager's cainjector running?); InstaSlice is not registered"
+    fi
+    sleep 1
+  done
+}
+
+# Those of KINDS that the cluster has, with commas between them.
+served() {
+  known=$($KUBECTL api-resources --verbs=delete -o name 2>/dev/null || true)
+  for kind in $KINDS; do
+    echo "$known" | grep -qxF "$kind" && printf '%s,' "$kind"
+  done | sed 's/,$//'
+}
+
+# Delete what is labelled so, and not Helm's.
+delete() {
+  $KUBECTL delete "$(served)" --namespace "$NAMESPACE" --ignore-not-found \
+    --selector "$PART,app.kubernetes.io/managed-by!=Helm$1" 2>&1 | grep -v '^No resources found' || true
+}
+
+deploy() {
+  build
+  reach
+  if [ "$NAMESPACE" != "$DEFAULT" ]; then
+    $KUBECTL get namespace "$NAMESPACE" >/dev/null 2>&1 || $KUBECTL create namespace "$NAMESPACE"
+  fi
+  $KUBECTL apply --filename dist/install.yaml --selector "${REGISTRATION%=*}!=${REGISTRATION#*=}"
+  $KUBECTL --namespace "$NAMESPACE" rollout status deployment/instaslice --timeout "$TIMEOUT" || {
+    $KUBECTL --namespace "$NAMESPACE" get pods --selector "$PART" || true
+    fail "its pods did not become ready within $TIMEOUT; nothing was registered or changed by that"
+  }
+  $KUBECTL apply --filename dist/install.yaml --selector "$REGISTRATION"
+  await_ca
+  delete ",instaslice.io/components!=$(components_label)"
+  case " $COMPONENTS " in *" cert-manager "*) ;; *)
+    # cert-manager leaves the Secrets of its Certificates.
+    $KUBECTL --namespace "$NAMESPACE" delete secret instaslice-ca --ignore-not-found ;;
+  esac
+}
+
+undeploy() {
+  reach
+  # First, so that no pod is refused while the rest goes.
+  $KUBECTL delete "$WEBHOOK" --ignore-not-found
+  delete ""
+  if [ "$NAMESPACE" = "$DEFAULT" ]; then
+    $KUBECTL delete namespace "$NAMESPACE" --ignore-not-found
+  else
+    $KUBECTL --namespace "$NAMESPACE" delete secret instaslice-tls instaslice-ca --ignore-not-found
+    echo "namespace $NAMESPACE stays: others may live in it"
+  fi
+}
+
+: "${NAMESPACE:=$DEFAULT}" "${KUBECTL:=kubectl}" "${TIMEOUT:=3m}" "${COMPONENTS:=cert-manager}"
+case $1 in
+  build | deploy | undeploy) "$1" ;;
+  *) fail "deploy.sh build, deploy or undeploy" ;;
+esac

@@ -1,0 +1,184 @@
+"""`make deploy` and its kind, as far as they go without a cluster; test/e2e has the rest."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+IMAGE = "registry.example.com:5000/team/instaslice@sha256:" + 64 * "0"
+WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
+
+Make = Callable[..., "subprocess.CompletedProcess[str]"]
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what these targets read."""
+    for name in ("Makefile", "config", "hack", "instaslice", ".gitignore"):
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, tmp_path / name)
+    for path in (tmp_path / "config/components/own-certificates").glob("*.[ck]*"):
+        path.unlink()
+    return tmp_path
+
+
+@pytest.fixture
+def make(checkout: Path) -> Make:
+    """Runs make there, with nobody's settings and no cluster."""
+
+    def make(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        ours = ("IMG", "COMPONENTS", "NAMESPACE", "KUBECTL", "KUBECONFIG", "MAKEFLAGS")
+        environment = {key: value for key, value in os.environ.items() if key not in ours}
+        environment |= {"KUBECONFIG": str(checkout / "none")}
+        words = [*arguments, *(f"{name}={value}" for name, value in variables.items())]
+        return subprocess.run(
+            ["make", "--no-print-directory", *words],
+            cwd=checkout,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def kubectl() -> str:
+    found = shutil.which("kubectl")
+    if found is None and os.environ.get("CI") == "true":
+        pytest.fail("kubectl is not on PATH, and CI must not skip this")
+    if found is None:
+        pytest.skip("kubectl is not on PATH")
+    return found
+
+
+def said(done: "subprocess.CompletedProcess[str]") -> str:
+    """The one line that a refusal is, without what make adds to it."""
+    assert done.returncode == 2, done.stdout
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def installed(checkout: Path) -> dict[tuple[str, str], Json]:
+    manifests = yaml.safe_load_all((checkout / "dist/install.yaml").read_text())
+    return {(each["kind"], each["metadata"]["name"]): each for each in manifests}
+
+
+@pytest.mark.parametrize("target", ["build-installer", "deploy", "docker-push", "docker-buildx"])
+def test_without_an_image_nothing_is_done(target: str, make: Make) -> None:
+    """There is no image that everybody could pull."""
+    assert said(make(target)).startswith("make: IMG is not set: ")
+
+
+@pytest.mark.parametrize(
+    ("components", "message"),
+    [
+        ("prometheus", 'COMPONENTS="prometheus" has 0 sources of certificates'),
+        ("cert-manager own-certificates", "has 2 sources of certificates"),
+        ("own-certificates", "has no tls.crt; `make own-certificates` makes one for a try"),
+        ("cert-manager promethius", "there is no component promethius; there are: cert-manager "),
+        ("cert-manager kubernetes-1.27 kubernetes-1.36", "do not go together"),
+    ],
+)
+@pytest.mark.parametrize("target", ["build-installer", "deploy"])
+def test_components_that_make_no_installation_are_refused(
+    target: str, components: str, message: str, make: Make
+) -> None:
+    assert message in said(make(target, IMG=IMAGE, COMPONENTS=components))
+
+
+def test_the_installer_has_the_image_and_only_dist_is_written(make: Make, checkout: Path) -> None:
+    before = sorted(checkout.rglob("*"))
+    done = make("build-installer", IMG=IMAGE, COMPONENTS="cert-manager no-api")
+    assert done.returncode == 0, done.stderr
+    manifests = installed(checkout)
+    (container,) = manifests["Deployment", "instaslice"]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == IMAGE
+    assert ("Certificate", "instaslice") in manifests
+    assert ("ClusterRole", "instaslice") not in manifests
+    after = [path for path in sorted(checkout.rglob("*")) if "dist" not in path.parts]
+    assert after == before
+
+
+def test_another_namespace_is_everywhere_and_stays_the_users(make: Make, checkout: Path) -> None:
+    make("build-installer", IMG=IMAGE)
+    usual = installed(checkout)
+    done = make("build-installer", IMG=IMAGE, NAMESPACE="gpu")
+    assert done.returncode == 0, done.stderr
+    assert "instaslice-system" not in (checkout / "dist/install.yaml").read_text()
+    # The namespace may have been there before, for others: it is not ours to label.
+    assert set(usual) - set(installed(checkout)) == {("Namespace", "instaslice-system")}
+    service = installed(checkout)[WEBHOOK]["webhooks"][0]["clientConfig"]["service"]
+    assert service["namespace"] == "gpu"
+
+
+def test_the_set_of_components_is_a_label(make: Make, checkout: Path) -> None:
+    """By which the next deployment finds what it lacks; their order does not matter."""
+
+    def label(components: str) -> str:
+        assert make("build-installer", IMG=IMAGE, COMPONENTS=components).returncode == 0
+        labels = {
+            m["metadata"]["labels"]["instaslice.io/components"]
+            for m in installed(checkout).values()
+        }
+        (found,) = labels
+        return str(found)
+
+    assert label("cert-manager opt-in") == label("opt-in cert-manager") != label("cert-manager")
+
+
+@pytest.mark.parametrize(
+    "variables", [{"KUBECTL": "false"}, {"IMG": ""}, {"COMPONENTS": "prometheus"}], ids=str
+)
+def test_a_build_that_fails_leaves_no_older_installer(
+    variables: dict[str, str], make: Make, checkout: Path
+) -> None:
+    assert make("build-installer", IMG=IMAGE).returncode == 0
+    assert make("build-installer", **{"IMG": IMAGE, **variables}).returncode != 0
+    assert not (checkout / "dist/install.yaml").exists()
+
+
+def test_a_build_that_is_interrupted_leaves_no_older_installer(make: Make, checkout: Path) -> None:
+    assert make("build-installer", IMG=IMAGE).returncode == 0
+    slow = checkout / "kubectl"
+    slow.write_text(f"#!/bin/sh\ntouch {checkout}/started\nexec sleep 60\n")
+    slow.chmod(0o755)
+    process = subprocess.Popen(
+        ["make", "build-installer", f"IMG={IMAGE}", f"KUBECTL={slow}"],
+        cwd=checkout,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 20
+    while not (checkout / "started").exists():
+        assert time.monotonic() < deadline, "kubectl was never run"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+    process.wait(20)
+    assert not (checkout / "dist/install.yaml").exists()
+
+
+@pytest.mark.parametrize("target", ["deploy", "undeploy"])
+def test_without_a_cluster_it_is_one_line(target: str, make: Make) -> None:
+    assert said(make(target, IMG=IMAGE)).startswith("make: kubectl reaches no cluster: ")
+
+
+def test_buildx_that_is_not_there_is_one_line(make: Make, checkout: Path) -> None:
+    docker = checkout / "bin/docker"
+    docker.parent.mkdir()
+    docker.write_text("#!/bin/sh\necho \"docker: 'buildx' is not a docker command.\" >&2; exit 1\n")
+    docker.chmod(0o755)
+    done = make("docker-buildx", f"PATH={docker.parent}:{os.environ['PATH']}", IMG=IMAGE)
+    assert said(done).startswith("make: docker has no plugin buildx ")
