@@ -2,10 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
-from instaslice.cli.usage import UsageError, needing, wants_colour
+from instaslice.cli.usage import UsageError, add_cluster_options, client, needing, wants_colour
 
 
 def add(commands: Any) -> None:
@@ -22,27 +21,26 @@ def add(commands: Any) -> None:
         "--namespace",
         "-n",
         metavar="NS",
-        default="default",
-        help="of the pod; without one, where to try a dry run (default: default)",
+        help="of the pod; without one, where to try a dry run (default: the context's)",
     )
     parser.add_argument("--output", "-o", choices=("text", "json"), default="text", help="how")
-    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="how to reach the cluster")
+    add_cluster_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Examine the cluster, or explain a pod."""
-    with needing("doctor needs the kubernetes client"):
-        from instaslice.cli.kube import Applier, ApplyError
+    cluster = client(arguments, "doctor")
+    with needing("doctor needs cryptography"):
         from instaslice.doctor import checks, explain, report, survey
+    namespace = arguments.namespace or cluster.namespace
     try:
-        cluster = Applier(arguments.kubeconfig)
         if arguments.pod:
-            found = survey.take_for_pod(cluster, arguments.namespace, arguments.pod)
+            found = survey.take_for_pod(cluster, namespace, arguments.pod)
             findings = explain.explain(*found)
         else:
-            findings = checks.examine(survey.take(cluster, arguments.namespace))
-    except (ApplyError, survey.SurveyError) as error:
+            findings = checks.examine(survey.take(cluster, namespace))
+    except survey.SurveyError as error:
         raise UsageError(str(error)) from None
     if arguments.output == "json":
         print(report.as_json(findings), end="")

@@ -2,10 +2,16 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
-from instaslice.cli.usage import PROFILES, UsageError, named_profiles, needing, print_yaml
+from instaslice.cli.usage import (
+    PROFILES,
+    UsageError,
+    add_cluster_options,
+    client,
+    named_profiles,
+    print_yaml,
+)
 from instaslice.resource_api import NEWEST, VERSIONS
 from instaslice.templates import templates
 
@@ -27,10 +33,14 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--apply", action="store_true", help="apply them, and do not print them")
     parser.add_argument(
-        "--namespace", "-n", action="append", metavar="NS", help="where; may be repeated"
+        "--namespace",
+        "-n",
+        action="append",
+        metavar="NS",
+        help="where; may be repeated (default: the context's)",
     )
     parser.add_argument("--all-namespaces", "-A", action="store_true", help="in every namespace")
-    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help="how to reach the cluster")
+    add_cluster_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -44,16 +54,20 @@ def run(arguments: argparse.Namespace) -> int:
         command = ["templates", "--resource-api", api.version, *arguments.profiles]
         print_yaml(manifests, " ".join(command))
         return 0
-    if bool(arguments.namespace) == arguments.all_namespaces:
-        raise UsageError("--apply needs --namespace NS, or --all-namespaces")
-    with needing("--apply needs the kubernetes client"):
-        from instaslice.cli.kube import Applier, ApplyError
+    if arguments.namespace and arguments.all_namespaces:
+        raise UsageError("--namespace and --all-namespaces exclude one another")
+    cluster = client(arguments, "--apply")
+    from instaslice.cli.kube import ApplyError
+
     try:
-        applier = Applier(arguments.kubeconfig)
-        api = VERSIONS[version] if version else applier.version()
-        namespaces = arguments.namespace or applier.namespaces()
-        for line in applier.apply(api, chosen, namespaces):
-            print(line)
+        api = VERSIONS[version] if version else cluster.version()
+        namespaces = arguments.namespace or [cluster.namespace]
+        if arguments.all_namespaces:
+            namespaces = cluster.namespaces()
+        for namespace in namespaces:
+            for profile in chosen:
+                for manifest in templates(api, profile, namespace):
+                    print(cluster.apply(manifest))
     except ApplyError as error:
         print(f"instaslice: {error}", file=sys.stderr)
         return 1

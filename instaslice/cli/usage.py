@@ -1,13 +1,18 @@
-"""What the commands share: mistakes of who types, optional packages, profiles, YAML, colour."""
+"""What the commands share: mistakes of who types, optional packages, clusters, profiles, YAML."""
 
+import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from instaslice import profiles
 from instaslice.profiles import Profile
+
+if TYPE_CHECKING:
+    from instaslice.cli.kube import Client
 
 #: Help for arguments that name profiles.
 PROFILES: Final = "such as 1g.5gb or 1g.10gb+me (default: all that are known)"
@@ -27,6 +32,35 @@ def needing(what: str) -> Iterator[None]:
         yield
     except ImportError:
         raise UsageError(f"{what}: pip install 'instaslice[cli]'") from None
+
+
+def add_cluster_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which cluster to ask."""
+    parser.add_argument(
+        "--kubeconfig",
+        type=Path,
+        metavar="FILE",
+        help="how to reach the cluster (default: $KUBECONFIG, ~/.kube/config, or the pod's "
+        "service account)",
+    )
+    parser.add_argument(
+        "--context", metavar="NAME", help="of the kubeconfig (default: its current-context)"
+    )
+
+
+def client(arguments: argparse.Namespace, who: str) -> "Client":
+    """The cluster of `add_cluster_options`; nothing is sent yet. Raises UsageError.
+
+    who: which command needs it, for who lacks the extra.
+    """
+    with needing(f"{who} needs the kubernetes client"):
+        from instaslice.cli.kube import Client
+    from instaslice.cli.contexts import KubeconfigError
+
+    try:
+        return Client(arguments.kubeconfig, arguments.context)
+    except KubeconfigError as error:
+        raise UsageError(f"kubeconfig: {error}") from None
 
 
 def named_profiles(names: Sequence[str]) -> list[Profile]:

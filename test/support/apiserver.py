@@ -45,7 +45,7 @@ class APIServer:
             def do_GET(self) -> None:
                 server._serve(self)
 
-            do_POST = do_GET  # noqa: N815 - http.server names them so
+            do_POST = do_PATCH = do_GET  # noqa: N815 - http.server names them so
 
             def log_message(self, *args: object) -> None:
                 """Tests read `requests` instead."""
@@ -93,10 +93,16 @@ class APIServer:
     def _answer(self, handler: BaseHTTPRequestHandler, body: Json | None) -> tuple[int, Json]:
         if handler.headers.get("Authorization") != f"Bearer {self.token}":
             return 401, status(401, "Unauthorized", "Unauthorized")
-        path = handler.path
+        path = handler.path.partition("?")[0]
         if handler.command == "GET":
+            if path in self.objects:
+                return 200, self.objects[path]
+            if path == "/api/v1/namespaces":
+                return 200, {"items": [self._namespace(name) for name in sorted(self.namespaces)]}
             return self._discover(path)
         assert body is not None
+        if handler.command == "PATCH":
+            return self._apply(path, body)
         namespace = path.split("/")[5]
         if namespace not in self.namespaces:
             message = f'namespaces "{namespace}" not found'
@@ -109,6 +115,20 @@ class APIServer:
             return 409, status(409, "AlreadyExists", f"{key} already exists")
         self.objects[key] = body
         return 201, body
+
+    def _namespace(self, name: str) -> Json:
+        phase = "Terminating" if name in self.terminating else "Active"
+        return {"metadata": {"name": name}, "status": {"phase": phase}}
+
+    def _apply(self, path: str, body: Json) -> tuple[int, Json]:
+        """Server-side apply by the one manager there is: what is there is replaced."""
+        before = self.objects.get(path)
+        version = before["metadata"]["resourceVersion"] if before else "1"
+        after = {**body, "metadata": {**body["metadata"], "resourceVersion": version}}
+        if before and after != before:
+            after["metadata"]["resourceVersion"] = str(int(version) + 1)
+        self.objects[path] = after
+        return (200 if before else 201), after
 
     def _discover(self, path: str) -> tuple[int, Json]:
         if path == GROUP and self.versions:
