@@ -2,7 +2,6 @@ import pytest
 
 import instaslice
 from instaslice.cli.main import main
-from instaslice.serve import settings
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -10,61 +9,3 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--version"])
     assert exit_.value.code == 0
     assert capsys.readouterr().out == f"instaslice {instaslice.__version__}\n"
-
-
-def test_help_says_what_each_setting_is_for(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main(["serve", "--help"])
-    assert exit_.value.code == 0
-    text = " ".join(capsys.readouterr().out.split())
-    for option in settings.SERVE:
-        assert option.flag in text
-        assert option.metavar in text
-        assert option.variable in text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["--cert-dir", ""], "--cert-dir: '' is not the name of a folder"),
-        (["--bind", "8443"], "--bind: '8443' is not HOST:PORT"),
-        (["--bind", "::1:https"], "--bind: '::1:https' is not HOST:PORT"),
-        (["--bind", "a:65536"], "--bind: 'a:65536' is not HOST:PORT"),
-        (["--threads", "0"], "--threads: '0' is not a number from 1 to 512"),
-        (["--threads", "many"], "--threads: 'many' is not a number from 1 to 512"),
-        (["--log-format", "xml"], "--log-format: 'xml' is not one of json, text"),
-    ],
-)
-def test_a_bad_setting_is_one_line(
-    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["serve", "--cert-dir", "certs", *arguments]) == 2
-    captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", f"instaslice: {line}\n")
-
-
-def test_a_missing_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["serve"]) == 2
-    line = "instaslice: --cert-dir (or INSTASLICE_CERT_DIR) is missing\n"
-    assert capsys.readouterr() == ("", line)
-
-
-def test_a_bad_variable_is_one_line_too(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("INSTASLICE_BIND", "nowhere")
-    assert main(["serve"]) == 2
-    assert capsys.readouterr().err == "instaslice: INSTASLICE_BIND: 'nowhere' is not HOST:PORT\n"
-
-
-@pytest.mark.parametrize(
-    ("typed", "address"),
-    [
-        ("127.0.0.1:8443", ("127.0.0.1", 8443)),
-        (":0", ("0.0.0.0", 0)),
-        ("[::1]:443", ("::1", 443)),
-        ("localhost:1", ("localhost", 1)),
-    ],
-)
-def test_addresses(typed: str, address: tuple[str, int]) -> None:
-    assert settings.SERVE[0].parse(typed) == address

@@ -1,11 +1,14 @@
 """The objects of a cluster that `doctor` reads, as plain data."""
 
 import base64
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import trustme
 
+from instaslice.doctor.snapshot import Probe, Snapshot
+from instaslice.resource_api import VERSIONS
 from test.support.certs import pem
 
 Json = dict[str, Any]
@@ -73,3 +76,28 @@ def slice_(*profiles: str, pool: str = "node-1", generation: int = 1, basic: boo
 def claim(*names: str, pool: str = "node-1", driver: str = "gpu.nvidia.com") -> Json:
     results = [{"driver": driver, "pool": pool, "device": name} for name in names]
     return {"status": {"allocation": {"devices": {"results": results}}}}
+
+
+#: A cluster of which nothing but good is to be said.
+HEALTHY = Snapshot(
+    now=NOW,
+    kubernetes="v1.36.3",
+    api=VERSIONS["v1"],
+    lists={
+        "webhooks": [{"metadata": {"name": "others"}}, webhook()],
+        "endpoints": [{"endpoints": [{"addresses": ["10.0.0.1"]}, {"addresses": ["10.0.0.2"]}]}],
+        "classes": [named("mig.nvidia.com", spec={})],
+        "slices": [slice_("1g.5gb", "1g.5gb+me")],
+        "claims": [named("theirs") | claim("mig-1")],
+        "templates": [named("mig-1g.5gb")],
+        "pods": [pod(template="mig-1g.5gb"), pod("old", limit="mig-7g.40gb", phase="Succeeded")],
+        "nodes": [named("node-1", "", status={"allocatable": {"nvidia.com/mig-1g.5gb": "0"}})],
+        "quotas": [named("q", spec={"hard": {"requests.cpu": "1"}}), named("empty", spec={})],
+    },
+    certificate=certificate(90),
+    probe=Probe("default", pod(template="mig-1g.5gb"), ""),
+)
+
+
+def with_lists(snapshot: Snapshot = HEALTHY, /, **lists: list[Json]) -> Snapshot:
+    return replace(snapshot, lists=snapshot.lists | lists)

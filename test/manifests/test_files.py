@@ -1,0 +1,231 @@
+"""What becomes of files, on the disk and on standard output."""
+
+import io
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import jsonpatch
+import pytest
+import yaml
+
+from instaslice.cli.main import main
+from instaslice.cli.usage import wants_colour
+from instaslice.manifests import files
+from instaslice.resource_api import NEWEST, VERSIONS
+
+Json = dict[str, Any]
+
+SPEC: Json = {
+    "containers": [{"name": "c", "resources": {"limits": {"nvidia.com/mig-1g.5gb": 1}}}],
+}
+SAMPLE = Path(__file__).parents[2] / "samples" / "sample.yaml"
+
+
+def dedent(text: str) -> str:
+    return textwrap.dedent(text.removeprefix("\n"))
+
+
+def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    code = main(["rewrite", *arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def nameless(text: str) -> str:
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "UUID", text)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a good file, one that needs nothing and a bad one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.yaml").write_text(yaml.safe_dump({"kind": "Pod", "spec": SPEC}))
+    (tmp_path / "done.yaml").write_text("kind: ConfigMap   # as it is")
+    (tmp_path / "bad.yaml").write_text(
+        "kind: Pod\nspec: {containers: [{resources: {limits: {nvidia.com/mig-1g.5gb: -1}}}]}\n"
+        "---\n" + (tmp_path / "good.yaml").read_text()
+    )
+    return tmp_path
+
+
+def test_the_sample(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(str(SAMPLE), capsys=capsys)
+    assert (code, err) == (0, "")
+    text = SAMPLE.read_text()
+    claim = "      claims:\n      - name: UUID\n"
+    limit = "      limits:\n        nvidia.com/mig-1g.5gb: 1\n"
+    assert nameless(out) == text.replace(limit, claim) + (
+        "  resourceClaims:\n  - name: UUID\n    resourceClaimTemplateName: mig-1g.5gb\n"
+    )
+    (name,) = set(re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", out))
+    assert name[14] == "4"
+
+
+def test_the_claims_of_the_oldest_version(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(str(SAMPLE), "--resource-api", "v1alpha2", capsys=capsys)
+    (claim,) = yaml.safe_load(out)["spec"]["resourceClaims"]
+    assert claim["source"] == {"resourceClaimTemplateName": "mig-1g.5gb"}
+
+
+def test_files_become_one_stream(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run("done.yaml", "good.yaml", "done.yaml", capsys=capsys)
+    assert (code, err) == (0, "")
+    done = {"kind": "ConfigMap"}
+    first, second, third = yaml.safe_load_all(out)
+    assert (first, second["kind"], third) == (done, "Pod", done)
+
+
+def test_standard_input(folder: Path) -> None:
+    text = (folder / "good.yaml").read_text()
+    for names_ in ([], ["-"]):
+        command = [sys.executable, "-m", "instaslice", "rewrite", *names_]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
+        assert "resourceClaims" in yaml.safe_load(done.stdout)["spec"]
+
+
+def test_output_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run("-o", "json", "good.yaml", capsys=capsys)
+    assert json.loads(out)["kind"] == "Pod"
+    _, out, _ = run("-o", "json", "good.yaml", "done.yaml", capsys=capsys)
+    whole = json.loads(out)
+    assert (whole["apiVersion"], whole["kind"]) == ("v1", "List")
+    assert [item["kind"] for item in whole["items"]] == ["Pod", "ConfigMap"]
+
+
+def test_output_as_patches(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run("-o", "patch", "good.yaml", "done.yaml", capsys=capsys)
+    patch, nothing = map(json.loads, out.splitlines())
+    assert nothing == []
+    _, out, _ = run("good.yaml", capsys=capsys)
+    before = yaml.safe_load((folder / "good.yaml").read_text())
+    assert nameless(str(jsonpatch.apply_patch(before, patch))) == nameless(str(yaml.safe_load(out)))
+
+
+def test_a_diff(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run("--diff", "good.yaml", "done.yaml", capsys=capsys)
+    assert (code, err) == (0, "")
+    assert nameless(out) == dedent("""
+        --- a/good.yaml
+        +++ b/good.yaml
+        @@ -3,5 +3,8 @@
+           containers:
+           - name: c
+             resources:
+        -      limits:
+        -        nvidia.com/mig-1g.5gb: 1
+        +      claims:
+        +      - name: UUID
+        +  resourceClaims:
+        +  - name: UUID
+        +    resourceClaimTemplateName: mig-1g.5gb
+    """)
+
+
+def test_a_diff_is_coloured_on_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    files.run(["good.yaml"], files.Options(NEWEST, diff=True, colour=True), out, io.StringIO())
+    assert "\x1b[31m-      limits:\x1b[0m\n" in out.getvalue()
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert wants_colour(Terminal())
+    assert not wants_colour(io.StringIO())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not wants_colour(Terminal())
+
+
+def test_check(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--check", "done.yaml", capsys=capsys) == (0, "", "")
+    line = "good.yaml: would be rewritten\n"
+    assert run("--check", "good.yaml", "done.yaml", capsys=capsys) == (1, "", line)
+    code, out, _ = run("--check", "--diff", "good.yaml", capsys=capsys)
+    assert (code, out[:9]) == (1, "--- a/goo")
+    code, _, err = run("--check", "bad.yaml", capsys=capsys)
+    assert (code, err.splitlines()[0]) == (
+        2,
+        "bad.yaml:2: spec.containers[0].resources.limits[nvidia.com/mig-1g.5gb]: "
+        'Invalid value: "-1": must be greater than or equal to 0',
+    )
+
+
+def test_a_bad_document_takes_nothing_with_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "latin.yaml").write_bytes(b"a: \xe9\n")
+    names_ = ["bad.yaml", "missing.yaml", "latin.yaml", ".", "good.yaml"]
+    code, out, err = run(*names_, capsys=capsys)
+    assert code == 2
+    assert [document["kind"] for document in yaml.safe_load_all(out)] == ["Pod", "Pod"]
+    assert len(err.splitlines()) == 4
+    assert "instaslice: missing.yaml: No such file or directory\n" in err
+    assert "instaslice: latin.yaml: is not UTF-8 at byte 3\n" in err
+    assert "instaslice: .: Is a directory\n" in err
+    assert err.splitlines()[-1].startswith("bad.yaml:2: spec.containers[0]")
+
+
+def test_in_place(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "good.yaml").chmod(0o640)
+    (folder / "link.yaml").symlink_to("good.yaml")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    code, out, err = run("-i", "bad.yaml", "done.yaml", "link.yaml", capsys=capsys)
+    assert (code, out, err.splitlines()[-1]) == (2, "", "link.yaml: rewritten")
+    assert (folder / "link.yaml").is_symlink()
+    assert "resourceClaims" in yaml.safe_load((folder / "good.yaml").read_text())["spec"]
+    assert stat.S_IMODE((folder / "good.yaml").stat().st_mode) == 0o640
+    for name in ("bad.yaml", "done.yaml"):
+        assert (folder / name).read_bytes() == before[name]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(before)
+    assert run("-i", "link.yaml", capsys=capsys) == (0, "", "")
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_file_is_written_whole_or_not_at_all(
+    folder: Path, failing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr(os, failing, fail)
+    line = "instaslice: good.yaml: No space left on device\n"
+    assert run("-i", "good.yaml", capsys=capsys) == (2, "", line)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_with_templates(folder: Path, version: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--with-templates", "--resource-api", version]
+    code, out, err = run(*arguments, "good.yaml", "good.yaml", capsys=capsys)
+    assert (code, err) == (0, "")
+    *_, template = values = list(yaml.safe_load_all(out))
+    assert [value["kind"] for value in values[:2]] == ["Pod", "Pod"]
+    assert template["kind"] == "ResourceClaimTemplate"
+    assert template["apiVersion"] == f"resource.k8s.io/{version}"
+    assert template["metadata"]["name"] == "mig-1g.5gb"
+    assert [value["kind"] for value in values].count("ResourceClaimTemplate") == 1
+    (folder / "good.yaml").write_text(out)
+    assert run(*arguments, "--check", "good.yaml", capsys=capsys) == (0, "", "")
+
+
+def test_no_templates_are_appended_to_json(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = json.dumps({"kind": "Pod", "spec": SPEC})
+    (folder / "pod.json").write_text(before)
+    line = "instaslice: pod.json: templates cannot be appended to JSON\n"
+    assert run("-i", "--with-templates", "pod.json", capsys=capsys) == (2, "", line)
+    assert (folder / "pod.json").read_text() == before
+    code, out, _ = run("-o", "json", "--with-templates", "pod.json", capsys=capsys)
+    kinds = [item["kind"] for item in json.loads(out)["items"]]
+    assert (code, kinds) == (0, ["Pod", "ResourceClaimTemplate"])
