@@ -91,12 +91,12 @@ reach() {
 
 # Until somebody has put a caBundle into the registered webhook: cert-manager takes a second or two.
 await_ca() {
-  tries=60
+  tries=$CA_TRIES
   while [ -z "$($KUBECTL get "$WEBHOOK" -o 'jsonpath={.webhooks[0].clientConfig.caBundle}')" ]; do
     tries=$((tries - 1))
     if [ "$tries" = 0 ]; then
       $KUBECTL delete "$WEBHOOK"
-      fail "nobody gave the API server InstaSlice's CA within a minute (is cert-manager's cainjector running?); InstaSlice is not registered"
+      fail "nobody gave the API server InstaSlice's CA in time (is cert-manager's cainjector running?); InstaSlice is not registered"
     fi
     sleep 1
   done
@@ -149,7 +149,9 @@ undeploy() {
   fi
 }
 
-: "${NAMESPACE:=$DEFAULT}" "${KUBECTL:=kubectl}" "${TIMEOUT:=3m}" "${COMPONENTS:=cert-manager}"
+: "${NAMESPACE:=$DEFAULT}" "${KUBECTL:=kubectl}" "${COMPONENTS:=cert-manager}"
+# For the pods to become ready; and in seconds, for the CA to be known.
+: "${TIMEOUT:=3m}" "${CA_TRIES:=60}"
 case $1 in
   build | deploy | undeploy) "$1" ;;
   *) fail "deploy.sh build, deploy or undeploy" ;;

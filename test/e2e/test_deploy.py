@@ -1,0 +1,185 @@
+"""`make deploy` and `make undeploy`, on an API server of their own: what is there when."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from test.e2e.cluster import Cluster
+from test.e2e.controlplane import ControlPlane, control_plane
+from test.e2e.kubelet import kubelet
+from test.e2e.pods import pod
+
+Json = dict[str, Any]
+Make = Callable[..., "subprocess.CompletedProcess[str]"]
+
+ROOT = Path(__file__).parents[2]
+NAMESPACE = "instaslice-system"
+WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
+
+#: Stand for cert-manager's, without anybody who acts by them.
+CERT_MANAGER = [
+    {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{kind.lower()}s.cert-manager.io"},
+        "spec": {
+            "group": "cert-manager.io",
+            "names": {"kind": kind, "plural": f"{kind.lower()}s", "singular": kind.lower()},
+            "scope": "Namespaced",
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {
+                        "openAPIV3Schema": {
+                            "type": "object",
+                            "x-kubernetes-preserve-unknown-fields": True,
+                        }
+                    },
+                }
+            ],
+        },
+    }
+    for kind in ("Certificate", "Issuer")
+]
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """An API server where no other test's InstaSlice is registered."""
+    assets = Path(os.environ["KUBEBUILDER_ASSETS"])
+    with control_plane(assets, tmp_path_factory.mktemp("deploy") / "plane") as running:
+        if not running.has_controllers:
+            pytest.skip("needs kube-controller-manager, which makes a Deployment's pods")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    return Cluster(plane, tmp_path_factory.mktemp("client") / "discovery")
+
+
+@pytest.fixture(scope="module")
+def make(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Runs make in a copy of the checkout, against that API server."""
+    checkout = tmp_path_factory.mktemp("checkout")
+    for name in ("Makefile", "config", "hack", "instaslice"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, checkout / name)
+
+    def make(target: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        kubectl = f"{plane.kubectl} --kubeconfig={plane.kubeconfig}"
+        settings = {"IMG": "registry.example.com/instaslice:1", "KUBECTL": kubectl, **variables}
+        return subprocess.run(
+            ["make", "--no-print-directory", target, *(f"{k}={v}" for k, v in settings.items())],
+            cwd=checkout,
+            env={**os.environ, "TIMEOUT": "60s", **variables},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    assert make("own-certificates").returncode == 0
+    return make
+
+
+@pytest.fixture(scope="module")
+def deployed(cluster: Cluster, make: Make) -> Cluster:
+    """The cluster with InstaSlice deployed, as far as that goes without kubelets."""
+    with kubelet(cluster.within(NAMESPACE)):
+        done = make("deploy", COMPONENTS="own-certificates")
+    assert done.returncode == 0, done.stderr
+    return cluster.within(NAMESPACE)
+
+
+def names(cluster: Cluster, kinds: str) -> set[str]:
+    """What there is of InstaSlice's, "kind/name"; kinds: with commas, as kubectl takes them."""
+    selector = "--selector=app.kubernetes.io/part-of=instaslice"
+    listed = cluster.kubectl("get", kinds, selector, "--output=name")
+    assert listed.returncode == 0, listed.stderr
+    return set(listed.stdout.split())
+
+
+def test_pods_that_never_run_leave_nobody_locked_out(cluster: Cluster, make: Make) -> None:
+    """An image that cannot be pulled looks like this; it comes first, on a fresh cluster."""
+    done = make("deploy", COMPONENTS="own-certificates", TIMEOUT="1s")
+    assert done.returncode == 2
+    assert "make: its pods did not become ready within 1s; nothing was registered" in done.stderr
+    assert cluster.find(*WEBHOOK) is None
+    assert cluster.within(NAMESPACE).find("Deployment", "instaslice")
+    cluster.create(pod("p"), dry_run=True)
+
+
+def test_it_is_registered_once_it_runs_and_its_ca_is_known(deployed: Cluster) -> None:
+    (webhook,) = deployed.get(*WEBHOOK)["webhooks"]
+    assert webhook["failurePolicy"] == "Fail"
+    assert webhook["clientConfig"]["caBundle"]
+    assert deployed.get("Deployment", "instaslice")["status"]["availableReplicas"] == 2
+
+
+ROLES = "clusterroles,clusterrolebindings"
+
+
+def test_another_set_of_components_takes_away_what_it_lacks(deployed: Cluster, make: Make) -> None:
+    assert len(names(deployed, ROLES)) == 2
+    with kubelet(deployed):
+        done = make("deploy", COMPONENTS="own-certificates no-api opt-in")
+    assert done.returncode == 0, done.stderr
+    assert names(deployed, ROLES) == set()
+    (webhook,) = deployed.get(*WEBHOOK)["webhooks"]
+    assert webhook["namespaceSelector"]["matchExpressions"][1]["operator"] == "In"
+    with kubelet(deployed):
+        assert make("deploy", COMPONENTS="own-certificates").returncode == 0
+    assert len(names(deployed, ROLES)) == 2
+
+
+def test_without_anybody_who_gives_the_ca_it_is_not_registered(
+    deployed: Cluster, make: Make
+) -> None:
+    """Here cert-manager's definitions are, and cert-manager is not."""
+    for definition in CERT_MANAGER:
+        deployed.create(definition)
+    deployed.kubectl("wait", "--for=condition=Established", "crd", "--all").check_returncode()
+    with kubelet(deployed):
+        done = make("deploy", CA_TRIES="2")
+        assert done.returncode == 2
+        assert "make: nobody gave the API server InstaSlice's CA in time" in done.stderr
+        assert deployed.find(*WEBHOOK) is None
+        kinds = "certificates.cert-manager.io,issuers.cert-manager.io"
+        assert len(names(deployed, kinds)) == 4
+        assert make("deploy", COMPONENTS="own-certificates").returncode == 0
+    assert names(deployed, kinds) == set()
+    assert deployed.find(*WEBHOOK)
+
+
+def test_undeploy_takes_everything(deployed: Cluster, make: Make) -> None:
+    assert make("undeploy").returncode == 0
+    assert deployed.find(*WEBHOOK) is None
+    assert names(deployed, ROLES) == set()
+    assert deployed.find("Namespace", NAMESPACE) is None
+    assert make("undeploy").returncode == 0, "nothing to take is no error"
+
+
+def test_a_namespace_of_the_users_stays(cluster: Cluster, make: Make) -> None:
+    """It may have been there before, with others in it."""
+    gpu = cluster.within("gpu")
+    others: Json = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "others"}}
+    cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "gpu"}})
+    gpu.create(others)
+    assert make("own-certificates", NAMESPACE="gpu").returncode == 0
+    with kubelet(gpu):
+        done = make("deploy", NAMESPACE="gpu", COMPONENTS="own-certificates")
+    assert done.returncode == 0, done.stderr
+    assert gpu.get(*WEBHOOK)["webhooks"][0]["clientConfig"]["service"]["namespace"] == "gpu"
+    assert gpu.get("Deployment", "instaslice")["status"]["availableReplicas"] == 2
+    assert make("undeploy", NAMESPACE="gpu").returncode == 0
+    assert gpu.find(*WEBHOOK) is None
+    assert gpu.find("Deployment", "instaslice") is None
+    assert gpu.send("get", "ConfigMap", "v1", name="others")
+    assert "app.kubernetes.io/part-of" not in gpu.get("Namespace", "gpu")["metadata"]["labels"]
