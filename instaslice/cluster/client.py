@@ -1,7 +1,8 @@
 """The API server, over the standard library's HTTP client.
 
 One request is one connection: requests are rare, and a connection that is not kept cannot be stale.
-Whatever the API server does, `call` returns or raises ClusterError within its deadline.
+Whatever the API server does, `call` returns or raises ClusterError within its deadline. Nothing can
+interrupt the lookup of a name, so each request has a thread, which is given up on in the end.
 """
 
 import contextlib
@@ -75,29 +76,22 @@ class Cluster:
     def call(self, method: str, path: str, body: Json | None = None) -> Answer:
         """One request with a JSON answer of any status. Raises ClusterError."""
         try:
-            connection = http.client.HTTPSConnection(
-                self.host, self.port, timeout=DEADLINE, context=self._context()
-            )
-            headers = self._headers()
-        except OSError as error:  # a file that is missing or no PEM
+            context, headers = self._context(), self._headers()
+        except OSError as error:  # a file that is missing or not PEM
             raise ClusterError(f"{error.filename or 'TLS'}: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise ClusterError("the token or a certificate is no text") from None
-        # The timeout is for each read, and a slow answer has many: the watch is for them all.
-        watch = threading.Timer(DEADLINE, _hang_up, [connection])
-        watch.daemon = True
-        watch.start()
-        try:
-            connection.request(method, path, json.dumps(body) if body else None, headers)
-            response = connection.getresponse()
-            status, data = response.status, response.read(MAX_ANSWER)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            where = f"{self.host}:{self.port}"
-            raise ClusterError(f"{where}: {str(error) or type(error).__name__}") from None
-        finally:
-            watch.cancel()
-            connection.close()
-        return Answer(status, _object(data))
+            raise ClusterError("the token or a certificate is not text") from None
+        data = json.dumps(body).encode() if body else None
+        exchange = _Exchange(self, context, (method, path, data, headers))
+        exchange.start()
+        exchange.join(DEADLINE)
+        if exchange.is_alive():
+            exchange.give_up()
+            raise ClusterError(f"{self.host}:{self.port}: no answer within {DEADLINE:g} s")
+        if exchange.error:
+            reason = str(exchange.error) or type(exchange.error).__name__
+            raise ClusterError(f"{self.host}:{self.port}: {reason}")
+        return Answer(exchange.status, _object(exchange.data))
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -138,11 +132,52 @@ def _text(pem: Pem) -> str:
     return pem.read_text("ascii") if isinstance(pem, Path) else pem
 
 
-def _hang_up(connection: http.client.HTTPSConnection) -> None:
-    """End a request whose time is up: what waits for the socket fails at once."""
-    if connection.sock is not None:
-        with contextlib.suppress(OSError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
+class _Exchange(threading.Thread):
+    """One request and its answer."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        context: ssl.SSLContext,
+        request: tuple[str, str, bytes | None, dict[str, str]],
+    ) -> None:
+        super().__init__(name="call", daemon=True)
+        self._cluster = cluster
+        self._context = context
+        self._request = request
+        self._sock: ssl.SSLSocket | None = None
+        self._given_up = False
+        self.status, self.data = 0, b""
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        """Make the request; leaves `status` and `data`, or `error`."""
+        host, port = self._cluster.host, self._cluster.port
+        connection = http.client.HTTPSConnection(host, port, context=self._context)
+        try:
+            # For each address, and then for each read: who waits for them all is `call`.
+            plain = socket.create_connection((host, port), DEADLINE)
+            connection.sock = self._sock = self._context.wrap_socket(
+                plain, server_hostname=host, do_handshake_on_connect=False
+            )
+            if self._given_up:
+                return
+            self._sock.do_handshake()
+            connection.request(*self._request)
+            response = connection.getresponse()
+            self.status, self.data = response.status, response.read(MAX_ANSWER)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.error = error
+        finally:
+            connection.close()
+
+    def give_up(self) -> None:
+        """Hang up: what waits for the socket fails at once, and the thread ends."""
+        self._given_up = True
+        if self._sock is not None:
+            with contextlib.suppress(OSError):
+                # Not SSLSocket's own, which takes the TLS away from under the thread's feet.
+                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
 
 def _object(data: bytes) -> Json:

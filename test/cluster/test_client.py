@@ -1,5 +1,8 @@
 import contextlib
+import socket
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +12,7 @@ from instaslice.cluster import client as cluster_module
 from instaslice.cluster.client import Answer, Cluster, ClusterError, in_cluster
 from test.support.apiserver import FAULTS, GROUP, APIServer
 from test.support.certs import Authority
-from test.support.process import free_port
+from test.support.process import free_port, until
 
 
 def test_a_call_gives_the_status_and_the_object(cluster: Cluster) -> None:
@@ -55,6 +58,87 @@ def test_whatever_the_api_server_does_a_call_ends_in_time(
     with contextlib.suppress(ClusterError):
         assert isinstance(cluster.call("GET", GROUP).body, dict)
     assert time.monotonic() - start < 5  # the deadline, and a busy machine's patience
+
+
+def silent(listener: socket.socket) -> None:
+    """Take a connection, and do nothing with it."""
+    with listener.accept()[0] as connection:
+        while connection.recv(65536):
+            pass
+
+
+def dripping(listener: socket.socket) -> None:
+    """Take a connection, and send a byte of a TLS handshake now and then, for ten seconds."""
+    with listener.accept()[0] as connection, contextlib.suppress(OSError):
+        connection.sendall(b"\x16\x03\x03\x40\x00")  # a record of 16 KiB will follow
+        for _ in range(500):
+            connection.sendall(b"\x02")
+            time.sleep(0.02)
+
+
+GIVEN_UP = "no answer within 0.3 s"
+
+
+def no_call_goes_on() -> bool:
+    return "call" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize(
+    ("peer", "reason"), [(silent, f"timed out|{GIVEN_UP}"), (dripping, GIVEN_UP)]
+)
+def test_a_handshake_that_does_not_end_is_given_up_in_time(
+    peer: Callable[[socket.socket], None],
+    reason: str,
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster_module, "DEADLINE", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=peer, args=[listener])
+        thread.start()
+        port = listener.getsockname()[1]
+        with pytest.raises(ClusterError, match=rf"127\.0\.0\.1:{port}: .*({reason})"):
+            replace(cluster, port=port).call("GET", GROUP)
+        thread.join()
+    until(no_call_goes_on)
+
+
+def test_a_connection_that_is_not_taken_is_given_up_in_time(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For all of a name's addresses together."""
+    monkeypatch.setattr(cluster_module, "DEADLINE", 0.3)
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        address = full.getsockname()
+        for _ in range(4):  # more than the backlog holds: the next one's SYN is dropped
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(address)
+        entry = (socket.AF_INET, socket.SOCK_STREAM, 0, "", address)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: [entry] * 20)
+        with pytest.raises(ClusterError, match=GIVEN_UP):
+            replace(cluster, port=address[1]).call("GET", GROUP)
+    until(no_call_goes_on)
+
+
+def test_a_name_that_takes_long_to_look_up_is_given_up_in_time(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def look_up(*args: object, **kwargs: object) -> list[object]:
+        asked.set()
+        answered.wait(30)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(cluster_module, "DEADLINE", 0.3)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(ClusterError, match=rf"cluster\.test:\d+: {GIVEN_UP}"):
+        replace(cluster, host="cluster.test").call("GET", GROUP)
+    assert asked.is_set()
+    answered.set()
+    until(no_call_goes_on)
 
 
 def test_nobody_at_the_address(cluster: Cluster) -> None:
