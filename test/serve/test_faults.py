@@ -386,7 +386,7 @@ def test_what_a_user_typed_stays_data_in_the_log(server: Server) -> None:
     review["request"]["name"] = name = 'x\n{"level":"error"}\x1b[31m\u2028'
     review["request"]["uid"] = "u" * 10_000
     server.call("POST", "/mutate", json.dumps(review).encode())
-    [line] = [line for line in server.lines() if line["message"] == "rewritten"]
+    [line] = until(lambda: [line for line in server.lines() if line["message"] == "rewritten"])
     assert line["name"] == name
     assert len(line["uid"]) == 63
     assert server.printed().isascii()
