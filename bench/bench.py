@@ -11,8 +11,6 @@ import json
 import os
 import platform
 import shutil
-import signal
-import socket
 import ssl
 import statistics
 import subprocess
@@ -27,12 +25,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import trustme
-
 from bench import plot
 from instaslice import review
 from instaslice.resource_api import NEWEST
 from instaslice.serve.app import parse
+from test.support import serving
+from test.support.certs import Authority
+from test.support.process import Process, free_port, until
 
 HERE = Path(__file__).parent
 REVIEWS = HERE.parent / "test" / "data" / "reviews" / "create"
@@ -63,31 +62,26 @@ class Load(NamedTuple):
     errors: int
 
 
+class Place(NamedTuple):
+    """A folder with a certificate, and what trusts it."""
+
+    folder: Path
+    context: ssl.SSLContext
+
+
 class Server:
     """A server on its core."""
 
-    def __init__(self, cert_dir: Path, app: str, *options: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+    def __init__(self, cert_dir: Path, context: ssl.SSLContext, app: str, *options: str) -> None:
+        self.port = free_port()
         command = [sys.executable, "-m", "bench.serve", app, "--port", str(self.port)]
         command += ["--cert-dir", str(cert_dir), *options]
-        self.process = subprocess.Popen(
-            command, cwd=HERE.parent, stderr=subprocess.DEVNULL, preexec_fn=_on_first_core
-        )
-        started = time.monotonic()
-        while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                if self.workers():
-                    break
-            if self.process.poll() is not None or time.monotonic() - started > 30:
-                raise SystemExit(f"bench: {' '.join(command)} did not start")
-            time.sleep(0.02)
-        time.sleep(0.5)  # for the worker to be past its imports
+        self.process = Process(command, Path(os.devnull), cpu=min(os.sched_getaffinity(0)))
+        self._client = serving.Server(self.process, self.port, context)
+        until(partial(serving.answers, self._client), f"{app} answers", self.process.check)
 
     def workers(self) -> list[int]:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in children.read_text().split()]
+        return self._client.workers()
 
     def cpu(self) -> float:
         """Seconds of CPU that the workers have used."""
@@ -99,8 +93,7 @@ class Server:
 
     def rss(self) -> float:
         """Resident megabytes of a worker, the largest."""
-        statuses = [Path(f"/proc/{pid}/status").read_text() for pid in self.workers()]
-        return max(int(status.split("VmRSS:")[1].split()[0]) / 1024 for status in statuses)
+        return max(serving.memory(pid)["VmRSS"] for pid in self.workers()) / 1024
 
     def load(
         self, body: Path | None, seconds: float, connections: int = CONNECTIONS, fresh: bool = False
@@ -115,6 +108,7 @@ class Server:
         before = self.cpu()
         result = subprocess.run(
             [
+                *("taskset", "--cpu-list", str(max(os.sched_getaffinity(0)))),
                 *("wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"),
                 *("-s", str(HERE / "post.lua"), f"https://127.0.0.1:{self.port}{path}"),
             ],
@@ -122,7 +116,6 @@ class Server:
             capture_output=True,
             text=True,
             check=True,
-            preexec_fn=_on_last_core,
         )
         [line] = [line for line in result.stdout.splitlines() if line.startswith("BENCH ")]
         requests, micros, failed, statuses, p50, p99 = map(int, line.split()[1:])
@@ -130,31 +123,15 @@ class Server:
         rate = requests / micros * 1e6
         return Load(rate, p50 / 1000, p99 / 1000, cpu, failed + statuses)
 
-    def close(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
 
 @contextlib.contextmanager
-def running(cert_dir: Path, *apps: tuple[str, ...]) -> Iterator[list[Server]]:
+def running(place: Place, *apps: tuple[str, ...]) -> Iterator[list[Server]]:
     with contextlib.ExitStack() as stack:
         servers = []
         for app in apps:
-            servers.append(Server(cert_dir, *app))
-            stack.callback(servers[-1].close)
+            servers.append(Server(place.folder, place.context, *app))
+            stack.callback(servers[-1].process.stop, grace=20)
         yield servers
-
-
-def _on_first_core() -> None:
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-
-
-def _on_last_core() -> None:
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def bodies(folder: Path) -> dict[str, Path]:
@@ -183,7 +160,7 @@ def table(head: Row, rows: list[Row]) -> str:
 # -- what is measured ----------------------------------------------------------------------------
 
 
-def beside_the_floor(cert_dir: Path, files: dict[str, Path], rounds: int, seconds: float) -> str:
+def beside_the_floor(place: Place, files: dict[str, Path], rounds: int, seconds: float) -> str:
     """InstaSlice and the floors, one after the other, again and again."""
     measures = {
         f"{name} ({path.stat().st_size / 1000:.0f} KB)": partial(
@@ -197,7 +174,7 @@ def beside_the_floor(cert_dir: Path, files: dict[str, Path], rounds: int, second
         for found, server in zip(memory.values(), servers, strict=True):
             found.append(server.rss())
 
-    measured = in_turn(cert_dir, SERVERS, rounds, measures, weigh)
+    measured = in_turn(place, SERVERS, rounds, measures, weigh)
     rows = []
     for review_name, loads in measured.items():
         for server_name, found in loads.items():
@@ -216,7 +193,7 @@ def beside_the_floor(cert_dir: Path, files: dict[str, Path], rounds: int, second
 
 
 def in_turn(
-    cert_dir: Path,
+    place: Place,
     options: Mapping[str, tuple[str, ...]],
     rounds: int,
     measures: Mapping[str, Callable[[Server], Load]],
@@ -231,7 +208,7 @@ def in_turn(
         label: {name: [] for name in options} for label in measures
     }
     for _ in range(rounds):
-        with running(cert_dir, *options.values()) as servers:
+        with running(place, *options.values()) as servers:
             for server in servers:
                 server.load(None, 1)  # warm
             for label, measure in measures.items():
@@ -298,7 +275,7 @@ def best(*calls: Callable[[], object]) -> list[float]:
     return least
 
 
-def choices(cert_dir: Path, files: dict[str, Path], rounds: int, seconds: float) -> str:
+def choices(place: Place, files: dict[str, Path], rounds: int, seconds: float) -> str:
     """What the worker class, its threads and the parsers make of the same application."""
     options = {
         "our worker, Python's parsers (default)": (),
@@ -313,7 +290,7 @@ def choices(cert_dir: Path, files: dict[str, Path], rounds: int, seconds: float)
         options["our worker, orjson"] = ("--json", "orjson")
     servers = {label: ("instaslice", *option) for label, option in options.items()}
     post = partial(Server.load, body=files["deployment"], seconds=seconds)
-    loads = in_turn(cert_dir, servers, rounds, {"": post})[""]
+    loads = in_turn(place, servers, rounds, {"": post})[""]
     first = next(iter(loads.values()))
     rows = [
         [label, *_medians(found), ratios(found, first, lambda load: load.rate)]
@@ -322,7 +299,7 @@ def choices(cert_dir: Path, files: dict[str, Path], rounds: int, seconds: float)
     return table(["", *COLUMNS, "ratio to the first"], rows)
 
 
-def connections(cert_dir: Path, files: dict[str, Path], rounds: int, seconds: float) -> str:
+def connections(place: Place, files: dict[str, Path], rounds: int, seconds: float) -> str:
     """How many connections at once matter, kept and with a new one for each request."""
     post = partial(Server.load, body=files["sample"], seconds=seconds)
     measures = {
@@ -332,7 +309,7 @@ def connections(cert_dir: Path, files: dict[str, Path], rounds: int, seconds: fl
     }
     rows = []
     points: dict[str, list[tuple[float, float]]] = {name: [] for name in SERVERS}
-    for label, loads in in_turn(cert_dir, SERVERS, rounds, measures).items():
+    for label, loads in in_turn(place, SERVERS, rounds, measures).items():
         floors = [_medians(loads[floor])[0] for floor in (GUNICORN, WORKER)]
         rows.append([label, *_medians(loads[OURS]), *floors])
         if label.endswith("kept"):
@@ -345,10 +322,10 @@ def connections(cert_dir: Path, files: dict[str, Path], rounds: int, seconds: fl
     return table(["connections", *COLUMNS, *(f"{floor}/s" for floor in (GUNICORN, WORKER))], rows)
 
 
-def new_connections(cert_dir: Path, rounds: int, seconds: float) -> str:
+def new_connections(place: Place, rounds: int, seconds: float) -> str:
     """A TLS handshake for each GET /healthz: what a new connection costs, and nothing else."""
     get = partial(Server.load, body=None, seconds=seconds, fresh=True)
-    loads = in_turn(cert_dir, SERVERS, rounds, {"": get})[""]
+    loads = in_turn(place, SERVERS, rounds, {"": get})[""]
     rows = [
         [name, *_medians(found), ratios(found, loads[WORKER], lambda load: load.cpu)]
         for name, found in loads.items()
@@ -356,10 +333,10 @@ def new_connections(cert_dir: Path, rounds: int, seconds: float) -> str:
     return table(["", "connections/s", *COLUMNS[1:], "CPU to our worker"], rows)
 
 
-def containers(cert_dir: Path, folder: Path, seconds: float) -> str:
+def containers(place: Place, seconds: float) -> str:
     """How the cost grows with the pod: containers with a slice each (at most 112 hold one)."""
     rows = []
-    with running(cert_dir, ("instaslice",)) as (ours,):
+    with running(place, ("instaslice",)) as (ours,):
         for number in (1, 2, 5, 10, 20, 50, 100, 200):
             recorded = json.loads((REVIEWS / "one.json").read_text())
             spec = recorded["request"]["object"]["spec"]
@@ -369,7 +346,7 @@ def containers(cert_dir: Path, folder: Path, seconds: float) -> str:
                 made["name"] = f"c{i}"
                 if i >= 112:
                     made["resources"] = {}
-            path = folder / f"containers-{number}.json"
+            path = place.folder / f"containers-{number}.json"
             path.write_text(json.dumps(recorded, **COMPACT))
             load = ours.load(path, seconds)
             size = path.stat().st_size
@@ -378,39 +355,14 @@ def containers(cert_dir: Path, folder: Path, seconds: float) -> str:
     return table(["containers", "KB", *COLUMNS, "CPU us a container"], rows)
 
 
-def start_up(cert_dir: Path) -> str:
+def start_up(place: Place) -> str:
     """Seconds from the start of the process to its first answer."""
     times = []
     for _ in range(5):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        command = [sys.executable, "-m", "instaslice", "serve", "--resource-api", "v1"]
-        command += ["--cert-dir", str(cert_dir), "--bind", f"127.0.0.1:{port}"]
         start = time.monotonic()
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        get = b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n"
-        context = plain_context()
-        while True:
-            with contextlib.suppress(OSError):
-                raw = socket.create_connection(("127.0.0.1", port), 5)
-                with context.wrap_socket(raw) as connection:
-                    connection.sendall(get)
-                    if connection.recv(100):
-                        break
-            if time.monotonic() - start > 30:
-                raise SystemExit("bench: instaslice serve did not start")
-            time.sleep(0.005)
-        times.append(time.monotonic() - start)
-        process.terminate()
-        process.wait()
+        with serving.serve(place.folder, place.context):
+            times.append(time.monotonic() - start)
     return f"Seconds from the start of the process to its first answer: {spread(times)}.\n"
-
-
-def plain_context() -> Any:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def machine() -> str:
@@ -439,20 +391,18 @@ def main() -> None:
         raise SystemExit("bench: wrk is missing; on Debian: apt-get install wrk")
     with tempfile.TemporaryDirectory(prefix="instaslice-bench-") as name:
         folder = Path(name)
-        authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
-        certificate = authority.issue_cert("127.0.0.1", key_type=trustme.KeyType.ECDSA)
-        certificate.private_key_pem.write_to_path(str(folder / "tls.key"))
-        certificate.cert_chain_pems[0].write_to_path(str(folder / "tls.crt"))
+        authority = Authority()
+        place = Place(authority.mint(folder), authority.trusting())
         files = bodies(folder)
         few = max(1, rounds // 2)
         sections: list[tuple[str, Callable[[], str]]] = [
-            ("Beside the floor", lambda: beside_the_floor(folder, files, rounds, seconds)),
+            ("Beside the floor", lambda: beside_the_floor(place, files, rounds, seconds)),
             ("The work itself", lambda: pure(files)),
-            ("Worker class, threads, parser", lambda: choices(folder, files, rounds, seconds)),
-            ("Connections", lambda: connections(folder, files, few, seconds)),
-            ("New connections", lambda: new_connections(folder, rounds, seconds)),
-            ("Containers in a pod", lambda: containers(folder, folder, seconds)),
-            ("Start", lambda: start_up(folder)),
+            ("Worker class, threads, parser", lambda: choices(place, files, rounds, seconds)),
+            ("Connections", lambda: connections(place, files, few, seconds)),
+            ("New connections", lambda: new_connections(place, rounds, seconds)),
+            ("Containers in a pod", lambda: containers(place, seconds)),
+            ("Start", lambda: start_up(place)),
         ]
         text = "# Results of `make bench`\n\n" + machine()
         print(text, flush=True)

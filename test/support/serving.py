@@ -113,7 +113,7 @@ def serve(
         process = Process(command, log, {"INSTASLICE_RESOURCE_API": "v1", **(environment or {})})
         try:
             server = Server(process, port, context)
-            until(lambda: answers(server), "InstaSlice answers", process.check)
+            until(lambda: answers(server), "InstaSlice answers", process.check, every=0.005)
             yield server
         finally:
             process.kill()
