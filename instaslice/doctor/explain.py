@@ -14,6 +14,10 @@ from instaslice.doctor.snapshot import (
 from instaslice.patch import Json
 from instaslice.profiles import Profile
 
+#: The reason of a kubelet's event: the driver could not make a claim's devices ready
+#: (k8s.io/kubernetes, pkg/kubelet/events/event.go).
+PREPARE_FAILED = "FailedPrepareDynamicResources"
+
 
 def explain(snapshot: Snapshot, pod: Json, events: list[Json]) -> list[Finding]:
     """What a pod asked for, what it became, and what it waits for.
@@ -94,12 +98,26 @@ def _state(pod: Json, events: list[Json]) -> Finding:
     """The pod's phase, and the last warning that there was about it if it does not run."""
     node = pod["spec"].get("nodeName")
     phase = pod.get("status", {}).get("phase") or "Unknown"
-    if node:
-        return Finding("state", State.GOOD, f"{phase} on {node}")
+    where = f"{phase} on {node}" if node else phase
     warnings = [event for event in events if event.get("type") == "Warning"]
+    if node:
+        # What the scheduler said is past. The kubelet's warnings are not, until the pod runs.
+        warnings = [each for each in warnings if _is_kubelets(each) and phase == "Pending"]
     latest = max(warnings, key=_time, default=None)
-    text = f"{phase}: {latest['reason']}: {latest['message']}" if latest else phase
-    return Finding("state", State.UNSURE, " ".join(text.split()))
+    text = f"{where}: {latest['reason']}: {latest['message']}" if latest else where
+    if not node:
+        return Finding("state", State.UNSURE, " ".join(text.split()))
+    if latest is None:
+        return Finding("state", State.GOOD, text)
+    advice = f"the log of the DRA driver's pod on {node} may say more"
+    preparing = latest["reason"] == PREPARE_FAILED
+    return Finding("state", State.WRONG, " ".join(text.split()), advice if preparing else "")
+
+
+def _is_kubelets(event: Json) -> bool:
+    """Whether a kubelet told of it."""
+    source = event.get("source") or {}
+    return "kubelet" in (event.get("reportingComponent"), source.get("component"))
 
 
 def _time(event: Json) -> str:

@@ -92,3 +92,28 @@ def test_the_latest_warning_is_told() -> None:
     )
     *_, state = explained(pod(), HEALTHY, *events)
     assert state == ("state", "!", "Pending: FailedScheduling: no room")
+
+
+@pytest.mark.parametrize(
+    ("reason", "component", "phase", "state", "text"),
+    [
+        (
+            "FailedPrepareDynamicResources",
+            *("kubelet", "Pending", "✗"),
+            "Pending on node-1: FailedPrepareDynamicResources: no power",
+        ),
+        ("Failed", "kubelet", "Pending", "✗", "Pending on node-1: Failed: no power"),
+        ("FailedPrepareDynamicResources", "kubelet", "Running", "✓", "Running on node-1"),
+        ("FailedScheduling", "default-scheduler", "Pending", "✓", "Pending on node-1"),
+    ],
+    ids=["the driver fails", "it fails otherwise", "that is past", "so is the scheduler's word"],
+)
+def test_a_pod_that_has_a_node_and_does_not_start(
+    reason: str, component: str, phase: str, state: str, text: str
+) -> None:
+    warning = {"reason": reason, "message": "no power", "type": "Warning"}
+    event = {"metadata": {}, "source": {"component": component}, **warning}
+    bound = pod(template="mig-1g.5gb", node="node-1", phase=phase)
+    *_, found = explain(HEALTHY, bound, [event])
+    assert (found.state.value, found.text) == (state, text)
+    assert ("DRA driver's pod on node-1" in found.advice) == ("Prepare" in text)
