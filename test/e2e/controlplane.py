@@ -12,11 +12,12 @@ import shutil
 import ssl
 import subprocess
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from test.support.certs import Authority
@@ -47,8 +48,12 @@ DRA: Final = {
     33: ("v1beta1", "v1beta2"),
 }
 
-#: The node of the tests has no kubelet that would renew its lease.
-CONTROLLERS: Final = "*,-nodelifecycle"
+#: A node without a kubelet has nobody who would renew its lease.
+WITHOUT_NODES: Final = "*,-nodelifecycle"
+
+#: The addresses of Services; the first is the API server's.
+SERVICES: Final = "10.0.0.0/24"
+API_SERVICE: Final = "10.0.0.1"
 
 #: Straight to loopback, whatever the environment says of proxies.
 _NO_PROXY: Final = urllib.request.ProxyHandler({})
@@ -75,25 +80,33 @@ class ControlPlane:
 
 @contextmanager
 def control_plane(
-    assets: Path, folder: Path, *, controllers: bool = True
+    assets: Path,
+    folder: Path,
+    *,
+    controllers: bool = True,
+    address: str = "127.0.0.1",
+    gates: Mapping[int, str] = MappingProxyType({}),
 ) -> Iterator[ControlPlane]:
     """A control plane that runs while the context does.
 
     assets: where the binaries are. folder: is made, for data, certificates and logs.
     controllers: whether kube-controller-manager and kube-scheduler may run, too.
+    address: where pods and kubelets reach the API server, where there are any.
+    gates: feature gates to switch on, by the minor version of Kubernetes.
     Raises RuntimeError, with the end of a log, and TimeoutError.
     """
     apiserver, etcd, kubectl = _needed(assets, "kube-apiserver", "etcd", "kubectl")
     manager = _optional(assets, "kube-controller-manager") if controllers else None
     scheduler = _optional(assets, "kube-scheduler") if controllers else None
     version = _version_of(apiserver)
-    gates = _feature_gates(version)
+    has_nodes = address != "127.0.0.1"
+    gate_flags = _feature_gates(version, gates)
 
     folder.mkdir(parents=True)
     client_port, peer_port, secure_port = free_ports(3)
     database = f"http://127.0.0.1:{client_port}"
     url = f"https://127.0.0.1:{secure_port}"
-    files = _write_credentials(folder, url)
+    files = _write_credentials(folder, url, address)
     with ExitStack() as stack:
 
         def start(binary: Path, *flags: str) -> Callable[[], None]:
@@ -112,9 +125,13 @@ def control_plane(
         apiserver_lives = start(
             apiserver,
             f"--etcd-servers={database}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
-            "--endpoint-reconciler-type=none",  # loopback cannot be a Service's endpoint
+            f"--bind-address={'0.0.0.0' if has_nodes else address}",
+            f"--advertise-address={address}",
+            # Loopback cannot be a Service's endpoint.
+            *([] if has_nodes else ["--endpoint-reconciler-type=none"]),
+            f"--kubelet-client-certificate={files.admin}",
+            f"--kubelet-client-key={files.admin}",
+            "--kubelet-preferred-address-types=InternalIP",  # no DNS knows the node
             f"--secure-port={secure_port}",
             f"--tls-cert-file={files.certificate}",
             f"--tls-private-key-file={files.key}",
@@ -122,12 +139,12 @@ def control_plane(
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={files.key}",
             f"--service-account-signing-key-file={files.key}",
-            "--service-cluster-ip-range=10.0.0.0/24",
+            f"--service-cluster-ip-range={SERVICES}",
             "--authorization-mode=RBAC",
             "--allow-privileged=true",
             # Service accounts are made by a controller; without it, pods must do without.
             *([] if manager else ["--disable-admission-plugins=ServiceAccount"]),
-            *gates,
+            *gate_flags,
             *_runtime_config(version),
         )
         serves = partial(_answers, files, url)
@@ -138,13 +155,13 @@ def control_plane(
             f"--kubeconfig={files.kubeconfig}",
             "--leader-elect=false",
             "--secure-port=0",
-            *gates,
+            *gate_flags,
         )
         if manager:
             manager_lives = start(
                 manager,
                 *client_flags,
-                f"--controllers={CONTROLLERS}",
+                f"--controllers={'*' if has_nodes else WITHOUT_NODES}",
                 f"--service-account-private-key-file={files.key}",
                 f"--root-ca-file={files.ca}",
             )
@@ -189,9 +206,11 @@ def _version_of(apiserver: Path) -> Version:
     return version
 
 
-def _feature_gates(version: Version) -> list[str]:
-    """What every program of Kubernetes must be told for DRA."""
-    return ["--feature-gates=DynamicResourceAllocation=true"] if version.minor in DRA else []
+def _feature_gates(version: Version, more: Mapping[int, str]) -> list[str]:
+    """What every program of Kubernetes must be told for DRA; more: by minor version."""
+    gates = ["DynamicResourceAllocation"] if version.minor in DRA else []
+    gates += [more[version.minor]] if version.minor in more else []
+    return [f"--feature-gates={gate}=true" for gate in gates]
 
 
 def _runtime_config(version: Version) -> list[str]:
@@ -210,7 +229,7 @@ class _Files(NamedTuple):
     kubeconfig: Path
 
 
-def _write_credentials(folder: Path, url: str) -> _Files:
+def _write_credentials(folder: Path, url: str, address: str) -> _Files:
     files = _Files(
         ca=folder / "ca.crt",
         certificate=folder / "tls.crt",
@@ -219,7 +238,7 @@ def _write_credentials(folder: Path, url: str) -> _Files:
         kubeconfig=folder / "kubeconfig",
     )
     authority = Authority()
-    authority.mint(folder)
+    authority.mint(folder, *sorted({"127.0.0.1", address, API_SERVICE, "localhost"}))
     # Without any name beside the subject, Go refuses the certificate.
     admin = authority.ca.issue_cert(
         "admin.test", common_name="admin", organization_name="system:masters"

@@ -1,0 +1,289 @@
+"""A real node for one run: containerd, a kubelet, kube-proxy and the tests' own DRA driver.
+
+All run in a machine of their own (test/e2e/machine.py), and so does the control plane, so that
+Services, their addresses and probes work as they do anywhere. The kubelet and kube-proxy are where
+the control plane's programs are; containerd, ctr, runc, nft and busybox are on PATH; and CNI's
+plugins where Debian and others put them.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from test.e2e import machine as machines
+from test.e2e.cluster import Cluster
+from test.e2e.controlplane import ControlPlane, control_plane
+from test.e2e.devices import device_classes, resource_slices
+from test.e2e.images import busybox_images
+from test.e2e.machine import Machine, machine
+from test.support.process import Process, until
+
+Json = dict[str, Any]
+
+NAME: Final = "node"
+
+#: Addresses of pods: of the network that is kept for measurements (RFC 2544).
+PODS: Final = "198.18.0.0/24"
+
+#: The image of pods that say nothing of their image, and the one of samples/sample.yaml.
+IMAGE: Final = "registry.test/image:1"
+SAMPLE_IMAGE: Final = "quay.io/project-codeflare/busybox:1.36"
+PAUSE: Final = "registry.test/pause:1"
+
+#: Where Debian and others put CNI's plugins.
+CNI_FOLDERS: Final = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
+CNI_PLUGINS: Final = ("bridge", "host-local", "loopback")
+PROGRAMS: Final = ("busybox", "containerd", "containerd-shim-runc-v2", "ctr", "runc", "nft")
+
+#: Off by default there (beta from 1.36 on): devices that share counters.
+GATES: Final = {34: "DRAPartitionableDevices", 35: "DRAPartitionableDevices"}
+
+
+def missing(assets: Path) -> str:
+    """What a node needs and is not here, as one line; empty if all of it is."""
+    needed = [*machines.TOOLS, *PROGRAMS]
+    lacks = machines.missing_tools(needed)
+    lacks += [name for name in ("kubelet", "kube-proxy") if not (assets / name).is_file()]
+    lacks += [] if _cni_folder() else ["CNI's plugins"]
+    lacks += [] if os.geteuid() == 0 else ["root's rights"]
+    return f"needs, for a real node, {', '.join(lacks)}" if lacks else ""
+
+
+def _cni_folder() -> Path | None:
+    for folder in CNI_FOLDERS:
+        if all((folder / plugin).is_file() for plugin in CNI_PLUGINS):
+            return folder
+    return None
+
+
+class Node:
+    """A node that runs; `node()` makes it."""
+
+    def __init__(self, assets: Path, plane: ControlPlane, machine: Machine, folder: Path) -> None:
+        self.plane = plane
+        self.machine = machine
+        self.folder = folder
+        self.kubelet_root = folder / "kubelet"
+        self.driver_folder = folder / "driver"
+        self._assets = assets
+        self._processes: dict[str, Process] = {}
+
+    def start(self, name: str, command: Sequence[str | Path]) -> Process:
+        """Start a program under a name, which its log has, too."""
+        process = Process(command, self.folder / f"{name}.log")
+        self._processes[name] = process
+        return process
+
+    def end(self, name: str) -> None:
+        """End a program at once."""
+        self._processes.pop(name).kill()
+
+    def check(self) -> None:
+        """Raise RuntimeError, with the end of its log, if a program has ended by itself."""
+        for process in self._processes.values():
+            process.check()
+
+    def ctr(self, *arguments: str | Path) -> str:
+        """What containerd's own client prints, of Kubernetes' containers."""
+        socket = self.folder / "containerd.sock"
+        return self.machine.run("ctr", "--address", socket, "--namespace", "k8s.io", *arguments)
+
+    def start_containerd(self) -> None:
+        config = self.folder / "containerd.toml"
+        config.write_text(_containerd_config(self.folder))
+        network = self.folder / "cni"
+        network.mkdir()
+        (network / "10-pods.conflist").write_text(json.dumps(_cni_config(self.folder)))
+        command = self.machine.command("containerd", "--config", config)
+        process = self.start("containerd", command)
+        socket = self.folder / "containerd.sock"
+        until(socket.exists, "containerd answers", process.check)
+        archive = self.folder / "images.tar"
+        sleep = ["sleep", "2147483647"]
+        busybox = Path(shutil.which("busybox") or "")
+        names = {IMAGE: ["sh"], SAMPLE_IMAGE: ["sh"], PAUSE: sleep}
+        busybox_images(archive, busybox, names)
+        self.ctr("images", "import", archive)
+
+    def start_kubelet(self) -> None:
+        config = self.folder / "kubelet.json"
+        config.write_text(json.dumps(_kubelet_config(self.folder, self.plane, self.machine)))
+        command = self.machine.command(
+            self._assets / "kubelet",
+            f"--config={config}",
+            f"--kubeconfig={self.plane.kubeconfig}",
+            f"--root-dir={self.kubelet_root}",
+            f"--hostname-override={NAME}",
+            f"--node-ip={machines.ADDRESS}",
+        )
+        self.start("kubelet", command)
+
+    def start_proxy(self) -> None:
+        config = self.folder / "kube-proxy.json"
+        config.write_text(json.dumps(_proxy_config(self.plane)))
+        proxy = self._assets / "kube-proxy"
+        command = self.machine.command(proxy, f"--config={config}", f"--hostname-override={NAME}")
+        self.start("kube-proxy", command)
+
+    def start_driver(self, *options: str) -> None:
+        """Start the DRA driver. options: of its own."""
+        self.driver_folder.mkdir(exist_ok=True)
+        combined = ["--combined"] if self.plane.version.minor == 34 else []
+        driver = [
+            *(sys.executable, "-m", "test.e2e.driver", str(self.driver_folder)),
+            *(f"--kubelet={self.kubelet_root}", f"--node={NAME}"),
+            *(f"--kubeconfig={self.plane.kubeconfig}", *combined, *options),
+        ]
+        self.start("driver", driver)
+
+    @contextmanager
+    def failing_driver(self, words: str) -> Iterator[None]:
+        """The driver fails to prepare any claim meanwhile, with these words."""
+        order = self.driver_folder / "fail"
+        order.write_text(words)
+        try:
+            yield
+        finally:
+            order.unlink()
+
+    def prepared(self) -> set[str]:
+        """The UIDs of claims that the driver holds."""
+        return {file.stem for file in (self.driver_folder / "cdi").glob("*.json")}
+
+    def end_all(self) -> None:
+        while self._processes:
+            self._processes.popitem()[1].kill()
+
+
+@contextmanager
+def node(assets: Path, folder: Path) -> Iterator[tuple[Node, Cluster]]:
+    """A cluster of one node that runs while the context does.
+
+    The calling thread is in the node's network meanwhile. assets: where Kubernetes' programs are.
+    folder: is there, and its path is short: Unix sockets are in it. Raises RuntimeError and
+    TimeoutError.
+    """
+    with ExitStack() as stack:
+        own = stack.enter_context(machine(folder / "machine"))
+        stack.enter_context(own.network())
+        plane = stack.enter_context(
+            control_plane(assets, folder / "plane", address=machines.ADDRESS, gates=GATES)
+        )
+        cluster = Cluster(plane, folder / "discovery")
+        made = Node(assets, plane, own, folder)
+        stack.callback(made.end_all)
+        made.start_containerd()
+        for manifest in device_classes():
+            cluster.create(manifest)
+        made.start_kubelet()
+        made.start_proxy()
+        made.start_driver()
+        until(lambda: _ready(cluster), "the node is ready", made.check, seconds=60)
+        expected = len(resource_slices(NAME, combined=plane.version.minor == 34))
+        until(
+            lambda: len(cluster.list("ResourceSlice")) == expected,
+            "devices are published",
+            made.check,
+        )
+        yield made, cluster
+
+
+def _ready(cluster: Cluster) -> bool:
+    found = cluster.find("Node", NAME)
+    conditions = found["status"].get("conditions", []) if found else []
+    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    # The node lifecycle controller takes the taint of a new node away.
+    return ready and found is not None and not found["spec"].get("taints")
+
+
+def _containerd_config(folder: Path) -> str:
+    """containerd 1.7's configuration, version 2."""
+    state = folder / "containerd"
+    return f"""\
+version = 2
+root = "{state}/root"
+state = "{state}/state"
+[grpc]
+address = "{folder}/containerd.sock"
+[plugins."io.containerd.internal.v1.opt"]
+path = "{state}/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{PAUSE}"
+# Without CAP_SYS_RESOURCE nobody's score can be lowered, as in most containers.
+restrict_oom_score_adj = true
+enable_cdi = true
+cdi_spec_dirs = ["{folder}/driver/cdi"]
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{_cni_folder()}"
+conf_dir = "{folder}/cni"
+"""
+
+
+def _cni_config(folder: Path) -> Json:
+    bridge = {
+        "type": "bridge",
+        "bridge": "pods",
+        "isGateway": True,
+        "hairpinMode": True,  # a pod may reach itself by its Service
+        "ipam": {
+            "type": "host-local",
+            "ranges": [[{"subnet": PODS}]],
+            "routes": [{"dst": "0.0.0.0/0"}],
+            "dataDir": str(folder / "addresses"),
+        },
+    }
+    return {"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge]}
+
+
+def _kubelet_config(folder: Path, plane: ControlPlane, machine: Machine) -> Json:
+    nothing = {"memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%"}
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": False},
+            "x509": {"clientCAFile": str(plane.ca)},
+        },
+        "authorization": {"mode": "AlwaysAllow"},
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": machine.cgroup,
+        "containerRuntimeEndpoint": f"unix://{folder}/containerd.sock",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "evictionHard": {**nothing, "nodefs.inodesFree": "0%", "imagefs.inodesFree": "0%"},
+        "imageGCHighThresholdPercent": 100,
+        "clusterDomain": "cluster.local",
+        "resolvConf": "",
+        "podLogsDir": str(folder / "logs"),
+        "volumePluginDir": str(folder / "volumeplugins"),
+        "staticPodPath": "",
+        "oomScoreAdj": 0,
+        "healthzPort": 0,
+        # As fast as it goes: tests wait for what a kubelet says.
+        "syncFrequency": "1s",
+        "nodeStatusUpdateFrequency": "5s",
+        "kubeAPIQPS": 100,
+        "kubeAPIBurst": 200,
+        "registryPullQPS": 0,
+    }
+
+
+def _proxy_config(plane: ControlPlane) -> Json:
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "clientConnection": {"kubeconfig": str(plane.kubeconfig)},
+        "clusterCIDR": PODS,
+        "mode": "nftables",
+        "oomScoreAdj": 0,
+        # Those are of the whole machine.
+        "conntrack": {"maxPerCore": 0},
+        "healthzBindAddress": "127.0.0.1:10256",
+        "metricsBindAddress": "127.0.0.1:10249",
+    }

@@ -1,0 +1,131 @@
+"""What fails around pods that have slices: the driver, InstaSlice, the kubelet."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from test.e2e.cluster import Cluster
+from test.e2e.node import Node
+from test.e2e.pods import pod
+from test.e2e.runs import PATIENCE, ends, restarts, seen, stays, wait_gone, wait_phase
+from test.e2e.webhook import Webhook
+from test.support.process import until
+
+pytestmark = pytest.mark.usefixtures("webhook")
+
+
+def claims_of(cluster: Cluster) -> set[str]:
+    """The UIDs of the namespace's claims."""
+    return {claim["metadata"]["uid"] for claim in cluster.list("ResourceClaim")}
+
+
+def events(cluster: Cluster, name: str, reason: str) -> list[str]:
+    """The messages of a pod's events of a reason."""
+    selector = f"--field-selector=involvedObject.name={name},reason={reason}"
+    listed = cluster.kubectl("get", "events", selector, "-o=jsonpath={.items[*].message}")
+    return [listed.stdout] if listed.stdout else []
+
+
+def test_a_driver_that_fails_shows_and_the_pod_runs_once_it_works(
+    namespace: Cluster, the_node: Node
+) -> None:
+    words = "the GPU has fallen off the bus"
+    with the_node.failing_driver(words):
+        namespace.create(pod("p", stays(limits={"mig-1g.5gb": 1})))
+        told = until(
+            lambda: events(namespace, "p", "FailedPrepareDynamicResources"),
+            "the failure is told",
+            seconds=PATIENCE,
+        )
+        assert words in told[0]
+        assert namespace.get("Pod", "p")["status"]["phase"] == "Pending"
+        explained = doctor(namespace, "p")
+        assert words in explained, "doctor explains it"
+        assert "FailedPrepareDynamicResources" in explained
+    wait_phase(namespace, "p", "Running")
+    assert len(seen(namespace, "p")) == 1
+
+
+def doctor(cluster: Cluster, name: str) -> str:
+    """What `instaslice doctor POD` says of a pod."""
+    kubeconfig = f"--kubeconfig={cluster.plane.kubeconfig}"
+    command = [sys.executable, "-m", "instaslice", "doctor", kubeconfig, "-o", "json"]
+    command += [f"--namespace={cluster.namespace}", name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    return json.dumps(json.loads(done.stdout))
+
+
+@pytest.fixture
+def no_webhook(webhook: Webhook) -> Iterator[None]:
+    """InstaSlice is away from the middle of the test on, when the fixture's user asks for it."""
+    yield
+    if not webhook.readiness():
+        webhook.start()
+
+
+@pytest.mark.usefixtures("no_webhook")
+def test_without_instaslice_pods_run_and_end_and_go(
+    namespace: Cluster, webhook: Webhook, the_node: Node
+) -> None:
+    """It is asked only when a pod is created or its spec changes."""
+    namespace.create(pod("stays", stays(limits={"mig-1g.5gb": 1})))
+    waits = "until [ -e /kept/end ]; do sleep 0.1; done"
+    ending = {**ends(limits={"mig-1g.5gb": 1}), "command": ["sh", "-c", waits]}
+    ending["volumeMounts"] = [{"name": "kept", "mountPath": "/kept"}]
+    kept = [{"name": "kept", "emptyDir": {}}]
+    namespace.create(pod("ends", ending, volumes=kept, restartPolicy="Never"))
+    for name in ("stays", "ends"):
+        wait_phase(namespace, name, "Running")
+    prepared = claims_of(namespace)
+    assert prepared <= the_node.prepared()
+
+    webhook.stop()
+    end = namespace.kubectl("exec", "ends", "--", "touch", "/kept/end")
+    assert end.returncode == 0, end.stderr
+    wait_phase(namespace, "ends", "Succeeded")
+    labelled = namespace.kubectl("label", "pod", "stays", "a=b")
+    assert labelled.returncode == 0, labelled.stderr
+    assert wait_phase(namespace, "stays", "Running")["metadata"]["labels"] == {"a": "b"}
+    for name in ("stays", "ends"):
+        deleted = namespace.kubectl("delete", "pod", name, "--wait=false")
+        assert deleted.returncode == 0, deleted.stderr
+        wait_gone(namespace, name)
+    until(lambda: not namespace.list("ResourceClaim"), "the claims are gone")
+    assert prepared.isdisjoint(the_node.prepared())
+
+
+def test_pods_go_on_while_the_kubelet_starts_again(namespace: Cluster, the_node: Node) -> None:
+    namespace.create(pod("p", stays(limits={"mig-1g.5gb": 2})))
+    before = wait_phase(namespace, "p", "Running")
+    devices = seen(namespace, "p")
+    the_node.end("kubelet")
+    namespace.create(pod("meanwhile", ends(limits={"mig-1g.5gb": 1}), restartPolicy="Never"))
+    the_node.start_kubelet()
+    wait_phase(namespace, "meanwhile", "Succeeded")
+    after = wait_phase(namespace, "p", "Running")
+    (one,), (other,) = (each["status"]["containerStatuses"] for each in (before, after))
+    assert one["containerID"] == other["containerID"]
+    assert restarts(namespace, "p") == 0
+    assert seen(namespace, "p") == devices
+    claims = claims_of(namespace)
+    for name in ("p", "meanwhile"):
+        namespace.kubectl("delete", "pod", name, "--wait=false")
+        wait_gone(namespace, name)
+    assert claims.isdisjoint(the_node.prepared()), "it knows what it has to give back"
+
+
+def test_pods_end_once_the_driver_is_back(namespace: Cluster, the_node: Node) -> None:
+    namespace.create(pod("p", stays(limits={"mig-1g.5gb": 1})))
+    wait_phase(namespace, "p", "Running")
+    claims = claims_of(namespace)
+    the_node.end("driver")
+    namespace.kubectl("delete", "pod", "p", "--wait=false")
+    the_node.start_driver()
+    wait_gone(namespace, "p")
+    until(lambda: claims.isdisjoint(the_node.prepared()), "its claim is given back")
+    namespace.create(pod("next", ends(limits={"mig-1g.5gb": 1}), restartPolicy="Never"))
+    wait_phase(namespace, "next", "Succeeded")

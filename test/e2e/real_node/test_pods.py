@@ -1,0 +1,134 @@
+"""Rewritten pods that run: what their containers see, on a node that makes slices for them."""
+
+import pytest
+import yaml
+
+from test.e2e.cluster import Cluster
+from test.e2e.installation import ROOT
+from test.e2e.pods import pod
+from test.e2e.runs import (
+    PATIENCE,
+    SHOW,
+    STAY,
+    ends,
+    profile,
+    restarts,
+    seen,
+    sidecar,
+    stays,
+    wait_gone,
+    wait_phase,
+)
+from test.support.process import until
+
+pytestmark = pytest.mark.usefixtures("webhook")
+
+
+def test_the_sample_runs_with_one_slice(namespace: Cluster) -> None:
+    """samples/sample.yaml as it is, but that it says what it has before it ends."""
+    sample = yaml.safe_load((ROOT / "samples" / "sample.yaml").read_text())
+    namespace.create(sample)
+    wait_phase(namespace, "sample", "Succeeded")
+    (main,) = sample["spec"]["containers"]
+    main["command"] = ends()["command"]
+    namespace.create({**sample, "metadata": {"name": "tells"}})
+    wait_phase(namespace, "tells", "Succeeded")
+    (device,) = seen(namespace, "tells", "busybox")
+    assert profile(device) == "1g5gb"
+
+
+def test_a_container_sees_as_many_slices_as_its_limit_says(namespace: Cluster) -> None:
+    namespace.create(pod("p", ends(limits={"mig-1g.5gb": 3}), restartPolicy="Never"))
+    wait_phase(namespace, "p", "Succeeded")
+    devices = seen(namespace, "p")
+    assert len(set(devices)) == 3
+    assert {profile(each) for each in devices} == {"1g5gb"}
+
+
+def test_an_init_container_sees_a_slice_of_the_container_after_it(namespace: Cluster) -> None:
+    manifest = pod(
+        "p",
+        ends(limits={"mig-1g.5gb": 3}),
+        initContainers=[ends("init", {"mig-1g.5gb": 1})],
+        restartPolicy="Never",
+    )
+    namespace.create(manifest)
+    wait_phase(namespace, "p", "Succeeded")
+    first, rest = seen(namespace, "p", "init"), seen(namespace, "p")
+    assert len(first) == 1
+    assert len(rest) == 3
+    assert {*first} < {*rest}
+
+
+def test_two_containers_see_different_slices(namespace: Cluster) -> None:
+    manifest = pod(
+        "p",
+        ends("a", {"mig-1g.5gb": 2}),
+        ends("b", {"mig-1g.5gb": 1, "mig-2g.10gb": 1}),
+        ends("c"),
+        restartPolicy="Never",
+    )
+    namespace.create(manifest)
+    wait_phase(namespace, "p", "Succeeded")
+    a, b = seen(namespace, "p", "a"), seen(namespace, "p", "b")
+    assert [profile(each) for each in a] == ["1g5gb", "1g5gb"]
+    assert sorted(profile(each) for each in b) == ["1g5gb", "2g10gb"]
+    assert {*a}.isdisjoint(b)
+    assert seen(namespace, "p", "c") == [], "a container without a limit sees none"
+
+
+def test_a_sidecar_keeps_a_slice_of_its_own(namespace: Cluster) -> None:
+    manifest = pod(
+        "p",
+        ends(limits={"mig-1g.5gb": 1}),
+        initContainers=[
+            sidecar("sidecar", {"mig-1g.5gb": 1}),
+            ends("init", {"mig-1g.5gb": 1}),
+        ],
+        restartPolicy="Never",
+    )
+    namespace.create(manifest)
+    wait_phase(namespace, "p", "Succeeded")
+    beside, init, main = (seen(namespace, "p", name) for name in ("sidecar", "init", "main"))
+    assert len(beside) == len(main) == 1
+    assert beside != main
+    assert init == main, "it has ended before main starts"
+
+
+def test_a_pod_that_waits_runs_when_another_is_gone(namespace: Cluster) -> None:
+    """Two GPUs have one 7g each."""
+    for name in ("first", "second", "third"):
+        namespace.create(pod(name, stays(limits={"mig-7g.40gb": 1})))
+    running = [name for name in ("first", "second") if wait_phase(namespace, name, "Running")]
+    third = namespace.get("Pod", "third")
+    assert third["status"]["phase"] == "Pending"
+    namespace.delete("Pod", running[0])
+    wait_gone(namespace, running[0])
+    wait_phase(namespace, "third", "Running")
+    assert seen(namespace, "third") != seen(namespace, "second")
+
+
+def test_applying_a_running_pod_again_changes_nothing(namespace: Cluster) -> None:
+    manifest = pod("p", stays(limits={"mig-1g.5gb": 2}))
+    first = namespace.kubectl("apply", "-f-", stdin=manifest)
+    assert first.returncode == 0, first.stderr
+    before = wait_phase(namespace, "p", "Running")
+    again = namespace.kubectl("apply", "-f-", stdin=manifest)
+    assert again.returncode == 0, again.stderr
+    after = wait_phase(namespace, "p", "Running")
+    assert after["spec"] == before["spec"]
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert restarts(namespace, "p") == 0
+    assert len(seen(namespace, "p")) == 2
+
+
+def test_a_container_that_starts_again_has_the_same_slices(namespace: Cluster) -> None:
+    """The kubelet starts it again within the same pod: nothing is claimed anew."""
+    once = f"{SHOW}; test -e /kept/once || {{ touch /kept/once; exit 1; }}; {STAY}"
+    main = {**ends(limits={"mig-1g.5gb": 1}), "command": ["sh", "-c", once]}
+    main["volumeMounts"] = [{"name": "kept", "mountPath": "/kept"}]
+    kept = [{"name": "kept", "emptyDir": {}}]
+    namespace.create(pod("p", main, volumes=kept))
+    until(lambda: restarts(namespace, "p") == 1, "it has started again", seconds=PATIENCE)
+    (before,) = seen(namespace, "p", "main", "--previous")
+    assert seen(namespace, "p") == [before]

@@ -1,0 +1,87 @@
+"""Pods that run on a real node, and what their containers saw there."""
+
+from typing import Any, Final
+
+from test.e2e.cluster import Cluster, Json
+from test.e2e.driver import PREFIX
+from test.e2e.node import IMAGE
+from test.e2e.pods import container
+from test.support.process import until
+
+#: Prints the names of the devices that the container has (test/e2e/driver.py), and then END.
+END: Final = "that is all"
+SHOW: Final = f"env | sed -n 's/^{PREFIX}[A-Z0-9_]*=//p' | sort; echo {END}"
+
+#: Stays until it is told to end, and then ends at once, which a first process must ask for.
+STAY: Final = "trap 'exit 0' TERM; sleep 3600 & wait"
+
+#: Seconds for a pod to come as far as a test wants; it takes one or two.
+PATIENCE: Final = 60.0
+
+
+def ends(name: str = "main", limits: Json | None = None, **more: Any) -> Json:
+    """A container that shows its devices and ends."""
+    return container(name, limits, image=IMAGE, command=["sh", "-c", SHOW], **more)
+
+
+def stays(name: str = "main", limits: Json | None = None, **more: Any) -> Json:
+    """A container that shows its devices and stays."""
+    return container(name, limits, image=IMAGE, command=["sh", "-c", f"{SHOW}; {STAY}"], **more)
+
+
+def sidecar(name: str, limits: Json | None = None) -> Json:
+    """A sidecar: an init container that stays."""
+    return stays(name, limits, restartPolicy="Always")
+
+
+def wait_phase(cluster: Cluster, name: str, *phases: str) -> Json:
+    """A pod, once it is in one of the phases. Raises AssertionError with what has happened."""
+
+    def found() -> Json | None:
+        found = cluster.find("Pod", name)
+        return found if found and found["status"].get("phase") in phases else None
+
+    try:
+        pod = until(found, f"{name} is {' or '.join(phases)}", seconds=PATIENCE)
+    except TimeoutError as late:
+        told = cluster.kubectl("describe", "pod", name).stdout
+        raise AssertionError(f"{late}\n{told}") from late
+    assert pod
+    return pod
+
+
+def restarts(cluster: Cluster, pod: str) -> int:
+    """How often containers of a pod were started again."""
+    statuses = cluster.get("Pod", pod)["status"].get("containerStatuses", [])
+    return sum(status["restartCount"] for status in statuses)
+
+
+def wait_gone(cluster: Cluster, name: str) -> None:
+    """Returns once a pod that is being deleted is gone."""
+    until(lambda: cluster.find("Pod", name) is None, f"{name} is gone", seconds=PATIENCE)
+
+
+def seen(cluster: Cluster, pod: str, container: str = "main", *options: str) -> list[str]:
+    """The devices that a container had when it started, once it has told.
+
+    options: of `kubectl logs`. Raises TimeoutError.
+    """
+
+    def told() -> list[str] | None:
+        logs = cluster.kubectl("logs", pod, f"--container={container}", *options)
+        lines = logs.stdout.splitlines()
+        return lines if END in lines else None
+
+    lines = until(told, f"{container} of {pod} has told", seconds=PATIENCE)
+    assert lines
+    return lines[: lines.index(END)]
+
+
+def profile(device: str) -> str:
+    """gpu-0-mig-1g5gb-19-0 -> 1g5gb."""
+    return device.split("-mig-")[1].rsplit("-", 2)[0]
+
+
+def gpu(device: str) -> str:
+    """gpu-0-mig-1g5gb-19-0 -> gpu-0."""
+    return device.split("-mig-")[0]
