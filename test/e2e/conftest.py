@@ -21,7 +21,8 @@ NO_ASSETS = (
 
 
 def pytest_runtest_setup(item: pytest.Function) -> None:
-    if "plane" in item.fixturenames and not os.environ.get("KUBEBUILDER_ASSETS"):
+    needed = {"plane", "real_node"} & {*item.fixturenames}
+    if needed and not os.environ.get("KUBEBUILDER_ASSETS"):
         pytest.skip(NO_ASSETS)  # from here, so that pytest shows one line for all tests
 
 
