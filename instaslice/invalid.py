@@ -41,6 +41,11 @@ def required(path: str, detail: str) -> FieldError:
     return FieldError(path, "FieldValueRequired", f"Required value: {detail}")
 
 
+def forbidden(path: str, detail: str) -> FieldError:
+    """A field that may not be as it is here, as apimachinery's `field.Forbidden` words it."""
+    return FieldError(path, "FieldValueForbidden", f"Forbidden: {detail}")
+
+
 def shorten(value: object) -> str:
     """A value as text, cut to what a message has room for: it is what a user typed.
 

@@ -27,6 +27,11 @@ def remove(path: str) -> Operation:
     return {"op": "remove", "path": path}
 
 
+def replace(path: str, value: object) -> Operation:
+    """Replace what is at the path, which must exist (RFC 6902, section 4.3)."""
+    return {"op": "replace", "path": path, "value": value}
+
+
 def extend(path: str, existing: object, values: list[Any]) -> list[Operation]:
     """The operations that append values to the list at a path.
 

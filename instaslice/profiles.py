@@ -10,7 +10,8 @@ request in a template  mig-1g-10gb-me               a DNS label, which has no do
 =====================  ===========================  ==========================================
 
 Source: k8s-device-plugin `internal/rm/rm.go` writes the profile's "+" as "." in the resource name;
-a "-" (as in 1g.24gb-me, a slice without media engines) stays.
+a "-" (as in 1g.24gb-me, a slice without media engines) stays. In a DNS label that "-" is doubled,
+mig-1g-24gb--me, so that no two profiles share one.
 """
 
 import re
@@ -22,6 +23,9 @@ RESOURCE_PREFIX: Final = "nvidia.com/mig-"
 #: `<n>g.<m>gb` and an attribute, as the device plugin spells them. A pattern and not a list, since
 #: drivers bring new profiles.
 _SPELLING: Final = re.compile(r"([1-9][0-9]*g\.[1-9][0-9]*gb)(?:([.-])(me\.all|me|gfx))?", re.ASCII)
+_LABEL: Final = re.compile(
+    r"mig-([1-9][0-9]*g)-([1-9][0-9]*gb)(?:(--|-)(me-all|me|gfx))?", re.ASCII
+)
 #: The longest resource: "mig-" and the profile fit the 63 characters that Kubernetes allows for the
 #: name part of a resource.
 LONGEST: Final = len("nvidia.com/") + 63
@@ -83,7 +87,7 @@ class Profile(NamedTuple):
     resource: str  #: extended resource, "nvidia.com/mig-1g.10gb.me"
     template: str  #: ResourceClaimTemplate, "mig-1g.10gb.me"
     attribute: str  #: value of device.attributes['gpu.nvidia.com'].profile, "1g.10gb+me"
-    label: str  #: the template's name as a DNS label (RFC 1123), "mig-1g-10gb-me"
+    label: str  #: a DNS label (RFC 1123) of its own, "mig-1g-10gb-me"
     known: bool  #: whether a GPU in `PROFILES_BY_GPU` has it
 
 
@@ -106,13 +110,27 @@ def _read(resource: str) -> Profile | None:
     printed = slices
     if attribute:
         printed += ("+" if joint == "." else joint) + attribute
-    template = "mig-" + spelling
-    return Profile(resource, template, printed, template.replace(".", "-"), known=printed in _KNOWN)
+    label = "mig-" + slices.replace(".", "-")
+    if attribute:
+        label += ("--" if joint == "-" else "-") + attribute.replace(".", "-")
+    return Profile(resource, "mig-" + spelling, printed, label, known=printed in _KNOWN)
 
 
 def from_template(template: str) -> Profile | None:
     """The profile that a template of InstaSlice's making is for, or None."""
     return from_resource("nvidia.com/" + template)
+
+
+def from_label(label: str) -> Profile | None:
+    """The profile whose DNS label this is, or None."""
+    match = _LABEL.fullmatch(label)
+    if match is None:
+        return None
+    slices, memory, joint, attribute = match.groups()
+    spelling = f"{slices}.{memory}"
+    if attribute:
+        spelling += ("-" if joint == "--" else ".") + attribute.replace("-", ".")
+    return from_resource(RESOURCE_PREFIX + spelling)
 
 
 def from_attribute(attribute: str) -> Profile | None:

@@ -8,61 +8,48 @@ v1alpha2   1.27-1.30   a pod's claim names its template under `source`;
 v1alpha3   1.31        flat claims in pods; requests with CEL selectors
 v1beta1    1.32        as v1alpha3
 v1beta2    1.33        a request's fields move under `exactly`
-v1         1.34        as v1beta2
+v1         1.34        as v1beta2, and `firstAvailable` beside `exactly`
 =========  ==========  ===================================================
-
-A shape is JSON in which "{template}", "{attribute}" and "{label}" stand for the spellings of a
-`profiles.Profile`.
 """
 
 from dataclasses import dataclass
-from typing import Final
-
-from instaslice.patch import Json
+from typing import Any, Final
 
 GROUP: Final = "resource.k8s.io"
 
-#: NVIDIA's DRA driver: the device class of its MIG slices, and the attribute with their profile.
-DEVICE_CLASS: Final = "mig.nvidia.com"
-PROFILE_IS: Final = "device.attributes['gpu.nvidia.com'].profile == '{attribute}'"
-
-_REQUEST: Final[Json] = {
-    "deviceClassName": DEVICE_CLASS,
-    "selectors": [{"cel": {"expression": PROFILE_IS}}],
-}
-_FLAT: Final[Json] = {"devices": {"requests": [{"name": "{label}", **_REQUEST}]}}
-_EXACTLY: Final[Json] = {"devices": {"requests": [{"name": "{label}", "exactly": _REQUEST}]}}
-_CLASSIC: Final[Json] = {
-    "resourceClassName": "gpu.nvidia.com",
-    "parametersRef": {
-        "apiGroup": "gpu.resource.nvidia.com",
-        "kind": "MigDeviceClaimParameters",
-        "name": "{template}",
-    },
-}
-#: What the driver of that time reads a profile from, beside the template.
-_CLASSIC_PARAMETERS: Final[Json] = {
-    "apiVersion": "gpu.resource.nvidia.com/v1alpha1",
-    "kind": "MigDeviceClaimParameters",
-    "metadata": {"name": "{template}"},
-    "spec": {"profile": "{attribute}"},
-}
+#: What only some versions, or clusters with a feature gate on, can do.
+#: A request for the first of several classes that can be had: `firstAvailable` (KEP-4816, gate
+#: DRAPrioritizedList, on by default since 1.34).
+ALTERNATIVES: Final = "alternatives"
+#: Devices that agree in an attribute: `matchAttribute` (KEP-4381).
+SAME_GPU: Final = "same-gpu"
+#: Devices that differ in one: `distinctAttribute` (KEP-5075, gate DRAConsumableCapacity, on by
+#: default since 1.36). The API server drops it, or refuses it, where the gate is off.
+DIFFERENT_GPUS: Final = "different-gpus"
+#: The scheduler serves an extended resource by a class: `extendedResourceName` (KEP-5004, gate
+#: DRAExtendedResource, on by default since 1.36). The API server drops it where the gate is off.
+EXTENDED_RESOURCES: Final = "extended-resources"
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceAPI:
-    """One version of resource.k8s.io."""
+    """One version of resource.k8s.io, and what of it a cluster serves."""
 
     version: str
-    claim_spec: Json  #: shape of a ResourceClaim's spec that asks for one slice
-    parameters: tuple[Json, ...] = ()  #: shapes of what that spec refers to
-    #: A pod's claim holds its template's name under `source` (PodResourceClaim.source).
-    claim_source: bool = False
+    #: Devices that one claim can hold: AllocationResultsMaxSize of the API. The parameters that
+    #: v1alpha2's driver reads hold one.
+    max_devices: int = 32
+    #: A claim asks by `resourceClassName` and an object of the driver's, and not by requests.
+    is_classic: bool = False
+    #: A request holds what it asks for under `exactly`.
+    has_exactly: bool = False
+    #: Of those above; discovery takes away what the API server does not keep.
+    features: frozenset[str] = frozenset()
 
-    def pod_claim(self, name: str, template: str) -> Json:
+    def pod_claim(self, name: str, template: str) -> dict[str, Any]:
         """An element of a pod's `spec.resourceClaims`."""
         source = {"resourceClaimTemplateName": template}
-        return {"name": name, "source": source} if self.claim_source else {"name": name, **source}
+        return {"name": name, "source": source} if self.is_classic else {"name": name, **source}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +59,18 @@ class Unavailable:
     reason: str
 
 
+_PLACED: Final = frozenset({SAME_GPU})
+_EVERY: Final = frozenset({ALTERNATIVES, SAME_GPU, DIFFERENT_GPUS, EXTENDED_RESOURCES})
+
 #: By version, oldest first.
 VERSIONS: Final = {
     api.version: api
     for api in (
-        ResourceAPI("v1alpha2", _CLASSIC, (_CLASSIC_PARAMETERS,), claim_source=True),
-        ResourceAPI("v1alpha3", _FLAT),
-        ResourceAPI("v1beta1", _FLAT),
-        ResourceAPI("v1beta2", _EXACTLY),
-        ResourceAPI("v1", _EXACTLY),
+        ResourceAPI("v1alpha2", max_devices=1, is_classic=True),
+        ResourceAPI("v1alpha3", features=_PLACED),
+        ResourceAPI("v1beta1", features=_PLACED),
+        ResourceAPI("v1beta2", has_exactly=True, features=_PLACED),
+        ResourceAPI("v1", has_exactly=True, features=_EVERY),
     )
 }
 NEWEST: Final = VERSIONS["v1"]

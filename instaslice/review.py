@@ -5,6 +5,7 @@ review is read, judged and answered in three steps, so that what needs I/O (temp
 between the last two.
 """
 
+import re
 from base64 import b64encode
 from json import JSONEncoder
 from typing import Final, NamedTuple
@@ -12,15 +13,23 @@ from typing import Final, NamedTuple
 from instaslice.invalid import FieldError, InvalidPod
 from instaslice.patch import Json
 from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
+from instaslice.resources import MIG, Resources
 from instaslice.rewrite import UNTOUCHED, Rewrite, restore, rewrite
 
 API_VERSION: Final = "admission.k8s.io/v1"
 
 #: Compact, and ASCII: what a user typed cannot break a line of the answer or of the log.
-encode: Final = JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_encode: Final = JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
-_HEAD: Final = f'"apiVersion":"{API_VERSION}","kind":"AdmissionReview"'
+_HEAD: Final = {"apiVersion": API_VERSION, "kind": "AdmissionReview"}
+
+#: The longest of each that Kubernetes makes: a namespace is a DNS label, a pod's name a DNS
+#: subdomain (RFC 1123), and a review's uid a UUID, for which a label's length is plenty.
+MAX_UID: Final = 63
+MAX_NAMESPACE: Final = 63
+MAX_NAME: Final = 253
+_NAMESPACE: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?", re.ASCII)
 
 
 class BadReview(ValueError):
@@ -55,7 +64,7 @@ OUTCOMES: Final = (
     "unchanged",  # nothing to do
     "denied",  # the pod is invalid
     "unavailable",  # the cluster serves no usable resource.k8s.io
-    "failed",  # a fault of InstaSlice's own
+    "failed",  # InstaSlice hit an internal error
 )
 
 
@@ -69,6 +78,8 @@ def read(review: object) -> Request:
     uid = request.get("uid")
     if not isinstance(uid, str) or not uid:
         raise BadReview("request.uid is missing")
+    if len(uid) > MAX_UID:
+        raise BadReview(f"request.uid is longer than {MAX_UID} characters")
     operation = request.get("operation")
     if not isinstance(operation, str) or not operation:
         raise BadReview("request.operation is missing")
@@ -78,11 +89,17 @@ def read(review: object) -> Request:
     old_pod = _object(request, "oldObject", "request.oldObject") if operation == "UPDATE" else {}
     metadata = pod.get("metadata")
     generate_name = metadata.get("generateName") if isinstance(metadata, dict) else None
+    namespace = _text(request.get("namespace"))
+    if namespace and (len(namespace) > MAX_NAMESPACE or not _NAMESPACE.fullmatch(namespace)):
+        raise BadReview("request.namespace is not the name of a namespace")
+    name = _text(request.get("name")) or _text(generate_name)
+    if len(name) > MAX_NAME:
+        raise BadReview(f"the pod's name is longer than {MAX_NAME} characters")
     return Request(
         uid=uid,
         operation=operation,
-        namespace=_text(request.get("namespace")),
-        name=_text(request.get("name")) or _text(generate_name),
+        namespace=namespace,
+        name=name,
         dry_run=request.get("dryRun") is True,
         is_pod=is_pod,
         pod=pod,
@@ -90,13 +107,13 @@ def read(review: object) -> Request:
     )
 
 
-def judge(request: Request, api: ResourceAPI | Unavailable) -> Verdict:
+def judge(request: Request, api: ResourceAPI | Unavailable, resources: Resources = MIG) -> Verdict:
     """Decide what becomes of the pod."""
     judge_operation = _JUDGES.get(request.operation)
     if judge_operation is None or not request.is_pod:
         return Verdict("unchanged")
     try:
-        return judge_operation(request, api)
+        return judge_operation(request, api, resources)
     except InvalidPod as invalid:
         status = failure(422, "Invalid", str(invalid))
         status["details"] = {
@@ -112,19 +129,16 @@ def respond(request: Request, verdict: Verdict, warnings: list[str]) -> bytes:
 
     warnings: what kubectl shows its user beside those of the verdict.
     """
-    # The envelope is written by hand: half the time of an encoder, which would look at each
-    # character of a patch that base64 has just made.
-    allowed = "true" if verdict.status is None else "false"
-    members = f'"uid":{encode(request.uid)},"allowed":{allowed}'
+    response: Json = {"uid": request.uid, "allowed": verdict.status is None}
     if verdict.status is not None:
-        members += f',"status":{encode(verdict.status)}'
+        response["status"] = verdict.status
     if verdict.rewrite.operations:
-        patch = b64encode(encode(verdict.rewrite.operations).encode()).decode()
-        annotation = f'"{verdict.outcome}":"{_summary(verdict.rewrite)}"'
-        members += f',"patchType":"JSONPatch","patch":"{patch}","auditAnnotations":{{{annotation}}}'
-    if verdict.rewrite.warnings or warnings:
-        members += f',"warnings":{encode([*verdict.rewrite.warnings, *warnings])}'
-    return f'{{{_HEAD},"response":{{{members}}}}}'.encode()
+        response["patchType"] = "JSONPatch"
+        response["patch"] = b64encode(_encode(verdict.rewrite.operations).encode()).decode()
+        response["auditAnnotations"] = {verdict.outcome: _summary(verdict.rewrite)}
+    if told := [*verdict.rewrite.warnings, *warnings]:
+        response["warnings"] = told
+    return _encode({**_HEAD, "response": response}).encode()
 
 
 def failure(code: int, reason: str, message: str) -> Json:
@@ -132,17 +146,21 @@ def failure(code: int, reason: str, message: str) -> Json:
     return {"status": "Failure", "code": code, "reason": reason, "message": message}
 
 
-def _judge_create(request: Request, api: ResourceAPI | Unavailable) -> Verdict:
+def _judge_create(
+    request: Request, api: ResourceAPI | Unavailable, resources: Resources
+) -> Verdict:
     usable = api if isinstance(api, ResourceAPI) else NEWEST
-    result = rewrite(request.pod, usable)
+    result = rewrite(request.pod, usable, resources)
     if result.claims and isinstance(api, Unavailable):
-        message = f"the pod's MIG slices cannot be claimed: {api.reason}"
+        message = f"the pod's devices cannot be claimed: {api.reason}"
         return Verdict("unavailable", status=failure(503, "ServiceUnavailable", message))
     return Verdict("rewritten" if result.operations else "unchanged", result)
 
 
-def _judge_update(request: Request, api: ResourceAPI | Unavailable) -> Verdict:
-    result = restore(request.pod, request.old_pod)
+def _judge_update(
+    request: Request, api: ResourceAPI | Unavailable, resources: Resources
+) -> Verdict:
+    result = restore(request.pod, request.old_pod, resources)
     return Verdict("restored" if result.operations else "unchanged", result)
 
 
@@ -166,5 +184,5 @@ def _cause(error: FieldError) -> Json:
 
 
 def _summary(rewrite: Rewrite) -> str:
-    """New claims by template for the audit log: "mig-1g.5gb=2,mig-3g.20gb=1"."""
-    return ",".join(f"{profile.template}={n}" for profile, n in rewrite.claims.items())
+    """New claims by template for the audit log: "mig-1g.5gb=2,mig-3g.20gb.x2=1"."""
+    return ",".join(f"{claim.template}={n}" for claim, n in rewrite.claims.items())

@@ -1,66 +1,271 @@
-"""The objects that rewritten pods rely on, and those that make them unnecessary.
+"""What a pod's claim asks for, and the objects that it relies on.
+
+A claim is made from a ResourceClaimTemplate. Its name says what it asks for, so that pods which ask
+for the same share it:
+
+    mig-1g.5gb                                one slice
+    mig-1g.5gb.x2                             two
+    mig-3g.20gb-or-4g.20gb                    a 3g.20gb or, where there is none, a 4g.20gb
+    same-gpu-mig-1g.5gb.x2-and-mig-3g.20gb    two slices and another, all of one GPU
+    gpu.nvidia.com.x2                         two devices that are no slices
 
 Pure: what is done with the objects, printing or applying or making them at admission, is others'.
 """
 
-from collections.abc import Iterable
-from typing import Any, Final
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final, NamedTuple
 
+from instaslice import profiles
 from instaslice.patch import Json
-from instaslice.profiles import Profile
-from instaslice.resource_api import GROUP, NEWEST, PROFILE_IS, ResourceAPI
+from instaslice.resource_api import (
+    ALTERNATIVES,
+    DIFFERENT_GPUS,
+    EXTENDED_RESOURCES,
+    GROUP,
+    SAME_GPU,
+    ResourceAPI,
+)
+from instaslice.resources import (
+    DRIVER,
+    IS_SLICE,
+    MAX_LABEL,
+    MAX_NAME,
+    MIG_DOMAIN,
+    Resource,
+    Resources,
+    of_profile,
+)
 
 #: On everything that InstaSlice makes (Kubernetes' recommended labels).
 LABELS: Final = {"app.kubernetes.io/managed-by": "instaslice"}
 
-#: Which devices are MIG slices of a profile, whatever class one asks through.
-_IS_SLICE: Final = (
-    "device.driver == 'gpu.nvidia.com' && device.attributes['gpu.nvidia.com'].type == 'mig' && "
-    + PROFILE_IS
-)
-_DEVICE_CLASS: Final[Json] = {
-    "apiVersion": f"{GROUP}/{NEWEST.version}",
-    "kind": "DeviceClass",
-    "metadata": {"name": "{label}.nvidia.com", "labels": LABELS},
-    "spec": {
-        "extendedResourceName": "{resource}",
-        "selectors": [{"cel": {"expression": _IS_SLICE}}],
-    },
-}
+#: By placement, the constraint on the devices of a claim (DeviceConstraint).
+CONSTRAINTS: Final = {SAME_GPU: "matchAttribute", DIFFERENT_GPUS: "distinctAttribute"}
+#: The attribute that tells one GPU's slices from another's.
+GPU: Final = f"{DRIVER}/parentUUID"
+#: The most alternatives of a request (FirstAvailableDeviceRequestMaxSize of the API).
+MAX_CHOICES: Final = 8
+
+_OR: Final = "-or-"
+_AND: Final = "-and-"
+_COUNT: Final = re.compile(r"(.+)\.x([1-9][0-9]{0,2})", re.ASCII)
+#: A request of a placed claim: label, count, and which of several that ask for the same.
+_REQUEST: Final = re.compile(r"(.+?)(?:-x([1-9][0-9]{0,2}))?(?:-([1-9][0-9]*))?", re.ASCII)
+#: Hexadecimal digits of the digest that ends a name too long to say all: 64 bits.
+_DIGEST: Final = 16
 
 
-def templates(api: ResourceAPI, profile: Profile, namespace: str | None = None) -> list[Json]:
-    """What a pod's claim of a profile needs in its namespace, in the order in which to make it.
+@dataclass(frozen=True, slots=True)
+class DeviceRequest:
+    """A request of a claim: devices of the first choice that can be had."""
 
-    The ResourceClaimTemplate comes last, so that where it is there, all is.
+    choices: tuple[Resource, ...]  #: what the limit names, and then its alternatives
+    count: int = 1
+
+    @property
+    def resource(self) -> Resource:
+        """What the limit names."""
+        return self.choices[0]
+
+
+class DeviceClaim(NamedTuple):
+    """What a claim asks for."""
+
+    requests: tuple[DeviceRequest, ...]  #: one, unless they are placed together
+    placement: str = ""  #: a key of CONSTRAINTS, or empty
+
+    @property
+    def template(self) -> str:
+        """The name of the template that asks for it."""
+        name = _AND.join(_request_template(request) for request in self.requests)
+        if self.placement:
+            name = f"{self.placement}-{name}"
+        if len(name) > MAX_NAME:
+            digest = sha256(name.encode()).hexdigest()[:_DIGEST]
+            name = f"{name[: MAX_NAME - _DIGEST - 1].rstrip('.-')}-{digest}"
+        return name
+
+    @property
+    def request_names(self) -> list[str]:
+        """The names of the requests, by which the containers of a placed claim refer to them."""
+        if not self.placement:
+            return [self.requests[0].resource.request]
+        names: list[str] = []
+        seen: dict[str, int] = {}
+        for request in self.requests:
+            name = request.resource.request + (f"-x{request.count}" if request.count > 1 else "")
+            seen[name] = seen.get(name, 0) + 1
+            names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        return names
+
+
+def _request_template(request: DeviceRequest) -> str:
+    first, *others = request.choices
+    name = _OR.join([first.template, *(other.template.removeprefix("mig-") for other in others)])
+    return name + (f".x{request.count}" if request.count > 1 else "")
+
+
+def claim_of(resource: Resource, count: int = 1) -> DeviceClaim:
+    """A claim of some devices of a resource, without alternatives."""
+    return DeviceClaim((DeviceRequest((resource,), count),))
+
+
+def from_template(template: str, resources: Resources) -> DeviceClaim | None:
+    """The claim that a template of InstaSlice's making asks for, or None.
+
+    None also for a placed claim whose name was too long to say all.
     """
-    template = {
-        "apiVersion": f"{GROUP}/{api.version}",
-        "kind": "ResourceClaimTemplate",
-        "metadata": {"name": "{template}"},
-        "spec": {"spec": api.claim_spec},
-    }
-    manifests = [_fill(shape, profile) for shape in (*api.parameters, template)]
+    if len(template) > MAX_NAME:
+        return None
+    placement, rest = _placement(template)
+    parts = rest.split(_AND) if placement else [rest]
+    requests = [_read_request(part, resources) for part in parts]
+    if None in requests:
+        return None
+    claim = DeviceClaim(tuple(filter(None, requests)), placement)
+    return claim if claim.template == template else None
+
+
+def _read_request(text: str, resources: Resources) -> DeviceRequest | None:
+    counted = _COUNT.fullmatch(text)
+    name, count = (counted[1], int(counted[2])) if counted else (text, 1)
+    if resource := resources.from_template(name):
+        return DeviceRequest((resource,), count)
+    parts = name.split(_OR)
+    choices = [profiles.from_template("mig-" + part.removeprefix("mig-")) for part in parts]
+    found = [of_profile(profile) for profile in choices if profile]
+    return DeviceRequest(tuple(found), count) if len(found) == len(choices) else None
+
+
+def _placement(template: str) -> tuple[str, str]:
+    """The placement that a template's name begins with, or "", and the rest of the name."""
+    for placement in CONSTRAINTS:
+        if template.startswith(f"{placement}-mig-"):
+            return placement, template[len(placement) + 1 :]
+    return "", template
+
+
+def is_ours(template: str, resources: Resources) -> bool:
+    """Whether a template is named as InstaSlice names one."""
+    return bool(_placement(template)[0]) or from_template(template, resources) is not None
+
+
+def stands_for(template: str, request: object, resources: Resources) -> tuple[Resource, int] | None:
+    """The resource, and how many, that a container has by referring to a claim of a template.
+
+    request: the request that it names; None where it names none, and has all of the claim.
+    None where the template is not one of InstaSlice's.
+    """
+    placement, _ = _placement(template)
+    if not placement:
+        claim = from_template(template, resources)
+        return (claim.requests[0].resource, claim.requests[0].count) if claim else None
+    if not isinstance(request, str) or len(request) > MAX_LABEL:
+        return None
+    match = _REQUEST.fullmatch(request)
+    profile = profiles.from_label(match[1]) if match else None
+    return (of_profile(profile), int(match[2] or 1)) if match and profile else None
+
+
+# -- objects -------------------------------------------------------------------------------------
+
+
+def objects(api: ResourceAPI, claim: DeviceClaim, namespace: str | None = None) -> list[Json]:
+    """What a pod's claim needs, in the order in which to make it.
+
+    Device classes come first: they are the cluster's, the rest is the namespace's. The
+    ResourceClaimTemplate comes last, so that where it is there, all is.
+    """
+    found: list[Json] = []
+    if not api.is_classic:
+        choices = (choice for request in claim.requests for choice in request.choices)
+        found += [device_class(api, c) for c in dict.fromkeys(choices) if c.has_own_class]
+    if api.is_classic:
+        kind, spec = classic_parameters(claim.requests[0].resource) or ("", {})
+        parameters = {"apiVersion": CLASSIC_PARAMETERS_VERSION, "kind": kind}
+        found.append({**parameters, "metadata": _metadata(claim, namespace), "spec": spec})
+    template = {"apiVersion": f"{GROUP}/{api.version}", "kind": "ResourceClaimTemplate"}
+    spec = {"spec": claim_spec(api, claim)}
+    found.append({**template, "metadata": _metadata(claim, namespace), "spec": spec})
+    return found
+
+
+def _metadata(claim: DeviceClaim, namespace: str | None) -> Json:
     place = {"namespace": namespace} if namespace else {}
-    for manifest in manifests:
-        manifest["metadata"] = {**manifest["metadata"], **place, "labels": dict(LABELS)}
-    return manifests
+    return {"name": claim.template, **place, "labels": dict(LABELS)}
 
 
-def device_classes(profiles: Iterable[Profile]) -> list[Json]:
-    """A DeviceClass for each profile, by which the scheduler serves the extended resource itself.
+def device_class(api: ResourceAPI, resource: Resource) -> Json:
+    """A DeviceClass for one MIG profile, in any version but v1alpha2.
 
-    Source: KEP-5004, DeviceClass.spec.extendedResourceName, beta and on from Kubernetes 1.36.
+    Where the API has `extendedResourceName`, the scheduler serves pods that were not rewritten by
+    it, and a ResourceQuota on the extended resource counts claims through it (KEP-5004).
     """
-    return [_fill(_DEVICE_CLASS, profile) for profile in profiles]
+    assert resource.profile
+    expression = IS_SLICE.format(attribute=resource.profile.attribute)
+    extended = {"extendedResourceName": resource.name}
+    return {
+        "apiVersion": f"{GROUP}/{api.version}",
+        "kind": "DeviceClass",
+        "metadata": {"name": f"{resource.template}.{MIG_DOMAIN}", "labels": dict(LABELS)},
+        "spec": {
+            **(extended if EXTENDED_RESOURCES in api.features else {}),
+            "selectors": [{"cel": {"expression": expression}}],
+        },
+    }
 
 
-def _fill(shape: Any, profile: Profile) -> Any:
-    """A copy of a shape with the profile's spellings in their places."""
-    if isinstance(shape, str):
-        return shape.format(**profile._asdict())
-    if isinstance(shape, dict):
-        return {key: _fill(value, profile) for key, value in shape.items()}
-    if isinstance(shape, list | tuple):
-        return [_fill(value, profile) for value in shape]
-    return shape
+def claim_spec(api: ResourceAPI, claim: DeviceClaim) -> Json:
+    """A ResourceClaim's spec that asks for what a claim asks for."""
+    if api.is_classic:
+        kind, _ = classic_parameters(claim.requests[0].resource) or ("", {})
+        group = CLASSIC_PARAMETERS_VERSION.partition("/")[0]
+        reference = {"apiGroup": group, "kind": kind, "name": claim.template}
+        return {"resourceClassName": CLASSIC_CLASS, "parametersRef": reference}
+    named = zip(claim.request_names, claim.requests, strict=True)
+    devices: Json = {"requests": [_request(api, name, request) for name, request in named]}
+    if claim.placement:
+        devices["constraints"] = [{CONSTRAINTS[claim.placement]: GPU}]
+    return {"devices": devices}
+
+
+def _request(api: ResourceAPI, name: str, request: DeviceRequest) -> Json:
+    if len(request.choices) > 1:
+        assert ALTERNATIVES in api.features
+        choices = [{"name": c.request, **_asks(c, request.count)} for c in request.choices]
+        return {"name": name, "firstAvailable": choices}
+    asks = _asks(request.resource, request.count)
+    return {"name": name, "exactly": asks} if api.has_exactly else {"name": name, **asks}
+
+
+def _asks(resource: Resource, count: int) -> Json:
+    """What ExactDeviceRequest and DeviceSubRequest have in common."""
+    found: Json = {"deviceClassName": resource.device_class}
+    if resource.selector:
+        found["selectors"] = [{"cel": {"expression": resource.selector}}]
+    if count > 1:
+        found["count"] = count
+    return found
+
+
+# -- v1alpha2 ------------------------------------------------------------------------------------
+
+#: NVIDIA's driver of that time: its class, and the objects that it reads what to give from.
+CLASSIC_CLASS: Final = "gpu.nvidia.com"
+CLASSIC_PARAMETERS_VERSION: Final = "gpu.resource.nvidia.com/v1alpha1"
+
+
+def classic_parameters(resource: Resource) -> tuple[str, Json] | None:
+    """The kind and the spec of what v1alpha2's driver reads; None for what it does not have."""
+    if resource.profile:
+        return "MigDeviceClaimParameters", {"profile": resource.profile.attribute}
+    if resource.device_class == CLASSIC_CLASS:
+        return "GpuClaimParameters", {"count": 1}
+    return None
+
+
+def serves(api: ResourceAPI, resource: Resource) -> bool:
+    """Whether a version can ask for a resource at all."""
+    return not api.is_classic or classic_parameters(resource) is not None

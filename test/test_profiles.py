@@ -13,7 +13,7 @@ from instaslice import profiles
         ("nvidia.com/mig-1g.10gb.me", "mig-1g.10gb.me", "1g.10gb+me", "mig-1g-10gb-me"),
         ("nvidia.com/mig-1g.24gb.me.all", "mig-1g.24gb.me.all", "1g.24gb+me.all", None),
         ("nvidia.com/mig-4g.96gb.gfx", "mig-4g.96gb.gfx", "4g.96gb+gfx", None),
-        ("nvidia.com/mig-1g.24gb-me", "mig-1g.24gb-me", "1g.24gb-me", "mig-1g-24gb-me"),
+        ("nvidia.com/mig-1g.24gb-me", "mig-1g.24gb-me", "1g.24gb-me", "mig-1g-24gb--me"),
     ],
 )
 def test_a_profile_has_four_spellings(

@@ -1,6 +1,9 @@
+"""The rules of rewriting, first as properties of any pod, then case by case."""
+
 import copy
 import json
 import uuid
+from collections import Counter
 from typing import Any
 
 import kubernetes_validate
@@ -10,9 +13,9 @@ from hypothesis import strategies as st
 
 from instaslice.invalid import InvalidPod
 from instaslice.resource_api import NEWEST, VERSIONS, ResourceAPI
-from instaslice.rewrite import MAX_REFERENCES, MAX_SLICES, restore, rewrite
+from instaslice.rewrite import restore, rewrite
 from test.support import pods
-from test.support.pods import Json
+from test.support.pods import MIG, Json, limits, pod_of
 from test.support.reviews import apply, load
 
 pytestmark = pytest.mark.property
@@ -35,6 +38,20 @@ def template_of(claim: Json) -> str:
     return str(claim.get("source", claim)["resourceClaimTemplateName"])
 
 
+def slices_of(template: str) -> tuple[str, int]:
+    """The template for one slice, and how many there are: ("mig-1g.5gb", 2) of mig-1g.5gb.x2."""
+    base, _, count = template.partition(".x")
+    return base, int(count or 1)
+
+
+def ours(pod: Json, result: Json) -> dict[str, tuple[str, int]]:
+    return {c["name"]: slices_of(template_of(c)) for c in new_claims(pod, result)}
+
+
+def claims_of(container: Json) -> list[str]:
+    return [c["name"] for c in (container.get("resources") or {}).get("claims") or []]
+
+
 def renamed(pod: Json, names: dict[str, str]) -> Json:
     text = json.dumps(pod)
     for name, new in names.items():
@@ -43,74 +60,102 @@ def renamed(pod: Json, names: dict[str, str]) -> Json:
     return result
 
 
+def without_init_containers(pod: Json) -> Json:
+    spec = {key: value for key, value in pod["spec"].items() if key != "initContainers"}
+    return {**pod, "spec": spec}
+
+
+@given(pods.pods().map(without_init_containers))
+def test_every_limit_maps_to_exactly_one_claim_with_a_uuid_name(pod: Json) -> None:
+    result = rewritten(pod)
+    new = ours(pod, result)
+    for name in new:
+        assert uuid.UUID(name).version == 4
+        assert str(uuid.UUID(name)) == name
+    handed = []
+    for (_, _, before), (_, _, after) in zip(pods.each(pod), pods.each(result), strict=True):
+        mine = [name for name in claims_of(after) if name in new]
+        assert sorted(new[name] for name in mine) == sorted(pods.asked(before).items())
+        handed += mine
+    assert sorted(handed) == sorted(new)
+
+
 @given(pods.pods(), APIS)
 def test_the_patch_gives_exactly_the_expected_pod(pod: Json, api: ResourceAPI) -> None:
     result = rewritten(pod, api)
-    wanted = pods.expected(pod, nested=api.version == "v1alpha2")
-    ours = [claim["name"] for claim in new_claims(pod, result)]
+    wanted = pods.expected(pod, nested=api.version == "v1alpha2", most=api.max_devices)
+    mine = [claim["name"] for claim in new_claims(pod, result)]
     theirs = [claim["name"] for claim in new_claims(pod, wanted)]
-    assert renamed(result, dict(zip(ours, theirs, strict=True))) == wanted
+    assert renamed(result, dict(zip(mine, theirs, strict=True))) == wanted
 
 
 @given(pods.pods(), APIS)
-def test_every_slice_of_a_limit_is_one_claim_with_a_uuid_for_a_name(
-    pod: Json, api: ResourceAPI
-) -> None:
+def test_a_container_has_as_many_slices_as_its_limits_say(pod: Json, api: ResourceAPI) -> None:
     result = rewritten(pod, api)
-    templates = {claim["name"]: template_of(claim) for claim in new_claims(pod, result)}
-    for name in templates:
-        assert uuid.UUID(name).version == 4
-        assert str(uuid.UUID(name)) == name
+    new = ours(pod, result)
     for (_, _, before), (_, _, after) in zip(pods.each(pod), pods.each(result), strict=True):
-        names = [c["name"] for c in (after.get("resources") or {}).get("claims") or []]
+        has: Counter[str] = Counter()
+        names = claims_of(after)
         assert len(names) == len(set(names))
-        ours = [templates[name] for name in names if name in templates]
-        wanted = [t for t, slices in pods.asked(before).items() for _ in range(slices)]
-        assert sorted(ours) == sorted(wanted)
+        for name in names:
+            if name in new:
+                has[new[name][0]] += new[name][1]
+        assert has == pods.asked(before)
 
 
 @given(pods.pods())
 def test_each_claim_is_declared_once_and_used(pod: Json) -> None:
     result = rewritten(pod)
-    ours = [claim["name"] for claim in new_claims(pod, result)]
     declared = [claim["name"] for claim in result["spec"].get("resourceClaims") or []]
-    used = {
-        claim["name"]
-        for _, _, container in pods.each(result)
-        for claim in (container.get("resources") or {}).get("claims") or []
-    }
+    used = {name for _, _, container in pods.each(result) for name in claims_of(container)}
     assert len(declared) == len(set(declared))
-    assert set(ours) <= used
-    assert used - {"theirs", "ours"} <= set(ours)
+    assert used - {"theirs", "ours"} == set(ours(pod, result))
 
 
-@given(pods.pods())
-def test_a_pod_holds_what_the_scheduler_counts(pod: Json) -> None:
-    claims = [template_of(claim) for claim in new_claims(pod, rewritten(pod))]
-    for profile in pods.PROFILES:
-        assert claims.count(f"mig-{profile}") == pods.held(pod, f"mig-{profile}")
+@given(pods.pods(), APIS)
+def test_a_pod_holds_what_the_scheduler_counts(pod: Json, api: ResourceAPI) -> None:
+    held: Counter[str] = Counter()
+    for template, slices in ours(pod, rewritten(pod, api)).values():
+        assert slices <= api.max_devices
+        held[template] += slices
+    wanted = {f"mig-{p}": pods.held(pod, f"mig-{p}") for p in pods.PROFILES}
+    assert held == {template: n for template, n in wanted.items() if n}
 
 
 @given(pods.pods())
 def test_containers_that_run_together_share_no_claim(pod: Json) -> None:
     result = rewritten(pod)
-    ours = {claim["name"] for claim in new_claims(pod, result)}
+    new = ours(pod, result)
     running: list[str] = []  # claims of containers that do not end
     for kind in ("initContainers", "containers"):
         for container in result["spec"].get(kind) or []:
-            claims = (container.get("resources") or {}).get("claims") or []
-            names = [c["name"] for c in claims if c["name"] in ours]
+            names = [name for name in claims_of(container) if name in new]
             assert not set(names) & set(running)
             if not pods.is_ordinary(kind, container):
                 running += names
 
 
 @given(pods.pods())
-def test_a_second_pass_does_nothing_and_the_input_is_not_modified(pod: Json) -> None:
+def test_a_limit_is_split_only_where_an_init_container_uses_a_part_of_it(pod: Json) -> None:
+    result = rewritten(pod)
+    new = ours(pod, result)
+    users = Counter(name for _, _, container in pods.each(result) for name in claims_of(container))
+    for kind, _, container in pods.each(result):
+        if not pods.is_ordinary(kind, container):
+            mine = Counter(new[n][0] for n in claims_of(container) if n in new)
+            for template, parts in mine.items():
+                shared = [n for n in claims_of(container) if n in new and new[n][0] == template]
+                assert parts == 1 or any(users[n] > 1 for n in shared)
+
+
+@given(pods.pods(), APIS)
+def test_a_second_pass_does_nothing_and_the_input_is_not_modified(
+    pod: Json, api: ResourceAPI
+) -> None:
     original = copy.deepcopy(pod)
-    result = rewrite(pod, NEWEST)
+    result = rewrite(pod, api)
     assert pod == original
-    again = rewrite(apply(result.operations, pod), NEWEST)
+    again = rewrite(apply(result.operations, pod), api)
     assert again.operations == []
     assert again.claims == {}
 
@@ -118,10 +163,8 @@ def test_a_second_pass_does_nothing_and_the_input_is_not_modified(pod: Json) -> 
 @given(pods.pods())
 def test_what_is_said_is_what_was_done(pod: Json) -> None:
     result = rewrite(pod, NEWEST)
-    claims = new_claims(pod, apply(result.operations, pod))
-    assert sum(result.claims.values()) == len(claims)
-    for profile, number in result.claims.items():
-        assert [template_of(claim) for claim in claims].count(profile.template) == number
+    templates = Counter(template_of(c) for c in new_claims(pod, apply(result.operations, pod)))
+    assert {claim.template: number for claim, number in result.claims.items()} == templates
     odd = {
         name
         for _, _, container in pods.each(pod)
@@ -129,9 +172,46 @@ def test_what_is_said_is_what_was_done(pod: Json) -> None:
         for name in (container.get("resources") or {}).get(amounts) or {}
         if name in pods.ODD
     }
-    unknown = sum(profile.attribute == "9g.999gb" for profile in result.claims)
+    unknown = any("9g.999gb" in template for template in templates)
     assert len(result.warnings) == len(odd) + unknown
     assert all(len(warning) <= 160 and warning.isprintable() for warning in result.warnings)
+
+
+# -- R2: the exceptions --------------------------------------------------------------------------
+
+
+def templates_of(pod: Json, api: ResourceAPI = NEWEST) -> list[str]:
+    return [template_of(claim) for claim in rewritten(pod, api)["spec"]["resourceClaims"]]
+
+
+def test_a_limit_of_more_than_a_claim_holds_has_several() -> None:
+    assert templates_of(pod_of(limits(32))) == ["mig-1g.5gb.x32"]
+    assert templates_of(pod_of(limits(40))) == ["mig-1g.5gb.x32", "mig-1g.5gb.x8"]
+    assert templates_of(pod_of(limits(64))) == ["mig-1g.5gb.x32"] * 2
+
+
+def test_in_v1alpha2_a_claim_is_one_slice() -> None:
+    assert templates_of(pod_of(limits(3)), VERSIONS["v1alpha2"]) == ["mig-1g.5gb"] * 3
+
+
+def test_a_limit_of_which_an_init_container_uses_a_part_is_two_claims() -> None:
+    result = rewritten(pod_of(limits(3), initContainers=[limits(1)]))
+    part, rest = result["spec"]["resourceClaims"]
+    assert [template_of(part), template_of(rest)] == ["mig-1g.5gb", "mig-1g.5gb.x2"]
+    [container], [init] = result["spec"]["containers"], result["spec"]["initContainers"]
+    assert claims_of(container) == [part["name"], rest["name"]]
+    assert claims_of(init) == [part["name"]]
+
+
+# -- R5 ------------------------------------------------------------------------------------------
+
+
+def test_a_limit_of_0_stays_as_it_is() -> None:
+    for n in (0, "0", "0e3"):
+        assert rewrite(pod_of(limits(n, requests={MIG: n})), NEWEST).operations == []
+    mixed = pod_of({"resources": {"limits": {MIG: 0, "nvidia.com/mig-3g.20gb": 1}}})
+    [container] = rewritten(mixed)["spec"]["containers"]
+    assert container["resources"]["limits"] == {MIG: 0}
 
 
 # -- what the API server would take --------------------------------------------------------------
@@ -170,139 +250,6 @@ def test_the_schemas_tell_a_right_claim_from_a_wrong_one() -> None:
         kubernetes_validate.validate(rewritten(pod, VERSIONS["v1alpha2"]), "1.34", strict=True)
 
 
-# -- R7, R8: what is refused ---------------------------------------------------------------------
-
-MIG = "nvidia.com/mig-1g.5gb"
-
-
-def pod_of(*containers: Json, **spec: Any) -> Json:
-    return {"metadata": {"name": "p"}, "spec": {"containers": list(containers), **spec}}
-
-
-def limits(n: object, **more: Any) -> Json:
-    return {"name": "c", "resources": {"limits": {MIG: n}, **more}}
-
-
-@pytest.mark.parametrize(
-    ("resources", "message"),
-    [
-        (
-            {"limits": {MIG: "500m"}},
-            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "500m": '
-            "must be an integer",
-        ),
-        (
-            # What the API server makes of the line above: one line for one mistake.
-            {"limits": {MIG: "500m"}, "requests": {MIG: "500m"}},
-            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "500m": '
-            "must be an integer",
-        ),
-        (
-            {"limits": {MIG: "-1"}},
-            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "-1": '
-            "must be greater than or equal to 0",
-        ),
-        (
-            {"limits": {MIG: "1"}, "requests": {MIG: "2"}},
-            'spec.containers[0].resources.requests: Invalid value: "2": '
-            f"must be equal to {MIG} limit of 1",
-        ),
-        (
-            {"requests": {MIG: "1"}},
-            "spec.containers[0].resources.limits: Required value: "
-            "Limit must be set for non overcommitable resources",
-        ),
-        (
-            {"limits": {MIG: "one"}},
-            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "one": '
-            "quantities must match the regular expression "
-            "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
-        ),
-        (
-            {"limits": {MIG: "1k"}},
-            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "1k": '
-            "must be less than or equal to 112, 16 GPUs of 7 slices",
-        ),
-        (
-            {"limits": {MIG: "-1500m"}},
-            f'[spec.containers[0].resources.limits[{MIG}]: Invalid value: "-1500m": '
-            "must be greater than or equal to 0, "
-            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "-1500m": '
-            "must be an integer]",
-        ),
-        ([], "spec.containers[0].resources: must be an object"),
-        ({"limits": "all"}, "spec.containers[0].resources.limits: must be an object"),
-        (
-            {"limits": {MIG: 1}, "claims": {}},
-            "spec.containers[0].resources.claims: must be an array",
-        ),
-    ],
-)
-def test_a_pod_that_the_api_server_would_refuse_is_refused(resources: object, message: str) -> None:
-    with pytest.raises(InvalidPod) as caught:
-        rewrite(pod_of({"name": "c", "resources": resources}), NEWEST)
-    assert str(caught.value) == message
-
-
-@pytest.mark.parametrize(
-    ("pod", "message"),
-    [
-        ({"spec": []}, "spec: must be an object"),
-        ({"spec": {"containers": {}}}, "spec.containers: must be an array"),
-        ({"spec": {"containers": [[]]}}, "spec.containers[0]: must be an object"),
-        ({"spec": {"initContainers": [1]}}, "spec.initContainers[0]: must be an object"),
-        (
-            pod_of(limits(1), resourceClaims={}),
-            "spec.resourceClaims: must be an array",
-        ),
-    ],
-)
-def test_what_is_no_pod_is_refused_by_its_path(pod: Json, message: str) -> None:
-    with pytest.raises(InvalidPod) as caught:
-        rewrite(pod, NEWEST)
-    assert str(caught.value) == message
-
-
-def test_as_many_slices_as_the_largest_machine_has_and_no_more() -> None:
-    half = MAX_SLICES // 2
-    assert sum(rewrite(pod_of(limits(half), limits(half)), NEWEST).claims.values()) == MAX_SLICES
-    with pytest.raises(InvalidPod, match=r'spec: Invalid value: "113 MIG slices": .* at most 112'):
-        rewrite(pod_of(limits(half), limits(half + 1)), NEWEST)
-
-
-def test_init_containers_reuse_claims_and_so_do_not_count_twice() -> None:
-    every = limits(MAX_SLICES)
-    result = rewrite(pod_of(every, initContainers=[every, every]), NEWEST)
-    assert sum(result.claims.values()) == MAX_SLICES
-
-
-def test_the_patch_does_not_grow_with_the_number_of_init_containers() -> None:
-    inits = [limits(MAX_SLICES)] * (MAX_REFERENCES // MAX_SLICES + 1)
-    with pytest.raises(InvalidPod, match=r"^spec\.initContainers: Invalid value: .* at most 1792"):
-        rewrite(pod_of({"name": "c"}, initContainers=inits), NEWEST)
-
-
-def test_what_is_said_does_not_grow_with_what_was_typed() -> None:
-    wrong = pod_of(*[limits("x" * 10_000)] * 10_000)
-    with pytest.raises(InvalidPod) as caught:
-        rewrite(wrong, NEWEST)
-    assert len(caught.value.errors) == 8
-    assert len(str(caught.value)) < 3000
-    odd = {f"nvidia.com/mig-{'odd' * 100}-{i}": "1" for i in range(10_000)}
-    warnings = rewrite(pod_of({"name": "c", "resources": {"limits": odd}}), NEWEST).warnings
-    assert len(warnings) == 8
-    assert max(map(len, warnings)) < 160
-
-
-def test_no_claim_is_named_for_a_pod_that_is_too_large() -> None:
-    def name() -> str:
-        raise AssertionError("a claim was named")
-
-    for pod in (pod_of(*[limits(112)] * 50_000), pod_of(initContainers=[limits(112)] * 50_000)):
-        with pytest.raises(InvalidPod):
-            rewrite(pod, NEWEST, name)
-
-
 # -- R9 to R11 -----------------------------------------------------------------------------------
 
 
@@ -318,51 +265,31 @@ def test_a_container_that_another_webhook_adds_is_rewritten_too() -> None:
     once["spec"]["containers"].append(limits(2))
     twice = rewritten(once)
     assert twice["spec"]["containers"][0] == once["spec"]["containers"][0]
-    assert len(twice["spec"]["resourceClaims"]) == 3
+    assert [template_of(c) for c in twice["spec"]["resourceClaims"]] == [
+        "mig-1g.5gb",
+        "mig-1g.5gb.x2",
+    ]
     assert MIG not in json.dumps(twice)
-
-
-def test_an_init_container_that_another_webhook_adds_uses_the_claims_that_are_there() -> None:
-    once = rewritten(pod_of(limits(2)))
-    once["spec"]["initContainers"] = [limits(1), limits(3)]
-    twice = rewritten(once)
-    there, ours = ({c["name"] for c in pod["spec"]["resourceClaims"]} for pod in (once, twice))
-    first, second = (
-        {claim["name"] for claim in container["resources"]["claims"]}
-        for container in twice["spec"]["initContainers"]
-    )
-    assert len(ours) == 3
-    assert first < there
-    assert second == ours
-
-
-def test_no_container_uses_a_claim_twice() -> None:
-    """An init container that uses one of two claims gets the other for its second slice."""
-    once = rewritten(pod_of(limits(2)))
-    names = [claim["name"] for claim in once["spec"]["resourceClaims"]]
-    once["spec"]["initContainers"] = [{**limits(2), "name": "i"}]
-    once["spec"]["initContainers"][0]["resources"]["claims"] = [{"name": names[0]}]
-    twice = rewritten(once)
-    [init] = twice["spec"]["initContainers"]
-    assert [claim["name"] for claim in init["resources"]["claims"]] == names
-    assert twice["spec"]["resourceClaims"] == once["spec"]["resourceClaims"]
-
-
-def test_what_only_init_containers_held_is_used_again() -> None:
-    once = rewritten(pod_of(limits(1), initContainers=[limits(3)]))
-    once["spec"]["initContainers"].append(limits(3))
-    twice = rewritten(once)
-    assert twice["spec"]["resourceClaims"] == once["spec"]["resourceClaims"]
-    first, second = twice["spec"]["initContainers"]
-    assert first["resources"] == second["resources"]
 
 
 def test_slices_that_only_init_containers_need_count_too() -> None:
     other = {"name": "i", "resources": {"limits": {"nvidia.com/mig-3g.20gb": 12}}}
-    assert sum(rewrite(pod_of(limits(100), initContainers=[other]), NEWEST).claims.values()) == 112
+    pod = pod_of(limits(100), initContainers=[other])
+    assert sum(slices_of(t)[1] for t in templates_of(pod)) == 112
     other["resources"]["limits"]["nvidia.com/mig-3g.20gb"] = 13  # type: ignore[index]
-    with pytest.raises(InvalidPod, match="113 MIG slices"):
-        rewrite(pod_of(limits(100), initContainers=[other]), NEWEST)
+    with pytest.raises(InvalidPod, match=r'spec: Invalid value: "113 devices": .* hold 112'):
+        rewrite(pod, NEWEST)
+
+
+def test_as_many_slices_as_the_largest_machine_has_and_no_more() -> None:
+    assert sum(slices_of(t)[1] for t in templates_of(pod_of(limits(56), limits(56)))) == 112
+    with pytest.raises(InvalidPod, match='spec: Invalid value: "113 devices"'):
+        rewrite(pod_of(limits(56), limits(57)), NEWEST)
+
+
+def test_init_containers_reuse_slices_and_so_do_not_count_twice() -> None:
+    pod = pod_of(limits(112), initContainers=[limits(112), limits(112)])
+    assert sum(slices_of(t)[1] for t in templates_of(pod)) == 112
 
 
 def came_back(pod: Json, *amounts: str) -> Json:
@@ -385,6 +312,23 @@ def test_limits_that_an_update_brings_back_are_taken_out(spelling: str, version:
 def test_other_limits_are_left_for_the_api_server_to_refuse(amounts: tuple[str, str]) -> None:
     old = rewritten(pod_of(limits(2), limits(0)))
     new = came_back(old, *amounts)
+    assert restore(new, old).operations == []
+
+
+def test_a_request_that_kubectl_left_as_it_was_is_no_obstacle() -> None:
+    """A LimitRange's default became 0, and the manifest sets the limit but has no request."""
+    once = rewritten(pod_of(limits(2)))
+    old = rewritten(came_back(once, "5"))
+    assert old["spec"]["containers"][0]["resources"]["limits"] == {MIG: "0"}
+    new = copy.deepcopy(old)
+    new["spec"]["containers"][0]["resources"]["limits"] = {MIG: "2"}
+    assert apply(restore(new, old).operations, new) == old
+
+
+def test_a_container_that_the_old_pod_lacks_is_left_to_the_api_server() -> None:
+    old = rewritten(pod_of(limits(2)))
+    new = came_back(old, "2")
+    new["spec"]["containers"].append(limits(1))
     assert restore(new, old).operations == []
 
 
@@ -418,21 +362,37 @@ def test_what_was_rewritten_can_be_applied_again(pod: Json, api: ResourceAPI) ->
     assert apply(restore(new, old).operations, new) == old
 
 
+def zeroed(pod: Json, once: Json) -> Json:
+    """What R10 makes of limits that come back: where a container has claims they are "0"."""
+    wanted = with_limits_again(once, pod)
+    for (_, _, before), (_, _, container) in zip(pods.each(pod), pods.each(wanted), strict=True):
+        for template in pods.asked(before):
+            for amounts in ("limits", "requests"):
+                holder = (container.get("resources") or {}).get(amounts) or {}
+                if f"nvidia.com/{template}" in holder:
+                    holder[f"nvidia.com/{template}"] = "0"
+    return wanted
+
+
 @given(pods.pods(), APIS)
 def test_limits_that_come_back_between_two_passes_give_no_second_claims(
     pod: Json, api: ResourceAPI
 ) -> None:
     """A LimitRange's defaults do, since the API server applies them after each webhook."""
     once = rewritten(pod, api)
-    assert rewritten(with_limits_again(once, pod), api) == once
+    between = with_limits_again(once, pod)
+    twice = rewritten(between, api)
+    assert twice == zeroed(pod, once)
+    assert rewrite(twice, api).operations == []
 
 
-@pytest.mark.parametrize(("default", "claims"), [(1, 2), (2, 2), (3, 3)])
-def test_claims_of_an_earlier_pass_count_towards_a_limit(default: int, claims: int) -> None:
+@pytest.mark.parametrize("default", ["1", "2", "3"])
+def test_a_default_beside_claims_is_no_wish(default: str) -> None:
     once = rewritten(pod_of(limits(2)))
-    twice = rewritten(came_back(once, str(default)))
-    assert len(twice["spec"]["resourceClaims"]) == claims
-    assert MIG not in json.dumps(twice)
+    twice = rewritten(came_back(once, default))
+    assert twice["spec"]["resourceClaims"] == once["spec"]["resourceClaims"]
+    resources = twice["spec"]["containers"][0]["resources"]
+    assert resources["limits"] == resources["requests"] == {MIG: "0"}
 
 
 WORDS = "spec containers initContainers resources limits requests claims resourceClaims source name"

@@ -1,10 +1,25 @@
+import re
+
 import kubernetes_validate
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from instaslice import profiles
 from instaslice.profiles import Profile
-from instaslice.resource_api import VERSIONS
-from instaslice.templates import device_classes, templates
+from instaslice.resource_api import DIFFERENT_GPUS, NEWEST, SAME_GPU, VERSIONS
+from instaslice.resources import is_subdomain, of_profile, read_mapping
+from instaslice.templates import (
+    DeviceClaim,
+    DeviceRequest,
+    claim_of,
+    claim_spec,
+    device_class,
+    from_template,
+    is_ours,
+    objects,
+    stands_for,
+)
 
 #: The published schemas of each version of the API, by a Kubernetes that serves it.
 KUBERNETES = {"1.27": "v1alpha2", "1.30": "v1alpha2", "1.31": "v1alpha3", "1.32": "v1beta1"}
@@ -20,56 +35,202 @@ def profile(name: str) -> Profile:
 @pytest.mark.parametrize(("kubernetes", "version"), KUBERNETES.items())
 def test_templates_are_valid_by_the_published_schemas(kubernetes: str, version: str) -> None:
     for known in profiles.known_profiles():
-        *_, template = templates(VERSIONS[version], known, "ml")
+        *_, template = objects(VERSIONS[version], claim_of(of_profile(known)), "ml")
         assert template["kind"] == "ResourceClaimTemplate"
         kubernetes_validate.validate(template, kubernetes, strict=True)
 
 
-@pytest.mark.parametrize("kubernetes", ["1.36", "1.37"])
-def test_device_classes_are_valid_by_the_published_schemas(kubernetes: str) -> None:
-    for manifest in device_classes(profiles.known_profiles()):
+@pytest.mark.parametrize(("kubernetes", "version"), [*KUBERNETES.items()][2:])
+def test_device_classes_are_valid_by_the_published_schemas(kubernetes: str, version: str) -> None:
+    for known in profiles.known_profiles():
+        manifest = device_class(VERSIONS[version], of_profile(known))
         kubernetes_validate.validate(manifest, kubernetes, strict=True)
-        assert manifest["metadata"]["name"].islower()
+        extended = known.resource if version == "v1" else None
+        assert manifest["spec"].get("extendedResourceName") == extended
 
 
-def test_a_template_asks_for_the_profile_as_the_driver_prints_it() -> None:
-    [template] = templates(VERSIONS["v1"], profile("1g.10gb+me"), "ml")
+def test_every_profile_has_a_class_a_template_and_a_request_of_its_own() -> None:
+    known = [of_profile(each) for each in profiles.known_profiles()]
+    for names in (
+        {device_class(NEWEST, each)["metadata"]["name"] for each in known},
+        {each.device_class for each in known},
+        {each.template for each in known},
+        {each.request for each in known},
+    ):
+        assert len(names) == len(known)
+    for each in known:
+        assert device_class(NEWEST, each)["metadata"]["name"] == each.device_class
+
+
+def test_a_known_profile_is_asked_for_through_its_class() -> None:
+    made, template = objects(NEWEST, claim_of(of_profile(profile("1g.10gb+me"))), "ml")
+    labels = {"app.kubernetes.io/managed-by": "instaslice"}
+    assert made == {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "DeviceClass",
+        "metadata": {"name": "mig-1g.10gb.me.nvidia.com", "labels": labels},
+        "spec": {
+            "extendedResourceName": "nvidia.com/mig-1g.10gb.me",
+            "selectors": [
+                {
+                    "cel": {
+                        "expression": "device.driver == 'gpu.nvidia.com' && "
+                        "device.attributes['gpu.nvidia.com'].type == 'mig' && "
+                        "device.attributes['gpu.nvidia.com'].profile == '1g.10gb+me'"
+                    }
+                }
+            ],
+        },
+    }
+    exactly = {"deviceClassName": "mig-1g.10gb.me.nvidia.com"}
+    request = {"name": "mig-1g-10gb-me", "exactly": exactly}
     assert template == {
         "apiVersion": "resource.k8s.io/v1",
         "kind": "ResourceClaimTemplate",
-        "metadata": {
-            "name": "mig-1g.10gb.me",
-            "namespace": "ml",
-            "labels": {"app.kubernetes.io/managed-by": "instaslice"},
-        },
-        "spec": {
-            "spec": {
-                "devices": {
-                    "requests": [
-                        {
-                            "name": "mig-1g-10gb-me",
-                            "exactly": {
-                                "deviceClassName": "mig.nvidia.com",
-                                "selectors": [
-                                    {
-                                        "cel": {
-                                            "expression": "device.attributes['gpu.nvidia.com']"
-                                            ".profile == '1g.10gb+me'"
-                                        }
-                                    }
-                                ],
-                            },
-                        }
-                    ]
-                }
-            }
-        },
+        "metadata": {"name": "mig-1g.10gb.me", "namespace": "ml", "labels": labels},
+        "spec": {"spec": {"devices": {"requests": [request]}}},
     }
 
 
+def test_an_unknown_profile_is_asked_for_through_the_drivers_class() -> None:
+    """A class is the cluster's, and who may create pods must not be able to fill it."""
+    [template] = objects(NEWEST, claim_of(of_profile(profile("9g.999gb"))))
+    [request] = template["spec"]["spec"]["devices"]["requests"]
+    expression = "device.attributes['gpu.nvidia.com'].profile == '9g.999gb'"
+    assert request["exactly"] == {
+        "deviceClassName": "mig.nvidia.com",
+        "selectors": [{"cel": {"expression": expression}}],
+    }
+
+
+@pytest.mark.parametrize("version", ["v1alpha3", "v1beta1"])
+def test_before_v1beta2_a_request_is_flat(version: str) -> None:
+    *_, template = objects(VERSIONS[version], claim_of(of_profile(profile("1g.5gb")), 3))
+    assert template["metadata"]["name"] == "mig-1g.5gb.x3"
+    [request] = template["spec"]["spec"]["devices"]["requests"]
+    wanted = {"name": "mig-1g-5gb", "deviceClassName": "mig-1g.5gb.nvidia.com", "count": 3}
+    assert request == wanted
+
+
 def test_in_v1alpha2_parameters_come_before_the_template_that_names_them() -> None:
-    parameters, template = templates(VERSIONS["v1alpha2"], profile("1g.10gb+me"))
+    api = VERSIONS["v1alpha2"]
+    parameters, template = objects(api, claim_of(of_profile(profile("1g.10gb+me"))))
     assert parameters["kind"] == "MigDeviceClaimParameters"
     assert parameters["spec"] == {"profile": "1g.10gb+me"}
-    assert template["spec"]["spec"]["parametersRef"]["name"] == parameters["metadata"]["name"]
+    assert template["spec"]["spec"]["parametersRef"] == {
+        "apiGroup": "gpu.resource.nvidia.com",
+        "kind": "MigDeviceClaimParameters",
+        "name": parameters["metadata"]["name"],
+    }
     assert "namespace" not in template["metadata"]
+
+
+def test_a_whole_gpu_of_v1alpha2_has_parameters_too() -> None:
+    [gpu] = read_mapping(["nvidia.com/gpu=gpu.nvidia.com"]).mapped.values()
+    parameters, template = objects(VERSIONS["v1alpha2"], claim_of(gpu), "ml")
+    assert parameters["kind"] == "GpuClaimParameters"
+    assert template["spec"]["spec"]["resourceClassName"] == "gpu.nvidia.com"
+    assert template["spec"]["spec"]["parametersRef"]["name"] == "gpu.nvidia.com"
+
+
+def test_alternatives_and_placement() -> None:
+    small, large = of_profile(profile("3g.20gb")), of_profile(profile("4g.20gb"))
+    either = DeviceRequest((small, large), 2)
+    claim = DeviceClaim((either, DeviceRequest((small,)), DeviceRequest((small,))), SAME_GPU)
+    *classes, template = objects(NEWEST, claim, "ml")
+    assert [c["metadata"]["name"] for c in classes] == [small.device_class, large.device_class]
+    assert template["metadata"]["name"] == (
+        "same-gpu-mig-3g.20gb-or-4g.20gb.x2-and-mig-3g.20gb-and-mig-3g.20gb"
+    )
+    asks = {"exactly": {"deviceClassName": "mig-3g.20gb.nvidia.com"}}
+    assert template["spec"]["spec"]["devices"] == {
+        "requests": [
+            {
+                "name": "mig-3g-20gb-x2",
+                "firstAvailable": [
+                    {"name": c.request, "deviceClassName": c.device_class, "count": 2}
+                    for c in (small, large)
+                ],
+            },
+            {"name": "mig-3g-20gb", **asks},
+            {"name": "mig-3g-20gb-2", **asks},
+        ],
+        "constraints": [{"matchAttribute": "gpu.nvidia.com/parentUUID"}],
+    }
+    for kubernetes in ("1.34", "1.37"):
+        kubernetes_validate.validate(template, kubernetes, strict=True)
+    apart = claim_spec(NEWEST, DeviceClaim(claim.requests, DIFFERENT_GPUS))
+    assert apart["devices"]["constraints"] == [{"distinctAttribute": "gpu.nvidia.com/parentUUID"}]
+
+
+# -- names ---------------------------------------------------------------------------------------
+
+MAPPED = read_mapping(["nvidia.com/gpu=gpu.nvidia.com", "example.com/foo-or-bar=foo.example.com"])
+MIG_RESOURCES = [of_profile(each) for each in profiles.known_profiles()]
+requests = st.builds(
+    DeviceRequest,
+    st.lists(st.sampled_from(MIG_RESOURCES), min_size=1, max_size=8, unique=True).map(tuple),
+    st.integers(1, 32),
+)
+placed = st.builds(
+    DeviceClaim,
+    st.lists(requests, min_size=1, max_size=32).map(tuple),
+    st.sampled_from([SAME_GPU, DIFFERENT_GPUS]),
+)
+alone = st.builds(
+    lambda request: DeviceClaim((request,)),
+    requests
+    | st.builds(
+        lambda resource, count: DeviceRequest((resource,), count),
+        st.sampled_from([*MAPPED.mapped.values()]),
+        st.integers(1, 112),
+    ),
+)
+
+
+@pytest.mark.property
+@given(alone | placed)
+def test_a_template_is_named_by_what_it_asks_for(claim: DeviceClaim) -> None:
+    name = claim.template
+    assert is_subdomain(name)
+    assert is_ours(name, MAPPED)
+    read = from_template(name, MAPPED)
+    # A name that would be too long ends with a digest, which says nothing.
+    assert read == claim or (read is None and len(name) > 253 - 17)
+
+
+@pytest.mark.property
+@given(placed)
+def test_a_request_is_named_by_what_a_limit_asked_for(claim: DeviceClaim) -> None:
+    names = claim.request_names
+    assert len(set(names)) == len(names)
+    for name, request in zip(names, claim.requests, strict=True):
+        assert len(name) <= 63
+        assert re.fullmatch("[a-z0-9]([-a-z0-9]*[a-z0-9])?", name)
+        assert stands_for(claim.template, name, MAPPED) == (request.resource, request.count)
+
+
+@pytest.mark.property
+@given(st.text("mig-1g.5x2oran0sedptu", max_size=80) | st.text(max_size=20), st.none() | st.text())
+def test_any_name_is_read_or_not_ours(name: str, request: str | None) -> None:
+    stands_for(name, request, MAPPED)
+    read = from_template(name, MAPPED)
+    assert read is None or read.template == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mig-1g.5gb.x1", "mig-1g.5gb.x02", "mig-1g.5gb-or-", "mig-1g.5gb-or-mig-2g.10gb"),
+        *(
+            "same-gpu-gpu.nvidia.com",
+            "same-gpu-",
+            "theirs",
+            "gpu.nvidia.com.x0",
+            "mig-1g.5gb.x1000",
+        ),
+        "-or-".join(["mig-1g.5gb"] * 100_000),
+    ],
+)
+def test_what_instaslice_would_not_write_is_not_its_own(name: str) -> None:
+    assert from_template(name, MAPPED) is None

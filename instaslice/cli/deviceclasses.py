@@ -4,7 +4,9 @@ import argparse
 from typing import Any
 
 from instaslice.cli.usage import PROFILES, named_profiles, print_yaml
-from instaslice.templates import device_classes
+from instaslice.resource_api import NEWEST
+from instaslice.resources import of_profile
+from instaslice.templates import device_class
 
 
 def add(commands: Any) -> None:
@@ -21,5 +23,6 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the classes."""
     chosen = named_profiles(arguments.profiles)
-    print_yaml(device_classes(chosen), " ".join(["deviceclasses", *arguments.profiles]))
+    manifests = [device_class(NEWEST, of_profile(profile)) for profile in chosen]
+    print_yaml(manifests, " ".join(["deviceclasses", *arguments.profiles]))
     return 0

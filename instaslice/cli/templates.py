@@ -13,7 +13,8 @@ from instaslice.cli.usage import (
     print_yaml,
 )
 from instaslice.resource_api import NEWEST, VERSIONS
-from instaslice.templates import templates
+from instaslice.resources import of_profile
+from instaslice.templates import claim_of, objects
 
 
 def add(commands: Any) -> None:
@@ -46,11 +47,11 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the templates, or apply them."""
-    chosen = named_profiles(arguments.profiles)
+    chosen = [claim_of(of_profile(profile)) for profile in named_profiles(arguments.profiles)]
     version = arguments.resource_api
     if not arguments.apply:
         api = VERSIONS[version or NEWEST.version]
-        manifests = [manifest for profile in chosen for manifest in templates(api, profile)]
+        manifests = [manifest for claim in chosen for manifest in objects(api, claim)]
         command = ["templates", "--resource-api", api.version, *arguments.profiles]
         print_yaml(manifests, " ".join(command))
         return 0
@@ -65,8 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.all_namespaces:
             namespaces = cluster.namespaces()
         for namespace in namespaces:
-            for profile in chosen:
-                for manifest in templates(api, profile, namespace):
+            for claim in chosen:
+                for manifest in objects(api, claim, namespace):
                     print(cluster.apply(manifest))
     except ApplyError as error:
         print(f"instaslice: {error}", file=sys.stderr)

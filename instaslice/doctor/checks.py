@@ -25,7 +25,8 @@ from instaslice.doctor.snapshot import (
 from instaslice.doctor.trust import CertificateError, expiry, verify
 from instaslice.patch import Json
 from instaslice.profiles import Profile
-from instaslice.resource_api import DEVICE_CLASS, Unavailable
+from instaslice.resource_api import Unavailable
+from instaslice.resources import MIG_CLASS
 
 #: What the templates ask through in v1alpha2, which has no device classes.
 RESOURCE_CLASS: Final = "gpu.nvidia.com"
@@ -159,7 +160,7 @@ def _device_class(snapshot: Snapshot) -> Found:
         if snapshot.is_classic
         else (
             "DeviceClass",
-            DEVICE_CLASS,
+            MIG_CLASS,
         )
     )
     if any(found["metadata"]["name"] == name for found in snapshot.all("classes")):
@@ -231,7 +232,7 @@ def _quotas(snapshot: Snapshot) -> Found:
     if snapshot.is_classic:
         key, counts = "count/resourceclaims.resource.k8s.io", "claims of every kind"
     else:
-        key = f"{DEVICE_CLASS}.deviceclass.resource.k8s.io/devices"
+        key = f"{MIG_CLASS}.deviceclass.resource.k8s.io/devices"
         counts = "slices of all profiles together"
     for quota in snapshot.all("quotas"):
         names = [key for key in quota["spec"].get("hard") or {} if key.startswith(_QUOTA)]

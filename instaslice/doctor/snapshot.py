@@ -58,7 +58,7 @@ class Snapshot:
     @property
     def is_classic(self) -> bool:
         """Whether only the driver knows its devices, as in v1alpha2."""
-        return isinstance(self.api, ResourceAPI) and self.api.claim_source
+        return isinstance(self.api, ResourceAPI) and self.api.is_classic
 
     @property
     def supply(self) -> dict[str, devices.Supply]:

@@ -98,7 +98,7 @@ def _take(cluster: Caller, wanted: dict[str, str]) -> Snapshot:
     except ClusterError as error:
         raise SurveyError(str(error)) from None
     if isinstance(api, ResourceAPI):
-        kinds = CLASSIC_DRA_LISTS if api.claim_source else DRA_LISTS
+        kinds = CLASSIC_DRA_LISTS if api.is_classic else DRA_LISTS
         wanted |= {name: f"/apis/{GROUP}/{api.version}/{kind}" for name, kind in kinds.items()}
     lists, failures = {}, {}
     for name, path in wanted.items():

@@ -7,18 +7,18 @@ changes, is kept to the byte. No file is read or written here.
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
-from instaslice import profiles
 from instaslice.invalid import InvalidPod
 from instaslice.manifests import yaml_edit
 from instaslice.patch import Json, Operation, pointer
-from instaslice.profiles import Profile
 from instaslice.resource_api import ResourceAPI, template_name
-from instaslice.rewrite import new_uuid, rewrite
+from instaslice.resources import MIG
+from instaslice.rewrite import NewName, new_uuid, rewrite
+from instaslice.templates import DeviceClaim, from_template
 
 Path = tuple[str | int, ...]
 
@@ -57,7 +57,7 @@ class Template(NamedTuple):
     """A ResourceClaimTemplate, by where it is."""
 
     namespace: str | None  #: None where the manifest names none
-    profile: Profile
+    asks: DeviceClaim
 
 
 @dataclass(slots=True)
@@ -80,9 +80,7 @@ class Document:
         return bool(self.operations)
 
 
-def rewrite_stream(
-    text: str, api: ResourceAPI, new_name: Callable[[], str] = new_uuid
-) -> list[Document]:
+def rewrite_stream(text: str, api: ResourceAPI, new_name: NewName = new_uuid) -> list[Document]:
     """Rewrite every pod and pod template in a stream of documents.
 
     text: YAML, or JSON; the `before` of the documents, joined, is the text again.
@@ -122,7 +120,7 @@ def _split(text: str) -> list[str]:
 
 
 def _rewrite_document(
-    document: Document, preamble: str, body: str, api: ResourceAPI, new_name: Callable[[], str]
+    document: Document, preamble: str, body: str, api: ResourceAPI, new_name: NewName
 ) -> None:
     """Fill in what becomes of a document. Raises BadDocument."""
     as_json = _decoded_json(body)
@@ -143,7 +141,7 @@ def _rewrite_document(
             return Problem(line, ".".join(filter(None, (where, field))), message)
 
         try:
-            result = rewrite(template, api, new_name)
+            result = rewrite(template, api, new_name=new_name)
         except InvalidPod as invalid:
             document.errors += [problem(error.field, error.message) for error in invalid.errors]
             continue
@@ -200,18 +198,18 @@ def _needs(manifest: Json) -> Iterator[Template]:
         found = pod_template(item)
         for claim in (found[1]["spec"].get("resourceClaims") or []) if found else []:
             name = template_name(claim)
-            profile = profiles.from_template(name) if isinstance(name, str) else None
-            if profile:
-                yield Template(_namespace(item), profile)
+            asks = from_template(name, MIG) if isinstance(name, str) else None
+            if asks:
+                yield Template(_namespace(item), asks)
 
 
 def _has(manifest: Json) -> Iterator[Template]:
     for _, item in items(manifest):
         metadata = item.get("metadata")
         if item.get("kind") == "ResourceClaimTemplate" and isinstance(metadata, dict):
-            profile = profiles.from_template(str(metadata.get("name")))
-            if profile:
-                yield Template(_namespace(item), profile)
+            asks = from_template(str(metadata.get("name")), MIG)
+            if asks:
+                yield Template(_namespace(item), asks)
 
 
 def _steps(path: str) -> list[str | int]:

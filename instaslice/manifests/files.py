@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TextIO
 from instaslice.manifests import documents
 from instaslice.manifests.documents import Document
 from instaslice.resource_api import ResourceAPI
-from instaslice.templates import templates
+from instaslice.templates import objects
 
 #: The exit codes, worst last; the worst that happened counts.
 FINE: Final = 0
@@ -160,7 +160,7 @@ def _add_templates(files: list[File], api: ResourceAPI) -> None:
         for template in documents.missing(file.documents):
             if template in wanted:
                 wanted.remove(template)
-                file.added += templates(api, template.profile, template.namespace)
+                file.added += objects(api, template.asks, template.namespace)
 
 
 def _diff(file: File, *, colour: bool) -> Iterator[str]:

@@ -15,9 +15,9 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from instaslice import review
-from instaslice.profiles import Profile
 from instaslice.resource_api import ResourceAPI, Unavailable
 from instaslice.serve.metrics import Metrics
+from instaslice.templates import DeviceClaim
 
 #: The largest review: two objects (the new and the old one) of 3 MB, which is twice what etcd takes
 #: of one (1.5 MB), and 1 MB of envelope; as controller-runtime derives it.
@@ -41,10 +41,10 @@ _JSON: Final = ("Content-Type", "application/json")
 class Provisioner(Protocol):
     """Makes the templates that pods need."""
 
-    def must_wait(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> bool:
+    def must_wait(self, namespace: str, claims: Iterable[DeviceClaim], api: ResourceAPI) -> bool:
         """Whether `ensure` may take time."""
 
-    def ensure(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> list[str]:
+    def ensure(self, namespace: str, claims: Iterable[DeviceClaim], api: ResourceAPI) -> list[str]:
         """Make what is missing, as far as time allows; returns warnings for the pod's author."""
 
 
@@ -247,7 +247,7 @@ def _told(request: review.Request, verdict: review.Verdict, seconds: float) -> d
         fields["dryRun"] = True
     claims = verdict.rewrite.claims
     if claims:
-        fields["profiles"] = [profile.attribute for profile in claims]
+        fields["templates"] = [claim.template for claim in claims]
         fields["claims"] = sum(claims.values())
     if verdict.status is not None:
         fields["reason"] = verdict.status["message"][:1000]

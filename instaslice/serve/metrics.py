@@ -9,9 +9,9 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from instaslice import __version__, profiles
-from instaslice.profiles import Profile
 from instaslice.resource_api import ResourceAPI, Unavailable
 from instaslice.review import OUTCOMES
+from instaslice.templates import DeviceClaim
 
 OPERATIONS: Final = ("CREATE", "UPDATE")
 OTHER: Final = "other"
@@ -99,12 +99,15 @@ class Metrics:
         """The metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def count(self, operation: str, outcome: str, claims: dict[Profile, int]) -> None:
+    def count(self, operation: str, outcome: str, claims: dict[DeviceClaim, int]) -> None:
         """Count an admission that was answered, and the claims that it made."""
         key = (operation if operation in OPERATIONS else OTHER, outcome)
         self._requests[key].inc()
-        for profile, number in claims.items():
-            self._claims.get(profile.attribute, self._other_claims).inc(number)
+        for claim, number in claims.items():
+            for request in claim.requests:
+                profile = request.resource.profile
+                name = profile.attribute if profile else OTHER
+                self._claims.get(name, self._other_claims).inc(number)
 
     def count_bad_call(self) -> None:
         """Count a call that held no review to answer."""

@@ -14,10 +14,9 @@ from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from instaslice.cluster.client import Answer, Cluster, ClusterError
-from instaslice.profiles import Profile
 from instaslice.resource_api import ResourceAPI
 from instaslice.serve.metrics import Metrics
-from instaslice.templates import templates
+from instaslice.templates import DeviceClaim, objects
 
 _log = logging.getLogger("instaslice")
 
@@ -35,8 +34,10 @@ LONGEST_PAUSE: Final = 300.0
 MOST_KNOWN: Final = 10_000
 MOST_PENDING: Final = 1_000
 
+_CLASS: Final = "DeviceClass"
 #: kind -> the plural in its path.
 _PLURALS: Final = {
+    _CLASS: "deviceclasses",
     "ResourceClaimTemplate": "resourceclaimtemplates",
     "MigDeviceClaimParameters": "migdeviceclaimparameters",
 }
@@ -44,7 +45,7 @@ _PLURALS: Final = {
 
 class _Key(NamedTuple):
     namespace: str
-    profile: Profile
+    claim: DeviceClaim
     version: str
 
 
@@ -71,6 +72,9 @@ class TemplateMaker:
         self._metrics = metrics
         self._known: dict[_Key, float] = {}  # until when, on the monotonic clock
         self._pending: dict[_Key, _Task] = {}
+        #: Device classes that are taken to be there, and until when; there is one for each profile
+        #: that InstaSlice knows, and so a bounded number.
+        self._classes: dict[str, float] = {}
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="templates", daemon=True)
         self._stopped = False
@@ -86,23 +90,23 @@ class TemplateMaker:
             self._changed.notify()
         self._thread.join()
 
-    def must_wait(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> bool:
+    def must_wait(self, namespace: str, claims: Iterable[DeviceClaim], api: ResourceAPI) -> bool:
         """Whether one of the templates is not known to be there."""
         now = time.monotonic()
-        keys = (_Key(namespace, profile, api.version) for profile in profiles)
+        keys = (_Key(namespace, claim, api.version) for claim in claims)
         return not all(self._known.get(key, now) > now for key in keys)
 
-    def ensure(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> list[str]:
+    def ensure(self, namespace: str, claims: Iterable[DeviceClaim], api: ResourceAPI) -> list[str]:
         """Make a pod's templates, within PATIENCE; returns a warning for each that is not there."""
-        keys = [_Key(namespace, profile, api.version) for profile in profiles]
+        keys = [_Key(namespace, claim, api.version) for claim in claims]
         tasks, deadline = self._ask_for(keys, api)
         for task in tasks:
             task.tried.wait(max(0.0, deadline - time.monotonic()))
         with self._changed:
             missing = [key for key in keys if key not in self._known]
         return [
-            f"ResourceClaimTemplate {key.profile.template} is not there yet; to make it: "
-            f"instaslice templates {key.profile.attribute} --apply --namespace {key.namespace}"
+            f"ResourceClaimTemplate {key.claim.template} is not there yet; to make it: "
+            f"instaslice templates --apply --namespace {key.namespace} {key.claim.template}"
             for key in missing
         ]
 
@@ -163,7 +167,7 @@ class TemplateMaker:
 
     def _try(self, key: _Key, task: _Task) -> None:
         """One attempt at a template, and what follows from it."""
-        fields = {"namespace": key.namespace, "template": key.profile.template}
+        fields = {"namespace": key.namespace, "template": key.claim.template}
         try:
             outcome = self._make(key, task.api)
         except ClusterError as error:
@@ -189,11 +193,20 @@ class TemplateMaker:
         Raises ClusterError, and _Gone.
         """
         outcome = "existed"
-        for manifest in templates(api, key.profile, key.namespace):
-            namespace = quote(key.namespace, safe="")  # whatever the caller put there
-            path = f"/apis/{manifest['apiVersion']}/namespaces/{namespace}/"
-            answer = self._cluster.call("POST", path + _PLURALS[manifest["kind"]], manifest)
-            if answer.status == 201:
+        for manifest in objects(api, key.claim, key.namespace):
+            kind, metadata = manifest["kind"], manifest["metadata"]
+            is_class = kind == _CLASS
+            if is_class and self._classes.get(metadata["name"], 0.0) > time.monotonic():
+                continue
+            where = "" if is_class else f"namespaces/{quote(key.namespace, safe='')}/"
+            path = f"/apis/{manifest['apiVersion']}/{where}{_PLURALS[kind]}"
+            answer = self._cluster.call("POST", path, manifest)
+            if is_class and answer.status in (201, 403, 409):
+                if answer.status == 403:  # an administrator may have made it
+                    fields = {"class": metadata["name"], "reason": answer.reason}
+                    _log.warning("a device class may not be made", extra={"fields": fields})
+                self._classes[metadata["name"]] = time.monotonic() + MEMORY
+            elif answer.status == 201:
                 outcome = "created"
             elif _is_gone(answer):
                 raise _Gone

@@ -9,7 +9,8 @@ import pytest
 
 from instaslice.profiles import from_attribute
 from instaslice.resource_api import VERSIONS
-from instaslice.templates import templates
+from instaslice.resources import of_profile
+from instaslice.templates import claim_of, objects
 from test.e2e.cluster import Cluster, Refused
 from test.e2e.installation import ROOT
 from test.e2e.pods import container, pod, slices
@@ -28,9 +29,7 @@ def may_make(namespace: Cluster, attribute: str) -> bool:
     profile = from_attribute(attribute)
     assert profile is not None
     api = VERSIONS[namespace.plane.resource_api]
-    (template,) = [
-        each for each in templates(api, profile) if each["kind"] == "ResourceClaimTemplate"
-    ]
+    *_, template = objects(api, claim_of(of_profile(profile)))
     try:
         namespace.create(template, dry_run=True)
     except Refused as refused:

@@ -228,4 +228,4 @@ def test_no_templates_are_appended_to_json(
     assert (folder / "pod.json").read_text() == before
     code, out, _ = run("-o", "json", "--with-templates", "pod.json", capsys=capsys)
     kinds = [item["kind"] for item in json.loads(out)["items"]]
-    assert (code, kinds) == (0, ["Pod", "ResourceClaimTemplate"])
+    assert (code, kinds) == (0, ["Pod", "DeviceClass", "ResourceClaimTemplate"])

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instaslice.profiles import Profile
 from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
 from instaslice.serve import app as webhook
 from instaslice.serve.app import MAX_BODY, Webhook
 from instaslice.serve.metrics import Metrics
+from instaslice.templates import DeviceClaim
 from test.support.reviews import CREATE, Json, load, patch_of, pod_review
 from test.support.wsgi import Reply, call
 
@@ -164,14 +164,14 @@ def test_metrics_count_admissions_and_claims() -> None:
     post(b"{}", app)
     counted = samples(app)
     expected = {
-        requests + '{operation="CREATE",outcome="rewritten"}': 4,
+        requests + '{operation="CREATE",outcome="rewritten"}': 3,
         requests + '{operation="CREATE",outcome="denied"}': 1,
-        requests + '{operation="CREATE",outcome="unchanged"}': 1,
+        requests + '{operation="CREATE",outcome="unchanged"}': 2,
         requests + '{operation="UPDATE",outcome="restored"}': 1,
         requests + '{operation="other",outcome="unchanged"}': 1,
         requests + '{operation="other",outcome="bad_call"}': 1,
         'instaslice_claims_total{profile="1g.5gb"}': 21,
-        'instaslice_claims_total{profile="other"}': 3,
+        'instaslice_claims_total{profile="other"}': 1,
         'instaslice_claims_total{profile="7g.80gb"}': 0,
         "instaslice_admission_duration_seconds_count": 8,
         "instaslice_admissions_in_flight": 0,
@@ -197,11 +197,11 @@ class Shelf:
         self.asked: list[tuple[str, list[str], str]] = []
         self.warnings = warnings
 
-    def must_wait(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> bool:
+    def must_wait(self, namespace: str, claims: Iterable[DeviceClaim], api: ResourceAPI) -> bool:
         return True
 
-    def ensure(self, namespace: str, profiles: Iterable[Profile], api: ResourceAPI) -> list[str]:
-        self.asked.append((namespace, [profile.template for profile in profiles], api.version))
+    def ensure(self, namespace: str, claims: Iterable[DeviceClaim], api: ResourceAPI) -> list[str]:
+        self.asked.append((namespace, [claim.template for claim in claims], api.version))
         return self.warnings
 
 

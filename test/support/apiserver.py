@@ -72,9 +72,9 @@ class APIServer:
         self._thread.join()
 
     def created(self, kind: str) -> list[str]:
-        """namespace/name of each object of a kind, in the order of their making."""
+        """namespace/name, or name, of each object of a kind, in the order of their making."""
         return [
-            f"{o['metadata']['namespace']}/{o['metadata']['name']}"
+            "/".join(filter(None, (o["metadata"].get("namespace"), o["metadata"]["name"])))
             for o in self.objects.values()
             if o["kind"] == kind
         ]
@@ -103,8 +103,9 @@ class APIServer:
         assert body is not None
         if handler.command == "PATCH":
             return self._apply(path, body)
-        namespace = path.split("/")[5]
-        if namespace not in self.namespaces:
+        is_namespaced = "/namespaces/" in path
+        namespace = path.split("/")[5] if is_namespaced else ""
+        if is_namespaced and namespace not in self.namespaces:
             message = f'namespaces "{namespace}" not found'
             return 404, status(404, "NotFound", message, name=namespace, kind="namespaces")
         if namespace in self.terminating:

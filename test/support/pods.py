@@ -1,11 +1,12 @@
 """Pods of every kind for hypothesis, and what InstaSlice must make of them, computed another way.
 
-The expected pod is built by editing a copy of the pod, not by a patch, and the number of claims by
-the closed formula of R6, not by handing out claims one after the other.
+The expected pod is built by editing a copy of the pod, not by a patch, and slice by slice, not by
+cutting a line; the number of slices is that of the closed formula of R6.
 """
 
 import copy
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 from hypothesis import settings
@@ -112,13 +113,14 @@ def each(pod: Json) -> Iterator[tuple[str, int, Json]]:
 
 
 def asked(container: Json) -> dict[str, int]:
-    """Template -> slices that a container's limits ask for."""
+    """Template for one slice -> slices that a container's limits ask for, where not 0."""
     limits = (container.get("resources") or {}).get("limits") or {}
-    return {
+    found = {
         name.removeprefix("nvidia.com/"): number(text)
         for name, text in limits.items()
         if name.removeprefix(PREFIX) in PROFILES
     }
+    return {template: slices for template, slices in found.items() if slices}
 
 
 def number(text: str | int) -> int:
@@ -145,71 +147,82 @@ def held(pod: Json, template: str) -> int:
     return max(lasting, most)
 
 
-def expected(pod: Json, nested: bool) -> Json:
-    """The pod after rewriting, its new claims named "<template>/<number>".
+def expected(pod: Json, *, nested: bool = False, most: int = 32) -> Json:
+    """The pod after rewriting, its new claims named "1", "2", ... in order.
 
     nested: claims name their template under `source` (v1alpha2).
+    most: slices that a claim can hold.
     """
     result = copy.deepcopy(pod)
-    handed, order = hand_out(pod)
-    for kind, index, container in each(result):
+    claims = hand_out(pod, most)
+    for user, (_, _, container) in enumerate(each(result)):
+        mine = [str(n) for n, (users, _, _) in enumerate(claims, 1) if user in users]
         if container.get("resources"):
-            edit(container, handed.get((kind, index), []))
-    if order:
-        declared = [declare(name, template, nested) for name, template in order]
+            edit(container, mine)
+    if claims:
+        declared = [
+            declare(str(n), template + (f".x{slices}" if slices > 1 else ""), nested)
+            for n, (_, template, slices) in enumerate(claims, 1)
+        ]
         result["spec"]["resourceClaims"] = [*(pod["spec"].get("resourceClaims") or []), *declared]
     return result
 
 
-def hand_out(pod: Json) -> tuple[dict[tuple[str, int], list[str]], list[tuple[str, str]]]:
-    """New claims for each container, and all of them with their templates in order."""
-    handed: dict[tuple[str, int], list[str]] = {}
-    order: list[tuple[str, str]] = []
-    #: The claims of each template: (name, index of the init container before which it is free).
-    pool: dict[str, list[tuple[str, int]]] = {}
+class Slot:
+    """A slice that a pod holds, and who uses it."""
 
-    def make(template: str, bound: int) -> str:
-        claims = pool.setdefault(template, [])
-        claims.append((f"{template}/{len(claims) + 1}", bound))
-        order.append((claims[-1][0], template))
-        return claims[-1][0]
+    def __init__(self, owner: int | None, free_after: int) -> None:
+        self.owner = owner
+        self.free_after = free_after  #: an init container uses it only if it comes before that
+        self.users = set() if owner is None else {owner}
 
-    always = 10**6
-    for kind, index, container in each(pod):
-        if not is_ordinary(kind, container):
-            bound = index if kind == "initContainers" else always
-            handed[kind, index] = [
-                make(template, bound)
-                for template, slices in asked(container).items()
-                for _ in range(slices)
-            ]
-    for kind, index, container in each(pod):
-        if is_ordinary(kind, container):
-            handed[kind, index] = names = []
-            for template, slices in asked(container).items():
-                while sum(bound > index for _, bound in pool.get(template, [])) < slices:
-                    make(template, always)
-                free = [name for name, bound in pool.get(template, []) if bound > index]
-                names += free[:slices]
-    return handed, order
+
+def hand_out(pod: Json, most: int) -> list[tuple[set[int], str, int]]:
+    """The claims of a pod: who uses each, its template for one slice, and how many it holds.
+
+    Slice by slice: each is given to its owner, and then to the init containers that reach it. Those
+    beside one another that the same containers use are a claim.
+    """
+    every = list(each(pod))
+    claims: list[tuple[set[int], str, int]] = []
+    for template in dict.fromkeys(t for *_, c in every for t in asked(c)):
+        slots: list[Slot] = []
+        sidecars: list[Slot] = []
+        for user, (kind, index, container) in enumerate(every):
+            mine = asked(container).get(template, 0)
+            if kind == "containers":
+                slots += [Slot(user, 10**6) for _ in range(mine)]
+            elif not is_ordinary(kind, container):
+                sidecars = [*(Slot(user, index) for _ in range(mine)), *sidecars]
+        extras = held(pod, template) - len(slots) - len(sidecars)
+        slots += [Slot(None, 10**6) for _ in range(extras)] + sidecars
+        for user, (kind, index, container) in enumerate(every):
+            if is_ordinary(kind, container):
+                mine = asked(container).get(template, 0)
+                reached = [slot for slot in slots if slot.free_after > index][:mine]
+                assert len(reached) == mine
+                for slot in reached:
+                    slot.users.add(user)
+        for _, run in groupby(slots, key=lambda slot: (slot.owner, sorted(slot.users))):
+            same = list(run)
+            starts = range(0, len(same), most)
+            claims += [(same[0].users, template, len(same[s : s + most])) for s in starts]
+    return sorted(claims, key=lambda claim: min(claim[0]))
 
 
 def edit(container: Json, new: list[str]) -> None:
-    """Take the MIG resources out of a container, and put claims in."""
+    """Take the MIG resources that are not 0 out of a container, and put claims in."""
     resources = container["resources"]
-    touched = False
+    gone = {f"nvidia.com/{template}" for template in asked(container)}
     for key in ("limits", "requests"):
         amounts = resources.get(key) or {}
-        left = {name: n for name, n in amounts.items() if not is_mig(name)}
-        touched |= left != amounts
+        left = {name: n for name, n in amounts.items() if name not in gone}
         if left:
             resources[key] = left
         elif amounts:
             del resources[key]
     if new:
         resources["claims"] = [*(resources.get("claims") or []), *({"name": n} for n in new)]
-    if touched and all(value is None for value in resources.values()):
-        del container["resources"]
 
 
 def is_mig(resource: str) -> bool:
@@ -219,3 +232,16 @@ def is_mig(resource: str) -> bool:
 def declare(name: str, template: str, nested: bool) -> Json:
     source = {"resourceClaimTemplateName": template}
     return {"name": name, "source": source} if nested else {"name": name, **source}
+
+
+# -- pods by hand --------------------------------------------------------------------------------
+
+MIG = "nvidia.com/mig-1g.5gb"
+
+
+def pod_of(*containers: Json, **spec: Any) -> Json:
+    return {"metadata": {"name": "p"}, "spec": {"containers": list(containers), **spec}}
+
+
+def limits(n: object, **more: Any) -> Json:
+    return {"name": "c", "resources": {"limits": {MIG: n}, **more}}

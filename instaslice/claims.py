@@ -1,0 +1,134 @@
+"""The claims that take the place of a pod's limits (R2, R6, R8, R13)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from instaslice import annotations
+from instaslice.annotations import Wishes
+from instaslice.containers import MAX_DEVICES, MAX_TOLD, MAX_USES, Container
+from instaslice.hold import Demand, Group, groups, held
+from instaslice.invalid import FieldError, InvalidPod, forbidden, invalid
+from instaslice.resource_api import ALTERNATIVES, ResourceAPI
+from instaslice.resources import Resource
+from instaslice.templates import DeviceClaim, DeviceRequest, serves
+
+#: By resource, who wants how many of it.
+Demands = dict[Resource, list[Demand]]
+
+
+class NewClaim(NamedTuple):
+    """A claim that a pod is to have, before it has a name."""
+
+    asks: DeviceClaim
+    #: Which containers use it, in the order of the pod; of a placed claim, which request of it.
+    uses: list[tuple[int, str]]
+
+
+def demands(containers: Sequence[Container], api: ResourceAPI) -> Demands:
+    """What the containers want, by resource.
+
+    Raises InvalidPod where that is too much, or what the API cannot ask for (R8).
+    """
+    _check(containers, api)
+    found: Demands = {}
+    for user, container in enumerate(containers):
+        init = container.index if container.kind == "initContainers" else None
+        for resource, count in container.wants.items():
+            demand = Demand(user, count, init, container.is_sidecar)
+            found.setdefault(resource, []).append(demand)
+    total = sum(map(held, found.values()))
+    if total > MAX_DEVICES:
+        raise InvalidPod(_too_many(total))
+    return found
+
+
+def _check(containers: Sequence[Container], api: ResourceAPI) -> None:
+    """Refuse what cannot be claimed, before anything is made of it."""
+    lasting = uses = 0
+    errors: list[FieldError] = []
+    for container in containers:
+        count = sum(container.wants.values())
+        uses += count
+        lasting += 0 if container.is_ordinary_init else count
+        for name, resource in container.asks.items():
+            if resource in container.wants and not serves(api, resource):
+                detail = f"resource.k8s.io/{api.version} cannot ask for {resource.device_class}"
+                errors.append(forbidden(f"{container.path}.limits[{name}]", detail))
+    if lasting > MAX_DEVICES:
+        raise InvalidPod(_too_many(lasting))
+    if uses > MAX_USES:
+        detail = f"may use devices at most {MAX_USES} times"
+        raise InvalidPod(invalid("spec.initContainers", f"{len(containers)} containers", detail))
+    if errors:
+        raise InvalidPod(*errors[:MAX_TOLD])
+
+
+def _too_many(devices: int) -> FieldError:
+    return invalid("spec", f"{devices} devices", f"InstaSlice lets a pod hold {MAX_DEVICES}")
+
+
+def new_claims(wanted: Demands, api: ResourceAPI, wishes: Wishes) -> list[NewClaim]:
+    """The claims, in the order in which the pod is to declare them.
+
+    wishes: those that can be kept.
+    """
+    claims: list[NewClaim] = []
+    placed: list[tuple[DeviceRequest, Group]] = []
+    for resource, each in wanted.items():
+        choices = (resource, *wishes.alternatives.get(resource, ()))
+        for group in groups(each, api.max_devices):
+            request = DeviceRequest(choices, group.count)
+            if wishes.placement and resource.profile:
+                placed.append((request, group))
+            else:
+                claims.append(NewClaim(DeviceClaim((request,)), [(u, "") for u in group.users]))
+    if placed:
+        asks = DeviceClaim(tuple(request for request, _ in placed), wishes.placement)
+        named = zip(asks.request_names, placed, strict=True)
+        uses = [(user, name) for name, (_, group) in named for user in group.users]
+        claims.append(NewClaim(asks, sorted(uses, key=lambda use: use[0])))
+    return sorted(claims, key=lambda claim: claim.uses[0][0])
+
+
+def kept(
+    wishes: Wishes, wanted: Demands, api: ResourceAPI, *, again: bool
+) -> tuple[Wishes, list[str]]:
+    """A pod's wishes as far as they can be kept, and warnings about the rest (R13).
+
+    again: whether an earlier pass made claims for the pod.
+    Raises InvalidPod for a placement that cannot be promised: the pod would silently mean less.
+    """
+    if not wanted:
+        return Wishes({}, ""), []
+    alternatives, placement = wishes
+    warnings = [
+        f"{annotations.ALTERNATIVES}: no container asks for {first.name}"
+        for first in alternatives
+        if first not in wanted and not again
+    ]
+    if ALTERNATIVES not in api.features and not alternatives.keys().isdisjoint(wanted):
+        why = f"this cluster's resource.k8s.io/{api.version} has no alternatives"
+        warnings.append(f"{annotations.ALTERNATIVES}: {why}; only the first is asked for")
+        alternatives = {}
+    slices = sum(held(each) for resource, each in wanted.items() if resource.profile)
+    if placement and slices <= 1 and not again:
+        what = "one MIG slice" if slices else "no MIG slice"
+        warnings.append(f"{annotations.PLACEMENT}: {placement} is pointless for a pod of {what}")
+        placement = ""
+    if placement and slices:
+        if why := _no_placement(placement, slices, api, again):
+            raise InvalidPod(forbidden(annotations.path(annotations.PLACEMENT), why))
+        if any(resource.profile is None for resource in wanted):
+            warnings.append(f"{annotations.PLACEMENT}: MIG slices are placed, and nothing else")
+    return Wishes(alternatives, placement), warnings
+
+
+def _no_placement(placement: str, slices: int, api: ResourceAPI, again: bool) -> str:
+    """Why a placement cannot be promised, or ""."""
+    if placement not in api.features:
+        return f"this cluster's resource.k8s.io/{api.version} cannot promise {placement}"
+    if slices > api.max_devices:
+        return f"{placement} takes one claim, of at most {api.max_devices} slices, not {slices}"
+    if again:
+        return "another webhook added a container with MIG limits after the slices were placed"
+    return ""

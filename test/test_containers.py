@@ -1,0 +1,153 @@
+"""R7 and R8: what is refused, in which words, and before anything is done with it."""
+
+from typing import Any
+
+import pytest
+
+from instaslice.containers import MAX_ENTRIES, MAX_TOLD, MAX_USES
+from instaslice.invalid import InvalidPod
+from instaslice.resource_api import NEWEST
+from instaslice.rewrite import rewrite
+from test.support.pods import MIG, Json, limits, pod_of
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        (
+            {"limits": {MIG: "500m"}},
+            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "500m": '
+            "must be an integer",
+        ),
+        (
+            # What the API server makes of the line above: one line for one mistake.
+            {"limits": {MIG: "500m"}, "requests": {MIG: "500m"}},
+            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "500m": '
+            "must be an integer",
+        ),
+        (
+            {"limits": {MIG: "-1"}},
+            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "-1": '
+            "must be greater than or equal to 0",
+        ),
+        (
+            {"limits": {MIG: "1"}, "requests": {MIG: "2"}},
+            'spec.containers[0].resources.requests: Invalid value: "2": '
+            f"must be equal to {MIG} limit of 1",
+        ),
+        (
+            {"requests": {MIG: "1"}},
+            "spec.containers[0].resources.limits: Required value: "
+            "Limit must be set for non overcommitable resources",
+        ),
+        (
+            {"limits": {MIG: "one"}},
+            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "one": '
+            "quantities must match the regular expression "
+            "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
+        (
+            {"limits": {MIG: "1k"}},
+            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "1k": '
+            "must be less than or equal to 112, 16 GPUs of 7 slices",
+        ),
+        (
+            {"limits": {MIG: "-1500m"}},
+            f'[spec.containers[0].resources.limits[{MIG}]: Invalid value: "-1500m": '
+            "must be greater than or equal to 0, "
+            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "-1500m": '
+            "must be an integer]",
+        ),
+        ([], "spec.containers[0].resources: must be an object"),
+        ({"limits": "all"}, "spec.containers[0].resources.limits: must be an object"),
+        (
+            {"limits": {MIG: 1}, "claims": {}},
+            "spec.containers[0].resources.claims: must be an array",
+        ),
+    ],
+)
+def test_a_pod_that_the_api_server_would_refuse_is_refused(resources: object, message: str) -> None:
+    with pytest.raises(InvalidPod) as caught:
+        rewrite(pod_of({"name": "c", "resources": resources}), NEWEST)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("pod", "message"),
+    [
+        ({"spec": []}, "spec: must be an object"),
+        ({"spec": {"containers": {}}}, "spec.containers: must be an array"),
+        ({"spec": {"containers": [[]]}}, "spec.containers[0]: must be an object"),
+        ({"spec": {"initContainers": [1]}}, "spec.initContainers[0]: must be an object"),
+        (
+            pod_of(limits(1), resourceClaims={}),
+            "spec.resourceClaims: must be an array",
+        ),
+    ],
+)
+def test_what_is_no_pod_is_refused_by_its_path(pod: Json, message: str) -> None:
+    with pytest.raises(InvalidPod) as caught:
+        rewrite(pod, NEWEST)
+    assert str(caught.value) == message
+
+
+def entries(number: int, amount: str, key: str = "limits") -> Json:
+    """A container that names as many MIG resources."""
+    found = {f"nvidia.com/mig-1g.{i}gb": amount for i in range(1, number + 1)}
+    return {"name": "c", "resources": {key: found}}
+
+
+def test_entries_are_bounded_those_of_zero_too() -> None:
+    half = MAX_ENTRIES // 2
+    both = {"limits": entries(half, "0")["resources"]["limits"]}
+    both["requests"] = both["limits"]
+    assert rewrite(pod_of({"name": "c", "resources": both}), NEWEST).operations == []
+    one_more = pod_of({"name": "c", "resources": both}, limits(0))
+    with pytest.raises(InvalidPod, match=f"at most {MAX_ENTRIES} times"):
+        rewrite(one_more, NEWEST)
+
+
+def test_what_is_said_does_not_grow_with_what_was_typed() -> None:
+    wrong = pod_of(*[limits("x" * 10_000)] * 1_000)
+    with pytest.raises(InvalidPod) as caught:
+        rewrite(wrong, NEWEST)
+    assert len(caught.value.errors) == MAX_TOLD
+    assert len(str(caught.value)) < 3000
+    odd = {f"nvidia.com/mig-{'odd' * 100}-{i}": "1" for i in range(10_000)}
+    warnings = rewrite(pod_of({"name": "c", "resources": {"limits": odd}}), NEWEST).warnings
+    assert len(warnings) == MAX_TOLD
+    assert max(map(len, warnings)) < 160
+
+
+def test_eight_warnings_are_told_whatever_they_are_about() -> None:
+    unknown = {f"nvidia.com/mig-9g.{i}gb": "1" for i in range(1, 7)}
+    odd = {f"nvidia.com/mig-banana-{i}": "1" for i in range(6)}
+    pod = pod_of({"name": "c", "resources": {"limits": {**unknown, **odd}}})
+    assert len(rewrite(pod, NEWEST).warnings) == MAX_TOLD
+
+
+def never(container: str, template: str) -> str:
+    raise AssertionError("a claim was named")
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        pod_of(*[limits(112)] * 50_000),
+        pod_of(initContainers=[limits(112)] * 50_000),
+        pod_of(entries(39_000, "0")),
+        pod_of(entries(39_000, "0", key="requests")),
+        pod_of(*[entries(10, "0")] * 4_000),
+    ],
+    ids=["containers", "init containers", "limits of 0", "requests of 0", "spread"],
+)
+def test_no_claim_is_named_for_a_pod_that_is_too_large(pod: Any) -> None:
+    with pytest.raises(InvalidPod):
+        rewrite(pod, NEWEST, new_name=never)
+
+
+def test_uses_are_bounded_and_the_bound_itself_is_taken() -> None:
+    every = limits(112)
+    rewrite(pod_of(initContainers=[every] * (MAX_USES // 112)), NEWEST)
+    with pytest.raises(InvalidPod, match=rf"^spec\.initContainers: .* at most {MAX_USES} times"):
+        rewrite(pod_of(initContainers=[*[every] * (MAX_USES // 112), limits(1)]), NEWEST)
