@@ -41,11 +41,13 @@ _JSON: Final = ("Content-Type", "application/json")
 class Provisioner(Protocol):
     """Makes the templates that pods need."""
 
-    def must_wait(self, namespace: str, claims: Iterable[DeviceClaim], api: ResourceAPI) -> bool:
-        """Whether `ensure` may take time."""
+    def ensure(
+        self, namespace: str, claims: Iterable[DeviceClaim], api: ResourceAPI, may_wait: bool
+    ) -> list[str]:
+        """Make what is missing, as far as time allows; returns warnings for the pod's author.
 
-    def ensure(self, namespace: str, claims: Iterable[DeviceClaim], api: ResourceAPI) -> list[str]:
-        """Make what is missing, as far as time allows; returns warnings for the pod's author."""
+        Raises MustWait where that could take time, and may not.
+        """
 
 
 class MustWait(Exception):
@@ -147,11 +149,10 @@ class Webhook:
             if self._provisioner is None or request.dry_run or not claims:
                 return verdict, []
             assert isinstance(api, ResourceAPI)  # or there were no claims
-            if not may_wait and self._provisioner.must_wait(request.namespace, claims, api):
-                raise MustWait
-            # Decoded, a pod may take 200 MiB, which nobody needs while templates are waited for.
-            request.pod.clear()
-            return verdict, self._provisioner.ensure(request.namespace, claims, api)
+            if may_wait:
+                # Decoded, a pod may take 200 MiB, which nobody needs while one waits.
+                request.pod.clear()
+            return verdict, self._provisioner.ensure(request.namespace, claims, api, may_wait)
         except MustWait:
             raise
         except Exception:

@@ -197,10 +197,11 @@ class Shelf:
         self.asked: list[tuple[str, list[str], str]] = []
         self.warnings = warnings
 
-    def must_wait(self, namespace: str, claims: Iterable[DeviceClaim], api: ResourceAPI) -> bool:
-        return True
-
-    def ensure(self, namespace: str, claims: Iterable[DeviceClaim], api: ResourceAPI) -> list[str]:
+    def ensure(
+        self, namespace: str, claims: Iterable[DeviceClaim], api: ResourceAPI, may_wait: bool
+    ) -> list[str]:
+        if not may_wait:
+            raise webhook.MustWait
         self.asked.append((namespace, [claim.template for claim in claims], api.version))
         return self.warnings
 

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from instaslice.cli.main import main
 from instaslice.cluster import client as cluster_module
-from instaslice.cluster.client import Cluster
+from instaslice.cluster.client import Answer, Cluster, ClusterError
+from instaslice.patch import Json
 from instaslice.profiles import from_attribute
-from instaslice.resource_api import VERSIONS
+from instaslice.resource_api import VERSIONS, ResourceAPI
 from instaslice.resources import of_profile
-from instaslice.serve import provision
-from instaslice.serve.app import Webhook
+from instaslice.serve import backlog
+from instaslice.serve.app import MustWait, Webhook
 from instaslice.serve.metrics import Metrics
 from instaslice.serve.provision import TemplateMaker
 from instaslice.templates import DeviceClaim, claim_of
@@ -45,6 +46,12 @@ def maker(cluster: Cluster, metrics: Metrics) -> Iterator[TemplateMaker]:
     made.stop()
 
 
+def ensure(
+    maker: TemplateMaker, namespace: str, *names: str, api: ResourceAPI = V1, may_wait: bool = True
+) -> list[str]:
+    return maker.ensure(namespace, claims(*names), api, may_wait)
+
+
 def creations(metrics: Metrics, outcome: str) -> float:
     name = "instaslice_template_creations_total"
     return metrics.registry.get_sample_value(name, {"outcome": outcome}) or 0.0
@@ -53,7 +60,7 @@ def creations(metrics: Metrics, outcome: str) -> float:
 def test_what_is_missing_is_made(
     maker: TemplateMaker, api_server: APIServer, metrics: Metrics
 ) -> None:
-    assert maker.ensure("ml", claims("1g.5gb", "1g.5gb+me"), V1) == []
+    assert ensure(maker, "ml", "1g.5gb", "1g.5gb+me") == []
     assert api_server.created("ResourceClaimTemplate") == ["ml/mig-1g.5gb", "ml/mig-1g.5gb.me"]
     assert creations(metrics, "created") == 2
     assert api_server.created("DeviceClass") == [
@@ -65,7 +72,7 @@ def test_what_is_missing_is_made(
 
 
 def test_v1alpha2_has_parameters_too(maker: TemplateMaker, api_server: APIServer) -> None:
-    assert maker.ensure("ml", claims("1g.5gb"), VERSIONS["v1alpha2"]) == []
+    assert ensure(maker, "ml", "1g.5gb", api=VERSIONS["v1alpha2"]) == []
     assert [path for _, path in api_server.requests] == [
         "/apis/gpu.resource.nvidia.com/v1alpha1/namespaces/ml/migdeviceclaimparameters",
         "/apis/resource.k8s.io/v1alpha2/namespaces/ml/resourceclaimtemplates",
@@ -76,11 +83,11 @@ def test_what_is_there_is_not_made_again_for_ten_minutes(
     maker: TemplateMaker, api_server: APIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(3):
-        assert maker.ensure("ml", claims("1g.5gb"), V1) == []
+        assert ensure(maker, "ml", "1g.5gb") == []
     assert len(api_server.requests) == 2
     now = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: now() + 601)
-    assert maker.ensure("ml", claims("1g.5gb"), V1) == []
+    assert ensure(maker, "ml", "1g.5gb") == []
     assert len(api_server.requests) == 4
 
 
@@ -88,7 +95,7 @@ def test_a_device_class_is_made_once_for_the_cluster(
     maker: TemplateMaker, api_server: APIServer
 ) -> None:
     for namespace in ("ml", "default"):
-        assert maker.ensure(namespace, claims("1g.5gb"), V1) == []
+        assert ensure(maker, namespace, "1g.5gb") == []
     paths = [path for _, path in api_server.requests]
     assert paths == [
         "/apis/resource.k8s.io/v1/deviceclasses",
@@ -100,14 +107,13 @@ def test_a_device_class_is_made_once_for_the_cluster(
 def test_a_namespace_that_was_made_anew_gets_its_templates_again(
     maker: TemplateMaker, api_server: APIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert maker.ensure("ml", claims("1g.5gb"), V1) == []
+    assert ensure(maker, "ml", "1g.5gb") == []
     api_server.objects.clear()
     now = time.monotonic
-    monkeypatch.setattr(time, "monotonic", lambda: now() + provision.RECHECK + 1)
-    assert not maker.must_wait("ml", claims("1g.5gb"), V1)
-    assert maker.ensure("ml", claims("1g.5gb"), V1) == []
+    monkeypatch.setattr(time, "monotonic", lambda: now() + backlog.RECHECK + 1)
+    assert ensure(maker, "ml", "1g.5gb", may_wait=False) == []
     until(lambda: api_server.created("ResourceClaimTemplate") == ["ml/mig-1g.5gb"])
-    assert maker.ensure("ml", claims("1g.5gb"), V1) == []
+    assert ensure(maker, "ml", "1g.5gb") == []
     assert len(api_server.requests) == 3
 
 
@@ -116,7 +122,7 @@ def test_what_someone_else_made_is_as_good(
 ) -> None:
     path = "/apis/resource.k8s.io/v1/namespaces/ml/resourceclaimtemplates/mig-1g.5gb"
     api_server.objects[path] = {"kind": "theirs"}
-    assert maker.ensure("ml", claims("1g.5gb"), V1) == []
+    assert ensure(maker, "ml", "1g.5gb") == []
     assert creations(metrics, "existed") == 1
 
 
@@ -135,82 +141,184 @@ def test_a_failure_is_a_warning_and_mended_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(cluster_module, "DEADLINE", 1.5)
-    monkeypatch.setattr(provision, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(backlog, "FIRST_PAUSE", 0.05)
     api_server.fault = FAULTS[fault]
     start = time.monotonic()
-    assert maker.ensure("ml", claims("1g.5gb+me"), V1) == [WARNING]
+    assert ensure(maker, "ml", "1g.5gb+me") == [WARNING]
     # The promised second, and what a busy machine takes to wake up.
-    assert time.monotonic() - start < provision.PATIENCE + 1
+    assert time.monotonic() - start < backlog.PATIENCE + 1
     api_server.fault = None
     until(lambda: api_server.created("ResourceClaimTemplate") == ["ml/mig-1g.5gb.me"])
     until(lambda: creations(metrics, "created") == 1)
-    assert maker.ensure("ml", claims("1g.5gb+me"), V1) == []
+    assert ensure(maker, "ml", "1g.5gb+me") == []
 
 
 def test_a_hung_api_server_costs_an_admission_one_second_for_all_of_its_templates(
-    maker: TemplateMaker, api_server: APIServer
+    maker: TemplateMaker, api_server: APIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cluster_module, "DEADLINE", 1.5)
     api_server.fault = FAULTS["hang"]
     start = time.monotonic()
-    assert len(maker.ensure("ml", claims("1g.5gb", "2g.10gb", "3g.20gb"), V1)) == 3
-    assert provision.PATIENCE <= time.monotonic() - start < provision.PATIENCE + 1
+    assert len(ensure(maker, "ml", "1g.5gb", "2g.10gb", "3g.20gb")) == 3
+    assert backlog.PATIENCE <= time.monotonic() - start < backlog.PATIENCE + 1
 
 
-def test_while_it_backs_off_nobody_waits(maker: TemplateMaker, api_server: APIServer) -> None:
-    api_server.fault = error(500, "InternalError")
-    maker.ensure("ml", claims("1g.5gb+me"), V1)
-    asked = len(api_server.requests)
+def test_while_an_attempt_hangs_others_do_not_wait(
+    maker: TemplateMaker, api_server: APIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "DEADLINE", 2.0)
+    api_server.fault = FAULTS["hang"]
+    ensure(maker, "ml", "1g.5gb+me")
     start = time.monotonic()
     for _ in range(100):
-        assert maker.ensure("ml", claims("1g.5gb+me"), V1) == [WARNING]
-    assert time.monotonic() - start < provision.PATIENCE
-    assert len(api_server.requests) <= asked + 1
+        assert ensure(maker, "ml", "1g.5gb+me") == [WARNING]
+    assert time.monotonic() - start < backlog.PATIENCE
+    assert len(api_server.requests) == 1
 
 
-@pytest.mark.parametrize("gone", ["deleted", "terminating"])
-def test_it_gives_up_on_a_namespace_that_is_gone(
-    gone: str,
-    maker: TemplateMaker,
-    api_server: APIServer,
-    metrics: Metrics,
-    monkeypatch: pytest.MonkeyPatch,
+def test_what_failed_is_tried_again_at_once_when_another_pod_asks(
+    maker: TemplateMaker, api_server: APIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provision, "FIRST_PAUSE", 0.01)
-    if gone == "deleted":
-        api_server.namespaces.remove("ml")
-    else:
-        api_server.terminating.add("ml")
-    assert maker.ensure("ml", claims("1g.5gb+me"), V1) == [WARNING]
+    monkeypatch.setattr(backlog, "FIRST_PAUSE", 3600.0)
+    api_server.fault = error(500, "InternalError")
+    for attempts in (1, 2, 3):
+        assert ensure(maker, "ml", "1g.5gb+me") == [WARNING]
+        assert len(api_server.requests) == attempts
+    api_server.fault = None
+    assert ensure(maker, "ml", "1g.5gb+me") == []
+
+
+def test_in_the_loop_it_never_waits(
+    maker: TemplateMaker, api_server: APIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        with pytest.raises(MustWait):
+            ensure(maker, "ml", "1g.5gb", may_wait=False)
+    assert api_server.requests == [], "who may not wait asks for nothing"
+    ensure(maker, "ml", "1g.5gb")
+    assert ensure(maker, "ml", "1g.5gb", may_wait=False) == []
+    with pytest.raises(MustWait):
+        ensure(maker, "ml", "1g.5gb", "2g.10gb", may_wait=False)
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + backlog.MEMORY)
+    with pytest.raises(MustWait):
+        ensure(maker, "ml", "1g.5gb", may_wait=False)
+
+
+class Answering:
+    """A cluster that answers calls for the namespace ml by a list, and makes anything else."""
+
+    def __init__(self, *answers: Answer | Exception) -> None:
+        self.answers = list(answers)
+        self.asked = 0  #: for ml
+
+    def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+        if "/ml/" not in path:
+            return Answer(201, {})
+        self.asked += 1
+        answer = self.answers.pop(0) if self.answers else Answer(201, {})
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def making(cluster: Answering, metrics: Metrics) -> TemplateMaker:
+    maker = TemplateMaker(cluster, metrics)
+    maker.start()
+    return maker
+
+
+NAMESPACE = {"kind": "namespaces", "name": "ml"}
+TERMINATING = [{"reason": "NamespaceTerminating", "message": "ml is being terminated"}]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(404, {}),
+        Answer(404, {"details": "none"}),
+        Answer(404, {"message": "the server could not find the requested resource", "details": {}}),
+        Answer(404, {"details": {"kind": "resourceclaimtemplates", "name": "mig-1g.5gb"}}),
+        Answer(403, {"details": {"kind": "namespaces"}}),
+        Answer(403, {"details": {"causes": [{"reason": "Quota"}, "none"]}}),
+        Answer(429, {}),
+        Answer(500, {"details": NAMESPACE}),
+        Answer(503, {"details": {"causes": TERMINATING}}),
+        Answer(200, {}),
+        ClusterError("timed out"),
+    ],
+    ids=str,
+)
+def test_what_may_be_over_is_tried_again(
+    answer: Answer | Exception, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "FIRST_PAUSE", 0.0)
+    cluster = Answering(answer, answer)
+    maker = making(cluster, metrics)
+    ensure(maker, "ml", "1g.5gb")
+    until(lambda: creations(metrics, "created") == 1)
+    assert cluster.asked == 3
+    assert creations(metrics, "failed") == 2
+    maker.stop()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(404, {"details": NAMESPACE}),
+        Answer(403, {"details": {"causes": ["none", *TERMINATING]}}),
+        Answer(400, {"message": "the namespace is not a name"}),
+        Answer(422, {"message": "ResourceClaimTemplate is invalid"}),
+        ZeroDivisionError("a fault of ours"),
+    ],
+    ids=str,
+)
+def test_what_stays_as_it_is_is_not_tried_again(
+    answer: Answer | Exception, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "FIRST_PAUSE", 0.0)
+    cluster = Answering(answer)
+    maker = making(cluster, metrics)
+    assert len(ensure(maker, "ml", "1g.5gb")) == 1
     assert creations(metrics, "failed") == 1
-    # The next template is made, so the thread is past the first and its pause.
-    assert maker.ensure("default", claims("1g.5gb"), V1) == []
-    assert [path for _, path in api_server.requests if "/ml/" in path][1:] == []
-    assert not maker._pending
+    # A second attempt would be due before this one.
+    assert ensure(maker, "default", "1g.5gb") == []
+    assert cluster.asked == 1
+    assert ensure(maker, "ml", "1g.5gb") == [], "who asks anew has it tried anew"
+    maker.stop()
+
+
+def test_a_namespace_that_was_deleted_is_forgotten(
+    maker: TemplateMaker, api_server: APIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was known to be there is not known any more, and the next pod waits again."""
+    assert ensure(maker, "ml", "1g.5gb") == []
+    api_server.namespaces.remove("ml")
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + backlog.RECHECK + 1)
+    assert ensure(maker, "ml", "1g.5gb", may_wait=False) == []
+    until(lambda: len(api_server.requests) == 2)
+    assert ensure(maker, "default", "1g.5gb") == []
+    with pytest.raises(MustWait):
+        ensure(maker, "ml", "1g.5gb", may_wait=False)
+
+
+def test_a_namespace_that_no_text_encodes_is_not_tried_again(
+    maker: TemplateMaker, api_server: APIServer
+) -> None:
+    assert len(ensure(maker, "\ud800", "1g.5gb")) == 1
+    assert ensure(maker, "ml", "1g.5gb") == []
+    assert [path for _, path in api_server.requests if "/namespaces/" in path] == [
+        "/apis/resource.k8s.io/v1/namespaces/ml/resourceclaimtemplates"
+    ]
 
 
 def test_a_namespace_is_a_name_and_no_path(maker: TemplateMaker, api_server: APIServer) -> None:
-    maker.ensure("a/../../b?x=", claims("1g.5gb"), V1)
+    ensure(maker, "a/../../b?x=", "1g.5gb")
     *_, (_, path) = api_server.requests
     assert path == (
         "/apis/resource.k8s.io/v1/namespaces/a%2F..%2F..%2Fb%3Fx%3D/resourceclaimtemplates"
     )
-
-
-def test_memory_is_bounded(
-    maker: TemplateMaker, api_server: APIServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(provision, "MOST_KNOWN", 3)
-    api_server.namespaces |= {f"n{i}" for i in range(6)}
-    for i in range(6):
-        assert maker.ensure(f"n{i}", claims("1g.5gb"), V1) == []
-    assert len(maker._known) == 3
-    monkeypatch.setattr(provision, "MOST_PENDING", 2)
-    api_server.fault = error(500, "InternalError")
-    for i in range(6, 12):
-        assert len(maker.ensure(f"n{i}", claims("1g.5gb"), V1)) == 1
-    assert len(maker._pending) == 2
-    api_server.fault = None
-    assert maker.ensure("ml", claims("1g.5gb"), V1) == [], "what fails does not keep others out"
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
