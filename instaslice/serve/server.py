@@ -38,6 +38,9 @@ KEEP_ALIVE: Final = 120
 #: Seconds for requests in flight after SIGTERM: the webhook's timeout of 5 s, doubled.
 GRACE: Final = 10
 
+#: Seconds without a sign of life after which gunicorn replaces the worker. The loop gives two a
+#: second; the longest that one review was seen to keep it is 1 s.
+HEARTBEAT: Final = 30
 
 #: Connections of a worker. The API server keeps a few dozen; the rest is room for those who stall.
 CONNECTIONS: Final = 2000
@@ -118,6 +121,7 @@ class Server(BaseApplication):
             "threads": self._settings.threads,
             "keepalive": KEEP_ALIVE,
             "graceful_timeout": GRACE,
+            "timeout": HEARTBEAT,
             "worker_tmp_dir": _MEMORY,
             "control_socket_disable": True,
             # gunicorn_h1c, the parser in C, takes lines that end in a bare LF, and by the bench it

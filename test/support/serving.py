@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +96,18 @@ def serve(
     *options: str,
     environment: dict[str, str] | None = None,
     stderr: str | None = None,
+    constants: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Iterator[Server]:
     """Run `instaslice serve` until the block ends; nothing is left behind.
 
     stderr: a file for its log, in place of one that is there to be read.
+    constants: by module, those that are other than promised, so that nobody need wait for them.
     """
     port = free_port()
-    command = [sys.executable, "-m", "instaslice", "serve", "--cert-dir", str(cert_dir)]
-    command += ["--bind", f"{HOST}:{port}", *options]
+    command = [sys.executable, "-m", "instaslice"]
+    if constants:
+        command[-1:] = ["test.support.impatient", json.dumps(constants)]
+    command += ["serve", "--cert-dir", str(cert_dir), "--bind", f"{HOST}:{port}", *options]
     with tempfile.NamedTemporaryFile(prefix="instaslice-log-") as file:
         log = Path(stderr or file.name)
         process = Process(command, log, {"INSTASLICE_RESOURCE_API": "v1", **(environment or {})})

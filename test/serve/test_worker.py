@@ -1,0 +1,232 @@
+"""The loop, with small bounds, and an application that answers what a test tells it to."""
+
+import contextlib
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+import pytest
+
+from instaslice.serve import worker
+from instaslice.serve.app import MAX_BODY, MAY_WAIT, MustWait
+from test.support.certs import Authority
+from test.support.loop import BufferedTLS, Loop, hear_out, running
+from test.support.serving import hung_up, until
+
+
+def get(path: str, *headers: str) -> bytes:
+    lines = "".join(f"{header}\r\n" for header in headers)
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode()
+
+
+def post(path: str, body: bytes, *headers: str, length: int | None = None) -> bytes:
+    lines = "".join(f"{header}\r\n" for header in headers)
+    size = len(body) if length is None else length
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{lines}Content-Length: {size}\r\n\r\n"
+    return head.encode() + body
+
+
+class App:
+    """/bytes/N answers N bytes; /wait waits for `release`; anything else echoes path and body."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.served: list[str] = []
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        path = environ["PATH_INFO"]
+        if path == "/wait":
+            if not environ[MAY_WAIT]:
+                raise MustWait
+            assert self.release.wait(20)
+        self.served.append(path)
+        number = path.removeprefix("/bytes/")
+        body = b"x" * int(number) if number.isdecimal() else path.encode()
+        body += environ["wsgi.input"].read()
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+
+@pytest.fixture
+def app() -> Iterator[App]:
+    made = App()
+    yield made
+    made.release.set()
+
+
+Start = Callable[..., contextlib.AbstractContextManager[Loop]]
+
+
+@pytest.fixture
+def start(app: App, cert_dir: Path, authority: Authority) -> Start:
+    def begin(**settings: Any) -> contextlib.AbstractContextManager[Loop]:
+        return running(app, cert_dir, authority.trusting(), **settings)
+
+    return begin
+
+
+def read(connection: ssl.SSLSocket, size: int) -> bytes:
+    """At least so many bytes, as they come."""
+    heard = b""
+    while len(heard) < size:
+        data = connection.recv(1 << 16)
+        assert data, f"the server hung up after {len(heard)} of {size} bytes"
+        heard += data
+    return heard
+
+
+def reply_to(connection: ssl.SSLSocket) -> bytes:
+    """One reply, headers and body."""
+    heard = b""
+    while b"\r\n\r\n" not in heard:
+        data = connection.recv(1 << 16)
+        assert data, f"the server hung up after {heard!r}"
+        heard += data
+    head, _, body = heard.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].split()[0])
+    return heard + (read(connection, length - len(body)) if length > len(body) else b"")
+
+
+#: More than the sockets of both ends take (tcp_wmem and tcp_rmem, 4 and 6 MiB by default).
+MUCH = 16 * 1024 * 1024
+
+
+def stalled_reader(loop: Loop, size: int = MUCH) -> ssl.SSLSocket:
+    """A client that has asked for more than the sockets take, and reads none of it."""
+    connection = loop.connect(receive_buffer=4096)
+    connection.sendall(get(f"/bytes/{size}"))
+    return connection
+
+
+# -- replies -------------------------------------------------------------------------------------
+
+
+def test_a_reply_that_is_taken_late_is_whole_and_the_connection_goes_on(start: Start) -> None:
+    with start() as loop, loop.connect(receive_buffer=4096) as connection:
+        connection.sendall(get(f"/bytes/{MUCH}"))
+        until(lambda: any(c.outbox for c in loop.worker.connections))
+        with loop.connect() as other:
+            other.sendall(get("/other"))
+            assert reply_to(other).endswith(b"/other")
+        heard = reply_to(connection)
+        assert heard.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert heard.endswith(b"x" * MUCH)
+        connection.sendall(get("/after"))
+        assert reply_to(connection).endswith(b"/after")
+
+
+def test_a_reply_that_is_not_taken_is_given_up(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "ARRIVAL", 0.3)
+    with start() as loop, stalled_reader(loop) as connection:
+        until(lambda: any(c.outbox for c in loop.worker.connections))
+        until(lambda: not loop.worker.connections, seconds=5)
+        assert len(hear_out(connection)) < MUCH
+
+
+@pytest.mark.parametrize("cut", [1, 10, -20, -1])
+def test_a_request_that_is_cut_off_is_a_400(cut: int, start: Start) -> None:
+    with start() as loop, loop.plain() as plain:
+        client = BufferedTLS(plain, loop.trust)
+        client.tls.write(post("/cut", b"x" * 40)[:cut])
+        client.end()
+        heard = client.hear_out()
+    assert heard.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert heard.endswith(b"\r\n\r\nthe request is not whole\n")
+
+
+# -- bounds --------------------------------------------------------------------------------------
+
+
+def test_unfinished_requests_hold_no_more_than_promised(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has been sending longest makes room, and only of those who hold something."""
+    monkeypatch.setattr(worker, "MAX_PENDING", 1_100_000)
+    with start() as loop, contextlib.ExitStack() as stack:
+        idle = stack.enter_context(loop.connect())
+        idle.sendall(get("/idle"))
+        assert reply_to(idle).endswith(b"/idle")
+        part = post("/part", b"x" * 300_000, length=400_000)
+        senders = []
+        for number in range(6):
+            sender = stack.enter_context(loop.connect())
+            sender.sendall(part)
+            senders.append(sender)
+            until(lambda n=number: loop.worker.pending == len(part) * min(n + 1, 3))
+            until(lambda n=number: all(map(hung_up, senders[: max(0, n - 2)])))
+        assert not any(map(hung_up, senders[3:]))
+        for sender in senders[3:]:
+            sender.setblocking(True)
+            sender.sendall(b"y" * 100_000)
+            assert reply_to(sender).startswith(b"HTTP/1.1 200 OK\r\n")
+        idle.sendall(get("/still"))
+        assert reply_to(idle).endswith(b"/still")
+        assert loop.worker.pending == 0
+
+
+def test_what_waits_in_the_pool_is_bounded_and_the_rest_is_a_503(
+    start: Start, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = b"x" * 1000
+    monkeypatch.setattr(worker, "MAX_WAITING", 2 * len(post("/wait", body)))
+    with start() as loop, contextlib.ExitStack() as stack:
+        waiting = [stack.enter_context(loop.connect()) for _ in range(2)]
+        for connection in waiting:
+            connection.sendall(post("/wait", body))
+        until(lambda: loop.worker.waiting == worker.MAX_WAITING)
+        heard = loop.say(post("/wait", body))
+        assert heard.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert heard.endswith(b"\r\n\r\ntoo much waits already\n")
+        app.release.set()
+        for connection in waiting:
+            assert reply_to(connection).endswith(b"/wait" + body)
+        assert loop.worker.waiting == 0
+        assert loop.say(post("/wait", body, "Connection: close")).endswith(b"/wait" + body)
+
+
+@pytest.mark.parametrize("length", [MAX_BODY + 1, 10**12])
+def test_a_body_over_the_limit_is_not_read_as_requests(length: int, start: Start, app: App) -> None:
+    with start() as loop:
+        heard = loop.say(post("/large", get("/smuggled") * 3, length=length))
+    assert heard.count(b"HTTP/1.1 ") == 1
+    assert app.served in ([], ["/large"])
+
+
+def test_who_has_stalled_makes_room_before_who_is_idle_and_who_has_just_come(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "PROMPT", 0.3)
+    with start(worker_connections=4) as loop, contextlib.ExitStack() as stack:
+
+        def connect(data: bytes) -> ssl.SSLSocket:
+            connection = stack.enter_context(loop.connect())
+            connection.sendall(data)
+            return connection
+
+        idle = connect(get("/idle"))
+        assert reply_to(idle).endswith(b"/idle")
+        stalled = connect(b"GET /stalled")
+        until(lambda: loop.worker.pending == len(b"GET /stalled"))
+        time.sleep(0.4)  # it stalls by letting time pass
+        fresh = [connect(b"GET /fresh") for _ in range(2)]
+        until(lambda: loop.worker.pending == len(b"GET /stalled" + b"GET /fresh" * 2))
+        assert reply_to(connect(get("/first"))).endswith(b"/first")
+        until(lambda: hung_up(stalled))
+        assert not any(map(hung_up, [idle, *fresh]))
+        assert reply_to(connect(get("/second"))).endswith(b"/second")
+        until(lambda: hung_up(idle))
+        assert not any(map(hung_up, fresh))
+
+
+def test_no_more_connections_than_there_is_room_for(start: Start) -> None:
+    with start(worker_connections=5) as loop, contextlib.ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(loop.plain())
+        assert loop.say(get("/", "Connection: close")).startswith(b"HTTP/1.1 200 ")
+        assert len(loop.worker.connections) <= 5

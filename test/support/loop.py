@@ -1,0 +1,158 @@
+"""The worker's loop in a thread: real sockets and real TLS, an application of the test's own.
+
+What gunicorn's arbiter does around it (fork, signals, a dead worker replaced) takes a process:
+`test.support.serving`.
+"""
+
+import contextlib
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+from wsgiref.types import WSGIApplication
+
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+
+from instaslice.serve.worker import StallFreeWorker
+
+HOST = "127.0.0.1"
+
+
+class Loop:
+    """A running loop, and how to reach it."""
+
+    def __init__(self, worker: StallFreeWorker, port: int, trust: ssl.SSLContext) -> None:
+        self.worker = worker
+        self.port = port
+        self.trust = trust
+
+    def plain(self, timeout: float = 10, receive_buffer: int | None = None) -> socket.socket:
+        """A TCP connection, and no TLS on it yet."""
+        sock = socket.socket()
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.settimeout(timeout)
+        sock.connect((HOST, self.port))
+        return sock
+
+    def connect(self, timeout: float = 10, receive_buffer: int | None = None) -> ssl.SSLSocket:
+        """A TLS connection to write any bytes to."""
+        plain = self.plain(timeout, receive_buffer)
+        return self.trust.wrap_socket(plain, server_hostname=HOST)
+
+    def say(self, data: bytes) -> bytes:
+        """All that the server answers to some bytes before it hangs up."""
+        with self.connect() as connection:
+            connection.sendall(data)
+            return hear_out(connection)
+
+    def stop(self) -> None:
+        """What SIGTERM does."""
+        self.worker.alive = False
+        os.write(self.worker.PIPE[1], b".")
+
+
+@contextlib.contextmanager
+def running(
+    app: WSGIApplication, cert_dir: Path, trust: ssl.SSLContext, **settings: Any
+) -> Iterator[Loop]:
+    """Run the loop with an application until the block ends.
+
+    settings: gunicorn's, as `graceful_timeout=1`.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert_dir / "tls.crt", cert_dir / "tls.key")
+    config = Config()
+    defaults = {
+        "certfile": str(cert_dir / "tls.crt"),
+        "keyfile": str(cert_dir / "tls.key"),
+        "graceful_timeout": 2,
+        "http_parser": "python",
+        "keepalive": 120,
+        "ssl_context": lambda config, default: context,
+        "threads": 8,
+        "worker_connections": 100,
+    }
+    for name, value in {**defaults, **settings}.items():
+        config.set(name, value)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server((HOST, 0)))
+        worker = StallFreeWorker(
+            0, os.getppid(), [listener], cast("Any", None), 30, config, Logger(config)
+        )
+        stack.callback(worker.tmp.close)
+        worker.wsgi = cast("Any", app)
+        setattr(worker, "PIPE", list(os.pipe()))  # noqa: B010 - typed as of the class
+        for fd in worker.PIPE:
+            os.set_blocking(fd, False)
+            stack.callback(os.close, fd)
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                worker.run()
+            except BaseException as error:
+                failures.append(error)
+                raise
+
+        thread = threading.Thread(target=run, name="loop")
+        thread.start()
+        loop = Loop(worker, listener.getsockname()[1], trust)
+        try:
+            yield loop
+        finally:
+            worker.cfg.set("graceful_timeout", 0)
+            loop.stop()
+            thread.join(20)
+        assert not thread.is_alive(), "the loop goes on"
+        assert not failures
+
+
+def hear_out(connection: socket.socket) -> bytes:
+    """All that comes until the server hangs up."""
+    heard = b""
+    with contextlib.suppress(ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        while data := connection.recv(1 << 16):
+            heard += data
+    return heard
+
+
+class BufferedTLS:
+    """A client that decides itself when its TLS records leave, and goes on listening at the end."""
+
+    def __init__(self, plain: socket.socket, context: ssl.SSLContext) -> None:
+        self.plain = plain
+        self._incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._incoming, self.outgoing, server_hostname=HOST)
+        while True:
+            try:
+                self.tls.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                self.flush()
+                self._incoming.write(plain.recv(1 << 16))
+
+    def flush(self) -> None:
+        """Send what was written."""
+        self.plain.sendall(self.outgoing.read())
+
+    def end(self) -> None:
+        """Send what was written, and that nothing more will come."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        self.flush()
+
+    def hear_out(self) -> bytes:
+        """All that comes until the server hangs up."""
+        while data := self.plain.recv(1 << 16):
+            self._incoming.write(data)
+        self._incoming.write_eof()
+        heard = b""
+        with contextlib.suppress(ssl.SSLError):  # the end, in one of its ways
+            while data := self.tls.read(1 << 16):
+                heard += data
+        return heard
