@@ -39,10 +39,15 @@ def review(pod: dict[str, Any]) -> dict[str, Any]:
 
 
 def send(
-    port: int, context: ssl.SSLContext, method: str, path: str, body: str | None = None
+    port: int,
+    context: ssl.SSLContext,
+    method: str,
+    path: str,
+    body: str | None = None,
+    timeout: float = 5,
 ) -> bytes:
     """The answer to a request. Raises OSError."""
-    connection = http.client.HTTPSConnection(HOST, port, context=context, timeout=5)
+    connection = http.client.HTTPSConnection(HOST, port, context=context, timeout=timeout)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"})
         return connection.getresponse().read()
@@ -51,8 +56,9 @@ def send(
 
 
 def is_up(port: int, context: ssl.SSLContext) -> bool:
+    """Whether the server answers soon; on a port that is taken, a silent program may listen."""
     try:
-        return bool(send(port, context, "GET", "/healthz"))
+        return bool(send(port, context, "GET", "/healthz", timeout=0.5))
     except OSError:
         return False
 

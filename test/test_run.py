@@ -54,4 +54,4 @@ def test_help_lists_every_target() -> None:
     assert {"help", "run", "test", "lint"} <= listed
     lines = (ROOT / "Makefile").read_text().splitlines()
     phony = {line.split()[1] for line in lines if line.startswith(".PHONY:")}
-    assert listed == phony
+    assert listed == {target for target in phony if not target.startswith("need-")}

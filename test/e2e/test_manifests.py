@@ -54,17 +54,19 @@ def own_certificate(folder: Path) -> Mapping[str, bytes]:
     }
 
 
-@pytest.mark.parametrize(
-    "components",
-    [
-        ["cert-manager"],
-        ["cert-manager", "prometheus"],
-        ["cert-manager", "no-api"],
-        ["cert-manager", "kubernetes-1.27"],
-        ["own-certificates"],
-    ],
-    ids="+".join,
-)
+#: Components of config/components that are installed together.
+INSTALLATIONS = [
+    ["cert-manager"],
+    ["cert-manager", "prometheus"],
+    ["cert-manager", "no-api"],
+    ["cert-manager", "kubernetes-1.27"],
+    ["cert-manager", "kubernetes-1.36"],
+    ["cert-manager", "opt-in"],
+    ["own-certificates"],
+]
+
+
+@pytest.mark.parametrize("components", INSTALLATIONS, ids="+".join)
 def test_every_installation_is_accepted(
     installed: Cluster, components: list[str], tmp_path: Path
 ) -> None:
@@ -76,7 +78,7 @@ def test_every_installation_is_accepted(
 
 def test_every_component_is_tried() -> None:
     there = {path.name for path in (ROOT / "config" / "components").iterdir()}
-    assert there == {"cert-manager", "prometheus", "no-api", "kubernetes-1.27", "own-certificates"}
+    assert there == {component for components in INSTALLATIONS for component in components}
 
 
 @pytest.mark.parametrize(
