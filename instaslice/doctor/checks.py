@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Final
 
 from instaslice import profiles
-from instaslice.doctor import devices
 from instaslice.doctor.findings import Finding, State
 from instaslice.doctor.snapshot import (
     WEBHOOK,
@@ -177,8 +176,32 @@ def _slices(snapshot: Snapshot) -> Found:
     if not supply:
         advice = "does NVIDIA's DRA driver run on the GPU nodes, and is MIG on there?"
         yield State.WRONG, "no ResourceSlice publishes a MIG slice", advice
-    for profile, (published, free) in supply.items():
-        yield State.GOOD, f"{profile}: {free} free, {published} published"
+    for profile, found in supply.items():
+        text = f"{profile}: {found.free} free, {found.published} published"
+        if found.tainted:
+            text += f", {found.tainted} of them tainted"
+        if found.shared:
+            text += f", {found.shared} of them shared: several claims may have one"
+        yield State.GOOD, text
+    for pool in snapshot.inventory.pools:
+        if pool.problem:
+            advice = "the driver is at work on it, or see its kubelet plugin's log on that node"
+            yield State.UNSURE, f"nothing of pool {pool.name} is given out: {pool.problem}", advice
+
+
+def _overlap(snapshot: Snapshot) -> Found:
+    overlapping = [d.name.device for d in snapshot.inventory.devices if d.may_overlap]
+    if overlapping:
+        text = (
+            f"{_some(overlapping)} consume no counters, so that the scheduler will hand out the "
+            "same place of a GPU twice, and the driver will fail"
+        )
+        advice = (
+            "the API server drops the counters: switch on the feature gate "
+            "DRAPartitionableDevices there and in the scheduler (on from Kubernetes 1.36), "
+            "then restart the driver's kubelet plugins, which publish them anew"
+        )
+        yield State.WRONG, text, advice
 
 
 def _wanted(snapshot: Snapshot) -> Found:
@@ -260,7 +283,7 @@ def _device_plugin(snapshot: Snapshot) -> Found:
             continue
         node_name = node["metadata"]["name"]
         text = f"node {node_name} advertises {', '.join(names)}"
-        if not snapshot.is_classic and node_name in devices.nodes(snapshot.all("slices")):
+        if not snapshot.is_classic and node_name in snapshot.inventory.nodes():
             yield State.WRONG, f"{text}, and publishes MIG slices for DRA as well", advice
         else:
             yield State.UNSURE, f"{text} by a device plugin", advice
@@ -275,6 +298,7 @@ CHECKS: Final[dict[str, Check]] = {
     "dry run": _dry_run,
     "driver": _device_class,
     "slices": _slices,
+    "overlap": _overlap,
     "profiles": _wanted,
     "templates": _templates,
     "old pods": _old_pods,

@@ -1,12 +1,13 @@
-"""What NVIDIA's DRA driver publishes and what of it is free, by MIG profile. Pure.
+"""What NVIDIA's DRA driver publishes: devices, and the counters that they consume. Pure.
 
-Source: ResourceSlice and ResourceClaim of resource.k8s.io, v1alpha3 to v1. A driver either lists
-the slices that a GPU has been cut into, or all that it could be cut into, each saying which of the
-GPU's shared counters it consumes (KEP-4815, partitionable devices).
+Source: ResourceSlice of resource.k8s.io, v1alpha3 to v1. A driver either lists the slices that a
+GPU has been cut into, or all that it could be cut into, each saying which of the GPU's shared
+counters it consumes (KEP-4815, partitionable devices). Which slices and devices count is what the
+scheduler says of them (structured/internal/stable/pools_stable.go).
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -15,8 +16,11 @@ from instaslice.quantity import InvalidQuantity, nanos
 
 DRIVER: Final = "gpu.nvidia.com"
 
-#: A counter: driver, pool, counter set, counter.
-_CounterName = tuple[str, str, str, str]
+#: Taints that keep claims without a toleration away, as those of InstaSlice are (DeviceTaint).
+_KEEPS_AWAY: Final = frozenset({"NoSchedule", "NoExecute"})
+
+#: A counter: pool, counter set, counter. Amounts are in nano-units.
+CounterName = tuple[str, str, str]
 
 
 class DeviceName(NamedTuple):
@@ -29,108 +33,142 @@ class DeviceName(NamedTuple):
 
 @dataclass(slots=True)
 class Device:
-    """A MIG slice that is, or could be made."""
+    """A GPU, or a MIG slice that is there or could be made."""
 
     name: DeviceName
-    profile: str  #: as the driver prints it, "1g.5gb+me"
+    kind: str  #: "mig", "gpu", ...
+    profile: str  #: as the driver prints it, "1g.5gb+me"; empty for what is not a MIG slice
     node: str  #: empty where the slice names none
-    consumes: dict[_CounterName, int] = field(default_factory=dict)  #: in nano-units
+    gpu: str  #: the UUID of its GPU; empty where the driver does not say
+    is_static: bool  #: somebody has cut it: it has a UUID of its own
+    taint: str  #: the first that keeps claims away, "key:NoSchedule"; empty for none
+    is_shared: bool  #: several claims may have it at once (KEP-5075, consumable capacity)
+    consumes: dict[CounterName, int] = field(default_factory=dict)
+    #: By capacity, what there is and what a claim takes that asks for no amount of it.
+    capacity: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def may_overlap(self) -> bool:
+        """Whether nothing keeps the scheduler from handing out its place twice.
+
+        With the gate DRAPartitionableDevices off the API server drops the counters of slices that
+        could be made. A slice that has been cut needs none.
+        """
+        return bool(self.profile) and not self.is_static and not self.consumes
 
 
-class Supply(NamedTuple):
-    """How many slices of a profile there are."""
+@dataclass(slots=True)
+class Pool:
+    """The newest generation of a driver's devices under one name, mostly a node's."""
 
-    published: int
-    free: int  #: that pods could have now, if no other profile were asked for
+    name: str
+    devices: list[Device] = field(default_factory=list)
+    counters: dict[CounterName, int] = field(default_factory=dict)
+    problem: str = ""  #: why the scheduler takes nothing from it; empty where it does
 
 
-def supply(slices: Iterable[Json], claims: Iterable[Json]) -> dict[str, Supply]:
-    """Published and free slices by profile.
+def pools(slices: Iterable[Json], rules: Iterable[Json] = ()) -> list[Pool]:
+    """The driver's pools, in the order in which their first slices are listed.
 
-    slices, claims: ResourceSlices and ResourceClaims, decoded. Devices that could be made of the
-    same part of a GPU are each published, but free is what fits beside one another.
+    slices, rules: ResourceSlices and DeviceTaintRules, decoded.
     """
-    slices = list(_newest(slices))
-    every = [device for slice_ in slices for device in _devices(slice_)]
-    mig = [device for device in every if device.profile]
-    taken = allocated(claims)
-    left = Counter(dict(_counters(slices)))
-    for device in every:
-        if device.name in taken:
-            left.subtract(device.consumes)
-    found = {}
-    for profile in dict.fromkeys(device.profile for device in mig):
-        here = Counter(left)
-        free = 0
-        for device in mig:
-            fits = all(here[name] >= amount for name, amount in device.consumes.items())
-            if device.profile == profile and device.name not in taken and fits:
-                here.subtract(device.consumes)
-                free += 1
-        found[profile] = Supply(sum(device.profile == profile for device in mig), free)
-    return found
-
-
-def nodes(slices: Iterable[Json]) -> set[str]:
-    """The nodes for which MIG slices are published."""
-    found = (device for slice_ in _newest(slices) for device in _devices(slice_))
-    return {device.node for device in found if device.profile and device.node}
-
-
-def allocated(claims: Iterable[Json]) -> set[DeviceName]:
-    """The devices that claims have been given."""
-    return {device for claim in claims for device in given(claim)}
-
-
-def given(claim: Json) -> list[DeviceName]:
-    """The devices that a claim has been given."""
-    allocation = (claim.get("status") or {}).get("allocation") or {}
-    results = (allocation.get("devices") or {}).get("results") or []
-    return [DeviceName(r["driver"], r["pool"], r["device"]) for r in results]
-
-
-def _newest(slices: Iterable[Json]) -> Iterator[Json]:
-    """The slices of each pool's newest generation; older ones are about to go."""
-    slices = [slice_ for slice_ in slices if slice_["spec"].get("driver") == DRIVER]
-    newest: Counter[str] = Counter()
+    by_name: dict[str, list[Json]] = defaultdict(list)
     for slice_ in slices:
-        pool = slice_["spec"]["pool"]
-        newest[pool["name"]] = max(newest[pool["name"]], pool.get("generation") or 0)
-    for slice_ in slices:
-        pool = slice_["spec"]["pool"]
-        if (pool.get("generation") or 0) == newest[pool["name"]]:
-            yield slice_
+        if slice_["spec"].get("driver") == DRIVER:
+            by_name[slice_["spec"]["pool"]["name"]].append(slice_)
+    selected = [rule.get("spec") or {} for rule in rules]
+    return [_pool(name, found, selected) for name, found in by_name.items()]
 
 
-def _devices(slice_: Json) -> Iterator[Device]:
-    spec = slice_["spec"]
-    pool = spec["pool"]["name"]
+def _pool(name: str, slices: list[Json], rules: list[Json]) -> Pool:
+    newest = max(_generation(slice_) for slice_ in slices)
+    current = [slice_ for slice_ in slices if _generation(slice_) == newest]
+    pool = Pool(name)
+    for slice_ in current:
+        for counters in slice_["spec"].get("sharedCounters") or []:
+            for counter, amount in (counters.get("counters") or {}).items():
+                pool.counters[name, counters["name"], counter] = _amount(amount)
+        pool.devices += _devices(name, slice_["spec"], rules)
+    pool.problem = next(_problems(pool, current), "")
+    return pool
+
+
+def _generation(slice_: Json) -> int:
+    return int(slice_["spec"]["pool"].get("generation") or 0)
+
+
+def _problems(pool: Pool, slices: list[Json]) -> Iterator[str]:
+    """Why the scheduler would take nothing from a pool."""
+    count = slices[0]["spec"]["pool"].get("resourceSliceCount") or len(slices)
+    if len(slices) != count:
+        yield f"{len(slices)} of its {count} ResourceSlices are there"
+    names = [device.name.device for device in pool.devices]
+    if len(set(names)) < len(names):
+        yield "two of its devices have one name"
+    for device in pool.devices:
+        for counter in device.consumes:
+            if counter not in pool.counters:
+                yield f"{device.name.device} consumes {counter[2]}, which no ResourceSlice has"
+
+
+def _devices(pool: str, spec: Json, rules: list[Json]) -> Iterator[Device]:
     for device in spec.get("devices") or []:
         body = device.get("basic") or device  # v1alpha3 and v1beta1 have it one level deeper
         attributes = body.get("attributes") or {}
-        profile = attributes.get("profile") or attributes.get(f"{DRIVER}/profile") or {}
+        kind, profile = _text(attributes, "type"), _text(attributes, "profile")
+        uuid = _text(attributes, "uuid")
+        is_mig = bool(profile)
+        name = DeviceName(DRIVER, pool, device["name"])
+        taints = [*(body.get("taints") or []), *_of_rules(name, rules)]
         yield Device(
-            DeviceName(DRIVER, pool, device["name"]),
-            profile.get("string") or "",
-            spec.get("nodeName") or body.get("nodeName") or "",
-            {
-                (DRIVER, pool, consumption["counterSet"], name): _amount(counter)
+            name=name,
+            kind=kind or ("mig" if is_mig else ""),
+            profile=profile,
+            node=spec.get("nodeName") or body.get("nodeName") or "",
+            gpu=_text(attributes, "parentUUID") if is_mig else uuid,
+            is_static=is_mig and bool(uuid),
+            taint=next(
+                (f"{t['key']}:{t['effect']}" for t in taints if t.get("effect") in _KEEPS_AWAY), ""
+            ),
+            is_shared=body.get("allowMultipleAllocations") is True,
+            consumes={
+                (pool, consumption["counterSet"], counter): _amount(amount)
                 for consumption in body.get("consumesCounters") or []
-                for name, counter in (consumption.get("counters") or {}).items()
+                for counter, amount in (consumption.get("counters") or {}).items()
             },
+            capacity=dict(_capacity(body.get("capacity") or {})),
         )
 
 
-def _counters(slices: Iterable[Json]) -> Iterator[tuple[_CounterName, int]]:
-    for slice_ in slices:
-        spec = slice_["spec"]
-        for counters in spec.get("sharedCounters") or []:
-            for name, counter in (counters.get("counters") or {}).items():
-                yield (DRIVER, spec["pool"]["name"], counters["name"], name), _amount(counter)
+def _text(attributes: Mapping[str, Json], name: str) -> str:
+    value = attributes.get(name) or attributes.get(f"{DRIVER}/{name}") or {}
+    return str(value.get("string") or "")
 
 
-def _amount(counter: Json) -> int:
+def _of_rules(name: DeviceName, rules: list[Json]) -> Iterator[Json]:
+    """The taints that DeviceTaintRules put on a device; a rule without a selector has none."""
+    for rule in rules:
+        selector = rule.get("deviceSelector")
+        if selector is not None and all(
+            selector.get(key) in (None, mine)
+            for key, mine in zip(("driver", "pool", "device"), name, strict=True)
+        ):
+            yield rule.get("taint") or {}
+
+
+def _capacity(capacity: Mapping[str, object]) -> Iterator[tuple[str, tuple[int, int]]]:
+    for name, found in capacity.items():
+        whole = _amount(found)
+        policy = found.get("requestPolicy") if isinstance(found, dict) else None
+        default = (
+            _amount({"value": policy["default"]}) if policy and policy.get("default") else whole
+        )
+        yield name, (whole, default)
+
+
+def _amount(counter: object) -> int:
+    """Nano-units of {"value": quantity}, or of the quantity alone, as v1alpha3 has it."""
     try:
-        return nanos(counter.get("value"))
+        return nanos(counter.get("value") if isinstance(counter, dict) else counter)
     except InvalidQuantity:
         return 0

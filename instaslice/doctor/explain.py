@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from instaslice.doctor import devices
+from instaslice.doctor import inventory
 from instaslice.doctor.findings import Finding, State
 from instaslice.doctor.snapshot import (
     Snapshot,
@@ -75,15 +75,15 @@ def _claim(snapshot: Snapshot, pod: Json, name: str, profile: Profile) -> Findin
             return Finding(title, State.WRONG, text, advice)
         text = f"{profile.attribute}: its claim is not made yet"
         return Finding(title, State.UNSURE, text, "what keeps it from being made is below")
-    given = devices.given(claim)
+    given = inventory.given(claim)
     if given:
-        where = ", ".join(f"{device.device} of {device.pool}" for device in given)
+        where = ", ".join(f"{found.name.device} of {found.name.pool}" for found in given)
         return Finding(title, State.GOOD, f"{profile.attribute}: has {where}")
     if (claim.get("status") or {}).get("allocation"):
         return Finding(title, State.GOOD, f"{profile.attribute}: allocated")
     if snapshot.is_classic:
         return Finding(title, State.UNSURE, f"{profile.attribute}: waits for the driver")
-    published, free = supply.get(profile.attribute, devices.Supply(0, 0))
+    published, free, *_ = supply.get(profile.attribute, inventory.Supply(0, 0))
     if not published:
         text, advice = f"no node publishes {profile.attribute}", f"there is {', '.join(supply)}"
         return Finding(title, State.WRONG, text, advice if supply else "is the DRA driver there?")

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from instaslice import profiles
-from instaslice.doctor import devices
+from instaslice.doctor.inventory import Inventory, Supply
 from instaslice.patch import Json
 from instaslice.profiles import Profile
 from instaslice.resource_api import ResourceAPI, Unavailable, template_name
@@ -60,12 +61,17 @@ class Snapshot:
         """Whether only the driver knows its devices, as in v1alpha2."""
         return isinstance(self.api, ResourceAPI) and self.api.is_classic
 
-    @property
-    def supply(self) -> dict[str, devices.Supply]:
-        """Slices by profile, as the driver prints it; empty in v1alpha2."""
+    @cached_property
+    def inventory(self) -> Inventory:
+        """The driver's devices; none in v1alpha2. Raises Unreadable."""
         if self.is_classic:
-            return {}
-        return devices.supply(self.all("slices"), self.all("claims"))
+            return Inventory([], [])
+        return Inventory(self.all("slices"), self.all("claims"), self.lists.get("rules", []))
+
+    @cached_property
+    def supply(self) -> dict[str, Supply]:
+        """Slices by profile, as the driver prints it; empty in v1alpha2. Raises Unreadable."""
+        return self.inventory.supply()
 
 
 def wanted_limits(pod: Json) -> dict[str, Any]:

@@ -57,10 +57,11 @@ def named(name: str, namespace: str = "ml", **fields: Any) -> Json:
 
 
 def slice_(*profiles: str, pool: str = "node-1", generation: int = 1, basic: bool = False) -> Json:
-    """A ResourceSlice of a node's slices, by profile."""
+    """A ResourceSlice of the slices, by profile, that a node's GPU has been cut into."""
     listed: list[Json] = []
     for index, profile in enumerate(profiles):
-        body: Json = {"attributes": {"profile": {"string": profile}, "type": {"string": "mig"}}}
+        texts = {"profile": profile, "type": "mig", "uuid": f"MIG-{pool}-{index}"}
+        body: Json = {"attributes": {key: {"string": text} for key, text in texts.items()}}
         listed.append({"name": f"mig-{index}", **({"basic": body} if basic else body)})
     listed.append({"name": "gpu-0", "attributes": {"type": {"string": "gpu"}}})
     return {

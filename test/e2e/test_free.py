@@ -1,0 +1,119 @@
+"""What `doctor` calls free is what a real scheduler gives out, for every profile of two A100s."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from instaslice.doctor.inventory import Inventory
+from test.e2e.cluster import Cluster
+from test.e2e.pods import container, pod
+from test.support import a100
+from test.support.process import until
+
+Json = dict[str, Any]
+
+NODE = "free-a100s"
+CLASS = "free.test"
+#: The first Kubernetes that keeps counters without a feature gate.
+FIRST_WITH_COUNTERS = 36
+
+
+@pytest.fixture(scope="module")
+def node(cluster: Cluster) -> Iterator[None]:
+    """A node of its own, which only pods of this module tolerate."""
+    plane = cluster.plane
+    if not (plane.has_scheduler and plane.has_controllers):
+        pytest.skip("needs kube-scheduler and kube-controller-manager, beside kube-apiserver")
+    if plane.version.minor < FIRST_WITH_COUNTERS:
+        pytest.skip(f"Kubernetes {plane.version} drops counters")
+    room = {"cpu": "64", "memory": "256Gi", "pods": "500"}
+    ready = [{"type": "Ready", "status": "True"}]
+    status = {"capacity": room, "allocatable": room, "conditions": ready}
+    metadata = {"name": NODE}
+    cluster.create({"apiVersion": "v1", "kind": "Node", "metadata": metadata, "status": status})
+    taint = {"key": "free", "effect": "NoSchedule"}
+    cluster.patch("Node", NODE, {"spec": {"taints": [taint]}}, "merge")
+    (mig,) = (c for c in a100.device_classes() if c["metadata"]["name"] == "mig.nvidia.com")
+    cluster.create({**mig, "metadata": {"name": CLASS}})
+    slices = a100.resource_slices(NODE)
+    # One that a health check has tainted.
+    (device,) = (d for d in slices[2]["spec"]["devices"] if d["name"] == "gpu-1-mig-4g20gb-5-0")
+    device["taints"] = [{"key": "health", "effect": "NoExecute"}]
+    for slice_ in slices:
+        cluster.create(slice_)
+    yield
+    for slice_ in slices:
+        cluster.delete("ResourceSlice", slice_["metadata"]["name"])
+    cluster.delete("DeviceClass", CLASS)
+    cluster.delete("Node", NODE)
+
+
+@pytest.fixture
+def ours(node: None, bare_namespace: Cluster) -> Iterator[Cluster]:
+    yield bare_namespace
+    for kind in ("Pod", "ResourceClaim"):
+        for each in bare_namespace.list(kind):
+            bare_namespace.delete(kind, each["metadata"]["name"])
+    until(lambda: not bare_namespace.list("ResourceClaim"), "the claims are gone")
+
+
+def start(cluster: Cluster, name: str, profile: str, **more: Any) -> None:
+    """A pod with a claim of its own for a slice of a profile."""
+    selector = f"device.attributes['{a100.DRIVER}'].profile == '{profile}'"
+    request = {"deviceClassName": CLASS, "selectors": [{"cel": {"expression": selector}}], **more}
+    cluster.create(
+        {
+            "apiVersion": "resource.k8s.io/v1",
+            "kind": "ResourceClaim",
+            "metadata": {"name": name},
+            "spec": {"devices": {"requests": [{"name": "slice", "exactly": request}]}},
+        }
+    )
+    one = container(resources={"claims": [{"name": "slice"}]})
+    claims = [{"name": "slice", "resourceClaimName": name}]
+    tolerations = [{"key": "free", "operator": "Exists"}]
+    cluster.create(pod(name, one, resourceClaims=claims, tolerations=tolerations))
+
+
+def scheduled(cluster: Cluster, names: list[str]) -> int:
+    """How many of the pods have a node, once the scheduler has looked at all of them."""
+
+    def verdicts() -> list[str]:
+        pods = [each for each in cluster.list("Pod") if each["metadata"]["name"] in names]
+        conditions = [c for each in pods for c in each.get("status", {}).get("conditions", [])]
+        found = [c["status"] for c in conditions if c["type"] == "PodScheduled"]
+        return found if len(found) == len(names) else []
+
+    until(verdicts, "the scheduler has looked at every pod")
+    return verdicts().count("True")
+
+
+def free(cluster: Cluster, profile: str) -> int:
+    slices = cluster.list("ResourceSlice")
+    claims = cluster.send("get", "ResourceClaim", namespace=None).body["items"]
+    return Inventory(slices, claims).supply()[profile].free
+
+
+@pytest.mark.parametrize("profile", a100.ROOM)
+@pytest.mark.parametrize("taken", [(), ("3g.20gb", "1g.5gb+me")], ids=["empty", "taken"])
+def test_what_is_free_is_what_is_given(ours: Cluster, taken: tuple[str, ...], profile: str) -> None:
+    for other in taken:
+        name = other.replace(".", "-").replace("+", "-")
+        start(ours, name, other)
+        assert scheduled(ours, [name]) == 1
+    expected = free(ours, profile)
+    names = [f"p-{number}" for number in range(expected + 1)]
+    for name in names:
+        start(ours, name, profile)
+    assert scheduled(ours, names) == expected
+    assert free(ours, profile) == 0
+
+
+def test_admin_access_takes_nothing(ours: Cluster) -> None:
+    labels = {"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}}
+    ours.patch("Namespace", ours.namespace, labels)
+    before = free(ours, "1g.5gb")
+    start(ours, "watching", "7g.40gb", adminAccess=True)
+    assert scheduled(ours, ["watching"]) == 1
+    assert free(ours, "1g.5gb") == before

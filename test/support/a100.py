@@ -1,0 +1,174 @@
+"""A100s with 40 GB as NVIDIA's DRA driver (v0.4) publishes them: names, attributes, counters.
+
+Sources: placements and engines of a profile in NVIDIA's MIG User Guide ("A100 MIG Profiles"); the
+driver's names, `gpu-0-mig-1g5gb-19-0` (profile, its number, the first memory slice) and
+`gpu-0-counter-set`. Memory is what an A100 reports for a slice.
+"""
+
+from typing import Any, Final, NamedTuple
+
+Json = dict[str, Any]
+
+DRIVER: Final = "gpu.nvidia.com"
+
+
+class Profile(NamedTuple):
+    """What a slice consumes of a GPU, and where it fits."""
+
+    name: str
+    number: int  #: NVIDIA's "GPU instance profile ID"
+    slices: int  #: of compute, 14 multiprocessors and a copy engine each
+    memory: int  #: in MiB
+    decoders: int
+    media: int  #: JPEG and optical flow engines, of which a GPU has one each
+    span: int  #: memory slices
+    starts: tuple[int, ...]  #: the first memory slice of each placement
+
+    @property
+    def engines(self) -> dict[str, str]:
+        return {
+            "copy-engines": str(1 if self.name == "1g.10gb" else self.slices),
+            "decoders": str(self.decoders),
+            "encoders": "0",
+            "jpeg-engines": str(self.media),
+            "memory": f"{self.memory}Mi",
+            "multiprocessors": str(14 * self.slices),
+            "ofa-engines": str(self.media),
+        }
+
+
+PROFILES: Final = (
+    Profile("1g.10gb", 15, 1, 9856, 1, 0, 2, (0, 2, 4, 6)),
+    Profile("1g.5gb", 19, 1, 4864, 0, 0, 1, (0, 1, 2, 3, 4, 5, 6)),
+    Profile("1g.5gb+me", 20, 1, 4864, 1, 1, 1, (0, 1, 2, 3, 4, 5, 6)),
+    Profile("2g.10gb", 14, 2, 9856, 1, 0, 2, (0, 2, 4)),
+    Profile("3g.20gb", 9, 3, 19968, 2, 0, 4, (0, 4)),
+    Profile("4g.20gb", 5, 4, 19968, 2, 0, 4, (0,)),
+    Profile("7g.40gb", 0, 7, 40192, 5, 1, 8, (0,)),
+)
+WHOLE: Final = PROFILES[-1]
+
+#: How many of a profile a GPU has room for.
+ROOM: Final = {"1g.5gb": 7, "1g.5gb+me": 1, "1g.10gb": 4, "2g.10gb": 3} | {
+    "3g.20gb": 2,
+    "4g.20gb": 1,
+    "7g.40gb": 1,
+}
+
+
+def resource_slices(
+    node: str = "node-1", gpus: int = 2, *, combined: bool = False, counted: bool = True
+) -> list[Json]:
+    """What the driver publishes of a node with the feature gate DynamicMIG.
+
+    combined: counters and devices in one ResourceSlice, as for Kubernetes 1.34; from 1.35 on they
+    are in slices of their own. counted: False for what an API server keeps of it whose gate
+    DRAPartitionableDevices is off.
+    """
+    sets = [counter_set(gpu) for gpu in range(gpus)] if counted else []
+    devices = [slices_of(gpu, counted=counted) for gpu in range(gpus)]
+    if combined:
+        parts: list[Json] = [
+            {"sharedCounters": [sets[gpu]], "devices": devices[gpu]} for gpu in range(gpus)
+        ]
+    else:
+        parts = [{"sharedCounters": sets} if sets else {}, *({"devices": d} for d in devices)]
+    return [resource_slice(node, number, len(parts), **part) for number, part in enumerate(parts)]
+
+
+def static_slices(node: str = "node-1", *profiles: tuple[str, int]) -> list[Json]:
+    """What it publishes without that gate: slices that somebody has cut.
+
+    profiles: name and first memory slice of each, all on one GPU.
+    """
+    found = []
+    for name, start in profiles:
+        (profile,) = (each for each in PROFILES if each.name == name)
+        device = _slice(0, profile, start, counted=False)
+        device["attributes"]["uuid"] = {"string": f"MIG-{profile.number:08}-{start}"}
+        found.append(device)
+    return [resource_slice(node, 0, 1, devices=found)]
+
+
+def resource_slice(node: str, number: int, count: int, **spec: Any) -> Json:
+    pool = {"name": node, "generation": 1, "resourceSliceCount": count}
+    return {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceSlice",
+        "metadata": {"name": f"{number:05}-{DRIVER}-{node}"},
+        "spec": {"driver": DRIVER, "nodeName": node, "pool": pool, **spec},
+    }
+
+
+def counter_set(gpu: int) -> Json:
+    """All that a GPU has."""
+    return {"name": f"gpu-{gpu}-counter-set", "counters": _counters(WHOLE, 0)}
+
+
+def slices_of(gpu: int, *, counted: bool = True) -> list[Json]:
+    """Every slice that a GPU could be cut into."""
+    return [
+        _slice(gpu, profile, start, counted=counted)
+        for profile in PROFILES
+        for start in profile.starts
+    ]
+
+
+def whole_gpu(gpu: int) -> Json:
+    """A GPU as a device of its own, as the driver publishes it where MIG mode can be toggled."""
+    device = _device(f"gpu-{gpu}", type="gpu", uuid=_uuid(gpu))
+    consumed = {"counterSet": f"gpu-{gpu}-counter-set", "counters": _counters(WHOLE, 0)}
+    return {**device, "consumesCounters": [consumed]}
+
+
+def device_classes() -> list[Json]:
+    """The DeviceClasses that the driver's installation brings."""
+    return [
+        {
+            "apiVersion": "resource.k8s.io/v1",
+            "kind": "DeviceClass",
+            "metadata": {"name": f"{kind}.nvidia.com"},
+            "spec": {
+                "selectors": [
+                    {
+                        "cel": {
+                            "expression": f"device.driver == '{DRIVER}' && "
+                            f"device.attributes['{DRIVER}'].type == '{kind}'"
+                        }
+                    }
+                ]
+            },
+        }
+        for kind in ("gpu", "mig")
+    ]
+
+
+def _slice(gpu: int, profile: Profile, start: int, *, counted: bool) -> Json:
+    spelt = profile.name.replace(".", "").replace("+", "-")
+    device = _device(
+        f"gpu-{gpu}-mig-{spelt}-{profile.number}-{start}",
+        type="mig",
+        profile=profile.name,
+        parentUUID=_uuid(gpu),
+    )
+    if counted:
+        consumed = {
+            "counterSet": f"gpu-{gpu}-counter-set",
+            "counters": _counters(profile, start),
+        }
+        device["consumesCounters"] = [consumed]
+    return device
+
+
+def _device(name: str, **attributes: str) -> Json:
+    texts = {"productName": "NVIDIA A100-SXM4-40GB", "architecture": "Ampere", **attributes}
+    return {"name": name, "attributes": {key: {"string": text} for key, text in texts.items()}}
+
+
+def _counters(profile: Profile, start: int) -> Json:
+    places = {f"memory-slice-{start + each}": "1" for each in range(profile.span)}
+    return {name: {"value": value} for name, value in (profile.engines | places).items()}
+
+
+def _uuid(gpu: int) -> str:
+    return f"GPU-{gpu:08}-0000-0000-0000-000000000000"
