@@ -34,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
         chosen = settings.read(vars(arguments), os.environ)
     except settings.SettingsError as error:
         raise UsageError(str(error)) from None
+    for name in settings.GUNICORN_VARIABLES:
+        os.environ.pop(name, None)
     from instaslice.serve import server  # gunicorn is for serving only
 
     try:

@@ -178,9 +178,11 @@ def _check_caller(certificate: Any, names: frozenset[str]) -> None:
     """Raises BadCall unless a certificate is there, for one of the names if there are any."""
     if not certificate:
         raise BadCall("403 Forbidden", "the caller shows no certificate")
-    subject = {value for part in certificate.get("subject", ()) for _, value in part}
-    subject |= {value for _, value in certificate.get("subjectAltName", ())}
-    if names and names.isdisjoint(subject):
+    # Not in any field: an authority may let others choose an organization or an e-mail address.
+    subject = [field for part in certificate.get("subject", ()) for field in part]
+    theirs = {value for field, value in subject if field == "commonName"}
+    theirs |= {value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"}
+    if names and names.isdisjoint(theirs):
         raise BadCall("403 Forbidden", "the caller's certificate has none of the names let in")
 
 

@@ -1,10 +1,11 @@
 """gunicorn, set up for a webhook: its settings, its socket, its log.
 
 gunicorn runs in this process, not through a shell and not from its own command line, so its
-environment variables and configuration files play no part.
+configuration files play no part; nor do its environment variables (`settings`).
 """
 
 import contextlib
+import errno
 import gc
 import os
 import resource
@@ -23,7 +24,7 @@ from instaslice.serve import logs
 from instaslice.serve.app import MAX_BODY, Webhook
 from instaslice.serve.metrics import Metrics
 from instaslice.serve.provision import TemplateMaker
-from instaslice.serve.settings import Settings
+from instaslice.serve.settings import ANY, Settings
 from instaslice.serve.tls import Certificates, UnusableCertificate
 from instaslice.serve.worker import StallFreeWorker
 
@@ -65,16 +66,36 @@ def serve(settings: Settings) -> None:
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. gunicorn would try five times, for five seconds. Raises StartError."""
     try:
+        if host == ANY:
+            return _listen_everywhere(port)
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        return _bound(family, address)
     except OSError as error:
-        raise StartError(f"{host}:{port}: {error.strerror}") from None
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise StartError(f"{where}: {error.strerror}") from None
+
+
+def _listen_everywhere(port: int) -> socket.socket:
+    """One socket for IPv6 and IPv4, or for IPv4 alone where there is no IPv6. Raises OSError."""
+    try:
+        return _bound(socket.AF_INET6, (ANY, port))
+    except OSError as error:
+        # Not built into the kernel, or disabled by sysctl.
+        if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise
+    return _bound(socket.AF_INET, ("0.0.0.0", port))  # noqa: S104 - every address is the point
+
+
+def _bound(family: int, address: Any) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address[0] == ANY:  # whatever net.ipv6.bindv6only says
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(address)
-    except OSError as error:
+    except OSError:
         listener.close()
-        raise StartError(f"{host}:{port}: {error.strerror}") from None
+        raise
     return listener
 
 

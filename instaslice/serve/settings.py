@@ -23,7 +23,19 @@ class Settings:
     log_format: str  #: a key of logs.FORMATS
     threads: int
     client_ca: Path | None  #: who signs the certificates of callers; None lets in anyone
-    client_names: frozenset[str]  #: of which a caller's certificate must have one; empty: any
+    #: Of which a caller's certificate must have one; empty for any. Only beside `client_ca`.
+    client_names: frozenset[str]
+
+
+#: Every address of this machine, of IPv6 and of IPv4, as far as it has either.
+ANY: Final = "::"
+
+#: What gunicorn reads from the environment, in part as it is imported. Here it plays no part: with
+#: SCRIPT_NAME each admission was an error, and with GUNICORN_PID there was no start.
+GUNICORN_VARIABLES: Final = (
+    *("FORWARDED_ALLOW_IPS", "GUNICORN_FD", "GUNICORN_PID", "LISTEN_FDS", "LISTEN_PID"),
+    *("PORT", "SCRIPT_NAME", "SENDFILE", "WEB_CONCURRENCY"),
+)
 
 
 class SettingsError(Exception):
@@ -34,7 +46,7 @@ def _address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65535:
         raise ValueError("is not HOST:PORT")
-    return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104
+    return host.removeprefix("[").removesuffix("]") or ANY, int(port)
 
 
 def _folder(text: str) -> Path:
@@ -61,7 +73,10 @@ def _file(text: str) -> Path | None:
 
 
 def _names(text: str) -> frozenset[str]:
-    return frozenset(filter(None, text.split(",")))
+    names = frozenset(filter(None, (name.strip() for name in text.split(","))))
+    if text and not names:
+        raise ValueError("names nobody")
+    return names
 
 
 def _one_of(*words: str) -> Callable[[str], str]:
@@ -96,7 +111,13 @@ class Option(NamedTuple):
 
 
 SERVE: Final = (
-    Option("--bind", "0.0.0.0:8443", _address, "HOST:PORT", "where to listen"),
+    Option(
+        "--bind",
+        "[::]:8443",
+        _address,
+        "HOST:PORT",
+        "where to listen; [::] is every address, of IPv4 too",
+    ),
     Option(
         "--cert-dir",
         None,
@@ -140,7 +161,8 @@ SERVE: Final = (
         "",
         _names,
         "NAME,...",
-        "names of which that certificate must have one, as its subject's or a SAN",
+        "names of which that certificate must have one, as its common name or a DNS name; "
+        "needs --client-ca",
     ),
     Option("--log-format", "json", _one_of("json", "text"), "FORMAT", "json, or text for people"),
     Option("--threads", "8", _number, "N", "admissions that may wait for templates at a time"),
@@ -166,6 +188,8 @@ def read(typed: Mapping[str, str | None], environment: Mapping[str, str]) -> Set
             values[option.key] = option.parse(text)
         except ValueError as error:
             raise SettingsError(f"{origin}: {text!r} {error}") from None
+    if values["client_names"] and not values["client_ca"]:
+        raise SettingsError("--client-names: needs --client-ca, or no caller shows a certificate")
     values["cluster"] = _cluster(values, values.pop("kubeconfig"), environment)
     host, port = values.pop("bind")
     return Settings(host=host, port=port, **values)

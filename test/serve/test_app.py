@@ -143,6 +143,34 @@ def test_healthz_and_readyz() -> None:
     assert call(APP, "POST", "/readyz").headers["allow"] == "GET, HEAD"
 
 
+@pytest.mark.parametrize(
+    ("certificate", "status"),
+    [
+        ({"subject": ((("commonName", "kube-apiserver"),),)}, 200),
+        ({"subject": (), "subjectAltName": (("DNS", "kube-apiserver"),)}, 200),
+        ({"subject": ((("organizationName", "x"),), (("commonName", "kube-apiserver"),))}, 200),
+        ({"subject": ((("organizationName", "kube-apiserver"),),)}, 403),
+        ({"subject": ((("organizationalUnitName", "kube-apiserver"),),)}, 403),
+        ({"subject": ((("emailAddress", "kube-apiserver"),),)}, 403),
+        ({"subject": ((("commonName", "kube-apiserver.x"),),)}, 403),
+        ({"subject": (), "subjectAltName": (("URI", "kube-apiserver"),)}, 403),
+        ({"subject": (), "subjectAltName": (("email", "kube-apiserver"),)}, 403),
+        ({"subject": (), "subjectAltName": (("IP Address", "kube-apiserver"),)}, 403),
+        ({"subject": (), "subjectAltName": (("othername", "<unsupported>"),)}, 403),
+        ({}, 403),
+        (None, 403),
+    ],
+)
+def test_a_caller_is_known_by_its_common_name_or_a_dns_name(
+    certificate: Json | None, status: int
+) -> None:
+    app = Webhook(lambda: NEWEST, Metrics(), callers=frozenset({"kube-apiserver", "other"}))
+    assert post(SAMPLE, app, **{webhook.PEER: certificate}).status == status
+    anyone = Webhook(lambda: NEWEST, Metrics(), callers=frozenset())
+    wanted = 200 if certificate else 403
+    assert post(SAMPLE, anyone, **{webhook.PEER: certificate}).status == wanted
+
+
 def samples(app: Webhook) -> dict[str, float]:
     reply = call(app, "GET", "/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=")

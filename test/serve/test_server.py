@@ -1,15 +1,21 @@
+import errno
 import http.client
 import json
 import os
+import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import gunicorn
 import pytest
 
+from instaslice.serve import settings
+from instaslice.serve.server import listen
 from test.support.certs import Authority
 from test.support.process import HOST, until
 from test.support.reviews import load, patch_of
@@ -34,10 +40,10 @@ def test_the_sample_over_tls(cert_dir: Path, authority: Authority) -> None:
         assert line.pop("milliseconds") > 0
         assert set(line) == {
             *("time", "level", "message", "operation"),
-            *("namespace", "name", "uid", "profiles", "claims"),
+            *("namespace", "name", "uid", "templates", "claims"),
         }
         assert (line["namespace"], line["name"]) == ("default", "sample")
-        assert (line["profiles"], line["claims"]) == (["1g.5gb"], 1)
+        assert (line["templates"], line["claims"]) == (["mig-1g.5gb"], 1)
 
 
 def test_settings_may_come_from_the_environment(cert_dir: Path, authority: Authority) -> None:
@@ -49,14 +55,104 @@ def test_settings_may_come_from_the_environment(cert_dir: Path, authority: Autho
         assert 'INFO rewritten operation="CREATE" namespace="default" name="sample"' in text
 
 
+def test_gunicorns_environment_plays_no_part(cert_dir: Path, authority: Authority) -> None:
+    environment = dict.fromkeys(settings.GUNICORN_VARIABLES, "nonsense")
+    with serve(cert_dir, authority.trusting(), environment=environment) as server:
+        status, body = server.call("POST", "/mutate", SAMPLE)
+        assert (status, json.loads(body)["response"]["allowed"]) == (200, True)
+        assert len(server.workers()) == 1
+
+
+def test_gunicorn_reads_no_other_variable() -> None:
+    """What it may read, in the modules that a server like this one runs."""
+    #: For its own control socket and its second arbiter, which are off; what it sets itself; and
+    #: systemd's, to which it only writes.
+    others = {"GUNICORN_DIRTY_SOCKET", "NOTIFY_SOCKET", "PWD", "SERVER_SOFTWARE", "XDG_RUNTIME_DIR"}
+    folder = Path(gunicorn.__file__).parent
+    text = "".join(
+        path.read_text()
+        for name in ("*.py", "http/*.py", "app/base.py", "workers/base.py")
+        for path in folder.glob(name)
+    )
+    read = set(re.findall(r"os\.environ(?:\.get\(|\.pop\(|\[)[\"']([A-Z_]+)[\"']", text))
+    read |= set(re.findall(r"[\"']([A-Z_]+)[\"'] (?:not )?in os\.environ", text))
+    assert read - others == set(settings.GUNICORN_VARIABLES)
+
+
+# -- where it listens ----------------------------------------------------------------------------
+
+
+def test_by_default_it_listens_on_ipv6_and_ipv4(cert_dir: Path, authority: Authority) -> None:
+    [bind] = [option for option in settings.SERVE if option.flag == "--bind"]
+    host, port = bind.parse(str(bind.default))
+    assert (host, port) == ("::", 8443)
+    with serve(cert_dir, authority.trusting(), bind=f"[{host}]") as server:
+        assert server.call("POST", "/mutate", SAMPLE)[0] == 200, "by IPv4"
+        if not has_ipv6():
+            pytest.skip("this machine has no IPv6")
+        with (
+            socket.create_connection(("::1", server.port), 30) as plain,
+            server.context.wrap_socket(plain, server_hostname=HOST) as connection,
+        ):
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200 OK")
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+class WithoutIPv6(socket.socket):
+    """A kernel without IPv6: built without it, or with it disabled by sysctl."""
+
+    built = True
+
+    def __init__(self, family: int = -1, *args: int) -> None:
+        if family == socket.AF_INET6 and not self.built:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        super().__init__(family, *args)
+
+    def bind(self, address: object) -> None:
+        if self.family == socket.AF_INET6:
+            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+        super().bind(address)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_without_ipv6_it_listens_on_ipv4(built: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WithoutIPv6, "built", built)
+    monkeypatch.setattr(socket, "socket", WithoutIPv6)
+    with listen("::", 0) as listener:
+        assert listener.family == socket.AF_INET
+        assert listener.getsockname()[0] == "0.0.0.0"
+
+
+def test_a_port_that_one_family_has_taken_is_not_shared(cert_dir: Path) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        bind = f"[::]:{taken.getsockname()[1]}"
+        result = run("--cert-dir", str(cert_dir), "--bind", bind)
+    assert one_line(result) == f"{bind}: Address already in use"
+
+
+def test_one_address_of_ipv6_is_ipv6_alone() -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with listen("::1", 0) as listener:
+        assert listener.getsockname()[0] == "::1"
+
+
 def test_a_connection_is_kept(cert_dir: Path, authority: Authority) -> None:
     with serve(cert_dir, authority.trusting()) as server:
         connection = server.connect()
         connection.connect()
-        socket = connection.sock
+        first = connection.sock
         for _ in range(5):
             assert exchange(connection, "POST", "/mutate", SAMPLE)[0] == 200
-        assert connection.sock is socket
+        assert connection.sock is first
         connection.close()
 
 

@@ -27,6 +27,11 @@ def test_help_says_what_each_setting_is_for(capsys: pytest.CaptureFixture[str]) 
         (["--threads", "0"], "--threads: '0' is not a number from 1 to 512"),
         (["--threads", "many"], "--threads: 'many' is not a number from 1 to 512"),
         (["--log-format", "xml"], "--log-format: 'xml' is not one of json, text"),
+        (["--client-ca", "ca.crt", "--client-names", " ,"], "--client-names: ' ,' names nobody"),
+        (
+            ["--client-names", "kube-apiserver"],
+            "--client-names: needs --client-ca, or no caller shows a certificate",
+        ),
     ],
 )
 def test_a_bad_setting_is_one_line(
@@ -55,7 +60,9 @@ def test_a_bad_variable_is_one_line_too(
     ("typed", "address"),
     [
         ("127.0.0.1:8443", ("127.0.0.1", 8443)),
-        (":0", ("0.0.0.0", 0)),
+        (":0", ("::", 0)),
+        ("[::]:8443", ("::", 8443)),
+        ("0.0.0.0:8443", ("0.0.0.0", 8443)),
         ("[::1]:443", ("::1", 443)),
         ("localhost:1", ("localhost", 1)),
     ],

@@ -97,6 +97,7 @@ def serve(
     environment: dict[str, str] | None = None,
     stderr: str | None = None,
     constants: Mapping[str, Mapping[str, float]] | None = None,
+    bind: str = HOST,
 ) -> Iterator[Server]:
     """Run `instaslice serve` until the block ends; nothing is left behind.
 
@@ -107,7 +108,7 @@ def serve(
     command = [sys.executable, "-m", "instaslice"]
     if constants:
         command[-1:] = ["test.support.impatient", json.dumps(constants)]
-    command += ["serve", "--cert-dir", str(cert_dir), "--bind", f"{HOST}:{port}", *options]
+    command += ["serve", "--cert-dir", str(cert_dir), "--bind", f"{bind}:{port}", *options]
     with tempfile.NamedTemporaryFile(prefix="instaslice-log-") as file:
         log = Path(stderr or file.name)
         process = Process(command, log, {"INSTASLICE_RESOURCE_API": "v1", **(environment or {})})
