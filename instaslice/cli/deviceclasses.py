@@ -1,28 +1,79 @@
-"""`instaslice deviceclasses`: DeviceClasses by which the scheduler serves extended resources."""
+"""`instaslice deviceclasses`: a device class for each MIG profile, and what else refers to them."""
 
 import argparse
-from typing import Any
+from typing import Any, Final
 
-from instaslice.cli.usage import PROFILES, named_profiles, print_yaml
-from instaslice.resource_api import NEWEST
-from instaslice.resources import of_profile
-from instaslice.templates import device_class
+from instaslice.cli.usage import UsageError, add_resource_options, named_claims, print_yaml
+from instaslice.patch import Json
+from instaslice.resource_api import NEWEST, VERSIONS
+from instaslice.resources import Resource
+from instaslice.templates import DeviceClaim, device_class
+
+#: Mappings that Kueue takes (kueue, pkg/config/validation.go, `validateDeviceClassMappings`).
+MAX_MAPPINGS: Final = 16
 
 
 def add(commands: Any) -> None:
     """Add the command's parser."""
     parser = commands.add_parser(
         "deviceclasses",
-        help="print DeviceClasses by which the scheduler does without InstaSlice (1.36 and later)",
-        description="Print a DeviceClass for each profile, with its extendedResourceName.",
+        help="print the device classes by which slices of each profile are asked for",
+        description="Print a DeviceClass for each MIG profile. Rewritten pods ask through it, "
+        "quotas count by it, and on resource.k8s.io/v1 its extendedResourceName lets the scheduler "
+        "of Kubernetes 1.36 and later serve pods that are not rewritten.",
     )
-    parser.add_argument("profiles", nargs="*", metavar="PROFILE", help=PROFILES)
+    add_resource_options(parser)
+    parser.add_argument(
+        "--resource-api",
+        choices=[name for name, api in VERSIONS.items() if not api.is_classic],
+        default=NEWEST.version,
+        metavar="VERSION",
+        help=f"any but v1alpha2, which has no device classes (default: {NEWEST.version})",
+    )
+    parser.add_argument(
+        "--kueue",
+        action="store_true",
+        help="print Kueue's deviceClassMappings instead, for its configuration "
+        "(ConfigMap kueue-manager-config; at most 16 resources)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the classes."""
-    chosen = named_profiles(arguments.profiles)
-    manifests = [device_class(NEWEST, of_profile(profile)) for profile in chosen]
-    print_yaml(manifests, " ".join(["deviceclasses", *arguments.profiles]))
+    chosen = [_resource(claim) for claim in named_claims(arguments)]
+    command = ["deviceclasses"]
+    command += [f"--resource {each}" for each in arguments.resource]
+    if arguments.kueue:
+        print_yaml([_kueue(chosen)], " ".join([*command, "--kueue", *arguments.names]))
+        return 0
+    api = VERSIONS[arguments.resource_api]
+    if api is not NEWEST:
+        command += ["--resource-api", api.version]
+    # The classes of mapped resources are the administrator's.
+    manifests = [device_class(api, resource) for resource in chosen if resource.profile]
+    print_yaml(manifests, " ".join([*command, *arguments.names]))
     return 0
+
+
+def _resource(claim: DeviceClaim) -> Resource:
+    request, *others = claim.requests
+    if others or len(request.choices) > 1 or request.count > 1:
+        raise UsageError(f"{claim.template!r} is not a MIG profile, such as 1g.5gb or 1g.10gb+me")
+    return request.resource
+
+
+def _kueue(resources: list[Resource]) -> Json:
+    """The part of Kueue's configuration that says which quota a device class counts for.
+
+    Source: kueue.sigs.k8s.io, "Set Up Dynamic Resource Allocation"; KEP-2941.
+    """
+    if len(resources) > MAX_MAPPINGS:
+        text = f"Kueue takes at most {MAX_MAPPINGS} mappings, and these would be {len(resources)}"
+        raise UsageError(f"--kueue: {text}: name the profiles that your nodes have")
+    mappings = [{"name": r.name, "deviceClassNames": [r.device_class]} for r in resources]
+    return {
+        "apiVersion": "config.kueue.x-k8s.io/v1beta2",
+        "kind": "Configuration",
+        "resources": {"deviceClassMappings": mappings},
+    }

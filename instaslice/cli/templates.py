@@ -2,19 +2,20 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from instaslice.cli.usage import (
-    PROFILES,
     UsageError,
     add_cluster_options,
+    add_resource_options,
     client,
-    named_profiles,
+    named_claims,
     print_yaml,
 )
-from instaslice.resource_api import NEWEST, VERSIONS
-from instaslice.resources import of_profile
-from instaslice.templates import claim_of, objects
+from instaslice.patch import Json
+from instaslice.resource_api import ALTERNATIVES, NEWEST, VERSIONS, ResourceAPI
+from instaslice.templates import DeviceClaim, objects, serves
 
 
 def add(commands: Any) -> None:
@@ -25,7 +26,14 @@ def add(commands: Any) -> None:
         description="Print the manifests of the templates, or apply them to namespaces. "
         "With serve --provision-templates they are made as they are needed.",
     )
-    parser.add_argument("profiles", nargs="*", metavar="PROFILE", help=PROFILES)
+    add_resource_options(parser)
+    parser.add_argument(
+        "--count",
+        type=int,
+        default=1,
+        metavar="N",
+        help="devices that each template asks for, at most 32 (default: 1)",
+    )
     parser.add_argument(
         "--resource-api",
         choices=VERSIONS,
@@ -47,13 +55,13 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the templates, or apply them."""
-    chosen = [claim_of(of_profile(profile)) for profile in named_profiles(arguments.profiles)]
+    chosen = named_claims(arguments, arguments.count)
     version = arguments.resource_api
+    if arguments.count < 1:
+        raise UsageError(f"--count {arguments.count}: must be at least 1")
     if not arguments.apply:
         api = VERSIONS[version or NEWEST.version]
-        manifests = [manifest for claim in chosen for manifest in objects(api, claim)]
-        command = ["templates", "--resource-api", api.version, *arguments.profiles]
-        print_yaml(manifests, " ".join(command))
+        print_yaml(list(_manifests(api, chosen)), " ".join(_command(api, arguments)))
         return 0
     if arguments.namespace and arguments.all_namespaces:
         raise UsageError("--namespace and --all-namespaces exclude one another")
@@ -65,11 +73,55 @@ def run(arguments: argparse.Namespace) -> int:
         namespaces = arguments.namespace or [cluster.namespace]
         if arguments.all_namespaces:
             namespaces = cluster.namespaces()
-        for namespace in namespaces:
-            for claim in chosen:
-                for manifest in objects(api, claim, namespace):
-                    print(cluster.apply(manifest))
+        for manifest in _manifests(api, chosen, namespaces):
+            print(cluster.apply(manifest))
     except ApplyError as error:
         print(f"instaslice: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _manifests(
+    api: ResourceAPI, claims: Iterable[DeviceClaim], namespaces: Iterable[str | None] = (None,)
+) -> Iterable[Json]:
+    """Everything that the claims need, each object once. Raises UsageError."""
+    made = set()
+    claims = list(claims)
+    for claim in claims:
+        _check(api, claim)
+    for namespace in namespaces:
+        for claim in claims:
+            for manifest in objects(api, claim, namespace):
+                key = (manifest["kind"], manifest["metadata"]["name"], namespace)
+                if manifest["kind"] == "DeviceClass":
+                    key = (*key[:2], None)
+                if key not in made:
+                    made.add(key)
+                    yield manifest
+
+
+def _check(api: ResourceAPI, claim: DeviceClaim) -> None:
+    """Raise UsageError where a version cannot ask for a claim."""
+    devices = sum(request.count for request in claim.requests)
+    choices = [choice for request in claim.requests for choice in request.choices]
+    if devices > api.max_devices:
+        what = f"a claim of resource.k8s.io/{api.version} holds at most {api.max_devices}"
+        raise UsageError(f"{claim.template}: {what}")
+    if len(choices) > len(claim.requests) and ALTERNATIVES not in api.features:
+        raise UsageError(f"{claim.template}: resource.k8s.io/{api.version} has no alternatives")
+    if claim.placement and claim.placement not in api.features:
+        what = f"resource.k8s.io/{api.version} cannot hold a placement on {claim.placement}"
+        raise UsageError(f"{claim.template}: {what}")
+    for choice in choices:
+        if not serves(api, choice):
+            what = f"the driver of resource.k8s.io/{api.version} does not have {choice.name}"
+            raise UsageError(f"{claim.template}: {what}")
+
+
+def _command(api: ResourceAPI, arguments: argparse.Namespace) -> Iterable[str]:
+    """What was typed, but for what is printed."""
+    yield from ("templates", "--resource-api", api.version)
+    if arguments.count > 1:
+        yield f"--count {arguments.count}"
+    yield from (f"--resource {each}" for each in arguments.resource)
+    yield from arguments.names

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from instaslice import profiles
-from instaslice.profiles import Profile
+from instaslice.resources import Resources, of_profile, read_mapping
+from instaslice.templates import DeviceClaim, claim_of, from_template
 
 if TYPE_CHECKING:
     from instaslice.cli.kube import Client
 
-#: Help for arguments that name profiles.
-PROFILES: Final = "such as 1g.5gb or 1g.10gb+me (default: all that are known)"
+#: Help for arguments that name what is asked for.
+NAMES: Final = (
+    "a MIG profile, such as 1g.5gb or 1g.10gb+me, a resource that is mapped, or a template's name "
+    "(default: all profiles that are known, and what is mapped)"
+)
 
 
 class UsageError(Exception):
@@ -63,19 +67,58 @@ def client(arguments: argparse.Namespace, who: str) -> "Client":
         raise UsageError(f"kubeconfig: {error}") from None
 
 
-def named_profiles(names: Sequence[str]) -> list[Profile]:
-    """Profiles in any of their spellings; all that are known where none is named.
+def add_resource_options(parser: argparse.ArgumentParser) -> None:
+    """Add the names of what is asked for, and the mapping of what is not a MIG slice."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help=NAMES)
+    add_mapping(parser)
 
+
+def add_mapping(parser: argparse.ArgumentParser) -> None:
+    """Add the option that maps resources, as `serve` has it."""
+    parser.add_argument(
+        "--resource",
+        action="append",
+        default=[],
+        metavar="NAME=DEVICECLASS",
+        help="a resource that serve maps, beside MIG slices; may be repeated",
+    )
+
+
+def mapping(arguments: argparse.Namespace) -> Resources:
+    """The resources of `add_mapping`. Raises UsageError."""
+    try:
+        return read_mapping(arguments.resource)
+    except ValueError as error:
+        raise UsageError(f"--resource: {error}") from None
+
+
+def named_claims(arguments: argparse.Namespace, count: int = 1) -> list[DeviceClaim]:
+    """Claims of what `add_resource_options` has named; of all that is known where nothing is.
+
+    count: devices of each; a template's name says by itself how many it asks for.
     Raises UsageError.
     """
-    found = []
-    for name in names:
-        bare = name.removeprefix("nvidia.com/").removeprefix("mig-")
-        profile = profiles.from_attribute(bare) or profiles.from_template("mig-" + bare)
-        if profile is None:
-            raise UsageError(f"{name!r} is not a MIG profile, such as 1g.5gb or 1g.10gb+me")
-        found.append(profile)
-    return found or profiles.known_profiles()
+    resources = mapping(arguments)
+    known = [of_profile(profile) for profile in profiles.known_profiles()]
+    every = [*known, *resources.mapped.values()]
+    if not arguments.names:
+        return [claim_of(resource, count) for resource in every]
+    return [_named(name, resources, count) for name in arguments.names]
+
+
+def _named(name: str, resources: Resources, count: int) -> DeviceClaim:
+    bare = name.removeprefix("nvidia.com/").removeprefix("mig-")
+    profile = profiles.from_attribute(bare) or profiles.from_template("mig-" + bare)
+    resource = of_profile(profile) if profile else resources.find(name)
+    if resource:
+        return claim_of(resource, count)
+    claim = from_template(name, resources)
+    if claim is None:
+        mapped = f"; {' and '.join(resources.mapped)} may be named too" if resources.mapped else ""
+        raise UsageError(f"{name!r} is not a MIG profile, such as 1g.5gb or 1g.10gb+me{mapped}")
+    if count > 1:
+        raise UsageError(f"{name!r} says by itself how many it asks for: --count is too much")
+    return claim
 
 
 def print_yaml(manifests: Sequence[dict[str, Any]], command: str) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from instaslice.cli.usage import UsageError, print_yaml
+from instaslice.cli.usage import add_mapping, mapping, print_yaml
 from instaslice.webhook_configuration import ALL, MODES, NAMESPACE, webhook_configuration
 
 
@@ -23,13 +23,7 @@ def add(commands: Any) -> None:
         "instaslice.io/rewrite=enabled; or what the scheduler of Kubernetes 1.36 cannot do "
         "by itself (default: all)",
     )
-    parser.add_argument(
-        "--resource",
-        action="append",
-        default=[],
-        metavar="NAME=DEVICECLASS",
-        help="a resource that serve maps, beside MIG slices; may be repeated",
-    )
+    add_mapping(parser)
     parser.add_argument(
         "--namespace",
         "-n",
@@ -42,19 +36,12 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the configuration."""
-    names = [_name(mapping) for mapping in arguments.resource]
+    names = mapping(arguments).mapped
     manifest = webhook_configuration(arguments.mode, names, arguments.namespace)
     command = ["webhook-configuration", "--mode", arguments.mode]
-    for mapping in arguments.resource:
-        command += ["--resource", mapping]
+    for each in arguments.resource:
+        command += ["--resource", each]
     if arguments.namespace != NAMESPACE:
         command += ["--namespace", arguments.namespace]
     print_yaml([manifest], " ".join(command))
     return 0
-
-
-def _name(mapping: str) -> str:
-    name, sign, device_class = mapping.partition("=")
-    if not name or not sign or not device_class:
-        raise UsageError(f"--resource {mapping}: must be NAME=DEVICECLASS")
-    return name

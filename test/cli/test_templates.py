@@ -40,8 +40,78 @@ def test_profiles_may_be_named_in_any_spelling(spelling: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["1g.5gb", "--count", "2"], ["mig-1g.5gb.nvidia.com", "mig-1g.5gb.x2"]),
+        (["mig-1g.5gb.x3"], ["mig-1g.5gb.nvidia.com", "mig-1g.5gb.x3"]),
+        (
+            ["mig-3g.20gb-or-4g.20gb"],
+            ["mig-3g.20gb.nvidia.com", "mig-4g.20gb.nvidia.com", "mig-3g.20gb-or-4g.20gb"],
+        ),
+        (
+            ["1g.5gb", "mig-1g.5gb.x2", "same-gpu-mig-1g.5gb.x2"],
+            ["mig-1g.5gb.nvidia.com", "mig-1g.5gb", "mig-1g.5gb.x2", "same-gpu-mig-1g.5gb.x2"],
+        ),
+        (["--resource", "nvidia.com/gpu=gpu.nvidia.com", "nvidia.com/gpu"], ["gpu.nvidia.com"]),
+        (
+            ["--resource", "nvidia.com/gpu=gpu.nvidia.com", "gpu.nvidia.com.x2"],
+            ["gpu.nvidia.com.x2"],
+        ),
+    ],
+)
+def test_what_a_claim_may_ask_for(arguments: list[str], names: list[str]) -> None:
+    found = yaml.safe_load_all(printed("templates", *arguments))
+    assert [manifest["metadata"]["name"] for manifest in found] == names
+
+
+def test_the_command_that_made_them_makes_them_again() -> None:
+    mapped = ["--resource", "nvidia.com/gpu=gpu.nvidia.com"]
+    text = printed("templates", "--count", "2", *mapped, "1g.5gb", "nvidia.com/gpu")
+    command = text.partition("\n")[0].removeprefix("# Made by: instaslice ")
+    assert printed(*command.split()) == text
+
+
+@pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        (["templates", "1g.5gb", "--count", "0"], "--count 0: must be at least 1"),
+        (
+            ["templates", "1g.5gb", "--count", "33"],
+            "mig-1g.5gb.x33: a claim of resource.k8s.io/v1 holds at most 32",
+        ),
+        (
+            ["templates", "1g.5gb", "--count", "2", "--resource-api", "v1alpha2"],
+            "mig-1g.5gb.x2: a claim of resource.k8s.io/v1alpha2 holds at most 1",
+        ),
+        (
+            ["templates", "mig-3g.20gb-or-4g.20gb", "--resource-api", "v1beta1"],
+            "mig-3g.20gb-or-4g.20gb: resource.k8s.io/v1beta1 has no alternatives",
+        ),
+        (
+            ["templates", "different-gpus-mig-1g.5gb.x2", "--resource-api", "v1beta1"],
+            "different-gpus-mig-1g.5gb.x2: resource.k8s.io/v1beta1 cannot hold a placement on "
+            "different-gpus",
+        ),
+        (
+            [
+                *("templates", "--resource", "amd.com/gpu=gpu.amd.com", "amd.com/gpu"),
+                *("--resource-api", "v1alpha2"),
+            ],
+            "gpu.amd.com: the driver of resource.k8s.io/v1alpha2 does not have amd.com/gpu",
+        ),
+        (
+            ["templates", "mig-1g.5gb.x2", "--count", "2"],
+            "'mig-1g.5gb.x2' says by itself how many it asks for: --count is too much",
+        ),
+        (
+            ["templates", "--resource", "cpu=x", "1g.5gb"],
+            "--resource: 'cpu' is not an extended resource, such as nvidia.com/gpu",
+        ),
+        (
+            ["templates", "--resource", "amd.com/gpu=gpu.amd.com", "banana"],
+            "'banana' is not a MIG profile, such as 1g.5gb or 1g.10gb+me; "
+            "amd.com/gpu may be named too",
+        ),
         (["templates", "banana"], "'banana' is not a MIG profile, such as 1g.5gb or 1g.10gb+me"),
         (
             ["templates", "--apply", "-A", "-n", "ml"],
