@@ -70,6 +70,14 @@ $(VENV)/fuzz.stamp: setup.cfg | $(VENV)/bin/python
 	$(PIP) --editable '.[fuzz]'
 	@touch $@
 
+.PHONY: chart-test
+chart-test: $(VENV)/chart.stamp ## test charts/ by Helm's own code, which `make test` skips where it is not there
+	@$(BIN)/python -m pytest test/test_chart.py $(PYTEST_ARGS)
+
+$(VENV)/chart.stamp: $(VENV)/dev.stamp
+	$(PIP) --editable '.[chart]'
+	@touch $@
+
 .PHONY: image-test
 image-test: $(VENV)/dev.stamp ## build the image for both platforms and run it as a pod, without any registry (as root)
 	$(BIN)/python -m pytest --capture=no test/image/build_and_run.py
@@ -174,6 +182,7 @@ manifests: $(VENV)/dev.stamp ## write hack/mig-*.yaml and what the chart has of 
 		$(BIN)/instaslice templates --resource-api $$version > hack/mig-profiles-$$version.yaml; \
 	done
 	@$(BIN)/instaslice deviceclasses > hack/mig-deviceclasses.yaml
+	@$(BIN)/python hack/chart.py
 
 # The virtual environment: a stamp for each set of packages.
 

@@ -2,11 +2,9 @@
 
 import base64
 import itertools
-import os
 import re
 import shutil
-import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,15 @@ from instaslice.resource_api import Unavailable
 from instaslice.serve import server, settings
 from instaslice.serve.metrics import Metrics
 from instaslice.webhook_configuration import BESIDE, OPT_IN, webhook_configuration
+from test.support.manifests import (
+    CUSTOM,
+    NEWEST,
+    OLDEST,
+    Manifests,
+    at,
+    by_kind_and_name,
+    kustomize,
+)
 
 ROOT = Path(__file__).parent.parent
 COMPONENTS = (
@@ -39,19 +46,9 @@ COMBINATIONS: dict[str, tuple[str, ...]] = {
         *("own-certificates", "no-api", "kubernetes-1.27", "opt-in", "prometheus"),
     ),
 }
-OLDEST, NEWEST = "1.27", "1.37"
-#: Kinds that no published schema of Kubernetes' has.
-CUSTOM = {
-    ("cert-manager.io/v1", "Issuer"),
-    ("cert-manager.io/v1", "Certificate"),
-    ("monitoring.coreos.com/v1", "ServiceMonitor"),
-    ("monitoring.coreos.com/v1", "PrometheusRule"),
-}
 #: Stand-ins for what the component own-certificates is to be given.
 CERTIFICATES = {"tls.crt": "a certificate", "tls.key": "a key", "ca.crt": "an authority"}
 
-#: Manifests by kind and name.
-Manifests = Mapping[tuple[str, str], dict[str, Any]]
 Render = Callable[..., Manifests]
 
 DEPLOYMENT = ("Deployment", "instaslice")
@@ -59,17 +56,7 @@ WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
 
 
 @pytest.fixture(scope="session")
-def kubectl() -> str:
-    found = shutil.which("kubectl")
-    if found is None and os.environ.get("CI") == "true":
-        pytest.fail("kubectl is not on PATH, and CI must not skip this")
-    if found is None:
-        pytest.skip("kubectl is not on PATH")
-    return found
-
-
-@pytest.fixture(scope="session")
-def render(kubectl: str, tmp_path_factory: pytest.TempPathFactory) -> Render:
+def render(tmp_path_factory: pytest.TempPathFactory) -> Render:
     """Renders the base with components; each combination once."""
     folder = tmp_path_factory.mktemp("config")
     shutil.copytree(ROOT / "config", folder / "config")
@@ -86,29 +73,14 @@ def render(kubectl: str, tmp_path_factory: pytest.TempPathFactory) -> Render:
                 "components": [f"../config/components/{name}" for name in components],
             }
             (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-            rendered[components] = manifests(kustomize(kubectl, overlay))
+            rendered[components] = manifests(kustomize(overlay))
         return rendered[components]
 
     return render
 
 
-def kustomize(kubectl: str, folder: Path) -> str:
-    done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
 def manifests(text: str) -> Manifests:
-    return {(m["kind"], m["metadata"]["name"]): m for m in yaml.safe_load_all(text)}
-
-
-def at(value: Any, path: str) -> Any:
-    """The value at a path such as "spec.containers.0.name"; None where there is none."""
-    for step in filter(None, path.split(".")):
-        if value is None:
-            return None
-        value = value[int(step)] if isinstance(value, list) else value.get(step)
-    return value
+    return by_kind_and_name(yaml.safe_load_all(text))
 
 
 def env(deployment: dict[str, Any]) -> dict[str, str]:
@@ -139,8 +111,8 @@ def test_every_component_is_tried() -> None:
     assert {path.name for path in (ROOT / "config/components").iterdir()} == set(COMPONENTS)
 
 
-def test_the_default_is_the_base_with_cert_manager(kubectl: str, render: Render) -> None:
-    assert manifests(kustomize(kubectl, ROOT / "config/default")) == render("cert-manager")
+def test_the_default_is_the_base_with_cert_manager(render: Render) -> None:
+    assert manifests(kustomize(ROOT / "config/default")) == render("cert-manager")
 
 
 @pytest.mark.parametrize("components", COMBINATIONS.values(), ids=COMBINATIONS)

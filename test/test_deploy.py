@@ -7,17 +7,17 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+
+from test.support.manifests import Manifests, by_kind_and_name, find_kubectl
 
 ROOT = Path(__file__).parent.parent
 IMAGE = "registry.example.com:5000/team/instaslice@sha256:" + 64 * "0"
 WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
 
 Make = Callable[..., "subprocess.CompletedProcess[str]"]
-Json = dict[str, Any]
 
 
 @pytest.fixture
@@ -54,12 +54,7 @@ def make(checkout: Path) -> Make:
 
 @pytest.fixture(autouse=True)
 def kubectl() -> str:
-    found = shutil.which("kubectl")
-    if found is None and os.environ.get("CI") == "true":
-        pytest.fail("kubectl is not on PATH, and CI must not skip this")
-    if found is None:
-        pytest.skip("kubectl is not on PATH")
-    return found
+    return find_kubectl()
 
 
 def said(done: "subprocess.CompletedProcess[str]") -> str:
@@ -70,9 +65,8 @@ def said(done: "subprocess.CompletedProcess[str]") -> str:
     return lines[0]
 
 
-def installed(checkout: Path) -> dict[tuple[str, str], Json]:
-    manifests = yaml.safe_load_all((checkout / "dist/install.yaml").read_text())
-    return {(each["kind"], each["metadata"]["name"]): each for each in manifests}
+def installed(checkout: Path) -> Manifests:
+    return by_kind_and_name(yaml.safe_load_all((checkout / "dist/install.yaml").read_text()))
 
 
 @pytest.mark.parametrize("target", ["build-installer", "deploy", "docker-push", "docker-buildx"])

@@ -21,7 +21,7 @@ NO_ASSETS = (
 
 
 def pytest_runtest_setup(item: pytest.Function) -> None:
-    needed = {"plane", "real_node"} & {*item.fixturenames}
+    needed = {"plane", "empty_cluster", "real_node"} & {*item.fixturenames}
     if needed and not os.environ.get("KUBEBUILDER_ASSETS"):
         pytest.skip(NO_ASSETS)  # from here, so that pytest shows one line for all tests
 
@@ -37,6 +37,16 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 def cluster(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     """The API server, as an administrator sees it."""
     return Cluster(plane, tmp_path_factory.mktemp("client") / "discovery")
+
+
+@pytest.fixture(scope="module")
+def empty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The API server of another control plane, without InstaSlice: for one module."""
+    assets, folder = Path(os.environ["KUBEBUILDER_ASSETS"]), tmp_path_factory.mktemp("empty")
+    with control_plane(assets, folder / "plane") as running:
+        if not running.has_controllers:
+            pytest.skip("needs kube-controller-manager, which makes a Deployment's pods")
+        yield Cluster(running, folder / "discovery")
 
 
 @pytest.fixture(scope="session")

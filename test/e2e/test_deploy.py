@@ -3,14 +3,13 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from test.e2e.cluster import Cluster
-from test.e2e.controlplane import ControlPlane, control_plane
 from test.e2e.kubelet import kubelet
 from test.e2e.pods import pod
 
@@ -51,22 +50,12 @@ CERT_MANAGER = [
 
 
 @pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """An API server where no other test's InstaSlice is registered."""
-    assets = Path(os.environ["KUBEBUILDER_ASSETS"])
-    with control_plane(assets, tmp_path_factory.mktemp("deploy") / "plane") as running:
-        if not running.has_controllers:
-            pytest.skip("needs kube-controller-manager, which makes a Deployment's pods")
-        yield running
+def cluster(empty_cluster: Cluster) -> Cluster:
+    return empty_cluster
 
 
 @pytest.fixture(scope="module")
-def cluster(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
-    return Cluster(plane, tmp_path_factory.mktemp("client") / "discovery")
-
-
-@pytest.fixture(scope="module")
-def make(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Make:
+def make(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Make:
     """Runs make in a copy of the checkout, against that API server."""
     checkout = tmp_path_factory.mktemp("checkout")
     for name in ("Makefile", "config", "hack", "instaslice"):
@@ -74,7 +63,7 @@ def make(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Make:
         copy(ROOT / name, checkout / name)
 
     def make(target: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        kubectl = f"{plane.kubectl} --kubeconfig={plane.kubeconfig}"
+        kubectl = f"{cluster.plane.kubectl} --kubeconfig={cluster.plane.kubeconfig}"
         settings = {"IMG": "registry.example.com/instaslice:1", "KUBECTL": kubectl, **variables}
         return subprocess.run(
             ["make", "--no-print-directory", target, *(f"{k}={v}" for k, v in settings.items())],

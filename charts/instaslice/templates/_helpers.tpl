@@ -1,0 +1,107 @@
+{{/* What everything is labelled with. Takes a dict: root, component. */}}
+{{- define "instaslice.labels" -}}
+app.kubernetes.io/name: instaslice
+app.kubernetes.io/part-of: instaslice
+app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* The labels that selectors go by. They can never change. */}}
+{{- define "instaslice.selector" -}}
+app.kubernetes.io/name: instaslice
+{{- end }}
+
+{{/* The image, by digest where there is one. */}}
+{{- define "instaslice.image" -}}
+{{- with .Values.image -}}
+{{- $repository := required "image.repository is not set: where the image is, in a registry that the cluster can pull from" .repository -}}
+{{- if .digest -}}
+{{ $repository }}@{{ .digest }}
+{{- else -}}
+{{ $repository }}:{{ .tag | default $.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* "true" where InstaSlice asks the API server anything. */}}
+{{- define "instaslice.usesAPI" -}}
+{{- if or (eq .Values.resourceAPI "auto") .Values.provisionTemplates -}}true{{- end -}}
+{{- end }}
+
+{{/* The DNS name that the API server calls. */}}
+{{- define "instaslice.host" -}}
+instaslice.{{ .Release.Namespace }}.svc
+{{- end }}
+
+{{/* The mapping as INSTASLICE_RESOURCES has it, sorted. */}}
+{{- define "instaslice.mapping" -}}
+{{- $pairs := list -}}
+{{- range $name, $class := .Values.mappedResources -}}
+{{- $pairs = append $pairs (printf "%s=%s" $name $class) -}}
+{{- end -}}
+{{- join "," $pairs -}}
+{{- end }}
+
+{{/* Kubernetes 1.27 drops matchConditions and sends every pod: failing closed would stop them all. */}}
+{{- define "instaslice.failurePolicy" -}}
+{{- if semverCompare "<1.28.0-0" .Capabilities.KubeVersion.Version -}}
+Ignore
+{{- else -}}
+{{ .Values.webhook.failurePolicy }}
+{{- end -}}
+{{- end }}
+
+{{/* What a pod of the chart's may do: nothing. */}}
+{{- define "instaslice.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{- define "instaslice.podSecurity" -}}
+runAsNonRoot: true
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{/* "true" where the chart makes the certificate. */}}
+{{- define "instaslice.generated" -}}
+{{- if eq .Values.tls.source "generated" -}}true{{- end -}}
+{{- end }}
+
+{{/*
+The Secret that the chart makes once, as a dict of base64: what is in the cluster, or a new one.
+Rendered once and kept in .Values, since each rendering would make another.
+*/}}
+{{- define "instaslice.certificate" -}}
+{{- if not (hasKey .Values.tls "made") -}}
+{{- $live := lookup "v1" "Secret" .Release.Namespace .Values.tls.secretName -}}
+{{- if and $live (index ($live.data | default dict) "ca.crt") -}}
+{{- $_ := set .Values.tls "made" (pick $live.data "tls.crt" "tls.key" "ca.crt") -}}
+{{- else -}}
+{{- $host := include "instaslice.host" . -}}
+{{- $days := int .Values.tls.generated.days -}}
+{{- $ca := genCA "instaslice-ca" $days -}}
+{{- $pair := genSignedCert $host nil (list $host (printf "%s.cluster.local" $host)) $days $ca -}}
+{{- $made := dict "tls.crt" ($pair.Cert | b64enc) "tls.key" ($pair.Key | b64enc) "ca.crt" ($ca.Cert | b64enc) -}}
+{{- $_ := set .Values.tls "made" $made -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml .Values.tls.made -}}
+{{- end }}
+
+{{/* What the API server is to trust, base64; empty where cert-manager puts it in. */}}
+{{- define "instaslice.caBundle" -}}
+{{- if .Values.tls.caBundle -}}
+{{ .Values.tls.caBundle | b64enc }}
+{{- else if include "instaslice.generated" . -}}
+{{ index (include "instaslice.certificate" . | fromYaml) "ca.crt" }}
+{{- else if eq .Values.tls.source "secret" -}}
+{{- $live := lookup "v1" "Secret" .Release.Namespace .Values.tls.secretName | default dict -}}
+{{- required "tls.caBundle is not set, and the Secret has no ca.crt: what the API server is to trust, PEM" (index ($live.data | default dict) "ca.crt") -}}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,519 @@
+"""charts/instaslice, by Helm's own code: each value does what is said of it; no other is taken."""
+
+import base64
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from cryptography import x509
+
+from hack import chart as making
+from instaslice import __version__
+from instaslice.serve.settings import SERVE
+from instaslice.webhook_configuration import ALL, BESIDE, MODES, OPT_IN, webhook_configuration
+from test.support.manifests import CUSTOM, NEWEST, OLDEST, at, by_kind_and_name, kustomize
+
+ROOT = Path(__file__).parent.parent
+CHART = ROOT / "charts" / "instaslice"
+NAMESPACE = "instaslice-system"
+
+Json = dict[str, Any]
+Objects = Mapping[tuple[str, str], Json]
+Render = Callable[..., list[Json]]
+
+#: What must be given; the rest is the default.
+IMAGE: Json = {"image": {"repository": "instaslice", "tag": "latest"}}
+
+DEPLOYMENT = ("Deployment", "instaslice")
+WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
+POLICY = ("NetworkPolicy", "instaslice")
+CERTIFICATE = ("Certificate", "instaslice")
+POD = "spec.template.spec"
+CONTAINER = f"{POD}.containers.0"
+PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
+
+def with_image(values: Json) -> Json:
+    """Values with what must be given."""
+    return {**values, "image": {**IMAGE["image"], **values.get("image", {})}}
+
+
+@pytest.fixture(scope="session")
+def helm() -> Any:
+    """Helm's own code, in a package of PyPI: the extra `chart`."""
+    if os.environ.get("CI") == "true":
+        import helm_python
+
+        return helm_python
+    return pytest.importorskip("helm_python", reason="needs the extra `chart`")
+
+
+@pytest.fixture(scope="session")
+def chart(helm: Any) -> Iterator[Any]:
+    with helm.Chart.load(CHART) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="session")
+def render(chart: Any) -> Render:
+    """The objects of a release, in no order; values: without what must be given."""
+
+    def render(values: Json | None = None, **options: Any) -> list[Json]:
+        texts = chart.render(
+            with_image(values or {}), name="instaslice", namespace=NAMESPACE, **options
+        )
+        manifests = [text for path, text in texts.items() if not path.endswith("NOTES.txt")]
+        return [each for text in manifests for each in yaml.safe_load_all(text) if each]
+
+    return render
+
+
+def is_hook(manifest: Json) -> bool:
+    return "helm.sh/hook" in manifest["metadata"].get("annotations", {})
+
+
+def installed(manifests: list[Json]) -> Objects:
+    """What is in the cluster in the end: no Job and no test, and the webhook that sends.
+
+    Device classes, of which there are many, have a test of their own.
+    """
+    return by_kind_and_name(
+        manifest
+        for manifest in manifests
+        if manifest["kind"] != "DeviceClass"
+        and (manifest.get("webhooks") or (not is_hook(manifest) and "webhooks" not in manifest))
+    )
+
+
+# What is made
+
+
+@pytest.mark.parametrize("path", making.files(), ids=lambda path: path.name)
+def test_what_is_made_is_up_to_date(path: Path) -> None:
+    assert path.read_text() == making.files()[path], "run `make manifests`"
+
+
+def test_the_version_is_the_projects(chart: Any) -> None:
+    assert (chart.version, chart.metadata["appVersion"]) == (__version__, __version__)
+
+
+def test_the_defaults_are_what_config_default_is(render: Render) -> None:
+    """Object by object, but for the namespace, which is Helm's to make."""
+    expected = dict(by_kind_and_name(yaml.safe_load_all(kustomize(ROOT / "config/default"))))
+    del expected["Namespace", NAMESPACE]
+    rendered = {key: plain(manifest) for key, manifest in installed(render()).items()}
+    assert rendered == {key: plain(manifest) for key, manifest in expected.items()}
+
+
+def plain(manifest: Json) -> Json:
+    """A manifest without what Helm alone writes into it."""
+    copy: Json = json.loads(json.dumps(manifest))
+    for metadata in filter(None, (copy["metadata"], at(copy, "spec.template.metadata"))):
+        for key in ("helm.sh/chart", "app.kubernetes.io/instance", "app.kubernetes.io/managed-by"):
+            metadata.get("labels", {}).pop(key, None)
+        annotations = metadata.pop("annotations", {})
+        kept = {k: v for k, v in annotations.items() if not k.startswith("helm.sh/")}
+        metadata.update({"annotations": kept} if kept else {})
+    return copy
+
+
+# What each value does
+
+#: Values, and by object and path what becomes of them.
+CASES: dict[str, tuple[Json, dict[tuple[str, str], Json]]] = {
+    "a tag": (
+        {"image": {"repository": "example.com/i", "tag": "2"}},
+        {DEPLOYMENT: {f"{CONTAINER}.image": "example.com/i:2"}},
+    ),
+    "no tag": (
+        {"image": {"tag": ""}},
+        {DEPLOYMENT: {f"{CONTAINER}.image": f"instaslice:{__version__}"}},
+    ),
+    "a digest": (
+        {"image": {"digest": "sha256:" + 64 * "0"}},
+        {DEPLOYMENT: {f"{CONTAINER}.image": "instaslice@sha256:" + 64 * "0"}},
+    ),
+    "how to pull": (
+        {"image": {"pullPolicy": "Always", "pullSecrets": [{"name": "s"}]}},
+        {
+            DEPLOYMENT: {
+                f"{CONTAINER}.imagePullPolicy": "Always",
+                f"{POD}.imagePullSecrets": [{"name": "s"}],
+            },
+        },
+    ),
+    "failing open": (
+        {"webhook": {"failurePolicy": "Ignore", "timeoutSeconds": 3}},
+        {WEBHOOK: {"webhooks.0.failurePolicy": "Ignore", "webhooks.0.timeoutSeconds": 3}},
+    ),
+    "selectors": (
+        {
+            "webhook": {
+                "mode": OPT_IN,
+                "namespaceSelector": {
+                    "matchLabels": {"team": "ml"},
+                    "matchExpressions": [{"key": "a", "operator": "Exists"}],
+                },
+                "objectSelector": {
+                    "matchLabels": {"tier": "gpu"},
+                    "matchExpressions": [{"key": "b", "operator": "In", "values": ["c"]}],
+                },
+            },
+        },
+        {
+            WEBHOOK: {
+                "webhooks.0.namespaceSelector.matchLabels": {"team": "ml"},
+                "webhooks.0.namespaceSelector.matchExpressions.2": {
+                    "key": "a",
+                    "operator": "Exists",
+                },
+                "webhooks.0.objectSelector.matchLabels": {"tier": "gpu"},
+                "webhooks.0.objectSelector.matchExpressions.1": {
+                    "key": "b",
+                    "operator": "In",
+                    "values": ["c"],
+                },
+            },
+        },
+    ),
+    "registered at once": (
+        {"webhook": {"registerWhenReady": False}},
+        {
+            WEBHOOK: {
+                "metadata.annotations": {
+                    "cert-manager.io/inject-ca-from": "instaslice-system/instaslice"
+                },
+            },
+        },
+    ),
+    "no access to the API": (
+        {"resourceAPI": "v1beta1", "provisionTemplates": False},
+        {
+            DEPLOYMENT: {
+                f"{POD}.automountServiceAccountToken": False,
+                f"{CONTAINER}.env.1.value": "false",
+                f"{CONTAINER}.env.2": {"name": "INSTASLICE_RESOURCE_API", "value": "v1beta1"},
+            },
+            ("ClusterRole", "instaslice"): {"": None},
+            ("ClusterRoleBinding", "instaslice"): {"": None},
+            POLICY: {"spec.egress": []},
+        },
+    ),
+    "a mapping": (
+        {"mappedResources": {"nvidia.com/gpu": "gpu.nvidia.com", "amd.com/gpu": "gpu.amd.com"}},
+        {
+            DEPLOYMENT: {
+                f"{CONTAINER}.env.2": {
+                    "name": "INSTASLICE_RESOURCES",
+                    "value": "amd.com/gpu=gpu.amd.com,nvidia.com/gpu=gpu.nvidia.com",
+                },
+            },
+        },
+    ),
+    "a certificate of one's own": (
+        {
+            "tls": {"source": "secret", "secretName": "mine", "caBundle": PEM},
+            "webhook": {"registerWhenReady": False},
+        },
+        {
+            DEPLOYMENT: {f"{POD}.volumes.0.secret.secretName": "mine"},
+            WEBHOOK: {
+                "webhooks.0.clientConfig.caBundle": base64.b64encode(PEM.encode()).decode(),
+                "metadata.annotations": None,
+            },
+            CERTIFICATE: {"": None},
+            ("Secret", "instaslice-tls"): {"": None},
+        },
+    ),
+    "an issuer of one's own": (
+        {
+            "tls": {
+                "secretName": "t",
+                "certManager": {
+                    "issuerRef": {"name": "ours", "kind": "ClusterIssuer"},
+                    "duration": "240h",
+                    "renewBefore": "24h",
+                },
+            },
+        },
+        {
+            CERTIFICATE: {
+                "spec.issuerRef": {"name": "ours", "kind": "ClusterIssuer"},
+                "spec.duration": "240h",
+                "spec.renewBefore": "24h",
+                "spec.secretName": "t",
+            },
+            ("Issuer", "instaslice"): {"": None},
+            ("Certificate", "instaslice-ca"): {"": None},
+        },
+    ),
+    "a certificate that the chart makes": (
+        {"tls": {"source": "generated", "generated": {"days": 30}}},
+        {CERTIFICATE: {"": None}, ("Secret", "instaslice-tls"): {"type": "kubernetes.io/tls"}},
+    ),
+    "callers that are known": (
+        {"clientCA": {"pem": PEM, "names": ["a", "b"]}},
+        {
+            DEPLOYMENT: {
+                f"{CONTAINER}.env.2.value": "/etc/instaslice/client-ca/ca.crt",
+                f"{CONTAINER}.env.3": {"name": "INSTASLICE_CLIENT_NAMES", "value": "a,b"},
+                f"{CONTAINER}.volumeMounts.1.mountPath": "/etc/instaslice/client-ca",
+                f"{POD}.volumes.1.configMap.name": "instaslice-client-ca",
+            },
+            ("ConfigMap", "instaslice-client-ca"): {"data": {"ca.crt": PEM}},
+        },
+    ),
+    "the pods": (
+        {
+            "replicas": 6,
+            "podAnnotations": {"a": "b"},
+            "podLabels": {"c": "d"},
+            "env": {"INSTASLICE_THREADS": 4},
+            "resources": {"limits": {"memory": "1Gi"}},
+            "nodeSelector": {"e": "f"},
+            "tolerations": [{"key": "g", "operator": "Exists"}],
+            "affinity": {"nodeAffinity": {}},
+            "topologySpreadConstraints": [],
+            "priorityClassName": "mine",
+        },
+        {
+            DEPLOYMENT: {
+                "spec.replicas": 6,
+                "spec.template.metadata.annotations": {"a": "b"},
+                "spec.template.metadata.labels.c": "d",
+                f"{CONTAINER}.env.2": {"name": "INSTASLICE_THREADS", "value": "4"},
+                f"{CONTAINER}.resources": {
+                    "requests": {"cpu": "100m", "memory": "64Mi", "ephemeral-storage": "64Mi"},
+                    "limits": {"memory": "1Gi", "ephemeral-storage": "512Mi"},
+                },
+                f"{POD}.nodeSelector": {"e": "f", "kubernetes.io/os": "linux"},
+                f"{POD}.tolerations": [{"key": "g", "operator": "Exists"}],
+                f"{POD}.affinity": {"nodeAffinity": {}},
+                f"{POD}.topologySpreadConstraints": None,
+                f"{POD}.priorityClassName": "mine",
+            },
+            # Room for twice as many, and the one that surges.
+            ("ResourceQuota", "critical-pods"): {
+                "spec.hard.pods": "13",
+                "spec.scopeSelector.matchExpressions.0.values": ["mine"],
+            },
+        },
+    ),
+    "no quota": ({"criticalPodsQuota": False}, {("ResourceQuota", "critical-pods"): {"": None}}),
+    "another budget": (
+        {"podDisruptionBudget": {"maxUnavailable": "50%"}},
+        {("PodDisruptionBudget", "instaslice"): {"spec.maxUnavailable": "50%"}},
+    ),
+    "no budget": (
+        {"podDisruptionBudget": {"enabled": False}},
+        {("PodDisruptionBudget", "instaslice"): {"": None}},
+    ),
+    "the way to the API server": (
+        {"networkPolicy": {"apiServer": {"cidrs": ["192.0.2.1/32"], "ports": [6443]}}},
+        {
+            POLICY: {
+                "spec.egress": [
+                    {
+                        "ports": [{"port": 6443, "protocol": "TCP"}],
+                        "to": [{"ipBlock": {"cidr": "192.0.2.1/32"}}],
+                    }
+                ],
+            },
+        },
+    ),
+    "no policy": ({"networkPolicy": {"enabled": False}}, {POLICY: {"": None}}),
+    "monitoring": (
+        {
+            "serviceMonitor": {"enabled": True, "labels": {"release": "p"}, "interval": "15s"},
+            "prometheusRule": {"enabled": True, "labels": {"release": "p"}},
+            "grafanaDashboard": {"enabled": True, "labels": {"grafana_dashboard": "yes"}},
+        },
+        {
+            ("ServiceMonitor", "instaslice"): {
+                "metadata.labels.release": "p",
+                "spec.endpoints.0.interval": "15s",
+                "spec.endpoints.0.tlsConfig.serverName": "instaslice.instaslice-system.svc",
+            },
+            ("PrometheusRule", "instaslice"): {"metadata.labels.release": "p"},
+            ("ConfigMap", "instaslice-dashboard"): {"metadata.labels.grafana_dashboard": "yes"},
+        },
+    ),
+    "another place for the test": ({"helmTest": {"namespace": "ml"}}, {}),
+}
+
+
+def leaves(values: Json, prefix: str = "") -> Iterator[str]:
+    """The names of values: "image.tag"."""
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        yield name
+        if isinstance(value, dict):
+            yield from leaves(value, f"{name}.")
+
+
+def test_every_value_is_tried_and_in_the_readme() -> None:
+    known = {value.name for value in making.values((CHART / "values.yaml").read_text())}
+    tried = {name for values, _ in CASES.values() for name in leaves(values)}
+    assert known <= tried
+    defaults = set(leaves(yaml.safe_load((CHART / "values.yaml").read_text())))
+    groups = {name for name in defaults if any(each.startswith(f"{name}.") for each in known)}
+    objects = ("resources.", "nodeSelector.", "grafanaDashboard.labels.")
+    rest = {name for name in defaults - groups if not name.startswith(objects)}
+    assert rest <= known, "without a comment in values.yaml"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_value_does_what_is_said_of_it(case: str, render: Render) -> None:
+    values, expected = CASES[case]
+    objects = installed(render(values))
+    wanted = {
+        (key, path): value for key, paths in expected.items() for path, value in paths.items()
+    }
+    assert {(key, path): at(objects.get(key), path) for key, path in wanted} == wanted
+
+
+@pytest.mark.parametrize("kubernetes", [OLDEST, NEWEST])
+@pytest.mark.parametrize("case", CASES)
+def test_everything_is_valid_by_the_published_schemas(
+    case: str, kubernetes: str, render: Render
+) -> None:
+    for manifest in render(CASES[case][0]):
+        if (manifest["apiVersion"], manifest["kind"]) not in CUSTOM:
+            kubernetes_validate.validate(manifest, kubernetes, strict=True)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_lint_finds_nothing(case: str, helm: Any) -> None:
+    report = helm.lint(CHART, with_image(CASES[case][0]), strict=True)
+    warnings = [message for message in report["messages"] if message["severity"] > 1]
+    assert (warnings, report["errors"]) == ([], [])
+
+
+def test_without_an_image_it_says_so(chart: Any, helm: Any) -> None:
+    with pytest.raises(helm.HelmRenderError, match=r"image\.repository is not set: where the"):
+        chart.render({}, name="instaslice", namespace=NAMESPACE)
+
+
+def test_a_secret_without_a_ca_says_so(render: Render, helm: Any) -> None:
+    with pytest.raises(helm.HelmRenderError, match=r"tls\.caBundle is not set, and the Secret"):
+        render({"tls": {"source": "secret"}})
+
+
+@pytest.mark.parametrize(
+    ("values", "path"),
+    [
+        ({"image": {"digest": "sha256:0"}}, "/image/digest"),
+        ({"image": {"pullPolicy": "always"}}, "/image/pullPolicy"),
+        ({"image": {"repository": "a@sha256:0"}}, "/image/repository"),
+        ({"webhook": {"mode": "some"}}, "/webhook/mode"),
+        ({"webhook": {"failurePolicy": "fail"}}, "/webhook/failurePolicy"),
+        ({"webhook": {"timeoutSeconds": 31}}, "/webhook/timeoutSeconds"),
+        ({"webhook": {"namespaceSelector": {"team": "ml"}}}, "/webhook/namespaceSelector"),
+        ({"mappedResources": {"cpu": "c"}}, "/mappedResources"),
+        ({"mappedResources": {"nvidia.com/gpu": ""}}, "/mappedResources/nvidia.com"),
+        ({"mappedResources": ["nvidia.com/gpu=gpu.nvidia.com"]}, "/mappedResources"),
+        ({"resourceAPI": "v2"}, "/resourceAPI"),
+        ({"provisionTemplates": "yes"}, "/provisionTemplates"),
+        ({"tls": {"source": "self-signed"}}, "/tls/source"),
+        ({"tls": {"caBundle": "LS0tLS1CRUdJTg=="}}, "/tls/caBundle"),
+        ({"replicas": 0}, "/replicas"),
+        ({"env": {"INSTASLICE_CERT_DIR": "/x"}}, "/env"),
+        ({"networkPolicy": {"apiServer": {"cidrs": ["192.0.2.1"]}}}, "/networkPolicy/apiServer"),
+        ({"networkPolicy": {"apiServer": {"ports": []}}}, "/networkPolicy/apiServer/ports"),
+        ({"replicaCount": 3}, "replicaCount"),
+        ({"serviceMonitor": {"enable": True}}, "/serviceMonitor"),
+    ],
+    ids=str,
+)
+def test_the_schema_refuses_what_is_wrong(values: Json, path: str, chart: Any, helm: Any) -> None:
+    with pytest.raises(helm.HelmValuesError) as refused:
+        chart.validate_schema(with_image(values))
+    assert path in str(refused.value)
+
+
+def test_every_setting_of_the_server_has_a_value(chart: Any) -> None:
+    """Or is the chart's own business."""
+    of_the_chart = {"INSTASLICE_BIND", "INSTASLICE_CERT_DIR", "INSTASLICE_KUBECONFIG"}
+    with_a_value = {
+        *("INSTASLICE_RESOURCE_API", "INSTASLICE_RESOURCES", "INSTASLICE_PROVISION_TEMPLATES"),
+        *("INSTASLICE_CLIENT_CA", "INSTASLICE_CLIENT_NAMES"),
+    }
+    by_env = set(chart.schema["properties"]["env"]["properties"])
+    settings = {option.variable for option in SERVE}
+    assert by_env == settings - of_the_chart - with_a_value
+
+
+# The webhook
+
+
+@pytest.mark.parametrize("mapped", [{}, {"nvidia.com/gpu": "a", "amd.com/gpu": "b"}], ids=len)
+@pytest.mark.parametrize("mode", MODES)
+def test_the_webhook_is_what_the_command_prints(mode: str, mapped: Json, render: Render) -> None:
+    values = {"webhook": {"mode": mode}, "mappedResources": mapped}
+    rendered = installed(render(values))[WEBHOOK]["webhooks"]
+    assert rendered == webhook_configuration(mode, mapped)["webhooks"]
+
+
+def test_device_classes_come_with_the_mode_that_needs_them_and_stay(render: Render) -> None:
+    def classes(mode: str) -> list[Json]:
+        manifests = render({"webhook": {"mode": mode}})
+        return [each for each in manifests if each["kind"] == "DeviceClass"]
+
+    assert classes(ALL) == classes(OPT_IN) == []
+    beside = classes(BESIDE)
+    expected = (CHART / "files/deviceclasses.yaml").read_text()
+    assert [plain(each) for each in beside] == [
+        plain(each) for each in yaml.safe_load_all(expected)
+    ]
+    keeps = {each["metadata"]["annotations"]["helm.sh/resource-policy"] for each in beside}
+    assert keeps == {"keep"}
+
+
+def test_until_it_is_ready_the_webhook_sends_nothing(render: Render) -> None:
+    """The release's own object is there at once, and goes with the release; a hook fills it."""
+    manifests = render()
+    (waiting, sending) = [each for each in manifests if (each["kind"], "instaslice") == WEBHOOK]
+    (job,) = [each for each in manifests if each["kind"] == "Job"]
+    assert waiting["webhooks"] == []
+    assert not is_hook(waiting)
+    hooks = "post-install,post-upgrade,post-rollback"
+    for manifest, weight in ((job, "0"), (sending, "1")):
+        assert manifest["metadata"]["annotations"]["helm.sh/hook"] == hooks
+        assert manifest["metadata"]["annotations"]["helm.sh/hook-weight"] == weight
+
+
+def test_no_call_is_sent_to_a_hooks_pod(render: Render) -> None:
+    (service,) = [each for each in render() if each["kind"] == "Service"]
+    for manifest in render():
+        if is_hook(manifest) and manifest["kind"] in ("Job", "Pod"):
+            metadata = at(manifest, "spec.template.metadata") or manifest["metadata"]
+            assert not service["spec"]["selector"].items() <= metadata["labels"].items()
+
+
+def test_a_certificate_that_the_chart_makes_is_trusted(render: Render) -> None:
+    objects = installed(render(CASES["a certificate that the chart makes"][0]))
+    data = {k: base64.b64decode(v) for k, v in objects["Secret", "instaslice-tls"]["data"].items()}
+    authority = x509.load_pem_x509_certificate(data["ca.crt"])
+    certificate = x509.load_pem_x509_certificate(data["tls.crt"])
+    certificate.verify_directly_issued_by(authority)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "instaslice.instaslice-system.svc" in names.get_values_for_type(x509.DNSName)
+    assert (certificate.not_valid_after_utc - certificate.not_valid_before_utc).days == 30
+    trusted = at(objects[WEBHOOK], "webhooks.0.clientConfig.caBundle")
+    assert base64.b64decode(trusted) == data["ca.crt"]
+
+
+def test_the_notes_say_what_to_do_next(chart: Any) -> None:
+    def notes(**values: Any) -> str:
+        texts = chart.render({**IMAGE, **values}, name="i", namespace="gpu")
+        return str(texts["instaslice/templates/NOTES.txt"])
+
+    assert "helm test i -n gpu" in notes()
+    assert "kubectl delete mutatingwebhookconfiguration instaslice" in notes()
+    assert "instaslice.io/rewrite=enabled" in notes(webhook={"mode": OPT_IN})
+    assert "delete secret instaslice-tls" in notes(tls={"source": "generated"})
