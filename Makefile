@@ -181,7 +181,7 @@ manifests: $(VENV)/dev.stamp ## write hack/mig-*.yaml and what the chart has of 
 	@for version in v1alpha3 v1beta1 v1beta2 v1; do \
 		$(BIN)/instaslice templates --resource-api $$version > hack/mig-profiles-$$version.yaml; \
 	done
-	@$(BIN)/instaslice deviceclasses > hack/mig-deviceclasses.yaml
+	@$(BIN)/instaslice deviceclasses > config/components/kubernetes-1.36/deviceclasses.yaml
 	@$(BIN)/python hack/chart.py
 
 # The virtual environment: a stamp for each set of packages.

@@ -104,12 +104,13 @@ def alerts() -> str:
 
 def files() -> dict[Path, str]:
     """What is made, by where it is."""
+    classes = COMPONENTS / "kubernetes-1.36/deviceclasses.yaml"
     return {
         CHART / "README.md": readme((CHART / "values.yaml").read_text()),
         CHART / "files/modes.json": modes(),
         CHART / "files/alerts.yaml": alerts(),
         CHART / "files/dashboard.json": (COMPONENTS / "prometheus/dashboard.json").read_text(),
-        CHART / "files/deviceclasses.yaml": (ROOT / "hack/mig-deviceclasses.yaml").read_text(),
+        CHART / "files/deviceclasses.yaml": classes.read_text(),
     }
 
 

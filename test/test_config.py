@@ -134,6 +134,10 @@ def test_everything_is_in_the_namespace_that_undeploy_deletes(
 # What is promised
 
 POD = "spec.template.spec"
+MIG_1G_5GB = (
+    "device.driver == 'gpu.nvidia.com' && device.attributes['gpu.nvidia.com'].type == 'mig' && "
+    "device.attributes['gpu.nvidia.com'].profile == '1g.5gb'"
+)
 #: https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/
 LABELS = {
     "app.kubernetes.io/name": "instaslice",
@@ -273,6 +277,12 @@ CHANGES: dict[str, dict[tuple[str, str], dict[str, Any]]] = {
             "webhooks.0.matchConditions": at(
                 webhook_configuration(BESIDE), "webhooks.0.matchConditions"
             ),
+        },
+        ("DeviceClass", "mig-1g.5gb.nvidia.com"): {
+            "spec": {
+                "extendedResourceName": "nvidia.com/mig-1g.5gb",
+                "selectors": [{"cel": {"expression": MIG_1G_5GB}}],
+            },
         },
     },
 }

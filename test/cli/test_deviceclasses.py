@@ -8,14 +8,14 @@ import yaml
 
 from instaslice.cli.main import main
 
-HACK = Path(__file__).parents[2] / "hack"
+PATH = Path(__file__).parents[2] / "config/components/kubernetes-1.36/deviceclasses.yaml"
 
 
-def test_the_device_classes_in_hack_are_what_the_command_prints(
+def test_the_device_classes_in_config_are_what_the_command_prints(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["deviceclasses"]) == 0
-    assert (HACK / "mig-deviceclasses.yaml").read_text() == capsys.readouterr().out
+    assert PATH.read_text() == capsys.readouterr().out
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[Any]:
