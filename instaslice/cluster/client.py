@@ -80,7 +80,7 @@ class Cluster:
         except OSError as error:  # a file that is missing or not PEM
             raise ClusterError(f"{error.filename or 'TLS'}: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise ClusterError("the token or a certificate is not text") from None
+            raise ClusterError("the token is not text") from None
         data = json.dumps(body).encode() if body else None
         exchange = _Exchange(self, context, (method, path, data, headers))
         exchange.start()
@@ -129,7 +129,8 @@ def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -
 
 
 def _text(pem: Pem) -> str:
-    return pem.read_text("ascii") if isinstance(pem, Path) else pem
+    # What is not ASCII is around the PEM, where OpenSSL does not look at it.
+    return pem.read_bytes().decode("ascii", "ignore") if isinstance(pem, Path) else pem
 
 
 class _Exchange(threading.Thread):

@@ -73,5 +73,5 @@ def _pem(config: Path, holder: Json, key: str) -> Pem | None:
     if key in holder:
         return config.parent / str(holder[key])
     if key + "-data" in holder:
-        return base64.b64decode(holder[key + "-data"]).decode("ascii")
+        return base64.b64decode(holder[key + "-data"]).decode("ascii", "ignore")
     return None

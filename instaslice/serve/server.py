@@ -122,7 +122,7 @@ class Server(BaseApplication):
         self, settings: Settings, certificates: Certificates, listener: int, log: logs.Handler
     ) -> None:
         self._settings = settings
-        self._certificates = certificates
+        self.certificates = certificates
         self._listener = listener
         self._log = log
         super().__init__()
@@ -131,7 +131,7 @@ class Server(BaseApplication):
         """Called by gunicorn: set its settings."""
 
         def ssl_context(config: Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-            return self._certificates.context()
+            return self.certificates.context()
 
         values: dict[str, Any] = {
             "bind": f"fd://{self._listener}",
@@ -172,9 +172,9 @@ class Server(BaseApplication):
         # this one is touched.
         bytes(MAX_BODY)
         metrics = Metrics()
-        metrics.certificate_expiry.set(self._certificates.expiry)
-        self._certificates.on_load = metrics.certificate_expiry.set
-        self._certificates.on_failure = metrics.certificate_failures.inc
+        metrics.certificate_expiry.set(self.certificates.expiry)
+        self.certificates.on_load = metrics.certificate_expiry.set
+        self.certificates.on_failure = metrics.certificate_failures.inc
         self._log.on_drop = metrics.log_lines_dropped.inc
         callers = self._settings.client_names if self._settings.client_ca else None
         provisioner = self._provisioner(metrics)

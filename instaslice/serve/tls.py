@@ -5,12 +5,14 @@ rename or overwrite the files. Whichever it is, the pair on disk differs in inod
 change, and that is what is watched for. The context is built once for each pair, not for each
 connection. A pair that does not load, half-written or of two certificates, changes nothing: the old
 one is served, the failure is logged once and counted, and the pair is tried again.
+
+So it is with the file of authorities that callers are checked by. Whoever was let in by the old one
+may not be any more, so connections are told by a number which of them they were checked by.
 """
 
-import base64
+import contextlib
 import logging
 import os
-import re
 import ssl
 import threading
 import time
@@ -56,11 +58,27 @@ class Certificates:
         self._lock = threading.Lock()
         self._signature = self._sign()
         self._failed: _Signature | None = None
+        self._authorities = b""
+        self._generation = 0
         self._context, self.expiry = self._load()
         self._next_check = time.monotonic() + CHECK_INTERVAL
 
     def context(self) -> ssl.SSLContext:
         """The context to serve a new connection with."""
+        self._look()
+        return self._context
+
+    def generation(self) -> int:
+        """A number that grows when the authorities of `client_ca` have changed.
+
+        A connection for which it was smaller is to be closed: its peer has to show its certificate
+        once more. Cheap enough to be asked for with every reply.
+        """
+        self._look()
+        return self._generation
+
+    def _look(self) -> None:
+        """See whether there is something new on disk, if it is time to."""
         now = time.monotonic()
         if now >= self._next_check and self._lock.acquire(blocking=False):
             try:
@@ -68,7 +86,6 @@ class Certificates:
                 self._refresh()
             finally:
                 self._lock.release()
-        return self._context
 
     def _refresh(self) -> None:
         try:
@@ -112,23 +129,26 @@ class Certificates:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
-            expiry = not_after(certificate.read_text("ascii"))
-            key.read_bytes()  # load_cert_chain does not say which file it could not read
+            for path in self._paths:  # OpenSSL does not say which it could not read
+                path.read_bytes()
+            _require_certificate(certificate)
             context.load_cert_chain(certificate, key, password=_no_password)
-        except OSError as error:  # ssl.SSLError is one
-            if isinstance(error, ssl.SSLError):
-                reason = error.reason or "not a PEM private key"
-                raise UnusableCertificate(f"{certificate} and {key}: {reason}") from None
+            expiry = not_after(_leaf(context))
+        except ssl.SSLError as error:
+            reason = error.reason or "not a PEM private key"
+            raise UnusableCertificate(f"{certificate} and {key}: {reason}") from None
+        except OSError as error:
             raise UnusableCertificate(f"{error.filename}: {error.strerror}") from None
         except ValueError as error:
             raise UnusableCertificate(f"{certificate}: {error}") from None
         if self._client_ca:
-            try:
-                context.load_verify_locations(self._client_ca)
-            except OSError as error:
-                reason = error.strerror or "holds no PEM certificate"
-                raise UnusableCertificate(f"{self._client_ca}: {reason}") from None
+            _require_certificate(self._client_ca)
+            authorities = self._client_ca.read_bytes()
+            context.load_verify_locations(self._client_ca)
             context.verify_mode = ssl.CERT_OPTIONAL
+            if authorities != self._authorities:
+                self._authorities = authorities
+                self._generation += 1
         return context, expiry
 
 
@@ -137,16 +157,42 @@ def _no_password() -> str:
     return ""
 
 
-def not_after(pem: str) -> float:
-    """When the first certificate of a PEM file expires, in seconds since 1970.
+def _require_certificate(path: Path) -> None:
+    """Raises UnusableCertificate unless OpenSSL finds a certificate in a file."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        raise UnusableCertificate(f"{path}: holds no PEM certificate") from None
 
-    The standard library shows a server only its peer's certificate, so the few fields up to the
-    validity are walked by hand (RFC 5280, section 4.1; DER, ITU-T X.690). Raises ValueError.
+
+def _leaf(context: ssl.SSLContext) -> bytes:
+    """The certificate that a server's context shows, in DER.
+
+    The standard library shows a server only its peer's certificate. So a peer is played to it, and
+    the file is read by nobody but OpenSSL, which takes text around the PEM for what it is. Raises
+    ssl.SSLError.
     """
-    block = re.search(r"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", pem, re.DOTALL)
-    if block is None:
-        raise ValueError("holds no PEM certificate")
-    der = base64.b64decode("".join(block[1].split()), validate=True)
+    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    asking.check_hostname = False
+    asking.verify_mode = ssl.CERT_NONE
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = asking.wrap_bio(to_client, to_server)
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    for side in (client, server, client):  # hello; hello and certificate; finished
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    shown = client.getpeercert(binary_form=True)
+    if shown is None:
+        raise ValueError("is not shown in a handshake")
+    return shown
+
+
+def not_after(der: bytes) -> float:
+    """When a certificate in DER expires, in seconds since 1970.
+
+    The few fields up to the validity are walked by hand (RFC 5280, section 4.1; DER, ITU-T X.690).
+    Raises ValueError.
+    """
     _, certificate, _ = _der(der)
     _, to_be_signed, _ = _der(certificate)
     tag, _, rest = _der(to_be_signed)

@@ -41,6 +41,14 @@ def test_another_authority_is_not_trusted(cluster: Cluster, account: Path) -> No
         cluster.call("GET", GROUP)
 
 
+def test_text_around_the_authoritys_certificate_is_passed_over(
+    cluster: Cluster, account: Path
+) -> None:
+    certificate = (account / "ca.crt").read_bytes()
+    (account / "ca.crt").write_bytes(b"Issuer: CN=M\xfcller\n" + certificate + b"\xff\n")
+    assert cluster.call("GET", GROUP).status == 200
+
+
 @pytest.mark.parametrize("file", ["ca.crt", "token"])
 def test_a_missing_file_is_named(file: str, cluster: Cluster, account: Path) -> None:
     (account / file).unlink()

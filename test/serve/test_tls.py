@@ -41,16 +41,99 @@ def test_the_expiry_is_read_as_another_library_reads_it(
         .not_valid_after(moment)
         .sign(key, hashes.SHA256())
     )
-    pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
-    assert not_after("junk before\n" + pem) == moment.timestamp()
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    assert not_after(der) == moment.timestamp()
 
 
 @pytest.mark.property
 @given(st.binary(max_size=80))
 def test_what_is_no_certificate_is_refused(data: bytes) -> None:
-    pem = ssl.DER_cert_to_PEM_cert(data)
     with pytest.raises(ValueError):  # noqa: PT011 - any of its kinds
-        not_after(pem)
+        not_after(data)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        b"{}",
+        b"Certificate:\n  Issuer: CN=M\xfcller\n{}\xff\xfe\n",  # not UTF-8 either
+        b"\xef\xbb\xbf{}",
+        b"what follows is no -----BEGIN CERTIFICATE----- but:\n{}",
+        b"-----BEGIN nothing\n{}",
+    ],
+)
+def test_text_around_a_certificate_is_passed_over_as_openssl_does(
+    around: bytes, cert_dir: Path
+) -> None:
+    expiry = expiry_of(cert_dir)
+    certificate = (cert_dir / "tls.crt").read_bytes()
+    for name, pem in (("tls.crt", certificate), ("ca.crt", certificate)):
+        (cert_dir / name).write_bytes(around.replace(b"{}", pem))
+    assert Certificates(cert_dir, cert_dir / "ca.crt").expiry == expiry
+
+
+def test_the_expiry_is_that_of_the_certificate_that_is_shown(
+    cert_dir: Path, authority: Authority
+) -> None:
+    """The first in the file, which the authority's follows."""
+    expiry = expiry_of(cert_dir)
+    with (cert_dir / "tls.crt").open("ab") as chain:
+        chain.write(authority.ca.cert_pem.bytes())
+    assert Certificates(cert_dir).expiry == expiry
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("tls.crt", b"", "tls.crt: holds no PEM certificate"),
+        ("tls.crt", b"\xff\xfe", "tls.crt: holds no PEM certificate"),
+        ("tls.crt", ssl.DER_cert_to_PEM_cert(b"abc").encode(), "tls.crt: holds no PEM certificate"),
+        ("tls.key", b"", "tls.key: not a PEM private key"),
+        ("tls.key", b"\xff", "tls.key: not a PEM private key"),
+        ("ca.crt", b"", "ca.crt: holds no PEM certificate"),
+        ("ca.crt", b"\xff", "ca.crt: holds no PEM certificate"),
+    ],
+)
+def test_a_file_without_what_it_should_hold_is_named(
+    file: str, content: bytes, reason: str, cert_dir: Path
+) -> None:
+    shutil.copy(cert_dir / "tls.crt", cert_dir / "ca.crt")
+    (cert_dir / file).write_bytes(content)
+    with pytest.raises(UnusableCertificate) as caught:
+        Certificates(cert_dir, cert_dir / "ca.crt")
+    assert str(caught.value).endswith(f"{cert_dir}/{reason}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["tls.crt", "tls.key", "ca.crt"])
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_file_that_cannot_be_read_is_named(is_folder: bool, file: str, cert_dir: Path) -> None:
+    shutil.copy(cert_dir / "tls.crt", cert_dir / "ca.crt")
+    (cert_dir / file).unlink()
+    if is_folder:
+        (cert_dir / file).mkdir()
+    reason = "Is a directory" if is_folder else "No such file or directory"
+    with pytest.raises(UnusableCertificate, match=rf"{file}: {reason}$"):
+        Certificates(cert_dir, cert_dir / "ca.crt")
+
+
+def test_callers_are_checked_anew_once_their_authorities_have_changed(
+    cert_dir: Path, authority: Authority, tmp_path: Path
+) -> None:
+    file = tmp_path / "client-ca.crt"
+    authority.ca.cert_pem.write_to_path(str(file))
+    certificates = Certificates(cert_dir, file)
+    first = certificates.generation()
+    overwrite(cert_dir, authority.mint(tmp_path / "new"))
+    assert certificates.generation() == first, "another certificate of our own"
+    os.utime(file, (1, 1))
+    assert certificates.generation() == first, "the same, written anew"
+    file.write_bytes(b"half-wri")
+    assert certificates.generation() == first, "none that can be used"
+    Authority().ca.cert_pem.write_to_path(str(file))
+    assert certificates.generation() == first + 1, "seen without a new connection"
+    assert certificates.context().cert_store_stats()["x509_ca"] == 1
+    assert certificates.generation() == first + 1
 
 
 def rename(folder: Path, new: Path) -> None:
