@@ -17,14 +17,9 @@ from instaslice.rewrite import restore, rewrite
 from test.support import pods
 from test.support.pods import MIG, Json, limits, pod_of
 from test.support.reviews import apply, load
-
-pytestmark = pytest.mark.property
+from test.support.rewriting import claims_of, rewritten, slices_of, template_of, templates_of
 
 APIS = st.sampled_from(list(VERSIONS.values()))
-
-
-def rewritten(pod: Json, api: ResourceAPI = NEWEST) -> Json:
-    return apply(rewrite(pod, api).operations, pod)
 
 
 def new_claims(pod: Json, result: Json) -> list[Json]:
@@ -34,22 +29,8 @@ def new_claims(pod: Json, result: Json) -> list[Json]:
     return list(after[len(before) :])
 
 
-def template_of(claim: Json) -> str:
-    return str(claim.get("source", claim)["resourceClaimTemplateName"])
-
-
-def slices_of(template: str) -> tuple[str, int]:
-    """The template for one slice, and how many there are: ("mig-1g.5gb", 2) of mig-1g.5gb.x2."""
-    base, _, count = template.partition(".x")
-    return base, int(count or 1)
-
-
 def ours(pod: Json, result: Json) -> dict[str, tuple[str, int]]:
     return {c["name"]: slices_of(template_of(c)) for c in new_claims(pod, result)}
-
-
-def claims_of(container: Json) -> list[str]:
-    return [c["name"] for c in (container.get("resources") or {}).get("claims") or []]
 
 
 def renamed(pod: Json, names: dict[str, str]) -> Json:
@@ -65,6 +46,7 @@ def without_init_containers(pod: Json) -> Json:
     return {**pod, "spec": spec}
 
 
+@pytest.mark.property
 @given(pods.pods().map(without_init_containers))
 def test_every_limit_maps_to_exactly_one_claim_with_a_uuid_name(pod: Json) -> None:
     result = rewritten(pod)
@@ -80,6 +62,7 @@ def test_every_limit_maps_to_exactly_one_claim_with_a_uuid_name(pod: Json) -> No
     assert sorted(handed) == sorted(new)
 
 
+@pytest.mark.property
 @given(pods.pods(), APIS)
 def test_the_patch_gives_exactly_the_expected_pod(pod: Json, api: ResourceAPI) -> None:
     result = rewritten(pod, api)
@@ -89,6 +72,7 @@ def test_the_patch_gives_exactly_the_expected_pod(pod: Json, api: ResourceAPI) -
     assert renamed(result, dict(zip(mine, theirs, strict=True))) == wanted
 
 
+@pytest.mark.property
 @given(pods.pods(), APIS)
 def test_a_container_has_as_many_slices_as_its_limits_say(pod: Json, api: ResourceAPI) -> None:
     result = rewritten(pod, api)
@@ -103,6 +87,7 @@ def test_a_container_has_as_many_slices_as_its_limits_say(pod: Json, api: Resour
         assert has == pods.asked(before)
 
 
+@pytest.mark.property
 @given(pods.pods())
 def test_each_claim_is_declared_once_and_used(pod: Json) -> None:
     result = rewritten(pod)
@@ -112,6 +97,7 @@ def test_each_claim_is_declared_once_and_used(pod: Json) -> None:
     assert used - {"theirs", "ours"} == set(ours(pod, result))
 
 
+@pytest.mark.property
 @given(pods.pods(), APIS)
 def test_a_pod_holds_what_the_scheduler_counts(pod: Json, api: ResourceAPI) -> None:
     held: Counter[str] = Counter()
@@ -122,6 +108,7 @@ def test_a_pod_holds_what_the_scheduler_counts(pod: Json, api: ResourceAPI) -> N
     assert held == {template: n for template, n in wanted.items() if n}
 
 
+@pytest.mark.property
 @given(pods.pods())
 def test_containers_that_run_together_share_no_claim(pod: Json) -> None:
     result = rewritten(pod)
@@ -135,6 +122,7 @@ def test_containers_that_run_together_share_no_claim(pod: Json) -> None:
                 running += names
 
 
+@pytest.mark.property
 @given(pods.pods())
 def test_a_limit_is_split_only_where_an_init_container_uses_a_part_of_it(pod: Json) -> None:
     result = rewritten(pod)
@@ -148,6 +136,7 @@ def test_a_limit_is_split_only_where_an_init_container_uses_a_part_of_it(pod: Js
                 assert parts == 1 or any(users[n] > 1 for n in shared)
 
 
+@pytest.mark.property
 @given(pods.pods(), APIS)
 def test_a_second_pass_does_nothing_and_the_input_is_not_modified(
     pod: Json, api: ResourceAPI
@@ -160,6 +149,7 @@ def test_a_second_pass_does_nothing_and_the_input_is_not_modified(
     assert again.claims == {}
 
 
+@pytest.mark.property
 @given(pods.pods())
 def test_what_is_said_is_what_was_done(pod: Json) -> None:
     result = rewrite(pod, NEWEST)
@@ -178,10 +168,6 @@ def test_what_is_said_is_what_was_done(pod: Json) -> None:
 
 
 # -- R2: the exceptions --------------------------------------------------------------------------
-
-
-def templates_of(pod: Json, api: ResourceAPI = NEWEST) -> list[str]:
-    return [template_of(claim) for claim in rewritten(pod, api)["spec"]["resourceClaims"]]
 
 
 def test_a_limit_of_more_than_a_claim_holds_has_several() -> None:
@@ -250,7 +236,7 @@ def test_the_schemas_tell_a_right_claim_from_a_wrong_one() -> None:
         kubernetes_validate.validate(rewritten(pod, VERSIONS["v1alpha2"]), "1.34", strict=True)
 
 
-# -- R9 to R11 -----------------------------------------------------------------------------------
+# -- R9 -----------------------------------------------------------------------------------
 
 
 def test_a_mirror_pod_is_left_alone() -> None:
@@ -258,141 +244,6 @@ def test_a_mirror_pod_is_left_alone() -> None:
     pod["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "0123"}
     assert rewrite(pod, NEWEST).operations == []
     assert restore(pod, pod).operations == []
-
-
-def test_a_container_that_another_webhook_adds_is_rewritten_too() -> None:
-    once = rewritten(pod_of(limits(1)))
-    once["spec"]["containers"].append(limits(2))
-    twice = rewritten(once)
-    assert twice["spec"]["containers"][0] == once["spec"]["containers"][0]
-    assert [template_of(c) for c in twice["spec"]["resourceClaims"]] == [
-        "mig-1g.5gb",
-        "mig-1g.5gb.x2",
-    ]
-    assert MIG not in json.dumps(twice)
-
-
-def test_slices_that_only_init_containers_need_count_too() -> None:
-    other = {"name": "i", "resources": {"limits": {"nvidia.com/mig-3g.20gb": 12}}}
-    pod = pod_of(limits(100), initContainers=[other])
-    assert sum(slices_of(t)[1] for t in templates_of(pod)) == 112
-    other["resources"]["limits"]["nvidia.com/mig-3g.20gb"] = 13  # type: ignore[index]
-    with pytest.raises(InvalidPod, match=r'spec: Invalid value: "113 devices": .* hold 112'):
-        rewrite(pod, NEWEST)
-
-
-def test_as_many_slices_as_the_largest_machine_has_and_no_more() -> None:
-    assert sum(slices_of(t)[1] for t in templates_of(pod_of(limits(56), limits(56)))) == 112
-    with pytest.raises(InvalidPod, match='spec: Invalid value: "113 devices"'):
-        rewrite(pod_of(limits(56), limits(57)), NEWEST)
-
-
-def test_init_containers_reuse_slices_and_so_do_not_count_twice() -> None:
-    pod = pod_of(limits(112), initContainers=[limits(112), limits(112)])
-    assert sum(slices_of(t)[1] for t in templates_of(pod)) == 112
-
-
-def came_back(pod: Json, *amounts: str) -> Json:
-    """The pod after `kubectl apply` of a manifest with these limits."""
-    updated = copy.deepcopy(pod)
-    for container, n in zip(updated["spec"]["containers"], amounts, strict=True):
-        container.setdefault("resources", {}).update(limits={MIG: n}, requests={MIG: n})
-    return updated
-
-
-@pytest.mark.parametrize("spelling", ["2", "2e0", "2000m"])
-@pytest.mark.parametrize("version", VERSIONS)
-def test_limits_that_an_update_brings_back_are_taken_out(spelling: str, version: str) -> None:
-    old = rewritten(pod_of(limits(2), limits(0)), VERSIONS[version])
-    new = came_back(old, spelling, "0")
-    assert apply(restore(new, old).operations, new) == old
-
-
-@pytest.mark.parametrize("amounts", [("1", "0"), ("3", "0"), ("2", "1"), ("two", "0")])
-def test_other_limits_are_left_for_the_api_server_to_refuse(amounts: tuple[str, str]) -> None:
-    old = rewritten(pod_of(limits(2), limits(0)))
-    new = came_back(old, *amounts)
-    assert restore(new, old).operations == []
-
-
-def test_a_request_that_kubectl_left_as_it_was_is_no_obstacle() -> None:
-    """A LimitRange's default became 0, and the manifest sets the limit but has no request."""
-    once = rewritten(pod_of(limits(2)))
-    old = rewritten(came_back(once, "5"))
-    assert old["spec"]["containers"][0]["resources"]["limits"] == {MIG: "0"}
-    new = copy.deepcopy(old)
-    new["spec"]["containers"][0]["resources"]["limits"] = {MIG: "2"}
-    assert apply(restore(new, old).operations, new) == old
-
-
-def test_a_container_that_the_old_pod_lacks_is_left_to_the_api_server() -> None:
-    old = rewritten(pod_of(limits(2)))
-    new = came_back(old, "2")
-    new["spec"]["containers"].append(limits(1))
-    assert restore(new, old).operations == []
-
-
-@pytest.mark.parametrize("n", ["0", "1"])
-def test_a_pod_from_before_the_webhook_keeps_its_limits(n: str) -> None:
-    """Its spec is immutable: to take them out would refuse every update of its labels."""
-    old = pod_of(limits(n))
-    new = copy.deepcopy(old)
-    new["metadata"]["labels"] = {"a": "b"}
-    assert restore(new, old).operations == []
-
-
-def with_limits_again(result: Json, pod: Json) -> Json:
-    """A rewritten pod, with the limits and requests that it had before beside its claims."""
-    again = copy.deepcopy(result)
-    for (_, _, before), (_, _, now) in zip(pods.each(pod), pods.each(again), strict=True):
-        resources = before.get("resources") or {}
-        brought = {
-            key: {**(resources.get(key) or {})} for key in ("limits", "requests") if resources
-        }
-        for key, amounts in brought.items():
-            if any(map(pods.is_mig, amounts)):
-                now.setdefault("resources", {}).setdefault(key, {}).update(amounts)
-    return again
-
-
-@given(pods.pods(), APIS)
-def test_what_was_rewritten_can_be_applied_again(pod: Json, api: ResourceAPI) -> None:
-    old = rewritten(pod, api)
-    new = with_limits_again(old, pod)
-    assert apply(restore(new, old).operations, new) == old
-
-
-def zeroed(pod: Json, once: Json) -> Json:
-    """What R10 makes of limits that come back: where a container has claims they are "0"."""
-    wanted = with_limits_again(once, pod)
-    for (_, _, before), (_, _, container) in zip(pods.each(pod), pods.each(wanted), strict=True):
-        for template in pods.asked(before):
-            for amounts in ("limits", "requests"):
-                holder = (container.get("resources") or {}).get(amounts) or {}
-                if f"nvidia.com/{template}" in holder:
-                    holder[f"nvidia.com/{template}"] = "0"
-    return wanted
-
-
-@given(pods.pods(), APIS)
-def test_limits_that_come_back_between_two_passes_give_no_second_claims(
-    pod: Json, api: ResourceAPI
-) -> None:
-    """A LimitRange's defaults do, since the API server applies them after each webhook."""
-    once = rewritten(pod, api)
-    between = with_limits_again(once, pod)
-    twice = rewritten(between, api)
-    assert twice == zeroed(pod, once)
-    assert rewrite(twice, api).operations == []
-
-
-@pytest.mark.parametrize("default", ["1", "2", "3"])
-def test_a_default_beside_claims_is_no_wish(default: str) -> None:
-    once = rewritten(pod_of(limits(2)))
-    twice = rewritten(came_back(once, default))
-    assert twice["spec"]["resourceClaims"] == once["spec"]["resourceClaims"]
-    resources = twice["spec"]["containers"][0]["resources"]
-    assert resources["limits"] == resources["requests"] == {MIG: "0"}
 
 
 WORDS = "spec containers initContainers resources limits requests claims resourceClaims source name"
@@ -406,6 +257,7 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@pytest.mark.property
 @given(st.dictionaries(st.just("spec") | st.just("metadata"), json_values), json_values)
 def test_any_object_is_rewritten_or_refused(pod: Json, old: Any) -> None:
     try:

@@ -121,6 +121,7 @@ def test_what_does_not_change_stays_to_the_byte(text: str) -> None:
     assert "".join(d.after for d in documents) == text
 
 
+@pytest.mark.property
 @given(text=st.text(alphabet="-.#{}[]:&*!|> \n\r\ta%\"'\ufeff\x00\u2028é"))
 def test_any_text_is_handled(text: str) -> None:
     documents = rewrite_stream(text, NEWEST)

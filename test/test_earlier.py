@@ -1,0 +1,134 @@
+"""R10 and R11: pods that an earlier pass has rewritten."""
+
+import copy
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instaslice.resource_api import VERSIONS, ResourceAPI
+from instaslice.rewrite import restore, rewrite
+from test.support import pods
+from test.support.pods import MIG, Json, limits, pod_of
+from test.support.reviews import apply
+from test.support.rewriting import rewritten, template_of
+
+APIS = st.sampled_from(list(VERSIONS.values()))
+
+
+def test_a_container_that_another_webhook_adds_is_rewritten_too() -> None:
+    once = rewritten(pod_of(limits(1)))
+    once["spec"]["containers"].append(limits(2))
+    twice = rewritten(once)
+    assert twice["spec"]["containers"][0] == once["spec"]["containers"][0]
+    assert [template_of(c) for c in twice["spec"]["resourceClaims"]] == [
+        "mig-1g.5gb",
+        "mig-1g.5gb.x2",
+    ]
+    assert MIG not in json.dumps(twice)
+
+
+def came_back(pod: Json, *amounts: str) -> Json:
+    """The pod after `kubectl apply` of a manifest with these limits."""
+    updated = copy.deepcopy(pod)
+    for container, n in zip(updated["spec"]["containers"], amounts, strict=True):
+        container.setdefault("resources", {}).update(limits={MIG: n}, requests={MIG: n})
+    return updated
+
+
+@pytest.mark.parametrize("spelling", ["2", "2e0", "2000m"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_limits_that_an_update_brings_back_are_taken_out(spelling: str, version: str) -> None:
+    old = rewritten(pod_of(limits(2), limits(0)), VERSIONS[version])
+    new = came_back(old, spelling, "0")
+    assert apply(restore(new, old).operations, new) == old
+
+
+@pytest.mark.parametrize("amounts", [("1", "0"), ("3", "0"), ("2", "1"), ("two", "0")])
+def test_other_limits_are_left_for_the_api_server_to_refuse(amounts: tuple[str, str]) -> None:
+    old = rewritten(pod_of(limits(2), limits(0)))
+    new = came_back(old, *amounts)
+    assert restore(new, old).operations == []
+
+
+def test_a_request_that_kubectl_left_as_it_was_is_no_obstacle() -> None:
+    """A LimitRange's default became 0, and the manifest sets the limit but has no request."""
+    once = rewritten(pod_of(limits(2)))
+    old = rewritten(came_back(once, "5"))
+    assert old["spec"]["containers"][0]["resources"]["limits"] == {MIG: "0"}
+    new = copy.deepcopy(old)
+    new["spec"]["containers"][0]["resources"]["limits"] = {MIG: "2"}
+    assert apply(restore(new, old).operations, new) == old
+
+
+def test_a_container_that_the_old_pod_lacks_is_left_to_the_api_server() -> None:
+    old = rewritten(pod_of(limits(2)))
+    new = came_back(old, "2")
+    new["spec"]["containers"].append(limits(1))
+    assert restore(new, old).operations == []
+
+
+@pytest.mark.parametrize("n", ["0", "1"])
+def test_a_pod_from_before_the_webhook_keeps_its_limits(n: str) -> None:
+    """Its spec is immutable: to take them out would refuse every update of its labels."""
+    old = pod_of(limits(n))
+    new = copy.deepcopy(old)
+    new["metadata"]["labels"] = {"a": "b"}
+    assert restore(new, old).operations == []
+
+
+def with_limits_again(result: Json, pod: Json) -> Json:
+    """A rewritten pod, with the limits and requests that it had before beside its claims."""
+    again = copy.deepcopy(result)
+    for (_, _, before), (_, _, now) in zip(pods.each(pod), pods.each(again), strict=True):
+        resources = before.get("resources") or {}
+        brought = {
+            key: {**(resources.get(key) or {})} for key in ("limits", "requests") if resources
+        }
+        for key, amounts in brought.items():
+            if any(map(pods.is_mig, amounts)):
+                now.setdefault("resources", {}).setdefault(key, {}).update(amounts)
+    return again
+
+
+@pytest.mark.property
+@given(pods.pods(), APIS)
+def test_what_was_rewritten_can_be_applied_again(pod: Json, api: ResourceAPI) -> None:
+    old = rewritten(pod, api)
+    new = with_limits_again(old, pod)
+    assert apply(restore(new, old).operations, new) == old
+
+
+def zeroed(pod: Json, once: Json) -> Json:
+    """What R10 makes of limits that come back: where a container has claims they are "0"."""
+    wanted = with_limits_again(once, pod)
+    for (_, _, before), (_, _, container) in zip(pods.each(pod), pods.each(wanted), strict=True):
+        for template in pods.asked(before):
+            for amounts in ("limits", "requests"):
+                holder = (container.get("resources") or {}).get(amounts) or {}
+                if f"nvidia.com/{template}" in holder:
+                    holder[f"nvidia.com/{template}"] = "0"
+    return wanted
+
+
+@pytest.mark.property
+@given(pods.pods(), APIS)
+def test_limits_that_come_back_between_two_passes_give_no_second_claims(
+    pod: Json, api: ResourceAPI
+) -> None:
+    """A LimitRange's defaults do, since the API server applies them after each webhook."""
+    once = rewritten(pod, api)
+    between = with_limits_again(once, pod)
+    twice = rewritten(between, api)
+    assert twice == zeroed(pod, once)
+    assert rewrite(twice, api).operations == []
+
+
+@pytest.mark.parametrize("default", ["1", "2", "3"])
+def test_a_default_beside_claims_is_no_wish(default: str) -> None:
+    once = rewritten(pod_of(limits(2)))
+    twice = rewritten(came_back(once, default))
+    assert twice["spec"]["resourceClaims"] == once["spec"]["resourceClaims"]
+    resources = twice["spec"]["containers"][0]["resources"]
+    assert resources["limits"] == resources["requests"] == {MIG: "0"}
