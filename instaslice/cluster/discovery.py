@@ -9,6 +9,7 @@ run without its GPU.
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from instaslice.cluster.client import Answer, Caller, ClusterError
@@ -24,6 +25,11 @@ RETRY: Final = 5.0
 Served = ResourceAPI | Unavailable
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown(Unavailable):
+    """The API server has not said yet; `reason` is why. Any other Unavailable is its answer."""
+
+
 class Discovery:
     """Keeps asking, in a thread of its own.
 
@@ -33,7 +39,7 @@ class Discovery:
     def __init__(self, cluster: Caller, on_change: Callable[[Served], None]) -> None:
         self._cluster = cluster
         self._on_change = on_change
-        self._current: Served = Unavailable("the API server has not been asked yet")
+        self._current: Served = Unknown("the API server has not been asked yet")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="discovery", daemon=True)
 
@@ -63,11 +69,11 @@ class Discovery:
         try:
             answer = ask(self._cluster)
         except ClusterError as error:
-            if isinstance(self._current, ResourceAPI):
-                fields = {"reason": str(error), "resource_api": self._current.version}
+            if not isinstance(self._current, Unknown):
+                fields = {"reason": str(error)}
                 _log.warning("the API server was not reached", extra={"fields": fields})
                 return
-            answer = Unavailable(f"the API server was not reached: {error}")
+            answer = Unknown(f"the API server was not reached: {error}")
         except Exception:  # the thread must outlive a fault of ours
             _log.exception("asking the API server failed")
             return
@@ -77,7 +83,8 @@ class Discovery:
                 fields = {"resource_api": answer.version}
                 _log.info("pods are rewritten for a version", extra={"fields": fields})
             else:
-                _log.error("MIG pods are refused", extra={"fields": {"reason": answer.reason}})
+                fields = {"reason": answer.reason}
+                _log.error("pods that ask for devices are refused", extra={"fields": fields})
             self._on_change(answer)
 
 

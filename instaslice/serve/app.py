@@ -15,6 +15,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from instaslice import review
+from instaslice.cluster.discovery import Unknown
 from instaslice.resource_api import ResourceAPI, Unavailable
 from instaslice.serve.metrics import Metrics
 from instaslice.templates import DeviceClaim
@@ -165,9 +166,17 @@ class Webhook:
         return "200 OK", [_TEXT], b"ok\n"
 
     def _readyz(self, environ: WSGIEnvironment) -> Answer:
+        """Ready is who knows the answer, be it a refusal.
+
+        Without an endpoint the API server could not ask, and the user would read "failed calling
+        webhook" in place of the reason.
+        """
         api = self._resource_api()
-        if isinstance(api, Unavailable):
+        if isinstance(api, Unknown):
             return "503 Service Unavailable", [_TEXT], f"{api.reason}\n".encode()
+        if isinstance(api, Unavailable):
+            text = f"ok, and pods that ask for devices are refused: {api.reason}\n"
+            return "200 OK", [_TEXT], text.encode()
         return "200 OK", [_TEXT], f"ok, resource.k8s.io/{api.version}\n".encode()
 
     def _show_metrics(self, environ: WSGIEnvironment) -> Answer:

@@ -5,7 +5,7 @@ import pytest
 
 from instaslice.cluster import discovery
 from instaslice.cluster.client import Cluster
-from instaslice.cluster.discovery import Discovery, Served
+from instaslice.cluster.discovery import Discovery, Served, Unknown
 from instaslice.resource_api import VERSIONS, ResourceAPI, Unavailable
 from test.support.apiserver import FAULTS, APIServer, error
 from test.support.process import free_port, until
@@ -56,7 +56,7 @@ def test_it_asks_again_and_tells_of_a_change(
     monkeypatch.setattr(discovery, "RETRY", 0.01)
     told: list[Served] = []
     asking = Discovery(cluster, told.append)
-    assert isinstance(asking.current(), Unavailable), "nothing is known before the first answer"
+    assert isinstance(asking.current(), Unknown), "nothing is known before the first answer"
     asking.start()
     until(lambda: asking.current() is VERSIONS["v1"])
     api_server.versions = ["v1beta2"]
@@ -84,15 +84,18 @@ def test_an_api_server_that_does_not_answer_changes_nothing(
     api_server.fault = FAULTS[fault]
     asking.ask()
     first = asking.current()
-    assert isinstance(first, Unavailable)
+    assert isinstance(first, Unknown)
     assert first.reason.startswith("the API server was not reached: ")
     assert "\n" not in first.reason
-    api_server.fault = None
-    asking.ask()
-    assert asking.current() is VERSIONS["v1"]
-    api_server.fault = FAULTS[fault]
-    asking.ask()
-    assert asking.current() is VERSIONS["v1"]
+    for versions in ([], ["v1"]):
+        api_server.fault, api_server.versions = None, versions
+        asking.ask()
+        known = asking.current()
+        assert not isinstance(known, Unknown)
+        assert isinstance(known, ResourceAPI) == bool(versions)
+        api_server.fault = FAULTS[fault]
+        asking.ask()
+        assert asking.current() is known
     assert caplog.records[-1].message == "the API server was not reached"
     assert not any(record.exc_info for record in caplog.records)
 
@@ -110,5 +113,5 @@ def test_not_allowed_is_told_from_not_served(cluster: Cluster, api_server: APISe
     asking = Discovery(cluster, lambda served: None)
     asking.ask()
     served = asking.current()
-    assert isinstance(served, Unavailable)
+    assert isinstance(served, Unknown)
     assert "403 forbidden: User" in served.reason

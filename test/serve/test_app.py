@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instaslice.cluster.discovery import Unknown
 from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
 from instaslice.serve import app as webhook
 from instaslice.serve.app import MAX_BODY, Webhook
@@ -139,7 +140,12 @@ def test_healthz_and_readyz() -> None:
     away = make(Unavailable("resource.k8s.io is not served"))
     assert call(away, "GET", "/healthz").status == 200
     reply = call(away, "GET", "/readyz")
-    assert (reply.status, line(reply)) == (503, "resource.k8s.io is not served")
+    assert (reply.status, line(reply)) == (
+        200,
+        "ok, and pods that ask for devices are refused: resource.k8s.io is not served",
+    )
+    reply = call(make(Unknown("not asked yet")), "GET", "/readyz")
+    assert (reply.status, line(reply)) == (503, "not asked yet")
     assert call(APP, "POST", "/readyz").headers["allow"] == "GET, HEAD"
 
 

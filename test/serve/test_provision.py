@@ -352,13 +352,13 @@ def test_in_a_cluster_the_version_is_found_and_templates_are_made(
 ) -> None:
     api_server.versions = []
     options = ["--resource-api", "auto", "--provision-templates", *reaching(api_server, account)]
-    with serve(cert_dir, authority.trusting(), *options) as process:
+    impatient = {"instaslice.cluster.discovery": {"RETRY": 0.1}}
+    with serve(cert_dir, authority.trusting(), *options, constants=impatient) as process:
         until(lambda: b"does not serve" in process.call("GET", "/readyz")[1])
-        assert process.call("GET", "/readyz")[0] == 503
-        status, body = process.call("POST", "/mutate", SAMPLE)
-        assert (status, json.loads(body)["response"]["allowed"]) == (200, False)
+        assert process.call("GET", "/readyz")[0] == 200
+        assert process.metric('instaslice_resource_api_info{version="none"}') == 1
         api_server.versions = ["v1"]
-        until(lambda: process.call("GET", "/readyz")[0] == 200)
+        until(lambda: process.call("GET", "/readyz")[1] == b"ok, resource.k8s.io/v1\n")
         response = json.loads(process.call("POST", "/mutate", SAMPLE)[1])["response"]
         assert response["allowed"]
         assert "warnings" not in response

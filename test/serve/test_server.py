@@ -16,10 +16,12 @@ import pytest
 
 from instaslice.serve import settings
 from instaslice.serve.server import listen
+from test.support.apiserver import FAULTS, APIServer, reaching
 from test.support.certs import Authority
 from test.support.process import HOST, until
 from test.support.reviews import load, patch_of
-from test.support.serving import SAMPLE, answers, exchange, serve
+from test.support.service import Service
+from test.support.serving import SAMPLE, Server, answers, exchange, serve
 
 
 def test_the_sample_over_tls(cert_dir: Path, authority: Authority) -> None:
@@ -77,6 +79,38 @@ def test_gunicorn_reads_no_other_variable() -> None:
     read = set(re.findall(r"os\.environ(?:\.get\(|\.pop\(|\[)[\"']([A-Z_]+)[\"']", text))
     read |= set(re.findall(r"[\"']([A-Z_]+)[\"'] (?:not )?in os\.environ", text))
     assert read - others == set(settings.GUNICORN_VARIABLES)
+
+
+def test_through_a_service_a_user_reads_why_pods_are_refused(
+    cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
+) -> None:
+    """Not while nobody knows: then it is no endpoint, and another replica is asked instead."""
+    api_server.versions = []
+    api_server.fault = FAULTS["hang_up"]
+    options = ["--resource-api", "auto", *reaching(api_server, account)]
+    impatient = {"instaslice.cluster.discovery": {"RETRY": 0.1}}
+    with serve(cert_dir, authority.trusting(), *options, constants=impatient) as server:
+
+        def is_ready() -> bool:
+            return server.call("GET", "/readyz")[0] == 200
+
+        with Service(server.port, is_ready) as service:
+            through = Server(server.process, service.port, server.context)
+            until(lambda: b"was not reached" in server.call("GET", "/readyz")[1])
+            with pytest.raises(ConnectionRefusedError):
+                through.call("POST", "/mutate", SAMPLE)
+            api_server.fault = None
+            service.wait()
+            status, body = through.call("POST", "/mutate", SAMPLE)
+            response = json.loads(body)["response"]
+            assert (status, response["allowed"]) == (200, False)
+            assert "does not serve resource.k8s.io" in response["status"]["message"]
+            api_server.fault = FAULTS["hang_up"]
+            asked = len(api_server.requests)
+            until(lambda: len(api_server.requests) > asked + 1)
+            assert is_ready(), "what is known stays known"
+            api_server.fault, api_server.versions = None, ["v1"]
+            until(lambda: b'"allowed":true' in through.call("POST", "/mutate", SAMPLE)[1])
 
 
 # -- where it listens ----------------------------------------------------------------------------

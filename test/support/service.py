@@ -1,0 +1,88 @@
+"""A Service with one pod behind it: who calls it reaches the pod only where that is ready."""
+
+import selectors
+import socket
+import threading
+from collections.abc import Callable
+
+from test.support.process import HOST, free_port, until
+
+#: Seconds between two questions whether the pod is ready: the kubelet's periodSeconds.
+PERIOD = 0.05
+
+
+class Service:
+    """Forwards connections to a port while is_ready(), and refuses them while not.
+
+    So do kube-proxy and the kubelet: a pod whose readiness probe fails is no endpoint, and a
+    connection to a Service without endpoints is refused.
+    """
+
+    def __init__(self, target: int, is_ready: Callable[[], bool]) -> None:
+        self.port = free_port()
+        self._target = target
+        self._is_ready = is_ready
+        self._listener: socket.socket | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._probe)
+
+    @property
+    def has_endpoint(self) -> bool:
+        """Whether connections are taken."""
+        return self._listener is not None
+
+    def __enter__(self) -> "Service":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._close()
+
+    def wait(self) -> None:
+        """Wait until the pod is an endpoint."""
+        until(lambda: self.has_endpoint, "the pod is ready")
+
+    def _probe(self) -> None:
+        while not self._stop.wait(PERIOD):
+            ready = self._is_ready()
+            if ready and self._listener is None:
+                self._listener = socket.create_server((HOST, self.port))
+                threading.Thread(target=self._accept, args=[self._listener], daemon=True).start()
+            elif not ready:
+                self._close()
+
+    def _close(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.shutdown(socket.SHUT_RDWR)  # or accept() goes on
+            listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client = listener.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=self._forward, args=[client], daemon=True).start()
+
+    def _forward(self, client: socket.socket) -> None:
+        with client, socket.create_connection((HOST, self._target)) as pod:
+            peers = {client: pod, pod: client}
+            with selectors.DefaultSelector() as selector:
+                for each in peers:
+                    selector.register(each, selectors.EVENT_READ)
+                while selector.get_map():
+                    for key, _ in selector.select():
+                        source = key.fileobj
+                        assert isinstance(source, socket.socket)
+                        try:
+                            data = source.recv(65536)
+                            peers[source].sendall(data)
+                            if data:
+                                continue
+                            peers[source].shutdown(socket.SHUT_WR)
+                        except OSError:
+                            return
+                        selector.unregister(source)
