@@ -2,8 +2,10 @@
 
 import base64
 import itertools
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -439,6 +441,7 @@ def test_alerts_and_panels_ask_for_metrics_that_are_there(
                 continue
             shown = [dict(pairs) for shown_name, pairs in samples if shown_name == name]
             assert shown, f"{title}: there is no {name}"
+            labels.pop("namespace", None)  # of the target, and not InstaSlice's own
             for label, values in labels.items():
                 assert set(values) <= {pairs[label] for pairs in shown}, f"{title}: {name}"
     assert asked > 15
@@ -449,4 +452,53 @@ def test_every_alert_says_what_to_know(render: Render) -> None:
     assert len(rules) >= 8
     for rule in rules:
         assert rule["labels"]["severity"] in {"critical", "warning"}
-        assert set(rule["annotations"]) == {"summary", "description"}
+        assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+        assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{rule['alert'].lower()}"
+
+
+def test_the_panel_counts_what_the_alert_counts(render: Render) -> None:
+    found = expressions(render("prometheus"))
+    (alert,), (panel,) = found["InstaSliceNotReached"], found["Not reached, last hour"]
+    assert " ".join(alert.replace("5m", "1h").split()) == f"{panel} > 0"
+
+
+def test_the_dashboard_is_of_a_data_source_and_a_namespace(render: Render) -> None:
+    """Both can be chosen, and every panel goes by them; the API server's metrics have neither."""
+    rendered = render("prometheus")
+    dashboard = yaml.safe_load(
+        rendered["ConfigMap", "instaslice-dashboard"]["data"]["instaslice.json"]
+    )
+    names = [variable["name"] for variable in dashboard["templating"]["list"]]
+    assert names == ["datasource", "namespace"]
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            assert panel["datasource"] == target["datasource"]
+            assert target["datasource"]["uid"] == "${datasource}"
+            for name, labels in selectors(target["expr"]):
+                chosen = labels.get("namespace") == ["$namespace"]
+                assert chosen == name.startswith("instaslice_"), panel["title"]
+
+
+@pytest.fixture
+def promtool() -> str:
+    """Debian's package `prometheus` has it."""
+    found = shutil.which("promtool")
+    if found is None and os.environ.get("CI") == "true":
+        pytest.fail("promtool is not on PATH, and CI must not skip this")
+    if found is None:
+        pytest.skip("promtool is not on PATH")
+    return found
+
+
+def test_alerts_fire_when_they_should_and_only_then(promtool: str, tmp_path: Path) -> None:
+    rules = ROOT / "charts/instaslice/files/alerts.yaml"  # a file of rules, made from config/
+    cases = (ROOT / "test/test_alerts.yaml").read_text()
+    tried = set(re.findall(r"alertname: (\w+)", cases))
+    assert tried == {
+        rule["alert"] for rule in yaml.safe_load(rules.read_text())["groups"][0]["rules"]
+    }
+    (tmp_path / "cases.yaml").write_text(cases.replace("RULES", str(rules)))
+    done = subprocess.run(
+        [promtool, "test", "rules", tmp_path / "cases.yaml"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
