@@ -49,7 +49,7 @@ e2e: $(VENV)/dev.stamp ## test against a real control plane, of KUBEBUILDER_ASSE
 .PHONY: e2e-node
 e2e-node: $(VENV)/dev.stamp ## the part of it whose pods run: on a real node (kubelet, containerd, runc; as root)
 	@test -n "$$KUBEBUILDER_ASSETS" || { echo 'make: KUBEBUILDER_ASSETS names no folder with a kubelet' >&2; exit 1; }
-	@$(BIN)/python -m pytest test/e2e/real_node test/e2e/test_driver.py test/e2e/test_machine.py $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest test/e2e/real_node test/e2e/deployed test/e2e/test_driver.py test/e2e/test_machine.py $(PYTEST_ARGS)
 
 # Coverage-guided fuzzing. What it finds worth keeping grows in .fuzz; what is worth keeping for
 # good is put into test/fuzz/corpus, which pytest replays.

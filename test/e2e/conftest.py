@@ -11,6 +11,7 @@ import pytest
 from test.e2e import installation
 from test.e2e.cluster import Cluster
 from test.e2e.controlplane import ControlPlane, control_plane
+from test.e2e.node import missing
 from test.e2e.webhook import Webhook
 from test.support.process import until
 
@@ -21,9 +22,12 @@ NO_ASSETS = (
 
 
 def pytest_runtest_setup(item: pytest.Function) -> None:
-    needed = {"plane", "empty_cluster", "real_node"} & {*item.fixturenames}
-    if needed and not os.environ.get("KUBEBUILDER_ASSETS"):
-        pytest.skip(NO_ASSETS)  # from here, so that pytest shows one line for all tests
+    """Skip from here, so that pytest shows one line for all tests."""
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if {"plane", "empty_cluster", "real_node"} & {*item.fixturenames} and not assets:
+        pytest.skip(NO_ASSETS)
+    if "real_node" in item.fixturenames and (lacks := missing(Path(assets or ""))):
+        pytest.skip(lacks)
 
 
 @pytest.fixture(scope="session")

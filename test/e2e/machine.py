@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -84,16 +84,24 @@ class Machine:
             raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr}")
         return done.stdout
 
-    @contextmanager
-    def network(self) -> Iterator[None]:
+    def network(self) -> AbstractContextManager[None]:
         """The calling thread, and what it starts, is in the machine's network meanwhile."""
-        with open("/proc/thread-self/ns/net") as outside:
-            with open(f"/proc/{self._pid}/ns/net") as inside:
-                _enter(inside.fileno())
-            try:
-                yield
-            finally:
-                _enter(outside.fileno())
+        return _within(f"/proc/{self._pid}/ns/net")
+
+    def outside(self) -> AbstractContextManager[None]:
+        """The calling thread, and what it starts, is back in the network of the tests meanwhile."""
+        return _within(f"/proc/{os.getppid()}/ns/net")
+
+
+@contextmanager
+def _within(network: str) -> Iterator[None]:
+    with open("/proc/thread-self/ns/net") as before:
+        with open(network) as other:
+            _enter(other.fileno())
+        try:
+            yield
+        finally:
+            _enter(before.fileno())
 
 
 def _enter(network: int) -> None:

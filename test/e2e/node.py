@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -64,8 +65,9 @@ def _cni_folder() -> Path | None:
 class Node:
     """A node that runs; `node()` makes it."""
 
-    def __init__(self, assets: Path, plane: ControlPlane, machine: Machine, folder: Path) -> None:
-        self.plane = plane
+    def __init__(self, assets: Path, cluster: Cluster, machine: Machine, folder: Path) -> None:
+        self.cluster = cluster  #: as an administrator sees it
+        self.plane = cluster.plane
         self.machine = machine
         self.folder = folder
         self.kubelet_root = folder / "kubelet"
@@ -161,7 +163,7 @@ class Node:
 
 
 @contextmanager
-def node(assets: Path, folder: Path) -> Iterator[tuple[Node, Cluster]]:
+def node(assets: Path, folder: Path) -> Iterator[Node]:
     """A cluster of one node that runs while the context does.
 
     The calling thread is in the node's network meanwhile. assets: where Kubernetes' programs are.
@@ -175,7 +177,7 @@ def node(assets: Path, folder: Path) -> Iterator[tuple[Node, Cluster]]:
             control_plane(assets, folder / "plane", address=machines.ADDRESS, gates=GATES)
         )
         cluster = Cluster(plane, folder / "discovery")
-        made = Node(assets, plane, own, folder)
+        made = Node(assets, cluster, own, folder)
         stack.callback(made.end_all)
         made.start_containerd()
         for manifest in device_classes():
@@ -190,7 +192,19 @@ def node(assets: Path, folder: Path) -> Iterator[tuple[Node, Cluster]]:
             "devices are published",
             made.check,
         )
-        yield made, cluster
+        yield made
+
+
+@contextmanager
+def real_node_of_tests() -> Iterator[Node]:
+    """A node of KUBEBUILDER_ASSETS, in a folder that is gone afterwards."""
+    # Not pytest's own folder: the path of a Unix socket has at most 107 bytes (unix(7)).
+    folder = Path(tempfile.mkdtemp(prefix="node-"))
+    try:
+        with node(Path(os.environ["KUBEBUILDER_ASSETS"]), folder) as made:
+            yield made
+    finally:
+        shutil.rmtree(folder)
 
 
 def _ready(cluster: Cluster) -> bool:

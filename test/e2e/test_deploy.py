@@ -1,14 +1,12 @@
 """`make deploy` and `make undeploy`, on an API server of their own: what is there when."""
 
-import os
-import shutil
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from test.e2e.checkout import Checkout
 from test.e2e.cluster import Cluster
 from test.e2e.kubelet import kubelet
 from test.e2e.pods import pod
@@ -16,7 +14,6 @@ from test.e2e.pods import pod
 Json = dict[str, Any]
 Make = Callable[..., "subprocess.CompletedProcess[str]"]
 
-ROOT = Path(__file__).parents[2]
 NAMESPACE = "instaslice-system"
 WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
 
@@ -57,25 +54,10 @@ def cluster(empty_cluster: Cluster) -> Cluster:
 @pytest.fixture(scope="module")
 def make(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Make:
     """Runs make in a copy of the checkout, against that API server."""
-    checkout = tmp_path_factory.mktemp("checkout")
-    for name in ("Makefile", "config", "hack", "instaslice"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, checkout / name)
-
-    def make(target: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        kubectl = f"{cluster.plane.kubectl} --kubeconfig={cluster.plane.kubeconfig}"
-        settings = {"IMG": "registry.example.com/instaslice:1", "KUBECTL": kubectl, **variables}
-        return subprocess.run(
-            ["make", "--no-print-directory", target, *(f"{k}={v}" for k, v in settings.items())],
-            cwd=checkout,
-            env={**os.environ, "TIMEOUT": "60s", **variables},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-
-    assert make("own-certificates").returncode == 0
-    return make
+    image = "registry.example.com/instaslice:1"
+    checkout = Checkout(cluster.plane, tmp_path_factory.mktemp("checkout"), image)
+    assert checkout.make("own-certificates").returncode == 0
+    return checkout.make
 
 
 @pytest.fixture(scope="module")

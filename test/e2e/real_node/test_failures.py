@@ -30,10 +30,10 @@ def events(cluster: Cluster, name: str, reason: str) -> list[str]:
 
 
 def test_a_driver_that_fails_shows_and_the_pod_runs_once_it_works(
-    namespace: Cluster, the_node: Node
+    namespace: Cluster, real_node: Node
 ) -> None:
     words = "the GPU has fallen off the bus"
-    with the_node.failing_driver(words):
+    with real_node.failing_driver(words):
         namespace.create(pod("p", stays(limits={"mig-1g.5gb": 1})))
         told = until(
             lambda: events(namespace, "p", "FailedPrepareDynamicResources"),
@@ -69,7 +69,7 @@ def no_webhook(webhook: Webhook) -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_webhook")
 def test_without_instaslice_pods_run_and_end_and_go(
-    namespace: Cluster, webhook: Webhook, the_node: Node
+    namespace: Cluster, webhook: Webhook, real_node: Node
 ) -> None:
     """It is asked only when a pod is created or its spec changes."""
     namespace.create(pod("stays", stays(limits={"mig-1g.5gb": 1})))
@@ -81,7 +81,7 @@ def test_without_instaslice_pods_run_and_end_and_go(
     for name in ("stays", "ends"):
         wait_phase(namespace, name, "Running")
     prepared = claims_of(namespace)
-    assert prepared <= the_node.prepared()
+    assert prepared <= real_node.prepared()
 
     webhook.stop()
     end = namespace.kubectl("exec", "ends", "--", "touch", "/kept/end")
@@ -95,16 +95,16 @@ def test_without_instaslice_pods_run_and_end_and_go(
         assert deleted.returncode == 0, deleted.stderr
         wait_gone(namespace, name)
     until(lambda: not namespace.list("ResourceClaim"), "the claims are gone")
-    assert prepared.isdisjoint(the_node.prepared())
+    assert prepared.isdisjoint(real_node.prepared())
 
 
-def test_pods_go_on_while_the_kubelet_starts_again(namespace: Cluster, the_node: Node) -> None:
+def test_pods_go_on_while_the_kubelet_starts_again(namespace: Cluster, real_node: Node) -> None:
     namespace.create(pod("p", stays(limits={"mig-1g.5gb": 2})))
     before = wait_phase(namespace, "p", "Running")
     devices = seen(namespace, "p")
-    the_node.end("kubelet")
+    real_node.end("kubelet")
     namespace.create(pod("meanwhile", ends(limits={"mig-1g.5gb": 1}), restartPolicy="Never"))
-    the_node.start_kubelet()
+    real_node.start_kubelet()
     wait_phase(namespace, "meanwhile", "Succeeded")
     after = wait_phase(namespace, "p", "Running")
     (one,), (other,) = (each["status"]["containerStatuses"] for each in (before, after))
@@ -115,17 +115,17 @@ def test_pods_go_on_while_the_kubelet_starts_again(namespace: Cluster, the_node:
     for name in ("p", "meanwhile"):
         namespace.kubectl("delete", "pod", name, "--wait=false")
         wait_gone(namespace, name)
-    assert claims.isdisjoint(the_node.prepared()), "it knows what it has to give back"
+    assert claims.isdisjoint(real_node.prepared()), "it knows what it has to give back"
 
 
-def test_pods_end_once_the_driver_is_back(namespace: Cluster, the_node: Node) -> None:
+def test_pods_end_once_the_driver_is_back(namespace: Cluster, real_node: Node) -> None:
     namespace.create(pod("p", stays(limits={"mig-1g.5gb": 1})))
     wait_phase(namespace, "p", "Running")
     claims = claims_of(namespace)
-    the_node.end("driver")
+    real_node.end("driver")
     namespace.kubectl("delete", "pod", "p", "--wait=false")
-    the_node.start_driver()
+    real_node.start_driver()
     wait_gone(namespace, "p")
-    until(lambda: claims.isdisjoint(the_node.prepared()), "its claim is given back")
+    until(lambda: claims.isdisjoint(real_node.prepared()), "its claim is given back")
     namespace.create(pod("next", ends(limits={"mig-1g.5gb": 1}), restartPolicy="Never"))
     wait_phase(namespace, "next", "Succeeded")

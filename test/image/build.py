@@ -1,0 +1,203 @@
+"""The image, built from the Containerfile without any registry.
+
+The two base images are stand-ins made from Debian's packages: the packages that distroless' own
+Python image is made of, and a build image with pip. buildah builds in a chroot.
+
+What it needs of a machine: root; amd64; buildah and mmdebstrap; a Debian whose apt can fetch
+packages (the stand-ins come from the same mirror, by the same proxy); and a pip that can fetch the
+locked wheels, which the build stage then finds in its own image. So the build needs no network.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from test.support.process import ROOT
+
+TOOLS: Final = ("apt-get", "buildah", "mmdebstrap")
+
+DEBIAN: Final = "trixie"
+#: What distroless' python3-debian13 has beside libraries; apt brings those.
+BASE_PACKAGES: Final = "base-files,python3.13-minimal,libpython3.13-stdlib"
+BUILD_PACKAGES: Final = "base-files,coreutils,dash,python3-pip"
+
+
+class Platform(NamedTuple):
+    """What others call an architecture."""
+
+    wheels: str  #: in the names of Python's wheels
+    elf: int  #: in the header of an executable (e_machine)
+
+
+#: By the names that Debian and Go have in common.
+PLATFORMS: Final = {"amd64": Platform("x86_64", 62), "arm64": Platform("aarch64", 183)}
+#: The one that runs here.
+NATIVE: Final = "amd64"
+
+
+def run(*command: str | Path) -> str:
+    """Run a command; returns its standard output. What it says of a failure is shown.
+
+    Raises RuntimeError.
+    """
+    done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stdout[-2000:]}")
+    return done.stdout
+
+
+# The environment's: apt and pip
+
+
+def apt_source() -> str:
+    """The source of DEBIAN's packages: from where this machine's apt has its own."""
+    targets = run(
+        *("apt-get", "indextargets", "--format", "$(LABEL) $(RELEASE) $(COMPONENT) $(SITE)"),
+        "Created-By: Packages",
+    )
+    for line in targets.splitlines():
+        label, release, component, site = line.split(" ", 3)
+        if label == "Debian" and component == "main" and "-" not in release:
+            return f"deb {site} {DEBIAN} main"
+    raise RuntimeError("apt has no source of Debian's packages: run `apt-get update` on a Debian")
+
+
+def apt_options() -> str:
+    """How this machine's apt fetches: proxies, certificates, timeouts."""
+    lines = run("apt-config", "dump").splitlines(keepends=True)
+    return "".join(line for line in lines if line.startswith("Acquire::"))
+
+
+def download(folder: Path) -> None:
+    """Fetch the locked wheels of every platform, by whatever way this machine's pip has."""
+    for platform in PLATFORMS.values():
+        run(
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", folder, "--no-deps"),
+            *("--require-hashes", "--only-binary=:all:", "--python-version", "3.13"),
+            *("--platform", f"manylinux_2_28_{platform.wheels}"),
+            *("--platform", f"manylinux2014_{platform.wheels}"),
+            *("--requirement", ROOT / "requirements.lock"),
+        )
+
+
+# The build
+
+
+@dataclass(frozen=True)
+class Buildah:
+    """buildah with a storage of its own."""
+
+    folder: Path
+
+    def __call__(self, *arguments: str | Path) -> str:
+        # vfs: whole copies, so there is nothing to be mounted, and a container's root is a folder.
+        return run(
+            *("buildah", "--root", self.folder / "root", "--runroot", self.folder / "run"),
+            *("--storage-driver", "vfs", *arguments),
+        ).strip()
+
+    def stand_in(self, name: str, architecture: str, packages: str, *hooks: str) -> str:
+        """An image with packages of Debian's, unpacked and no more, so of any architecture.
+
+        hooks: mmdebstrap's, in place of what the packages' scripts would do.
+        """
+        options, archive = self.folder / "apt.conf", self.folder / f"{name}.tar"
+        options.write_text(apt_options())
+        run(
+            *("mmdebstrap", "--quiet", "--variant=extract", f"--architectures={architecture}"),
+            *(f"--include={packages}", f"--aptopt={options}"),
+            *(
+                f"--extract-hook={hook}"
+                for hook in ('ln -sf python3.13 "$1/usr/bin/python3"', *hooks)
+            ),
+            *(DEBIAN, archive, apt_source()),
+        )
+        container = self("from", "--platform", f"linux/{architecture}", "scratch")
+        self("add", "--quiet", container, archive, "/")
+        self("commit", "--quiet", "--rm", container, name)
+        archive.unlink()
+        return f"localhost/{name}"
+
+    def build_image(self) -> str:
+        """The stand-in for the build stage: its pip has the wheels in a folder, and no index."""
+        wheels, config = self.folder / "wheels", self.folder / "pip.conf"
+        download(wheels)
+        config.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
+        return self.stand_in(
+            *("build", NATIVE, BUILD_PACKAGES),
+            'cd "$1" && cat usr/share/ca-certificates/*/* >etc/ssl/certs/ca-certificates.crt',
+            *(f"copy-in {wheels} /", f"copy-in {config} /etc"),
+        )
+
+    def build(self, architecture: str, build_image: str) -> str:
+        """Build the Containerfile for an architecture; returns the image's name."""
+        base_image = self.stand_in(f"base-{architecture}", architecture, BASE_PACKAGES)
+        name = f"instaslice-{architecture}"
+        self(
+            *("build", "--pull-never", "--isolation", "chroot", "--quiet"),
+            *("--platform", f"linux/{architecture}"),
+            # buildah before 1.30 takes it for the target's.
+            *("--build-arg", f"BUILDPLATFORM=linux/{NATIVE}"),
+            *("--build-arg", f"BUILD_IMAGE={build_image}"),
+            *("--build-arg", f"BASE_IMAGE={base_image}"),
+            *("--tag", name, "--file", ROOT / "Containerfile", ROOT),
+        )
+        return name
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that was built."""
+
+    buildah: Buildah
+    name: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the image says of itself (OCI image specification, config.json)."""
+        config: dict[str, Any] = json.loads(self.buildah("inspect", "--type", "image", self.name))
+        return config["OCIv1"]  # type: ignore[no-any-return]
+
+    @contextmanager
+    def root(self) -> Iterator[Path]:
+        """A copy of its root file system."""
+        container = self.buildah("from", "--pull-never", self.name)
+        try:
+            yield Path(self.buildah("mount", container))
+        finally:
+            self.buildah("rm", container)
+
+    def export(self, archive: Path, name: str) -> None:
+        """Write it as an archive that container runtimes load, under a name."""
+        self.buildah("push", "--quiet", self.name, f"docker-archive:{archive}:{name}")
+
+
+def missing(*tools: str) -> str:
+    """What a build, and these tools' user, needs and is not here; empty if all of it is."""
+    lacks = [tool for tool in (*TOOLS, *tools) if shutil.which(tool) is None]
+    if lacks:
+        return f"not on PATH: {', '.join(lacks)} (Debian has packages of these names)"
+    if os.geteuid() != 0:
+        return "only root can do this"
+    if run("dpkg", "--print-architecture").strip() != NATIVE:
+        return f"this machine cannot run {NATIVE}"
+    return ""
+
+
+@contextmanager
+def storage(folder: Path) -> Iterator[Buildah]:
+    """buildah, with all that it keeps in a folder, which is gone afterwards."""
+    buildah = Buildah(folder)
+    try:
+        yield buildah
+    finally:
+        buildah("rm", "--all")
+        buildah("rmi", "--all", "--force")
+        run("rm", "-rf", folder)
