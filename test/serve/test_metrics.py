@@ -3,8 +3,12 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+import instaslice
+from instaslice import profiles
 from instaslice.resource_api import VERSIONS, Unavailable
-from instaslice.serve.metrics import Metrics
+from instaslice.resources import of_profile, read_mapping
+from instaslice.serve.metrics import CREATION_OUTCOMES, Metrics
+from instaslice.templates import claim_of
 
 
 @pytest.fixture
@@ -61,3 +65,40 @@ def test_one_version_of_the_api_is_shown_at_a_time(metrics: Metrics) -> None:
     ):
         metrics.show_resource_api(api)
         assert shown() == {f"instaslice_resource_api_info{{'version': '{version}'}}"}
+
+
+def every(metrics: Metrics) -> dict[str, float]:
+    """All series, by name and labels as the text format has them."""
+    text = metrics.render().decode()
+    found = re.findall(r"^(instaslice_\S+) (\S+)$", text, re.MULTILINE)
+    return {name: float(value) for name, value in found}
+
+
+def claims(profile: str) -> str:
+    return f'instaslice_claims_total{{profile="{profile}"}}'
+
+
+def test_what_is_likely_exists_from_the_start_so_that_a_rate_over_it_is_0(metrics: Metrics) -> None:
+    start = every(metrics)
+    for operation in ("CREATE", "UPDATE", "other"):
+        for outcome in ("rewritten", "restored", "unchanged", "denied"):
+            labels = f'operation="{operation}",outcome="{outcome}"'
+            assert start[f"instaslice_admission_requests_total{{{labels}}}"] == 0
+    assert start['instaslice_admission_requests_total{operation="other",outcome="bad_call"}'] == 0
+    for outcome in CREATION_OUTCOMES:
+        assert start[f'instaslice_template_creations_total{{outcome="{outcome}"}}'] == 0
+    assert start[claims("1g.5gb")] == start[claims("1g.10gb+me")] == start[claims("other")] == 0
+    assert start[f'instaslice_build_info{{version="{instaslice.__version__}"}}'] == 1
+
+
+def test_whatever_is_typed_makes_no_new_series(metrics: Metrics) -> None:
+    before = every(metrics).keys()
+    unknown = profiles.from_attribute("9g.999gb")
+    assert unknown
+    gpu = read_mapping(["nvidia.com/gpu=gpu.nvidia.com"]).find("nvidia.com/gpu")
+    assert gpu
+    metrics.count("EXPLODE", "rewritten", {claim_of(of_profile(unknown)): 2, claim_of(gpu): 3})
+    after = every(metrics)
+    assert after.keys() == before
+    assert after['instaslice_admission_requests_total{operation="other",outcome="rewritten"}'] == 1
+    assert after[claims("other")] == 5

@@ -1,0 +1,56 @@
+"""How the repository is kept: where tests lie, how they are marked, how long a module may be."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+#: A module longer than this does two things.
+MAX_LINES = 400
+#: Its split is under way.
+TOO_LONG = {"instaslice/serve/worker.py"}
+
+MODULES = sorted((ROOT / "instaslice").rglob("*.py"))
+TESTS = sorted((ROOT / "test").rglob("*.py"))
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def functions(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The functions of a file, each with its decorators as they are written."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            yield node.name, [ast.unparse(each) for each in node.decorator_list]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_no_module_is_too_long(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    assert lines <= MAX_LINES or relative(path) in TOO_LONG, lines
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in MODULES if not path.name.startswith("__") and list(functions(path))],
+    ids=relative,
+)
+def test_each_module_that_does_something_has_its_tests_at_its_place(path: Path) -> None:
+    below = path.relative_to(ROOT / "instaslice")
+    assert (ROOT / "test" / below.with_name(f"test_{below.name}")).is_file()
+
+
+def test_each_folder_of_modules_is_a_package() -> None:
+    """Else it is missing in what is installed (`packages = find:`)."""
+    for path in MODULES:
+        assert path.with_name("__init__.py").is_file(), path
+
+
+@pytest.mark.parametrize("path", TESTS, ids=relative)
+def test_property_tests_are_marked_so_that_the_nightly_run_finds_them(path: Path) -> None:
+    for name, decorators in functions(path):
+        if any(each.startswith("given(") for each in decorators):
+            assert "pytest.mark.property" in decorators, name
