@@ -25,6 +25,14 @@ run: $(VENV)/run.stamp ## serve on https://127.0.0.1:8443 and show a pod rewritt
 test: $(VENV)/dev.stamp ## run every test
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+.PHONY: coverage
+coverage: $(VENV)/dev.stamp ## run every test, and show what no test runs
+	@rm -f .coverage .coverage.*
+	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --include='instaslice/*.py' --fail-under=98
+	@$(BIN)/coverage report --fail-under=95
+
 .PHONY: test-nightly
 test-nightly: $(VENV)/dev.stamp ## run the property tests a hundred times longer
 	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m property $(PYTEST_ARGS)
@@ -37,7 +45,7 @@ lint: $(VENV)/dev.stamp ## check style, formatting and types
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 ##@ Longer tests
 

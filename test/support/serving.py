@@ -117,6 +117,8 @@ def serve(
             until(lambda: answers(server), "InstaSlice answers", process.check, every=0.005)
             yield server
         finally:
+            if "COVERAGE_PROCESS_CONFIG" in os.environ:
+                process.stop()  # so that it writes what was measured
             process.kill()
 
 
