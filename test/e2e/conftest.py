@@ -10,7 +10,7 @@ import pytest
 
 from test.e2e import installation
 from test.e2e.cluster import Cluster
-from test.e2e.controlplane import ControlPlane, control_plane
+from test.e2e.controlplane import COUNTERS, ControlPlane, control_plane
 from test.e2e.node import missing
 from test.e2e.webhook import Webhook
 from test.support.process import until
@@ -33,7 +33,8 @@ def pytest_runtest_setup(item: pytest.Function) -> None:
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     assets = Path(os.environ["KUBEBUILDER_ASSETS"])
-    with control_plane(assets, tmp_path_factory.mktemp("e2e") / "plane") as running:
+    folder = tmp_path_factory.mktemp("e2e") / "plane"
+    with control_plane(assets, folder, gates=COUNTERS) as running:
         yield running
 
 

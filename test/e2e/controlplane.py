@@ -206,6 +206,11 @@ def _version_of(apiserver: Path) -> Version:
     return version
 
 
+#: What the tests' own devices need, and older versions have behind a gate: counters that devices
+#: share (KEP-4815; on by default from 1.36 on). By the minor version of Kubernetes.
+COUNTERS: Final = dict.fromkeys((34, 35), "DRAPartitionableDevices")
+
+
 def _feature_gates(version: Version, more: Mapping[int, str]) -> list[str]:
     """What every program of Kubernetes must be told for DRA; more: by minor version."""
     gates = ["DynamicResourceAllocation"] if version.minor in DRA else []

@@ -98,10 +98,19 @@ def claims(pod: Json) -> dict[str, list[str]]:
 
 
 def slices(pod: Json) -> dict[str, list[str]]:
-    """Container -> the templates of the claims that it uses, sorted.
+    """Container -> the template for one slice of each slice that it has, sorted.
 
     Fails for a pod that has MIG limits left: it is either rewritten or it is not.
     """
     assert limits_left(pod) == {}
     by_claim = templates(pod)
-    return {name: sorted(by_claim[claim] for claim in own) for name, own in claims(pod).items()}
+    return {
+        name: sorted(slice_ for claim in own for slice_ in each_slice(by_claim[claim]))
+        for name, own in claims(pod).items()
+    }
+
+
+def each_slice(template: str) -> list[str]:
+    """The slices of a claim: ["mig-1g.5gb", "mig-1g.5gb"] for mig-1g.5gb.x2."""
+    one, _, number = template.partition(".x")
+    return [one] * int(number or 1)

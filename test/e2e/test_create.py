@@ -148,7 +148,6 @@ CREATED: dict[str, tuple[Json, dict[str, list[str]]]] = {
         ),
         {"a": ["mig-1g.5gb"] * 2, "b": ["mig-1g.5gb"], "c": ["mig-1g.5gb"]},
     ),
-    "none": (pod("p", container(limits={"mig-1g.5gb": 0})), {"main": []}),
     "the most": (pod("p", container(limits={"mig-1g.5gb": 112})), {"main": ["mig-1g.5gb"] * 112}),
 }
 
@@ -163,6 +162,12 @@ def test_what_a_pod_becomes(namespace: Cluster, case: str) -> None:
     used = {name for own in claims(created).values() for name in own}
     assert set(names) == used
     assert len(names) == len(used)
+
+
+def test_a_limit_of_0_stays_as_it_is(namespace: Cluster) -> None:
+    created = namespace.create(pod("p", container(limits={"mig-1g.5gb": 0})))
+    assert limits_left(created) == {"main": extended({"mig-1g.5gb": "0"})}
+    assert "resourceClaims" not in created["spec"]
 
 
 def test_an_init_container_uses_the_claim_of_its_container(namespace: Cluster) -> None:
@@ -223,31 +228,6 @@ def test_a_user_is_warned(namespace: Cluster, resource: str, left: Json, warning
 
 def test_nobody_is_warned_of_what_is_usual(namespace: Cluster) -> None:
     assert namespace.create_aloud(pod("p")).warnings == []
-
-
-@pytest.mark.parametrize("own", [{}, {"mig-1g.5gb": 2}])
-def test_a_default_of_the_namespace_gives_no_claims_beside_those_of_the_pod(
-    namespace: Cluster, own: Json
-) -> None:
-    """The API server applies a LimitRange anew after InstaSlice, and then calls it once more."""
-    default = extended({"mig-1g.5gb": "1"})
-    limits = [{"type": "Container", "default": default, "defaultRequest": default}]
-    namespace.create(
-        {
-            "apiVersion": "v1",
-            "kind": "LimitRange",
-            "metadata": {"name": "default"},
-            "spec": {"limits": limits},
-        }
-    )
-
-    def with_default() -> Json:
-        plain = namespace.create(pod("probe", container()), dry_run=True)
-        return plain if plain["spec"].get("resourceClaims") else {}
-
-    assert slices(until(with_default, "the default")) == {"main": ["mig-1g.5gb"]}
-    created = namespace.create(pod("p", container(limits=own)))
-    assert slices(created) == {"main": ["mig-1g.5gb"] * own.get("mig-1g.5gb", 1)}
 
 
 def test_a_mirror_pod_is_left_alone(namespace: Cluster) -> None:

@@ -131,17 +131,20 @@ def scheduled(cluster: Cluster, manifest: Json) -> Json:
 
 def profiles(cluster: Cluster, bound: Json) -> dict[str, list[str]]:
     """Container -> profiles of the devices that it has, sorted."""
-    allocated = {claim: DEVICES[name] for claim, name in devices(cluster, bound).items()}
-    return {name: sorted(allocated[claim] for claim in own) for name, own in claims(bound).items()}
+    allocated = devices(cluster, bound)
+    return {
+        name: sorted(DEVICES[device] for claim in own for device in allocated[claim])
+        for name, own in claims(bound).items()
+    }
 
 
-def devices(cluster: Cluster, bound: Json) -> dict[str, str]:
-    """Claim, as the pod names it -> the one device that it was given."""
+def devices(cluster: Cluster, bound: Json) -> dict[str, list[str]]:
+    """Claim, as the pod names it -> the devices that it was given."""
     found = {}
     for status in bound["status"]["resourceClaimStatuses"]:
         claim = cluster.get("ResourceClaim", status["resourceClaimName"])
-        (result,) = claim["status"]["allocation"]["devices"]["results"]
-        found[status["name"]] = result["device"]
+        results = claim["status"]["allocation"]["devices"]["results"]
+        found[status["name"]] = [result["device"] for result in results]
     assert found.keys() == templates(bound).keys()
     return found
 
@@ -163,7 +166,7 @@ def test_each_claim_gets_a_device_of_its_profile(gpus: Cluster) -> None:
         "a": ["1g.5gb", "1g.5gb", "3g.20gb"],
         "b": ["1g.5gb", "1g.5gb", "2g.10gb"],
     }
-    used = Counter(devices(gpus, bound).values())
+    used = Counter(device for own in devices(gpus, bound).values() for device in own)
     assert set(used.values()) == {1}, "no device twice"
 
 
@@ -203,7 +206,7 @@ def test_a_profile_that_no_gpu_has_waits(gpus: Cluster) -> None:
 
 def test_the_claims_of_a_deleted_pod_go_away(gpus: Cluster) -> None:
     scheduled(gpus, pod("p", container(limits={"mig-1g.5gb": 3})))
-    assert len(gpus.list("ResourceClaim")) == 3
+    assert len(gpus.list("ResourceClaim")) == 1
     gpus.delete("Pod", "p")
     until(lambda: not gpus.list("ResourceClaim"), "the claims are gone")
 
@@ -211,4 +214,4 @@ def test_the_claims_of_a_deleted_pod_go_away(gpus: Cluster) -> None:
 def test_a_limit_of_none_needs_no_device(gpus: Cluster) -> None:
     bound = scheduled(gpus, pod("p", container(limits={"mig-1g.5gb": 0})))
     assert gpus.list("ResourceClaim") == []
-    assert slices(bound) == {"main": []}
+    assert claims(bound) == {"main": []}

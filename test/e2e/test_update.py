@@ -39,7 +39,6 @@ def apply(request: pytest.FixtureRequest, namespace: Cluster) -> Applier:
 
 APPLIED: dict[str, Json] = {
     "one slice": pod("p"),
-    "none": pod("p", container(limits={"mig-1g.5gb": 0})),
     "slices, profiles and containers": pod(
         "p",
         container("a", {"mig-1g.5gb": 2, "mig-3g.20gb": 1}),
@@ -71,6 +70,13 @@ def test_a_manifest_can_be_applied_again(namespace: Cluster, apply: Applier, cas
     assert slices(after) == slices(created)
     assert claims(after) == claims(created)
     assert after["spec"] == created["spec"]
+
+
+def test_a_limit_of_0_can_be_applied_again(namespace: Cluster, apply: Applier) -> None:
+    manifest = pod("p", container(limits={"mig-1g.5gb": 0}))
+    apply(manifest)
+    apply({**manifest, "metadata": {**manifest["metadata"], "labels": {"a": "b"}}})
+    assert limits_left(namespace.get("Pod", "p")) == {"main": extended({"mig-1g.5gb": "0"})}
 
 
 @pytest.mark.skipif(not shutil.which("diff"), reason="kubectl diff needs diff")

@@ -1,0 +1,114 @@
+"""A node of two A100s that exist only as ResourceSlices, and what pods on it were given."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from test.e2e.cluster import Cluster, Refused
+from test.e2e.pods import all_containers
+from test.support import a100
+from test.support.process import until
+
+Json = dict[str, Any]
+
+#: The first Kubernetes whose scheduler counts what devices share (KEP-4815), by a gate.
+FIRST_WITH_COUNTERS = 34
+#: The first in which the counters stand in slices of their own.
+FIRST_APART = 35
+#: The first whose scheduler serves extended resources by itself (KEP-5004).
+FIRST_WITH_EXTENDED_RESOURCES = 36
+#: The first that keeps `distinctAttribute` (KEP-5075).
+FIRST_WITH_DISTINCT = 36
+
+
+@contextmanager
+def a100s(cluster: Cluster, node: str) -> Iterator[None]:
+    """A node with two A100s, which only pods that `tolerating` made come to."""
+    minor = cluster.plane.version.minor
+    room = {"cpu": "64", "memory": "256Gi", "pods": "500"}
+    ready = [{"type": "Ready", "status": "True"}]
+    status = {"capacity": room, "allocatable": room, "conditions": ready}
+    cluster.create(
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}, "status": status}
+    )
+    taint = {"key": node, "effect": "NoSchedule"}
+    cluster.patch("Node", node, {"spec": {"taints": [taint]}}, "merge")
+    slices = a100.resource_slices(node, combined=minor < FIRST_APART)
+    objects = [*a100.device_classes(), *slices]
+    for each in objects:
+        cluster.create(each)
+    yield
+    for each in objects:
+        cluster.delete(each["kind"], each["metadata"]["name"])
+    cluster.delete("Node", node)
+
+
+def tolerating(manifest: Json, node: str) -> Json:
+    """A pod that may run on the node."""
+    tolerations = [{"key": node, "operator": "Exists"}]
+    return {**manifest, "spec": {**manifest["spec"], "tolerations": tolerations}}
+
+
+def verdict(cluster: Cluster, name: str) -> str:
+    """What the scheduler says of a pod: "True", or why it has no node, or nothing yet."""
+    conditions = cluster.get("Pod", name).get("status", {}).get("conditions", [])
+    (scheduled,) = [each for each in conditions if each["type"] == "PodScheduled"] or [{}]
+    return str(scheduled.get("message") or scheduled.get("status", ""))
+
+
+def bound(cluster: Cluster, name: str) -> Json:
+    """The pod, once the scheduler has found a node for it."""
+    try:
+        until(lambda: verdict(cluster, name) == "True", f"{name} has a node")
+    except TimeoutError as late:
+        raise AssertionError(verdict(cluster, name)) from late
+    return cluster.get("Pod", name)
+
+
+def given(cluster: Cluster, pod: Json) -> dict[str, list[str]]:
+    """Container -> the devices that it has, by its claims and their requests, sorted."""
+    results: dict[tuple[str, str], list[str]] = {}
+    for status in pod["status"].get("resourceClaimStatuses") or []:
+        claim = cluster.get("ResourceClaim", status["resourceClaimName"])
+        for result in claim["status"]["allocation"]["devices"]["results"]:
+            request = result["request"].partition("/")[0]  # an alternative is named behind it
+            for key in ((status["name"], request), (status["name"], "")):
+                results.setdefault(key, []).append(result["device"])
+    return {
+        each["name"]: sorted(
+            device
+            for reference in each.get("resources", {}).get("claims", [])
+            for device in results[reference["name"], reference.get("request", "")]
+        )
+        for each in all_containers(pod)
+    }
+
+
+def held(cluster: Cluster, pod: Json) -> list[str]:
+    """The devices that a pod holds, each as often as a claim has it, sorted."""
+    found = []
+    for status in pod["status"].get("resourceClaimStatuses") or []:
+        claim = cluster.get("ResourceClaim", status["resourceClaimName"])
+        found += [r["device"] for r in claim["status"]["allocation"]["devices"]["results"]]
+    return sorted(found)
+
+
+def gpu_of(device: str) -> str:
+    """ "gpu-0", of "gpu-0-mig-1g5gb-19-2"."""
+    return "-".join(device.split("-")[:2])
+
+
+def profile_of(device: str) -> str:
+    """ "1g5gb", of "gpu-0-mig-1g5gb-19-2"."""
+    return device.split("-mig-")[1].rsplit("-", 2)[0]
+
+
+def clear(cluster: Cluster) -> None:
+    """Delete the pods of a namespace, and wait until their devices are free."""
+    for each in cluster.list("Pod"):
+        try:
+            cluster.delete("Pod", each["metadata"]["name"])
+        except Refused as refused:
+            if refused.code != 404:
+                raise
+    until(lambda: not cluster.list("ResourceClaim"), "the claims are gone")

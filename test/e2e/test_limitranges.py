@@ -1,0 +1,106 @@
+"""LimitRanges on MIG resources: what a pod has beside them is what it has without InstaSlice."""
+
+from typing import Any
+
+import pytest
+
+from test.e2e.cluster import Cluster, Refused
+from test.e2e.pods import PREFIX, claims, container, each_slice, extended, pod, templates
+from test.support.process import until
+
+Json = dict[str, Any]
+
+MIG = PREFIX + "mig-1g.5gb"
+
+
+def limit(cluster: Cluster, **limits: int) -> None:
+    """A LimitRange of type Container; returns once the API server applies it."""
+    item = {key: extended({"mig-1g.5gb": str(n)}) for key, n in limits.items()}
+    cluster.create(
+        {
+            "apiVersion": "v1",
+            "kind": "LimitRange",
+            "metadata": {"name": "l"},
+            "spec": {"limits": [{"type": "Container", **item}]},
+        }
+    )
+
+    def applies() -> bool:
+        """A default is there, or what is beyond the maximum is refused."""
+        try:
+            probe = pod("probe", container(limits={"mig-1g.5gb": 50} if "max" in limits else {}))
+            probe["metadata"]["labels"] = {"instaslice.io/rewrite": "disabled"}
+            made = cluster.create(probe, dry_run=True)
+        except Refused as refused:
+            return "maximum" in str(refused)
+        return MIG in made["spec"]["containers"][0].get("resources", {}).get("limits", {})
+
+    until(applies, "the LimitRange applies")
+
+
+def has(created: Json) -> dict[str, int]:
+    """Container -> how many slices it has by its claims."""
+    by_claim = templates(created)
+    return {
+        name: sum(len(each_slice(by_claim[claim])) for claim in own)
+        for name, own in claims(created).items()
+    }
+
+
+ASKS: dict[str, Json] = {
+    "nothing": container(),
+    "zero": container(limits={"mig-1g.5gb": 0}),
+    "one": container(limits={"mig-1g.5gb": 1}),
+    "three": container(limits={"mig-1g.5gb": 3}),
+}
+
+#: By LimitRange, how many slices a container that asks so has. A maximum implies a default of it.
+CASES: dict[str, tuple[dict[str, int], dict[str, int]]] = {
+    "default": ({"default": 2}, {"nothing": 2, "zero": 0, "one": 1, "three": 3}),
+    "default 0": ({"default": 0}, {"nothing": 0, "zero": 0, "one": 1, "three": 3}),
+    "max": ({"max": 4}, {"nothing": 4, "zero": 0, "one": 1, "three": 3}),
+    "max with default": (
+        {"max": 4, "default": 1, "defaultRequest": 1},
+        {"nothing": 1, "zero": 0, "one": 1, "three": 3},
+    ),
+    "max with default 0": ({"max": 4, "default": 0}, {"nothing": 0, "zero": 0, "one": 1}),
+    "defaultRequest": (
+        {"default": 2, "defaultRequest": 2},
+        {"nothing": 2, "zero": 0, "one": 1, "three": 3},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_container_has_what_it_asks_for_or_the_default(namespace: Cluster, case: str) -> None:
+    limits, wanted = CASES[case]
+    limit(namespace, **limits)
+    for asks, slices in wanted.items():
+        created = namespace.create(pod(asks, ASKS[asks]))
+        assert has(created) == {"main": slices}, asks
+
+
+@pytest.mark.parametrize("side", ["false", "true"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_manifest_can_be_applied_twice(namespace: Cluster, case: str, side: str) -> None:
+    limits, wanted = CASES[case]
+    limit(namespace, **limits)
+    for asks in wanted:
+        manifest = pod(asks, ASKS[asks])
+        for _ in range(2):
+            done = namespace.kubectl("apply", f"--server-side={side}", "-f-", stdin=manifest)
+            assert (done.returncode, done.stderr) == (0, ""), asks
+        assert has(namespace.get("Pod", asks)) == {"main": wanted[asks]}, asks
+
+
+def test_a_maximum_does_not_bound_what_is_rewritten(namespace: Cluster) -> None:
+    """LimitRanger checks a pod after the webhooks, and sees 0. A quota bounds it instead."""
+    limit(namespace, max=2)
+    assert has(namespace.create(pod("p", ASKS["three"]))) == {"main": 3}
+
+
+def test_pods_without_a_gpu_start_beside_a_maximum(namespace: Cluster) -> None:
+    """Several containers, of which one asks."""
+    limit(namespace, max=4, default=0)
+    created = namespace.create(pod("p", container("a", {"mig-1g.5gb": 2}), container("b")))
+    assert has(created) == {"a": 2, "b": 0}
