@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from instaslice.resources import MIG
 from instaslice.serve import app, logs, server
 from instaslice.serve.settings import Settings
 from instaslice.serve.tls import Certificates
@@ -66,6 +67,7 @@ def main() -> None:
         port=arguments.port,
         cert_dir=arguments.cert_dir,
         resource_api="v1",
+        resources=MIG,
         provision_templates=False,
         cluster=None,
         log_format="json",

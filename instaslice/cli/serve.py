@@ -18,10 +18,13 @@ def add(commands: Any) -> None:
     )
     for option in settings.SERVE:
         default = {None: "required", "": "none"}.get(option.default, f"default {option.default}")
-        switch: dict[str, Any] = {"nargs": "?", "const": "true"} if option.is_switch else {}
+        how: dict[str, Any] = {"nargs": "?", "const": "true"} if option.is_switch else {}
+        if option.is_list:
+            how = {"action": "append"}
         parser.add_argument(
             option.flag,
-            **switch,
+            **how,
+            dest=option.key,
             metavar=option.metavar,
             help=f"{option.help} ({default}; {option.variable})",
         )

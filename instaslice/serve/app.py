@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from instaslice import review
 from instaslice.cluster.discovery import Unknown
 from instaslice.resource_api import ResourceAPI, Unavailable
+from instaslice.resources import MIG, Resources
 from instaslice.serve.metrics import Metrics
 from instaslice.templates import DeviceClaim
 
@@ -77,6 +78,7 @@ class Webhook:
     resource_api: tells, at each request, which version of resource.k8s.io the cluster serves.
     metrics: what to count in, and what /metrics shows.
     provisioner: makes templates at admission; None makes none.
+    resources: the extended resources that are rewritten.
     callers: names of which the caller's certificate must have one; any certificate will do where it
     is empty, and none is needed where it is None. The kubelet's probes, and metrics, need none.
     """
@@ -87,11 +89,13 @@ class Webhook:
         metrics: Metrics,
         provisioner: Provisioner | None = None,
         callers: frozenset[str] | None = None,
+        resources: Resources = MIG,
     ) -> None:
         self._resource_api = resource_api
         self._metrics = metrics
         self._provisioner = provisioner
         self._callers = callers
+        self._resources = resources
         self._routes: dict[str, dict[str, Callable[[WSGIEnvironment], Answer]]] = {
             "/mutate": {"POST": self._mutate},
             "/healthz": {"GET": self._healthz, "HEAD": self._healthz},
@@ -145,7 +149,7 @@ class Webhook:
         """The verdict on a request and further warnings, whatever happens. Raises MustWait."""
         try:
             api = self._resource_api()
-            verdict = review.judge(request, api)
+            verdict = review.judge(request, api, self._resources)
             claims = verdict.rewrite.claims
             if self._provisioner is None or request.dry_run or not claims:
                 return verdict, []

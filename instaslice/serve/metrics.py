@@ -17,6 +17,7 @@ from prometheus_client import (
 
 from instaslice import __version__, profiles
 from instaslice.resource_api import ResourceAPI, Unavailable
+from instaslice.resources import MIG, Resources
 from instaslice.review import OUTCOMES
 from instaslice.templates import DeviceClaim
 
@@ -27,9 +28,12 @@ CREATION_OUTCOMES: Final = ("created", "existed", "failed")
 
 
 class Metrics:
-    """InstaSlice's metrics in a registry of their own."""
+    """InstaSlice's metrics in a registry of their own.
 
-    def __init__(self) -> None:
+    resources: that are rewritten.
+    """
+
+    def __init__(self, resources: Resources = MIG) -> None:
         # When a series began: half of all series, and nobody reads them.
         disable_created_metrics()
         self.registry = CollectorRegistry()
@@ -60,11 +64,13 @@ class Metrics:
         )
         claims = Counter(
             "instaslice_claims_total",
-            "Claims put into pods, by MIG profile; a profile of no known GPU counts as 'other'.",
-            ["profile"],
+            "Claims put into pods, by resource; a MIG profile of no known GPU counts as 'other'.",
+            ["resource"],
             registry=self.registry,
         )
-        self._claims = {p.attribute: claims.labels(p.attribute) for p in profiles.known_profiles()}
+        names = [profile.resource for profile in profiles.known_profiles()]
+        names += [resource.name for resource in resources.mapped.values()]
+        self._claims = {name: claims.labels(name) for name in names}
         self._other_claims = claims.labels(OTHER)
         self.template_creations = Counter(
             "instaslice_template_creations_total",
@@ -114,9 +120,7 @@ class Metrics:
         self._requests[key].inc()
         for claim, number in claims.items():
             for request in claim.requests:
-                profile = request.resource.profile
-                name = profile.attribute if profile else OTHER
-                self._claims.get(name, self._other_claims).inc(number)
+                self._claims.get(request.resource.name, self._other_claims).inc(number)
 
     def count_bad_call(self) -> None:
         """Count a call that held no review to answer."""

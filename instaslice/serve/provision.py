@@ -27,6 +27,7 @@ _CLASS: Final = "DeviceClass"
 _PLURALS: Final = {
     _CLASS: "deviceclasses",
     "ResourceClaimTemplate": "resourceclaimtemplates",
+    "GpuClaimParameters": "gpuclaimparameters",
     "MigDeviceClaimParameters": "migdeviceclaimparameters",
 }
 

@@ -171,14 +171,19 @@ class Server(BaseApplication):
         # page, until a larger block has been freed once (mallopt(3), M_MMAP_THRESHOLD). No page of
         # this one is touched.
         bytes(MAX_BODY)
-        metrics = Metrics()
+        metrics = Metrics(self._settings.resources)
         metrics.certificate_expiry.set(self.certificates.expiry)
         self.certificates.on_load = metrics.certificate_expiry.set
         self.certificates.on_failure = metrics.certificate_failures.inc
         self._log.on_drop = metrics.log_lines_dropped.inc
-        callers = self._settings.client_names if self._settings.client_ca else None
-        provisioner = self._provisioner(metrics)
-        return Webhook(self._resource_api(metrics), metrics, provisioner, callers)
+        settings = self._settings
+        return Webhook(
+            self._resource_api(metrics),
+            metrics,
+            provisioner=self._provisioner(metrics),
+            callers=settings.client_names if settings.client_ca else None,
+            resources=settings.resources,
+        )
 
     def _resource_api(self, metrics: Metrics) -> Callable[[], Served]:
         """What tells the version of resource.k8s.io, and asks for it if it is not fixed."""

@@ -1,6 +1,6 @@
 """The settings of `instaslice serve`: flags, environment variables, and what they may say."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple
 from instaslice.cluster.client import Cluster, ClusterError, in_cluster
 from instaslice.cluster.kubeconfig import from_kubeconfig
 from instaslice.resource_api import VERSIONS
+from instaslice.resources import MIG, Resources, read_mapping
+from instaslice.templates import serves
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,7 @@ class Settings:
     port: int
     cert_dir: Path
     resource_api: str  #: a key of resource_api.VERSIONS, or "auto": ask the cluster
+    resources: Resources  #: that are rewritten
     provision_templates: bool
     cluster: Cluster | None  #: None where neither of these two needs one
     log_format: str  #: a key of logs.FORMATS
@@ -45,26 +48,26 @@ class SettingsError(Exception):
 def _address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65535:
-        raise ValueError("is not HOST:PORT")
+        raise ValueError(f"{text!r} is not HOST:PORT")
     return host.removeprefix("[").removesuffix("]") or ANY, int(port)
 
 
 def _folder(text: str) -> Path:
     if not text:
-        raise ValueError("is not the name of a folder")
+        raise ValueError(f"{text!r} is not the name of a folder")
     return Path(text)
 
 
 def _number(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or not 0 < int(text[:4]) <= 512:
-        raise ValueError("is not a number from 1 to 512")
+        raise ValueError(f"{text!r} is not a number from 1 to 512")
     return int(text)
 
 
 def _switch(text: str) -> bool:
     words = {"true": True, "1": True, "false": False, "0": False}
     if text.lower() not in words:
-        raise ValueError("is neither true nor false")
+        raise ValueError(f"{text!r} is neither true nor false")
     return words[text.lower()]
 
 
@@ -75,17 +78,21 @@ def _file(text: str) -> Path | None:
 def _names(text: str) -> frozenset[str]:
     names = frozenset(filter(None, (name.strip() for name in text.split(","))))
     if text and not names:
-        raise ValueError("names nobody")
+        raise ValueError(f"{text!r} names nobody")
     return names
 
 
 def _one_of(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in words:
-            raise ValueError(f"is not one of {', '.join(words)}")
+            raise ValueError(f"{text!r} is not one of {', '.join(words)}")
         return text
 
     return parse
+
+
+def _mapping(text: str) -> Resources:
+    return read_mapping(part.strip() for part in text.split(",")) if text else MIG
 
 
 class Option(NamedTuple):
@@ -93,21 +100,23 @@ class Option(NamedTuple):
 
     flag: str
     default: str | None  #: as it would be typed; None where it must be given
-    parse: Callable[[str], Any]  #: raises ValueError, "is not ..."
+    parse: Callable[[str], Any]  #: raises ValueError, "'...' is not ..."
     metavar: str
     help: str
+    is_list: bool = False  #: the flag may be repeated; the variable, in the plural, has commas
 
     @property
     def is_switch(self) -> bool:
         return self.parse is _switch
 
     @property
-    def variable(self) -> str:
-        return "INSTASLICE_" + self.flag.removeprefix("--").replace("-", "_").upper()
+    def key(self) -> str:
+        """The field of Settings, or what one is made of."""
+        return self.flag.removeprefix("--").replace("-", "_") + ("s" if self.is_list else "")
 
     @property
-    def key(self) -> str:
-        return self.flag.removeprefix("--").replace("-", "_")
+    def variable(self) -> str:
+        return f"INSTASLICE_{self.key.upper()}"
 
 
 SERVE: Final = (
@@ -133,6 +142,15 @@ SERVE: Final = (
         "VERSION",
         "the version of resource.k8s.io that the cluster serves, "
         f"auto to ask it, or {', '.join(VERSIONS)}",
+    ),
+    Option(
+        "--resource",
+        "",
+        _mapping,
+        "NAME=DEVICECLASS",
+        "an extended resource that is rewritten, beside MIG's, and the device class to ask in its "
+        "place, nvidia.com/gpu=gpu.nvidia.com, or a MIG profile, nvidia.com/gpu=mig-1g.5gb",
+        is_list=True,
     ),
     Option(
         "--provision-templates",
@@ -169,7 +187,9 @@ SERVE: Final = (
 )
 
 
-def read(typed: Mapping[str, str | None], environment: Mapping[str, str]) -> Settings:
+def read(
+    typed: Mapping[str, str | Sequence[str] | None], environment: Mapping[str, str]
+) -> Settings:
     """The settings, with the `cluster` that they need, if any.
 
     typed: what the command line says, by key; what it does not say, the environment may.
@@ -178,6 +198,8 @@ def read(typed: Mapping[str, str | None], environment: Mapping[str, str]) -> Set
     values: dict[str, Any] = {}
     for option in SERVE:
         text, origin = typed.get(option.key), option.flag
+        if text is not None and not isinstance(text, str):
+            text = ",".join(text)
         if text is None and environment.get(option.variable):
             text, origin = environment[option.variable], option.variable
         if text is None:
@@ -187,12 +209,23 @@ def read(typed: Mapping[str, str | None], environment: Mapping[str, str]) -> Set
         try:
             values[option.key] = option.parse(text)
         except ValueError as error:
-            raise SettingsError(f"{origin}: {text!r} {error}") from None
+            raise SettingsError(f"{origin}: {error}") from None
     if values["client_names"] and not values["client_ca"]:
         raise SettingsError("--client-names: needs --client-ca, or no caller shows a certificate")
+    _check_mapping(values["resources"], values["resource_api"])
     values["cluster"] = _cluster(values, values.pop("kubeconfig"), environment)
     host, port = values.pop("bind")
     return Settings(host=host, port=port, **values)
+
+
+def _check_mapping(resources: Resources, version: str) -> None:
+    """Raises SettingsError where a version is fixed that cannot ask for what is mapped."""
+    if version not in VERSIONS:
+        return
+    for resource in resources.mapped.values():
+        if not serves(VERSIONS[version], resource):
+            what = f"resource.k8s.io/{version} cannot ask for {resource.device_class}"
+            raise SettingsError(f"--resource: {resource.name!r} cannot be mapped: {what}")
 
 
 def _cluster(

@@ -204,9 +204,9 @@ def test_metrics_count_admissions_and_claims() -> None:
         requests + '{operation="UPDATE",outcome="restored"}': 1,
         requests + '{operation="other",outcome="unchanged"}': 1,
         requests + '{operation="other",outcome="bad_call"}': 1,
-        'instaslice_claims_total{profile="1g.5gb"}': 21,
-        'instaslice_claims_total{profile="other"}': 1,
-        'instaslice_claims_total{profile="7g.80gb"}': 0,
+        'instaslice_claims_total{resource="nvidia.com/mig-1g.5gb"}': 21,
+        'instaslice_claims_total{resource="other"}': 1,
+        'instaslice_claims_total{resource="nvidia.com/mig-7g.80gb"}': 0,
         "instaslice_admission_duration_seconds_count": 8,
         "instaslice_admissions_in_flight": 0,
     }

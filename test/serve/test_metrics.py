@@ -52,6 +52,29 @@ def test_an_admission_counts_by_operation_and_outcome(metrics: Metrics) -> None:
     }
 
 
+def test_claims_count_by_resources_that_are_known_or_mapped() -> None:
+    """However many names users type, there are no more series."""
+    resources = read_mapping(["nvidia.com/gpu=gpu.nvidia.com", "a.com/single=mig-9g.99gb"])
+    metrics = Metrics(resources)
+    names = [
+        *("nvidia.com/mig-1g.5gb", "nvidia.com/gpu", "a.com/single", "nvidia.com/mig-8g.88gb"),
+        *("nvidia.com/mig-7g.77gb", "nvidia.com/mig-1g.5gb"),
+    ]
+    for number, name in enumerate(names, 1):
+        resource = resources.find(name)
+        assert resource
+        metrics.count("CREATE", "rewritten", {claim_of(resource): number})
+    name = "instaslice_claims_total"
+    counted = {key: value for key, value in series(metrics).items() if key.startswith(name)}
+    assert counted == {
+        f"{name}{{'resource': 'nvidia.com/mig-1g.5gb'}}": 1 + 6,
+        f"{name}{{'resource': 'nvidia.com/gpu'}}": 2,
+        f"{name}{{'resource': 'nvidia.com/mig-9g.99gb'}}": 3,
+        f"{name}{{'resource': 'other'}}": 4 + 5,
+    }
+    assert Metrics(resources).render().count(b"\n") == metrics.render().count(b"\n")
+
+
 def test_one_version_of_the_api_is_shown_at_a_time(metrics: Metrics) -> None:
     def shown() -> set[str]:
         return {key for key in series(metrics) if "resource_api" in key}
@@ -74,8 +97,8 @@ def every(metrics: Metrics) -> dict[str, float]:
     return {name: float(value) for name, value in found}
 
 
-def claims(profile: str) -> str:
-    return f'instaslice_claims_total{{profile="{profile}"}}'
+def claims(resource: str) -> str:
+    return f'instaslice_claims_total{{resource="{resource}"}}'
 
 
 def test_what_is_likely_exists_from_the_start_so_that_a_rate_over_it_is_0(metrics: Metrics) -> None:
@@ -87,7 +110,8 @@ def test_what_is_likely_exists_from_the_start_so_that_a_rate_over_it_is_0(metric
     assert start['instaslice_admission_requests_total{operation="other",outcome="bad_call"}'] == 0
     for outcome in CREATION_OUTCOMES:
         assert start[f'instaslice_template_creations_total{{outcome="{outcome}"}}'] == 0
-    assert start[claims("1g.5gb")] == start[claims("1g.10gb+me")] == start[claims("other")] == 0
+    for name in ("nvidia.com/mig-1g.5gb", "nvidia.com/mig-1g.10gb.me", "other"):
+        assert start[claims(name)] == 0
     assert start[f'instaslice_build_info{{version="{instaslice.__version__}"}}'] == 1
 
 

@@ -13,7 +13,7 @@ from instaslice.cluster.client import Answer, Cluster, ClusterError
 from instaslice.patch import Json
 from instaslice.profiles import from_attribute
 from instaslice.resource_api import VERSIONS, ResourceAPI
-from instaslice.resources import of_profile
+from instaslice.resources import of_profile, read_mapping
 from instaslice.serve import backlog
 from instaslice.serve.app import MustWait, Webhook
 from instaslice.serve.metrics import Metrics
@@ -77,6 +77,16 @@ def test_v1alpha2_has_parameters_too(maker: TemplateMaker, api_server: APIServer
         "/apis/gpu.resource.nvidia.com/v1alpha1/namespaces/ml/migdeviceclaimparameters",
         "/apis/resource.k8s.io/v1alpha2/namespaces/ml/resourceclaimtemplates",
     ]
+
+
+def test_every_kind_of_object_has_a_path(maker: TemplateMaker, api_server: APIServer) -> None:
+    gpu = read_mapping(["nvidia.com/gpu=gpu.nvidia.com"]).find("nvidia.com/gpu")
+    assert gpu
+    for api in VERSIONS.values():
+        for resource in (gpu, *(each.requests[0].resource for each in claims("1g.5gb"))):
+            assert maker.ensure("ml", [claim_of(resource)], api, may_wait=True) == []
+    paths = {path for _, path in api_server.requests}
+    assert "/apis/gpu.resource.nvidia.com/v1alpha1/namespaces/ml/gpuclaimparameters" in paths
 
 
 def test_what_is_there_is_not_made_again_for_ten_minutes(

@@ -57,6 +57,19 @@ def test_settings_may_come_from_the_environment(cert_dir: Path, authority: Autho
         assert 'INFO rewritten operation="CREATE" namespace="default" name="sample"' in text
 
 
+def test_a_mapped_resource_is_rewritten_and_counted(cert_dir: Path, authority: Authority) -> None:
+    recorded = load("create", "sample")
+    [container] = recorded["request"]["object"]["spec"]["containers"]
+    container["resources"] = {"limits": {"nvidia.com/gpu": "2"}}
+    body = json.dumps(recorded).encode()
+    options = ["--resource", "nvidia.com/gpu=gpu.nvidia.com", "--resource", "a.com/b=c"]
+    with serve(cert_dir, authority.trusting(), *options) as server:
+        [*_, last] = patch_of(json.loads(server.call("POST", "/mutate", body)[1]))
+        assert last["value"][0]["resourceClaimTemplateName"] == "gpu.nvidia.com.x2"
+        assert server.metric('instaslice_claims_total{resource="nvidia.com/gpu"}') == 1
+        assert server.metric('instaslice_claims_total{resource="a.com/b"}') == 0
+
+
 def test_gunicorns_environment_plays_no_part(cert_dir: Path, authority: Authority) -> None:
     environment = dict.fromkeys(settings.GUNICORN_VARIABLES, "nonsense")
     with serve(cert_dir, authority.trusting(), environment=environment) as server:

@@ -28,6 +28,17 @@ def test_help_says_what_each_setting_is_for(capsys: pytest.CaptureFixture[str]) 
         (["--threads", "many"], "--threads: 'many' is not a number from 1 to 512"),
         (["--log-format", "xml"], "--log-format: 'xml' is not one of json, text"),
         (["--client-ca", "ca.crt", "--client-names", " ,"], "--client-names: ' ,' names nobody"),
+        (["--resource", "nvidia.com/gpu"], "--resource: 'nvidia.com/gpu' is not NAME=DEVICECLASS"),
+        (
+            ["--resource", "a.com/b=c", "--resource", "cpu=c"],
+            "--resource: 'cpu' is not an extended resource, such as nvidia.com/gpu",
+        ),
+        (["--resource", "a.com/b=c,a.com/b=d"], "--resource: 'a.com/b' is mapped twice"),
+        (
+            ["--resource", "amd.com/gpu=gpu.amd.com", "--resource-api", "v1alpha2"],
+            "--resource: 'amd.com/gpu' cannot be mapped: resource.k8s.io/v1alpha2 cannot ask for "
+            "gpu.amd.com",
+        ),
         (
             ["--client-names", "kube-apiserver"],
             "--client-names: needs --client-ca, or no caller shows a certificate",
@@ -69,3 +80,50 @@ def test_a_bad_variable_is_one_line_too(
 )
 def test_addresses(typed: str, address: tuple[str, int]) -> None:
     assert settings.SERVE[0].parse(typed) == address
+
+
+FIXED = {"cert_dir": "certs", "resource_api": "v1"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "environment", "mapped"),
+    [
+        ({}, {}, {}),
+        (
+            {"resources": ["nvidia.com/gpu=gpu.nvidia.com"]},
+            {},
+            {"nvidia.com/gpu": "gpu.nvidia.com"},
+        ),
+        (
+            {"resources": ["nvidia.com/gpu=mig-1g.5gb", "amd.com/gpu=gpu.amd.com"]},
+            {"INSTASLICE_RESOURCES": "intel.com/gpu=gpu.intel.com"},
+            {"nvidia.com/gpu": "mig-1g.5gb.nvidia.com", "amd.com/gpu": "gpu.amd.com"},
+        ),
+        (
+            {},
+            {"INSTASLICE_RESOURCES": "a.com/b=c, d.com/e=f"},
+            {"a.com/b": "c", "d.com/e": "f"},
+        ),
+        ({}, {"INSTASLICE_RESOURCES": ""}, {}),
+        (
+            {"resources": ["nvidia.com/gpu=gpu.nvidia.com"], "resource_api": "v1alpha2"},
+            {},
+            {"nvidia.com/gpu": "gpu.nvidia.com"},
+        ),
+    ],
+)
+def test_resources_may_be_mapped(
+    typed: dict[str, str | list[str]], environment: dict[str, str], mapped: dict[str, str]
+) -> None:
+    chosen = settings.read({**FIXED, **typed}, environment)
+    found = {name: resource.device_class for name, resource in chosen.resources.mapped.items()}
+    assert found == mapped
+
+
+def test_a_bad_mapping_in_the_environment_is_named_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INSTASLICE_RESOURCES", "nvidia.com/gpu=gpu.nvidia.com,")
+    assert main(["serve", "--cert-dir", "certs"]) == 2
+    line = "instaslice: INSTASLICE_RESOURCES: '' is not NAME=DEVICECLASS\n"
+    assert capsys.readouterr() == ("", line)
