@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from test.support.manifests import Manifests, by_kind_and_name, find_kubectl
+from test.support.command import find_tool
+from test.support.manifests import Manifests, by_kind_and_name
 
 ROOT = Path(__file__).parent.parent
 IMAGE = "registry.example.com:5000/team/instaslice@sha256:" + 64 * "0"
@@ -54,7 +55,7 @@ def make(checkout: Path) -> Make:
 
 @pytest.fixture(autouse=True)
 def kubectl() -> str:
-    return find_kubectl()
+    return find_tool("kubectl")
 
 
 def said(done: "subprocess.CompletedProcess[str]") -> str:

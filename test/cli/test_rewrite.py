@@ -1,11 +1,9 @@
 """`instaslice rewrite`, as a user types it."""
 
-import subprocess
-import sys
-
 import pytest
 
 from instaslice.cli.main import main
+from test.support.command import without
 
 
 def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -29,10 +27,5 @@ def test_flags_that_make_no_sense(
 
 
 def test_the_extra_is_named_where_it_is_missing() -> None:
-    program = (
-        "import sys; sys.modules['ruamel.yaml'] = None; from instaslice.cli.main import main; "
-        "sys.exit(main(['rewrite', '-']))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     line = "instaslice: rewrite needs ruamel.yaml: pip install 'instaslice[cli]'\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+    assert without("ruamel.yaml", "rewrite", "-") == (2, "", line)

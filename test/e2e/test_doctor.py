@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from test.e2e.cluster import Cluster
 from test.e2e.webhook import Webhook
+from test.support.command import instaslice
 
 Json = dict[str, Any]
 
@@ -21,11 +21,10 @@ NODE = "demo-node"
 def doctor(cluster: Cluster, *arguments: str) -> tuple[int, dict[str, Json]]:
     """The exit code, and the last finding of each check."""
     kubeconfig = f"--kubeconfig={cluster.plane.kubeconfig}"
-    command = [sys.executable, "-m", "instaslice", "doctor", kubeconfig, "-o", "json"]
-    command += [f"--namespace={cluster.namespace}", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.stderr == ""
-    return done.returncode, {finding["check"]: finding for finding in json.loads(done.stdout)}
+    namespace = f"--namespace={cluster.namespace}"
+    done = instaslice("doctor", kubeconfig, "-o", "json", namespace, *arguments)
+    assert done.err == ""
+    return done.code, {finding["check"]: finding for finding in json.loads(done.out)}
 
 
 def mig_pod(name: str) -> Json:

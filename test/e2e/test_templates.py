@@ -1,8 +1,6 @@
 """Templates that are made as pods are admitted, by who may do no more than `config/` allows."""
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -12,9 +10,9 @@ from instaslice.resource_api import VERSIONS
 from instaslice.resources import of_profile
 from instaslice.templates import claim_of, objects
 from test.e2e.cluster import Cluster, Refused
-from test.e2e.installation import ROOT
 from test.e2e.pods import container, pod, slices
 from test.e2e.webhook import Webhook
+from test.support.command import instaslice
 from test.support.process import until
 
 Json = dict[str, Any]
@@ -100,13 +98,10 @@ def test_what_cannot_be_made_yet_is_made_later(namespace: Cluster) -> None:
 
 
 def test_templates_applied_by_hand(namespace: Cluster) -> None:
-    command = [
-        *(sys.executable, "-m", "instaslice", "templates", "1g.5gb", "3g.20gb", "--apply"),
-        *("--namespace", namespace.namespace, "--kubeconfig", str(namespace.plane.kubeconfig)),
-    ]
+    where = ["-n", namespace.namespace, "--kubeconfig", str(namespace.plane.kubeconfig)]
     for _ in range(2):
-        applied = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-        assert applied.returncode == 0, applied.stderr
+        applied = instaslice("templates", "1g.5gb", "3g.20gb", "--apply", *where)
+        assert applied.code == 0, applied.err
         assert made(namespace) == {"mig-1g.5gb", "mig-3g.20gb"}
 
 

@@ -5,8 +5,6 @@ import json
 import os
 import re
 import stat
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from instaslice.cli.main import main
 from instaslice.cli.usage import wants_colour
 from instaslice.manifests import files
 from instaslice.resource_api import NEWEST, VERSIONS
+from test.support.command import instaslice
 
 Json = dict[str, Any]
 
@@ -85,9 +84,9 @@ def test_files_become_one_stream(folder: Path, capsys: pytest.CaptureFixture[str
 def test_standard_input(folder: Path) -> None:
     text = (folder / "good.yaml").read_text()
     for names_ in ([], ["-"]):
-        command = [sys.executable, "-m", "instaslice", "rewrite", *names_]
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
-        assert "resourceClaims" in yaml.safe_load(done.stdout)["spec"]
+        done = instaslice("rewrite", *names_, stdin=text)
+        assert (done.code, done.err) == (0, "")
+        assert "resourceClaims" in yaml.safe_load(done.out)["spec"]
 
 
 def test_output_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,8 +6,6 @@ import re
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from instaslice.serve import settings
 from instaslice.serve.server import listen
 from test.support.apiserver import FAULTS, APIServer, reaching
 from test.support.certs import Authority
+from test.support.command import Done, instaslice
 from test.support.process import HOST, until
 from test.support.reviews import load, patch_of
 from test.support.service import Service
@@ -258,19 +257,13 @@ def test_a_log_that_nobody_reads_stops_nothing(
         os.close(reader)
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "instaslice", "serve", "--resource-api", "v1", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+def run(*arguments: str) -> Done:
+    return instaslice("serve", "--resource-api", "v1", *arguments)
 
 
-def one_line(result: subprocess.CompletedProcess[str]) -> str:
-    assert (result.returncode, result.stdout) == (2, "")
-    [line] = result.stderr.splitlines()
+def one_line(done: Done) -> str:
+    assert (done.code, done.out) == (2, "")
+    [line] = done.err.splitlines()
     return line.removeprefix("instaslice: ")
 
 

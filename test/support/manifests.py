@@ -1,13 +1,11 @@
 """What tests of manifests share: kubectl's kustomize, and ways to look into what it renders."""
 
-import os
-import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
+from test.support.command import find_tool
 
 Json = dict[str, Any]
 #: Manifests by kind and name.
@@ -27,19 +25,11 @@ CUSTOM: Final = frozenset(
 )
 
 
-def find_kubectl() -> str:
-    """Where kubectl is. Skips the test where it is not, and fails it in CI."""
-    found = shutil.which("kubectl")
-    if found is None and os.environ.get("CI") == "true":
-        pytest.fail("kubectl is not on PATH, and CI must not skip this")
-    if found is None:
-        pytest.skip("kubectl is not on PATH")
-    return found
-
-
 def kustomize(folder: Path) -> str:
     """What `kubectl kustomize` prints."""
-    done = subprocess.run([find_kubectl(), "kustomize", folder], capture_output=True, text=True)
+    done = subprocess.run(
+        [find_tool("kubectl"), "kustomize", folder], capture_output=True, text=True
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
