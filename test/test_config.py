@@ -202,7 +202,7 @@ PROMISES: dict[tuple[str, str], dict[str, Any]] = {
             {"apiGroups": [group], "resources": resources, "verbs": ["create"]}
             for group, resources in (
                 ("resource.k8s.io", ["resourceclaimtemplates", "deviceclasses"]),
-                ("gpu.resource.nvidia.com", ["migdeviceclaimparameters"]),
+                ("gpu.resource.nvidia.com", ["migdeviceclaimparameters", "gpuclaimparameters"]),
             )
         ],
     },

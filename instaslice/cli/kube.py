@@ -20,7 +20,7 @@ from kubernetes.client.exceptions import ApiException
 
 from instaslice.cli import contexts
 from instaslice.cluster import discovery
-from instaslice.cluster.client import Answer, ClusterError
+from instaslice.cluster.client import PLURALS, Answer, ClusterError
 from instaslice.patch import Json
 from instaslice.resource_api import ResourceAPI, Unavailable
 
@@ -29,13 +29,6 @@ FIELD_MANAGER: Final = "instaslice"
 
 #: Seconds for a whole request. An API server answers a page of 500 pods in less than one.
 DEADLINE: Final = 10.0
-
-#: The kinds that are applied, as they are in a path.
-_PLURALS: Final = {
-    "DeviceClass": "deviceclasses",
-    "ResourceClaimTemplate": "resourceclaimtemplates",
-    "MigDeviceClaimParameters": "migdeviceclaimparameters",
-}
 
 
 class ApplyError(Exception):
@@ -117,7 +110,7 @@ class Client:
         name, namespace = manifest["metadata"]["name"], manifest["metadata"].get("namespace")
         what = f"{namespace or 'cluster'}: {manifest['kind']} {name}"
         where = f"/namespaces/{namespace}" if namespace else ""
-        path = f"/apis/{manifest['apiVersion']}{where}/{_PLURALS[manifest['kind']]}/{name}"
+        path = f"/apis/{manifest['apiVersion']}{where}/{PLURALS[manifest['kind']]}/{name}"
         before = self._asked("GET", path, None, what)
         if before.status not in (200, 404):
             raise ApplyError(f"{what}: {before.reason}")

@@ -29,6 +29,13 @@ DEADLINE: Final = 5.0
 #: The largest answer that is read, in bytes: a discovery document is 2 KB, a Status less.
 MAX_ANSWER: Final = 1024 * 1024
 
+#: The kinds of what rewritten pods rely on, as they are in a path.
+PLURALS: Final = {
+    "DeviceClass": "deviceclasses",
+    "ResourceClaimTemplate": "resourceclaimtemplates",
+    "GpuClaimParameters": "gpuclaimparameters",
+    "MigDeviceClaimParameters": "migdeviceclaimparameters",
+}
 
 #: A file in PEM, read for each request, or what such a file holds.
 Pem = Path | str

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from instaslice.cluster.client import Answer, Caller, ClusterError
+from instaslice.cluster.client import PLURALS, Answer, Caller, ClusterError
 from instaslice.resource_api import ResourceAPI
 from instaslice.serve.app import MustWait
 from instaslice.serve.backlog import MEMORY, Backlog, Task
@@ -23,13 +23,6 @@ from instaslice.templates import DeviceClaim, objects
 _log = logging.getLogger("instaslice")
 
 _CLASS: Final = "DeviceClass"
-#: kind -> the plural in its path.
-_PLURALS: Final = {
-    _CLASS: "deviceclasses",
-    "ResourceClaimTemplate": "resourceclaimtemplates",
-    "GpuClaimParameters": "gpuclaimparameters",
-    "MigDeviceClaimParameters": "migdeviceclaimparameters",
-}
 
 #: Answers that stay what they are, however often one asks: the object itself is refused
 #: (RFC 9110, section 15.5; Kubernetes' API conventions, "HTTP Status codes").
@@ -152,7 +145,7 @@ class TemplateMaker:
             if is_class and self._classes.get(name, 0.0) > time.monotonic():
                 continue
             where = "" if is_class else f"namespaces/{quote(key.namespace, safe='')}/"
-            path = f"/apis/{manifest['apiVersion']}/{where}{_PLURALS[kind]}"
+            path = f"/apis/{manifest['apiVersion']}/{where}{PLURALS[kind]}"
             answer = self._cluster.call("POST", path, manifest)
             if is_class and answer.status in (201, 403, 409):
                 if answer.status == 403:  # an administrator may have made it
