@@ -8,6 +8,7 @@ from test.e2e import installation
 from test.e2e.cluster import Cluster
 from test.e2e.node import Node, real_node_of_tests
 from test.e2e.webhook import Webhook
+from test.support.process import until
 
 
 @pytest.fixture(scope="package")
@@ -34,3 +35,14 @@ def webhook(real_node: Node) -> Iterator[Webhook]:
         yield webhook
     finally:
         webhook.stop()
+
+
+@pytest.fixture
+def namespace(namespace: Cluster) -> Iterator[Cluster]:
+    """A fresh namespace that InstaSlice serves; all devices are free again afterwards."""
+    yield namespace
+    kinds = "deployments,statefulsets,jobs,pods"
+    # The namespace itself takes a while to go.
+    deleted = namespace.kubectl("delete", kinds, "--all", "--timeout=50s")
+    assert deleted.returncode == 0, deleted.stderr
+    until(lambda: not namespace.list("ResourceClaim"), "the claims are gone")

@@ -1,0 +1,82 @@
+"""What pods ask for by annotation, as their containers see it."""
+
+import pytest
+
+from test.e2e.cluster import Cluster, Json
+from test.e2e.pods import pod
+from test.e2e.runs import ends, gpu, profile, seen, stays, wait_phase
+
+pytestmark = pytest.mark.usefixtures("webhook")
+
+
+def annotated(manifest: Json, **annotations: str) -> Json:
+    """A pod with InstaSlice's annotations."""
+    named = {f"instaslice.io/{name}": value for name, value in annotations.items()}
+    return {**manifest, "metadata": {**manifest["metadata"], "annotations": named}}
+
+
+def test_all_slices_are_of_one_gpu(namespace: Cluster) -> None:
+    """One GPU has room for a part: without the annotation the pod has slices of both."""
+    namespace.create(pod("most", stays(limits={"mig-1g.5gb": 6})))
+    wait_phase(namespace, "most", "Running")
+    manifest = pod(
+        "p", ends("a", {"mig-1g.5gb": 2}), ends("b", {"mig-1g.5gb": 1}), restartPolicy="Never"
+    )
+    namespace.create({**manifest, "metadata": {"name": "q"}})
+    namespace.create(annotated(manifest, placement="same-gpu"))
+    found = {}
+    for name in ("p", "q"):
+        wait_phase(namespace, name, "Succeeded")
+        a, b = seen(namespace, name, "a"), seen(namespace, name, "b")
+        assert (len(a), len(b), len({*a, *b})) == (2, 1, 3), "each container has its own"
+        found[name] = {gpu(each) for each in a + b}
+    assert (len(found["p"]), len(found["q"])) == (1, 2)
+
+
+def test_each_slice_is_of_another_gpu(namespace: Cluster) -> None:
+    manifest = pod("p", ends(limits={"mig-1g.5gb": 2}), restartPolicy="Never")
+    namespace.create(annotated(manifest, placement="different-gpus"))
+    wait_phase(namespace, "p", "Succeeded")
+    assert sorted(gpu(each) for each in seen(namespace, "p")) == ["gpu-0", "gpu-1"]
+
+
+def test_more_than_one_gpu_has_waits(namespace: Cluster) -> None:
+    manifest = pod("p", stays(limits={"mig-1g.5gb": 8}))
+    namespace.create(annotated(manifest, placement="same-gpu"))
+    namespace.create(pod("q", stays(limits={"mig-1g.5gb": 8})))
+    wait_phase(namespace, "q", "Running")
+    assert namespace.get("Pod", "p")["status"]["phase"] == "Pending"
+
+
+def test_the_first_choice_that_is_there_serves(namespace: Cluster) -> None:
+    """Two GPUs have two 3g each, or one 4g beside one 3g."""
+    chain = {"alternatives": "4g.20gb or 3g.20gb or 2g.10gb"}
+    served = []
+    for name in ("p", "q", "r", "s"):
+        manifest = pod(name, stays(limits={"mig-4g.20gb": 1}))
+        namespace.create(annotated(manifest, **chain))
+        wait_phase(namespace, name, "Running")
+        (device,) = seen(namespace, name)
+        served.append(profile(device))
+    assert served == ["4g20gb", "4g20gb", "3g20gb", "3g20gb"]
+
+
+def test_an_alternative_together_with_a_placement_and_an_init_container(
+    namespace: Cluster,
+) -> None:
+    manifest = pod(
+        "p",
+        ends("a", {"mig-3g.20gb": 1}),
+        ends("b", {"mig-1g.5gb": 2}),
+        initContainers=[ends("init", {"mig-1g.5gb": 1})],
+        restartPolicy="Never",
+    )
+    wishes = {"placement": "same-gpu", "alternatives": "3g.20gb or 2g.10gb"}
+    namespace.create(annotated(manifest, **wishes))
+    wait_phase(namespace, "p", "Succeeded")
+    init, a, b = (seen(namespace, "p", name) for name in ("init", "a", "b"))
+    assert [profile(each) for each in a] == ["3g20gb"]
+    assert [profile(each) for each in b] == ["1g5gb", "1g5gb"]
+    assert len(init) == 1
+    assert {*init} < {*b}
+    assert len({gpu(each) for each in a + b}) == 1
