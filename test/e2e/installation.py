@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from instaslice.webhook_configuration import ALL, webhook_configuration
 from test.e2e.cluster import Cluster, Refused
 from test.e2e.controlplane import ControlPlane, Version
 from test.e2e.pods import limits_left, pod
@@ -115,10 +116,11 @@ def define_parameters(cluster: Cluster) -> None:
     cluster.create({**first, "metadata": {"name": "first"}}, dry_run=True)
 
 
-def register(cluster: Cluster, client_config: Json) -> Json:
+def register(cluster: Cluster, client_config: Json, *resources: str) -> Json:
     """Create the MutatingWebhookConfiguration that `config/` has for this version of Kubernetes.
 
     client_config: where InstaSlice is, in place of the Service of a cluster that has a network.
+    resources: that are sent beside MIG's.
     Returns it, once the API server goes by it.
     """
     components = []
@@ -131,6 +133,9 @@ def register(cluster: Cluster, client_config: Json) -> Json:
     )
     for each in configuration["webhooks"]:
         each["clientConfig"] = client_config
+        if resources:
+            (made,) = webhook_configuration(ALL, resources)["webhooks"]
+            each["matchConditions"] = made["matchConditions"]
     cluster.create(configuration)
     until(lambda: is_rewriting(cluster), "InstaSlice is called")
     return configuration

@@ -10,6 +10,10 @@ from test.e2e.node import Node, real_node_of_tests
 from test.e2e.webhook import Webhook
 from test.support.process import until
 
+#: Whole GPUs, and the driver's class for them.
+GPU = "nvidia.com/gpu"
+GPU_CLASS = "gpu.nvidia.com"
+
 
 @pytest.fixture(scope="package")
 def real_node() -> Iterator[Node]:
@@ -25,13 +29,14 @@ def cluster(real_node: Node) -> Cluster:
 
 @pytest.fixture(scope="package")
 def webhook(real_node: Node) -> Iterator[Webhook]:
-    """InstaSlice, installed as `config/` has it, running beside the node and registered."""
+    """InstaSlice, running beside the node and registered; it serves whole GPUs, too."""
     folder = real_node.folder / "webhook"
     kubeconfig = installation.install(real_node.cluster, folder)
-    webhook = Webhook(folder, f"--kubeconfig={kubeconfig}", "--provision-templates")
+    options = ("--provision-templates", f"--resource={GPU}={GPU_CLASS}")
+    webhook = Webhook(folder, f"--kubeconfig={kubeconfig}", *options)
     try:
         webhook.start()
-        installation.register(real_node.cluster, webhook.client_config)
+        installation.register(real_node.cluster, webhook.client_config, GPU)
         yield webhook
     finally:
         webhook.stop()

@@ -2,9 +2,12 @@
 
 import pytest
 
-from test.e2e.cluster import Cluster, Json
+from test.e2e.cluster import Cluster, Json, Refused
 from test.e2e.pods import pod
 from test.e2e.runs import ends, gpu, profile, seen, stays, wait_phase
+
+#: Where DRAConsumableCapacity is on by default; else the API server drops `distinctAttribute`.
+FIRST_WITH_DISTINCT_ATTRIBUTE = 36
 
 pytestmark = pytest.mark.usefixtures("webhook")
 
@@ -35,7 +38,12 @@ def test_all_slices_are_of_one_gpu(namespace: Cluster) -> None:
 
 def test_each_slice_is_of_another_gpu(namespace: Cluster) -> None:
     manifest = pod("p", ends(limits={"mig-1g.5gb": 2}), restartPolicy="Never")
-    namespace.create(annotated(manifest, placement="different-gpus"))
+    manifest = annotated(manifest, placement="different-gpus")
+    if namespace.plane.version.minor < FIRST_WITH_DISTINCT_ATTRIBUTE:
+        with pytest.raises(Refused, match="cannot promise different-gpus"):
+            namespace.create(manifest)
+        return
+    namespace.create(manifest)
     wait_phase(namespace, "p", "Succeeded")
     assert sorted(gpu(each) for each in seen(namespace, "p")) == ["gpu-0", "gpu-1"]
 

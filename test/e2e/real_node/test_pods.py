@@ -11,6 +11,7 @@ from test.e2e.runs import (
     SHOW,
     STAY,
     ends,
+    gpu,
     profile,
     restarts,
     seen,
@@ -106,6 +107,31 @@ def test_a_pod_that_waits_runs_when_another_is_gone(namespace: Cluster) -> None:
     wait_gone(namespace, running[0])
     wait_phase(namespace, "third", "Running")
     assert seen(namespace, "third") != seen(namespace, "second")
+
+
+def test_whole_gpus(namespace: Cluster) -> None:
+    namespace.create(pod("p", ends(limits={"gpu": 2}), restartPolicy="Never"))
+    wait_phase(namespace, "p", "Succeeded")
+    assert seen(namespace, "p") == ["gpu-0", "gpu-1"]
+
+
+def test_a_whole_gpu_has_no_slices_left(namespace: Cluster) -> None:
+    namespace.create(pod("whole", stays(limits={"gpu": 1})))
+    wait_phase(namespace, "whole", "Running")
+    namespace.create(pod("p", stays("a", {"mig-1g.5gb": 7})))
+    wait_phase(namespace, "p", "Running")
+    taken = {gpu(each) for each in seen(namespace, "p", "a")}
+    assert len(taken) == 1
+    assert taken.isdisjoint(seen(namespace, "whole"))
+    namespace.create(pod("q", stays(limits={"mig-1g.5gb": 1})))
+    told = until(lambda: conditions(namespace, "q"), "the scheduler's verdict")
+    assert "cannot allocate all claims" in told
+
+
+def conditions(cluster: Cluster, name: str) -> str:
+    """What is said of why a pod is not scheduled; empty while nothing is."""
+    found = cluster.get("Pod", name)["status"].get("conditions", [])
+    return " ".join(each.get("message", "") for each in found).strip()
 
 
 def test_applying_a_running_pod_again_changes_nothing(namespace: Cluster) -> None:
