@@ -34,7 +34,7 @@ from test.support.manifests import (
 ROOT = Path(__file__).parent.parent
 COMPONENTS = (
     *("cert-manager", "own-certificates", "no-api", "kubernetes-1.27", "kubernetes-1.36"),
-    *("opt-in", "prometheus"),
+    *("opt-in", "prometheus", "doctor"),
 )
 
 #: What is rendered: components by a name for it.
@@ -42,7 +42,7 @@ COMBINATIONS: dict[str, tuple[str, ...]] = {
     "base": (),
     **{name: (name,) for name in COMPONENTS},
     "all that go with cert-manager": (
-        *("cert-manager", "no-api", "kubernetes-1.36", "opt-in", "prometheus"),
+        *("cert-manager", "no-api", "kubernetes-1.36", "opt-in", "prometheus", "doctor"),
     ),
     "all that go without": (
         *("own-certificates", "no-api", "kubernetes-1.27", "opt-in", "prometheus"),
@@ -126,6 +126,8 @@ def test_everything_is_in_the_namespace_that_undeploy_deletes(
             ("Namespace", "instaslice-system"),
             ("ClusterRole", "instaslice"),
             ("ClusterRoleBinding", "instaslice"),
+            ("ClusterRole", "instaslice-doctor"),
+            ("ClusterRole", "instaslice-doctor-dry-run"),
             WEBHOOK,
         }
         is_cluster_wide = (kind, name) in cluster_wide or kind == "DeviceClass"
@@ -233,6 +235,10 @@ PROMISES: dict[tuple[str, str], dict[str, Any]] = {
 
 #: What a component makes of it; an empty path is the whole manifest.
 CHANGES: dict[str, dict[tuple[str, str], dict[str, Any]]] = {
+    "doctor": {
+        ("ClusterRole", "instaslice-doctor"): {"rules.0.verbs": ["get", "list"]},
+        ("ClusterRole", "instaslice-doctor-dry-run"): {"rules.0.verbs": ["create"]},
+    },
     "cert-manager": {
         WEBHOOK: {
             "metadata.annotations": {
@@ -311,7 +317,7 @@ def test_everything_has_the_recommended_labels(components: tuple[str, ...], rend
             assert labels["app.kubernetes.io/component"] in PARTS, (kind, name)
 
 
-PARTS = {"webhook", "registration", "monitoring"}
+PARTS = {"webhook", "registration", "monitoring", "doctor"}
 
 
 def test_only_the_webhook_configuration_is_registration(render: Render) -> None:

@@ -4,7 +4,15 @@ import argparse
 import sys
 from typing import Any
 
-from instaslice.cli.usage import UsageError, add_cluster_options, client, needing, wants_colour
+from instaslice.cli.usage import (
+    UsageError,
+    add_cluster_options,
+    add_mapping,
+    client,
+    mapping,
+    needing,
+    wants_colour,
+)
 
 
 def add(commands: Any) -> None:
@@ -24,23 +32,26 @@ def add(commands: Any) -> None:
         help="of the pod; without one, where to try a dry run (default: the context's)",
     )
     parser.add_argument("--output", "-o", choices=("text", "json"), default="text", help="how")
+    add_mapping(parser)
     add_cluster_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Examine the cluster, or explain a pod."""
+    resources = mapping(arguments) if arguments.resource else None
     cluster = client(arguments, "doctor")
     with needing("doctor needs cryptography"):
         from instaslice.doctor import checks, explain, report, survey
+        from instaslice.doctor.reader import SurveyError
     namespace = arguments.namespace or cluster.namespace
     try:
         if arguments.pod:
-            found = survey.take_for_pod(cluster, namespace, arguments.pod)
+            found = survey.take_for_pod(cluster, namespace, arguments.pod, resources)
             findings = explain.explain(*found)
         else:
-            findings = checks.examine(survey.take(cluster, namespace))
-    except survey.SurveyError as error:
+            findings = checks.examine(survey.take(cluster, namespace, resources))
+    except SurveyError as error:
         raise UsageError(str(error)) from None
     if arguments.output == "json":
         print(report.as_json(findings), end="")

@@ -1,22 +1,29 @@
 """What a pod asked for, what it became, and what it waits for, judged from a snapshot. Pure."""
 
 from collections import Counter
+from collections.abc import Iterator
+from typing import Final
 
-from instaslice.doctor import inventory
+from instaslice.doctor import inventory, policies
 from instaslice.doctor.findings import Finding, State
 from instaslice.doctor.snapshot import (
+    PodClaim,
     Snapshot,
     Unreadable,
     full_name,
-    mig_claims,
+    pod_claims,
     wanted_limits,
 )
 from instaslice.patch import Json
-from instaslice.profiles import Profile
+from instaslice.resource_api import DIFFERENT_GPUS, SAME_GPU
+from instaslice.templates import DeviceClaim, DeviceRequest
 
 #: The reason of a kubelet's event: the driver could not make a claim's devices ready
 #: (k8s.io/kubernetes, pkg/kubelet/events/event.go).
 PREPARE_FAILED = "FailedPrepareDynamicResources"
+
+_PLACED: Final = {SAME_GPU: " on one GPU", DIFFERENT_GPUS: " on a GPU each"}
+_WORDS: Final = ("no", "one", "two", "three", "four", "five", "six", "seven")
 
 
 def explain(snapshot: Snapshot, pod: Json, events: list[Json]) -> list[Finding]:
@@ -24,74 +31,188 @@ def explain(snapshot: Snapshot, pod: Json, events: list[Json]) -> list[Finding]:
 
     events: those about the pod.
     """
-    findings = [Finding("asks for", State.GOOD, _asks_for(pod))]
-    limits = wanted_limits(pod)
-    own = dict(mig_claims(pod))
+    limits = wanted_limits(pod, snapshot.resources)
+    own = list(pod_claims(pod, snapshot.resources))
+    findings = [Finding("asks for", State.GOOD, _asks_for(limits, own))]
     mapped = pod.get("status", {}).get("extendedResourceClaimStatus")
     if mapped:
         text = f"the scheduler made the claim {mapped['resourceClaimName']} of its limits itself"
         findings.append(Finding("became", State.GOOD, text))
     elif limits and pod["spec"].get("nodeName"):
-        text = "it has its slices from the device plugin, from before InstaSlice"
+        text = "it has its devices from the device plugin, from before InstaSlice"
+        findings.append(Finding("became", State.GOOD, text))
+    elif limits and not limits.keys() - _served(snapshot):
+        text = "it was not rewritten: device classes have the scheduler serve its limits"
         findings.append(Finding("became", State.GOOD, text))
     elif limits:
         advice = "delete it, and have it created again; instaslice doctor says if that will help"
         text = "it was not rewritten: InstaSlice was not there, or is not to touch it"
         findings.append(Finding("became", State.WRONG, text, advice))
     elif own:
-        count = f"{len(own)} {'claim' if len(own) == 1 else 'claims'}"
-        findings.append(Finding("became", State.GOOD, f"rewritten: {count}, a slice each"))
-    findings += [_claim(snapshot, pod, name, profile) for name, profile in own.items()]
+        text = f"rewritten: {len(own)} {'claim' if len(own) == 1 else 'claims'}"
+        findings.append(Finding("became", State.GOOD, text))
+    findings += [_claim(snapshot, pod, claim) for claim in own]
+    if own and not pod["spec"].get("nodeName"):
+        findings += _quotas(snapshot, pod, own)
     findings.append(_state(pod, events))
     return findings
 
 
-def _asks_for(pod: Json) -> str:
-    limits = ", ".join(f"{name}: {amount}" for name, amount in wanted_limits(pod).items())
-    count = Counter(profile.resource for _, profile in mig_claims(pod))
-    claims = ", ".join(f"{name}: {n}" for name, n in count.items())
-    return limits or claims or "no MIG slice"
+def _served(snapshot: Snapshot) -> set[str]:
+    try:
+        return set(snapshot.served_by_scheduler)
+    except Unreadable:
+        return set()
 
 
-def _claim(snapshot: Snapshot, pod: Json, name: str, profile: Profile) -> Finding:
+def _asks_for(limits: Json, own: list[PodClaim]) -> str:
+    wanted = ", ".join(f"{name}: {amount}" for name, amount in limits.items())
+    count = Counter(describe(claim.asks) if claim.asks else claim.template for claim in own)
+    claims = ", ".join(text if n == 1 else f"{n} claims of {text}" for text, n in count.items())
+    return wanted or claims or "no MIG slice"
+
+
+def describe(asks: DeviceClaim) -> str:
+    """A claim in words: "2 x 1g.5gb", "3g.20gb or 4g.20gb", "3 x 1g.5gb on one GPU"."""
+    parts = [_request(request) for request in asks.requests]
+    return " and ".join(parts) + _PLACED.get(asks.placement, "")
+
+
+def _request(request: DeviceRequest) -> str:
+    text = " or ".join(_names(request))
+    return text if request.count == 1 else f"{request.count} x {text}"
+
+
+def _names(request: DeviceRequest) -> list[str]:
+    """The choices of a request, profiles as the driver prints them."""
+    return [c.profile.attribute if c.profile else c.name for c in request.choices]
+
+
+def _claim(snapshot: Snapshot, pod: Json, own: PodClaim) -> Finding:
     """How it stands with one of a pod's claims."""
-    title = f"claim {name[:8]}"
+    title = f"claim {own.name[:8]}"
     namespace = pod["metadata"]["namespace"]
     try:
         templates = {full_name(template) for template in snapshot.all("templates")}
         claims = {full_name(claim): claim for claim in snapshot.all("claims")}
-        supply = snapshot.supply
     except Unreadable as error:
         return Finding(title, State.UNSURE, str(error))
     statuses = {
         status["name"]: status.get("resourceClaimName")
         for status in pod.get("status", {}).get("resourceClaimStatuses") or []
     }
-    claim = claims.get(f"{namespace}/{statuses.get(name)}")
+    asks = f"asks for {describe(own.asks) if own.asks else own.template}"
+    claim = claims.get(f"{namespace}/{statuses.get(own.name)}")
     if claim is None:
-        if f"{namespace}/{profile.template}" not in templates:
-            advice = f"instaslice templates --apply -n {namespace} {profile.attribute}"
-            text = f"there is no ResourceClaimTemplate {profile.template} in {namespace}"
+        if f"{namespace}/{own.template}" not in templates:
+            advice = f"instaslice templates --apply -n {namespace} {own.template}"
+            text = f"{asks}: there is no ResourceClaimTemplate {own.template} in {namespace}"
             return Finding(title, State.WRONG, text, advice)
-        text = f"{profile.attribute}: its claim is not made yet"
+        text = f"{asks}: its claim is not made yet"
         return Finding(title, State.UNSURE, text, "what keeps it from being made is below")
     given = inventory.given(claim)
     if given:
         where = ", ".join(f"{found.name.device} of {found.name.pool}" for found in given)
-        return Finding(title, State.GOOD, f"{profile.attribute}: has {where}")
+        return Finding(title, State.GOOD, f"{asks}, has {_has(own, given)}{where}")
     if (claim.get("status") or {}).get("allocation"):
-        return Finding(title, State.GOOD, f"{profile.attribute}: allocated")
+        return Finding(title, State.GOOD, f"{asks}: allocated")
     if snapshot.is_classic:
-        return Finding(title, State.UNSURE, f"{profile.attribute}: waits for the driver")
-    published, free, *_ = supply.get(profile.attribute, inventory.Supply(0, 0))
-    if not published:
-        text, advice = f"no node publishes {profile.attribute}", f"there is {', '.join(supply)}"
-        return Finding(title, State.WRONG, text, advice if supply else "is the DRA driver there?")
-    if not free:
-        text = f"{profile.attribute}: all {published} are taken"
-        return Finding(title, State.WRONG, text, "wait, or end a pod that has one")
-    text = f"{profile.attribute}: waits, though {free} of {published} are free"
+        return Finding(title, State.UNSURE, f"{asks}, waits for the driver")
+    if own.asks is None or not all(r.resource.profile for r in own.asks.requests):
+        return Finding(title, State.UNSURE, f"{asks}, waits", "the scheduler says below for what")
+    try:
+        return _waits(snapshot, title, asks, own.asks)
+    except Unreadable as error:
+        return Finding(title, State.UNSURE, str(error))
+
+
+def _has(own: PodClaim, given: list[inventory.Given]) -> str:
+    """Which of the alternatives a claim was given: "4g.20gb: "; empty where there were none."""
+    if own.asks is None or all(len(request.choices) == 1 for request in own.asks.requests):
+        return ""
+    # "request/subrequest" (AllocationResult); a subrequest is named like its profile.
+    choices = [choice for request in own.asks.requests for choice in request.choices]
+    names = {c.request: c.profile.attribute if c.profile else c.name for c in choices}
+    found = dict.fromkeys(names.get(each.request.partition("/")[2], "") for each in given)
+    chosen = " and ".join(filter(None, found))
+    return f"{chosen}: " if chosen else ""
+
+
+def _waits(snapshot: Snapshot, title: str, asks: str, claim: DeviceClaim) -> Finding:
+    """What a claim waits for that has no devices."""
+    supply = snapshot.supply
+    for request in claim.requests:
+        if not supply.keys() & set(_names(request)):
+            text = f"{asks}, but no node publishes {' or '.join(_names(request))}"
+            advice = f"there is {', '.join(supply)}" if supply else "is the DRA driver there?"
+            return Finding(title, State.WRONG, text, advice)
+    lacking = next(_lacking(snapshot.inventory, claim), "")
+    if lacking:
+        return Finding(title, State.WRONG, f"{asks}, waits: {lacking}", "wait, or end a pod")
+    text = f"{asks}, waits, though there is room for it"
     return Finding(title, State.UNSURE, text, "the scheduler says below what else is in the way")
+
+
+def _lacking(devices: inventory.Inventory, claim: DeviceClaim) -> Iterator[str]:
+    """Why there is no room for a claim, whichever alternatives are taken."""
+    if claim.placement == DIFFERENT_GPUS:
+        count = sum(request.count for request in claim.requests)
+        for request in claim.requests:
+            gpus = max(devices.gpus_with(name) for name in _names(request))
+            if gpus < count:
+                what = " or ".join(_names(request))
+                noun = "GPU has" if gpus == 1 else "GPUs have"
+                yield f"{_word(gpus)} {noun} a free {what}, and {_word(count)} are asked for"
+        return
+    most, place = (
+        (devices.most_on_one_gpu, "GPU")
+        if claim.placement == SAME_GPU
+        else (devices.most_on_one_node, "node")
+    )
+    wanted = [(_names(request), request.count) for request in claim.requests]
+    needed = sum(count for _, count in wanted)
+    # Of the combinations of alternatives the first that fits is enough: those of all first
+    # choices, all second ones, and so on stand for them, for requests mostly have one chain.
+    depth = max(len(names) for names, _ in wanted)
+    for index in range(depth):
+        chosen = [(names[min(index, len(names) - 1)], count) for names, count in wanted]
+        if most(chosen) >= needed:
+            return
+    parts = [f"{_word(count)} free {' or '.join(names)}" for names, count in wanted]
+    if len(wanted) == 1 and needed == 1:
+        names, _ = wanted[0]
+        published = sum(
+            found.published for name, found in devices.supply().items() if name in names
+        )
+        yield f"no {' or '.join(names)} is free, of {published} that are published"
+    else:
+        yield f"no {place} has {' and '.join(parts)}"
+
+
+def _word(number: int) -> str:
+    return _WORDS[number] if number < len(_WORDS) else str(number)
+
+
+def _quotas(snapshot: Snapshot, pod: Json, own: list[PodClaim]) -> Iterator[Finding]:
+    """The quotas of the pod's namespace that its claims count for."""
+    try:
+        quotas = snapshot.all("quotas")
+        resources = [r.resource for c in own if c.asks for r in c.asks.requests]
+        for quota in quotas:
+            status = quota.get("status") or {}
+            hard, used = status.get("hard") or {}, status.get("used") or {}
+            for resource in dict.fromkeys(resources):
+                keys = [policies.instead(snapshot, resource)]
+                if policies.counts(snapshot, resource):
+                    keys.append(policies.REQUESTS + resource.name)
+                for key in keys:
+                    if key in hard:
+                        name = f"{quota['metadata']['name']}: {key}"
+                        text = f"{name}: {used.get(key, 0)} of {hard[key]} used"
+                        state = State.UNSURE if used.get(key) == hard[key] else State.GOOD
+                        yield Finding("quota", state, text)
+    except Unreadable as error:
+        yield Finding("quota", State.UNSURE, str(error))
 
 
 def _state(pod: Json, events: list[Json]) -> Finding:

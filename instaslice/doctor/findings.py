@@ -1,5 +1,6 @@
 """What `instaslice doctor` has to say: one line of its report each. Pure."""
 
+from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
@@ -19,3 +20,7 @@ class Finding(NamedTuple):
     state: State
     text: str
     advice: str = ""  #: what to do; empty where there is nothing
+
+
+#: What a check finds: state and text, and mostly advice.
+Found = Iterator[tuple[State, str] | tuple[State, str, str]]

@@ -6,7 +6,7 @@ consumed are gone for every other device; tainted devices and incomplete pools a
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from instaslice.doctor.devices import Device, DeviceName, Pool, pools
@@ -87,10 +87,19 @@ class Inventory:
 
     def most_on_one_gpu(self, wanted: Sequence[tuple[str, int]]) -> int:
         """How many of `wanted`, profiles with a count, the best GPU could have at once."""
-        by_gpu: dict[str, list[Device]] = defaultdict(list)
+        return self._most(wanted, lambda device: device.gpu)
+
+    def most_on_one_node(self, wanted: Sequence[tuple[str, int]]) -> int:
+        """Likewise of a node; a claim's devices are all of one."""
+        return self._most(wanted, lambda device: device.node)
+
+    def _most(self, wanted: Sequence[tuple[str, int]], place: Callable[[Device], str]) -> int:
+        by_place: dict[str, list[Device]] = defaultdict(list)
         for device in self._usable():
-            by_gpu[device.gpu].append(device)
-        return max((self._fit(devices, wanted) for devices in by_gpu.values()), default=0)
+            by_place[place(device)].append(device)
+        # The largest first: what is left between them has room for small ones only.
+        ordered = sorted(wanted, key=lambda one: int(one[0].partition("g.")[0] or 0), reverse=True)
+        return max((self._fit(devices, ordered) for devices in by_place.values()), default=0)
 
     def gpus_with(self, profile: str) -> int:
         """How many GPUs have a free slice of a profile."""
@@ -139,11 +148,6 @@ class Inventory:
             whole - consumed.get(name, 0) >= default
             for name, (whole, default) in (device.capacity if device.is_shared else {}).items()
         )
-
-
-def allocated(claims: Iterable[Json]) -> set[DeviceName]:
-    """The devices that claims have been given, shared ones too."""
-    return {found.name for claim in claims for found in given(claim)}
 
 
 def given(claim: Json) -> list[Given]:

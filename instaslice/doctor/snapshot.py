@@ -1,19 +1,26 @@
-"""A cluster as `instaslice doctor` sees it, and what it has to say about it. Pure."""
+"""A cluster as `instaslice doctor` sees it, and what can be read off it. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from instaslice import profiles
+from instaslice.doctor.gates import Known
 from instaslice.doctor.inventory import Inventory, Supply
+from instaslice.doctor.modes import Registered, read
 from instaslice.patch import Json
-from instaslice.profiles import Profile
+from instaslice.quantity import InvalidQuantity, nanos
 from instaslice.resource_api import ResourceAPI, Unavailable, template_name
+from instaslice.resources import Resources
+from instaslice.templates import DeviceClaim, from_template, is_ours
+from instaslice.webhook_configuration import WEBHOOK
 
-#: The webhook in config/'s MutatingWebhookConfiguration.
-WEBHOOK: Final = "rewrite.instaslice.io"
+#: How `serve` is told what to map.
+_FLAG: Final = "--resource"
+_VARIABLE: Final = "INSTASLICE_RESOURCES"
 
 
 class Unreadable(Exception):
@@ -24,8 +31,10 @@ class Probe(NamedTuple):
     """What became of a pod that was created as a dry run."""
 
     namespace: str
+    resource: str  #: what it asks for, "nvidia.com/mig-1g.5gb"
     pod: Json | None
     error: str  #: why it was refused; empty where it was not
+    status: int  #: of HTTP; 0 where there was no answer
 
 
 @dataclass(frozen=True)
@@ -35,11 +44,15 @@ class Snapshot:
     now: datetime
     kubernetes: str  #: "v1.36.3"
     api: ResourceAPI | Unavailable
-    #: By name: webhooks, nodes, pods, quotas, slices, claims, templates, classes, endpoints.
+    #: By name: webhooks, namespaces, nodes, pods, quotas, limits, slices, rules, claims, templates,
+    #: classes, queues, kueue, endpoints.
     lists: dict[str, list[Json]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)  #: why a part could not be read
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  #: API groups, versions
+    resources: Resources = field(default_factory=Resources)  #: those that are rewritten
     certificate: str = ""  #: PEM, the webhook's own and what it sends with it
-    probe: Probe | None = None
+    probes: tuple[Probe, ...] = ()
+    gates: Mapping[str, Known] = field(default_factory=dict)  #: by the names of `gates.GATES`
 
     def all(self, name: str) -> list[Json]:
         """A list by its name. Raises Unreadable."""
@@ -49,7 +62,7 @@ class Snapshot:
 
     @property
     def webhook(self) -> Json | None:
-        """InstaSlice's webhook in its MutatingWebhookConfiguration."""
+        """InstaSlice's webhook in its MutatingWebhookConfiguration. Raises Unreadable."""
         for configuration in self.all("webhooks"):
             for webhook in configuration.get("webhooks") or []:
                 if webhook.get("name") == WEBHOOK:
@@ -57,9 +70,22 @@ class Snapshot:
         return None
 
     @property
+    def registered(self) -> Registered | None:
+        """Which pods that webhook is sent. Raises Unreadable."""
+        webhook = self.webhook
+        return read(webhook) if webhook else None
+
+    @property
     def is_classic(self) -> bool:
         """Whether only the driver knows its devices, as in v1alpha2."""
         return isinstance(self.api, ResourceAPI) and self.api.is_classic
+
+    @property
+    def minor(self) -> int:
+        """34, of "v1.34.1"; 0 of what is no version of Kubernetes."""
+        _, _, rest = self.kubernetes.partition("1.")
+        digits = rest.partition(".")[0].rstrip("+")
+        return int(digits) if digits.isdecimal() else 0
 
     @cached_property
     def inventory(self) -> Inventory:
@@ -73,31 +99,71 @@ class Snapshot:
         """Slices by profile, as the driver prints it; empty in v1alpha2. Raises Unreadable."""
         return self.inventory.supply()
 
+    @cached_property
+    def served_by_scheduler(self) -> dict[str, list[str]]:
+        """Extended resources that are rewritten, and the classes that map them. Raises Unreadable.
 
-def wanted_limits(pod: Json) -> dict[str, Any]:
-    """The MIG resources in a pod's limits, of every container."""
+        Source: DeviceClass.spec.extendedResourceName, KEP-5004.
+        """
+        found: dict[str, list[str]] = {}
+        for each in self.all("classes"):
+            name = (each.get("spec") or {}).get("extendedResourceName") or ""
+            if self.resources.find(name):
+                found.setdefault(name, []).append(each["metadata"]["name"])
+        return found
+
+
+def mapping_of(pods: Iterable[Json]) -> list[str]:
+    """What InstaSlice's pods have been told to map, "nvidia.com/gpu=gpu.nvidia.com"."""
+    found: list[str] = []
+    for pod in pods:
+        for container in pod["spec"].get("containers") or []:
+            words = [*(container.get("command") or []), *(container.get("args") or [])]
+            for word, following in pairwise([*words, ""]):
+                if word == _FLAG:
+                    found.append(following)
+                elif word.startswith(_FLAG + "="):
+                    found.append(word.partition("=")[2])
+            for variable in container.get("env") or []:
+                if variable["name"] == _VARIABLE:
+                    found += filter(None, (variable.get("value") or "").split(","))
+    return list(dict.fromkeys(text.strip() for text in found))
+
+
+def wanted_limits(pod: Json, resources: Resources) -> dict[str, Any]:
+    """What a pod's containers ask for by limits that could be rewritten; those of 0 ask nothing."""
     spec = pod["spec"]
-    containers = [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
-    limits = ((container.get("resources") or {}).get("limits") or {} for container in containers)
+    every = [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
+    limits = ((container.get("resources") or {}).get("limits") or {} for container in every)
     return {
         name: amount
         for found in limits
         for name, amount in found.items()
-        if profiles.from_resource(name)
+        if resources.find(name) and not _is_zero(amount)
     }
 
 
-def claimed(pod: Json) -> list[Profile]:
-    """The profiles that a pod's claims are for, each once."""
-    return list(dict.fromkeys(profile for _, profile in mig_claims(pod)))
+def _is_zero(amount: object) -> bool:
+    try:
+        return nanos(amount) == 0
+    except InvalidQuantity:
+        return False
 
 
-def mig_claims(pod: Json) -> Iterator[tuple[str, Profile]]:
-    """A pod's claims of MIG slices, by name."""
+class PodClaim(NamedTuple):
+    """A claim of a pod that is made from a template of InstaSlice's."""
+
+    name: str
+    template: str
+    asks: DeviceClaim | None  #: None where the template's name is too long to say all
+
+
+def pod_claims(pod: Json, resources: Resources) -> Iterator[PodClaim]:
+    """A pod's claims from templates that are named as InstaSlice names them."""
     for claim in pod["spec"].get("resourceClaims") or []:
-        profile = profiles.from_template(str(template_name(claim)))
-        if profile:
-            yield claim["name"], profile
+        template = template_name(claim)
+        if isinstance(template, str) and is_ours(template, resources):
+            yield PodClaim(claim["name"], template, from_template(template, resources))
 
 
 def living(pods: Iterable[Json]) -> Iterator[Json]:
@@ -107,6 +173,22 @@ def living(pods: Iterable[Json]) -> Iterator[Json]:
             yield pod
 
 
+def is_mig(name: str) -> bool:
+    """Whether a resource is a MIG slice, as the device plugin spells one."""
+    return profiles.from_resource(name) is not None
+
+
 def full_name(manifest: Json) -> str:
     """An object as "namespace/name"."""
     return f"{manifest['metadata']['namespace']}/{manifest['metadata']['name']}"
+
+
+#: How many names a finding lists.
+_SHOWN: Final = 3
+
+
+def some(names: Iterable[str]) -> str:
+    """A few of many names, and how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
+    return ", ".join(every[:_SHOWN]) + more

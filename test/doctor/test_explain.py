@@ -7,7 +7,16 @@ import pytest
 from instaslice.doctor.explain import explain
 from instaslice.doctor.findings import Finding
 from instaslice.doctor.snapshot import Snapshot
-from test.support.snapshots import HEALTHY, claim, named, pod, slice_, with_lists
+from test.support import a100
+from test.support.snapshots import (
+    HEALTHY,
+    claim,
+    device_class,
+    named,
+    pod,
+    slice_,
+    with_lists,
+)
 
 Json = dict[str, Any]
 
@@ -16,13 +25,15 @@ def explained(pod_: Json, snapshot: Snapshot = HEALTHY, *events: Json) -> list[t
     return [(f.check, f.state.value, f.text) for f in explain(snapshot, pod_, list(events))]
 
 
-def claimed(claim_: Json | None, template: str = "mig-1g.5gb", **lists: list[Json]) -> Any:
+def claimed(claim_: Json | None, template: str = "mig-1g.5gb", **lists: list[Json]) -> Finding:
     """What is said of a pod's claim."""
     waiting = pod(template=template)
     waiting["status"]["resourceClaimStatuses"] = [
         {"name": "0123456789", "resourceClaimName": "made"}
     ]
-    claims = [] if claim_ is None else [named("made") | claim_]
+    others = lists.pop("claims", [])
+    claims = [*others, *([] if claim_ is None else [named("made") | claim_])]
+    lists.setdefault("templates", [named(template)])
     found = explain(with_lists(claims=claims, **lists), waiting, [])
     return next(f for f in found if f.check == "claim 01234567")
 
@@ -30,26 +41,52 @@ def claimed(claim_: Json | None, template: str = "mig-1g.5gb", **lists: list[Jso
 def test_a_pod_that_runs() -> None:
     running = pod(template="mig-1g.5gb", node="node-1", phase="Running")
     asks, became, _, state = explained(running)
-    assert asks == ("asks for", "✓", "nvidia.com/mig-1g.5gb: 1")
-    assert became == ("became", "✓", "rewritten: 1 claim, a slice each")
+    assert asks == ("asks for", "✓", "1g.5gb")
+    assert became == ("became", "✓", "rewritten: 1 claim")
     assert state == ("state", "✓", "Running on node-1")
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("mig-1g.5gb", "1g.5gb"),
+        ("mig-1g.5gb.me.x2", "2 x 1g.5gb+me"),
+        ("mig-3g.20gb-or-4g.20gb", "3g.20gb or 4g.20gb"),
+        ("same-gpu-mig-1g.5gb.x3", "3 x 1g.5gb on one GPU"),
+        ("different-gpus-mig-1g.5gb.x2", "2 x 1g.5gb on a GPU each"),
+        ("same-gpu-mig-1g.5gb.x2-and-mig-3g.20gb", "2 x 1g.5gb and 3g.20gb on one GPU"),
+    ],
+)
+def test_what_it_asks_for_in_words(template: str, words: str) -> None:
+    assert explained(pod(template=template))[0] == ("asks for", "✓", words)
+    several = pod(template=template)
+    several["spec"]["resourceClaims"] *= 2
+    assert explained(several)[0][2] == f"2 claims of {words}"
 
 
 @pytest.mark.parametrize(
     ("found", "state", "text", "advice"),
     [
-        (claimed(claim("mig-0")), "✓", "1g.5gb: has mig-0 of node-1", ""),
-        (claimed({}), "!", "1g.5gb: waits, though 1 of 1 are free", "scheduler"),
+        (claimed(claim("mig-0")), "✓", "asks for 1g.5gb, has mig-0 of node-1", ""),
+        (claimed({}), "!", "asks for 1g.5gb, waits, though there is room for it", "scheduler"),
         (
             claimed({}, slices=[slice_("3g.20gb")]),
-            *("✗", "no node publishes 1g.5gb", "there is 3g.20gb"),
+            *("✗", "asks for 1g.5gb, but no node publishes 1g.5gb", "there is 3g.20gb"),
         ),
-        (claimed({}, slices=[]), "✗", "no node publishes 1g.5gb", "is the DRA driver there?"),
-        (claimed(None), "!", "1g.5gb: its claim is not made yet", "below"),
         (
-            claimed(None, template="mig-2g.10gb"),
-            *("✗", "there is no ResourceClaimTemplate mig-2g.10gb in ml"),
-            "instaslice templates --apply -n ml 2g.10gb",
+            claimed({}, slices=[]),
+            *("✗", "asks for 1g.5gb, but no node publishes 1g.5gb", "is the DRA driver there?"),
+        ),
+        (claimed(None), "!", "asks for 1g.5gb: its claim is not made yet", "below"),
+        (
+            claimed(None, template="mig-2g.10gb", templates=[]),
+            "✗",
+            "asks for 2g.10gb: there is no ResourceClaimTemplate mig-2g.10gb in ml",
+            "instaslice templates --apply -n ml mig-2g.10gb",
+        ),
+        (
+            claimed({}, claims=[named("other") | claim("mig-0")]),
+            *("✗", "asks for 1g.5gb, waits: no 1g.5gb is free, of 1 that are published", "wait"),
         ),
     ],
 )
@@ -58,21 +95,96 @@ def test_how_it_stands_with_a_claim(found: Finding, state: str, text: str, advic
     assert advice in found.advice
 
 
-def test_a_claim_for_which_nothing_is_left() -> None:
-    taken = named("other") | claim("mig-0")
-    waiting = pod(template="mig-1g.5gb")
-    waiting["status"]["resourceClaimStatuses"] = [
-        {"name": "0123456789", "resourceClaimName": "made"}
+def test_which_alternative_a_claim_has() -> None:
+    taken = claim("gpu-0-mig-4g20gb-5-0")
+    (result,) = taken["status"]["allocation"]["devices"]["results"]
+    result["request"] = "mig-3g-20gb/mig-4g-20gb"
+    found = claimed(taken, template="mig-3g.20gb-or-4g.20gb")
+    assert found.text == (
+        "asks for 3g.20gb or 4g.20gb, has 4g.20gb: gpu-0-mig-4g20gb-5-0 of node-1"
+    )
+
+
+#: What is taken of two A100s, what is asked for, and what it waits for.
+WAITING: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "two of a GPU": (
+        (
+            *("gpu-0-mig-4g20gb-5-0", "gpu-0-mig-2g10gb-14-4"),
+            *("gpu-1-mig-4g20gb-5-0", "gpu-1-mig-2g10gb-14-4"),
+        ),
+        "same-gpu-mig-1g.5gb.x2",
+        "asks for 2 x 1g.5gb on one GPU, waits: no GPU has two free 1g.5gb",
+    ),
+    "two kinds of a GPU": (
+        ("gpu-0-mig-4g20gb-5-0", "gpu-1-mig-3g20gb-9-4"),
+        "same-gpu-mig-4g.20gb-and-mig-3g.20gb",
+        "asks for 4g.20gb and 3g.20gb on one GPU, waits: no GPU has one free 4g.20gb and one free "
+        "3g.20gb",
+    ),
+    "a GPU each": (
+        ("gpu-0-mig-7g40gb-0-0",),
+        "different-gpus-mig-1g.5gb.x2",
+        "asks for 2 x 1g.5gb on a GPU each, waits: one GPU has a free 1g.5gb, and two are asked "
+        "for",
+    ),
+    "alternatives": (
+        ("gpu-0-mig-7g40gb-0-0", "gpu-1-mig-1g5gb-19-0", "gpu-1-mig-1g5gb-19-4"),
+        "mig-3g.20gb-or-4g.20gb",
+        "asks for 3g.20gb or 4g.20gb, waits: no 3g.20gb or 4g.20gb is free, of 6 that are "
+        "published",
+    ),
+    "more than a node has": (
+        ("gpu-0-mig-7g40gb-0-0",),
+        "mig-1g.5gb.x8",
+        "asks for 8 x 1g.5gb, waits: no node has 8 free 1g.5gb",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WAITING)
+def test_what_a_claim_waits_for(case: str) -> None:
+    taken, template, text = WAITING[case]
+    others = [named("other") | claim(*taken)]
+    found = claimed({}, template, slices=a100.resource_slices(), claims=others)
+    assert (found.state.value, found.text) == ("✗", text)
+    free = claimed({}, template, slices=a100.resource_slices())
+    assert free.state.value == "!", "with nothing taken there is room for it"
+
+
+def test_the_quotas_that_its_claims_count_for() -> None:
+    keys = {
+        "requests.nvidia.com/mig-1g.5gb": "1",
+        "mig-1g.5gb.nvidia.com.deviceclass.resource.k8s.io/devices": "4",
+        "pods": "1",
+    }
+    quota = named("q", spec={"hard": keys}, status={"hard": keys, "used": {**keys, "pods": "1"}})
+    quota["status"]["used"]["mig-1g.5gb.nvidia.com.deviceclass.resource.k8s.io/devices"] = "2"
+    found = explained(pod(template="mig-1g.5gb"), with_lists(quotas=[quota]))
+    assert [each for each in found if each[0] == "quota"] == [
+        (
+            *("quota", "✓"),
+            "q: mig-1g.5gb.nvidia.com.deviceclass.resource.k8s.io/devices: 2 of 4 used",
+        ),
+        ("quota", "!", "q: requests.nvidia.com/mig-1g.5gb: 1 of 1 used"),
     ]
-    found = explained(waiting, with_lists(claims=[taken, named("made")]))
-    assert ("claim 01234567", "✗", "1g.5gb: all 1 are taken") in found
+
+
+def test_a_pod_that_the_scheduler_serves() -> None:
+    served = with_lists(classes=[device_class("c", "nvidia.com/mig-1g.5gb")])
+    assert explained(pod(limit="mig-1g.5gb"), served)[1] == (
+        *(
+            "became",
+            "✓",
+            "it was not rewritten: device classes have the scheduler serve its limits",
+        ),
+    )
 
 
 def test_pods_that_were_not_rewritten() -> None:
     assert [state for _, state, _ in explained(pod(limit="mig-1g.5gb"))] == ["✓", "✗", "!"]
     old = pod(limit="mig-1g.5gb", node="node-1", phase="Running")
     assert explained(old)[1] == (
-        *("became", "✓", "it has its slices from the device plugin, from before InstaSlice"),
+        *("became", "✓", "it has its devices from the device plugin, from before InstaSlice"),
     )
     old["status"]["extendedResourceClaimStatus"] = {"resourceClaimName": "p-extended-x"}
     assert "the scheduler made the claim p-extended-x" in explained(old)[1][2]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from instaslice.doctor.devices import DeviceName
-from instaslice.doctor.inventory import Given, Inventory, Supply, allocated, given
+from instaslice.doctor.inventory import Given, Inventory, Supply, given
 from test.support import a100
 from test.support.snapshots import claim, slice_
 
@@ -31,7 +31,6 @@ def test_what_claims_were_given() -> None:
     taken["status"]["allocation"]["devices"]["results"][0]["request"] = "mig/1g-5gb"
     first, second = (DeviceName("gpu.nvidia.com", "node-1", name) for name in "ab")
     assert given(taken) == [Given(first, "mig/1g-5gb"), Given(second, "")]
-    assert allocated([taken]) == {first, second}
 
 
 @pytest.mark.parametrize("combined", [False, True])
@@ -130,6 +129,7 @@ def test_together_on_one_gpu() -> None:
     assert inventory.most_on_one_gpu([("1g.5gb", 7)]) == 7
     assert inventory.most_on_one_gpu([("1g.5gb", 8)]) == 7
     assert inventory.most_on_one_gpu([("4g.20gb", 1), ("3g.20gb", 1)]) == 2
+    assert inventory.most_on_one_node([("1g.5gb", 20)]) == 3 + 7
     assert inventory.gpus_with("4g.20gb") == 1
     assert inventory.gpus_with("1g.5gb") == 2
     nothing = Inventory([], [])

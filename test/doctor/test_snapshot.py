@@ -7,6 +7,7 @@ import pytest
 from instaslice.doctor import snapshot
 from instaslice.doctor.snapshot import Unreadable
 from instaslice.resource_api import VERSIONS
+from instaslice.resources import MIG, read_mapping
 from test.support.snapshots import HEALTHY, named, pod, with_lists
 
 
@@ -35,13 +36,33 @@ def test_what_a_pod_still_asks_for_by_limits() -> None:
     one = pod(limit="mig-1g.5gb")
     one["spec"]["initContainers"] = [
         {"resources": {"limits": {"nvidia.com/mig-3g.20gb": "2", "nvidia.com/gpu": "1"}}},
+        {"resources": {"limits": {"nvidia.com/mig-2g.10gb": "0"}}},
         {"resources": None},
         {},
     ]
-    assert snapshot.wanted_limits(one) == {
-        "nvidia.com/mig-1g.5gb": "1",
-        "nvidia.com/mig-3g.20gb": "2",
-    }
+    slices = {"nvidia.com/mig-1g.5gb": "1", "nvidia.com/mig-3g.20gb": "2"}
+    assert snapshot.wanted_limits(one, MIG) == slices
+    mapped = read_mapping(["nvidia.com/gpu=gpu.nvidia.com"])
+    assert snapshot.wanted_limits(one, mapped) == {**slices, "nvidia.com/gpu": "1"}
+
+
+@pytest.mark.parametrize(
+    ("kubernetes", "minor"),
+    [("v1.36.3", 36), ("v1.34+", 34), ("v1.33.4-eks-1", 33), ("an unknown version", 0)],
+)
+def test_the_minor_version(kubernetes: str, minor: int) -> None:
+    assert replace(HEALTHY, kubernetes=kubernetes).minor == minor
+
+
+def test_a_pods_claims_from_templates_of_ours() -> None:
+    one = pod(template="mig-1g.5gb.x2")
+    one["spec"]["resourceClaims"] += [
+        {"name": "theirs", "resourceClaimTemplateName": "training"},
+        {"name": "made", "resourceClaimName": "mig-1g.5gb"},
+        {"name": "old", "source": {"resourceClaimTemplateName": "mig-2g.10gb"}},
+    ]
+    found = {claim.name: claim.template for claim in snapshot.pod_claims(one, MIG)}
+    assert found == {"0123456789": "mig-1g.5gb.x2", "old": "mig-2g.10gb"}
 
 
 def test_pods_that_have_ended_hold_nothing() -> None:

@@ -13,7 +13,10 @@ import pytest
 from instaslice.cluster.client import Answer, ClusterError
 from instaslice.doctor import survey
 from instaslice.doctor.checks import examine
+from instaslice.doctor.gates import GATES
+from instaslice.doctor.reader import SurveyError
 from instaslice.resource_api import VERSIONS, Unavailable
+from instaslice.webhook_configuration import BESIDE
 from test.support.certs import pem
 from test.support.snapshots import CA, NAME, named, pod, webhook
 
@@ -21,6 +24,11 @@ Json = dict[str, Any]
 
 DRA = "/apis/resource.k8s.io"
 SYSTEM = "/namespaces/instaslice-system"
+
+
+def group(name: str, *versions: str) -> Json:
+    served = [{"version": version} for version in versions]
+    return {"name": name, "versions": served, "preferredVersion": served[0]}
 
 
 class Cluster:
@@ -31,6 +39,7 @@ class Cluster:
         kinds = [{"name": "resourceclaimtemplates"}]
         self.found: dict[str, Any] = {
             "/version": {"gitVersion": "v1.36.3"},
+            "/apis": {"groups": [group("resource.k8s.io", version)]},
             DRA: {"versions": [{"version": version}]},
             f"{DRA}/{version}": {"resources": kinds},
         }
@@ -43,7 +52,7 @@ class Cluster:
     def call(self, method: str, path: str, body: Json | None = None) -> Answer:
         self.asked.append((method, path))
         if method == "POST":
-            return self.made
+            return self.made if "/pods" in path else Answer(403, {"message": "no"})
         url = urlsplit(path)
         found = self.found.get(url.path)
         if isinstance(found, Answer):
@@ -92,7 +101,7 @@ def checks(cluster: Cluster, namespace: str = "default") -> dict[str, str]:
 def test_a_cluster_with_instaslice() -> None:
     signs = checks(installed(classes=[named("mig.nvidia.com")]))
     assert {name for name, sign in signs.items() if sign == "✓"} == {
-        *("DRA", "webhook", "certificate", "endpoints", "dry run", "driver", "templates"),
+        *("DRA", "webhook", "mode", "certificate", "endpoints", "dry run", "driver", "templates"),
     }
 
 
@@ -100,13 +109,9 @@ def test_nothing_is_changed() -> None:
     cluster = installed()
     survey.take(cluster, "ml")
     others = [(method, path) for method, path in cluster.asked if method != "GET"]
-    assert others == [("POST", "/api/v1/namespaces/ml/pods?dryRun=All")]
-
-
-def test_long_lists_are_read_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(survey, "PAGE", 2)
-    cluster = Cluster(pods=[pod(str(number)) for number in range(5)])
-    assert len(survey.take(cluster, "default").all("pods")) == 5
+    assert others[0] == ("POST", "/api/v1/namespaces/ml/pods?dryRun=All")
+    assert len(others) == 1 + len(GATES)
+    assert all(method == "POST" and path.endswith("?dryRun=All") for method, path in others)
 
 
 def test_what_may_not_be_read() -> None:
@@ -122,8 +127,8 @@ def test_a_pod_that_is_refused() -> None:
     cluster = installed()
     cluster.made = Answer(500, {"message": "failed calling webhook"})
     snapshot = survey.take(cluster, "ml")
-    assert snapshot.probe
-    assert snapshot.probe.error == "500 failed calling webhook"
+    (probe,) = snapshot.probes
+    assert (probe.error, probe.status) == ("500 failed calling webhook", 500)
 
 
 def test_versions() -> None:
@@ -165,7 +170,7 @@ def test_one_pod() -> None:
     _, pod_, events = survey.take_for_pod(cluster, "ml", "p")
     assert (pod_, events) == (found, [{"reason": "x"}])
     assert any("involvedObject.uid%3Du-1" in path for _, path in cluster.asked)
-    with pytest.raises(survey.SurveyError, match="404 not found"):
+    with pytest.raises(SurveyError, match="404 not found"):
         survey.take_for_pod(cluster, "ml", "q")
 
 
@@ -174,5 +179,81 @@ def test_no_api_server() -> None:
         def call(self, method: str, path: str, body: Json | None = None) -> Answer:
             raise ClusterError("connection refused")
 
-    with pytest.raises(survey.SurveyError, match="connection refused"):
+    with pytest.raises(SurveyError, match="connection refused"):
         survey.take(Away(), "default")
+
+
+def test_an_api_server_that_stops_answering() -> None:
+    """What was found is told, and nobody waits for the rest."""
+    cluster = installed()
+
+    class Silent:
+        def __init__(self) -> None:
+            self.silent = 0
+
+        def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+            if len(cluster.asked) >= 5:
+                self.silent += 1
+                raise ClusterError("no answer within 10 s")
+            return cluster.call(method, path, body)
+
+    silent = Silent()
+    findings = examine(survey.take(silent, "default"))
+    assert silent.silent == 2
+    assert ("DRA", "✓") in [(finding.check, finding.state.value) for finding in findings]
+    texts = [finding.text for finding in findings]
+    assert any(text.endswith("the API server has stopped answering") for text in texts)
+
+
+def test_what_the_pods_were_told_to_map() -> None:
+    cluster = installed()
+    own = cluster.found["/api/v1/pods"][1]
+    own["spec"]["containers"] = [
+        {
+            "name": "instaslice",
+            "args": ["serve", "--resource", "amd.com/gpu=gpu.amd.com", "--resource=a.com/b=c"],
+            "env": [{"name": "INSTASLICE_RESOURCES", "value": "nvidia.com/gpu=gpu.nvidia.com,"}],
+        }
+    ]
+    snapshot = survey.take(cluster, "ml")
+    names = ["amd.com/gpu", "a.com/b", "nvidia.com/gpu"]
+    assert list(snapshot.resources.mapped) == names
+    assert [probe.resource for probe in snapshot.probes] == ["nvidia.com/mig-1g.5gb", *names]
+    own["spec"]["containers"][0]["args"] = ["--resource", "cpu=x"]
+    assert "'cpu' is not an extended" in survey.take(cluster, "ml").failures["mapping"]
+
+
+def test_beside_the_scheduler_a_pod_is_tried_that_is_instaslices() -> None:
+    cluster = installed()
+    cluster.found[survey.LISTS["webhooks"]] = [webhook(BESIDE)]
+    bodies: list[Json] = []
+    answer = cluster.call
+
+    def call(method: str, path: str, body: Json | None = None) -> Answer:
+        if "/pods" in path and body:
+            bodies.append(body)
+        return answer(method, path, body)
+
+    cluster.call = call  # type: ignore[method-assign]
+    survey.take(cluster, "ml")
+    (tried,) = bodies
+    assert "instaslice.io/alternatives" in tried["metadata"]["annotations"]
+
+
+def test_what_is_not_in_every_cluster() -> None:
+    cluster = installed()
+    groups = [
+        group("resource.k8s.io", "v1", "v1beta2", "v1alpha3"),
+        group("kueue.x-k8s.io", "v1beta2", "v1beta1"),
+    ]
+    cluster.found["/apis"] = {"groups": groups}
+    cluster.found["/apis/kueue.x-k8s.io/v1beta2/clusterqueues"] = [named("queue")]
+    cluster.found[survey.KUEUE_CONFIGURATION] = {"data": {"x": "y"}}
+    snapshot = survey.take(cluster, "ml")
+    assert snapshot.failures == {}
+    assert snapshot.all("rules") == [], "the version is served without the kind"
+    assert snapshot.all("queues") == [named("queue")]
+    assert snapshot.all("kueue") == [{"data": {"x": "y"}}]
+    assert snapshot.groups["kueue.x-k8s.io"] == ("v1beta2", "v1beta1")
+    cluster.found[survey.KUEUE_CONFIGURATION] = Answer(403, {"message": "no"})
+    assert survey.take(cluster, "ml").failures == {"kueue": "403 no"}

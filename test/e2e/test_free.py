@@ -7,6 +7,7 @@ import pytest
 
 from instaslice.doctor.inventory import Inventory
 from test.e2e.cluster import Cluster
+from test.e2e.controlplane import COUNTERS
 from test.e2e.pods import container, pod
 from test.support import a100
 from test.support.process import until
@@ -15,8 +16,9 @@ Json = dict[str, Any]
 
 NODE = "free-a100s"
 CLASS = "free.test"
-#: The first Kubernetes that keeps counters without a feature gate.
-FIRST_WITH_COUNTERS = 36
+#: The first Kubernetes that keeps counters, with its gate on as in these control planes; it wants
+#: them together with the devices, and the later ones apart.
+FIRST_WITH_COUNTERS = min(COUNTERS)
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +38,10 @@ def node(cluster: Cluster) -> Iterator[None]:
     cluster.patch("Node", NODE, {"spec": {"taints": [taint]}}, "merge")
     (mig,) = (c for c in a100.device_classes() if c["metadata"]["name"] == "mig.nvidia.com")
     cluster.create({**mig, "metadata": {"name": CLASS}})
-    slices = a100.resource_slices(NODE)
+    combined = plane.version.minor == FIRST_WITH_COUNTERS
+    slices = a100.resource_slices(NODE, combined=combined)
     # One that a health check has tainted.
-    (device,) = (d for d in slices[2]["spec"]["devices"] if d["name"] == "gpu-1-mig-4g20gb-5-0")
+    (device,) = (d for d in slices[-1]["spec"]["devices"] if d["name"] == "gpu-1-mig-4g20gb-5-0")
     device["taints"] = [{"key": "health", "effect": "NoExecute"}]
     for slice_ in slices:
         cluster.create(slice_)

@@ -7,8 +7,11 @@ from typing import Any
 
 import trustme
 
+from instaslice.doctor.findings import Finding, Found, State
+from instaslice.doctor.gates import GATES, Known
 from instaslice.doctor.snapshot import Probe, Snapshot
 from instaslice.resource_api import VERSIONS
+from instaslice.webhook_configuration import ALL, webhook_configuration
 from test.support.certs import pem
 
 Json = dict[str, Any]
@@ -22,20 +25,12 @@ def certificate(days: int, name: str = NAME) -> str:
     return pem(CA.issue_cert(name, not_after=NOW + timedelta(days=days)))
 
 
-def webhook(**fields: Any) -> Json:
-    """A MutatingWebhookConfiguration as config/ has it."""
-    service = {"name": "instaslice", "namespace": "instaslice-system", "path": "/mutate"}
-    found = {
-        "name": "rewrite.instaslice.io",
-        "clientConfig": {
-            "service": service,
-            "caBundle": base64.b64encode(CA.cert_pem.bytes()).decode(),
-        },
-        "failurePolicy": "Fail",
-        "matchConditions": [{"name": "has-a-mig-limit", "expression": "true"}],
-        **fields,
-    }
-    return {"metadata": {"name": "instaslice"}, "webhooks": [{"name": "other"}, found]}
+def webhook(mode: str = ALL, *resources: str, **fields: Any) -> Json:
+    """A MutatingWebhookConfiguration as InstaSlice prints it; fields: of the webhook."""
+    manifest = webhook_configuration(mode, resources)
+    (found,) = manifest["webhooks"]
+    found["clientConfig"]["caBundle"] = base64.b64encode(CA.cert_pem.bytes()).decode()
+    return {"metadata": manifest["metadata"], "webhooks": [{"name": "other"}, found | fields]}
 
 
 def pod(
@@ -90,15 +85,33 @@ HEALTHY = Snapshot(
         "classes": [named("mig.nvidia.com", spec={})],
         "slices": [slice_("1g.5gb", "1g.5gb+me")],
         "claims": [named("theirs") | claim("mig-1")],
-        "templates": [named("mig-1g.5gb")],
+        "templates": [named("mig-1g.5gb", spec={})],
         "pods": [pod(template="mig-1g.5gb"), pod("old", limit="mig-7g.40gb", phase="Succeeded")],
         "nodes": [named("node-1", "", status={"allocatable": {"nvidia.com/mig-1g.5gb": "0"}})],
         "quotas": [named("q", spec={"hard": {"requests.cpu": "1"}}), named("empty", spec={})],
     },
     certificate=certificate(90),
-    probe=Probe("default", pod(template="mig-1g.5gb"), ""),
+    probes=(Probe("default", "nvidia.com/mig-1g.5gb", pod(template="mig-1g.5gb"), "", 201),),
+    gates=dict.fromkeys(GATES, Known(True)),
 )
 
 
 def with_lists(snapshot: Snapshot = HEALTHY, /, **lists: list[Json]) -> Snapshot:
     return replace(snapshot, lists=snapshot.lists | lists)
+
+
+def device_class(name: str, extended: str = "", driver: str = "gpu.nvidia.com") -> Json:
+    """A DeviceClass of a driver's devices."""
+    selectors = [{"cel": {"expression": f"device.driver == '{driver}' && true"}}]
+    more = {"extendedResourceName": extended} if extended else {}
+    return {"metadata": {"name": name}, "spec": {"selectors": selectors, **more}}
+
+
+def findings(found: Found) -> list[tuple[str, str, str]]:
+    """What a check finds: sign, text and advice of each."""
+    every = [Finding("", *each) for each in found]
+    return [(finding.state.value, finding.text, finding.advice) for finding in every]
+
+
+def other_than_good(found: Found) -> list[tuple[str, str, str]]:
+    return [finding for finding in findings(found) if finding[0] != State.GOOD.value]

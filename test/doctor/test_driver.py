@@ -1,0 +1,184 @@
+"""What drivers publish, and what pods want of it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from instaslice.doctor import driver
+from instaslice.doctor.snapshot import Snapshot
+from instaslice.resources import read_mapping
+from test.support import a100
+from test.support.snapshots import (
+    HEALTHY,
+    device_class,
+    findings,
+    named,
+    other_than_good,
+    pod,
+    slice_,
+    with_lists,
+)
+
+Json = dict[str, Any]
+
+
+def texts(found: list[tuple[str, str, str]]) -> list[str]:
+    return [f"{state} {text}" for state, text, _ in found]
+
+
+def test_no_driver() -> None:
+    found = findings(driver.device_class(with_lists(classes=[])))
+    assert found == [("✗", "there is no DeviceClass mig.nvidia.com", "install NVIDIA's DRA driver")]
+
+
+def test_nothing_is_published() -> None:
+    ((state, text, _),) = findings(driver.slices(with_lists(slices=[])))
+    assert (state, text) == ("✗", "no ResourceSlice publishes a MIG slice")
+
+
+def test_what_is_published_and_free() -> None:
+    counters, first, second = a100.resource_slices()
+    named_ = {device["name"]: device for device in second["spec"]["devices"]}
+    named_["gpu-1-mig-4g20gb-5-0"]["taints"] = [{"key": "health", "effect": "NoExecute"}]
+    named_["gpu-1-mig-3g20gb-9-0"]["allowMultipleAllocations"] = True
+    found = texts(findings(driver.slices(with_lists(slices=[counters, first, second], claims=[]))))
+    assert "✓ 3g.20gb: 4 free, 4 published, 1 of them shared: several claims may have one" in found
+    assert "✓ 4g.20gb: 1 free, 2 published, 1 of them tainted" in found
+    assert "! gpu-1-mig-4g20gb-5-0 has the taint health:NoExecute, which keeps claims away" in found
+
+
+def test_a_pool_in_the_making() -> None:
+    counters, first, _ = a100.resource_slices()
+    found = texts(other_than_good(driver.slices(with_lists(slices=[counters, first]))))
+    assert found == ["! nothing of pool node-1 is given out: 2 of its 3 ResourceSlices are there"]
+
+
+def test_counters_that_were_dropped() -> None:
+    dropped = with_lists(slices=a100.resource_slices(counted=False))
+    ((state, text, advice),) = findings(driver.overlap(dropped))
+    assert state == "✗"
+    assert text.startswith(
+        "gpu-0-mig-1g10gb-15-0, gpu-0-mig-1g10gb-15-2, gpu-0-mig-1g10gb-15-4 and 47 more consume "
+        "no counters"
+    )
+    assert "DRAPartitionableDevices" in advice
+    assert findings(driver.overlap(with_lists(slices=a100.resource_slices()))) == []
+
+
+def mapping(*texts_: str, **lists: list[Json]) -> Snapshot:
+    return replace(with_lists(**lists), resources=read_mapping(texts_))
+
+
+def test_resources_that_are_mapped() -> None:
+    counters, first, second = a100.resource_slices()
+    first["spec"]["devices"].append(a100.whole_gpu(0))
+    other = slice_(pool="amd")
+    other["spec"]["driver"] = "gpu.amd.com"
+    snapshot = mapping(
+        "nvidia.com/gpu=gpu.nvidia.com",
+        "amd.com/gpu=gpu.amd.com",
+        "intel.com/gpu=gpu.intel.com",
+        "example.com/none=none.example.com",
+        "example.com/odd=odd.example.com",
+        "example.com/slice=mig-1g.5gb",
+        slices=[counters, first, second, other],
+        claims=[],
+        classes=[
+            device_class("gpu.nvidia.com"),
+            device_class("gpu.amd.com", driver="gpu.amd.com"),
+            device_class("gpu.intel.com", driver="gpu.intel.com"),
+            named("odd.example.com", "", spec={}),
+        ],
+    )
+    assert texts(findings(driver.mapped(snapshot))) == [
+        "✓ nvidia.com/gpu is mapped to gpu.nvidia.com: 1 free, 1 published",
+        "✓ amd.com/gpu is mapped to gpu.amd.com: 1 published",
+        "✗ intel.com/gpu is mapped to gpu.intel.com, and gpu.intel.com publishes no device of it",
+        "✗ example.com/none is mapped to none.example.com, which is not there",
+        "! example.com/odd is mapped to odd.example.com, whose selectors name no driver",
+        "✓ example.com/slice is mapped to mig-1g.5gb.nvidia.com, which is made as pods need it",
+    ]
+
+
+def test_a_mapping_that_is_wrong() -> None:
+    wrong = replace(HEALTHY, failures={"mapping": "'x' is not NAME=DEVICECLASS"})
+    assert texts(findings(driver.mapped(wrong))) == [
+        "✗ what serve was told to map is wrong: 'x' is not NAME=DEVICECLASS"
+    ]
+
+
+def test_a_profile_that_nobody_has() -> None:
+    pods = [pod(f"p-{n}", template="mig-7g.40gb.x2") for n in range(5)]
+    pods += [
+        pod("q", template="mig-7g.40gb-or-1g.5gb"),
+        pod("r", template="mig-7g.40gb-or-3g.20gb"),
+    ]
+    found = findings(driver.profiles(with_lists(pods=pods)))
+    assert found == [
+        (
+            "✗",
+            "7g.40gb is published by no node, and asked for by ml/p-0, ml/p-1, ml/p-2 and 2 more",
+            "there is 1g.5gb, 1g.5gb+me",
+        ),
+        (
+            "✗",
+            "7g.40gb or 3g.20gb is published by no node, and asked for by ml/r",
+            "there is 1g.5gb, 1g.5gb+me",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(1, "ml/p-0"), (3, "ml/p-0, ml/p-1, ml/p-2"), (4, "ml/p-0, ml/p-1, ml/p-2 and 1 more")],
+)
+def test_three_of_many_names_are_shown(count: int, shown: str) -> None:
+    pods = [pod(f"p-{n}", template="mig-7g.40gb") for n in range(count)]
+    ((_, text, _),) = findings(driver.profiles(with_lists(pods=pods)))
+    assert text.endswith(f"asked for by {shown}")
+
+
+def test_templates_that_pods_need() -> None:
+    pods = [pod("p", template="mig-1g.5gb.x2"), pod("q", template="same-gpu-mig-1g.5gb.x2")]
+    elsewhere = [named("mig-1g.5gb.x2", "elsewhere")]
+    ((state, text, advice),) = findings(
+        driver.templates(with_lists(pods=pods, templates=elsewhere))
+    )
+    assert state == "✗"
+    assert text.startswith("ml has no template mig-1g.5gb.x2, same-gpu-mig-1g.5gb.x2, and pods")
+    assert advice == "instaslice templates --apply -n ml mig-1g.5gb.x2 same-gpu-mig-1g.5gb.x2"
+
+
+def test_pods_that_wait_for_nobody() -> None:
+    pods = [
+        pod("old", limit="mig-1g.5gb"),
+        pod("runs", limit="mig-1g.5gb", node="n"),
+        pod("gpu", limit="gpu"),
+        pod("done", limit="mig-1g.5gb", phase="Failed"),
+    ]
+    ((state, text, _),) = findings(driver.old_pods(with_lists(pods=pods)))
+    assert (state, text) == ("✗", "ml/old wait with their limits, created without InstaSlice")
+    served = [device_class("c", "nvidia.com/mig-1g.5gb")]
+    assert findings(driver.old_pods(with_lists(pods=pods, classes=served))) == []
+
+
+def node(name: str, **amounts: str) -> Json:
+    allocatable = {f"nvidia.com/{key}": amount for key, amount in amounts.items()}
+    return named(name, "", status={"allocatable": allocatable})
+
+
+def test_device_plugins() -> None:
+    old = [node(f"old-{n}", **{"mig-1g.5gb": "7", "gpu": "1"}) for n in range(5)]
+    nodes = [*old, node("node-1", **{"mig-1g.5gb": "7"}), node("new", **{"mig-1g.5gb": "0"})]
+    found = texts(findings(driver.device_plugin(with_lists(nodes=nodes))))
+    assert found == [
+        "! old-0, old-1, old-2 and 2 more: a device plugin advertises nvidia.com/mig-1g.5gb: "
+        "rewritten pods cannot have these slices",
+        "✗ node-1: a device plugin advertises nvidia.com/mig-1g.5gb, and MIG slices are published "
+        "for DRA as well",
+    ]
+    mapped = mapping("nvidia.com/gpu=gpu.nvidia.com", nodes=[node("n", gpu="1")])
+    assert texts(findings(driver.device_plugin(mapped))) == [
+        "! n: a device plugin advertises nvidia.com/gpu: rewritten pods cannot have these devices"
+    ]

@@ -1,0 +1,168 @@
+"""Quotas, LimitRanges and Kueue."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from instaslice.doctor import policies
+from instaslice.doctor.gates import EXTENDED, Known
+from instaslice.doctor.snapshot import Snapshot
+from instaslice.profiles import known_profiles
+from instaslice.resource_api import VERSIONS
+from test.support.snapshots import (
+    HEALTHY,
+    device_class,
+    findings,
+    named,
+    other_than_good,
+    with_lists,
+)
+
+Json = dict[str, Any]
+
+ONE_SLICE = "nvidia.com/mig-1g.5gb"
+OWN_CLASS = "mig-1g.5gb.nvidia.com"
+
+
+def hard(*keys: str) -> list[Json]:
+    return [named("q", spec={"hard": {"cpu": "1", **dict.fromkeys(keys, "4")}})]
+
+
+def old(snapshot: Snapshot) -> Snapshot:
+    """Before 1.36, with its gate off."""
+    return replace(snapshot, kubernetes="v1.35.6", gates={EXTENDED: Known(False)})
+
+
+COUNTING: dict[str, tuple[Snapshot, bool]] = {
+    "by the class": (with_lists(classes=[device_class(OWN_CLASS, ONE_SLICE)]), True),
+    "by the class that will be made": (HEALTHY, True),
+    "the class lacks the name": (with_lists(classes=[device_class(OWN_CLASS)]), False),
+    "another class has the name": (with_lists(classes=[device_class("other", ONE_SLICE)]), True),
+    "before 1.36": (old(with_lists(classes=[device_class(OWN_CLASS)])), False),
+    "before 1.36, no class yet": (old(HEALTHY), False),
+    "nobody knows of the gate": (replace(HEALTHY, gates={}), False),
+}
+
+
+@pytest.mark.parametrize("case", COUNTING)
+def test_quotas_that_count_and_the_one_to_write(case: str) -> None:
+    snapshot, counts = COUNTING[case]
+    found = findings(policies.quotas(with_lists(snapshot, quotas=hard(f"requests.{ONE_SLICE}"))))
+    ((state, text, advice),) = found
+    if counts:
+        assert (state, text) == ("✓", f"ml/q counts on: requests.{ONE_SLICE}")
+        return
+    assert (state, text) == (
+        "!",
+        f"ml/q limits requests.{ONE_SLICE}, which rewritten pods do not use",
+    )
+    command, patch = advice.rsplit(" ", 1)
+    assert command == "kubectl -n ml patch resourcequota q --type=merge -p"
+    key = f"{OWN_CLASS}.deviceclass.resource.k8s.io/devices"
+    assert json.loads(patch.strip("'")) == {"spec": {"hard": {key: "4"}}}
+
+
+def test_quotas_that_name_no_slices_are_fine() -> None:
+    quotas = [*hard("pods", "requests.nvidia.com/gpu"), named("empty", spec={})]
+    assert findings(policies.quotas(with_lists(quotas=quotas))) == []
+
+
+def test_a_profile_without_a_class_of_its_own() -> None:
+    quotas = hard("requests.nvidia.com/mig-9g.999gb")
+    ((_, _, advice),) = findings(policies.quotas(with_lists(quotas=quotas)))
+    assert "mig.nvidia.com.deviceclass.resource.k8s.io/devices" in advice
+    assert advice.endswith("counts all of its devices together)")
+
+
+def test_the_oldest_version_counts_claims() -> None:
+    classic = replace(HEALTHY, api=VERSIONS["v1alpha2"], gates={})
+    snapshot = with_lists(classic, quotas=hard(f"requests.{ONE_SLICE}"), classes=[])
+    ((_, _, advice),) = findings(policies.quotas(snapshot))
+    assert "count/resourceclaims.resource.k8s.io" in advice
+
+
+def test_templates_of_an_earlier_version() -> None:
+    request = {"name": "r", "exactly": {"deviceClassName": "mig.nvidia.com"}}
+    spec = {"spec": {"devices": {"requests": [request]}}}
+    templates = [named("mig-1g.5gb", spec=spec), named("mig-1g.5gb", "other", spec=spec)]
+    quotas = hard(f"requests.{ONE_SLICE}")
+    ((_, text, advice),) = other_than_good(
+        policies.quotas(with_lists(quotas=quotas, templates=templates))
+    )
+    assert text == "template ml/mig-1g.5gb asks through mig.nvidia.com, which it does not count"
+    assert "delete the template" in advice
+
+
+def limit_range(kind: str, **limit: Any) -> list[Json]:
+    return [named("l", spec={"limits": [{"type": kind, **limit}]})]
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "amount", "refuses"),
+    [
+        ("Pod", "max", "4", True),
+        ("Pod", "min", "1", True),
+        ("Container", "min", "1", True),
+        ("Container", "min", "0", False),
+        ("Container", "max", "4", False),
+        ("Container", "default", "1", False),
+    ],
+)
+def test_limit_ranges(kind: str, field: str, amount: str, refuses: bool) -> None:
+    limits = limit_range(kind, **{field: {ONE_SLICE: amount, "cpu": "1"}})
+    found = findings(policies.limit_ranges(with_lists(limits=limits)))
+    if not refuses:
+        assert found == []
+        return
+    ((state, text, _),) = found
+    assert state == "✗"
+    assert text == (
+        f"LimitRange ml/l has a {field} of {ONE_SLICE} for type {kind}, so that every rewritten "
+        "pod is refused"
+    )
+
+
+def test_limit_ranges_of_other_resources() -> None:
+    limits = limit_range("Pod", max={"cpu": "4"}, min=None)
+    assert findings(policies.limit_ranges(with_lists(limits=limits))) == []
+
+
+def kueue(*covered: str, configuration: str = "") -> Snapshot:
+    queue = {"spec": {"resourceGroups": [{"coveredResources": ["cpu", *covered]}]}}
+    data = {"data": {"controller_manager_config.yaml": configuration}}
+    return with_lists(queues=[queue], kueue=[data])
+
+
+def test_kueue() -> None:
+    assert findings(policies.kueue(HEALTHY)) == []
+    assert findings(policies.kueue(kueue("memory"))) == []
+    ((state, text, advice),) = findings(policies.kueue(kueue(ONE_SLICE, "nvidia.com/mig-2g.10gb")))
+    assert state == "!"
+    assert f"queues cover {ONE_SLICE}, nvidia.com/mig-2g.10gb" in text
+    assert advice == "instaslice deviceclasses --kueue 1g.5gb 2g.10gb"
+    mapped = kueue(ONE_SLICE, configuration=f"deviceClassNames: [{OWN_CLASS}]")
+    assert [state for state, _, _ in findings(policies.kueue(mapped))] == ["✓"]
+
+
+def test_eighty_device_classes_are_one_line() -> None:
+    known = known_profiles()
+    assert len(known) > 80
+    classes = [device_class(f"{p.template}.nvidia.com", p.resource) for p in known]
+    ((state, text, _),) = findings(policies.device_classes(with_lists(classes=classes)))
+    assert state == "✓"
+    assert text == (
+        f"{len(known)} DeviceClasses map nvidia.com/mig-1g.5gb, nvidia.com/mig-1g.5gb.me, "
+        f"nvidia.com/mig-1g.6gb and {len(known) - 3} more for the scheduler, which serves pods "
+        "that are not rewritten"
+    )
+
+
+def test_two_classes_for_one_resource() -> None:
+    classes = [device_class("a", ONE_SLICE), device_class("b", ONE_SLICE)]
+    ((state, text, _),) = other_than_good(policies.device_classes(with_lists(classes=classes)))
+    assert (state, text) == (
+        "!",
+        f"{ONE_SLICE} is mapped by a, b: the scheduler takes the newest",
+    )
