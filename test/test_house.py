@@ -54,3 +54,10 @@ def test_property_tests_are_marked_so_that_the_nightly_run_finds_them(path: Path
     for name, decorators in functions(path):
         if any(each.startswith("given(") for each in decorators):
             assert "pytest.mark.property" in decorators, name
+
+
+def test_the_map_for_contributors_has_every_module_of_the_core_and_every_folder() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    for path in MODULES:
+        name = f"`{path.stem}`" if path.parent == ROOT / "instaslice" else f"`{path.parent.name}/`"
+        assert path.name.startswith("__") or name in text, name
