@@ -7,6 +7,7 @@ never a 500: the webhook fails closed, and says so.
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from json import JSONDecodeError, JSONDecoder
 from time import perf_counter
 from typing import Any, Final, Protocol
@@ -28,13 +29,16 @@ MAX_BODY: Final = 7 * 1024 * 1024
 #: The environ's key for the caller's certificate, verified, as `SSLSocket.getpeercert` has it.
 PEER: Final = "instaslice.peer"
 
-#: The environ's key for whether the answer may take time: False asks for MustWait instead.
+#: The environ's key for whether the answer may take time: False asks for Later instead.
 MAY_WAIT: Final = "instaslice.may_wait"
 
 _log = logging.getLogger("instaslice")
 
 Headers = list[tuple[str, str]]
 Answer = tuple[str, Headers, bytes]
+#: Makes the templates of a pod, and takes whether that may take time; returns warnings for its
+#: author. Raises MustWait.
+Ensure = Callable[[bool], list[str]]
 
 _TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 _JSON: Final = ("Content-Type", "application/json")
@@ -53,7 +57,19 @@ class Provisioner(Protocol):
 
 
 class MustWait(Exception):
-    """The answer waits for the API server: call again where that keeps nobody waiting."""
+    """A provisioner must wait for the API server, and may not."""
+
+
+class Later(Exception):
+    """The answer waits for the API server: call `resume` where that keeps nobody waiting.
+
+    resume: takes a `start_response`, and returns what the application would have returned. It holds
+    what the answer needs, and nothing of what was decoded: many may wait.
+    """
+
+    def __init__(self, resume: Callable[[StartResponse], list[bytes]]) -> None:
+        super().__init__()
+        self.resume = resume
 
 
 class BadCall(Exception):
@@ -110,9 +126,8 @@ class Webhook:
         except BadCall as bad:
             status, headers, body = bad.answer
             self._metrics.count_bad_call()
-        headers = [*headers, ("Content-Length", str(len(body)))]
-        start_response(status, headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+        chunks = _send(start_response, status, headers, body)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else chunks
 
     def _route(self, environ: WSGIEnvironment) -> Callable[[WSGIEnvironment], Answer]:
         methods = self._routes.get(environ.get("PATH_INFO", ""))
@@ -134,7 +149,48 @@ class Webhook:
         self._metrics.in_flight.inc()
         try:
             request = parse(body)
-            verdict, warnings = self._judge(request, environ.get(MAY_WAIT, True))
+            verdict, ensure = self._judge(request)
+        finally:
+            self._metrics.in_flight.dec()
+        finish = partial(self._finish, request, verdict, ensure, start)
+        try:
+            return finish(environ.get(MAY_WAIT, True))
+        except MustWait:
+            pass
+        raise Later(lambda start_response: _send(start_response, *finish(True)))
+
+    def _judge(self, request: review.Request) -> tuple[review.Verdict, Ensure]:
+        """The verdict on a request, whatever happens, and what makes the templates for it."""
+        try:
+            api = self._resource_api()
+            verdict = review.judge(request, api, self._resources)
+            # Decoded, a pod may take 200 MiB, which nobody needs while templates are waited for.
+            request.pod.clear()
+            claims = verdict.rewrite.claims
+            if self._provisioner is None or request.dry_run or not claims:
+                return verdict, _nothing
+            assert isinstance(api, ResourceAPI)  # or there were no claims
+            return verdict, partial(self._provisioner.ensure, request.namespace, claims, api)
+        except Exception:
+            return _failed(request), _nothing
+
+    def _finish(
+        self,
+        request: review.Request,
+        verdict: review.Verdict,
+        ensure: Ensure,
+        start: float,
+        may_wait: bool,
+    ) -> Answer:
+        """The answer to a request that was judged, once its templates are made. Raises MustWait."""
+        self._metrics.in_flight.inc()
+        try:
+            try:
+                warnings = ensure(may_wait)
+            except MustWait:
+                raise
+            except Exception:
+                verdict, warnings = _failed(request), []
             answer = review.respond(request, verdict, warnings)
         finally:
             self._metrics.in_flight.dec()
@@ -144,27 +200,6 @@ class Webhook:
         if verdict.outcome != "unchanged":
             _log.info(verdict.outcome, extra={"fields": _told(request, verdict, seconds)})
         return "200 OK", [_JSON], answer
-
-    def _judge(self, request: review.Request, may_wait: bool) -> tuple[review.Verdict, list[str]]:
-        """The verdict on a request and further warnings, whatever happens. Raises MustWait."""
-        try:
-            api = self._resource_api()
-            verdict = review.judge(request, api, self._resources)
-            claims = verdict.rewrite.claims
-            if self._provisioner is None or request.dry_run or not claims:
-                return verdict, []
-            assert isinstance(api, ResourceAPI)  # or there were no claims
-            if may_wait:
-                # Decoded, a pod may take 200 MiB, which nobody needs while one waits.
-                request.pod.clear()
-            return verdict, self._provisioner.ensure(request.namespace, claims, api, may_wait)
-        except MustWait:
-            raise
-        except Exception:
-            _log.exception("an admission failed", extra={"fields": _subject(request)})
-            message = "InstaSlice failed on this pod, a fault of its own: see its log"
-            status = review.failure(500, "InternalError", message)
-            return review.Verdict("failed", status=status), []
 
     def _healthz(self, environ: WSGIEnvironment) -> Answer:
         return "200 OK", [_TEXT], b"ok\n"
@@ -185,6 +220,23 @@ class Webhook:
 
     def _show_metrics(self, environ: WSGIEnvironment) -> Answer:
         return "200 OK", [("Content-Type", CONTENT_TYPE_LATEST)], self._metrics.render()
+
+
+def _nothing(may_wait: bool) -> list[str]:
+    """Make no templates."""
+    return []
+
+
+def _send(start_response: StartResponse, status: str, headers: Headers, body: bytes) -> list[bytes]:
+    start_response(status, [*headers, ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def _failed(request: review.Request) -> review.Verdict:
+    """The verdict where there is none, for the exception that is handled now."""
+    _log.exception("an admission failed", extra={"fields": _subject(request)})
+    message = "InstaSlice hit an internal error; see its log"
+    return review.Verdict("failed", status=review.failure(500, "InternalError", message))
 
 
 def _check_caller(certificate: Any, names: frozenset[str]) -> None:

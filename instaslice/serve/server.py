@@ -130,6 +130,9 @@ class Server(BaseApplication):
     def load_config(self) -> None:
         """Called by gunicorn: set its settings."""
 
+        def tell_generation(worker: StallFreeWorker) -> None:
+            worker.generation = self.certificates.generation
+
         def ssl_context(config: Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
             return self.certificates.context()
 
@@ -154,6 +157,7 @@ class Server(BaseApplication):
             "logger_class": _Log,
             "proc_name": "instaslice",
             "ssl_context": ssl_context,
+            "post_worker_init": tell_generation,
             # gunicorn serves TLS only where a file is named; the context is that of `tls`.
             "certfile": str(self._settings.cert_dir / "tls.crt"),
             "keyfile": str(self._settings.cert_dir / "tls.key"),

@@ -1,157 +1,65 @@
-"""gunicorn's worker for a server that nobody may stall.
+"""gunicorn's worker for a webhook: a loop that slow clients cannot stall.
 
 gunicorn's gthread worker does the TLS handshake and reads the request on a thread of its pool, so
 as many silent clients as there are threads stop it. Here one loop does all that a socket can make
 wait for, and answers a request once it has arrived whole, which is a matter of microseconds. Only
-an answer that must wait for the API server is made on a thread of the pool:
+an answer that must wait for the API server is waited for on a thread of the pool.
 
 1. The loop accepts, shakes hands, reads and writes, and blocks on none of it. In each turn it reads
-   what has come, answers the requests that have come whole, first come first served, for HOLD
-   seconds, and writes those replies.
-2. A connection has a deadline in each phase but while it is answered. From being accepted, or from
-   the first byte of a later request, a request has ARRIVAL seconds to be there; so has a reply, to
-   be taken. A connection between requests is kept for the `keepalive` setting.
-3. Where there are as many connections as `worker_connections`, or as many bytes of unfinished
-   requests as MAX_PENDING, one that stalls makes room, or else one that is idle.
-4. How long a request is, is read from its headers: from Content-Length, and only from there. Where
-   it cannot be told so, gunicorn's parser is to find what is wrong with the headers, and the
-   connection is closed after the reply.
-5. On SIGTERM the loop takes in the connections of the backlog, and listens no more. For LINGER
-   seconds it goes on with the connections that are there, and answers what comes on them with
-   "Connection: close"; then it closes what is idle, and ends when nothing is in flight.
-
-phases   handshake -> reading -> working -> writing -> reading -> ... -> lingering -> closed
+   what has come, shakes hands for HANDSHAKES seconds, answers the requests that have come whole,
+   first come first served, for HOLD seconds, and writes those replies.
+2. `framing` says where a request ends, `gateway` what the reply is, `room` how long each phase of a
+   connection may take, how much all of them may hold, and who is dropped where that is too much.
+3. Whatever is written waits in a connection's outbox until the socket has taken it: TLS demands
+   that a write which could not be finished is repeated with the same bytes.
+4. No connection that is idle is closed without a look whether something has come on it.
+5. On SIGTERM the loop takes in the connections of the backlog, and listens no more. It goes on with
+   the connections that are there, and answers what comes on them with "Connection: close", for as
+   long as the grace period allows (`room.idle_until`); then it closes what is idle, and ends when
+   nothing is in flight.
+6. When the authorities that callers' certificates are checked by have changed (`generation`), a
+   connection from before is closed with its next reply: who was let in then may not be let in now.
 """
 
 import collections
 import contextlib
 import errno
-import io
 import os
-import re
 import selectors
 import socket
 import ssl
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from gunicorn.http import wsgi
-from gunicorn.http.errors import NoMoreData
-from gunicorn.http.parser import RequestParser
 from gunicorn.workers.base import Worker
 
-from instaslice.serve.app import MAX_BODY, MAY_WAIT, PEER, MustWait
+from instaslice.serve import room
+from instaslice.serve.app import MAX_BODY
+from instaslice.serve.connection import Connection
+from instaslice.serve.framing import CONTINUE, Refusal
+from instaslice.serve.gateway import NO_MEMORY, Gateway, Peer, Reply
+from instaslice.serve.room import Phase
 
-#: Seconds for a request to arrive whole, handshake included: longer than the API server's timeout
-#: (5 s as deployed), after which nobody waits for the answer any more.
-ARRIVAL: Final = 6.0
-#: Seconds after which what is still arriving is taken to be stalled, where room is scarce.
-PROMPT: Final = 1.0
-#: Seconds in which a stopping worker still expects requests on connections that it kept open.
-LINGER: Final = 2.0
-#: Seconds, and bytes, for which a connection that is closed is still read, so that the peer gets
-#: the reply before it learns that the rest of its request went nowhere (RFC 9112, section 9.6).
-FAREWELL: Final = 2.0
-FAREWELL_BYTES: Final = 2 * MAX_BODY
-#: The longest header section, in bytes; the API server's has a few hundred.
-MAX_HEADERS: Final = 32 * 1024
-#: The longest header section that is remembered with what was made of it, which takes up to 15 KiB
-#: of a connection; the API server's has a few hundred bytes.
-MAX_REMEMBERED: Final = 2048
-#: Bytes of unfinished requests in all: nine of the largest. They come whole within milliseconds, so
-#: more than this is somebody stalling.
-MAX_PENDING: Final = 64 * 1024 * 1024
-#: Bytes of the requests that wait in the pool. Decoded they take ten times as much: this is what
-#: keeps hostile bodies within the memory that the Deployment has.
-MAX_WAITING: Final = 2 * MAX_BODY
 #: How much is read at once: what a TLS record holds at most (RFC 8446, section 5.1).
 RECORD: Final = 16 * 1024
 #: Reads of one connection before others are looked after again: those of the largest body, where
 #: its records are full.
 READS: Final = MAX_BODY // RECORD + 2
-#: Connections that are accepted before others are looked after again.
-AT_ONCE: Final = 64
+#: Seconds for which a turn accepts connections, and again for which it shakes hands, a millisecond
+#: each: what comes on the others waits for no longer.
+HANDSHAKES: Final = 0.005
 #: Seconds for which a turn answers requests, and holds their replies back to send them together.
 #: That wakes up their receiver once and not for each of them, which served a third more requests a
-#: second on 16 connections; twice or four times as long served no more.
+#: second on 16 connections; longer ones no more.
 HOLD: Final = 0.001
-#: Bytes of whole requests that wait for others to be read: one of the largest.
-MAX_WHOLE: Final = MAX_BODY
 #: Seconds between two looks for connections whose time is up.
 SWEEP: Final = 0.5
 
-_LENGTH: Final = re.compile(
-    rb"\r\ncontent-length[ \t]*:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE
-)
-#: What makes a length uncertain: a second one, or a transfer coding.
-_UNCERTAIN: Final = re.compile(rb"\r\n(?:content-length|transfer-encoding)[ \t]*:", re.IGNORECASE)
-_CODED: Final = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.IGNORECASE)
-_EXPECTS: Final = re.compile(rb"\r\nexpect[ \t]*:[ \t]*100-continue[ \t]*\r\n", re.IGNORECASE)
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-HANDSHAKE, READING, WORKING, WRITING, LINGERING, CLOSED = range(6)
-
-
-def refusal(status: str, message: str) -> bytes:
-    """A whole HTTP reply that refuses, for what never reaches the application."""
-    body = f"{message}\n".encode()
-    return (
-        f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    ).encode() + body
-
-
-class Connection:
-    """A client's connection. The loop alone touches it; a pool thread reads who it is from."""
-
-    __slots__ = (
-        "client",
-        "deadline",
-        "events",
-        "expected",
-        "head",
-        "inbox",
-        "keep",
-        "outbox",
-        "parsed",
-        "parsed_from",
-        "phase",
-        "server",
-        "sock",
-    )
-
-    def __init__(self, sock: ssl.SSLSocket, client: Any, server: Any) -> None:
-        self.sock = sock
-        self.client = client
-        self.server = server
-        self.phase = HANDSHAKE
-        self.deadline = time.monotonic() + ARRIVAL
-        self.events = 0  #: what the selector watches for
-        self.inbox = bytearray()  #: of requests, not handed over yet
-        self.head = b""  #: of the request that is arriving: its headers, once they are whole
-        self.expected = 0  #: bytes of that request; 0 where its headers are not whole
-        self.outbox = b""  #: of replies, not written yet
-        self.keep = True  #: whether another request may follow
-        self.parsed_from = b""  #: the headers of an earlier request, but for its length
-        self.parsed: Any = None  #: what gunicorn made of them
-
-
-class _Reply:
-    """The socket that gunicorn's Response writes to: it keeps the reply for the loop to send."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-
-    def sendall(self, data: bytes) -> None:
-        self.parts.append(data)
-
-    def send(self, data: bytes) -> int:
-        """Take what is only ever "100 Continue": the loop has sent that."""
-        return len(data)
-
-    def gettimeout(self) -> float:
-        return 0.0
+_NOT_WHOLE: Final = Refusal("400 Bad Request", "the request is not whole")
+_TOO_SLOW: Final = Refusal("408 Request Timeout", "the request took too long")
+_TOO_MANY: Final = Refusal("503 Service Unavailable", "too much waits already")
 
 
 class StallFreeWorker(Worker):
@@ -159,24 +67,28 @@ class StallFreeWorker(Worker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        #: Tells a number that changes when the authorities of callers do; set by `server`.
+        self.generation: Callable[[], int] = lambda: 0
         self.connections: set[Connection] = set()
-        self.pending = 0  #: bytes in the inboxes of requests that are not whole
+        self.pending = 0  #: bytes that the connections' readers hold
+        self.unsent = 0  #: bytes of the connections' outboxes
         self.selector = selectors.DefaultSelector()
-        self.next_sweep = 0.0  #: on the monotonic clock
-        self.stopping_since: float | None = None  #: likewise; None while it serves
-        #: Connections whose next request is here, or partly, without the selector knowing.
+        self.next_sweep = 0.0  #: on the monotonic clock, as is the next
+        self.stopping_since: float | None = None
+        #: Connections whose next bytes are here, perhaps without the selector knowing.
         self.ready: set[Connection] = set()
         #: Connections whose request has come whole and is not answered yet, and the bytes of those.
-        self.whole: collections.deque[Connection] = collections.deque()
+        self.whole: collections.deque[tuple[Connection, int]] = collections.deque()
         self.whole_bytes = 0
-        self.waiting = 0  #: bytes of the requests that are in the pool
-        #: What is done in the pool: a request's size, its connection, the reply, whether to go on.
-        self.done: collections.deque[tuple[int, Connection, bytes, bool]] = collections.deque()
+        self.waiting = 0  #: bytes of the requests whose answers wait in the pool
+        #: What is done in the pool: a request's size, its connection, the reply.
+        self.done: collections.deque[tuple[int, Connection, Reply]] = collections.deque()
 
     # -- the loop --------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Called by gunicorn in the worker's process: serve until told to stop."""
+        self.gateway = Gateway(self.wsgi, self.cfg)
         self.pool = ThreadPoolExecutor(self.cfg.threads, thread_name_prefix="admission")
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.PIPE[0], selectors.EVENT_READ, self._wake)
@@ -191,15 +103,26 @@ class StallFreeWorker(Worker):
 
     def _turn(self) -> None:
         """Wait for something to happen, and do what follows from it."""
+        strangers = []
         for key, _ in self.selector.select(0 if self.ready or self.whole else SWEEP):
-            if isinstance(key.data, Connection):
-                self._look_after(key.data)
-            else:
+            if not isinstance(key.data, Connection):
                 key.data(key.fileobj)
-        self._finish()
+            elif key.data.phase == Phase.HANDSHAKE:
+                strangers.append(key.data)
+            else:
+                self._look_after(key.data)
+        while self.done:
+            size, connection, reply = self.done.popleft()
+            self.waiting -= size
+            self._reply(connection, reply)
         ready, self.ready = self.ready, set()
         for connection in ready:
             self._look_after(connection)
+        until = time.monotonic() + HANDSHAKES
+        for connection in strangers:  # the selector names again whom there is no time for now
+            self._look_after(connection)
+            if time.monotonic() > until:
+                break
         self._work()
         now = time.monotonic()
         if now >= self.next_sweep:
@@ -217,12 +140,12 @@ class StallFreeWorker(Worker):
             self.stopping_since = now
             for listener in self.sockets:
                 self.selector.unregister(listener)
-                self._accept(listener, self.cfg.backlog)
+                self._accept(listener, float("inf"))
                 listener.close()
-        if now >= self.stopping_since + LINGER:
+        if now >= room.idle_until(self.stopping_since, self.cfg.graceful_timeout):
             for connection in list(self.connections):
-                if connection.phase == READING and not connection.inbox:
-                    self._close(connection)
+                if connection.phase == Phase.IDLE:
+                    self._close_idle(connection)
         return not self.connections or now >= self.stopping_since + self.cfg.graceful_timeout
 
     def _wake(self, fd: int) -> None:
@@ -230,193 +153,181 @@ class StallFreeWorker(Worker):
         with contextlib.suppress(BlockingIOError):
             os.read(fd, 4096)
 
-    def _accept(self, listener: Any, most: int = AT_ONCE) -> None:
-        """Take in the connections that wait, and begin with each."""
-        for _ in range(most):
+    def _accept(self, listener: Any, seconds: float = HANDSHAKES) -> None:
+        """Take in the connections that wait, for some seconds; hands are shaken later."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
             try:
                 plain, client = listener.accept()
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE):
-                    self._make_room()
+                is_short = error.errno in (errno.EMFILE, errno.ENFILE)
+                if is_short and self._make_room(self.connections):
+                    continue
                 return  # there is none, or it is gone again
-            self._begin(plain, client, listener.getsockname())
-
-    def _begin(self, plain: socket.socket, client: Any, server: Any) -> None:
-        if len(self.connections) >= self.cfg.worker_connections:
-            self._make_room()
-        plain.setblocking(False)
-        try:
-            context = self.cfg.ssl_context(self.cfg, None)
-            sock = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
-            connection = Connection(sock, client, server)
-        except OSError:
-            plain.close()
-            return
-        self.connections.add(connection)
-        self._advance(connection)
+            is_full = len(self.connections) >= self.cfg.worker_connections
+            if is_full and not self._make_room(self.connections):
+                plain.close()
+                continue
+            try:
+                plain.setblocking(False)
+                context = self.cfg.ssl_context(self.cfg, None)
+                sock = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+                peer = Peer(client, listener.getsockname(), None)
+                connection = Connection(sock, peer, self.generation())
+            except OSError:
+                plain.close()
+                continue
+            self.connections.add(connection)
+            self._watch(connection, selectors.EVENT_READ)
 
     def _look_after(self, connection: Connection) -> None:
         """Advance a connection, and keep what has come whole from piling up."""
         self._advance(connection)
-        while self.whole_bytes > MAX_WHOLE:
+        while self.whole_bytes > room.MAX_WHOLE:
             self._work()
 
     def _advance(self, connection: Connection) -> None:
         """Do what the connection's phase can do without waiting."""
-        if connection.phase in (CLOSED, WORKING):
-            return  # to make room, or by a request before, since the selector or `ready` said so
+        step = _STEPS.get(connection.phase)
+        if step is None:
+            return  # dropped, or answered, since the selector or `ready` said so
         try:
-            _STEPS[connection.phase](self, connection)
-        except ssl.SSLWantReadError:
+            step(self, connection)
+        except (ssl.SSLWantReadError, BlockingIOError):
             self._watch(connection, selectors.EVENT_READ)
         except ssl.SSLWantWriteError:
             self._watch(connection, selectors.EVENT_WRITE)
-        except (OSError, ValueError):  # reset, not TLS at all, or closed under our feet
+        except (OSError, ValueError, MemoryError):  # reset, no TLS at all, closed under our feet
             self._close(connection)
+
+    # -- a connection's phases -------------------------------------------------------------------
 
     def _shake_hands(self, connection: Connection) -> None:
         connection.sock.do_handshake()
-        connection.phase = READING
+        connection.learn_certificate()
+        connection.enter(Phase.IDLE)
         self._read(connection)
 
     def _read(self, connection: Connection) -> None:
-        inbox = connection.inbox
+        reader = connection.reader
+        self._send(connection)  # what is left of "100 Continue"
         for _ in range(READS):
-            if self._is_whole(connection):
-                connection.phase = WORKING
-                self.whole.append(connection)
-                self.whole_bytes += connection.expected
+            if reader.is_whole():
+                connection.enter(Phase.WORKING)
+                self.whole.append((connection, len(reader)))
+                self.whole_bytes += len(reader)
                 return
+            if reader.wants_continue():
+                self._put(connection, CONTINUE)
+                self._send(connection)
             data = connection.sock.recv(RECORD)
             if not data:
-                self._cut_short(connection, "400 Bad Request", "the request is not whole")
+                self._cut_short(connection, _NOT_WHOLE)
                 return
-            if not inbox:  # it may have been idle, and a request begins
-                soon = time.monotonic() + ARRIVAL
-                connection.deadline = min(connection.deadline, soon)
-            inbox += data
-            self.pending += len(data)
-            if self.pending > MAX_PENDING:
-                self._make_room(holding=True)
-                if connection.phase == CLOSED:
+            before = len(reader)
+            reader.feed(data)
+            self.pending += len(reader) - before
+            if connection.phase == Phase.IDLE and len(reader):
+                connection.enter(Phase.ARRIVING)
+            if self.pending > room.MAX_PENDING:
+                self._make_room(c for c in self.connections if len(c.reader))
+                if connection.phase == Phase.CLOSED:
                     return
         # It sends as fast as it is read, perhaps a byte in each record. Others come first.
         self._watch(connection, selectors.EVENT_READ)
         self.ready.add(connection)
 
-    def _cut_short(self, connection: Connection, status: str, why: str) -> None:
+    def _cut_short(self, connection: Connection, refusal: Refusal) -> None:
         """End a connection on which no whole request will come, and say so where one began."""
-        if not connection.inbox:
+        if len(connection.reader):
+            self._reply(connection, Reply.refusing(refusal))
+        else:
             self._close(connection)
-            return
-        connection.outbox = refusal(status, why)
-        connection.keep = False
-        connection.phase = WRITING
-        connection.deadline = time.monotonic() + FAREWELL
-        self._advance(connection)
-
-    def _is_whole(self, connection: Connection) -> bool:
-        """Whether the inbox holds all of a request, or all that will be read of it."""
-        inbox = connection.inbox
-        if not connection.expected:
-            end = inbox.find(b"\r\n\r\n", 0, MAX_HEADERS)
-            if end < 0:
-                if len(inbox) < MAX_HEADERS:
-                    return False
-                connection.keep = False
-                connection.expected = len(inbox)
-                return True
-            connection.head = head = bytes(inbox[: end + 4])
-            connection.expected = end + 4
-            lengths = _UNCERTAIN.findall(head)
-            length = _LENGTH.search(head)
-            if length and len(lengths) == 1 and int(length[1]) <= MAX_BODY:
-                connection.expected += int(length[1])
-                if len(inbox) < connection.expected and _EXPECTS.search(head):
-                    connection.sock.send(_CONTINUE)
-            elif lengths:
-                connection.keep = False
-        return len(inbox) >= connection.expected
 
     def _work(self) -> None:
         """Answer requests that have come whole, for HOLD seconds, and write the replies."""
-        replies: list[tuple[Connection, bytes, bool]] = []
+        replies: list[tuple[Connection, Reply]] = []
         until = time.monotonic() + HOLD
         while self.whole:
-            connection = self.whole.popleft()
-            self.whole_bytes -= connection.expected
-            answer = self._work_on(connection)
-            if answer:
-                replies.append((connection, *answer))
+            connection, size = self.whole.popleft()
+            self.whole_bytes -= size
+            reply = self._answer(connection)
+            if reply:
+                replies.append((connection, reply))
             if time.monotonic() > until:
                 break
-        for connection, reply, keep in replies:
-            self._reply(connection, reply, keep)
+        for connection, reply in replies:
+            self._reply(connection, reply)
 
-    def _work_on(self, connection: Connection) -> tuple[bytes, bool] | None:
-        """Answer a whole request, here or, where that means to wait, in the pool (None)."""
-        head, size = connection.head, connection.expected
-        with memoryview(connection.inbox) as inbox:
-            body = bytes(inbox[len(head) : size])
-        del connection.inbox[:size]
-        self.pending -= size
-        connection.head, connection.expected = b"", 0
+    def _answer(self, connection: Connection) -> Reply | None:
+        """The reply to a request that is whole; None where it is waited for in the pool."""
+        reader = connection.reader
+        before = len(reader)
+        connection.used = True
         try:
-            return self._answer(connection, head, body, may_wait=False)
-        except MustWait:
-            if self.waiting + size > MAX_WAITING:
-                return refusal("503 Service Unavailable", "too much waits already"), False
+            request = reader.take()
+        except MemoryError:
+            return Reply.refusing(NO_MEMORY)
+        size = before - len(reader)
+        self.pending -= size
+        is_last = not self.alive or connection.generation != self.generation()
+        answer = self.gateway.answer(request, connection.peer, connection.memo, is_last)
+        if isinstance(answer, Reply):
+            return answer
+        if self.waiting + size > room.MAX_WAITING:
+            return Reply.refusing(_TOO_MANY)
         self.waiting += size
         self._watch(connection, 0)
-        self.pool.submit(self._answer_later, connection, head, body)
+        self.pool.submit(self._wait, size, connection, answer)
         return None
 
-    def _finish(self) -> None:
-        """Take replies from the pool."""
-        while self.done:
-            size, connection, reply, keep = self.done.popleft()
-            self.waiting -= size
-            self._reply(connection, reply, keep)
+    def _wait(self, size: int, connection: Connection, answer: Callable[[], Reply]) -> None:
+        """Make a reply on a thread of the pool, and hand it to the loop."""
+        self.done.append((size, connection, answer()))
+        with contextlib.suppress(BlockingIOError):
+            os.write(self.PIPE[1], b".")
 
-    def _reply(self, connection: Connection, reply: bytes, keep: bool) -> None:
-        connection.outbox = reply
-        connection.keep = connection.keep and keep
-        connection.phase = WRITING
-        connection.deadline = time.monotonic() + ARRIVAL
+    def _reply(self, connection: Connection, reply: Reply) -> None:
+        if connection.phase == Phase.CLOSED:
+            return
+        connection.keep = reply.keep
+        connection.enter(Phase.WRITING)
+        self._put(connection, reply.data)
         self._advance(connection)
+        if self.unsent > room.MAX_UNSENT:
+            self._make_room(c for c in self.connections if c.outbox)
 
-    def _write(self, connection: Connection) -> None:
+    def _put(self, connection: Connection, data: bytes) -> None:
+        self.unsent += len(data) - len(connection.outbox)
+        connection.outbox = data
+
+    def _send(self, connection: Connection) -> None:
         while connection.outbox:
             sent = connection.sock.send(connection.outbox)
-            connection.outbox = connection.outbox[sent:]
-        now = time.monotonic()
+            self._put(connection, connection.outbox[sent:])
+
+    def _write(self, connection: Connection) -> None:
+        self._send(connection)
         if not connection.keep:
-            connection.phase = LINGERING
-            connection.deadline = now + FAREWELL
-            connection.expected = FAREWELL_BYTES
+            connection.enter(Phase.LINGERING)
             with contextlib.suppress(OSError):
                 connection.sock.unwrap()  # says goodbye in TLS, and does not wait for an answer
             connection.sock.shutdown(socket.SHUT_WR)
             self._linger(connection)
             return
-        connection.phase = READING
-        connection.deadline = now + (ARRIVAL if connection.inbox else self.cfg.keepalive)
+        connection.enter(Phase.ARRIVING if len(connection.reader) else Phase.IDLE)
         self._watch(connection, selectors.EVENT_READ)
-        if connection.inbox or connection.sock.pending():
+        if len(connection.reader) or connection.sock.pending():
             # The next request is here already, and the selector may not see it. Others come first.
             self.ready.add(connection)
 
     def _linger(self, connection: Connection) -> None:
         """Read what still comes, and forget it, until the peer has hung up."""
-        while connection.expected > 0:
-            try:
-                data = connection.sock.recv(RECORD)  # not TLS any more after shutdown()
-            except BlockingIOError:
-                self._watch(connection, selectors.EVENT_READ)
-                return
+        while connection.to_forget > 0:
+            data = connection.sock.recv(RECORD)  # not TLS any more after shutdown()
             if not data:
                 break
-            connection.expected -= len(data)
+            connection.to_forget -= len(data)
         self._close(connection)
 
     def _watch(self, connection: Connection, events: int) -> None:
@@ -431,123 +342,56 @@ class StallFreeWorker(Worker):
             self.selector.register(connection.sock, events, connection)
         connection.events = events
 
-    # -- those who stall -------------------------------------------------------------------------
+    # -- those who go ----------------------------------------------------------------------------
 
     def _sweep(self, now: float) -> None:
         """Close the connections whose time is up."""
-        for connection in [c for c in self.connections if c.deadline < now]:
-            if connection.phase == READING:
-                self._cut_short(connection, "408 Request Timeout", "the request took too long")
-            elif connection.phase != WORKING:
+        allowed = {phase: room.patience(phase, self.cfg.keepalive) for phase in Phase}
+        for connection in [c for c in self.connections if now - c.since > allowed[c.phase]]:
+            if connection.phase == Phase.IDLE:
+                self._close_idle(connection)
+            elif connection.phase == Phase.ARRIVING and not connection.outbox:
+                self._cut_short(connection, _TOO_SLOW)
+            else:
                 self._close(connection)
 
-    def _make_room(self, holding: bool = False) -> None:
-        """Close the connection that is missed least, of those that hold bytes if `holding`.
+    def _close_idle(self, connection: Connection) -> None:
+        """Close an idle connection, unless something has come on it."""
+        if connection.has_bytes():
+            self.ready.add(connection)
+        else:
+            self._close(connection)
 
-        That is the one that has been arriving longest, if for more than PROMPT seconds; or the one
-        that has been idle longest; or, where all have just begun to arrive, the first of them.
-        """
+    def _make_room(self, candidates: Iterable[Connection]) -> bool:
+        """Close the connection that is missed least, if any may be closed."""
         now = time.monotonic()
-
-        def rank(connection: Connection) -> tuple[int, float]:
-            left = connection.deadline - now
-            just_begun = ARRIVAL - PROMPT < left <= ARRIVAL
-            return (2 if just_begun else 1 if left > ARRIVAL else 0), left
-
-        waiting = [
-            c
-            for c in self.connections
-            if c.phase in (HANDSHAKE, READING) and (c.inbox or not holding)
-        ]
-        if waiting:
-            self._close(min(waiting, key=rank))
+        ranked = []
+        for connection in candidates:
+            rank = room.rank(connection.phase, now - connection.since, connection.used)
+            if rank is not None:
+                ranked.append((rank, connection.since, id(connection), connection))
+        for *_, connection in sorted(ranked):
+            if connection.phase != Phase.IDLE or not connection.has_bytes():
+                self._close(connection)
+                return True
+        return False
 
     def _close(self, connection: Connection) -> None:
-        if connection.phase == CLOSED:
+        if connection.phase == Phase.CLOSED:
             return
-        if connection.events:
-            self.selector.unregister(connection.sock)
-            connection.events = 0
-        self.pending -= len(connection.inbox)
-        connection.phase = CLOSED
+        self._watch(connection, 0)
+        self.pending -= len(connection.reader)
+        self._put(connection, b"")
+        connection.phase = Phase.CLOSED
         connection.sock.close()
         self.connections.discard(connection)
-
-    # -- answers ---------------------------------------------------------------------------------
-
-    def _answer_later(self, connection: Connection, head: bytes, body: bytes) -> None:
-        """Answer a request on a thread of the pool, and hand the reply to the loop."""
-        reply, keep = self._answer(connection, head, body, may_wait=True)
-        self.done.append((len(head) + len(body), connection, reply, keep))
-        with contextlib.suppress(BlockingIOError):
-            os.write(self.PIPE[1], b".")
-
-    def _answer(
-        self, connection: Connection, head: bytes, body: bytes, may_wait: bool
-    ) -> tuple[bytes, bool]:
-        """The reply to a request, and whether to keep the connection. Raises MustWait."""
-        reply: Any = _Reply()
-        keep = False
-        try:
-            keep = self._respond(connection, head, body, reply, may_wait)
-        except MustWait:
-            raise
-        except (NoMoreData, StopIteration):
-            reply.parts = [refusal("400 Bad Request", "the request ends in its headers")]
-        except Exception as error:
-            reply.parts.clear()
-            self.handle_error(None, reply, connection.client, error)
-        return b"".join(reply.parts), keep
-
-    def _respond(
-        self, connection: Connection, head: bytes, body: bytes, reply: Any, may_wait: bool
-    ) -> bool:
-        """Parse a request, call the application; returns whether to keep the connection."""
-        if not head:
-            text = f"the headers are over {MAX_HEADERS} bytes"
-            reply.sendall(refusal("431 Request Header Fields Too Large", text))
-            return False
-        if _CODED.search(head):
-            reply.sendall(refusal("411 Length Required", "there is no Content-Length"))
-            return False
-        length = _LENGTH.search(head)
-        request = self._parse(connection, head, length)
-        response: Any
-        response, environ = wsgi.create(
-            request, reply, connection.client, connection.server, self.cfg
-        )
-        if length:
-            environ["CONTENT_LENGTH"] = length[1].decode()
-        environ["wsgi.input"] = io.BytesIO(body)
-        environ["wsgi.multithread"] = True
-        environ[PEER] = connection.sock.getpeercert()
-        environ[MAY_WAIT] = may_wait
-        if not self.alive:
-            response.force_close()
-        for item in self.wsgi(environ, response.start_response):
-            response.write(item)
-        response.close()
-        return not response.should_close()
-
-    def _parse(self, connection: Connection, head: bytes, length: re.Match[bytes] | None) -> Any:
-        """What gunicorn makes of a request's headers.
-
-        length: where they say how long the body is. The API server sends the same headers again and
-        again but for this, so what was made of the last ones is good for these.
-        """
-        but_for_it = head[: length.start(1)] + head[length.end(1) :] if length else b""
-        if but_for_it and but_for_it == connection.parsed_from:
-            return connection.parsed
-        parsed = next(RequestParser(self.cfg, iter((head,)), connection.client))
-        if 0 < len(but_for_it) <= MAX_REMEMBERED:
-            connection.parsed_from, connection.parsed = but_for_it, parsed
-        return parsed
 
 
 #: phase -> what to do when the socket is ready.
 _STEPS: Final = {
-    HANDSHAKE: StallFreeWorker._shake_hands,
-    READING: StallFreeWorker._read,
-    WRITING: StallFreeWorker._write,
-    LINGERING: StallFreeWorker._linger,
+    Phase.HANDSHAKE: StallFreeWorker._shake_hands,
+    Phase.IDLE: StallFreeWorker._read,
+    Phase.ARRIVING: StallFreeWorker._read,
+    Phase.WRITING: StallFreeWorker._write,
+    Phase.LINGERING: StallFreeWorker._linger,
 }

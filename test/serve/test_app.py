@@ -1,3 +1,4 @@
+import gc
 import io
 import json
 import logging
@@ -248,15 +249,41 @@ def test_templates_are_asked_for_and_warned_of() -> None:
     assert reply.json()["response"]["allowed"]
 
 
-def test_an_answer_that_must_wait_says_so_where_it_may_not() -> None:
-    app = make(provisioner=Shelf([]))
-    for _ in range(3):
-        with pytest.raises(webhook.MustWait):
-            post(SAMPLE, app, strict=False, **{webhook.MAY_WAIT: False})
+def test_an_answer_that_must_wait_says_so_where_it_may_not_and_is_finished_later() -> None:
+    shelf = Shelf(["a template is missing"])
+    app = make(provisioner=shelf)
+    with pytest.raises(webhook.Later) as waiting:
+        post(SAMPLE, app, strict=False, **{webhook.MAY_WAIT: False})
+    assert shelf.asked == []
     counted = samples(app)
     assert counted["instaslice_admissions_in_flight"] == 0
     assert counted["instaslice_admission_duration_seconds_count"] == 0
-    assert post(SAMPLE, app, strict=False, **{webhook.MAY_WAIT: True}).status == 200
+
+    started: list[tuple[str, list[tuple[str, str]]]] = []
+    resume: Any = waiting.value.resume
+    [body] = resume(lambda status, headers: started.append((status, headers)))
+    assert started == [
+        (
+            "200 OK",
+            [("Content-Type", "application/json"), ("Content-Length", str(len(body)))],
+        )
+    ]
+    answer = json.loads(body)
+    assert answer["response"]["warnings"] == ["a template is missing"]
+    assert patch_of(answer)
+    assert samples(app)["instaslice_admission_duration_seconds_count"] == 1
+
+
+def test_what_waits_keeps_nothing_that_was_decoded() -> None:
+    review = load("create", "sample")
+    review["request"]["object"]["spec"]["x"] = {"only here": []}
+    app = make(provisioner=Shelf([]))
+    with pytest.raises(webhook.Later) as waiting:
+        post(json.dumps(review).encode(), app, strict=False, **{webhook.MAY_WAIT: False})
+    waiting.value.__traceback__ = None
+    gc.collect()
+    held = [each for each in gc.get_objects() if type(each) is dict and "only here" in each]
+    assert held == [review["request"]["object"]["spec"]["x"]]
 
 
 @pytest.mark.parametrize("name", ["dry", "fraction", "zero", "not-a-profile"])
@@ -277,7 +304,7 @@ def test_a_fault_of_our_own_is_a_denial_and_a_traceback_in_the_log(
     assert reply.status == 200
     response = reply.json()["response"]
     assert (response["allowed"], response["status"]["code"]) == (False, 500)
-    assert response["status"]["message"].startswith("InstaSlice failed on this pod")
+    assert response["status"]["message"].startswith("InstaSlice hit an internal error")
     assert caplog.records[0].exc_info
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from instaslice.serve.app import MAX_BODY
+from instaslice.serve.room import ARRIVAL, FAREWELL, MAX_PENDING
 from instaslice.serve.server import CONNECTIONS
-from instaslice.serve.worker import ARRIVAL, FAREWELL, MAX_HEADERS, SWEEP
+from instaslice.serve.worker import SWEEP
 from test.fuzz import fuzz_socket
 from test.support.apiserver import FAULTS, APIServer, reaching
 from test.support.certs import Authority
@@ -42,15 +43,21 @@ from test.support.serving import (
 MANY = json.dumps(load("create", "many")).encode()
 
 
-@pytest.fixture
-def server(cert_dir: Path, authority: Authority) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Server]:
+    """One server, for all that is to leave a server as it was."""
+    cert_dir = authority.mint(tmp_path_factory.mktemp("shared") / "certs")
     with serve(cert_dir, authority.trusting()) as running:
         yield running
-        assert running.process.poll() is None
-        # Files that are swapped one by one are seen half-swapped, and that is said.
-        half = "the certificate on disk is not served"
-        errors = [line for line in running.lines() if line["level"] not in ("info", "warning")]
-        assert [line for line in errors if line["message"] != half] == []
+
+
+@pytest.fixture
+def server(shared: Server) -> Iterator[Server]:
+    workers, said = shared.workers(), len(shared.lines())
+    yield shared
+    assert shared.call("POST", "/mutate", SAMPLE)[0] == 200
+    assert shared.workers() == workers
+    assert [line for line in shared.lines()[said:] if line["level"] == "error"] == []
 
 
 # -- stalled clients -----------------------------------------------------------------------------
@@ -58,53 +65,22 @@ def server(cert_dir: Path, authority: Authority) -> Iterator[Server]:
 STALLED = 200
 
 
-def test_stalled_clients_stop_nobody_and_are_dropped(server: Server) -> None:
+def test_stalled_clients_stop_nobody_and_are_dropped_and_idle_ones_are_not(server: Server) -> None:
+    """At the pace that is promised; what each kind is told is tested of the loop itself."""
+    assert ARRIVAL + FAREWELL + 2 * SWEEP <= 10, "what the README promises"
     with contextlib.ExitStack() as stack:
-        start = time.monotonic()
+        used = stack.enter_context(contextlib.closing(server.connect()))
+        assert exchange(used, "POST", "/mutate", SAMPLE)[0] == 200
+        ahead = stack.enter_context(server.raw())  # as the API server dials, and uses it later
         stalled = [stack.enter_context(stall(server)) for stall in STALLS for _ in range(STALLED)]
         for _ in range(20):
-            before = time.monotonic()
             assert server.call("POST", "/mutate", SAMPLE, timeout=5)[0] == 200
-            assert time.monotonic() - before < 1
-        allowed = ARRIVAL + FAREWELL + 2 * SWEEP
-        assert allowed <= 10, "what the README promises"
-        stack.enter_context(contextlib.closing(server.connect()))
-        until(lambda: all(map(hung_up, stalled)), seconds=30)
-        # The last of them came some time after the first.
-        opened = time.monotonic() - start
-        assert opened < allowed + 10
-
-
-def test_each_kind_of_stall_is_dropped_within_ten_seconds(server: Server) -> None:
-    for stall in STALLS:
-        with stall(server) as connection:
-            start = time.monotonic()
-            until(lambda c=connection: hung_up(c), seconds=12)
-            assert ARRIVAL - 1 < time.monotonic() - start < 10
-
-
-def test_a_client_that_drips_is_told_that_it_took_too_long(server: Server) -> None:
-    with server.raw() as connection:
-        connection.sendall(HEADERS)
-        answered = b""
-        connection.settimeout(0.2)
-        for _ in range(100):
-            with contextlib.suppress(OSError):
-                connection.sendall(b"X")
-            with contextlib.suppress(TimeoutError):
-                answered = connection.recv(4096)
-                break
-        assert answered.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
-
-
-def test_a_connection_between_requests_is_kept_longer_than_a_stalled_one(server: Server) -> None:
-    connection = server.connect()
-    assert exchange(connection, "POST", "/mutate", SAMPLE)[0] == 200
-    kept = connection.sock
-    time.sleep(ARRIVAL + 3 * SWEEP)  # the passing of time is what this is about
-    assert exchange(connection, "POST", "/mutate", SAMPLE)[0] == 200
-    assert connection.sock is kept
-    connection.close()
+        until(lambda: all(map(hung_up, stalled)), seconds=10)
+        kept = used.sock
+        assert exchange(used, "POST", "/mutate", SAMPLE)[0] == 200
+        assert used.sock is kept
+        ahead.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert ahead.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 # -- certificates --------------------------------------------------------------------------------
@@ -124,10 +100,14 @@ def leaf(folder: Path) -> bytes:
 
 
 def test_fifty_rotations_under_load_lose_nothing(
-    cert_dir: Path, authority: Authority, tmp_path: Path, server: Server
+    cert_dir: Path, authority: Authority, tmp_path: Path
 ) -> None:
     pairs = [authority.mint(tmp_path / "new" / str(i)) for i in range(2)]
-    with Load(server), Load(server, clients=2, reconnect=True) as fresh:
+    with (
+        serve(cert_dir, authority.trusting()) as server,
+        Load(server),
+        Load(server, clients=2, reconnect=True) as fresh,
+    ):
         for i in range(50):
             replace_pair(cert_dir, pairs[i % 2])
             time.sleep(0.05)  # the pace of the rotations
@@ -194,7 +174,7 @@ def test_a_worker_whose_loop_hangs_is_replaced_and_one_that_idles_is_not(
 
 def test_a_server_without_a_file_to_spare_makes_room(cert_dir: Path, authority: Authority) -> None:
     """Those that stall are closed for it at once, long before their time is up."""
-    patient = {"instaslice.serve.worker": {"ARRIVAL": 600.0, "PROMPT": 0.0}}
+    patient = {"instaslice.serve.room": {"ARRIVAL": 600.0, "PROMPT": 0.0}}
     with serve(cert_dir, authority.trusting(), constants=patient) as server:
         [worker] = server.workers()
         limit = len(os.listdir(f"/proc/{worker}/fd")) + 10
@@ -230,101 +210,11 @@ def post(body: bytes, *headers: str, length: int | None = None) -> bytes:
     return "".join(head).encode() + b"Connection: close\r\n\r\n" + body
 
 
-BAD_HTTP: dict[str, tuple[bytes, bytes]] = {
-    "no http": (b"\x00\x01\x02\x03\r\n\r\n", b"400"),
-    "no version": (b"POST /mutate\r\n\r\n", b"400"),
-    "odd version": (b"POST /mutate HTTP/9.9\r\n\r\n", b"400"),
-    "http/2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"4"),
-    "odd method": (b"p\xf6st /mutate HTTP/1.1\r\n\r\n", b"400"),
-    "line feeds": (b"POST /mutate HTTP/1.1\nContent-Length: 2\n\n{}\r\n\r\n", b"400"),
-    "no colon": (b"POST /mutate HTTP/1.1\r\nContent-Length 2\r\n\r\n", b"400"),
-    "two lengths": (post(b"{}", "Content-Length: 2"), b"400"),
-    "two other lengths": (post(b"{}", "Content-Length: 3"), b"400"),
-    "a length of -1": (HEADERS + b"Content-Length: -1\r\n\r\n", b"400"),
-    "a length of 1e3": (HEADERS + b"Content-Length: 1e3\r\n\r\n", b"400"),
-    "a length of 5000 digits": (HEADERS + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", b"400"),
-    "chunked": (HEADERS + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", b"411"),
-    "chunked wrongly": (HEADERS + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n", b"411"),
-    "chunked and a length": (post(b"{}", "Transfer-Encoding: chunked"), b"411"),
-    "an unknown coding": (HEADERS + b"Transfer-Encoding: br\r\n\r\n", b"411"),
-    "an odd expectation": (post(b"{}", "Expect: a miracle"), b"417"),
-    "a script name": (post(SAMPLE, "SCRIPT_NAME: /x"), b"200"),
-    "a megabyte of header": (b"GET / HTTP/1.1\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n", b"431"),
-    "a hundred thousand headers": (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100_000, b"431"),
-    "five hundred headers": (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 500 + b"\r\n", b"431"),
-    "a long line": (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", b"414"),
-    "a line break in a header": (post(b"{}", "X: a\rb"), b"400"),
-    "a zero byte in a header": (post(b"{}", "X: a\0b"), b"400"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_HTTP)
-def test_bad_http_is_refused(name: str, server: Server) -> None:
-    data, status = BAD_HTTP[name]
-    answer = send(server, data)
-    assert answer.startswith(b"HTTP/1.1 " + status), answer[:200]
-    assert server.call("POST", "/mutate", SAMPLE)[0] == 200
-
-
-def test_a_body_longer_than_declared_is_the_next_request_and_a_bad_one(server: Server) -> None:
-    answer = send(server, post(SAMPLE).replace(b"Connection: close\r\n", b"") + b"}}\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert b"HTTP/1.1 400 " in answer
-
-
-def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
-    kept = post(SAMPLE).replace(b"Connection: close\r\n", b"")
-    answer = send(server, kept * 3 + post(b"{}"))
-    assert [answer.count(b"HTTP/1.1 200 "), answer.count(b"HTTP/1.1 400 ")] == [3, 1]
-    assert answer.rindex(b"HTTP/1.1 200 ") < answer.index(b"HTTP/1.1 400 ")
-
-
-def test_each_request_is_read_by_its_own_headers(server: Server) -> None:
-    """What is made of headers is remembered for those that differ by the length alone."""
-    sample = ("POST", "/mutate", "application/json", SAMPLE, 200)
-    requests = [
-        sample,
-        ("POST", "/mutate", "application/json", SAMPLE + b" " * 10_000, 200),
-        ("POST", "/mutate", "text/plain", SAMPLE, 415),
-        sample,
-        ("PUT", "/mutate", "application/json", SAMPLE, 405),
-        ("POST", "/mutates", "application/json", SAMPLE, 404),
-        ("POST", "/mutate", "application/json", SAMPLE[:-1], 400),
-        ("GET", "/healthz", "application/json", None, 200),
-        sample,
-    ]
-    connection = server.connect()
-    connection.connect()
-    socket = connection.sock
-    for method, path, media_type, body, status in requests:
-        connection.request(method, path, body, {"Content-Type": media_type})
-        response = connection.getresponse()
-        response.read()
-        assert response.status == status
-        assert connection.sock is socket
-    connection.close()
-
-
-@pytest.mark.parametrize("length", ["", "Content-Length: 0\r\n"])
-def test_long_headers_are_not_remembered(length: str, server: Server) -> None:
-    long = f"GET /healthz HTTP/1.1\r\nHost: x\r\n{length}".encode()
-    long += b"".join(b"X-%d: %b\r\n" % (i, b"x" * 1000) for i in range(30)) + b"\r\n"
-    with contextlib.ExitStack() as stack:
-        before = 0
-        for number in range(250):
-            connection = stack.enter_context(server.raw())
-            connection.sendall(long)
-            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
-            if number == 50:
-                before = server.resident()
-        assert server.resident() - before < 200 * 30  # KiB: no more than was sent
-
-
 def test_many_of_the_largest_bodies_at_once(server: Server) -> None:
-    """More than may be pending in all: those that have come whole are not kept waiting."""
+    """As many as may be pending in all; those that have come whole are not kept waiting."""
     full = SAMPLE + b" " * (MAX_BODY - len(SAMPLE))
-    with Load(server, clients=16, body=full) as clients:
-        until(lambda: clients.answered >= 64)
+    with Load(server, clients=MAX_PENDING // MAX_BODY, body=full) as clients:
+        until(lambda: clients.answered >= 40)
     assert clients.failures == []
     assert memory(server.workers()[0])["VmHWM"] < 160 * 1024
 
@@ -335,37 +225,6 @@ def test_bodies_at_and_over_the_limit(server: Server) -> None:
     answer = send(server, post(full + b" "))
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert answer.endswith(b"the body is over 7340032 bytes\n")
-
-
-def test_a_client_that_waits_to_be_told_to_continue_is_told(server: Server) -> None:
-    with server.raw(timeout=5) as connection:
-        head, _, body = post(SAMPLE, "Expect: 100-continue").partition(b"\r\n\r\n")
-        connection.sendall(head + b"\r\n\r\n")
-        assert connection.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        connection.sendall(body)
-        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
-
-
-BAD_JSON: dict[str, bytes] = {
-    "deep": b"[" * 100_000,
-    "deep objects": b'{"a":' * 100_000,
-    "a number of 10,000 digits": b'{"kind":' + b"1" * 10_000 + b"}",
-    "not a number": b'{"kind": NaN}',
-    "a lone surrogate": b'{"kind":"\\ud800"}',
-    "duplicate keys": b'{"kind":"A","kind":"B"}',
-    "a byte order mark": b"\xef\xbb\xbf" + SAMPLE,
-    "utf-16": SAMPLE.decode().encode("utf-16"),
-    "latin-1": '{"kind":"é"}'.encode("latin-1"),
-    "two documents": SAMPLE + SAMPLE,
-}
-
-
-@pytest.mark.parametrize("name", BAD_JSON)
-def test_bad_json_is_a_400(name: str, server: Server) -> None:
-    status, body = server.call("POST", "/mutate", BAD_JSON[name])
-    assert status == 400
-    assert body.count(b"\n") == 1
-    assert server.call("POST", "/mutate", SAMPLE)[0] == 200
 
 
 def test_no_tls_at_all_stops_nobody(server: Server) -> None:
@@ -384,11 +243,9 @@ def test_no_tls_at_all_stops_nobody(server: Server) -> None:
 def test_what_a_user_typed_stays_data_in_the_log(server: Server) -> None:
     review = load("create", "sample")
     review["request"]["name"] = name = 'x\n{"level":"error"}\x1b[31m\u2028'
-    review["request"]["uid"] = "u" * 10_000
     server.call("POST", "/mutate", json.dumps(review).encode())
-    [line] = [line for line in server.lines() if line["message"] == "rewritten"]
-    assert line["name"] == name
-    assert len(line["uid"]) == 63
+    [line] = until(lambda: [line for line in server.lines() if line.get("name") == name])
+    assert line["message"] == "rewritten"
     assert server.printed().isascii()
 
 
@@ -445,10 +302,30 @@ def test_a_certificate_of_another_authority_is_not_let_in(
             server.call("POST", "/mutate", SAMPLE)
 
 
-def test_headers_may_be_as_long_as_promised(server: Server) -> None:
-    filler = "".join(f"X-{i}: {'y' * 1000}\r\n" for i in range(MAX_HEADERS // 1024 - 2))
-    head = b"GET /healthz HTTP/1.1\r\nConnection: close\r\n" + filler.encode() + b"\r\n"
-    assert send(server, head).startswith(b"HTTP/1.1 200 ")
+def test_a_new_authority_of_callers_ends_what_the_old_one_let_in(
+    cert_dir: Path, authority: Authority, tmp_path: Path
+) -> None:
+    old, new, context = Authority(), Authority(), authority.trusting()
+    client_ca = tmp_path / "client-ca.crt"
+    old.ca.cert_pem.write_to_path(str(client_ca))
+    old.ca.issue_cert(common_name="kube-apiserver").configure_cert(context)
+    with serve(cert_dir, context, "--client-ca", str(client_ca)) as server:
+        connection = server.connect()
+        assert exchange(connection, "POST", "/mutate", SAMPLE)[0] == 200
+        kept = connection.sock
+        new.ca.cert_pem.write_to_path(str(client_ca))
+
+        def ended() -> bool:
+            assert connection.sock is kept
+            connection.request("POST", "/mutate", SAMPLE, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            response.read()
+            assert response.status == 200
+            return response.getheader("Connection") == "close"
+
+        until(ended, seconds=10)
+        with pytest.raises(OSError):  # noqa: PT011 - refused in the handshake or just after
+            server.call("POST", "/mutate", SAMPLE)
 
 
 def test_more_connections_than_there_is_room_for(server: Server) -> None:
@@ -460,9 +337,7 @@ def test_more_connections_than_there_is_room_for(server: Server) -> None:
             for _ in range(CONNECTIONS + 200):
                 stack.enter_context(stall_in_handshake(server))
             for _ in range(20):
-                before = time.monotonic()
                 assert server.call("POST", "/mutate", SAMPLE, timeout=5)[0] == 200
-                assert time.monotonic() - before < 1
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -475,10 +350,10 @@ def test_random_bytes_stop_nobody(server: Server) -> None:
 def test_memory_stays_flat(server: Server) -> None:
     """`make soak` does the same with 200,000 requests."""
     with Load(server) as clients:
-        until(lambda: clients.answered >= 500)
+        until(lambda: clients.answered >= 300)
         before = server.resident()
-        until(lambda: clients.answered >= 5_000)
-        assert server.resident() - before < 5 * 1024
+        until(lambda: clients.answered >= 2_500)
+        assert server.resident() - before < 2 * 1024
     assert clients.failures == []
 
 
@@ -519,21 +394,22 @@ def _send_all(plain: socket.socket, data: bytes) -> None:
         plain.sendall(data)
 
 
-def test_idle_connections_make_room_for_requests(server: Server) -> None:
+def test_idle_connections_make_room_for_requests(cert_dir: Path, authority: Authority) -> None:
     """Whoever holds every connection, and is idle on it, stops nobody."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    try:
-        with contextlib.ExitStack() as stack:
-            for _ in range(CONNECTIONS):
-                connection = stack.enter_context(server.raw())
+    few = 100
+    small = {"instaslice.serve.server": {"CONNECTIONS": few}}
+    with (
+        serve(cert_dir, authority.trusting(), constants=small) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        for number in range(few):
+            connection = stack.enter_context(server.raw())
+            if number % 2:
                 connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
                 assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
-            with Load(server, clients=8, reconnect=True) as load:
-                until(lambda: load.answered + len(load.failures) >= 200)
-            assert load.failures == []
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with Load(server, clients=8, reconnect=True) as load:
+            until(lambda: load.answered + len(load.failures) >= 200)
+        assert load.failures == []
 
 
 # -- the API server ------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The loop, with small bounds, and an application that answers what a test tells it to."""
 
 import contextlib
+import socket
 import ssl
 import threading
 import time
@@ -11,11 +12,12 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 
-from instaslice.serve import worker
-from instaslice.serve.app import MAX_BODY, MAY_WAIT, MustWait
+from instaslice.serve import room, worker
+from instaslice.serve.app import MAX_BODY, MAY_WAIT, Later
+from instaslice.serve.room import Phase
 from test.support.certs import Authority
 from test.support.loop import BufferedTLS, Loop, hear_out, running
-from test.support.serving import hung_up, until
+from test.support.serving import HELLO, hung_up, until
 
 
 def get(path: str, *headers: str) -> bytes:
@@ -39,16 +41,20 @@ class App:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         path = environ["PATH_INFO"]
-        if path == "/wait":
-            if not environ[MAY_WAIT]:
-                raise MustWait
-            assert self.release.wait(20)
-        self.served.append(path)
         number = path.removeprefix("/bytes/")
         body = b"x" * int(number) if number.isdecimal() else path.encode()
         body += environ["wsgi.input"].read()
-        start_response("200 OK", [("Content-Length", str(len(body)))])
-        return [body]
+
+        def answer(start_response: StartResponse) -> list[bytes]:
+            assert path != "/wait" or self.release.wait(20)
+            self.served.append(path)
+            start_response("200 OK", [("Content-Length", str(len(body)))])
+            return [body]
+
+        if path == "/wait":
+            assert not environ[MAY_WAIT]
+            raise Later(answer)
+        return answer(start_response)
 
 
 @pytest.fixture
@@ -112,6 +118,7 @@ def test_a_reply_that_is_taken_late_is_whole_and_the_connection_goes_on(start: S
         with loop.connect() as other:
             other.sendall(get("/other"))
             assert reply_to(other).endswith(b"/other")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         heard = reply_to(connection)
         assert heard.startswith(b"HTTP/1.1 200 OK\r\n")
         assert heard.endswith(b"x" * MUCH)
@@ -122,7 +129,7 @@ def test_a_reply_that_is_taken_late_is_whole_and_the_connection_goes_on(start: S
 def test_a_reply_that_is_not_taken_is_given_up(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "ARRIVAL", 0.3)
+    monkeypatch.setattr(room, "ARRIVAL", 0.3)
     with start() as loop, stalled_reader(loop) as connection:
         until(lambda: any(c.outbox for c in loop.worker.connections))
         until(lambda: not loop.worker.connections, seconds=5)
@@ -147,7 +154,7 @@ def test_unfinished_requests_hold_no_more_than_promised(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever has been sending longest makes room, and only of those who hold something."""
-    monkeypatch.setattr(worker, "MAX_PENDING", 1_100_000)
+    monkeypatch.setattr(room, "MAX_PENDING", 1_100_000)
     with start() as loop, contextlib.ExitStack() as stack:
         idle = stack.enter_context(loop.connect())
         idle.sendall(get("/idle"))
@@ -174,12 +181,12 @@ def test_what_waits_in_the_pool_is_bounded_and_the_rest_is_a_503(
     start: Start, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = b"x" * 1000
-    monkeypatch.setattr(worker, "MAX_WAITING", 2 * len(post("/wait", body)))
+    monkeypatch.setattr(room, "MAX_WAITING", 2 * len(post("/wait", body)))
     with start() as loop, contextlib.ExitStack() as stack:
         waiting = [stack.enter_context(loop.connect()) for _ in range(2)]
         for connection in waiting:
             connection.sendall(post("/wait", body))
-        until(lambda: loop.worker.waiting == worker.MAX_WAITING)
+        until(lambda: loop.worker.waiting == room.MAX_WAITING)
         heard = loop.say(post("/wait", body))
         assert heard.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
         assert heard.endswith(b"\r\n\r\ntoo much waits already\n")
@@ -201,7 +208,7 @@ def test_a_body_over_the_limit_is_not_read_as_requests(length: int, start: Start
 def test_who_has_stalled_makes_room_before_who_is_idle_and_who_has_just_come(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "PROMPT", 0.3)
+    monkeypatch.setattr(room, "PROMPT", 0.3)
     with start(worker_connections=4) as loop, contextlib.ExitStack() as stack:
 
         def connect(data: bytes) -> ssl.SSLSocket:
@@ -230,3 +237,202 @@ def test_no_more_connections_than_there_is_room_for(start: Start) -> None:
             stack.enter_context(loop.plain())
         assert loop.say(get("/", "Connection: close")).startswith(b"HTTP/1.1 200 ")
         assert len(loop.worker.connections) <= 5
+
+
+# -- requests ------------------------------------------------------------------------------------
+
+
+def test_pipelined_requests_are_answered_in_order(start: Start, app: App) -> None:
+    with start() as loop:
+        app.release.set()
+        paths = ["/one", "/wait", "/two", "/wait", "/three"]
+        heard = loop.say(b"".join(map(get, paths)) + get("/last", "Connection: close"))
+    assert app.served == [*paths, "/last"]
+    assert heard.count(b"HTTP/1.1 200 OK\r\n") == 6
+    assert heard.endswith(b"/last")
+
+
+def test_a_body_longer_than_declared_is_the_next_request_and_a_bad_one(start: Start) -> None:
+    with start() as loop:
+        heard = loop.say(post("/x", b"{}}}\r\n\r\n", length=2))
+    assert heard.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"/x{}HTTP/1.1 400 Bad Request\r\n" in heard
+
+
+def test_who_waits_to_be_told_to_continue_is_told(start: Start) -> None:
+    with start() as loop, loop.connect() as connection:
+        request = post("/x", b"{}", "Expect: 100-continue")
+        connection.sendall(request[:-2])
+        assert connection.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"{}")
+        assert reply_to(connection).endswith(b"/x{}")
+
+
+def test_whatever_the_socket_does_not_take_at_once_is_repeated(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TLS wants the same bytes again: "100 Continue" must not become the reply's beginning."""
+    refused: list[bytes] = []
+    with start() as loop, loop.connect() as connection:
+        [ours] = until(lambda: [c for c in loop.worker.connections if c.phase == Phase.IDLE])
+        send = ours.sock.send
+
+        def reluctant(data: bytes) -> int:
+            if data not in refused:
+                refused.append(data)
+                raise ssl.SSLWantWriteError
+            assert data == refused[-1]
+            return send(data)
+
+        monkeypatch.setattr(ours.sock, "send", reluctant)
+        connection.sendall(post("/x", b"{}", "Expect: 100-continue")[:-2])
+        assert connection.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"{}")
+        assert reply_to(connection).endswith(b"/x{}")
+    assert len(refused) == 2
+
+
+def test_a_client_that_drips_is_told_that_it_took_too_long(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "ARRIVAL", 0.3)
+    monkeypatch.setattr(worker, "SWEEP", 0.05)
+    heard = b""
+    with start() as loop, loop.connect(timeout=0.02) as connection, contextlib.suppress(OSError):
+        while not heard:
+            connection.sendall(b"X")
+            with contextlib.suppress(TimeoutError):
+                heard = connection.recv(4096)
+    assert heard.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+
+def test_who_stalls_is_dropped_and_who_idles_is_not(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "ARRIVAL", 0.3)
+    monkeypatch.setattr(worker, "SWEEP", 0.05)
+    with start() as loop, contextlib.ExitStack() as stack:
+        ahead, used, in_headers, in_body = (stack.enter_context(loop.connect()) for _ in range(4))
+        in_handshake = stack.enter_context(loop.plain())
+        used.sendall(get("/used"))
+        reply_to(used)
+        in_handshake.sendall(HELLO)
+        in_headers.sendall(get("/x")[:-2])
+        in_body.sendall(post("/x", b"{", length=2))
+        until(lambda: all(map(hung_up, (in_handshake, in_headers, in_body))), seconds=5)
+        for idle in (ahead, used):
+            idle.sendall(get("/idle"))
+            assert reply_to(idle).endswith(b"/idle")
+
+
+def test_who_idles_too_long_is_closed_but_not_unread(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "SWEEP", 0.05)
+    with start(keepalive=1) as loop, loop.connect() as idle, loop.connect() as late:
+        until(lambda: len(loop.worker.connections) == 2)
+        for connection in list(loop.worker.connections):
+            # The selector has not said so yet, and their time is up.
+            connection.since -= 10
+        late.sendall(get("/late"))
+        assert reply_to(late).endswith(b"/late")
+        assert hear_out(idle) == b""
+
+
+# -- more than there is room for -----------------------------------------------------------------
+
+
+def test_replies_that_are_not_taken_hold_no_more_than_promised(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "MAX_UNSENT", 3 * MUCH)
+    with start() as loop, contextlib.ExitStack() as stack:
+        for number in range(6):
+            stack.enter_context(stalled_reader(loop))
+            until(lambda n=number: len(loop.worker.connections) == min(n + 1, 2))
+            until(lambda n=number: loop.worker.unsent > MUCH * min(n + 1, 2))
+            assert loop.worker.unsent <= 3 * MUCH
+        assert loop.say(get("/", "Connection: close")).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("phase", [Phase.WRITING, Phase.LINGERING, Phase.WORKING])
+def test_no_phase_holds_more_connections_than_there_is_room_for(
+    phase: Phase, start: Start, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "ARRIVAL", 600.0)
+    monkeypatch.setattr(room, "FAREWELL", 600.0)
+    monkeypatch.setattr(room, "MAX_UNSENT", 100 * MUCH)
+    data = {
+        Phase.WRITING: get(f"/bytes/{MUCH}"),
+        Phase.LINGERING: get("/", "Connection: close"),
+        Phase.WORKING: get("/wait"),
+    }[phase]
+    with start(worker_connections=4) as loop, contextlib.ExitStack() as stack:
+        for number in range(6):
+            with contextlib.suppress(OSError):  # refused where all the others are answered
+                connection = stack.enter_context(loop.connect(receive_buffer=4096))
+                connection.sendall(data)
+            until(
+                lambda n=number: (
+                    [c.phase for c in loop.worker.connections] == [phase] * min(n + 1, 4)
+                )
+            )
+        app.release.set()
+        if phase == Phase.WORKING:
+            until(lambda: app.served == ["/wait"] * 4)
+        assert loop.say(get("/", "Connection: close")).startswith(b"HTTP/1.1 200 ")
+
+
+# -- going away ----------------------------------------------------------------------------------
+
+
+def test_while_it_stops_it_answers_what_still_comes(start: Start) -> None:
+    with start(graceful_timeout=60) as loop, loop.connect() as idle, loop.connect() as used:
+        used.sendall(get("/before"))
+        reply_to(used)
+        loop.stop()
+        loop.worker.stopping_since = until(lambda: loop.worker.stopping_since) - 55  # so long ago
+        with pytest.raises(OSError):  # noqa: PT011 - refused, or reset
+            loop.say(get("/new"))
+        for connection in (idle, used):
+            connection.sendall(get("/after"))
+            reply = reply_to(connection)
+            assert reply.endswith(b"/after")
+            assert b"\r\nConnection: close\r\n" in reply
+            assert hear_out(connection) == b""
+
+
+def test_at_the_end_of_the_grace_period_what_has_bytes_is_not_closed_unread(start: Start) -> None:
+    with start(graceful_timeout=60) as loop, contextlib.ExitStack() as stack:
+        quiet = stack.enter_context(loop.connect())
+        late = [stack.enter_context(loop.connect()) for _ in range(10)]
+        until(lambda: [c.phase for c in loop.worker.connections] == [Phase.IDLE] * 11)
+        loop.stop()
+        loop.worker.stopping_since = until(lambda: loop.worker.stopping_since) - 60 + room.WRAP_UP
+        for connection in late:
+            connection.sendall(get("/late"))
+        for connection in late:
+            heard = hear_out(connection)
+            assert heard == b"" or heard.endswith(b"/late")
+        assert hear_out(quiet) == b""
+
+
+# -- who may call --------------------------------------------------------------------------------
+
+
+def test_when_the_authorities_have_changed_a_connection_is_closed_with_its_next_reply(
+    start: Start,
+) -> None:
+    with start() as loop, loop.connect() as kept:
+        for _ in range(2):
+            kept.sendall(get("/kept"))
+            assert b"\r\nConnection: keep-alive\r\n" in reply_to(kept)
+        loop.worker.generation = lambda: 1
+        kept.sendall(get("/last"))
+        reply = reply_to(kept)
+        assert b"\r\nConnection: close\r\n" in reply
+        assert reply.endswith(b"/last")
+        assert hear_out(kept) == b""
+        with loop.connect() as fresh:
+            fresh.sendall(get("/fresh"))
+            assert b"\r\nConnection: keep-alive\r\n" in reply_to(fresh)

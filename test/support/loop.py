@@ -36,13 +36,17 @@ class Loop:
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.settimeout(timeout)
-        sock.connect((HOST, self.port))
+        try:
+            sock.connect((HOST, self.port))
+        except OSError:
+            sock.close()
+            raise
         return sock
 
     def connect(self, timeout: float = 10, receive_buffer: int | None = None) -> ssl.SSLSocket:
         """A TLS connection to write any bytes to."""
-        plain = self.plain(timeout, receive_buffer)
-        return self.trust.wrap_socket(plain, server_hostname=HOST)
+        with contextlib.closing(self.plain(timeout, receive_buffer)) as plain:
+            return self.trust.wrap_socket(plain, server_hostname=HOST)  # which takes it over
 
     def say(self, data: bytes) -> bytes:
         """All that the server answers to some bytes before it hangs up."""

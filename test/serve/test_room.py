@@ -1,0 +1,63 @@
+"""How long, how much, and who goes first: numbers in, numbers out."""
+
+import itertools
+
+import pytest
+
+from instaslice.serve import room
+from instaslice.serve.room import ARRIVAL, FAREWELL, PROMPT, WRAP_UP, Phase
+
+LONG = PROMPT + 0.001
+
+
+def test_each_phase_has_its_time() -> None:
+    assert {phase: room.patience(phase, 120.0) for phase in Phase if phase != Phase.CLOSED} == {
+        Phase.HANDSHAKE: ARRIVAL,
+        Phase.IDLE: 120.0,
+        Phase.ARRIVING: ARRIVAL,
+        Phase.WORKING: float("inf"),
+        Phase.WRITING: ARRIVAL,
+        Phase.LINGERING: FAREWELL,
+    }
+
+
+#: phase, seconds in it, whether a request was answered: those who are missed least come first.
+ORDER: list[list[tuple[Phase, float, bool]]] = [
+    [(Phase.LINGERING, LONG, True)],
+    [(Phase.IDLE, LONG, False), (Phase.IDLE, 100.0, False)],
+    [
+        (Phase.HANDSHAKE, LONG, False),
+        (Phase.ARRIVING, LONG, False),
+        (Phase.ARRIVING, LONG, True),
+        (Phase.WRITING, LONG, True),
+    ],
+    [(Phase.IDLE, LONG, True), (Phase.IDLE, 100.0, True)],
+    [
+        (Phase.HANDSHAKE, 0.0, False),
+        (Phase.IDLE, PROMPT, False),
+        (Phase.IDLE, 0.0, True),
+        (Phase.ARRIVING, PROMPT, True),
+        (Phase.WRITING, 0.0, True),
+        (Phase.LINGERING, PROMPT, True),
+    ],
+]
+
+
+def test_who_goes_first() -> None:
+    ranks = [{room.rank(*each) for each in equals} for equals in ORDER]
+    assert all(len(equal) == 1 for equal in ranks)
+    order = [rank for [rank] in map(list, ranks)]
+    assert all(one is not None and other is not None for one, other in itertools.pairwise(order))
+    assert order == sorted(order, key=lambda rank: rank or 0)
+    assert len(set(order)) == len(order)
+
+
+@pytest.mark.parametrize("phase", [Phase.WORKING, Phase.CLOSED])
+@pytest.mark.parametrize("age", [0.0, 100.0])
+def test_who_is_answered_does_not_go(phase: Phase, age: float) -> None:
+    assert room.rank(phase, age, True) is None
+
+
+@pytest.mark.parametrize(("grace", "seconds"), [(10.0, 10 - WRAP_UP), (WRAP_UP, 0.0), (0.5, 0.0)])
+def test_the_grace_period_is_used(grace: float, seconds: float) -> None:
+    assert room.idle_until(1000.0, grace) == 1000.0 + seconds
