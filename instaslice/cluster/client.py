@@ -79,6 +79,7 @@ class Cluster:
     token_file: Path | None = None
     token: str = ""
     client_certificate: tuple[Pem, Pem] | None = None  #: certificate and key
+    namespace: str = "default"  #: InstaSlice's own
 
     def call(self, method: str, path: str, body: Json | None = None) -> Answer:
         """One request with a JSON answer of any status. Raises ClusterError."""
@@ -132,7 +133,10 @@ def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -
     port = environment.get("KUBERNETES_SERVICE_PORT", "443")
     if not host or not port.isdecimal() or not folder.is_dir():
         return None
-    return Cluster(host, int(port), folder / "ca.crt", folder / "token")
+    namespace = "default"
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        namespace = (folder / "namespace").read_text().strip() or namespace
+    return Cluster(host, int(port), folder / "ca.crt", folder / "token", namespace=namespace)
 
 
 def _text(pem: Pem) -> str:

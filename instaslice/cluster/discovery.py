@@ -1,9 +1,9 @@
-"""Which version of resource.k8s.io the cluster serves, asked of the API server now and again.
+"""Which version of resource.k8s.io the cluster serves, and which of its features it keeps.
 
-A control plane is upgraded under the webhook's feet, so the question is asked every few minutes. An
-API server that does not answer says nothing about DRA: the last answer stays. One that answers that
-DRA is not served is believed at once, since it would drop claims silently and a rewritten pod would
-run without its GPU.
+A control plane is upgraded under the webhook's feet, so the API server is asked every few minutes.
+One that does not answer says nothing about DRA: the last answer stays. One that answers that DRA is
+not served is believed at once, since it would drop claims silently and a rewritten pod would run
+without its GPU.
 """
 
 import logging
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from instaslice.cluster.client import Answer, Caller, ClusterError
+from instaslice.cluster.features import find_out
 from instaslice.resource_api import GROUP, VERSIONS, ResourceAPI, Unavailable
 
 _log = logging.getLogger("instaslice")
@@ -34,11 +35,15 @@ class Discovery:
     """Keeps asking, in a thread of its own.
 
     on_change: called with each answer that differs from the one before.
+    namespace: where the API server is asked which features it keeps.
     """
 
-    def __init__(self, cluster: Caller, on_change: Callable[[Served], None]) -> None:
+    def __init__(
+        self, cluster: Caller, on_change: Callable[[Served], None], namespace: str = "default"
+    ) -> None:
         self._cluster = cluster
         self._on_change = on_change
+        self._namespace = namespace
         self._current: Served = Unknown("the API server has not been asked yet")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="discovery", daemon=True)
@@ -68,6 +73,8 @@ class Discovery:
         """Ask the API server once, and take in its answer."""
         try:
             answer = ask(self._cluster)
+            if isinstance(answer, ResourceAPI):
+                answer = self._with_features(answer)
         except ClusterError as error:
             if not isinstance(self._current, Unknown):
                 fields = {"reason": str(error)}
@@ -80,12 +87,20 @@ class Discovery:
         if answer != self._current:
             self._current = answer
             if isinstance(answer, ResourceAPI):
-                fields = {"resource_api": answer.version}
+                features = ", ".join(sorted(answer.features))
+                fields = {"resource_api": answer.version, "features": features}
                 _log.info("pods are rewritten for a version", extra={"fields": fields})
             else:
                 fields = {"reason": answer.reason}
                 _log.error("pods that ask for devices are refused", extra={"fields": fields})
             self._on_change(answer)
+
+    def _with_features(self, api: ResourceAPI) -> ResourceAPI:
+        """What is known of a version already is believed until there is another answer."""
+        last = self._current
+        is_same = isinstance(last, ResourceAPI) and last.version == api.version
+        known = last if isinstance(last, ResourceAPI) and is_same else api
+        return find_out(self._cluster, api, known, self._namespace)
 
 
 def ask(cluster: Caller) -> Served:

@@ -38,6 +38,7 @@ def from_kubeconfig(path: Path) -> Cluster:
             path.parent / token_file if token_file else None,
             user.get("token", ""),
             (certificate, key) if certificate and key else None,
+            context.get("namespace") or "default",
         )
     except OSError as error:
         raise ClusterError(f"{path}: {error.strerror}") from None

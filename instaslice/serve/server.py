@@ -193,7 +193,7 @@ class Server(BaseApplication):
         """What tells the version of resource.k8s.io, and asks for it if it is not fixed."""
         cluster, version = self._settings.cluster, self._settings.resource_api
         if version == "auto" and cluster:
-            discovery = Discovery(cluster, metrics.show_resource_api)
+            discovery = Discovery(cluster, metrics.show_resource_api, cluster.namespace)
             discovery.start()
             return discovery.current
         api = VERSIONS[version]

@@ -155,6 +155,16 @@ def test_nobody_at_the_address(cluster: Cluster) -> None:
         replace(cluster, port=port).call("GET", GROUP)
 
 
+def test_a_pod_knows_its_namespace(account: Path) -> None:
+    environment = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    for content, namespace in ((None, "default"), (b"mine\n", "mine"), (b"\xff", "default")):
+        if content is not None:
+            (account / "namespace").write_bytes(content)
+        found = in_cluster(environment, account)
+        assert found
+        assert found.namespace == namespace
+
+
 def test_outside_a_cluster(account: Path) -> None:
     assert in_cluster({}, account) is None
     assert in_cluster({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, account / "none") is None

@@ -6,7 +6,7 @@ import pytest
 from instaslice.cluster import discovery
 from instaslice.cluster.client import Cluster
 from instaslice.cluster.discovery import Discovery, Served, Unknown
-from instaslice.resource_api import VERSIONS, ResourceAPI, Unavailable
+from instaslice.resource_api import ALTERNATIVES, VERSIONS, ResourceAPI, Unavailable
 from test.support.apiserver import FAULTS, APIServer, error
 from test.support.process import free_port, until
 
@@ -69,6 +69,28 @@ def test_it_asks_again_and_tells_of_a_change(
     assert [api.version if isinstance(api, ResourceAPI) else None for api in told] == (
         [None, "v1", "v1beta2", None, "v1"]
     )
+
+
+def test_it_finds_out_which_features_are_kept(cluster: Cluster, api_server: APIServer) -> None:
+    told: list[Served] = []
+    asking = Discovery(cluster, told.append, "ml")
+    asking.ask()
+    assert asking.current() is VERSIONS["v1"]
+    api_server.dropped = {"firstAvailable"}
+    asking.ask()
+    fewer = asking.current()
+    assert isinstance(fewer, ResourceAPI)
+    assert fewer.features == VERSIONS["v1"].features - {ALTERNATIVES}
+    assert told == [VERSIONS["v1"], fewer]
+    api_server.namespaces = set()
+    api_server.dropped = set()
+    asking.ask()
+    assert asking.current() == fewer, "what is known is believed as long as there is no answer"
+    api_server.versions = ["v1beta2"]
+    asking.ask()
+    api_server.versions = ["v1"]
+    asking.ask()
+    assert asking.current() is VERSIONS["v1"], "what was known of it before is not"
 
 
 @pytest.mark.parametrize("fault", [name for name in FAULTS if name not in ("hang", "drip")])

@@ -30,6 +30,8 @@ class APIServer:
         self.versions = list(versions)
         #: Versions that are served without the kinds of DRA, as v1alpha3 is in 1.33 and later.
         self.hollow: set[str] = set()
+        #: Fields that a feature gate keeps from being stored: dropped wherever they are.
+        self.dropped: set[str] = set()
         self.token = "first"
         self.namespaces = {"default", "ml"}
         self.terminating: set[str] = set()
@@ -114,7 +116,9 @@ class APIServer:
         key = f"{path}/{body['metadata']['name']}"
         if key in self.objects:
             return 409, status(409, "AlreadyExists", f"{key} already exists")
-        self.objects[key] = body
+        body = without(body, self.dropped)
+        if "dryRun=All" not in handler.path:
+            self.objects[key] = body
         return 201, body
 
     def _namespace(self, name: str) -> Json:
@@ -142,6 +146,13 @@ class APIServer:
                 kinds += ["resourceclaims", "resourceclaimtemplates"]
             return 200, {"kind": "APIResourceList", "resources": [{"name": k} for k in kinds]}
         return 404, status(404, "NotFound", "the server could not find the requested resource")
+
+
+def without(value: Any, names: set[str]) -> Any:
+    """A JSON value without the members of some names."""
+    if isinstance(value, dict):
+        return {k: without(v, names) for k, v in value.items() if k not in names}
+    return [without(each, names) for each in value] if isinstance(value, list) else value
 
 
 def reaching(server: APIServer, account: Path) -> list[str]:

@@ -1,0 +1,123 @@
+from dataclasses import replace
+
+import pytest
+
+from instaslice.cluster.client import Answer, Cluster
+from instaslice.cluster.features import PROBES, find_out, kept
+from instaslice.patch import Json
+from instaslice.resource_api import ALTERNATIVES, DIFFERENT_GPUS, VERSIONS
+from test.support.apiserver import FAULTS, APIServer, error
+
+V1 = VERSIONS["v1"]
+SPEC: Json = {"spec": {"devices": PROBES[ALTERNATIVES]}}
+DEFAULTED: Json = {
+    "metadata": {},
+    "spec": {
+        "devices": {
+            "requests": [
+                {
+                    "name": "any",
+                    "firstAvailable": [
+                        {
+                            "name": "one",
+                            "deviceClassName": "gpu.nvidia.com",
+                            "allocationMode": "ExactCount",
+                            "count": 1,
+                        }
+                    ],
+                }
+            ]
+        }
+    },
+}
+
+
+def refused(*causes: object) -> Answer:
+    return Answer(422, {"details": {"causes": list(causes)}})
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (Answer(201, {"spec": SPEC}), True),
+        (Answer(201, {"spec": DEFAULTED}), True),
+        (Answer(201, {"spec": {"spec": {"devices": {"requests": [{"name": "any"}]}}}}), False),
+        (Answer(201, {"spec": {"spec": {"devices": {"requests": []}}}}), False),
+        (Answer(201, {"spec": {"spec": {}}}), False),
+        (Answer(201, {}), False),
+        (Answer(201, {"spec": [1]}), False),
+        (refused({"field": "spec.spec.devices.requests[0]"}), False),
+        (refused("none", {"field": "metadata.name"}, {"field": "spec.spec.devices"}), False),
+        (refused({"message": "by a ValidatingAdmissionPolicy"}), None),
+        (refused({"field": "metadata.labels"}), None),
+        (refused(), None),
+        (Answer(422, {"details": "none"}), None),
+        (Answer(422, {"details": {"causes": "none"}}), None),
+        (Answer(422, {}), None),
+        (Answer(403, {"details": {"causes": [{"field": "spec.spec.devices"}]}}), None),
+        (Answer(404, {}), None),
+        (Answer(500, {"spec": SPEC}), None),
+    ],
+)
+def test_what_an_answer_says_of_what_would_be_kept(answer: Answer, verdict: bool | None) -> None:
+    assert kept(SPEC, answer) is verdict
+
+
+def find(cluster: Cluster, known: frozenset[str] = V1.features) -> frozenset[str]:
+    return find_out(cluster, V1, replace(V1, features=known), "ml").features
+
+
+def test_what_is_kept_is_a_feature_and_nothing_is_made(
+    cluster: Cluster, api_server: APIServer
+) -> None:
+    assert find_out(cluster, V1, V1, "ml") is V1
+    assert api_server.objects == {}
+    path = "/apis/resource.k8s.io/v1/namespaces/ml/resourceclaimtemplates?dryRun=All"
+    assert api_server.requests == [("POST", path)] * 2
+
+
+@pytest.mark.parametrize(
+    ("dropped", "feature"),
+    [
+        ("firstAvailable", ALTERNATIVES),
+        ("distinctAttribute", DIFFERENT_GPUS),
+        ("capacity", DIFFERENT_GPUS),  # as 1.34 does, whose scheduler knows no distinctAttribute
+    ],
+)
+def test_what_is_dropped_is_none(
+    dropped: str, feature: str, cluster: Cluster, api_server: APIServer
+) -> None:
+    api_server.dropped = {dropped}
+    assert find(cluster) == V1.features - {feature}
+
+
+@pytest.mark.parametrize("fault", [name for name in FAULTS if name not in ("hang", "drip")])
+def test_without_an_answer_what_is_known_stays(
+    fault: str, cluster: Cluster, api_server: APIServer
+) -> None:
+    api_server.fault = FAULTS[fault]
+    assert find(cluster) == V1.features
+    assert find(cluster, V1.features - {ALTERNATIVES}) == V1.features - {ALTERNATIVES}
+
+
+def test_who_may_not_ask_believes_what_the_version_promises(
+    cluster: Cluster, api_server: APIServer
+) -> None:
+    api_server.fault = error(403, "forbidden: User cannot create resourceclaimtemplates")
+    assert find_out(cluster, V1, V1, "ml") is V1
+
+
+def test_a_namespace_that_is_not_there_is_no_answer(
+    cluster: Cluster, api_server: APIServer
+) -> None:
+    assert find_out(cluster, V1, V1, "gone/../x?") is V1
+    assert "/namespaces/gone%2F..%2Fx%3F/" in api_server.requests[0][1]
+
+
+@pytest.mark.parametrize("version", [name for name in VERSIONS if name != "v1"])
+def test_a_version_without_such_features_is_not_asked(
+    version: str, cluster: Cluster, api_server: APIServer
+) -> None:
+    api = VERSIONS[version]
+    assert find_out(cluster, api, api, "ml") is api
+    assert api_server.requests == []
