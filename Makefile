@@ -96,6 +96,10 @@ image-test: $(VENV)/dev.stamp ## build the image for both platforms and run it a
 bench: $(VENV)/dev.stamp ## measure InstaSlice beside a server that does nothing (needs wrk)
 	@$(BIN)/python -m bench.bench $(BENCH_ARGS)
 
+.PHONY: bench-shapes
+bench-shapes: $(VENV)/dev.stamp ## measure what the largest reviews cost, in whatever they are large
+	@$(BIN)/python -m bench.shapes
+
 .PHONY: bench-cluster
 bench-cluster: $(VENV)/dev.stamp ## measure what InstaSlice adds to the creation of a pod, there
 	@$(BIN)/python -m bench.cluster $(BENCH_ARGS)

@@ -20,6 +20,9 @@ from instaslice.templates import CONSTRAINTS, MAX_CHOICES
 ALTERNATIVES: Final = "instaslice.io/alternatives"
 PLACEMENT: Final = "instaslice.io/placement"
 
+#: The longest chains, in characters: of 8 names of 20 for each of the 100 profiles that there are.
+MAX_LENGTH: Final = 16_000
+
 _LIKE_THIS: Final = 'write it like "3g.20gb or 4g.20gb; 1g.5gb or 1g.10gb"'
 _PLACEMENTS: Final = f"must be {' or '.join(CONSTRAINTS)}"
 
@@ -70,6 +73,8 @@ def _alternatives(value: object) -> dict[Resource, tuple[Resource, ...]]:
 
     if not isinstance(value, str):
         raise wrong(_LIKE_THIS)
+    if len(value) > MAX_LENGTH:
+        raise wrong(f"is longer than {MAX_LENGTH} characters")
     chains: dict[Resource, tuple[Resource, ...]] = {}
     for chain in value.split(";"):
         words = chain.split()

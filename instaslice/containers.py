@@ -68,7 +68,10 @@ def member(holder: Json, key: str, kind: type, where: str = "") -> Any:
 
 
 def containers(pod: Json) -> Iterator[Container]:
-    """Every container, of `containers` and then of `initContainers`. Raises InvalidPod (R7)."""
+    """The containers that have resources, of `containers` and then of `initContainers`.
+
+    Raises InvalidPod (R7).
+    """
     spec = member(pod, "spec", dict)
     for kind in ("containers", "initContainers"):
         for index, container in enumerate(member(spec, kind, list, "spec")):
@@ -76,6 +79,8 @@ def containers(pod: Json) -> Iterator[Container]:
             if not isinstance(container, dict):
                 raise wrong_type(here, dict)
             resources = member(container, "resources", dict, here)
+            if not resources:
+                continue  # there may be many, and nothing is to be done with them
             path = here + ".resources"
             limits = member(resources, "limits", dict, path)
             requests = member(resources, "requests", dict, path)
@@ -93,20 +98,24 @@ def survey(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]
     """
     found = list(containers(pod))
     odd: dict[str, None] = {}
-    entries = 0
+    left = MAX_ENTRIES
     for container in found:
         for amounts in (container.limits, container.requests):
             for name in amounts:
-                resource = container.asks.get(name) or resources.find(name)
+                resource = resources.find(name)
                 if resource:
                     container.asks[name] = resource
-                    entries += 1
+                    left -= 1
+                    if left < 0:
+                        raise InvalidPod(_too_many_entries(container))
                 elif name.startswith(profiles.RESOURCE_PREFIX) and len(odd) < MAX_TOLD:
                     odd[name] = None
-        if entries > MAX_ENTRIES:
-            detail = f"a pod may name such resources at most {MAX_ENTRIES} times"
-            raise InvalidPod(invalid(container.path, f"{entries} extended resources", detail))
     return found, list(odd)
+
+
+def _too_many_entries(container: Container) -> FieldError:
+    detail = f"limits and requests of a pod may name such resources {MAX_ENTRIES} times"
+    return invalid(container.path, f"more than {MAX_ENTRIES} amounts", detail)
 
 
 def read_amounts(asking: Iterable[Container]) -> None:

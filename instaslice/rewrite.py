@@ -122,11 +122,12 @@ def restore(pod: Json, old: Json, resources: Resources = MIG) -> Rewrite:
         return UNTOUCHED
     operations: list[Operation] = []
     for container in now:
+        if not container.asks:
+            continue
         was = before.get((container.kind, container.index))
-        if was is None:
-            return UNTOUCHED
-        names = came_back(container, was)
-        if not stand_for(container, was, names, devices_of(container, own, resources)):
+        names = came_back(container, was) if was else []
+        has = devices_of(container, own, resources)
+        if was is None or not stand_for(container, was, names, has):
             return UNTOUCHED
         operations += put_back(container, was, names)
     return Rewrite(operations, {}, [])

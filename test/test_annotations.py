@@ -53,6 +53,7 @@ RIGHT = 'write it like "3g.20gb or 4g.20gb; 1g.5gb or 1g.10gb"'
         (ALTERNATIVES, "", RIGHT),
         (ALTERNATIVES, [], RIGHT),
         (ALTERNATIVES, ";;", RIGHT),
+        (ALTERNATIVES, ";" * 16_001, "is longer than 16000 characters"),
         (ALTERNATIVES, "1g.5gb", f"a chain names 2 to 8 profiles: {RIGHT}"),
         (ALTERNATIVES, " or ".join(["1g.5gb"] * 9), f"a chain names 2 to 8 profiles: {RIGHT}"),
         (ALTERNATIVES, "1g.5gb or", f'profiles are joined by "or" and chains by ";": {RIGHT}'),

@@ -1,12 +1,20 @@
-"""Which claims a pod has, and how many devices it may hold (R6, R8, R13)."""
+"""Which claims a pod has: how many devices (R6, R8), its wishes (R13), and mapped resources."""
+
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from instaslice.invalid import InvalidPod
-from instaslice.resource_api import NEWEST
-from instaslice.rewrite import rewrite
-from test.support.pods import limits, pod_of
-from test.support.rewriting import slices_of, templates_of
+from instaslice.resource_api import NEWEST, SAME_GPU, VERSIONS
+from instaslice.resources import read_mapping
+from instaslice.rewrite import Rewrite, rewrite
+from instaslice.templates import claim_spec
+from test.support import pods
+from test.support.pods import MIG, Json, limits, pod_of
+from test.support.reviews import apply
+from test.support.rewriting import rewritten, slices_of, template_of, templates_of
 
 
 def test_slices_that_only_init_containers_need_count_too() -> None:
@@ -27,3 +35,182 @@ def test_as_many_slices_as_the_largest_machine_has_and_no_more() -> None:
 def test_init_containers_reuse_slices_and_so_do_not_count_twice() -> None:
     pod = pod_of(limits(112), initContainers=[limits(112), limits(112)])
     assert sum(slices_of(t)[1] for t in templates_of(pod)) == 112
+
+
+# -- R13 -----------------------------------------------------------------------------------------
+
+
+def wishing(pod: Json, **annotations: str) -> Json:
+    found = {f"instaslice.io/{key}": value for key, value in annotations.items()}
+    return {**pod, "metadata": {"name": "p", "annotations": found}}
+
+
+def of(count: int, name: str = "nvidia.com/mig-3g.20gb") -> Json:
+    return {"name": "c", "resources": {"limits": {name: count}}}
+
+
+def templates(result: Rewrite) -> list[str]:
+    return [claim.template for claim in result.claims]
+
+
+EITHER = "3g.20gb or 4g.20gb"
+
+
+def test_alternatives() -> None:
+    result = rewrite(wishing(pod_of(of(2), limits(1)), alternatives=EITHER), NEWEST)
+    assert templates(result) == ["mig-3g.20gb-or-4g.20gb.x2", "mig-1g.5gb"]
+    assert result.warnings == []
+
+
+@pytest.mark.parametrize("version", ["v1alpha2", "v1alpha3", "v1beta1", "v1beta2"])
+def test_where_there_are_none_the_first_is_served_with_a_warning(version: str) -> None:
+    result = rewrite(wishing(pod_of(of(1)), alternatives=EITHER), VERSIONS[version])
+    assert templates(result) == ["mig-3g.20gb"]
+    assert result.warnings == [
+        f"instaslice.io/alternatives: this cluster's resource.k8s.io/{version} has no "
+        "alternatives; only the first is asked for"
+    ]
+
+
+def test_a_chain_that_no_container_begins_is_warned_of() -> None:
+    result = rewrite(wishing(pod_of(limits(1)), alternatives=EITHER), NEWEST)
+    assert templates(result) == ["mig-1g.5gb"]
+    warning = "instaslice.io/alternatives: no container asks for nvidia.com/mig-3g.20gb"
+    assert result.warnings == [warning]
+
+
+def test_a_placement_is_one_claim_with_a_request_for_each_group() -> None:
+    init = [{**limits(1), "name": "i"}]
+    pod = wishing(pod_of(limits(2), of(1), initContainers=init), placement=SAME_GPU)
+    result = rewrite(pod, NEWEST)
+    [claim] = result.claims
+    assert claim.template == "same-gpu-mig-1g.5gb-and-mig-1g.5gb-and-mig-3g.20gb"
+    patched = apply(result.operations, pod)
+    [declared] = patched["spec"]["resourceClaims"]
+    name = declared["name"]
+    assert [c["resources"]["claims"] for c in patched["spec"]["containers"]] == [
+        [{"name": name, "request": "mig-1g-5gb"}, {"name": name, "request": "mig-1g-5gb-2"}],
+        [{"name": name, "request": "mig-3g-20gb"}],
+    ]
+    [only] = patched["spec"]["initContainers"]
+    assert only["resources"]["claims"] == [{"name": name, "request": "mig-1g-5gb"}]
+    assert claim_spec(NEWEST, claim)["devices"]["constraints"] == [
+        {"matchAttribute": "gpu.nvidia.com/parentUUID"}
+    ]
+    assert rewrite(patched, NEWEST).operations == []
+
+
+@pytest.mark.parametrize(
+    ("pod", "version", "why"),
+    [
+        (pod_of(limits(2)), "v1alpha2", "resource.k8s.io/v1alpha2 cannot promise same-gpu"),
+        (pod_of(limits(33)), "v1", "takes one claim, of at most 32 slices, not 33"),
+    ],
+)
+def test_a_placement_that_cannot_be_promised_is_refused(pod: Json, version: str, why: str) -> None:
+    with pytest.raises(InvalidPod) as caught:
+        rewrite(wishing(pod, placement=SAME_GPU), VERSIONS[version])
+    path = "metadata.annotations[instaslice.io/placement]"
+    assert str(caught.value).startswith(f"{path}: Forbidden: ")
+    assert why in str(caught.value)
+
+
+def test_as_many_as_a_claim_holds_are_placed() -> None:
+    result = rewrite(wishing(pod_of(limits(32)), placement=SAME_GPU), NEWEST)
+    assert templates(result) == ["same-gpu-mig-1g.5gb.x32"]
+
+
+def test_what_another_webhook_adds_after_the_placement_is_refused() -> None:
+    once = rewritten(wishing(pod_of(limits(2)), placement=SAME_GPU))
+    once["spec"]["containers"].append(limits(1))
+    with pytest.raises(InvalidPod, match="another webhook added a container"):
+        rewrite(once, NEWEST)
+
+
+def test_a_placement_of_one_slice_is_pointless() -> None:
+    pod = wishing(pod_of(limits(1)), placement=SAME_GPU)
+    result = rewrite(pod, NEWEST)
+    assert templates(result) == ["mig-1g.5gb"]
+    warning = "instaslice.io/placement: same-gpu is pointless for a pod of one MIG slice"
+    assert result.warnings == [warning]
+    assert rewrite(apply(result.operations, pod), NEWEST) == ([], {}, [])
+
+
+WISHES: st.SearchStrategy[dict[str, str]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "alternatives": st.sampled_from(
+            ["1g.5gb or 3g.20gb", "3g.20gb or 1g.5gb; 1g.5gb or 9g.9gb"]
+        ),
+        "placement": st.sampled_from(["same-gpu", "different-gpus"]),
+    },
+)
+
+
+@pytest.mark.property
+@given(pods.pods(), WISHES, st.sampled_from(list(VERSIONS.values())))
+def test_whatever_the_annotations_the_pod_holds_the_slices_of_r6(
+    pod: Json, wishes: dict[str, str], api: Any
+) -> None:
+    wanted = {f"mig-{p}": pods.held(pod, f"mig-{p}") for p in pods.PROFILES}
+    wanted = {template: n for template, n in wanted.items() if n}
+    try:
+        result = rewrite(wishing(pod, **wishes), api)
+    except InvalidPod:
+        assert wishes["placement"] not in api.features or sum(wanted.values()) > 32
+        return
+    held: dict[str, int] = {}
+    for claim, number in result.claims.items():
+        for request in claim.requests:
+            template = request.resource.template
+            held[template] = held.get(template, 0) + request.count * number
+    assert held == wanted
+    patched = apply(result.operations, wishing(pod, **wishes))
+    assert rewrite(patched, api).operations == []
+
+
+@pytest.mark.property
+@given(pods.pods())
+def test_without_annotations_of_its_own_nothing_changes(pod: Json) -> None:
+    def named(given: Json) -> Rewrite:
+        numbers = iter(range(10_000))
+        return rewrite(given, NEWEST, new_name=lambda *_: str(next(numbers)))
+
+    annotated = {**pod, "metadata": {"name": "p", "annotations": {"other.io/placement": MIG}}}
+    assert named(annotated) == named(pod)
+
+
+# -- other resources -----------------------------------------------------------------------------
+
+GPU = "nvidia.com/gpu"
+MAPPED = read_mapping([f"{GPU}=gpu.nvidia.com", "example.com/foo=foo.example.com"])
+
+
+def test_a_mapped_resource_is_claimed_by_the_same_rules() -> None:
+    init = [{**of(1, GPU), "name": "i"}]
+    result = rewritten(pod_of(of(3, GPU), limits(1), initContainers=init), NEWEST, MAPPED)
+    assert list(map(template_of, result["spec"]["resourceClaims"])) == [
+        "gpu.nvidia.com",
+        "gpu.nvidia.com.x2",
+        "mig-1g.5gb",
+    ]
+    assert rewrite(result, NEWEST, MAPPED).operations == []
+    assert rewrite(pod_of(of(1, GPU)), NEWEST).operations == []
+
+
+def test_wishes_are_for_mig_slices_only() -> None:
+    pod = wishing(pod_of(of(2, GPU), limits(2)), placement=SAME_GPU)
+    result = rewrite(pod, NEWEST, MAPPED)
+    assert templates(result) == ["gpu.nvidia.com.x2", "same-gpu-mig-1g.5gb.x2"]
+    assert result.warnings == ["instaslice.io/placement: MIG slices are placed, and nothing else"]
+
+
+def test_what_v1alpha2_cannot_ask_for_is_refused() -> None:
+    classic = VERSIONS["v1alpha2"]
+    assert templates(rewrite(pod_of(of(1, GPU)), classic, MAPPED)) == ["gpu.nvidia.com"]
+    with pytest.raises(InvalidPod) as caught:
+        rewrite(pod_of(of(1, "example.com/foo")), classic, MAPPED)
+    assert str(caught.value) == (
+        "spec.containers[0].resources.limits[example.com/foo]: Forbidden: "
+        "resource.k8s.io/v1alpha2 cannot ask for foo.example.com"
+    )

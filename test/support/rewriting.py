@@ -1,13 +1,14 @@
 """A pod rewritten, and what a test asks of the result."""
 
 from instaslice.resource_api import NEWEST, ResourceAPI
+from instaslice.resources import MIG, Resources
 from instaslice.rewrite import rewrite
 from test.support.pods import Json
 from test.support.reviews import apply
 
 
-def rewritten(pod: Json, api: ResourceAPI = NEWEST) -> Json:
-    return apply(rewrite(pod, api).operations, pod)
+def rewritten(pod: Json, api: ResourceAPI = NEWEST, resources: Resources = MIG) -> Json:
+    return apply(rewrite(pod, api, resources).operations, pod)
 
 
 def template_of(claim: Json) -> str:

@@ -1,0 +1,61 @@
+"""What the largest reviews cost: for each shape its time, and how that grows with the size.
+
+python -m bench.shapes, or make bench-shapes. Times are of the processor (other programs do not
+count), for the core alone with the decoding of the JSON; a size is that of the body.
+"""
+
+import gc
+import json
+import time
+from statistics import median
+
+from instaslice.resource_api import NEWEST
+from instaslice.review import BadReview, judge, read, respond
+from test.support.shapes import SHAPES
+
+#: The largest pod that etcd takes is half of this; the API server sends reviews of up to 3 MiB for
+#: it (and of twice that for an update).
+LARGEST = 3 * 1024 * 1024
+ROUNDS = 5
+
+
+def sized(shape: str, size: int) -> bytes:
+    """A review of about this size."""
+    make, number = SHAPES[shape], 100
+    for _ in range(8):
+        body = json.dumps(make(number), separators=(",", ":")).encode()
+        if 0.97 * size <= len(body) <= 1.03 * size:
+            break
+        number = max(1, round(number * size / len(body)))
+    return body
+
+
+def seconds(body: bytes) -> float:
+    """The median time to answer."""
+    took = []
+    for _ in range(ROUNDS):
+        start = time.process_time()
+        try:
+            request = read(json.loads(body))
+            respond(request, judge(request, NEWEST), [])
+        except BadReview:
+            pass
+        took.append(time.process_time() - start)
+    return median(took)
+
+
+def main() -> None:
+    gc.set_threshold(100_000, 50, 100)  # as the server has it
+    gc.set_threshold(100_000, 50, 100)  # as the server has it
+    print("| shape | 0.75 MiB | 1.5 MiB | 3 MiB | twice the size costs |")
+    print("|---|---|---|---|---|")
+    for shape in SHAPES:
+        quarter, half, whole = (seconds(sized(shape, LARGEST // n)) for n in (4, 2, 1))
+        # Of the larger sizes: in the smaller ones what does not grow counts too much.
+        growth = whole / half
+        times = " | ".join(f"{each * 1000:.1f} ms" for each in (quarter, half, whole))
+        print(f"| {shape} | {times} | {growth:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
