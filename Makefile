@@ -104,6 +104,10 @@ bench-shapes: $(VENV)/dev.stamp ## measure what the largest reviews cost, in wha
 bench-cluster: $(VENV)/dev.stamp ## measure what InstaSlice adds to the creation of a pod, there
 	@$(BIN)/python -m bench.cluster $(BENCH_ARGS)
 
+.PHONY: bench-node
+bench-node: $(VENV)/dev.stamp ## measure how long a pod takes to run on a real node, there (as root)
+	@$(BIN)/python -m bench.node $(BENCH_ARGS)
+
 SOAK_MINUTES ?= 10
 
 .PHONY: soak

@@ -25,7 +25,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from test.e2e import kubelet_api
-from test.e2e.devices import API_VERSION, DRIVER, resource_slices
+from test.support.a100 import DRIVER, resource_slices
 
 Json = dict[str, Any]
 
@@ -33,7 +33,7 @@ Json = dict[str, Any]
 CDI_KIND: Final = "instaslice.test/slice"
 CDI_VERSION: Final = "0.5.0"
 
-GROUP_VERSION: Final = API_VERSION.split("/")
+GROUP_VERSION: Final = ("resource.k8s.io", "v1")
 
 #: Of the environment variables that tell of devices.
 PREFIX: Final = "SLICE_"
@@ -222,7 +222,7 @@ def main() -> None:
     parser.add_argument("--combined", action="store_true", help="counters beside their devices")
     options = parser.parse_args()
     api = _API(options.kubeconfig)
-    slices = resource_slices(options.node, combined=options.combined)
+    slices = resource_slices(options.node, combined=options.combined, whole=True)
     driver = Driver(options.folder, api.find_claim, options.service or tuple(kubelet_api.DRA))
     ended = Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())

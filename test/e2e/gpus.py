@@ -17,7 +17,7 @@ FIRST_WITH_COUNTERS = 34
 FIRST_APART = 35
 #: The first whose scheduler serves extended resources by itself (KEP-5004).
 FIRST_WITH_EXTENDED_RESOURCES = 36
-#: The first that keeps `distinctAttribute` (KEP-5075).
+#: The first whose scheduler goes by `distinctAttribute` (KEP-5075); 1.34 keeps it, and does not.
 FIRST_WITH_DISTINCT = 36
 
 

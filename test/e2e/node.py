@@ -19,9 +19,10 @@ from typing import Any, Final
 from test.e2e import machine as machines
 from test.e2e.cluster import Cluster
 from test.e2e.controlplane import ControlPlane, control_plane
-from test.e2e.devices import device_classes, resource_slices
+from test.e2e.gpus import FIRST_APART
 from test.e2e.images import busybox_images
 from test.e2e.machine import Machine, machine
+from test.support.a100 import device_classes, resource_slices
 from test.support.process import Process, until
 
 Json = dict[str, Any]
@@ -135,7 +136,7 @@ class Node:
     def start_driver(self, *options: str) -> None:
         """Start the DRA driver. options: of its own."""
         self.driver_folder.mkdir(exist_ok=True)
-        combined = ["--combined"] if self.plane.version.minor == 34 else []
+        combined = ["--combined"] if self.plane.version.minor < FIRST_APART else []
         driver = [
             *(sys.executable, "-m", "test.e2e.driver", str(self.driver_folder)),
             *(f"--kubelet={self.kubelet_root}", f"--node={NAME}"),
@@ -186,7 +187,7 @@ def node(assets: Path, folder: Path) -> Iterator[Node]:
         made.start_proxy()
         made.start_driver()
         until(lambda: _ready(cluster), "the node is ready", made.check, seconds=60)
-        expected = len(resource_slices(NAME, combined=plane.version.minor == 34))
+        expected = len(resource_slices(NAME, combined=plane.version.minor < FIRST_APART))
         until(
             lambda: len(cluster.list("ResourceSlice")) == expected,
             "devices are published",

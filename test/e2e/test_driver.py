@@ -11,8 +11,8 @@ import grpc
 import pytest
 
 from test.e2e import kubelet_api
-from test.e2e.devices import DRIVER, resource_slices
 from test.e2e.driver import CDI_KIND, Driver, variable
+from test.support.a100 import DRIVER
 
 Json = dict[str, Any]
 
@@ -176,24 +176,3 @@ def test_it_leaves_no_socket(driver: Driver, folder: Path) -> None:
     with again.serving(folder / "other"):
         assert len(list((folder / "other").rglob("*.sock"))) == 2
     assert list((folder / "other").rglob("*.sock")) == []
-
-
-@pytest.mark.parametrize("combined", [False, True])
-def test_what_it_publishes_fits_the_api(combined: bool) -> None:
-    """Bounds of resource.k8s.io/v1: 64 devices with counters in a ResourceSlice."""
-    slices = resource_slices("node", combined=combined)
-    assert {each["spec"]["pool"]["resourceSliceCount"] for each in slices} == {len(slices)}
-    devices = [device for each in slices for device in each["spec"].get("devices", [])]
-    assert all(len(each["spec"].get("devices", [])) <= 64 for each in slices)
-    names = [device["name"] for device in devices]
-    assert len(set(names)) == len(names) == 2 * (1 + 7 + 7 + 4 + 3 + 2 + 1 + 1)
-    counters = {
-        each["name"]: each["counters"]
-        for part in slices
-        for each in part["spec"].get("sharedCounters", [])
-    }
-    for device in devices:
-        (consumed,) = device["consumesCounters"]
-        for name, amount in consumed["counters"].items():
-            there = counters[consumed["counterSet"]][name]
-            assert int(amount["value"]) <= int(there["value"]), device["name"]

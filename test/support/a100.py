@@ -57,16 +57,24 @@ ROOM: Final = {"1g.5gb": 7, "1g.5gb+me": 1, "1g.10gb": 4, "2g.10gb": 3} | {
 
 
 def resource_slices(
-    node: str = "node-1", gpus: int = 2, *, combined: bool = False, counted: bool = True
+    node: str = "node-1",
+    gpus: int = 2,
+    *,
+    combined: bool = False,
+    counted: bool = True,
+    whole: bool = False,
 ) -> list[Json]:
     """What the driver publishes of a node with the feature gate DynamicMIG.
 
     combined: counters and devices in one ResourceSlice, as for Kubernetes 1.34; from 1.35 on they
     are in slices of their own. counted: False for what an API server keeps of it whose gate
-    DRAPartitionableDevices is off.
+    DRAPartitionableDevices is off. whole: with the GPUs themselves, too.
     """
     sets = [counter_set(gpu) for gpu in range(gpus)] if counted else []
-    devices = [slices_of(gpu, counted=counted) for gpu in range(gpus)]
+    devices = [
+        [*([whole_gpu(gpu)] if whole else []), *slices_of(gpu, counted=counted)]
+        for gpu in range(gpus)
+    ]
     if combined:
         parts: list[Json] = [
             {"sharedCounters": [sets[gpu]], "devices": devices[gpu]} for gpu in range(gpus)

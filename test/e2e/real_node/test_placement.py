@@ -3,11 +3,9 @@
 import pytest
 
 from test.e2e.cluster import Cluster, Json, Refused
+from test.e2e.gpus import FIRST_WITH_DISTINCT
 from test.e2e.pods import pod
 from test.e2e.runs import ends, gpu, profile, seen, stays, wait_phase
-
-#: Where DRAConsumableCapacity is on by default; else the API server drops `distinctAttribute`.
-FIRST_WITH_DISTINCT_ATTRIBUTE = 36
 
 pytestmark = pytest.mark.usefixtures("webhook")
 
@@ -39,7 +37,7 @@ def test_all_slices_are_of_one_gpu(namespace: Cluster) -> None:
 def test_each_slice_is_of_another_gpu(namespace: Cluster) -> None:
     manifest = pod("p", ends(limits={"mig-1g.5gb": 2}), restartPolicy="Never")
     manifest = annotated(manifest, placement="different-gpus")
-    if namespace.plane.version.minor < FIRST_WITH_DISTINCT_ATTRIBUTE:
+    if namespace.plane.version.minor < FIRST_WITH_DISTINCT:
         with pytest.raises(Refused, match="cannot promise different-gpus"):
             namespace.create(manifest)
         return
