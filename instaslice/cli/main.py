@@ -12,6 +12,7 @@ from instaslice import __version__
 from instaslice.cli import (
     deviceclasses,
     doctor,
+    plan,
     rewrite,
     serve,
     templates,
@@ -26,7 +27,7 @@ have them through Kubernetes' Dynamic Resource Allocation, without a change to a
 
 #: Each has `add(commands)`, which adds its parser, and `run(arguments)`, which returns the exit
 #: code.
-COMMANDS: Final = (serve, templates, deviceclasses, webhook_configuration, rewrite, doctor)
+COMMANDS: Final = (serve, templates, deviceclasses, webhook_configuration, rewrite, doctor, plan)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from instaslice import profiles
 from instaslice.doctor.findings import Found, State
@@ -63,15 +63,27 @@ def quotas(snapshot: Snapshot) -> Found:
             yield State.UNSURE, text, advice
 
 
+def unpatch(snapshot: Snapshot, quota: Json) -> str:
+    """The command that takes back what `quotas` advises for one; empty where it advises nothing."""
+    hard = quota["spec"].get("hard") or {}
+    deaf = [each for _, each in named(snapshot, hard) if not counts(snapshot, each)]
+    keys = dict.fromkeys(instead(snapshot, each) for each in deaf)
+    return _merge(quota, dict.fromkeys(key for key in keys if key not in hard)) if keys else ""
+
+
+def _merge(quota: Json, hard: dict[str, Any]) -> str:
+    patch = json.dumps({"spec": {"hard": hard}}, separators=(",", ":"))
+    where = f"-n {quota['metadata']['namespace']} patch resourcequota {quota['metadata']['name']}"
+    return f"kubectl {where} --type=merge -p '{patch}'"
+
+
 def _patch(snapshot: Snapshot, quota: Json, deaf: dict[str, Resource]) -> str:
     """The command that has a quota count rewritten pods, too."""
     hard = quota["spec"]["hard"]
-    wanted: dict[str, int | str] = {}
+    wanted: dict[str, Any] = {}
     for key, resource in deaf.items():
         wanted.setdefault(instead(snapshot, resource), hard[key])
-    patch = json.dumps({"spec": {"hard": wanted}}, separators=(",", ":"))
-    where = f"-n {quota['metadata']['namespace']} patch resourcequota {quota['metadata']['name']}"
-    command = f"kubectl {where} --type=merge -p '{patch}'"
+    command = _merge(quota, wanted)
     note = ""
     if snapshot.is_classic:
         note = " (it counts claims of every kind)"

@@ -1,0 +1,119 @@
+"""`instaslice plan` on a real API server, with objects as NVIDIA's components make them."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from test.e2e.cluster import Cluster
+from test.e2e.pods import container, pod, workload
+from test.support.command import instaslice
+from test.support.process import until
+
+Json = dict[str, Any]
+
+NODE = "plan-node"
+
+#: What GPU Feature Discovery, MIG manager and the GPU operator put on a node.
+LABELS = {
+    "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB",
+    "nvidia.com/gpu.count": "2",
+    "nvidia.com/mig.capable": "true",
+    "nvidia.com/mig.strategy": "mixed",
+    "nvidia.com/mig.config": "all-1g.5gb",
+    "nvidia.com/mig.config.state": "success",
+    "nvidia.com/mig-1g.5gb.count": "14",
+    "nvidia.com/gpu.deploy.device-plugin": "true",
+    "nvidia.com/gpu.deploy.mig-manager": "true",
+}
+
+
+@pytest.fixture
+def old_cluster(bare_namespace: Cluster) -> Iterator[Cluster]:
+    """A node that the device plugin serves, and a namespace that uses it."""
+    room = {"cpu": "8", "memory": "32Gi", "pods": "110", "nvidia.com/mig-1g.5gb": "14"}
+    status = {"capacity": room, "allocatable": room}
+    bare_namespace.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": NODE, "labels": LABELS},
+            "status": status,
+        }
+    )
+    plugin = pod("plugin", {"name": "c", "image": "nvcr.io/nvidia/k8s-device-plugin:v0.17.1"})
+    bare_namespace.create(plugin)
+    hard = {"requests.nvidia.com/mig-1g.5gb": "7"}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "gpus"}}
+    bare_namespace.create({**quota, "spec": {"hard": hard}})
+    limits = [{"type": "Pod", "max": {"nvidia.com/mig-1g.5gb": "4"}}]
+    limit = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "gpus"}}
+    bare_namespace.create({**limit, "spec": {"limits": limits}})
+    yield bare_namespace
+    bare_namespace.delete("Node", NODE)
+
+
+def planned(cluster: Cluster, *arguments: str) -> str:
+    done = instaslice("plan", f"--kubeconfig={cluster.plane.kubeconfig}", *arguments)
+    assert (done.code, done.err) == (0, "")
+    return done.out
+
+
+def test_what_is_there_and_the_steps_for_it(old_cluster: Cluster) -> None:
+    old_cluster.create(pod("alone", container(limits={"mig-1g.5gb": 2})))
+    found = json.loads(planned(old_cluster, "-o", "json"))
+    name = old_cluster.namespace
+    assert found["resource_api"] == old_cluster.plane.resource_api
+    mine = [each for each in found["workloads"] if each["namespace"] == name]
+    assert mine == [
+        {
+            "namespace": name,
+            "owner": "Pod/alone",
+            "pods": 1,
+            "asks": {"nvidia.com/mig-1g.5gb": "2"},
+            "how": "limits",
+        }
+    ]
+    (node,) = (each for each in found["nodes"] if each["name"] == NODE)
+    assert node["advertised"] == {"nvidia.com/mig-1g.5gb": "14"}
+    assert (node["product"], node["config"]) == (
+        LABELS["nvidia.com/gpu.product"],
+        "all-1g.5gb success",
+    )
+    assert found["components"]["device plugin"] == f"v0.17.1 in {name}"
+    policies = [each["what"] for each in found["policies"] if name in each["what"]]
+    assert policies == [f"ResourceQuota {name}/gpus", f"LimitRange {name}/gpus"]
+    titles = [step["title"] for step in found["steps"]]
+    assert titles.index(f"Change node {NODE} over") < titles.index(f"Change namespace {name} over")
+    assert found["unknown"] == {}
+
+
+def test_the_owner_of_a_deployments_pods(old_cluster: Cluster) -> None:
+    if not old_cluster.plane.has_controllers:
+        pytest.skip("needs kube-controller-manager, beside kube-apiserver")
+    old_cluster.create(workload("Deployment", "web", replicas=2))
+
+    def owners() -> list[tuple[str, int]]:
+        found = json.loads(planned(old_cluster, "-o", "json"))["workloads"]
+        name = old_cluster.namespace
+        return [(each["owner"], each["pods"]) for each in found if each["namespace"] == name]
+
+    until(lambda: owners() == [("Deployment/web", 2)], "both pods are found")
+
+
+def test_nothing_is_changed(old_cluster: Cluster) -> None:
+    kinds = "nodes,pods,resourcequotas,limitranges"
+    before = old_cluster.kubectl("get", kinds, "-A", "-o", "json")
+    for output in ("text", "markdown", "json"):
+        planned(old_cluster, "-o", output)
+    versions = [
+        {i["metadata"]["uid"] for i in json.loads(each.stdout)["items"]}
+        for each in (before, old_cluster.kubectl("get", kinds, "-A", "-o", "json"))
+    ]
+    assert versions[0] == versions[1]
+    if old_cluster.plane.resource_api == "v1":
+        dra = old_cluster.kubectl(
+            "get", "resourceslices,deviceclasses,resourceclaimtemplates", "-A", "-o", "name"
+        )
+        assert "doctor" not in dra.stdout
