@@ -1,11 +1,13 @@
 """Hypothesis profiles, and what every test may use."""
 
 import contextlib
+import functools
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import kubernetes_validate.utils
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -28,6 +30,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+#: It reads megabytes of definitions again for every manifest, and thousands are validated.
+kubernetes_validate.utils.schema_contents = functools.cache(
+    kubernetes_validate.utils.schema_contents
+)
 
 
 @pytest.fixture(scope="session")
