@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 NOT_CALLED = 'failed calling webhook "rewrite.instaslice.io"'
 #: It listens and is not ready; a Service would send it nothing yet.
-NOT_READY = "the pod's MIG slices cannot be claimed: the API server has not been asked yet"
+NOT_READY = "the pod's devices cannot be claimed: the API server has not been asked yet"
 
 
 @pytest.fixture

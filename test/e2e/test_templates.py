@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from instaslice.profiles import from_attribute
-from instaslice.resource_api import VERSIONS
+from instaslice.resource_api import VERSIONS, template_name
 from instaslice.resources import of_profile
 from instaslice.templates import claim_of, objects
 from test.e2e.cluster import Cluster, Refused
@@ -46,7 +46,7 @@ def test_a_fresh_namespace_gets_what_a_pod_needs(namespace: Cluster) -> None:
     manifest = pod("p", container(limits={"mig-1g.5gb": 2, "mig-1g.5gb.me": 1}))
     created, warnings = namespace.create_aloud(manifest)
     assert warnings == []
-    assert set().union(*slices(created).values()) == made(namespace)
+    assert {template_name(each) for each in created["spec"]["resourceClaims"]} == made(namespace)
     template = namespace.get("ResourceClaimTemplate", "mig-1g.5gb.me")
     assert template["metadata"]["labels"] == {"app.kubernetes.io/managed-by": "instaslice"}
     asked = json.dumps(template["spec"])
@@ -55,7 +55,10 @@ def test_a_fresh_namespace_gets_what_a_pod_needs(namespace: Cluster) -> None:
         assert parameters["spec"] == {"profile": "1g.5gb+me"}
         assert '"name": "mig-1g.5gb.me"' in asked
     else:
-        assert "device.attributes['gpu.nvidia.com'].profile == '1g.5gb+me'" in asked
+        assert '"deviceClassName": "mig-1g.5gb.me.nvidia.com"' in asked
+        device_class = namespace.get("DeviceClass", "mig-1g.5gb.me.nvidia.com")
+        [selector] = device_class["spec"]["selectors"]
+        assert "].profile == '1g.5gb+me'" in selector["cel"]["expression"]
 
 
 def test_dry_run_makes_nothing(namespace: Cluster) -> None:
@@ -89,7 +92,7 @@ def test_what_cannot_be_made_yet_is_made_later(namespace: Cluster) -> None:
     assert slices(created) == {"main": ["mig-1g.5gb"]}
     assert warning == (
         "ResourceClaimTemplate mig-1g.5gb is not there yet; to make it: "
-        f"instaslice templates 1g.5gb --apply --namespace {namespace.namespace}"
+        f"instaslice templates --apply --namespace {namespace.namespace} mig-1g.5gb"
     )
     assert made(namespace) == set()
     namespace.delete("ResourceQuota", "none")
