@@ -47,6 +47,16 @@ lint: $(VENV)/dev.stamp ## check style, formatting and types
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
+##@ Documentation
+
+.PHONY: docs
+docs: $(VENV)/docs.stamp ## build docs/ as a site, into dist/docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean && echo dist/docs/index.html
+
+$(VENV)/docs.stamp: setup.cfg | $(VENV)/bin/python
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
 ##@ Longer tests
 
 .PHONY: e2e
@@ -128,11 +138,22 @@ PLATFORMS ?= linux/amd64,linux/arm64
 
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' instaslice/__init__.py)
 REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
-BUILD_ARGS = --file Containerfile --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION)
+# Further options of `docker build`.
+BUILD_OPTIONS ?=
+BUILD_ARGS = --file Containerfile --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) $(BUILD_OPTIONS)
+
+# The machine's own platform, for builders that do not know it: docker's without buildx.
+ARCHITECTURE ?= $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(shell uname -m)))
+NATIVE = --build-arg BUILD_PLATFORM=linux/$(ARCHITECTURE) --build-arg TARGETARCH=$(ARCHITECTURE)
 
 .PHONY: docker-build
 docker-build: ## build the image IMG for this machine's platform, with CONTAINER_TOOL (docker, podman)
-	$(CONTAINER_TOOL) build $(BUILD_ARGS) --tag $(or $(IMG),instaslice:latest) .
+	$(CONTAINER_TOOL) build $(BUILD_ARGS) $(NATIVE) --tag $(or $(IMG),instaslice:latest) .
+
+.PHONY: docker-build-cli
+docker-build-cli: ## build the image of the whole command line, IMG_CLI (instaslice-cli)
+	$(CONTAINER_TOOL) build $(BUILD_ARGS) $(NATIVE) --build-arg LOCK=requirements-cli.lock --target cli \
+	  --tag $(or $(IMG_CLI),instaslice-cli:latest) .
 
 .PHONY: docker-push
 docker-push: need-image ## push the image IMG
@@ -149,7 +170,7 @@ need-image:
 	@test -n '$(IMG)' || { echo 'make: IMG is not set: the image, in a registry that the cluster can pull from' >&2; exit 1; }
 
 .PHONY: lock
-lock: $(VENV)/dev.stamp ## choose anew what goes into the image beside InstaSlice: requirements.lock
+lock: $(VENV)/dev.stamp ## choose anew what goes into the images beside InstaSlice: requirements*.lock
 	$(BIN)/python hack/lock.py
 
 ##@ Deployment

@@ -2,7 +2,8 @@
 
 pip resolves install_requires of setup.cfg once for each platform of the image, wheels only, and
 reports what it would install; nothing is installed. The lock has the digests of those wheels and
-names no index, so it holds wherever the packages are fetched from.
+names no index, so it holds wherever the packages are fetched from. requirements-cli.lock likewise
+pins what the image of the command line holds, which has the extra `cli`.
 """
 
 import configparser
@@ -14,25 +15,31 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-LOCK = ROOT / "requirements.lock"
 
 #: As in the Containerfile: the image's Python, and the machines that it is built for.
 PYTHON = "3.13"
 MACHINES = ("x86_64", "aarch64")
 
 HEADER = """\
-# What the image holds beside InstaSlice, for linux/amd64 and linux/arm64; made by `make lock`.
+# What the image {} beside InstaSlice, for linux/amd64 and linux/arm64; made by `make lock`.
 """
+#: By lock: the extra of setup.cfg that goes into it, and what the header says.
+LOCKS = {
+    "requirements.lock": ("", "holds"),
+    "requirements-cli.lock": ("cli", "of the command line holds"),
+}
 
 #: "name==version" to the SHA-256 digests of its wheels.
 Pins = dict[str, set[str]]
 
 
-def requirements() -> list[str]:
-    """install_requires of setup.cfg."""
-    config = configparser.ConfigParser()
+def requirements(extra: str = "") -> list[str]:
+    """install_requires of setup.cfg, and what an extra has beside."""
+    config = configparser.ConfigParser(interpolation=None)
     config.read(ROOT / "setup.cfg")
     lines = config["options"]["install_requires"].splitlines()
+    if extra:
+        lines += config["options.extras_require"][extra].splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -69,18 +76,19 @@ def merge(all_pins: Iterable[Pins]) -> Pins:
     return merged
 
 
-def render(pins: Pins) -> str:
-    """The lock file."""
+def render(pins: Pins, header: str) -> str:
+    """The text of a lock."""
     lines = [
         " \\\n    ".join([pin, *(f"--hash=sha256:{digest}" for digest in sorted(digests))])
         for pin, digests in sorted(pins.items())
     ]
-    return HEADER + "".join(f"{line}\n" for line in lines)
+    return header + "".join(f"{line}\n" for line in lines)
 
 
 def main() -> None:
-    pins = merge(resolve(requirements(), machine) for machine in MACHINES)
-    LOCK.write_text(render(pins))
+    for name, (extra, what) in LOCKS.items():
+        pins = merge(resolve(requirements(extra), machine) for machine in MACHINES)
+        (ROOT / name).write_text(render(pins, HEADER.format(what)))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,12 @@ import re
 from configparser import ConfigParser
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
-LOCK = (ROOT / "requirements.lock").read_text()
+#: By lock: the extra of setup.cfg that goes into it.
+LOCKS = {"requirements.lock": "", "requirements-cli.lock": "cli"}
 
 
 def stages() -> list[list[str]]:
@@ -25,36 +27,44 @@ def stages() -> list[list[str]]:
 def test_nothing_runs_on_the_target_platform() -> None:
     """Or its image could not be built without emulation."""
     for stage in stages()[1:]:
-        if not stage[0].startswith("FROM --platform=$BUILDPLATFORM "):
+        if not stage[0].startswith("FROM --platform=${BUILD_PLATFORM} "):
             assert not [line for line in stage if line.startswith(("RUN ", "ADD "))]
 
 
 def test_the_base_images_can_be_chosen() -> None:
     arguments = {line.removeprefix("ARG ").partition("=")[0] for line in stages()[0]}
-    assert arguments == {"BUILD_IMAGE", "BASE_IMAGE"}
+    assert arguments == {"BUILD_IMAGE", "BASE_IMAGE", "BUILD_PLATFORM"}
 
 
 def test_the_last_stage_is_not_root_and_serves() -> None:
-    last = stages()[-1]
-    assert last[0] == "FROM base"
-    assert "USER 65532:65532" in last
+    common, last = stages()[-3], stages()[-1]
+    assert common[0] == "FROM base AS common"
+    assert last[0] == "FROM common"
+    assert common[-1] == "USER 65532:65532"
     assert last[-1] == 'ENTRYPOINT ["/usr/bin/python3", "-m", "instaslice", "serve"]'
 
 
-def test_the_lock_has_a_digest_for_everything_and_names_no_index() -> None:
-    entries = re.findall(r"^[a-z].*?(?=^\S|\Z)", LOCK, re.MULTILINE | re.DOTALL)
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_has_a_digest_for_everything_and_names_no_index(name: str) -> None:
+    lock = (ROOT / name).read_text()
+    entries = re.findall(r"^[a-z].*?(?=^\S|\Z)", lock, re.MULTILINE | re.DOTALL)
     assert entries
     for entry in entries:
         assert re.fullmatch(r"\S+==\S+(?: \\\n    --hash=sha256:[0-9a-f]{64})+\n", entry)
-    assert "://" not in LOCK
+    assert "://" not in lock
 
 
-def test_the_lock_is_of_what_setup_cfg_asks_for() -> None:
+@pytest.mark.parametrize(("name", "extra"), LOCKS.items())
+def test_a_lock_is_of_what_setup_cfg_asks_for(name: str, extra: str) -> None:
     """`make lock` is due when it is not."""
-    config = ConfigParser()
+    config = ConfigParser(interpolation=None)
     config.read(ROOT / "setup.cfg")
     lines = config["options"]["install_requires"].splitlines()
+    lines += config["options.extras_require"][extra].splitlines() if extra else []
     wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    locked = dict(re.findall(r"^(\S+)==(\S+)", LOCK, re.MULTILINE))
+    locked = dict(re.findall(r"^(\S+)==(\S+)", (ROOT / name).read_text(), re.MULTILINE))
     for requirement in wanted:
-        assert locked[requirement.name.replace("_", "-")] in requirement.specifier
+        # PEP 503
+        normal = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        assert locked[normal] in requirement.specifier
+    assert ("kubernetes" in locked) == (extra == "cli")

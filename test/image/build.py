@@ -41,6 +41,9 @@ PLATFORMS: Final = {"amd64": Platform("x86_64", 62), "arm64": Platform("aarch64"
 #: The one that runs here.
 NATIVE: Final = "amd64"
 
+#: What the image of the whole command line is built with.
+COMMAND_LINE: Final = ("--build-arg", "LOCK=requirements-cli.lock", "--target", "cli")
+
 
 def run(*command: str | Path) -> str:
     """Run a command; returns its standard output. What it says of a failure is shown.
@@ -76,14 +79,21 @@ def apt_options() -> str:
 
 
 def download(folder: Path) -> None:
-    """Fetch the locked wheels of every platform, by whatever way this machine's pip has."""
-    for platform in PLATFORMS.values():
+    """Fetch the locked wheels, by whatever way this machine's pip has.
+
+    Those of the server for every platform, those of the command line for this machine's.
+    """
+    locks = {
+        "amd64": ("requirements.lock", "requirements-cli.lock"),
+        "arm64": ("requirements.lock",),
+    }
+    for architecture, platform in PLATFORMS.items():
         run(
             *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", folder, "--no-deps"),
             *("--require-hashes", "--only-binary=:all:", "--python-version", "3.13"),
             *("--platform", f"manylinux_2_28_{platform.wheels}"),
             *("--platform", f"manylinux2014_{platform.wheels}"),
-            *("--requirement", ROOT / "requirements.lock"),
+            *(f"--requirement={ROOT / lock}" for lock in locks[architecture]),
         )
 
 
@@ -97,18 +107,20 @@ class Buildah:
     folder: Path
 
     def __call__(self, *arguments: str | Path) -> str:
+        return run(*self.command(*arguments)).strip()
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        """buildah's command line, of this storage."""
         # vfs: whole copies, so there is nothing to be mounted, and a container's root is a folder.
-        return run(
-            *("buildah", "--root", self.folder / "root", "--runroot", self.folder / "run"),
-            *("--storage-driver", "vfs", *arguments),
-        ).strip()
+        folders = ("--root", self.folder / "root", "--runroot", self.folder / "run")
+        return [str(each) for each in ("buildah", *folders, "--storage-driver", "vfs", *arguments)]
 
     def stand_in(self, name: str, architecture: str, packages: str, *hooks: str) -> str:
         """An image with packages of Debian's, unpacked and no more, so of any architecture.
 
         hooks: mmdebstrap's, in place of what the packages' scripts would do.
         """
-        options, archive = self.folder / "apt.conf", self.folder / f"{name}.tar"
+        options, archive = self.folder / "apt.conf", self.archive(name)
         options.write_text(apt_options())
         run(
             *("mmdebstrap", "--quiet", "--variant=extract", f"--architectures={architecture}"),
@@ -122,7 +134,6 @@ class Buildah:
         container = self("from", "--platform", f"linux/{architecture}", "scratch")
         self("add", "--quiet", container, archive, "/")
         self("commit", "--quiet", "--rm", container, name)
-        archive.unlink()
         return f"localhost/{name}"
 
     def build_image(self) -> str:
@@ -136,17 +147,29 @@ class Buildah:
             *(f"copy-in {wheels} /", f"copy-in {config} /etc"),
         )
 
-    def build(self, architecture: str, build_image: str) -> str:
+    def base_image(self, architecture: str) -> str:
+        """The stand-in for distroless' Python, made once."""
+        name = f"base-{architecture}"
+        if self.archive(name).exists():
+            return f"localhost/{name}"
+        return self.stand_in(name, architecture, BASE_PACKAGES)
+
+    def archive(self, stand_in: str) -> Path:
+        """The root file system of a stand-in that was made."""
+        return self.folder / f"{stand_in}.tar"
+
+    def build(self, architecture: str, build_image: str, *options: str, name: str = "") -> str:
         """Build the Containerfile for an architecture; returns the image's name."""
-        base_image = self.stand_in(f"base-{architecture}", architecture, BASE_PACKAGES)
-        name = f"instaslice-{architecture}"
+        base_image = self.base_image(architecture)
+        name = name or f"instaslice-{architecture}"
         self(
             *("build", "--pull-never", "--isolation", "chroot", "--quiet"),
             *("--platform", f"linux/{architecture}"),
             # buildah before 1.30 takes it for the target's.
-            *("--build-arg", f"BUILDPLATFORM=linux/{NATIVE}"),
+            *("--build-arg", f"BUILD_PLATFORM=linux/{NATIVE}"),
             *("--build-arg", f"BUILD_IMAGE={build_image}"),
             *("--build-arg", f"BASE_IMAGE={base_image}"),
+            *options,
             *("--tag", name, "--file", ROOT / "Containerfile", ROOT),
         )
         return name

@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import ssl
 import subprocess
 import threading
@@ -24,7 +25,9 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from test.image.build import NATIVE, PLATFORMS, Buildah, Image, missing, run, storage
+from instaslice import __version__
+from test.image.build import COMMAND_LINE, NATIVE, PLATFORMS, Buildah, Image, missing, run, storage
+from test.image.docker import Docker
 from test.support.certs import Authority
 from test.support.process import HOST, ROOT, Process, free_port, until
 
@@ -32,6 +35,8 @@ SAMPLE: Final = ROOT / "test" / "data" / "reviews" / "create" / "sample.json"
 
 #: Nobody in the image, as a cluster that chooses uids for its namespaces does (OpenShift).
 UID: Final = 1000650000
+#: The image of the whole command line.
+CLI: Final = "instaslice-cli"
 #: There is no API server here, so what the component no-api sets.
 NO_API: Final = {"INSTASLICE_RESOURCE_API": "v1", "INSTASLICE_PROVISION_TEMPLATES": "false"}
 
@@ -51,9 +56,11 @@ def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
 
 @pytest.fixture(scope="module")
 def images(buildah: Buildah) -> dict[str, Image]:
-    """The images by architecture."""
+    """The images by architecture, and the command line's."""
     build_image = buildah.build_image()
-    return {arch: Image(buildah, buildah.build(arch, build_image)) for arch in PLATFORMS}
+    names = {each: buildah.build(each, build_image) for each in PLATFORMS}
+    names[CLI] = buildah.build(NATIVE, build_image, *COMMAND_LINE, name=CLI)
+    return {key: Image(buildah, name) for key, name in names.items()}
 
 
 # The run
@@ -284,6 +291,54 @@ def test_the_image_says_what_it_is(architecture: str, images: dict[str, Image]) 
     prefix = "org.opencontainers.image."
     labels = {key.removeprefix(prefix) for key in config["Labels"] if key.startswith(prefix)}
     assert labels == {"title", "description", "licenses", "version", "revision", "base.name"}
+
+
+def test_the_command_line_has_an_image_of_its_own(images: dict[str, Image]) -> None:
+    """As an administrator without Python uses it: a file in, a file out."""
+    image = images[CLI]
+    assert image.config["config"]["Entrypoint"] == ["/usr/bin/python3", "-m", "instaslice"]
+    container = image.buildah("from", "--pull-never", image.name)
+    try:
+        done = subprocess.run(
+            [
+                *image.buildah.command("run", "--isolation", "chroot", "--user", str(UID)),
+                *(container, "--", "/usr/bin/python3", "-m", "instaslice", "rewrite", "-"),
+            ],
+            input=(ROOT / "samples/sample.yaml").read_text(),
+            capture_output=True,
+            text=True,
+        )
+        doctor = image.buildah.command("run", "--isolation", "chroot", container, "--")
+        asked = subprocess.run(
+            [*doctor, "/usr/bin/python3", "-m", "instaslice", "doctor"],
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        image.buildah("rm", container)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "resourceClaimTemplateName: mig-1g.5gb" in done.stdout
+    assert "kubeconfig" in asked.stderr, "it has the kubernetes client, and no cluster"
+
+
+def test_dockers_own_engine_builds_it(
+    buildah: Buildah, images: dict[str, Image], tmp_path: Path
+) -> None:
+    """`make docker-build`, the README's first command, where Debian's docker.io is installed."""
+    if shutil.which("dockerd") is None:
+        pytest.skip("dockerd is not on PATH (Debian's package docker.io)")
+    arguments = []
+    with Docker.running(tmp_path) as docker:
+        for argument, stand_in in (("BUILD_IMAGE", "build"), ("BASE_IMAGE", f"base-{NATIVE}")):
+            docker("import", buildah.archive(stand_in), f"{stand_in}:here")
+            arguments += ["--build-arg", f"{argument}={stand_in}:here"]
+        for target, image in (("docker-build", "IMG"), ("docker-build-cli", "IMG_CLI")):
+            docker.make(target, f"{image}=built:{target}", *arguments)
+        config = json.loads(docker("image", "inspect", "built:docker-build"))[0]
+        printed = docker("run", "--rm", "--network=none", "built:docker-build-cli", "--version")
+    assert config["Config"]["Entrypoint"] == images[NATIVE].config["config"]["Entrypoint"]
+    assert config["Config"]["User"] == "65532:65532"
+    assert printed == f"instaslice {__version__}"
 
 
 def test_it_serves_as_a_pod(images: dict[str, Image], start: Callable[..., Any]) -> None:

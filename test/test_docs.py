@@ -1,0 +1,235 @@
+"""README.md, docs/ and their kind: links lead somewhere, commands are as they are typed."""
+
+import argparse
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from instaslice.cli.main import parser
+from instaslice.serve.settings import SERVE
+
+ROOT = Path(__file__).parent.parent
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+#: Every page that a person reads.
+PAGES = sorted(
+    {*ROOT.glob("*.md"), *DOCS, *ROOT.glob("demo/**/*.md"), *ROOT.glob("charts/**/*.md")}
+)
+
+MAX_README = 150
+#: Characters in a line of text; a table's row and a link cannot be broken.
+MAX_LINE = 120
+#: What a block says in its first line where it cannot be run as it stands.
+MARK = ("# needs ", "# takes ")
+#: What asks for a cluster, a registry or an hour.
+ELSEWHERE = re.compile(
+    r"\b(kubectl|helm|docker|kind|podman|go) |make (deploy|undeploy|docker-|fuzz|soak|own-cert|e2e)"
+    r"|instaslice (doctor|plan)|--apply"
+)
+
+
+class Block(NamedTuple):
+    """A block of code, ``` and all that is between."""
+
+    page: Path
+    language: str
+    text: str
+
+    @property
+    def is_marked(self) -> bool:
+        return self.text.startswith(MARK)
+
+
+def blocks(page: Path) -> list[Block]:
+    found = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [Block(page, language, text) for language, text in found]
+
+
+def consoles() -> list[Block]:
+    """What is to be typed: blocks of commands alone, and the commands of those with output."""
+    found = []
+    for page in PAGES:
+        for block in blocks(page):
+            if block.language != "console":
+                continue
+            lines = block.text.splitlines()
+            typed = [line.removeprefix("$ ") for line in lines if line.startswith(("$ ", *MARK))]
+            shows_output = any(line.startswith("$ ") for line in lines)
+            found.append(block._replace(text="\n".join(typed)) if shows_output else block)
+    return found
+
+
+def name(block: Block) -> str:
+    return f"{block.page.name}: {block.text.splitlines()[0][:50]}"
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^ *```.*?^ *```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ +(.+)$", without_code(page.read_text()), re.MULTILINE):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").strip().lower()
+        found.add(re.sub(r"[^\w\- ]", "", text).replace(" ", "-"))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = without_code(page.read_text())
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name}: {link}"
+        assert ROOT in target.parents, f"{page.name}: {link} leads out of the repository"
+        if anchor:
+            assert anchor in anchors(target), f"{page.name}: {link}"
+
+
+def test_every_page_is_in_the_navigation_and_in_the_readme() -> None:
+    text = (ROOT / "mkdocs.yml").read_text()
+    named = set(re.findall(r"- (\w+\.md)$", text, re.MULTILINE))
+    assert named == {page.name for page in DOCS}
+    for readme, folder in ((ROOT / "README.md", "docs/"), (ROOT / "docs/index.md", "")):
+        linked = set(re.findall(rf"\]\({folder}(\w+\.md)", readme.read_text()))
+        assert named - {"index.md"} <= linked, readme
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= MAX_README
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *DOCS], ids=lambda page: page.name)
+def test_lines_are_wrapped(page: Path) -> None:
+    for line in without_code(page.read_text()).splitlines():
+        if not line.lstrip().startswith(("|", "![", "<!--")):
+            words = re.sub(r"\]\([^)]*\)", "]", line)  # a link's target is not read
+            assert len(words) <= MAX_LINE, f"{page.name}: {line}"
+
+
+# Commands
+
+
+@pytest.mark.parametrize("block", consoles(), ids=name)
+def test_what_cannot_be_run_as_it_stands_says_so(block: Block) -> None:
+    if ELSEWHERE.search(block.text):
+        assert block.is_marked, f"{block.page.name}: begin with one of {MARK}:\n{block.text}"
+
+
+def subcommands() -> dict[str, argparse.ArgumentParser]:
+    (found,) = (
+        action.choices
+        for action in parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    assert isinstance(found, dict)
+    return found
+
+
+def typed() -> Iterator[tuple[str, list[str]]]:
+    """Every command of a block, by the page that has it."""
+    for block in consoles():
+        for line in block.text.replace("\\\n", " ").splitlines():
+            for part in re.split(r"&&|\|", line):
+                words = shlex.split(part, comments=True)
+                if words:
+                    yield block.page.name, words
+
+
+def test_every_option_of_instaslice_is_one() -> None:
+    known, checked = subcommands(), 0
+    for page, words in typed():
+        program = Path(words[0]).name
+        if program not in ("instaslice", "kubectl-instaslice") or len(words) < 2:
+            continue
+        if words[1] == "--version":
+            continue
+        command = known.get(words[1])
+        assert command, f"{page}: there is no command {words[1]}"
+        options = {option for action in command._actions for option in action.option_strings}
+        for word in words[2:]:
+            if word.startswith("-") and word != "-":
+                assert word.partition("=")[0] in options, f"{page}: {' '.join(words)}: {word}"
+                checked += 1
+    assert checked > 10
+
+
+def test_every_target_of_make_is_one() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
+    variables = set(re.findall(r"^([A-Z_]+) \?=", makefile, re.MULTILINE))
+    variables |= set(re.findall(r"\$\(or \$\(([A-Z_]+)\)", makefile)) | {"IMG"}
+    checked = 0
+    for page, words in typed():
+        if words[0] != "make":
+            continue
+        for word in words[1:]:
+            variable, equals, _ = word.partition("=")
+            assert (variable in variables) if equals else (word in targets), f"{page}: make {word}"
+            checked += 1
+    assert checked > 20
+
+
+def test_every_file_that_a_command_names_is_there() -> None:
+    checked = 0
+    for page, words in typed():
+        for word in words[1:]:
+            if re.fullmatch(r"(samples|demo|hack|charts|config)/[\w./-]+", word):
+                assert (ROOT / word).exists(), f"{page}: {word}"
+                checked += 1
+    assert checked > 3
+
+
+RUN = [
+    (block.page.name, line)
+    for block in consoles()
+    if not block.is_marked and not ELSEWHERE.search(block.text)
+    for line in block.text.replace("\\\n", " ").splitlines()
+    if line.startswith("instaslice ") and "..." not in line and "FILE" not in line
+]
+
+
+@pytest.mark.parametrize(("page", "command"), RUN, ids=lambda value: str(value))
+def test_a_command_without_a_mark_runs_as_it_stands(page: str, command: str) -> None:
+    words = shlex.split(command, comments=True)
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == "", page
+    assert done.returncode in (0, 1 if "--check" in words or "--diff" in words else 0), page
+    assert done.stdout, page
+
+
+# What the pages say of the program
+
+
+def test_every_setting_of_serve_is_in_its_table() -> None:
+    text = (ROOT / "docs/cli.md").read_text()
+    rows = dict(re.findall(r"^\| `(--[a-z-]+)[^|]*\| `(INSTASLICE_\w+)`", text, re.MULTILINE))
+    assert rows == {option.flag: option.variable for option in SERVE}
+
+
+def test_every_command_has_a_section() -> None:
+    assert set(subcommands()) <= anchors(ROOT / "docs/cli.md")
+
+
+def test_every_alert_has_a_section() -> None:
+    rules = yaml.safe_load((ROOT / "charts/instaslice/files/alerts.yaml").read_text())
+    alerts = {rule["alert"].lower() for rule in rules["groups"][0]["rules"]}
+    assert alerts <= anchors(ROOT / "docs/operations.md")
+
+
+def test_every_component_has_a_row() -> None:
+    text = (ROOT / "docs/install.md").read_text()
+    rows = set(re.findall(r"^\| `([a-z0-9.-]+)`", text, re.MULTILINE))
+    assert rows == {path.name for path in (ROOT / "config/components").iterdir()}
