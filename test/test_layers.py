@@ -28,7 +28,9 @@ LAYERS = {
     "serve": Layer("core cluster", "gunicorn prometheus_client"),
     "manifests": Layer("core", "ruamel", late="yaml"),
     "doctor": Layer("core cluster", "cryptography"),
-    "cli": Layer("core cluster serve manifests doctor", "kubernetes urllib3", late="yaml"),
+    "cli": Layer(
+        "core cluster serve manifests doctor", "kubernetes urllib3", late="yaml argcomplete"
+    ),
 }
 #: `python -m instaslice` is the command line.
 ENTRY = "__main__"

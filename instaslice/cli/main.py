@@ -4,6 +4,7 @@ Whatever is wrong with what was typed is one line on standard error and exit cod
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -25,6 +26,11 @@ InstaSlice lets pods that ask for MIG slices as extended resources (nvidia.com/m
 have them through Kubernetes' Dynamic Resource Allocation, without a change to any pod spec.
 """
 
+EPILOG: Final = """\
+`kubectl instaslice` is the same command. Names are completed on Tab in a shell that was told so:
+eval "$(register-python-argcomplete instaslice)" (bash and zsh; from the extra `cli`).
+"""
+
 #: Each has `add(commands)`, which adds its parser, and `run(arguments)`, which returns the exit
 #: code.
 COMMANDS: Final = (serve, templates, deviceclasses, webhook_configuration, rewrite, doctor, plan)
@@ -32,7 +38,7 @@ COMMANDS: Final = (serve, templates, deviceclasses, webhook_configuration, rewri
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    whole = argparse.ArgumentParser(prog="instaslice", description=ABOUT)
+    whole = argparse.ArgumentParser(prog=_called_as(), description=ABOUT, epilog=EPILOG)
     whole.add_argument("--version", action="version", version=f"instaslice {__version__}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
@@ -40,9 +46,25 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
+def _called_as() -> str:
+    """The command as it was typed: kubectl runs programs that are named kubectl-*."""
+    is_plugin = os.path.basename(sys.argv[0]).startswith("kubectl-")
+    return "kubectl instaslice" if is_plugin else "instaslice"
+
+
+def _complete(whole: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks what may follow, and exit; do nothing where none asks."""
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete  # only who asks for it has it
+
+        argcomplete.autocomplete(whole)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    arguments = parser().parse_args(argv)
+    whole = parser()
+    _complete(whole)
+    arguments = whole.parse_args(argv)
     try:
         return int(arguments.run(arguments))
     except UsageError as error:
