@@ -179,9 +179,11 @@ lock: $(VENV)/dev.stamp ## choose anew what goes into the images beside InstaSli
 KUBECTL ?= kubectl
 # Folders of config/components; one of cert-manager and own-certificates.
 COMPONENTS ?= cert-manager
+# Extended resources to rewrite beside MIG slices: "nvidia.com/gpu=gpu.nvidia.com".
+RESOURCES ?=
 # Any; one that is not the usual one is left as it is by undeploy.
 NAMESPACE ?= instaslice-system
-DEPLOY = IMG='$(IMG)' COMPONENTS='$(COMPONENTS)' NAMESPACE='$(NAMESPACE)' KUBECTL='$(KUBECTL)' hack/deploy.sh
+DEPLOY = IMG='$(IMG)' COMPONENTS='$(COMPONENTS)' RESOURCES='$(RESOURCES)' NAMESPACE='$(NAMESPACE)' KUBECTL='$(KUBECTL)' hack/deploy.sh
 
 .PHONY: build-installer
 build-installer: ## write dist/install.yaml: what `make deploy` deploys, for IMG and COMPONENTS

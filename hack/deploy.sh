@@ -1,6 +1,6 @@
 #!/bin/sh
 # What `make build-installer`, `make deploy` and `make undeploy` do, for the cluster that kubectl is
-# set to. The Makefile says what IMG, COMPONENTS, NAMESPACE and KUBECTL are.
+# set to. The Makefile says what IMG, COMPONENTS, RESOURCES, NAMESPACE and KUBECTL are.
 #
 # InstaSlice is registered last, when its pods are ready and its CA is known: whatever goes wrong
 # before that, nobody's pod is refused.
@@ -44,6 +44,12 @@ check() {
     done
     ;;
   esac
+  for each in $RESOURCES; do
+    case $each in
+      ?*/?*=?*) ;;
+      *) fail "RESOURCES: $each is not NAME=DEVICECLASS, such as nvidia.com/gpu=gpu.nvidia.com" ;;
+    esac
+  done
   case " $COMPONENTS " in *" kubernetes-1.27 "*)
     case " $COMPONENTS " in *" kubernetes-1.36 "*)
       fail "kubernetes-1.27 and kubernetes-1.36 do not go together" ;;
@@ -62,11 +68,26 @@ kustomization() {
   printf -- '- ../../config/components/%s\n' $COMPONENTS
   echo 'labels:'
   echo "- pairs: {instaslice.io/components: \"$(components_label)\"}"
+  echo 'patches:'
   if [ "$NAMESPACE" != "$DEFAULT" ]; then
     # It is the user's, who may have others in it: neither labelled nor deleted.
-    printf '%s\n' 'patches:' '- patch: |' '    $patch: delete' '    apiVersion: v1' \
+    printf '%s\n' '- patch: |' '    $patch: delete' '    apiVersion: v1' \
       '    kind: Namespace' '    metadata:' "      name: $DEFAULT"
   fi
+  if [ -n "$RESOURCES" ]; then
+    printf '%s\n' '- target: {kind: Deployment, name: instaslice}' '  patch: |' '    - op: add' \
+      '      path: /spec/template/spec/containers/0/env/-' \
+      "      value: {name: INSTASLICE_RESOURCES, value: '$(echo $RESOURCES | tr ' ' ,)'}"
+  fi
+}
+
+# What the webhook's conditions say of a resource's name, as `instaslice webhook-configuration
+# --resource ...` says it.
+IS_OURS="name.startsWith('nvidia.com/mig-')"
+is_mapped() {
+  [ -z "$RESOURCES" ] && return
+  names=$(printf '%s\n' $RESOURCES | sed "s/=.*//; s/.*/'&'/" | sort -u | paste -s -d , | sed 's/,/, /g')
+  echo " || name in [$names]"
 }
 
 build() {
@@ -77,7 +98,7 @@ build() {
   kustomization >dist/kustomize/kustomization.yaml
   $KUBECTL kustomize dist/kustomize >dist/kustomize/all.yaml
   sed -e "s|image: instaslice:latest\$|image: $IMG|" -e "s|$DEFAULT|$NAMESPACE|g" \
-    dist/kustomize/all.yaml >dist/kustomize/install.yaml
+    -e "s~$IS_OURS~&$(is_mapped)~g" dist/kustomize/all.yaml >dist/kustomize/install.yaml
   mv dist/kustomize/install.yaml dist/install.yaml
   echo "dist/install.yaml: $IMG with $COMPONENTS, in namespace $NAMESPACE"
 }
@@ -149,7 +170,7 @@ undeploy() {
   fi
 }
 
-: "${NAMESPACE:=$DEFAULT}" "${KUBECTL:=kubectl}" "${COMPONENTS:=cert-manager}"
+: "${RESOURCES:=}" "${NAMESPACE:=$DEFAULT}" "${KUBECTL:=kubectl}" "${COMPONENTS:=cert-manager}"
 # For the pods to become ready; and in seconds, for the CA to be known.
 : "${TIMEOUT:=3m}" "${CA_TRIES:=60}"
 case $1 in

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from instaslice.webhook_configuration import ALL, BESIDE, webhook_configuration
 from test.support.command import find_tool
 from test.support.manifests import Manifests, by_kind_and_name
 
@@ -38,7 +39,7 @@ def make(checkout: Path) -> Make:
     """Runs make there, with nobody's settings and no cluster."""
 
     def make(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        ours = ("IMG", "COMPONENTS", "NAMESPACE", "KUBECTL", "KUBECONFIG", "MAKEFLAGS")
+        ours = ("IMG", "COMPONENTS", "RESOURCES", "NAMESPACE", "KUBECTL", "KUBECONFIG", "MAKEFLAGS")
         environment = {key: value for key, value in os.environ.items() if key not in ours}
         environment |= {"KUBECONFIG": str(checkout / "none")}
         words = [*arguments, *(f"{name}={value}" for name, value in variables.items())]
@@ -116,6 +117,27 @@ def test_another_namespace_is_everywhere_and_stays_the_users(make: Make, checkou
     assert set(usual) - set(installed(checkout)) == {("Namespace", "instaslice-system")}
     service = installed(checkout)[WEBHOOK]["webhooks"][0]["clientConfig"]["service"]
     assert service["namespace"] == "gpu"
+
+
+@pytest.mark.parametrize(("component", "mode"), [("prometheus", ALL), ("kubernetes-1.36", BESIDE)])
+def test_a_mapping_is_the_servers_and_the_webhooks(
+    component: str, mode: str, make: Make, checkout: Path
+) -> None:
+    mapping = "nvidia.com/gpu=gpu.nvidia.com amd.com/gpu=gpu.amd.com"
+    components = f"cert-manager {component}"
+    done = make("build-installer", IMG=IMAGE, COMPONENTS=components, RESOURCES=mapping)
+    assert done.returncode == 0, done.stderr
+    manifests = installed(checkout)
+    names = ["nvidia.com/gpu", "amd.com/gpu"]
+    assert manifests[WEBHOOK]["webhooks"] == webhook_configuration(mode, names)["webhooks"]
+    (container,) = manifests["Deployment", "instaslice"]["spec"]["template"]["spec"]["containers"]
+    setting = {"name": "INSTASLICE_RESOURCES", "value": mapping.replace(" ", ",")}
+    assert setting in container["env"]
+
+
+def test_a_mapping_that_is_none_is_one_line(make: Make) -> None:
+    refused = said(make("build-installer", IMG=IMAGE, RESOURCES="nvidia.com/gpu"))
+    assert refused.startswith("make: RESOURCES: nvidia.com/gpu is not NAME=DEVICECLASS")
 
 
 def test_the_set_of_components_is_a_label(make: Make, checkout: Path) -> None:
