@@ -43,7 +43,7 @@ def from_kubeconfig(path: Path) -> Cluster:
     except OSError as error:
         raise ClusterError(f"{path}: {error.strerror}") from None
     except (KeyError, TypeError, AttributeError) as error:
-        raise ClusterError(f"{path}: is no kubeconfig with a current context: {error}") from None
+        raise ClusterError(f"{path}: is not a kubeconfig with a current context: {error}") from None
     except ValueError as error:
         raise ClusterError(f"{path}: {error}") from None
 
@@ -60,7 +60,7 @@ def _read_config(path: Path) -> Json:
     try:
         config = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"is no YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"is not YAML: {' '.join(str(error).split())}") from None
     return config
 
 

@@ -78,7 +78,7 @@ def _file(text: str) -> Path | None:
 def _names(text: str) -> frozenset[str]:
     names = frozenset(filter(None, (name.strip() for name in text.split(","))))
     if text and not names:
-        raise ValueError(f"{text!r} names nobody")
+        raise ValueError(f"{text!r} has no name in it")
     return names
 
 
@@ -245,7 +245,7 @@ def _cluster(
         raise SettingsError(f"--kubeconfig: {error}") from None
     if cluster is None:
         raise SettingsError(
-            f"{need} asks the API server, and this is no pod of a cluster: give --kubeconfig, or "
+            f"{need} asks the API server, and this is not a pod of a cluster: give --kubeconfig, or "
             f"--resource-api with a version ({', '.join(VERSIONS)})"
         )
     return cluster

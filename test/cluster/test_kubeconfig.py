@@ -45,9 +45,9 @@ def test_a_kubeconfig_leads_to_its_cluster(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no kubeconfig with a current context"),
-        ("[]", "is no kubeconfig with a current context"),
-        ("{", "is no YAML"),
+        ("", "is not a kubeconfig with a current context"),
+        ("[]", "is not a kubeconfig with a current context"),
+        ("{", "is not YAML"),
         (json.dumps({**kubeconfig(1, {}), "current-context": "gone"}), "current context: 'gone'"),
         (json.dumps(kubeconfig(1, {"exec": {}})), "logs in by a program"),
         (json.dumps(kubeconfig(1, {}, server="http://localhost")), "its server is not https"),

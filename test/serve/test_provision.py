@@ -386,7 +386,7 @@ def test_outside_a_cluster_it_says_what_is_needed(
     ):
         assert main(["serve", "--cert-dir", str(cert_dir), *options]) == 2
         assert capsys.readouterr().err == (
-            f"instaslice: {need} asks the API server, and this is no pod of a cluster: "
+            f"instaslice: {need} asks the API server, and this is not a pod of a cluster: "
             "give --kubeconfig, or --resource-api with a version "
             "(v1alpha2, v1alpha3, v1beta1, v1beta2, v1)\n"
         )

@@ -27,7 +27,10 @@ def test_help_says_what_each_setting_is_for(capsys: pytest.CaptureFixture[str]) 
         (["--threads", "0"], "--threads: '0' is not a number from 1 to 512"),
         (["--threads", "many"], "--threads: 'many' is not a number from 1 to 512"),
         (["--log-format", "xml"], "--log-format: 'xml' is not one of json, text"),
-        (["--client-ca", "ca.crt", "--client-names", " ,"], "--client-names: ' ,' names nobody"),
+        (
+            ["--client-ca", "ca.crt", "--client-names", " ,"],
+            "--client-names: ' ,' has no name in it",
+        ),
         (["--resource", "nvidia.com/gpu"], "--resource: 'nvidia.com/gpu' is not NAME=DEVICECLASS"),
         (
             ["--resource", "a.com/b=c", "--resource", "cpu=c"],
