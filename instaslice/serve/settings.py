@@ -245,7 +245,7 @@ def _cluster(
         raise SettingsError(f"--kubeconfig: {error}") from None
     if cluster is None:
         raise SettingsError(
-            f"{need} asks the API server, and this is not a pod of a cluster: give --kubeconfig, or "
-            f"--resource-api with a version ({', '.join(VERSIONS)})"
+            f"{need} asks the API server, and this is not a pod of a cluster: give --kubeconfig, "
+            f"or --resource-api with a version ({', '.join(VERSIONS)})"
         )
     return cluster

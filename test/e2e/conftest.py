@@ -24,7 +24,8 @@ NO_ASSETS = (
 def pytest_runtest_setup(item: pytest.Function) -> None:
     """Skip from here, so that pytest shows one line for all tests."""
     assets = os.environ.get("KUBEBUILDER_ASSETS")
-    if {"plane", "empty_cluster", "real_node"} & {*item.fixturenames} and not assets:
+    planes = {"plane", "empty_cluster", "cluster_without_dra", "real_node"}
+    if planes & {*item.fixturenames} and not assets:
         pytest.skip(NO_ASSETS)
     if "real_node" in item.fixturenames and (lacks := missing(Path(assets or ""))):
         pytest.skip(lacks)
@@ -51,6 +52,14 @@ def empty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
     with control_plane(assets, folder / "plane") as running:
         if not running.has_controllers:
             pytest.skip("needs kube-controller-manager, which makes a Deployment's pods")
+        yield Cluster(running, folder / "discovery")
+
+
+@pytest.fixture(scope="module")
+def cluster_without_dra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The API server of a control plane that does not serve resource.k8s.io."""
+    assets, folder = Path(os.environ["KUBEBUILDER_ASSETS"]), tmp_path_factory.mktemp("no-dra")
+    with control_plane(assets, folder / "plane", controllers=False, has_dra=False) as running:
         yield Cluster(running, folder / "discovery")
 
 

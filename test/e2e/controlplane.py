@@ -86,6 +86,7 @@ def control_plane(
     controllers: bool = True,
     address: str = "127.0.0.1",
     gates: Mapping[int, str] = MappingProxyType({}),
+    has_dra: bool = True,
 ) -> Iterator[ControlPlane]:
     """A control plane that runs while the context does.
 
@@ -93,6 +94,7 @@ def control_plane(
     controllers: whether kube-controller-manager and kube-scheduler may run, too.
     address: where pods and kubelets reach the API server, where there are any.
     gates: feature gates to switch on, by the minor version of Kubernetes.
+    has_dra: whether resource.k8s.io is served.
     Raises RuntimeError, with the end of a log, and TimeoutError.
     """
     apiserver, etcd, kubectl = _needed(assets, "kube-apiserver", "etcd", "kubectl")
@@ -145,7 +147,7 @@ def control_plane(
             # Service accounts are made by a controller; without it, pods must do without.
             *([] if manager else ["--disable-admission-plugins=ServiceAccount"]),
             *gate_flags,
-            *_runtime_config(version),
+            *_runtime_config(version, has_dra),
         )
         serves = partial(_answers, files, url)
         lives = (etcd_lives, apiserver_lives)
@@ -218,9 +220,10 @@ def _feature_gates(version: Version, more: Mapping[int, str]) -> list[str]:
     return [f"--feature-gates={gate}=true" for gate in gates]
 
 
-def _runtime_config(version: Version) -> list[str]:
-    """What the API server must be told to serve resource.k8s.io."""
-    served = [f"resource.k8s.io/{each}=true" for each in DRA.get(version.minor, ())]
+def _runtime_config(version: Version, has_dra: bool) -> list[str]:
+    """What the API server must be told to serve resource.k8s.io, or not to."""
+    versions = DRA.get(version.minor, () if has_dra else ("v1",))
+    served = [f"resource.k8s.io/{each}={str(has_dra).lower()}" for each in versions]
     return [f"--runtime-config={','.join(served)}"] if served else []
 
 

@@ -17,13 +17,14 @@ class Webhook:
 
     def __init__(self, folder: Path, *options: str) -> None:
         """folder: for the certificate and the log."""
-        port, authority = free_port(), Authority()
+        authority = Authority()
+        self.port = free_port()
         self._ca = authority.pem
-        self._url = f"https://{HOST}:{port}"
+        self._url = f"https://{HOST}:{self.port}"
         self._log = folder / "instaslice.log"
         self._command = [
             *(sys.executable, "-m", "instaslice", "serve"),
-            f"--bind={HOST}:{port}",
+            f"--bind={HOST}:{self.port}",
             f"--cert-dir={authority.mint(folder / 'tls')}",
             "--log-format=text",
             *options,
