@@ -5,6 +5,7 @@ status of 200 and a denial inside the AdmissionReview. A fault of InstaSlice's o
 never a 500: the webhook fails closed, and says so.
 """
 
+import json
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -25,6 +26,17 @@ from instaslice.templates import DeviceClaim
 #: The largest review: two objects (the new and the old one) of 3 MB, which is twice what etcd takes
 #: of one (1.5 MB), and 1 MB of envelope; as controller-runtime derives it.
 MAX_BODY: Final = 7 * 1024 * 1024
+
+#: What a decoded review may take, in bytes: any object of 3 MiB, whatever it holds, and two of them
+#: that are not mostly brackets. A body grows by DENSEST at most; it is counted only where it might
+#: grow to more than this.
+MAX_DECODED: Final = 160 * 1024 * 1024
+#: Bytes for two of the body at most, lists in lists, in CPython: a list of one, 104.
+DENSEST: Final = 52
+#: Bytes of each in CPython 3.11 to 3.13, its place in another list or object included.
+_LIST: Final = 104
+_OBJECT: Final = 232
+_EMPTY: Final = 88
 
 #: The environ's key for the caller's certificate, verified, as `SSLSocket.getpeercert` has it.
 PEER: Final = "instaslice.peer"
@@ -64,12 +76,14 @@ class Later(Exception):
     """The answer waits for the API server: call `resume` where that keeps nobody waiting.
 
     resume: takes a `start_response`, and returns what the application would have returned. It holds
-    what the answer needs, and nothing of what was decoded: many may wait.
+    the answer, but for warnings, and nothing of what was decoded: many may wait.
+    size: of that in bytes.
     """
 
-    def __init__(self, resume: Callable[[StartResponse], list[bytes]]) -> None:
+    def __init__(self, resume: Callable[[StartResponse], list[bytes]], size: int) -> None:
         super().__init__()
         self.resume = resume
+        self.size = size
 
 
 class BadCall(Exception):
@@ -152,12 +166,15 @@ class Webhook:
             verdict, ensure = self._judge(request)
         finally:
             self._metrics.in_flight.dec()
-        finish = partial(self._finish, request, verdict, ensure, start)
         try:
-            return finish(environ.get(MAY_WAIT, True))
+            return self._finish(request, verdict, ensure, start, environ.get(MAY_WAIT, True))
         except MustWait:
             pass
-        raise Later(lambda start_response: _send(start_response, *finish(True)))
+        # As bytes an answer takes a third of what it takes as operations.
+        answer = review.respond(request, verdict, [])
+        verdict = verdict._replace(rewrite=verdict.rewrite._replace(operations=[]))
+        finish = partial(self._finish, request, verdict, ensure, start, True, answer)
+        raise Later(lambda start_response: _send(start_response, *finish()), len(answer))
 
     def _judge(self, request: review.Request) -> tuple[review.Verdict, Ensure]:
         """The verdict on a request, whatever happens, and what makes the templates for it."""
@@ -181,8 +198,12 @@ class Webhook:
         ensure: Ensure,
         start: float,
         may_wait: bool,
+        answer: bytes = b"",
     ) -> Answer:
-        """The answer to a request that was judged, once its templates are made. Raises MustWait."""
+        """The answer to a request that was judged, once its templates are made.
+
+        answer: that without warnings, if it was made already. Raises MustWait.
+        """
         self._metrics.in_flight.inc()
         try:
             try:
@@ -190,8 +211,11 @@ class Webhook:
             except MustWait:
                 raise
             except Exception:
-                verdict, warnings = _failed(request), []
-            answer = review.respond(request, verdict, warnings)
+                verdict, warnings, answer = _failed(request), [], b""
+            if not answer:
+                answer = review.respond(request, verdict, warnings)
+            elif warnings:
+                answer = _warn(answer, warnings)
         finally:
             self._metrics.in_flight.dec()
         seconds = perf_counter() - start
@@ -230,6 +254,13 @@ def _nothing(may_wait: bool) -> list[str]:
 def _send(start_response: StartResponse, status: str, headers: Headers, body: bytes) -> list[bytes]:
     start_response(status, [*headers, ("Content-Length", str(len(body)))])
     return [body]
+
+
+def _warn(answer: bytes, warnings: list[str]) -> bytes:
+    """An answer with more warnings."""
+    whole = json.loads(answer)
+    whole["response"].setdefault("warnings", []).extend(warnings)
+    return json.dumps(whole, separators=(",", ":")).encode()
 
 
 def _failed(request: review.Request) -> review.Verdict:
@@ -283,6 +314,8 @@ def _too_large() -> BadCall:
 
 def parse(body: bytes) -> review.Request:
     """The review that a body holds. Raises BadCall."""
+    if len(body) * DENSEST > MAX_DECODED and estimate(body) > MAX_DECODED:
+        raise BadCall("413 Content Too Large", "the body holds too many lists and objects")
     try:
         return review.read(_decode(body.decode()))
     except review.BadReview as bad:
@@ -296,6 +329,16 @@ def parse(body: bytes) -> review.Request:
         raise BadCall("400 Bad Request", "the body is nested too deeply") from None
     except ValueError as bad:  # NaN, or a number of more digits than Python reads
         raise BadCall("400 Bad Request", f"the body is not JSON: {bad}") from None
+
+
+def estimate(body: bytes) -> int:
+    """The bytes that JSON's lists and objects take when they are decoded, at most.
+
+    Brackets in strings count, too: to tell them apart would take as long as decoding.
+    """
+    empty = body.count(b"[]") + body.count(b"{}")
+    lists, objects = body.count(b"[") - body.count(b"[]"), body.count(b"{") - body.count(b"{}")
+    return _LIST * lists + _OBJECT * objects + _EMPTY * empty
 
 
 def _subject(request: review.Request) -> dict[str, Any]:

@@ -6,8 +6,8 @@
    among others closes (section 9.6): the parser leaves both to the server.
 3. The API server sends the same headers again and again, but for the length. What was made of them
    is remembered for each connection: to parse them took a third of an admission.
-4. An answer that would wait for the API server is not waited for: `answer` returns a function in
-   the reply's place, which is to be called where waiting stops nobody.
+4. An answer that would wait for the API server is not waited for: `answer` returns a Waiting in the
+   reply's place, to be finished where that stops nobody.
 5. A fault in the application is a 500 and a traceback in the log; a lack of memory is a 503.
 """
 
@@ -74,6 +74,13 @@ class Reply(NamedTuple):
         return cls(refusal.reply(), keep=False)
 
 
+class Waiting(NamedTuple):
+    """What makes a reply, and takes time; and how many bytes it holds meanwhile."""
+
+    finish: Callable[[], Reply]
+    size: int
+
+
 class Memo:
     """The last headers of a connection, but for the length, and what the parser made of them."""
 
@@ -114,8 +121,8 @@ class Gateway:
 
     def answer(
         self, request: Request, peer: Peer, memo: Memo, is_last: bool = False
-    ) -> Reply | Callable[[], Reply]:
-        """The reply to a request, or what makes it and may take time.
+    ) -> Reply | Waiting:
+        """The reply to a request, or what makes it.
 
         is_last: whether the connection is to be closed after it, whatever the client wishes.
         """
@@ -136,9 +143,7 @@ class Gateway:
         _log.warning("a bad request", extra={"fields": fields})
         return Reply.refusing(refusal)
 
-    def _respond(
-        self, request: Request, peer: Peer, memo: Memo, is_last: bool
-    ) -> Reply | Callable[[], Reply]:
+    def _respond(self, request: Request, peer: Peer, memo: Memo, is_last: bool) -> Reply | Waiting:
         parsed, closes = self._parse(request, peer, memo)
         sink: Any = _Sink()
         response: Any
@@ -161,7 +166,7 @@ class Gateway:
         try:
             return finish(self._application(environ, response.start_response))
         except Later as later:
-            resume = later.resume
+            resume, size = later.resume, later.size
 
         def wait() -> Reply:
             try:
@@ -169,7 +174,7 @@ class Gateway:
             except Exception as error:
                 return _failed(error)
 
-        return wait
+        return Waiting(wait, size)
 
     def _parse(self, request: Request, peer: Peer, memo: Memo) -> tuple[Any, bool]:
         """What gunicorn makes of the headers, and whether they ask for the connection's end."""

@@ -53,8 +53,8 @@ WRAP_UP: Final = 2.0
 MAX_PENDING: Final = 64 * 1024 * 1024
 #: Bytes of whole requests that wait for others to be read: one of the largest.
 MAX_WHOLE: Final = MAX_BODY
-#: Bytes of the requests whose answers wait for the API server. What is kept of one meanwhile, its
-#: patch, is smaller than itself.
+#: Bytes of the requests whose answers wait for the API server, and of those answers. That a request
+#: counts, too, though it is not kept, is how many may wait at all.
 MAX_WAITING: Final = 2 * MAX_BODY
 #: Bytes of replies that are not taken, in all. A reply has a few KiB, and sockets take megabytes:
 #: more than this is somebody who asks and does not listen.

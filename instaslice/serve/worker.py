@@ -80,8 +80,8 @@ class StallFreeWorker(Worker):
         #: Connections whose request has come whole and is not answered yet, and the bytes of those.
         self.whole: collections.deque[tuple[Connection, int]] = collections.deque()
         self.whole_bytes = 0
-        self.waiting = 0  #: bytes of the requests whose answers wait in the pool
-        #: What is done in the pool: a request's size, its connection, the reply.
+        self.waiting = 0  #: bytes of requests, and of their answers, that wait in the pool
+        #: What is done in the pool: its size, the connection, the reply.
         self.done: collections.deque[tuple[int, Connection, Reply]] = collections.deque()
 
     # -- the loop --------------------------------------------------------------------------------
@@ -274,16 +274,17 @@ class StallFreeWorker(Worker):
         answer = self.gateway.answer(request, connection.peer, connection.memo, is_last)
         if isinstance(answer, Reply):
             return answer
+        size += answer.size
         if self.waiting + size > room.MAX_WAITING:
             return Reply.refusing(_TOO_MANY)
         self.waiting += size
         self._watch(connection, 0)
-        self.pool.submit(self._wait, size, connection, answer)
+        self.pool.submit(self._wait, size, connection, answer.finish)
         return None
 
-    def _wait(self, size: int, connection: Connection, answer: Callable[[], Reply]) -> None:
+    def _wait(self, size: int, connection: Connection, finish: Callable[[], Reply]) -> None:
         """Make a reply on a thread of the pool, and hand it to the loop."""
-        self.done.append((size, connection, answer()))
+        self.done.append((size, connection, finish()))
         with contextlib.suppress(BlockingIOError):
             os.write(self.PIPE[1], b".")
 

@@ -3,6 +3,7 @@ import io
 import json
 import logging
 import re
+import tracemalloc
 from collections.abc import Iterable
 from typing import Any
 
@@ -261,6 +262,7 @@ def test_an_answer_that_must_wait_says_so_where_it_may_not_and_is_finished_later
 
     started: list[tuple[str, list[tuple[str, str]]]] = []
     resume: Any = waiting.value.resume
+    assert waiting.value.size > 100
     [body] = resume(lambda status, headers: started.append((status, headers)))
     assert started == [
         (
@@ -362,3 +364,46 @@ def test_a_review_with_any_value_anywhere_is_answered(data: st.DataObject) -> No
         answer = reply.json()
         assert answer["response"]["uid"] == recorded["request"]["uid"]
         assert answer["response"].get("status", {}).get("code") in (None, 422)
+
+
+# -- memory --------------------------------------------------------------------------------------
+
+DENSE = {
+    "lists in lists": "[" * 900 + "]" * 900 + ",",
+    "empty lists": "[],",
+    "lists of one": "[0],",
+    "empty objects": "{},",
+    "objects of one": '{"":0},',
+    "objects in objects": '{"":' * 400 + "0" + "}" * 400 + ",",
+    "objects of lists": '{"a":[]},',
+}
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_what_a_body_grows_to_is_not_underestimated(name: str) -> None:
+    """Measured: what Python takes for half a megabyte of it."""
+    text = "[" + DENSE[name] * (500_000 // len(DENSE[name])) + "0]"
+    gc.collect()
+    tracemalloc.start()
+    try:
+        held = json.loads(text)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held
+    guess = webhook.estimate(text.encode())
+    assert taken < guess
+    assert guess <= webhook.DENSEST * len(text)
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_an_object_of_3_mib_may_hold_anything_and_a_body_of_7_not_everything(name: str) -> None:
+    """The API server takes objects of 3 MiB: its limit on a request's body."""
+
+    def stuffed(size: int) -> bytes:
+        return f"[{DENSE[name] * ((size - 10) // len(DENSE[name]))}0]".encode()
+
+    assert webhook.estimate(stuffed(3 * 1024 * 1024)) <= webhook.MAX_DECODED
+    reply = post(stuffed(MAX_BODY))
+    assert reply.status == 413
+    assert line(reply) == "the body holds too many lists and objects"

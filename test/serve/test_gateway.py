@@ -10,7 +10,7 @@ from gunicorn.config import Config
 
 from instaslice.serve.app import MAX_BODY, MAY_WAIT, PEER, Later
 from instaslice.serve.framing import MAX_HEADERS, RequestReader
-from instaslice.serve.gateway import MAX_REASON, MAX_REMEMBERED, Gateway, Memo, Peer, Reply
+from instaslice.serve.gateway import MAX_REASON, MAX_REMEMBERED, Gateway, Memo, Peer, Reply, Waiting
 
 CONFIG = Config()
 CONFIG.set("http_parser", "python")
@@ -241,13 +241,14 @@ def test_what_must_wait_is_finished_by_whoever_may() -> None:
             start_later("200 OK", [("Content-Length", str(len(body)))])
             return [body]
 
-        raise Later(resume)
+        raise Later(resume, 2)
 
     reader = RequestReader()
     reader.feed(post(b"{}"))
     later = Gateway(app, CONFIG).answer(reader.take(), CLIENT, Memo())
-    assert not isinstance(later, Reply)
-    reply = later()
+    assert isinstance(later, Waiting)
+    assert later.size == 2
+    reply = later.finish()
     assert reply.data.startswith(b"HTTP/1.1 200 OK\r\n")
     assert reply.data.endswith(b"\r\n\r\n{}")
     assert reply.keep
@@ -271,14 +272,14 @@ def test_a_fault_is_a_line_for_the_caller_and_the_rest_in_the_log(
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         if waits:
-            raise Later(fail)
+            raise Later(fail, 0)
         return fail(start_response)
 
     reader = RequestReader()
     reader.feed(post(b"{}"))
     reply = Gateway(app, CONFIG).answer(reader.take(), CLIENT, Memo())
-    if not isinstance(reply, Reply):
-        reply = reply()
+    if isinstance(reply, Waiting):
+        reply = reply.finish()
     assert reply.data.startswith(f"HTTP/1.1 {status}".encode())
     assert not reply.keep
     assert [record.levelname for record in caplog.records] == ["ERROR"]

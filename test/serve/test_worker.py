@@ -53,7 +53,7 @@ class App:
 
         if path == "/wait":
             assert not environ[MAY_WAIT]
-            raise Later(answer)
+            raise Later(answer, len(body))
         return answer(start_response)
 
 
@@ -181,7 +181,7 @@ def test_what_waits_in_the_pool_is_bounded_and_the_rest_is_a_503(
     start: Start, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = b"x" * 1000
-    monkeypatch.setattr(room, "MAX_WAITING", 2 * len(post("/wait", body)))
+    monkeypatch.setattr(room, "MAX_WAITING", 2 * len(post("/wait", body) + b"/wait" + body))
     with start() as loop, contextlib.ExitStack() as stack:
         waiting = [stack.enter_context(loop.connect()) for _ in range(2)]
         for connection in waiting:
