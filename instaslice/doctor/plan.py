@@ -308,8 +308,8 @@ def _notes(pods: Iterable[Json], nodes: Iterable[Node]) -> Iterator[str]:
         )
     if any(profile_of(name).startswith("7g.") for node in nodes for name in node.advertised):
         yield (
-            "7g slices are in use: the driver fails to make them with DynamicMIG (its issue "
-            "1480), and publishes none since 0.4.1; ask for whole GPUs instead"
+            "7g slices are in use: from 0.4.1 on the driver fails to make them with DynamicMIG "
+            "(its issue 1480); ask for whole GPUs instead"
         )
     components = _components(pods)
     if "Karpenter" in components:
