@@ -15,6 +15,7 @@ from instaslice.profiles import from_attribute
 from instaslice.resource_api import NEWEST
 from instaslice.resources import of_profile
 from instaslice.templates import claim_of
+from test.support import a100
 
 Json = dict[str, Any]
 
@@ -42,6 +43,16 @@ def test_manifests_are_valid(folder: str) -> None:
         for document in documents(path):
             for version in VERSIONS[folder]:
                 kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_the_gpus_are_what_the_driver_publishes() -> None:
+    found = [each["spec"] for each in documents(DEMO / "a100s.yaml")[1:]]
+    expected = [each["spec"] for each in a100.resource_slices("instaslice-demo")]
+    for spec in expected:
+        # There is no node with these GPUs.
+        del spec["nodeName"]
+        spec["allNodes"] = True
+    assert found == expected
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
