@@ -176,3 +176,17 @@ def test_it_leaves_no_socket(driver: Driver, folder: Path) -> None:
     with again.serving(folder / "other"):
         assert len(list((folder / "other").rglob("*.sock"))) == 2
     assert list((folder / "other").rglob("*.sock")) == []
+
+
+@SERVICES
+def test_messages_are_those_of_the_kubelet(service: str) -> None:
+    """Field numbers as in api.proto, which both sides here take from one table."""
+    messages = kubelet_api.MESSAGES[kubelet_api.DRA[service]]
+    fields = {"request_names": ["a"], "pool_name": "b", "device_name": "c", "cdi_device_ids": ["d"]}
+    device = messages["Device"](**fields)
+    assert device.SerializeToString() == b"\x0a\x01a\x12\x01b\x1a\x01c\x22\x01d"
+    claim = messages["Claim"](namespace="a", uid="b", name="c")
+    assert claim.SerializeToString() == b"\x0a\x01a\x12\x01b\x1a\x01c"
+    answer = messages["NodePrepareResourcesResponse"]()
+    answer.claims["u"].error = "e"
+    assert answer.SerializeToString() == b"\x0a\x08\x0a\x01u\x12\x03\x12\x01e"
