@@ -56,6 +56,12 @@ def restarts(cluster: Cluster, pod: str) -> int:
     return sum(status["restartCount"] for status in statuses)
 
 
+def why_not_scheduled(cluster: Cluster, pod: str) -> str:
+    """What is said of why a pod has no node; empty while nothing is."""
+    found = cluster.get("Pod", pod)["status"].get("conditions", [])
+    return " ".join(each.get("message", "") for each in found).strip()
+
+
 def wait_gone(cluster: Cluster, name: str) -> None:
     """Returns once a pod that is being deleted is gone."""
     until(lambda: cluster.find("Pod", name) is None, f"{name} is gone", seconds=PATIENCE)

@@ -5,7 +5,16 @@ import pytest
 from test.e2e.cluster import Cluster, Json, Refused
 from test.e2e.gpus import FIRST_WITH_DISTINCT
 from test.e2e.pods import pod
-from test.e2e.runs import ends, gpu, profile, seen, stays, wait_phase
+from test.e2e.runs import (
+    ends,
+    gpu,
+    profile,
+    seen,
+    stays,
+    wait_phase,
+    why_not_scheduled,
+)
+from test.support.process import until
 
 pytestmark = pytest.mark.usefixtures("webhook")
 
@@ -17,21 +26,28 @@ def annotated(manifest: Json, **annotations: str) -> Json:
 
 
 def test_all_slices_are_of_one_gpu(namespace: Cluster) -> None:
-    """One GPU has room for a part: without the annotation the pod has slices of both."""
-    namespace.create(pod("most", stays(limits={"mig-1g.5gb": 6})))
-    wait_phase(namespace, "most", "Running")
-    manifest = pod(
-        "p", ends("a", {"mig-1g.5gb": 2}), ends("b", {"mig-1g.5gb": 1}), restartPolicy="Never"
-    )
-    namespace.create({**manifest, "metadata": {"name": "q"}})
-    namespace.create(annotated(manifest, placement="same-gpu"))
-    found = {}
-    for name in ("p", "q"):
-        wait_phase(namespace, name, "Succeeded")
-        a, b = seen(namespace, name, "a"), seen(namespace, name, "b")
-        assert (len(a), len(b), len({*a, *b})) == (2, 1, 3), "each container has its own"
-        found[name] = {gpu(each) for each in a + b}
-    assert (len(found["p"]), len(found["q"])) == (1, 2)
+    """Each GPU has two of seven left: three are of both, or wait until one GPU has them."""
+    most = pod("most-1", stays(limits={"mig-1g.5gb": 5}))
+    other = {**most, "metadata": {"name": "most-2"}}
+    for each in (most, other):
+        namespace.create(annotated(each, placement="same-gpu"))
+        wait_phase(namespace, each["metadata"]["name"], "Running")
+        assert len({gpu(device) for device in seen(namespace, each["metadata"]["name"])}) == 1
+    containers = [ends("a", {"mig-1g.5gb": 2}), ends("b", {"mig-1g.5gb": 1})]
+
+    namespace.create(pod("split", *containers, restartPolicy="Never"))
+    wait_phase(namespace, "split", "Succeeded")
+    a, b = seen(namespace, "split", "a"), seen(namespace, "split", "b")
+    assert {gpu(each) for each in a + b} == {"gpu-0", "gpu-1"}
+
+    namespace.create(annotated(pod("p", *containers, restartPolicy="Never"), placement="same-gpu"))
+    told = until(lambda: why_not_scheduled(namespace, "p"), "the scheduler's verdict")
+    assert "cannot allocate all claims" in told
+    namespace.kubectl("delete", "pod", "most-2")
+    wait_phase(namespace, "p", "Succeeded")
+    a, b = seen(namespace, "p", "a"), seen(namespace, "p", "b")
+    assert (len(a), len(b), len({*a, *b})) == (2, 1, 3), "each container has its own"
+    assert len({gpu(each) for each in a + b}) == 1
 
 
 def test_each_slice_is_of_another_gpu(namespace: Cluster) -> None:

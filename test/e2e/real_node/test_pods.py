@@ -19,6 +19,7 @@ from test.e2e.runs import (
     stays,
     wait_gone,
     wait_phase,
+    why_not_scheduled,
 )
 from test.support.process import until
 
@@ -124,14 +125,8 @@ def test_a_whole_gpu_has_no_slices_left(namespace: Cluster) -> None:
     assert len(taken) == 1
     assert taken.isdisjoint(seen(namespace, "whole"))
     namespace.create(pod("q", stays(limits={"mig-1g.5gb": 1})))
-    told = until(lambda: conditions(namespace, "q"), "the scheduler's verdict")
+    told = until(lambda: why_not_scheduled(namespace, "q"), "the scheduler's verdict")
     assert "cannot allocate all claims" in told
-
-
-def conditions(cluster: Cluster, name: str) -> str:
-    """What is said of why a pod is not scheduled; empty while nothing is."""
-    found = cluster.get("Pod", name)["status"].get("conditions", [])
-    return " ".join(each.get("message", "") for each in found).strip()
 
 
 def test_applying_a_running_pod_again_changes_nothing(namespace: Cluster) -> None:
