@@ -1,7 +1,9 @@
 """`make deploy` and `make undeploy`, on an API server of their own: what is there when."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -127,6 +129,39 @@ def test_without_anybody_who_gives_the_ca_it_is_not_registered(
         assert make("deploy", COMPONENTS="own-certificates").returncode == 0
     assert names(deployed, kinds) == set()
     assert deployed.find(*WEBHOOK)
+
+
+@contextmanager
+def cainjector(cluster: Cluster, bundle: str) -> Iterator[None]:
+    """Stands for cert-manager's: gives the webhook its CA, once, as soon as it is registered."""
+    ended = Event()
+
+    def work() -> None:
+        while not (ended.wait(0.1) or cluster.find(*WEBHOOK)):
+            pass
+        if not ended.is_set():
+            config = {"name": "rewrite.instaslice.io", "clientConfig": {"caBundle": bundle}}
+            cluster.patch(*WEBHOOK, {"webhooks": [config]})
+
+    thread = Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_with_cert_manager_it_stays_registered_with_its_ca(deployed: Cluster, make: Make) -> None:
+    """By the definitions of the test before. Deploying again leaves the CA as it was given."""
+    bundle = deployed.get(*WEBHOOK)["webhooks"][0]["clientConfig"]["caBundle"]
+    deployed.delete(*WEBHOOK)
+    with kubelet(deployed), cainjector(deployed, bundle):
+        done = make("deploy")
+    assert done.returncode == 0, done.stderr
+    assert make("deploy", CA_TRIES="1").returncode == 0
+    (webhook,) = deployed.get(*WEBHOOK)["webhooks"]
+    assert webhook["clientConfig"]["caBundle"] == bundle
 
 
 def test_undeploy_takes_everything(deployed: Cluster, make: Make) -> None:

@@ -25,8 +25,7 @@ class Docker:
         docker = cls(folder / "docker.sock", _client())
         command = [
             *("dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false"),
-            # vfs, so that it needs no kernel module, and a folder is all that it leaves.
-            *("--storage-driver=vfs", f"--host=unix://{docker.socket}"),
+            f"--host=unix://{docker.socket}",
             *(f"--data-root={folder / 'data'}", f"--exec-root={folder / 'exec'}"),
             f"--pidfile={folder / 'pid'}",
         ]
