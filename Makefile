@@ -111,7 +111,11 @@ bench-shapes: $(VENV)/dev.stamp ## measure what the largest reviews cost, in wha
 	@$(BIN)/python -m bench.shapes
 
 .PHONY: bench-cluster
-bench-cluster: $(VENV)/dev.stamp ## measure what InstaSlice adds to the creation of a pod, there
+bench-cluster: $(VENV)/dev.stamp ## measure how long MIG pods wait for a node, in four ways (KUBEBUILDER_ASSETS, 1.36)
+	@$(BIN)/python -m bench.scheduling $(BENCH_ARGS)
+
+.PHONY: bench-create
+bench-create: $(VENV)/dev.stamp ## measure what InstaSlice adds to the creation of a pod (KUBEBUILDER_ASSETS)
 	@$(BIN)/python -m bench.cluster $(BENCH_ARGS)
 
 .PHONY: bench-node
