@@ -81,7 +81,8 @@ def new_claims(wanted: Demands, api: ResourceAPI, wishes: Wishes) -> list[NewCla
             if wishes.placement and resource.profile:
                 placed.append((request, group))
             else:
-                claims.append(NewClaim(DeviceClaim((request,)), [(u, "") for u in group.users]))
+                uses = [(user, "") for user in sorted(group.users)]
+                claims.append(NewClaim(DeviceClaim((request,)), uses))
     if placed:
         asks = DeviceClaim(tuple(request for request, _ in placed), wishes.placement)
         named = zip(asks.request_names, placed, strict=True)

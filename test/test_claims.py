@@ -214,3 +214,23 @@ def test_what_v1alpha2_cannot_ask_for_is_refused() -> None:
         "spec.containers[0].resources.limits[example.com/foo]: Forbidden: "
         "resource.k8s.io/v1alpha2 cannot ask for foo.example.com"
     )
+
+
+def test_a_claim_belongs_to_the_first_container_that_uses_it() -> None:
+    """By its place it is declared, and by its name `instaslice rewrite` names it."""
+    asks = {"nvidia.com/mig-3g.20gb": 1}
+    inits = [
+        {"name": "before", "resources": {"limits": asks}},
+        limits(1),
+        {"name": "sidecar", "restartPolicy": "Always", "resources": {"limits": asks}},
+    ]
+    pod = pod_of({"name": "c"}, initContainers=inits)
+    assert templates_of(pod) == ["mig-3g.20gb", "mig-1g.5gb"]
+    named: list[tuple[str, str]] = []
+
+    def new_name(container: str, template: str) -> str:
+        named.append((container, template))
+        return str(len(named))
+
+    rewrite(pod, NEWEST, new_name=new_name)
+    assert named == [("before", "mig-3g.20gb"), ("c", "mig-1g.5gb")]
