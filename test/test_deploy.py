@@ -39,7 +39,16 @@ def make(checkout: Path) -> Make:
     """Runs make there, with nobody's settings and no cluster."""
 
     def make(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        ours = ("IMG", "COMPONENTS", "RESOURCES", "NAMESPACE", "KUBECTL", "KUBECONFIG", "MAKEFLAGS")
+        ours = (
+            "IMG",
+            "COMPONENTS",
+            "RESOURCES",
+            "NAMESPACE",
+            "KUBECTL",
+            "KUBECONFIG",
+            "MAKEFLAGS",
+            "MAKELEVEL",
+        )
         environment = {key: value for key, value in os.environ.items() if key not in ours}
         environment |= {"KUBECONFIG": str(checkout / "none")}
         words = [*arguments, *(f"{name}={value}" for name, value in variables.items())]
