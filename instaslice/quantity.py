@@ -5,6 +5,7 @@ The grammar is that of `resource.Quantity` (apimachinery, `pkg/api/resource/quan
     quantity = [sign] (digits [. [digits]] | . digits) [suffix]
     suffix   = Ki..Ei | n u m k M G T P E | (e|E) [sign] digits
 
+A quantity is kept as `resource.Quantity` keeps it: rounded up, away from zero, to a whole number of
 nano-units (10**-9), and never beyond 2**63-1 units. As JSON it may be null, which is 0, and a
 string may have blanks around it (`Quantity.UnmarshalJSON`).
 """

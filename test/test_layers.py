@@ -26,7 +26,7 @@ LAYERS = {
     "core": Layer(""),
     "cluster": Layer("core", late="yaml"),
     "serve": Layer("core cluster", "gunicorn prometheus_client"),
-    "manifests": Layer("core", "ruamel", late="yaml"),
+    "manifests": Layer("core", "yaml"),
     "doctor": Layer("core cluster", "cryptography"),
     "cli": Layer(
         "core cluster serve manifests doctor", "kubernetes urllib3", late="yaml argcomplete"
@@ -94,7 +94,7 @@ def loaded(statement: str) -> set[str]:
 
 @pytest.mark.parametrize("module", ["cli.main", "serve.server"])
 def test_serving_loads_nothing_but_what_the_image_has(module: str) -> None:
-    extras = {"yaml", "ruamel", "kubernetes", "urllib3", "cryptography"}
+    extras = {"yaml", "kubernetes", "urllib3", "cryptography"}
     assert not loaded(f"import instaslice.{module}") & extras
 
 

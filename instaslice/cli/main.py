@@ -1,13 +1,14 @@
 """The command line: `instaslice serve`, and what helps around it.
 
-Whatever is wrong with what was typed is one line on standard error and exit code 2.
+Whatever is wrong with what was typed is one line on standard error and exit code 2, and so is an
+output that cannot be written. Ctrl-C is 130, and an output that nobody reads 141, as in any shell.
 """
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from instaslice import __version__
 from instaslice.cli import (
@@ -19,6 +20,7 @@ from instaslice.cli import (
     templates,
     webhook_configuration,
 )
+from instaslice.cli.streams import guarded
 from instaslice.cli.usage import UsageError
 
 ABOUT: Final = """\
@@ -36,9 +38,15 @@ eval "$(register-python-argcomplete instaslice)" (bash and zsh; from the extra `
 COMMANDS: Final = (serve, templates, deviceclasses, webhook_configuration, rewrite, doctor, plan)
 
 
+class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write help, or the version; argparse passes over what it cannot write."""
+        (file or sys.stderr).write(message)
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    whole = argparse.ArgumentParser(prog=_called_as(), description=ABOUT, epilog=EPILOG)
+    whole = _Parser(prog=_called_as(), description=ABOUT, epilog=EPILOG)
     whole.add_argument("--version", action="version", version=f"instaslice {__version__}")
     commands = whole.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
@@ -62,6 +70,10 @@ def _complete(whole: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    return guarded(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     whole = parser()
     _complete(whole)
     arguments = whole.parse_args(argv)

@@ -1,12 +1,12 @@
 """`instaslice rewrite`: manifests in files, rewritten as the webhook rewrites pods."""
 
 import argparse
-import os
 import sys
 from typing import Any
 
 from instaslice.cli.usage import UsageError, needing, wants_colour
 from instaslice.resource_api import NEWEST, VERSIONS
+from instaslice.resources import read_mapping
 
 
 def add(commands: Any) -> None:
@@ -15,14 +15,17 @@ def add(commands: Any) -> None:
         "rewrite",
         help="rewrite manifests as the webhook rewrites pods",
         description="Rewrite the pods and pod templates in files of YAML or JSON, and print the "
-        "result. Comments, order and quotes stay, and what does not change stays to the byte.",
-        epilog="Exit code: 0; 1 if --check finds something to change; 2 if a file or a document "
-        "could not be handled: it is left out of what is printed, and its file is not written.",
+        "result. What does not change stays to the byte, and the same input gives the same output. "
+        "Of what is left as it is, a warning says where it is and what becomes of it.",
+        epilog="Exit code: 0; with --check, 1 if something would change, 3 if limits are left that "
+        "are not rewritten; 2 if a file or a document could not be handled: it is left out of what "
+        "is printed, and its file is not written. The worst counts: 2, then 3, then 1.",
     )
     parser.add_argument(
         "files", nargs="*", metavar="FILE", help="a file, or - for standard input (the default)"
     )
-    parser.add_argument(
+    shown = parser.add_argument_group("what to do with the result")
+    shown.add_argument(
         "--output",
         "-o",
         choices=("yaml", "json", "patch"),
@@ -30,10 +33,16 @@ def add(commands: Any) -> None:
         help="what to print: yaml; json, a List if there is more than one document; or patch, "
         "RFC 6902, a line for each document (default yaml)",
     )
-    parser.add_argument("--diff", action="store_true", help="print what would change")
-    parser.add_argument("--in-place", "-i", action="store_true", help="write the files")
-    parser.add_argument("--check", action="store_true", help="only say whether anything changes")
-    parser.add_argument(
+    shown.add_argument("--diff", action="store_true", help="print what would change")
+    shown.add_argument("--in-place", "-i", action="store_true", help="write the files")
+    shown.add_argument("--check", action="store_true", help="only say whether anything changes")
+    shown.add_argument(
+        "--with-templates",
+        action="store_true",
+        help="append the ResourceClaimTemplates that the result needs and no file defines",
+    )
+    task = parser.add_argument_group("how to rewrite")
+    task.add_argument(
         "--resource-api",
         choices=VERSIONS,
         default=NEWEST.version,
@@ -41,26 +50,66 @@ def add(commands: Any) -> None:
         help=f"the version of resource.k8s.io that the cluster serves: {', '.join(VERSIONS)} "
         f"(default {NEWEST.version})",
     )
-    parser.add_argument(
-        "--with-templates",
+    task.add_argument(
+        "--resource",
+        action="append",
+        default=[],
+        metavar="NAME=CLASS",
+        help="rewrite this extended resource, too, to ask for devices of a class, or of a MIG "
+        "profile (nvidia.com/gpu=gpu.nvidia.com, nvidia.com/gpu=mig-1g.5gb); may be repeated",
+    )
+    task.add_argument(
+        "--kinds",
+        action="append",
+        default=[],
+        metavar="GROUP/KIND=PATH",
+        help="rewrite the pod templates at a path of this kind of custom resource, too: its schema "
+        "keeps claims (argoproj.io/Rollout=spec.template, "
+        "ray.io/RayCluster=spec.workerGroupSpecs[*].template); may be repeated",
+    )
+    task.add_argument(
+        "--strict",
         action="store_true",
-        help="append the ResourceClaimTemplates that the result needs and no file defines",
+        help="take a limit that is left for an error",
+    )
+    task.add_argument(
+        "--reverse",
+        action="store_true",
+        help="make limits of the claims again, for a return to NVIDIA's MIG manager",
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Rewrite the files."""
-    with needing("rewrite needs ruamel.yaml"):
-        from instaslice.manifests import files
+    with needing("rewrite needs PyYAML"):
+        from instaslice.manifests import files, model, workloads
 
     names = arguments.files or [files.STANDARD_INPUT]
     if arguments.in_place and files.STANDARD_INPUT in names:
         raise UsageError("--in-place needs the names of files, and not standard input")
-    if arguments.in_place and arguments.check:
-        raise UsageError("--in-place and --check exclude one another")
-    options = files.Options(
+    for one, other in (("in_place", "check"), ("reverse", "with_templates"), ("reverse", "strict")):
+        if getattr(arguments, one) and getattr(arguments, other):
+            flags = (f"--{flag.replace('_', '-')}" for flag in (one, other))
+            raise UsageError(f"{' and '.join(flags)} exclude one another")
+    try:
+        resources = read_mapping(arguments.resource)
+    except ValueError as error:
+        raise UsageError(f"--resource: {error}") from None
+    try:
+        kinds = workloads.read_kinds(arguments.kinds)
+    except ValueError as error:
+        raise UsageError(f"--kinds: {error}") from None
+    task = model.Task(
         api=VERSIONS[arguments.resource_api],
+        resources=resources,
+        kinds=kinds,
+        is_reverse=arguments.reverse,
+        is_strict=arguments.strict,
+        needs_values=arguments.output == "json",
+    )
+    options = files.Options(
+        task=task,
         output=arguments.output,
         diff=arguments.diff,
         check=arguments.check,
@@ -68,10 +117,4 @@ def run(arguments: argparse.Namespace) -> int:
         with_templates=arguments.with_templates,
         colour=wants_colour(sys.stdout),
     )
-    try:
-        code = files.run(names, options, sys.stdout, sys.stderr)
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return files.FINE
-    return code
+    return files.run(names, options, sys.stdout.buffer, sys.stderr)

@@ -30,7 +30,7 @@ class UsageError(Exception):
 def needing(what: str) -> Iterator[None]:
     """Imports that only the extra `cli` brings. Raises UsageError where one is not installed.
 
-    what: who needs which package, "rewrite needs ruamel.yaml".
+    what: who needs which package, "rewrite needs PyYAML".
     """
     try:
         yield

@@ -1,254 +1,155 @@
-"""Manifests, as files hold them: what `instaslice rewrite` makes of one. Needs the extra `cli`.
+"""What `instaslice rewrite` makes of a document. No file is read or written here.
 
-A file is a stream of YAML or JSON documents. Each is handled by itself, so that one that is wrong
-takes nothing with it; the text between and around documents, and every document in which nothing
-changes, is kept to the byte. No file is read or written here.
+A document in which nothing changes is kept to the byte, one that is wrong is left as it is, and
+every limit that is left in either is told of. A document that names nothing of interest is not even
+parsed.
 """
 
-import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Final
 
-from instaslice.invalid import InvalidPod
-from instaslice.manifests import yaml_edit
-from instaslice.patch import Json, Operation, pointer
-from instaslice.resource_api import ResourceAPI, template_name
-from instaslice.resources import MIG
-from instaslice.rewrite import NewName, new_uuid, rewrite
-from instaslice.templates import DeviceClaim, from_template
+from instaslice.manifests import json_nodes, lists, yaml_nodes
+from instaslice.manifests.model import Document, Problem, Task
+from instaslice.manifests.nodes import BadDocument
+from instaslice.manifests.part import Part
+from instaslice.manifests.workloads import LABEL
+from instaslice.profiles import RESOURCE_PREFIX
+from instaslice.resources import Resources
 
-Path = tuple[str | int, ...]
-
-#: Where a kind has its pod template; all others have it, if anywhere, at `ELSEWHERE`.
-TEMPLATE_PATHS: Final[dict[str, Path]] = {
-    "Pod": (),
-    "PodTemplate": ("template",),
-    "CronJob": ("spec", "jobTemplate", "spec", "template"),
-}
-ELSEWHERE: Final[Path] = ("spec", "template")
-
-#: A line that begins or ends a document. YAML allows neither in the first column anywhere else.
-_MARKER: Final = re.compile(r"^(?:---|\.\.\.)(?=[ \t\r\n]|\Z)", re.MULTILINE)
 #: What may stand before a document's first value: its marker, directives, comments, empty lines.
 _PREAMBLE: Final = re.compile(
     r"\ufeff?(?:(?:---|\.\.\.)(?=[ \t\r\n]|\Z))?(?:[ \t]*(?:#.*)?\r?\n|%.*\r?\n)*"
 )
 #: Nothing, or a comment at the end of a file that has no newline there.
 _REMARK: Final = re.compile(r"[ \t]*(?:#.*)?\Z")
-#: A member or an index of a path such as `spec.containers[0].resources.limits[nvidia.com/mig-x]`.
-_STEP: Final = re.compile(r"\.?([^.\[\]]+)|\[([^\]]*)\]")
+#: Helm's way to say "put a value here".
+_HELM: Final = re.compile(r"\{\{.*?\}\}")
+RENDER: Final = (
+    "looks like a Helm template: render it first (helm template ... | instaslice rewrite -)"
+)
+#: Between quotes, other ways to write the characters of a name.
+_ESCAPE: Final = re.compile(
+    r"\\(?:(?P<slash>/)|\r?\n[ \t]*|x(?P<x>[0-9a-fA-F]{2})|u(?P<u>[0-9a-fA-F]{4})"
+    r"|U(?P<w>[0-9a-fA-F]{8}))"
+)
 
 
-class Problem(NamedTuple):
-    """Something to tell about a document."""
+class Rewriter:
+    """Rewrites documents one after the other, and remembers what they say of namespaces."""
 
-    line: int  #: in the file, from 1
-    path: str  #: "spec.template.spec.containers[0].resources"; empty for the document as a whole
-    message: str
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.disabled: set[str] = set()  #: namespaces that are labelled so
+        self._names = _names(task.resources)
 
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
+    def needs_look(self, text: str) -> bool:
+        """Whether a document names anything that matters here."""
+        if self._names.search(text):
+            return True
+        return "\\" in text and bool(self._names.search(_ESCAPE.sub(_unescaped, text)))
 
+    def each(self, data: bytes, line: int = 1, offset: int = 0) -> Iterator[Document]:
+        """Likewise, of bytes that are a document, or objects of JSON that follow one another.
 
-class Template(NamedTuple):
-    """A ResourceClaimTemplate, by where it is."""
-
-    namespace: str | None  #: None where the manifest names none
-    asks: DeviceClaim
-
-
-@dataclass(slots=True)
-class Document:
-    """One document of a file, before and after."""
-
-    line: int  #: of its first value in the file, from 1
-    before: str  #: its text, with the marker and the comments in front of it
-    is_json: bool = False
-    after: str = ""  #: its text rewritten; `before` where nothing changes
-    value: Any = None  #: what it means, rewritten, as decoded JSON; None where it is empty
-    operations: list[Operation] = field(default_factory=list)  #: RFC 6902, from `before`'s root
-    errors: list[Problem] = field(default_factory=list)  #: why it is left as it is
-    warnings: list[Problem] = field(default_factory=list)
-    needs: list[Template] = field(default_factory=list)  #: that its pods, rewritten, refer to
-    has: list[Template] = field(default_factory=list)  #: that it defines itself
-
-    @property
-    def changed(self) -> bool:
-        return bool(self.operations)
-
-
-def rewrite_stream(text: str, api: ResourceAPI, new_name: NewName = new_uuid) -> list[Document]:
-    """Rewrite every pod and pod template in a stream of documents.
-
-    text: YAML, or JSON; the `before` of the documents, joined, is the text again.
-    new_name: names a claim. A pod template's claims are named
-    once for all its pods, which is what templates are for.
-    Raises nothing: what is wrong with a document is in its `errors`.
-    """
-    documents = []
-    line = 1
-    for piece in _split(text):
-        preamble = _PREAMBLE.match(piece)
-        assert preamble is not None  # it matches the empty string
-        start = line + preamble.group().count("\n")
-        line += piece.count("\n")
-        document = Document(start, piece, after=piece)
-        documents.append(document)
-        body = piece[preamble.end() :]
-        if not _REMARK.fullmatch(body):
-            try:
-                _rewrite_document(document, preamble.group(), body, api, new_name)
-            except yaml_edit.BadDocument as bad:
-                document.errors.append(Problem(start + bad.line, "", str(bad)))
-    return documents
-
-
-def missing(documents: list[Document]) -> list[Template]:
-    """The templates that documents need and none of them defines, each once, in order."""
-    there = {template for document in documents for template in document.has}
-    needed = (template for document in documents for template in document.needs)
-    return [template for template in dict.fromkeys(needed) if template not in there]
-
-
-def _split(text: str) -> list[str]:
-    """Cut a stream in front of each marker; the pieces, joined, are the text."""
-    cuts = sorted({0, *(match.start() for match in _MARKER.finditer(text)), len(text)})
-    return [text[start:end] for start, end in pairwise(cuts)]
-
-
-def _rewrite_document(
-    document: Document, preamble: str, body: str, api: ResourceAPI, new_name: NewName
-) -> None:
-    """Fill in what becomes of a document. Raises BadDocument."""
-    as_json = _decoded_json(body)
-    document.is_json = as_json is not None
-    node = yaml_edit.load(body) if as_json is None else as_json
-    manifest = yaml_edit.plain(node)
-    if not isinstance(manifest, dict):
-        raise yaml_edit.BadDocument("is not an object, as every manifest is")
-    for above, item in items(manifest):
-        found = pod_template(item)
-        if found is None:
-            continue
-        path, template = (*above, *found[0]), found[1]
-        where = field_path(*path)
-
-        def problem(field: str, message: str, path: Path = path, where: str = where) -> Problem:
-            line = document.line + yaml_edit.position(node, (*path, *_steps(field)))
-            return Problem(line, ".".join(filter(None, (where, field))), message)
-
+        offset: where in the file they begin.
+        """
         try:
-            result = rewrite(template, api, new_name=new_name)
-        except InvalidPod as invalid:
-            document.errors += [problem(error.field, error.message) for error in invalid.errors]
-            continue
-        document.warnings += [problem("", warning) for warning in result.warnings]
-        document.operations += _below(path, result.operations)
-    if document.errors:
-        document.operations.clear()
-        return
-    yaml_edit.apply(manifest, document.operations)
-    document.value = manifest
-    document.needs = list(_needs(manifest))
-    document.has = list(_has(manifest))
-    if document.operations:
-        if as_json is None:
-            document.after = preamble + _edited(body, document.operations)
-        else:
-            document.after = preamble + _encoded_json(manifest, body)
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            bad = Document(line, "", "")
+            bad.errors.append(Problem(line, "", f"is not UTF-8 at byte {offset + error.start}"))
+            yield bad
+            return
+        for part in json_nodes.split(text) or [text]:
+            yield self.rewrite(part, line)
+            line += part.count("\n")
+
+    def rewrite(self, text: str, line: int = 1) -> Document:
+        """Rewrite every pod and pod template in a document.
+
+        text: YAML or JSON, with what stands before it. line: its first in the file, from 1.
+        Raises nothing: what is wrong with a document is in its `errors`.
+        """
+        preamble = _PREAMBLE.match(text)
+        assert preamble is not None  # it matches the empty string
+        document = Document(line + preamble.group().count("\n"), text, text)
+        body = text[preamble.end() :]
+        if _REMARK.fullmatch(body):
+            document.is_empty = True
+        elif self.task.needs_values or self.needs_look(body):
+            try:
+                document.after = preamble.group() + self._rewritten(document, body)
+            except BadDocument as bad:
+                document.errors.append(Problem(document.line + bad.line, "", str(bad)))
+            self._judge(document, body)
+        return document
+
+    def _rewritten(self, document: Document, body: str) -> str:
+        """What becomes of a document's text. Raises BadDocument."""
+        if len(body) > lists.LARGE and not self.task.needs_values:
+            items = lists.cut(body)
+            if items:
+                return self._items(document, body, items)
+        root = json_nodes.read(body)
+        document.is_json = root is not None
+        root = root or yaml_nodes.read(body)
+        if root is None:
+            document.is_empty = True
+            return body
+        offset = len(document.before) - len(body)
+        part = Part(document, self.task, self.disabled, document.line, offset)
+        return part.rewrite(body, root)
+
+    def _items(self, document: Document, body: str, items: list[lists.Item]) -> str:
+        """The text of a large list, item by item. Raises BadDocument."""
+        parts = [body[: items[0].start]]
+        offset = len(document.before) - len(body)
+        line = document.line + parts[0].count("\n")
+        for index, item in enumerate(items):
+            text = item.text
+            if self.needs_look(text):
+                try:
+                    root = yaml_nodes.read(text)
+                    assert root is not None  # it has a dash
+                    place = line, offset + item.start, ("items", index)
+                    part = Part(document, self.task, self.disabled, *place)
+                    text = part.rewrite(text, root)
+                except BadDocument as bad:
+                    raise BadDocument(str(bad), line - document.line + bad.line) from None
+            parts.append(text)
+            line += item.text.count("\n")
+        parts.append(body[items[-1].start + len(items[-1].text) :])
+        return "".join(parts)
+
+    def _judge(self, document: Document, body: str) -> None:
+        """Make of errors, and of limits that are left, what was asked for."""
+        if self.task.is_strict:
+            document.errors += document.left
+            document.left = []
+        if not document.errors:
+            return
+        document.discard()
+        helm = _HELM.search(body)
+        if helm:
+            line = document.line + body.count("\n", 0, helm.start())
+            document.errors = [Problem(line, "", RENDER)]
 
 
-def field_path(*tokens: str | int) -> str:
-    """A path as apimachinery's `field.Path` prints it: spec.containers[0].resources."""
-    return "".join(f"[{t}]" if isinstance(t, int) else f".{t}" for t in tokens).removeprefix(".")
-
-
-def items(manifest: Json, path: Path = ()) -> Iterator[tuple[Path, Json]]:
-    """A manifest, or all that a list of manifests holds, each with where it is."""
-    listed = manifest.get("items")
-    if not str(manifest.get("kind")).endswith("List") or not isinstance(listed, list):
-        yield path, manifest
-        return
-    for index, item in enumerate(listed):
-        if isinstance(item, dict):
-            yield from items(item, (*path, "items", index))
-
-
-def pod_template(manifest: Json) -> tuple[Path, Json] | None:
-    """The pod, or pod template, that a manifest is or has, and where."""
-    path = TEMPLATE_PATHS.get(str(manifest.get("kind")), ELSEWHERE)
-    template: Any = manifest
-    for step in path:
-        template = template.get(step) if isinstance(template, dict) else None
-    spec = template.get("spec") if isinstance(template, dict) else None
-    return (path, template) if isinstance(spec, dict) and "containers" in spec else None
-
-
-def _namespace(manifest: Json) -> str | None:
-    metadata = manifest.get("metadata")
-    namespace = metadata.get("namespace") if isinstance(metadata, dict) else None
-    return namespace if isinstance(namespace, str) else None
-
-
-def _needs(manifest: Json) -> Iterator[Template]:
-    for _, item in items(manifest):
-        found = pod_template(item)
-        for claim in (found[1]["spec"].get("resourceClaims") or []) if found else []:
-            name = template_name(claim)
-            asks = from_template(name, MIG) if isinstance(name, str) else None
-            if asks:
-                yield Template(_namespace(item), asks)
-
-
-def _has(manifest: Json) -> Iterator[Template]:
-    for _, item in items(manifest):
-        metadata = item.get("metadata")
-        if item.get("kind") == "ResourceClaimTemplate" and isinstance(metadata, dict):
-            asks = from_template(str(metadata.get("name")), MIG)
-            if asks:
-                yield Template(_namespace(item), asks)
-
-
-def _steps(path: str) -> list[str | int]:
-    """The steps of a field's path, as `field_path` joins them."""
-    return [
-        name or (int(index) if index.isdecimal() else index) for name, index in _STEP.findall(path)
-    ]
-
-
-def _below(path: Path, operations: list[Operation]) -> list[Operation]:
-    prefix = pointer(*path)
-    return [{**operation, "path": prefix + operation["path"]} for operation in operations]
-
-
-def _edited(body: str, operations: list[Operation]) -> str:
-    newline = "\r\n" if "\r\n" in body else "\n"
-    text = body.replace("\r\n", "\n")
-    text += "" if text.endswith("\n") else "\n"
-    return yaml_edit.edit(text, operations).replace("\n", newline)
-
-
-def _decoded_json(body: str) -> Any:
-    """The document as JSON, or None where it is not written so."""
-    if not body.lstrip().startswith("{"):
-        return None
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _encoded_json(value: Any, like: str) -> str:
-    """JSON in the layout of another text of JSON."""
-    indent = re.search(r'\{\r?\n([ \t]+)"', like)
-    compact = indent is None and '": ' not in like
-    text = json.dumps(
-        value,
-        indent=indent and indent[1],
-        separators=(",", ":") if compact else None,
-        ensure_ascii=False,
+def _names(resources: Resources) -> re.Pattern[str]:
+    """What a document that matters has in it: a resource, a template, or the label."""
+    mapped: Iterable[str] = (
+        text for name, resource in resources.mapped.items() for text in (name, resource.template)
     )
-    return text + like[len(like.rstrip()) :]
+    texts = sorted({RESOURCE_PREFIX, LABEL, *mapped})
+    # In a JSON Pointer a slash is "~1".
+    spelt = [re.escape(text).replace("/", "(?:/|~1)") for text in texts]
+    return re.compile("|".join([*spelt, r"\bmig-[1-9]"]))
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    if match["slash"]:
+        return "/"
+    digits = match["x"] or match["u"] or match["w"]
+    # No name has a character beyond Unicode's.
+    return chr(min(int(digits, 16), 0x10FFFF)) if digits else ""

@@ -1,38 +1,50 @@
-"""`instaslice rewrite`: reads files, shows or writes what becomes of them. Needs the extra `cli`.
+"""`instaslice rewrite`: reads files, and shows or writes what becomes of them.
 
-What to make of a document is decided in `manifests`; here are only files, streams and exit codes.
+What to make of a document is decided in `documents`; here are files, what is told, and exit codes.
 """
 
-import difflib
-import json
 import os
+import stat
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TextIO
+from typing import IO, BinaryIO, Final, TextIO
 
-from instaslice.manifests import documents
-from instaslice.manifests.documents import Document
-from instaslice.resource_api import ResourceAPI
-from instaslice.templates import objects
+from instaslice.manifests.documents import Rewriter
+from instaslice.manifests.model import Document, Need, Problem, Task
+from instaslice.manifests.output import AsDiff, AsJSON, AsPatches, AsYAML, Output, Write
+from instaslice.manifests.progress import Progress
+from instaslice.manifests.replace import InPlace
+from instaslice.manifests.stream import pieces
+from instaslice.patch import Json
+from instaslice.templates import DeviceClaim, from_template, objects
 
-#: The exit codes, worst last; the worst that happened counts.
+#: The exit codes.
 FINE: Final = 0
 WOULD_CHANGE: Final = 1  #: with --check
+LEFT: Final = 3  #: with --check: limits that are not rewritten are left
 BAD: Final = 2  #: a file or a document that could not be handled
+#: The worst last; of all that happen, the worst counts.
+_WORSE: Final = (FINE, WOULD_CHANGE, LEFT, BAD)
 
 STANDARD_INPUT: Final = "-"
+#: Templates that are named before "and N more".
+MAX_NAMED: Final = 8
 
-#: Colours of a terminal (ECMA-48, SGR), by how a line of a diff begins.
-_COLOURS: Final = {"---": "1", "+++": "1", "@@": "36", "-": "31", "+": "32"}
+OUTPUTS: Final[dict[str, Callable[[Write], Output]]] = {
+    "yaml": AsYAML,
+    "json": AsJSON,
+    "patch": AsPatches,
+}
 
 
-class Options(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Options:
     """What was asked for on the command line."""
 
-    api: ResourceAPI
+    task: Task = field(default_factory=Task)
     output: str = "yaml"  #: a key of OUTPUTS
     diff: bool = False
     check: bool = False
@@ -41,175 +53,185 @@ class Options(NamedTuple):
     colour: bool = False
 
 
-@dataclass(slots=True)
-class File:
-    """A file and what becomes of it."""
-
-    name: str  #: as it was typed
-    documents: list[Document]
-    added: list[dict[str, Any]]  #: templates to append
-
-    @property
-    def is_bad(self) -> bool:
-        return any(document.errors for document in self.documents)
-
-    @property
-    def before(self) -> str:
-        return "".join(document.before for document in self.documents)
-
-    @property
-    def after(self) -> str:
-        """The whole file rewritten, documents that are wrong left as they are."""
-        return _stream([document.after for document in self.documents], self.added)
-
-
-def run(names: Sequence[str], options: Options, out: TextIO, err: TextIO) -> int:
+def run(names: Sequence[str], options: Options, out: BinaryIO, err: TextIO) -> int:
     """Rewrite files, and return the exit code.
 
     names: paths, "-" for standard input.
     out: what becomes of them, or of where they differ. err: what is to be told, a line each.
+    Raises OSError where `out` or `err` cannot be written.
     """
-    files = []
-    code = FINE
-    for name in names or [STANDARD_INPUT]:
-        try:
-            text = _read(name)
-        except (OSError, UnicodeDecodeError) as error:
-            print(f"instaslice: {name}: {_reason(error)}", file=err)
-            code = BAD
-            continue
-        files.append(File(name, documents.rewrite_stream(text, options.api), []))
-    if options.with_templates:
-        _add_templates(files, options.api)
-
-    for file in files:
-        for document in file.documents:
-            for problem in document.errors:
-                print(f"{file.name}:{problem.line}: {problem}", file=err)
-            for problem in document.warnings:
-                print(f"{file.name}:{problem.line}: warning: {problem}", file=err)
-        if file.is_bad:
-            code = BAD
-        elif options.check and file.before != file.after:
-            code = max(code, WOULD_CHANGE)
-    return max(code, _show(files, options, out, err))
-
-
-def _show(files: list[File], options: Options, out: TextIO, err: TextIO) -> int:
-    if options.diff:
-        for file in files:
-            out.writelines(_diff(file, colour=options.colour))
-    if options.in_place:
-        return max((_write(file, err) for file in files if not file.is_bad), default=FINE)
-    if options.check and not options.diff:
-        for file in files:
-            if file.before != file.after:
-                print(f"{file.name}: would be rewritten", file=err)
-    if not options.check and not options.diff:
-        out.write(OUTPUTS[options.output](files))
-    return FINE
-
-
-def _as_yaml(files: list[File]) -> str:
-    texts = [d.after for file in files for d in file.documents if not d.errors]
-    return _stream(texts, [template for file in files for template in file.added])
-
-
-def _as_json(files: list[File]) -> str:
-    """One object; where there are more, a List of them, as kubectl writes and reads them."""
-    values = [d.value for file in files for d in file.documents if d.value is not None]
-    values += [template for file in files for template in file.added]
-    whole = {"apiVersion": "v1", "kind": "List", "items": values}
-    return json.dumps(values[0] if len(values) == 1 else whole, indent=4, ensure_ascii=False) + "\n"
-
-
-def _as_patch(files: list[File]) -> str:
-    """A patch on a line for each document, `[]` where nothing changes."""
-    found = (d for file in files for d in file.documents if d.value is not None)
-    return "".join(json.dumps(document.operations) + "\n" for document in found)
-
-
-OUTPUTS: Final[dict[str, Callable[[list[File]], str]]] = {
-    "yaml": _as_yaml,
-    "json": _as_json,
-    "patch": _as_patch,
-}
-
-
-def _stream(texts: list[str], added: list[dict[str, Any]]) -> str:
-    """Documents as one stream: each but the first begins with its marker."""
-    stream = ""
-    for text in (*texts, *(_dump(template) for template in added)):
-        if stream and text:
-            stream += "" if stream.endswith("\n") else "\n"
-            stream += "" if text.startswith(("---", "...")) else "---\n"
-        stream += text
-    return stream
-
-
-def _dump(value: dict[str, Any]) -> str:
-    import yaml
-
-    return str(yaml.safe_dump(value, sort_keys=False))
-
-
-def _add_templates(files: list[File], api: ResourceAPI) -> None:
-    """Append the templates that no file defines to the first file that needs them."""
-    wanted = set(documents.missing([d for file in files for d in file.documents]))
-    for file in files:
-        for template in documents.missing(file.documents):
-            if template in wanted:
-                wanted.remove(template)
-                file.added += objects(api, template.asks, template.namespace)
-
-
-def _diff(file: File, *, colour: bool) -> Iterator[str]:
-    lines = difflib.unified_diff(
-        file.before.splitlines(keepends=True),
-        file.after.splitlines(keepends=True),
-        fromfile=f"a/{file.name.lstrip('/')}",
-        tofile=f"b/{file.name.lstrip('/')}",
-    )
-    for line in lines:
-        text = line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
-        code = next((c for start, c in _COLOURS.items() if text.startswith(start)), None)
-        yield f"\x1b[{code}m{text[:-1]}\x1b[0m\n" if colour and code else text
-
-
-def _read(name: str) -> str:
-    """A file's text with its line ends as they are. Raises OSError, UnicodeDecodeError."""
-    data = sys.stdin.buffer.read() if name == STANDARD_INPUT else Path(name).read_bytes()
-    return data.decode()
-
-
-def _write(file: File, err: TextIO) -> int:
-    """Replace a file by its rewritten text, whole or not at all, and return the exit code."""
-    if file.before == file.after:
-        return FINE
-    if file.added and any(document.is_json for document in file.documents):
-        print(f"instaslice: {file.name}: templates cannot be appended to JSON", file=err)
-        return BAD
-    target = Path(file.name).resolve()  # a symbolic link stays one
+    job = _Run(options, out, err)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        for name in names or [STANDARD_INPUT]:
+            job.file(name)
+        return job.finish()
+    finally:
+        job.close()
+
+
+class _Run:
+    def __init__(self, options: Options, out: BinaryIO, err: TextIO) -> None:
+        self.options = options
+        self.out = out
+        self.rewriter = Rewriter(options.task)
+        self.progress = Progress(err)
+        self.code = FINE
+        self.needs: dict[Need, str] = {}  #: with the file that has it first
+        self.is_new: set[Need] = set()  #: of documents that change
+        self.has: set[Need] = set()
+        self.claims: dict[str, DeviceClaim] = {}  #: by template
+
+        def write(text: str) -> None:
+            self.progress.clear()
+            # What is no character of its own in JSON ("\ud800") is none in UTF-8.
+            out.write(text.encode(errors="replace"))
+
+        waits = options.with_templates
+        self.outputs: list[Output] = []
+        if options.diff:
+            self.outputs.append(AsDiff(write, colour=options.colour, waits=waits))
+        self.in_place = InPlace(self.progress.say, waits=waits) if options.in_place else None
+        if self.in_place:
+            self.outputs.append(self.in_place)
+        if not (options.diff or options.in_place or options.check):
+            self.outputs.append(OUTPUTS[options.output](write))
+
+    def file(self, name: str) -> None:
+        """Rewrite one file."""
         try:
-            with os.fdopen(handle, "wb") as stream:
-                os.fchmod(handle, target.stat().st_mode & 0o7777)
-                stream.write(file.after.encode())
-                stream.flush()
-                os.fsync(handle)
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+            with ExitStack() as stack:
+                source, size = _open(name, stack, in_place=self.options.in_place)
+                self.progress.begin(name, size)
+                self._documents(name, source)
+        except _Unreadable as error:
+            self.progress.say(f"instaslice: {name}: {error}")
+            self._worse(BAD)
+
+    def _documents(self, name: str, source: IO[bytes]) -> None:
+        is_bad = has_changed = False
+        for output in self.outputs:
+            output.begin(name)
+        for piece in pieces(_reader(source)):
+            documents = list(self.rewriter.each(piece.data, piece.line, piece.offset))
+            for document in documents:
+                self._tell(name, document)
+                self._note_templates(name, document)
+                is_bad = is_bad or bool(document.errors)
+                has_changed = has_changed or document.changed
+            for output in self.outputs:
+                output.documents(documents, piece.offset)
+            self.progress.at(piece.offset + len(piece.data))
+        for output in self.outputs:
+            output.end(is_bad=is_bad)
+        if is_bad:
+            self._worse(BAD)
+        elif has_changed and self.options.check:
+            self._worse(WOULD_CHANGE)
+            if not self.options.diff:
+                self.progress.say(f"{name}: would be rewritten")
+
+    def _tell(self, name: str, document: Document) -> None:
+        if document.left and self.options.check:
+            self._worse(LEFT)
+        kinds: Iterable[tuple[str, list[Problem]]] = (
+            ("", document.errors),
+            ("warning: ", document.left),
+            ("warning: ", document.warnings),
+            ("note: ", document.notes),
+        )
+        for kind, problems in kinds:
+            for problem in problems:
+                self.progress.say(f"{name}:{problem.line}: {kind}{problem}")
+
+    def _note_templates(self, name: str, document: Document) -> None:
+        self.claims |= document.claims
+        self.has.update(document.has)
+        for need in document.needs:
+            self.needs.setdefault(need, name)
+            if document.changed:
+                self.is_new.add(need)
+
+    def _worse(self, code: int) -> None:
+        self.code = max(self.code, code, key=_WORSE.index)
+
+    def finish(self) -> int:
+        """Append templates, or say which are needed; returns the exit code."""
+        missing = [need for need in self.needs if need not in self.has]
+        added: dict[str, list[Json]] = {}
+        options = self.options
+        if options.with_templates:
+            if missing and options.check:
+                self._worse(WOULD_CHANGE)
+            added = self._templates(missing)
+        for output in self.outputs:
+            output.finish(dict(added))
+        self.out.flush()  # where that fails, it is all there is to tell
+        if self.in_place and self.in_place.is_bad:
+            self._worse(BAD)
+        new = list(dict.fromkeys(need.name for need in missing if need in self.is_new))
+        if new and not options.with_templates and not options.check:
+            more = f" and {len(new) - MAX_NAMED} more" if len(new) > MAX_NAMED else ""
+            self.progress.say(
+                f"instaslice: the result needs templates: {', '.join(new[:MAX_NAMED])}{more} "
+                "(append them with --with-templates, or have the webhook make them)"
+            )
+        self.progress.clear()
+        return self.code
+
+    def _templates(self, missing: Iterable[Need]) -> dict[str, list[Json]]:
+        """The templates that are missing, and what they rely on, by file."""
+        task = self.options.task
+        there = set(self.has)
+        added: dict[str, list[Json]] = {}
+        for need in missing:
+            claim = self.claims.get(need.name) or from_template(need.name, task.resources)
+            if claim is None:
+                self.progress.say(f"instaslice: the template {need.name} is nowhere defined")
+                self._worse(BAD)
+                continue
+            for manifest in objects(task.api, claim, need.namespace):
+                metadata = manifest["metadata"]
+                here = Need(metadata.get("namespace"), metadata["name"], manifest["kind"])
+                if here not in there:
+                    there.add(here)
+                    added.setdefault(self.needs[need], []).append(manifest)
+        return added
+
+    def close(self) -> None:
+        if self.in_place:
+            self.in_place.close()
+
+
+class _Unreadable(Exception):
+    """A file cannot be read; `str()` of it says why."""
+
+
+def _open(name: str, stack: ExitStack, *, in_place: bool) -> tuple[IO[bytes], int]:
+    """A file, and its size, 0 where that is not known. Raises _Unreadable."""
+    try:
+        if name == STANDARD_INPUT:
+            if sys.stdin is None:
+                raise _Unreadable("is closed")
+            return sys.stdin.buffer, 0
+        source = stack.enter_context(Path(name).open("rb"))  # noqa: SIM115 -- it closes it
+        status = os.fstat(source.fileno())
+        if in_place and not stat.S_ISREG(status.st_mode):
+            raise _Unreadable("is not a regular file, which --in-place needs")
+        return source, status.st_size
     except OSError as error:
-        print(f"instaslice: {file.name}: {_reason(error)}", file=err)
-        return BAD
-    print(f"{file.name}: rewritten", file=err)
-    return FINE
+        raise _Unreadable(error.strerror or str(error)) from None
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return f"is not UTF-8 at byte {error.start}"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+def _reader(source: IO[bytes]) -> Callable[[int], bytes]:
+    """What reads a file. Raises _Unreadable."""
+    # A pipe gives what it has.
+    read = getattr(source, "read1", source.read)
+
+    def chunk(size: int) -> bytes:
+        try:
+            data: bytes = read(size)
+        except OSError as error:
+            raise _Unreadable(error.strerror or str(error)) from None
+        return data
+
+    return chunk

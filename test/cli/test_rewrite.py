@@ -1,6 +1,10 @@
 """`instaslice rewrite`, as a user types it."""
 
+import json
+from pathlib import Path
+
 import pytest
+import yaml
 
 from instaslice.cli.main import main
 from test.support.command import without
@@ -18,6 +22,14 @@ def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, 
         (["-i"], "--in-place needs the names of files, and not standard input"),
         (["-i", "a", "-"], "--in-place needs the names of files, and not standard input"),
         (["-i", "--check", "a"], "--in-place and --check exclude one another"),
+        (["--reverse", "--strict"], "--reverse and --strict exclude one another"),
+        (["--reverse", "--with-templates"], "--reverse and --with-templates exclude one another"),
+        (["--resource", "a"], "--resource: 'a' is not NAME=DEVICECLASS"),
+        (
+            ["--kinds", "Rollout=spec"],
+            "--kinds: 'Rollout=spec' is not GROUP/KIND=PATH, such as "
+            "argoproj.io/Rollout=spec.template",
+        ),
     ],
 )
 def test_flags_that_make_no_sense(
@@ -27,5 +39,31 @@ def test_flags_that_make_no_sense(
 
 
 def test_the_extra_is_named_where_it_is_missing() -> None:
-    line = "instaslice: rewrite needs ruamel.yaml: pip install 'instaslice[cli]'\n"
-    assert without("ruamel.yaml", "rewrite", "-") == (2, "", line)
+    line = "instaslice: rewrite needs PyYAML: pip install 'instaslice[cli]'\n"
+    assert without("yaml", "rewrite", "-") == (2, "", line)
+
+
+def test_options_reach_the_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    containers = [{"name": "c", "resources": {"limits": {"nvidia.com/gpu": 2}}}]
+    rollout = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Rollout",
+        "metadata": {"name": "r"},
+        "spec": {"template": {"spec": {"containers": containers}}},
+    }
+    path = tmp_path / "rollout.json"
+    path.write_text(json.dumps(rollout))
+    gpu = ["--resource", "nvidia.com/gpu=gpu.nvidia.com"]
+    kind = ["--kinds", "argoproj.io/Rollout=spec.template"]
+    assert run("--check", str(path), capsys=capsys) == (0, "", "")
+    code, _, err = run("--check", *gpu, str(path), capsys=capsys)
+    assert (code, err.count("Rollout is a custom resource, which may not keep claims")) == (3, 1)
+    code, _, err = run("--check", "--strict", *gpu, str(path), capsys=capsys)
+    assert (code, err.count("warning")) == (2, 0)
+    code, out, _ = run(*gpu, *kind, str(path), capsys=capsys)
+    (claim,) = yaml.safe_load(out)["spec"]["template"]["spec"]["resourceClaims"]
+    assert (code, claim["resourceClaimTemplateName"]) == (0, "gpu.nvidia.com.x2")
+    path.write_text(out)
+    assert run("--check", *gpu, *kind, str(path), capsys=capsys) == (0, "", "")
+    code, out, _ = run("--reverse", *gpu, *kind, str(path), capsys=capsys)
+    assert json.loads(out) == rollout

@@ -2,9 +2,8 @@
 
 import json
 import re
-import textwrap
-from itertools import count
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import jsonpatch
@@ -13,89 +12,87 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instaslice.manifests.documents import missing, rewrite_stream
+from instaslice.manifests.documents import Rewriter
+from instaslice.manifests.model import Need, Task
+from instaslice.manifests.workloads import BUILT_IN
 from instaslice.resource_api import NEWEST
-from instaslice.rewrite import NewName, rewrite
-from test.support import pods
+from instaslice.resources import read_mapping
+from instaslice.rewrite import rewrite
+from test.support import pods, yaml_styles
+from test.support.streams import after, dedent, nameless, numbered, rewritten
 
 Json = dict[str, Any]
 
 SPEC: Json = {
     "containers": [{"name": "c", "resources": {"limits": {"nvidia.com/mig-1g.5gb": 1}}}],
 }
+#: A pod with the limits that are put in.
+LIMITED = "kind: Pod\nspec: {containers: [{resources: {limits: {%s}}}]}\n"
 SAMPLE = Path(__file__).parents[2] / "samples" / "sample.yaml"
 
-#: Where a pod template is, by kind.
-KINDS: dict[str, tuple[str, ...]] = {
-    "Pod": (),
-    "PodTemplate": ("template",),
-    "Deployment": ("spec", "template"),
-    "StatefulSet": ("spec", "template"),
-    "DaemonSet": ("spec", "template"),
-    "ReplicaSet": ("spec", "template"),
-    "ReplicationController": ("spec", "template"),
-    "Job": ("spec", "template"),
-    "CronJob": ("spec", "jobTemplate", "spec", "template"),
-    "Rollout": ("spec", "template"),  # unknown to Kubernetes
-}
 
-
-def dedent(text: str) -> str:
-    return textwrap.dedent(text.removeprefix("\n"))
-
-
-def names() -> NewName:
-    numbers = count(1)
-    return lambda container, template: f"claim-{next(numbers)}"
-
-
-def wrapped(kind: str, pod: Json) -> Json:
+def wrapped(group: str, kind: str, pod: Json) -> Json:
     """A manifest of a kind with the pod as its template."""
     inner: Json = {"spec": pod["spec"]}
-    for step in reversed(KINDS[kind]):
-        inner = {step: inner}
-    return {"kind": kind, "metadata": {"name": "x"}, **inner}
+    for step in reversed(BUILT_IN[group, kind]):
+        inner = {str(step): inner}
+    version = f"{group}/v1" if group else "v1"
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": "x"}, **inner}
 
 
-def rewritten(text: str) -> list[Any]:
-    documents = rewrite_stream(text, NEWEST, names())
-    assert not any(document.errors for document in documents)
-    return [d.value for d in documents if d.value is not None]
-
-
-def plain_zeros(pod: Json) -> Json:
-    """The pod with each 0 that stays in it as a number: PyYAML leaves "0e0" without quotes."""
-    text = re.sub(r'"[+0.]*0(?:[eE][-+]?\d+|[a-z]?)"', "0", json.dumps(pod))
-    plain: Json = json.loads(text)
-    return plain
+def told(text: str, task: Task | None = None) -> list[tuple[int, str]]:
+    """The errors of a stream, or else the limits that are left in it."""
+    documents = rewritten(text, task)
+    return [(p.line, str(p)) for d in documents for p in [*d.errors, *d.left]]
 
 
 @pytest.mark.property
 @pods.FEWER
-@given(pod=pods.pods().map(plain_zeros), kind=st.sampled_from([*KINDS]))
-def test_a_template_is_rewritten_as_the_pod_is(pod: Json, kind: str) -> None:
-    manifest = wrapped(kind, pod)
-    operations = rewrite(pod, NEWEST, new_name=names()).operations
-    template = wrapped(kind, jsonpatch.apply_patch(pod, operations))
-    for text in (json.dumps(manifest), yaml.safe_dump(manifest, sort_keys=False)):
-        (document,) = rewrite_stream(text, NEWEST, names())
+@given(pod=pods.pods(), of=st.sampled_from([*BUILT_IN]))
+def test_a_template_is_rewritten_as_the_pod_is(pod: Json, of: tuple[str, str]) -> None:
+    manifest = wrapped(*of, pod)
+    operations = rewrite(pod, NEWEST, new_name=numbered()).operations
+    template = wrapped(*of, jsonpatch.apply_patch(pod, operations))
+
+    def without_names(value: Any) -> Any:
+        text = nameless(json.dumps(value))
+        return json.loads(re.sub(r"claim-[0-9]+", "UUID", text))
+
+    for text in (json.dumps(manifest), yaml_styles.written(manifest, Random(0))):
+        (document,) = rewritten(text)
         assert document.errors == []
-        assert document.value == template
-        assert yaml.safe_load(document.after) == template
-        assert jsonpatch.apply_patch(manifest, document.operations) == template
-        again = rewrite_stream(document.after, NEWEST)
-        assert all(document.after == document.before for document in again)
+        if document.changed:
+            assert without_names(document.value) == without_names(template)
+            assert yaml.safe_load(document.after) == document.value
+            assert jsonpatch.apply_patch(manifest, document.operations) == document.value
+        else:
+            assert operations == []
+        (again,) = rewritten(document.after)
+        assert again.after == again.before
+
+
+def test_the_same_input_gives_the_same_output() -> None:
+    text = SAMPLE.read_text()
+    one, other = after(text), after(text)
+    assert one == other != text
+    assert set(re.findall(r"[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[0-9a-f-]{17}", one))
 
 
 def test_lists_are_looked_into() -> None:
     pod = {"kind": "Pod", "spec": SPEC}
-    inner = {"kind": "PodList", "items": [pod]}
-    (value,) = rewritten(yaml.safe_dump({"kind": "List", "items": [None, pod, inner]}))
-    claims = [{"name": "claim-1"}], [{"name": "claim-2"}]
-    assert value["items"][1]["spec"]["containers"][0]["resources"]["claims"] == claims[0]
-    assert (
-        value["items"][2]["items"][0]["spec"]["containers"][0]["resources"]["claims"] == (claims[1])
+    # kubectl writes lists of one kind whose items do not say which.
+    inner = {"apiVersion": "v1", "kind": "PodList", "items": [{"spec": SPEC}]}
+    deployments = {
+        "apiVersion": "apps/v1",
+        "kind": "DeploymentList",
+        "items": [{"spec": {"template": {"spec": SPEC}}}],
+    }
+    text = yaml.safe_dump(
+        {"apiVersion": "v1", "kind": "List", "items": [None, pod, inner, deployments]}
     )
+    (document,) = rewritten(text)
+    assert nameless(json.dumps(document.value)).count('"claims": [{"name": "UUID"}]') == 3
+    assert 'mig-1g.5gb": 1' not in json.dumps(document.value)
 
 
 @pytest.mark.parametrize(
@@ -105,26 +102,29 @@ def test_lists_are_looked_into() -> None:
         "\n",
         "# nothing\n",
         "---\n---\n...\n",
-        "kind: ConfigMap\ndata: {a: 'nvidia.com/mig-1g.5gb: 1'}\n",
+        "kind: ConfigMap\ndata: {a: 'nvidia.com/mig-1g.5gb is a resource'}\n",
         "kind: ConfigMap\ndata:\n  a: |\n    ---\n    kind: Pod\n",
         "%YAML 1.1\n---   # first\na:   ~\n---\n\nb: [ 1 ]",
         '{"kind": "List",\n"items":   []}',
         "kind: Deployment\nspec: {template: 1}\n",
         "kind: Pod\r\nspec: {}\r\n",
         "\ufeffa: 1\n",
+        "kind: Pod\nspec: {containers: [{resources: {limits: {nvidia.com/mig-1g.5gb: 0}}}]}\n",
+        "kind: Pod\nspec: {containers: [{resources: {limits: {nvidia.com/mig-1g.5gb: null}}}]}\n",
+        "this: {is no: {{ yaml }}, at: all\n",  # not parsed, since it names nothing of interest
     ],
 )
 def test_what_does_not_change_stays_to_the_byte(text: str) -> None:
-    documents = rewrite_stream(text, NEWEST)
-    assert [d.errors for d in documents if d.errors] == []
-    assert "".join(d.before for d in documents) == text
-    assert "".join(d.after for d in documents) == text
+    for task in (Task(), Task(needs_values=True)):
+        documents = rewritten(text, task)
+        assert "".join(d.before for d in documents) == text
+        assert "".join(d.after for d in documents) == text
+    assert [d.errors for d in rewritten(text) if d.errors] == []
 
 
-@pytest.mark.property
 @given(text=st.text(alphabet="-.#{}[]:&*!|> \n\r\ta%\"'\ufeff\x00\u2028é"))
 def test_any_text_is_handled(text: str) -> None:
-    documents = rewrite_stream(text, NEWEST)
+    documents = rewritten(text, Task(needs_values=True))
     assert "".join(d.before for d in documents) == text
     for document in documents:
         assert 1 <= document.line <= text.count("\n") + 1
@@ -150,8 +150,7 @@ def test_each_document_keeps_its_surroundings() -> None:
         ...
         # the end
     """)
-    after = "".join(d.after for d in rewrite_stream(text, NEWEST, names()))
-    assert after == dedent("""
+    assert nameless(after(text)) == dedent("""
         # head
         kind: ConfigMap
         ---   # second
@@ -160,9 +159,9 @@ def test_each_document_keeps_its_surroundings() -> None:
         spec:
           containers:
           - name: a
-            resources: {claims: [{name: claim-1}]}
+            resources: {claims: [{name: UUID}]}
           resourceClaims:
-          - name: claim-1
+          - name: UUID
             resourceClaimTemplateName: mig-1g.5gb
 
         # between
@@ -171,24 +170,6 @@ def test_each_document_keeps_its_surroundings() -> None:
         ...
         # the end
     """)
-
-
-def test_lines_keep_their_ends() -> None:
-    text = yaml.safe_dump({"kind": "Pod", "spec": SPEC}).replace("\n", "\r\n")
-    (document,) = rewrite_stream(text, NEWEST)
-    assert document.changed
-    assert document.after.count("\n") == document.after.count("\r\n")
-
-
-@pytest.mark.parametrize("indent", [None, 2, 4, "\t"])
-def test_json_keeps_its_layout(indent: int | str | None) -> None:
-    pod = {"kind": "Pod", "metadata": {"name": "ü"}, "spec": SPEC}
-    text = json.dumps(pod, indent=indent, ensure_ascii=False) + "\n"
-    (document,) = rewrite_stream(text, NEWEST, names())
-    assert document.after == (json.dumps(document.value, indent=indent, ensure_ascii=False) + "\n")
-    compact = json.dumps(pod, separators=(",", ":"), ensure_ascii=False)
-    (document,) = rewrite_stream(compact, NEWEST, names())
-    assert document.after == json.dumps(document.value, separators=(",", ":"), ensure_ascii=False)
 
 
 def test_an_error_is_named_by_line_and_path() -> None:
@@ -217,16 +198,15 @@ def test_an_error_is_named_by_line_and_path() -> None:
             - resources: {requests: {nvidia.com/mig-1g.5gb: 1}}
         ---
         kind: Pod
-        spec: {containers: 1}
+        spec: {containers: 1}  # mig-1
         ---
-        - kind: Pod
+        - kind: Pod  # mig-1
         ---
         a: 1
-        a: 2
+        a: 2  # mig-1
     """)
-    documents = rewrite_stream(text, NEWEST)
     template = "spec.jobTemplate.spec.template"
-    assert [(e.line, str(e)) for d in documents for e in d.errors] == [
+    assert told(text) == [
         (
             15,
             f"{template}.spec.containers[1].resources.limits[nvidia.com/mig-1g.5gb]: "
@@ -239,19 +219,141 @@ def test_an_error_is_named_by_line_and_path() -> None:
         ),
         (25, "spec.containers: must be an array"),
         (27, "is not an object, as every manifest is"),
-        (30, 'found duplicate key "a" with value "2" (original value: "1")'),
+        (30, "found duplicate key 'a'"),
     ]
-    assert all(d.after == d.before for d in documents)
+    assert all(d.after == d.before for d in rewritten(text))
 
 
-def test_warnings_are_those_of_the_webhook() -> None:
-    limits = {"nvidia.com/mig-9g.999gb": 1, "nvidia.com/mig-1g.5gb.shared": 1}
+@pytest.mark.parametrize("value", ["{a: 1}", "[]", "true", "~x", "{? {a: 1} : null}"])
+def test_errors_are_in_the_words_of_yaml(value: str) -> None:
+    ((_, message),) = told(LIMITED % f"nvidia.com/mig-1g.5gb: {value}")
+    for word in ("None", "True", "dict", "<", "object at"):
+        assert word not in message
+
+
+def test_warnings_are_named_by_line_path_and_container() -> None:
+    text = dedent("""
+        kind: Pod
+        spec:
+          containers:
+          - name: a
+            resources: {limits: {nvidia.com/mig-1g.5gb: 1}}
+          - name: b
+            resources:
+              limits:
+                nvidia.com/mig-1g.5GB: 1
+                nvidia.com/mig-9g.999gb: 1
+    """)
+    (document,) = rewritten(text)
+    path = "spec.containers[1].resources.limits"
+    odd = "left as it is: it is not spelt like a MIG profile, as mig-1g.5gb is"
+    assert document.left == [(9, f"{path}[nvidia.com/mig-1g.5GB]", f"container b: {odd}")]
+    unknown = "InstaSlice knows no GPU with the MIG profile 9g.999gb"
+    assert document.warnings == [
+        (10, f"{path}[nvidia.com/mig-9g.999gb]", f"container b: {unknown}")
+    ]
+
+
+def test_every_odd_name_is_told_of() -> None:
+    limits = {f"nvidia.com/mig-{n}": 1 for n in range(20)}
     pod = {"kind": "Pod", "spec": {"containers": [{"resources": {"limits": limits}}]}}
-    (document,) = rewrite_stream(yaml.safe_dump(pod), NEWEST)
-    assert [str(w) for w in document.warnings] == rewrite(pod, NEWEST).warnings
+    assert len(told(json.dumps(pod))) == 20
 
 
-def test_the_templates_that_are_missing() -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kind: Pod\nspec:\n  containers:\n  - name: a\n    resources:\n"
+        "      limits:\n        nvidia.com/mig-1g.5gb: {{ .Values.slices }}\n",
+        LIMITED % 'nvidia.com/mig-1g.5gb: "{{ .n }}"',
+        "kind: Pod\nspec:\n{{- if .x }}\n  a: nvidia.com/mig-1g.5gb\n{{- end }}\n",
+    ],
+)
+def test_a_helm_template_is_named_as_one(text: str) -> None:
+    line = text.count("\n", 0, text.index("{{")) + 1
+    message = (
+        "looks like a Helm template: render it first (helm template ... | instaslice rewrite -)"
+    )
+    assert told(text) == [(line, message)]
+
+
+def test_what_the_webhook_leaves_alone_is_left_alone_with_a_note() -> None:
+    pod = "metadata: {%s}\n" + LIMITED % "nvidia.com/mig-1g.5gb: 1"
+    label = "labels: {instaslice.io/rewrite: disabled}"
+    text = "---\n".join(
+        [
+            pod % f"name: a, {label}",
+            pod % "name: b, namespace: kube-system",
+            pod % 'name: c, annotations: {kubernetes.io/config.mirror: ""}',
+            f"kind: Namespace\nmetadata: {{name: ours, {label}}}\n",
+            pod % "name: d, namespace: ours",
+            pod % "name: e, namespace: theirs",
+        ]
+    )
+    documents = rewritten(text)
+    assert [d.changed for d in documents] == [False] * 5 + [True]
+    assert [str(note) for d in documents for note in d.notes] == [
+        "left as it is: it has the label instaslice.io/rewrite: disabled",
+        "left as it is: it is in the namespace kube-system",
+        "left as it is: it is in the namespace ours, which has the label "
+        "instaslice.io/rewrite: disabled",
+    ]
+    assert not any(d.left or d.errors for d in documents)
+
+
+def test_strict_makes_an_error_of_what_is_left() -> None:
+    text = LIMITED % "nvidia.com/mig-1g.5gb: 1, nvidia.com/mig-x: 1"
+    (document,) = rewritten(text)
+    assert (len(document.left), document.errors, document.changed) == (1, [], True)
+    (document,) = rewritten(text, Task(is_strict=True))
+    assert (document.left, len(document.errors), document.changed) == ([], 1, False)
+    assert document.after == text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        '"nvidia.com\\/mig-1g.5gb"',
+        '"nvidia.com\\u002fmig-1g.5gb"',
+        '"nvidia.com\\x2fmig-1g.5gb"',
+        '"\\U0000006evidia.com/mig-1g.5gb"',
+        '"nvidia.com/\\\n   mig-1g.5gb"',
+    ],
+)
+def test_a_name_is_found_however_it_is_written(name: str) -> None:
+    text = f"kind: Pod\nspec: {{containers: [{{resources: {{limits: {{ ? {name} : 1}}}}}}]}}\n"
+    (document,) = rewritten(text)
+    assert document.changed or document.errors
+    assert not Rewriter(Task()).needs_look("kind: Pod\nspec: {command: ['a\\nb\\t\\/\\x41']}\n")
+
+
+def test_what_is_mapped_is_found_and_rewritten() -> None:
+    text = "kind: Pod\nspec: {containers: [{resources: {limits: {nvidia.com/gpu: 2}}}]}\n"
+    assert after(text) == text
+    task = Task(resources=read_mapping(["nvidia.com/gpu=gpu.nvidia.com"]))
+    (document,) = rewritten(text, task)
+    assert document.needs == [Need(None, "gpu.nvidia.com.x2")]
+
+
+def test_annotations_apply_in_files_too() -> None:
+    text = dedent("""
+        kind: Job
+        spec:
+          template:
+            metadata:
+              annotations: {instaslice.io/alternatives: 3g.20gb or 4g.20gb}
+            spec:
+              containers:
+              - resources: {limits: {nvidia.com/mig-3g.20gb: 1}}
+    """)
+    (document,) = rewritten(text)
+    assert document.needs == [Need(None, "mig-3g.20gb-or-4g.20gb")]
+    ((line, message),) = told(text.replace(" or ", " oder "))
+    assert line == 5
+    assert message.startswith("spec.template.metadata.annotations[instaslice.io/alternatives]: ")
+
+
+def test_what_documents_need_and_have() -> None:
     text = dedent("""
         kind: Pod
         metadata: {namespace: a}
@@ -269,10 +371,27 @@ def test_the_templates_that_are_missing() -> None:
         ---
         kind: ResourceClaimTemplate
         metadata: {name: mig-3g.20gb, namespace: a}
+        ---
+        kind: DeviceClass
+        metadata: {name: mig-3g.20gb.nvidia.com}
     """)
-    documents = rewrite_stream(text, NEWEST)
-    assert [(t.namespace, t.asks.template) for t in missing(documents)] == [
-        ("a", "mig-1g.5gb.x2"),
-        (None, "mig-1g.5gb.me"),
-        (None, "mig-2g.10gb"),
+    documents = rewritten(text)
+    assert [[*d.needs, *d.has] for d in documents] == [
+        [Need("a", "mig-1g.5gb.x2"), Need("a", "mig-3g.20gb")],
+        [Need(None, "mig-1g.5gb.me"), Need(None, "mig-2g.10gb")],
+        [Need("a", "mig-3g.20gb")],
+        [Need(None, "mig-3g.20gb.nvidia.com", "DeviceClass")],
     ]
+
+
+def test_concatenated_json_is_as_many_documents() -> None:
+    pod = json.dumps({"kind": "Pod", "spec": SPEC})
+    text = f"{pod} {pod}\n{pod}{pod}\n"
+    documents = rewritten(text)
+    assert [d.changed for d in documents] == [True] * 4
+    assert [d.line for d in documents] == [1, 1, 2, 2]
+
+
+def test_what_is_not_utf8_is_an_error_of_its_document() -> None:
+    (document,) = Rewriter(Task()).each(b"a: \xe9\n", line=7, offset=100)
+    assert document.errors == [(7, "", "is not UTF-8 at byte 103")]

@@ -1,0 +1,43 @@
+"""Large lists, cut into their items, so that a dump of a cluster takes little room.
+
+`kubectl get -o yaml` writes one document, a List. Its items are cut apart by their dashes, which no
+other line of a block begins with in that column.
+"""
+
+import re
+from typing import Final, NamedTuple
+
+#: Documents smaller than this are read whole: then it does not matter, and 2 MB are twice what the
+#: API server takes for one object (etcd's limit is 1.5 MiB).
+LARGE: Final = 2_000_000
+
+_ITEMS: Final = re.compile(r"^items:[ \t]*(?:#[^\n]*)?\r?\n(?P<indent> *)- ", re.MULTILINE)
+#: Anchors and aliases, which may lead from one item to another.
+_SHARING: Final = re.compile(r"(?:^|[\s\[{,:-])[&*][^\s\[\]{},]", re.MULTILINE)
+#: A block scalar may hold anything, but not in the first column.
+_NEXT_KEY: Final = re.compile(r"^(?![ #\r\n]|- )", re.MULTILINE)
+_KIND: Final = re.compile(r"""^kind:[ ]+["']?List\b""", re.MULTILINE)
+
+
+class Item(NamedTuple):
+    """An item, with its dash: a list of one."""
+
+    text: str
+    start: int  #: in the document
+
+
+def cut(text: str) -> list[Item] | None:
+    """The items of a List in YAML, one behind the other; None where it is no such list."""
+    head = _ITEMS.search(text)
+    if head is None or _SHARING.search(text):
+        return None
+    first = head.start("indent")
+    after = _NEXT_KEY.search(text, first)
+    end = after.start() if after else len(text)
+    kind = _KIND.search(text[: head.start()] + text[end:])
+    if kind is None:
+        return None
+    dash = re.compile(rf"^{head['indent']}- ", re.MULTILINE)
+    starts = [match.start() for match in dash.finditer(text, first, end)]
+    stops = [*starts[1:], end]
+    return [Item(text[a:b], a) for a, b in zip(starts, stops, strict=True)]

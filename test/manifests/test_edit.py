@@ -1,0 +1,239 @@
+"""Documents keep their layout: what is not edited stays as it was typed."""
+
+import copy
+import json
+import re
+from collections import Counter
+from random import Random
+from typing import Any
+
+import jsonpatch
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instaslice.manifests import json_nodes, yaml_nodes
+from instaslice.manifests.change import tree
+from instaslice.manifests.edit import edit
+from instaslice.patch import Operation, add, remove, replace
+from instaslice.resource_api import NEWEST
+from instaslice.rewrite import rewrite
+from test.support import pods, yaml_styles
+from test.support.streams import dedent, numbered
+
+RESOURCES = "/spec/containers/0/resources"
+SLICE = "nvidia.com~1mig-1g.5gb"
+
+
+def edited(text: str, operations: list[Operation]) -> str:
+    root = json_nodes.read(text)
+    is_json = root is not None
+    root = root or yaml_nodes.read(text)
+    assert root is not None
+    done = edit(text, root, tree(root.value, operations), is_json=is_json)
+    # Values of aliases are shared, and a patch of one would change the other.
+    apart = json.loads(json.dumps(root.value))
+    assert done.value == jsonpatch.apply_patch(apart, operations)
+    return done.text
+
+
+#: What a line has that may change: a resource, what it is in, a claim, or an alias.
+CHANGES = re.compile(r"mig-|limits|requests|resources|laims|[*&]|<<|theirs|ours")
+
+
+def kept(text: str) -> list[str]:
+    """Lines that stay, but for a comma, or a bracket, that their neighbour needs."""
+    lines = (re.sub(r"[],} ]*( +# *[0-9]+)?\r?$", "", line) for line in text.split("\n"))
+    return [line for line in lines if not CHANGES.search(line) and line.strip(" {}[],")]
+
+
+@pytest.mark.property
+@given(pod=pods.pods(), random=st.randoms(use_true_random=False))
+def test_any_pod_in_any_style(pod: dict[str, Any], random: Random) -> None:
+    text = yaml_styles.written(pod, random)
+    root = yaml_nodes.read(text)
+    assert root is not None
+    assert root.value == pod
+    operations = rewrite(pod, NEWEST, new_name=numbered()).operations
+    result = edit(text, root, tree(pod, operations)).text
+    assert yaml.safe_load(result) == jsonpatch.apply_patch(copy.deepcopy(pod), operations)
+    new = iter(kept(result))
+    assert all(line in new for line in kept(text)), "a line is lost, or has another place"
+    assert not Counter(re.findall(r"^ *# [0-9]+", text, re.M)) - Counter(
+        re.findall("^ *# [0-9]+", result, re.M)
+    )
+
+
+@pytest.mark.property
+@given(pod=pods.pods(), indent=st.sampled_from([None, 2, 4, "\t"]), ascii_=st.booleans())
+def test_any_pod_in_json(pod: dict[str, Any], indent: int | str | None, ascii_: bool) -> None:
+    pod["metadata"]["annotations"] = {"a": "<é>"}
+    text = json.dumps(pod, indent=indent, ensure_ascii=ascii_)
+    operations = rewrite(pod, NEWEST, new_name=numbered()).operations
+    result = edited(text, operations)
+    assert json.loads(result) == jsonpatch.apply_patch(copy.deepcopy(pod), operations)
+    if indent is not None:
+        # The layout is that of json.dumps, whatever the order.
+        again = json.dumps(json.loads(result), indent=indent, ensure_ascii=ascii_)
+        assert result.splitlines() == again.splitlines()
+
+
+def test_everything_but_the_edited_lines_stays() -> None:
+    before = dedent("""
+        kind: Pod   # a kind
+        metadata: {name:   a, annotations: }
+        # about the spec
+
+        spec:
+          tolerations: [ a,  'b', "c" ]
+          containers:
+          - name: ~
+            mode: 0644
+            text: folded over
+              two lines
+            script: |
+              # no comment
+              echo
+
+            # in front
+            resources:
+              requests: {cpu: 1}   # one
+              # in front of limits
+              limits:
+                nvidia.com/mig-1g.5gb: 1  # goes
+                # a remark that stays
+          # about the next container
+          - name: >-
+              folded
+        # at the end
+    """)
+    after = dedent("""
+        kind: Pod   # a kind
+        metadata: {name:   a, annotations: }
+        # about the spec
+
+        spec:
+          tolerations: [ a,  'b', "c" ]
+          containers:
+          - name: ~
+            mode: 0644
+            text: folded over
+              two lines
+            script: |
+              # no comment
+              echo
+
+            # in front
+            resources:
+              requests: {cpu: 1}   # one
+              # in front of limits
+              claims:
+              - name: x
+                # a remark that stays
+          # about the next container
+          - name: >-
+              folded
+          resourceClaims:
+          - name: x
+        # at the end
+    """)
+    operations = [
+        add(f"{RESOURCES}/claims", [{"name": "x"}]),
+        remove(f"{RESOURCES}/limits"),
+        add("/spec/resourceClaims", [{"name": "x"}]),
+    ]
+    assert edited(before, operations) == after
+
+
+NEW = [{"name": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("before", "operation", "after"),
+    [
+        # A list is extended in front of the comment that follows it.
+        (
+            "c:\n  - k: a\n  # others\nmore: 1\n",
+            add("/c/-", {"k": "b"}),
+            "c:\n  - k: a\n  - k: b\n  # others\nmore: 1\n",
+        ),
+        ("c: []   # none\nd: 1\n", add("/c/-", "b"), "c: [b]   # none\nd: 1\n"),
+        ("c: ~   # none\nd: 1\n", add("/c", NEW), "c:   # none\n- name: x\nd: 1\n"),
+        ("c:\nd: 1", add("/c", NEW), "c:\n- name: x\nd: 1"),
+        ("c: 1", add("/d", NEW), "c: 1\nd:\n- name: x"),
+        ("c: 1\r\n", add("/d", NEW), "c: 1\r\nd:\r\n- name: x\r\n"),
+        ("c: |\n  x\n\n\n", add("/d", 1), "c: |\n  x\nd: 1\n\n\n"),
+        ("c: |+\n  x\n\n", add("/d", 1), "c: |+\n  x\n\nd: 1\n"),
+        ("c: 1\nd: {e: 1}\n", replace("/d/e", "0"), 'c: 1\nd: {e: "0"}\n'),
+        ("d:\n  e: 1  # one\n", replace("/d/e", "0"), 'd:\n  e: "0"  # one\n'),
+        (
+            "-   k: a\n    m: 1\n",
+            add("/-", {"k": "b", "m": 2}),
+            "-   k: a\n    m: 1\n-   k: b\n    m: 2\n",
+        ),
+        ("a:\n- b: 1\n  c: 2\n", remove("/a/0/b"), "a:\n- c: 2\n"),
+        ("a:\n- 1\n# two\n- 2  # 2\n- 3\n", remove("/a/1"), "a:\n- 1\n# two\n- 3\n"),
+        ("a: [1, 2,\n  3]\n", remove("/a/1"), "a: [1,\n  3]\n"),
+        ("{a: {b: 1}, c: 2}\n", remove("/a/b"), "{a: {}, c: 2}\n"),
+        ("{a: 1, b: 2}\n", remove("/a"), "{b: 2}\n"),
+        ("{a: 1, b: 2}\n", remove("/b"), "{a: 1}\n"),
+        ("{\n  a: 1,  # one\n  b: 2   # two\n}\n", remove("/b"), "{\n  a: 1  # one\n}\n"),
+        ("{\n  a: 1,  # one\n  b: 2   # two\n}\n", remove("/a"), "{\n  b: 2   # two\n}\n"),
+        ("{\n  a: 1   # one\n}\n", add("/b", NEW), "{\n  a: 1,   # one\n  b: [{name: x}]\n}\n"),
+        ("{a: 1,\n b: 2}\n", add("/c", 3), "{a: 1,\n b: 2,\n c: 3}\n"),
+        (
+            "a: &x\n  b: 1\nc: *x  # c\n",
+            add("/c/d", 2),
+            "a: &x\n  b: 1\nc:  # c\n  b: 1\n  d: 2\n",
+        ),
+        (
+            "a: &x\n  b: 1\nc: *x  # c\n",
+            add("/a/d", 2),
+            "a: &x\n  b: 1\n  d: 2\nc:  # c\n  b: 1\n",
+        ),
+        (
+            "a: &x {b: 1}\nc: {<<: *x, d: 2}\n",
+            add("/a/e", 3),
+            "a: &x {b: 1, e: 3}\nc: {b: 1, d: 2}\n",
+        ),
+        (
+            "a: &x {b: 1}\nc:\n  <<: *x\n  d: 2  # d\n",
+            remove("/c/b"),
+            "a: &x {b: 1}\nc:\n  d: 2  # d\n",
+        ),
+        ("a: !!map\n  b: 1\n", add("/a/c", 2), "a: !!map\n  b: 1\n  c: 2\n"),
+        (
+            "a:\n  - &x\n    b: 1\n  - *x\n",
+            add("/a/1/c", 2),
+            "a:\n  - &x\n    b: 1\n  - b: 1\n    c: 2\n",
+        ),
+        ('{"a":1}', add("/b", NEW), '{"a":1,"b":[{"name":"x"}]}'),
+        ('{"a": 1}', add("/b", NEW), '{"a": 1, "b": [{"name": "x"}]}'),
+        ('{"a": {}}', add("/a/b", 1), '{"a": {"b": 1}}'),
+        ('{\n "a": {}\n}\n', add("/a/b", 1), '{\n "a": {\n  "b": 1\n }\n}\n'),
+    ],
+)
+def test_each_style(before: str, operation: Operation, after: str) -> None:
+    assert edited(before, [operation]) == after
+
+
+@pytest.mark.parametrize("step", [2, 4])
+@pytest.mark.parametrize("dash", [0, 2])
+def test_new_lines_are_indented_as_the_document_is(step: int, dash: int) -> None:
+    i, d = " " * step, " " * dash
+    before = f"spec:\n{i}a:\n{i}{d}- b:\n{i}{d}  {i}c: 1\n"
+    after = before + f"{i}new:\n{i}{d}- name: x\n"
+    assert edited(before, [add("/spec/new", [{"name": "x"}])]) == after
+
+
+def test_lines_keep_their_ends() -> None:
+    before = "a: 1\r\nb:\n  c: 1\r\n  d: 2\ne: 3\r\n"
+    assert edited(before, [remove("/b/c")]) == "a: 1\r\nb:\n  d: 2\ne: 3\r\n"
+    assert edited(before, [add("/b/x", 1)]) == "a: 1\r\nb:\n  c: 1\r\n  d: 2\n  x: 1\ne: 3\r\n"
+
+
+def test_text_that_needs_quotes_has_them() -> None:
+    for text in ("yes", "1", "a: b", "- a", "é\u0085", "", "null", "0x1", "#", "😀"):
+        result = edited("a: 1\n", [add("/b", [{"k": text}])])
+        assert yaml.safe_load(result)["b"] == [{"k": text}]

@@ -1,0 +1,44 @@
+"""Streams of manifests, rewritten as `instaslice rewrite` rewrites files."""
+
+import io
+import re
+import textwrap
+from itertools import count
+from typing import Any
+
+from instaslice.manifests.documents import Rewriter
+from instaslice.manifests.model import Document, Task
+from instaslice.manifests.stream import pieces
+from instaslice.rewrite import NewName
+
+Json = dict[str, Any]
+
+
+def dedent(text: str) -> str:
+    """A text that begins with an empty line, without that and without its indentation."""
+    return textwrap.dedent(text.removeprefix("\n"))
+
+
+def rewritten(text: str, task: Task | None = None) -> list[Document]:
+    """What becomes of the documents of a stream."""
+    rewriter = Rewriter(task or Task())
+    stream = io.BytesIO(text.encode())
+    return [d for p in pieces(stream.read) for d in rewriter.each(p.data, p.line, p.offset)]
+
+
+def after(text: str, task: Task | None = None) -> str:
+    """What becomes of a stream in which nothing is wrong."""
+    documents = rewritten(text, task)
+    assert [each.errors for each in documents if each.errors] == []
+    return "".join(each.after for each in documents)
+
+
+def numbered() -> NewName:
+    """Names claims "claim-1", "claim-2", ..."""
+    numbers = count(1)
+    return lambda container, template: f"claim-{next(numbers)}"
+
+
+def nameless(text: str) -> str:
+    """A text in which every UUID is "UUID"."""
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "UUID", text)
