@@ -72,8 +72,9 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8443)
     port = parser.parse_args().port
     pod = yaml.safe_load(SAMPLE.read_text())
-    # A supervisor's SIGTERM ends the server as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A supervisor's SIGTERM ends the server as Ctrl-C does; a shell with "&" has SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
     with tempfile.TemporaryDirectory(prefix="instaslice-") as folder:
         authority = Authority()
