@@ -38,15 +38,19 @@ class ApplyError(Exception):
 class Client:
     """A cluster, as a `cluster.client.Caller`.
 
-    kubeconfig, context: as `contexts.choose` has them. Raises contexts.KubeconfigError.
+    kubeconfig, context: as `contexts.choose` has them. deadline: in seconds; None for DEADLINE.
+    Raises contexts.KubeconfigError.
     """
 
     def __init__(
-        self, kubeconfig: Path | None = None, context: str | None = None, deadline: float = DEADLINE
+        self,
+        kubeconfig: Path | None = None,
+        context: str | None = None,
+        deadline: float | None = None,
     ) -> None:
         chosen = contexts.choose(kubeconfig, context, os.environ)
         self.namespace: str = chosen.namespace  #: the context's
-        self._deadline = deadline
+        self._deadline = deadline or DEADLINE
         configuration = client.Configuration()
         where = os.pathsep.join(map(str, chosen.files)) or "the pod's service account"
         try:
@@ -77,9 +81,9 @@ class Client:
             headers = {"Accept": "application/json", "Content-Type": content_type}
             self._api.update_params_for_auth(headers, [], ["BearerToken"], url, method, None)
             try:
-                response = self._api.call_api(
-                    method, url, headers, body, _request_timeout=self._deadline
-                )
+                # Longer than the deadline, which is what is told; it ends what was left behind.
+                timeout = 2 * self._deadline
+                response = self._api.call_api(method, url, headers, body, _request_timeout=timeout)
                 return Answer(response.status, _object(response.read()))
             except ApiException as error:
                 if not error.status:  # no answer, in the client's own words

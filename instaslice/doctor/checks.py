@@ -9,7 +9,7 @@ from typing import Final
 
 from instaslice.doctor import driver, installed, policies
 from instaslice.doctor.findings import Finding, Found, State
-from instaslice.doctor.snapshot import Snapshot, Unreadable
+from instaslice.doctor.snapshot import RIGHTS, Snapshot, Unreadable, is_forbidden
 
 Check = Callable[[Snapshot], Found]
 
@@ -44,7 +44,7 @@ def examine(snapshot: Snapshot) -> list[Finding]:
         try:
             findings += [Finding(title, *found) for found in check(snapshot)]
         except Unreadable as error:
-            advice = "the rights that this needs are in config/components/doctor"
+            advice = RIGHTS if is_forbidden(str(error)) else ""
             findings.append(Finding(title, State.UNSURE, str(error), advice))
     return findings
 

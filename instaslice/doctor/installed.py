@@ -6,7 +6,14 @@ from typing import Final
 
 from instaslice.doctor import gates
 from instaslice.doctor.findings import Found, State
-from instaslice.doctor.snapshot import Snapshot, Unreadable, some, wanted_limits
+from instaslice.doctor.snapshot import (
+    RIGHTS,
+    Snapshot,
+    Unreadable,
+    is_forbidden,
+    some,
+    wanted_limits,
+)
 from instaslice.doctor.trust import CertificateError, expiry, verify
 from instaslice.patch import Json
 from instaslice.resource_api import Unavailable
@@ -56,7 +63,7 @@ def feature_gates(snapshot: Snapshot) -> Found:
     if unknown:
         why = next(iter(unknown.values()))
         text = f"nobody knows whether {', '.join(unknown)} are on: {why}"
-        yield State.UNSURE, text, "it takes the right to create objects as dry runs"
+        yield State.UNSURE, text, RIGHTS if is_forbidden(why) else ""
 
 
 def registered(snapshot: Snapshot) -> Found:
@@ -69,7 +76,7 @@ def registered(snapshot: Snapshot) -> Found:
     policy = webhook.get("failurePolicy")
     yield State.GOOD, f"{WEBHOOK} is registered, failurePolicy {policy}"
     printed = "register what instaslice webhook-configuration prints"
-    if snapshot.minor < FIRST_WITH_CONDITIONS:
+    if 0 < snapshot.minor < FIRST_WITH_CONDITIONS:
         if policy == "Fail":
             text = "no pod of the cluster can be created while InstaSlice is away"
             advice = "Kubernetes 1.27 drops matchConditions: deploy the component kubernetes-1.27"
@@ -118,7 +125,7 @@ def mode(snapshot: Snapshot) -> Found:
         return
     gate = snapshot.gates.get(gates.EXTENDED)
     is_on = gate.on if gate else None
-    if is_on is False or (is_on is None and snapshot.minor < FIRST_OF_THE_SCHEDULERS):
+    if is_on is False or (is_on is None and 0 < snapshot.minor < FIRST_OF_THE_SCHEDULERS):
         text = (
             f"the scheduler of {snapshot.kubernetes} serves no extended resources, so that plain "
             "pods with MIG limits stay Pending"
@@ -209,9 +216,10 @@ def dry_run(snapshot: Snapshot) -> Found:
     """What becomes of pods that are tried."""
     for probe in snapshot.probes:
         where = f"a pod with {probe.resource} in {probe.namespace}"
-        if probe.status == FORBIDDEN and "cannot create resource" in probe.error:
-            advice = "the right to create pods as dry runs: config/components/doctor has it"
-            yield State.UNSURE, f"{where} could not be tried: {probe.error}", advice
+        if not probe.status:
+            yield State.UNSURE, f"{where} could not be tried: {probe.error}", ""
+        elif probe.status == FORBIDDEN and "cannot create resource" in probe.error:
+            yield State.UNSURE, f"{where} could not be tried: {probe.error}", RIGHTS
         elif probe.pod is None:
             yield State.WRONG, f"{where} is refused: {probe.error}", ""
         elif probe.resource not in wanted_limits(probe.pod, snapshot.resources):

@@ -23,6 +23,10 @@ _FLAG: Final = "--resource"
 _VARIABLE: Final = "INSTASLICE_RESOURCES"
 
 
+#: What to do where an API server says that somebody may not.
+RIGHTS: Final = "the rights that this needs are in config/components/doctor"
+
+
 class Unreadable(Exception):
     """A part of the cluster could not be read; `str()` of it says what and why."""
 
@@ -148,6 +152,11 @@ def _is_zero(amount: object) -> bool:
         return nanos(amount) == 0
     except InvalidQuantity:
         return False
+
+
+def is_forbidden(reason: str) -> bool:
+    """Whether something failed because who asked may not, by the API server's answer."""
+    return "401 " in reason or "403 " in reason
 
 
 class PodClaim(NamedTuple):

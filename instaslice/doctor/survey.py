@@ -95,6 +95,9 @@ def _take(reader: Reader, wanted: dict[str, str], resources: Resources | None) -
         api = discovery.ask(reader)
     except ClusterError as error:
         raise SurveyError(str(error)) from None
+    kubernetes = "of an unknown version"
+    with suppress(SurveyError):
+        kubernetes = str(reader.get("/version").get("gitVersion"))
     groups, failures = {}, {}
     try:
         groups = _groups(reader.get("/apis"))
@@ -125,11 +128,8 @@ def _take(reader: Reader, wanted: dict[str, str], resources: Resources | None) -
             lists["kueue"] = [found] if found else []
         except SurveyError as error:
             failures["kueue"] = str(error)
-    version = "an unknown version"
-    with suppress(SurveyError):
-        version = str(reader.get("/version").get("gitVersion"))
     resources = resources or Resources()
-    return Snapshot(datetime.now(UTC), version, api, lists, failures, groups, resources)
+    return Snapshot(datetime.now(UTC), kubernetes, api, lists, failures, groups, resources)
 
 
 def _groups(found: Json) -> dict[str, tuple[str, ...]]:

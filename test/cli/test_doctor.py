@@ -1,8 +1,19 @@
 """`instaslice doctor`, as a user types it."""
 
+import json
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from instaslice.cli import kube
+from instaslice.cli.main import main
+from instaslice.doctor import survey
+from test.support.apiserver import GROUP, APIServer
 from test.support.command import instaslice, without
+from test.support.snapshots import claim, device_class, named, pod, slice_, webhook
+
+Json = dict[str, Any]
 
 
 def test_no_cluster_is_one_line(tmp_path: Path) -> None:
@@ -15,3 +26,94 @@ def test_no_cluster_is_one_line(tmp_path: Path) -> None:
 def test_the_extra_is_named_where_it_is_missing() -> None:
     line = "instaslice: doctor needs the kubernetes client: pip install 'instaslice[cli]'\n"
     assert without("kubernetes", "doctor") == (2, "", line)
+
+
+@pytest.fixture
+def filled(api_server: APIServer) -> APIServer:
+    """A cluster with a webhook that nobody serves, a slice, and a pod that has it."""
+    user = pod("p", template="mig-1g.5gb", node="node-1", phase="Running")
+    user["metadata"]["uid"] = "u-1"
+    user["status"]["resourceClaimStatuses"] = [{"name": "0123456789", "resourceClaimName": "made"}]
+    lists = {
+        "webhooks": [webhook()],
+        "nodes": [],
+        "pods": [user],
+        "quotas": [],
+        "limits": [],
+    }
+    dra = {
+        "claims": [named("made") | claim("mig-0")],
+        "templates": [named("mig-1g.5gb", spec={})],
+        "slices": [slice_("1g.5gb")],
+        "classes": [device_class("mig.nvidia.com")],
+    }
+    for name, found in lists.items():
+        api_server.lists[survey.LISTS[name]] = found
+    for name, found in dra.items():
+        api_server.lists[f"{GROUP}/v1/{survey.DRA_LISTS[name]}"] = found
+    api_server.objects["/version"] = {"gitVersion": "v1.36.3"}
+    api_server.objects["/apis"] = {"groups": []}
+    api_server.objects["/api/v1/namespaces/ml/pods/p"] = user
+    api_server.lists["/api/v1/namespaces/ml/events"] = []
+    api_server.lists["/api/v1/namespaces/ml/resourcequotas"] = []
+    return api_server
+
+
+def test_a_cluster(filled: APIServer, reached: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", reached, "-o", "json"]) == 1
+    found = {each["check"]: each for each in json.loads(capsys.readouterr().out)}
+    assert found["webhook"]["state"] == "good"
+    assert found["slices"]["text"] == "1g.5gb: 0 free, 1 published"
+    # The server creates pods as they are: nobody serves the webhook.
+    assert found["dry run"]["text"].endswith("with nvidia.com/mig-1g.5gb in ml keeps its limits")
+    assert [path for method, path in filled.requests if method == "PATCH"] == []
+
+
+def test_a_namespace_and_a_mapping(
+    filled: APIServer, reached: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mapped = ["--resource", "nvidia.com/gpu=gpu.nvidia.com"]
+    main(["doctor", reached, "-n", "default", *mapped])
+    printed = capsys.readouterr().out
+    assert "a pod with nvidia.com/gpu in default keeps its limits" in printed
+    assert "nvidia.com/gpu is mapped to gpu.nvidia.com, which is not there" in printed
+
+
+def test_a_pod_in_the_contexts_namespace(
+    filled: APIServer, reached: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "p", reached]) == 0
+    assert "asks for 1g.5gb, has mig-0 of node-1" in capsys.readouterr().out
+
+
+def test_what_was_found_is_printed_when_the_api_server_stops_answering(
+    filled: APIServer,
+    reached: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kube, "DEADLINE", 0.5)
+    filled.silent_after = 5
+    assert main(["doctor", reached]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "resource.k8s.io/v1" in captured.out
+    assert "no answer within 0.5 s" in captured.out
+    assert "the API server has stopped answering" in captured.out
+    assert len(filled.requests) == 5 + 2
+
+
+def test_an_api_server_that_says_nothing_is_one_line(
+    filled: APIServer,
+    reached: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kube, "DEADLINE", 0.5)
+    filled.silent_after = 0
+    for command in (["doctor"], ["doctor", "p"], ["plan"]):
+        assert main([*command, reached]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.count("\n") == 1
+        assert "no answer within 0.5 s" in captured.err

@@ -32,18 +32,7 @@ def directly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kubeconfig(path: Path, server: APIServer, authority: Authority, user: Json) -> Path:
-    ca = base64.b64encode(authority.ca.cert_pem.bytes()).decode()
-    url = f"https://127.0.0.1:{server.port}"
-    config = {
-        "current-context": "here",
-        "contexts": [
-            {"name": "here", "context": {"cluster": "c", "user": "u", "namespace": "ml"}},
-        ],
-        "clusters": [{"name": "c", "cluster": {"server": url, "certificate-authority-data": ca}}],
-        "users": [{"name": "u", "user": user}],
-    }
-    path.write_text(json.dumps(config))
-    return path
+    return apiserver.kubeconfig(path, server, authority.ca.cert_pem.bytes(), user)
 
 
 @pytest.fixture
@@ -70,7 +59,7 @@ def test_an_answer_of_any_status(client: Client, api_server: APIServer) -> None:
 
 #: What the client says of faults that are no answer.
 SAID = {
-    "hang": "no answer within 2 s|timed out",
+    "hang": "no answer within 2 s",
     "drip": "no answer within 2 s",
     "hang_up": "closed",
     "half_a_body": "IncompleteRead|Connection broken",

@@ -10,6 +10,8 @@ import yaml
 from instaslice import profiles
 from instaslice.cli.main import main
 from instaslice.resource_api import VERSIONS
+from test.support import apiserver
+from test.support.apiserver import APIServer
 
 HACK = Path(__file__).parents[2] / "hack"
 
@@ -124,3 +126,28 @@ def test_what_cannot_be_done_is_one_line(
 ) -> None:
     assert main(arguments) == 2
     assert capsys.readouterr() == ("", f"instaslice: {line}\n")
+
+
+def test_applying_to_the_contexts_namespace_or_to_all(
+    api_server: APIServer, reached: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api_server.terminating = {"default"}
+    for arguments in ([], ["--all-namespaces"], ["-n", "other"]):
+        assert main(["templates", "--apply", "1g.5gb", reached, *arguments]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "cluster: DeviceClass mig-1g.5gb.nvidia.com created",
+        "ml: ResourceClaimTemplate mig-1g.5gb created",
+        "cluster: DeviceClass mig-1g.5gb.nvidia.com unchanged",
+        "ml: ResourceClaimTemplate mig-1g.5gb unchanged",
+        "cluster: DeviceClass mig-1g.5gb.nvidia.com unchanged",
+        "other: ResourceClaimTemplate mig-1g.5gb created",
+    ]
+
+
+def test_what_the_cluster_does_not_take_is_one_line(
+    api_server: APIServer, reached: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api_server.fault = apiserver.FAULTS["403"]
+    assert main(["templates", "--apply", "1g.5gb", reached, "--resource-api", "v1"]) == 1
+    line = "instaslice: cluster: DeviceClass mig-1g.5gb.nvidia.com: 403 Forbidden\n"
+    assert capsys.readouterr() == ("", line)

@@ -45,6 +45,14 @@ def test_what_cannot_be_read_is_said() -> None:
     assert {f.state for f in findings if f.check != "DRA"} == {State.UNSURE}
     assert "nodes could not be read: 403 forbidden" in [f.text for f in findings]
     assert not checks.is_wrong(findings)
+    rights = "the rights that this needs are in config/components/doctor"
+    assert {f.advice for f in findings if f.check != "DRA"} == {rights}
+
+
+def test_silence_is_no_lack_of_rights() -> None:
+    silent = replace(HEALTHY, failures={"nodes": "no answer within 10 s"})
+    (found,) = (f for f in checks.examine(silent) if f.state is State.UNSURE)
+    assert (found.check, found.advice) == ("device plugin", "")
 
 
 def test_the_oldest_version_has_other_kinds() -> None:

@@ -101,6 +101,7 @@ def test_how_it_is_registered(case: str) -> None:
         ("v1.28.0", "Fail", ["✓", "!"]),
         ("v1.27.16", "Fail", ["✓", "✗"]),
         ("v1.27.16", "Ignore", ["✓"]),
+        ("of an unknown version", "Fail", ["✓", "!"]),
     ],
 )
 def test_match_conditions_begin_with_kubernetes_1_28(
@@ -154,6 +155,7 @@ def test_mode_beside_the_scheduler() -> None:
         ("v1.35.6", None, False),
         ("v1.35.6", True, True),
         ("v1.36.3", False, False),
+        ("of an unknown version", None, True),
     ],
 )
 def test_a_mode_that_does_not_fit_the_version(
@@ -216,6 +218,10 @@ PROBES: dict[str, tuple[Snapshot, str, str, str]] = {
     "refused": (
         probed(None, "403 forbidden: exceeded quota", 403),
         *("✗", "a pod with nvidia.com/mig-1g.5gb in ml is refused: 403 forbidden", ""),
+    ),
+    "no answer": (
+        probed(None, "no answer within 10 s", 0),
+        *("!", "could not be tried: no answer within 10 s", ""),
     ),
     "who asks may not": (
         probed(None, '403 User "x" cannot create resource "pods"', 403),

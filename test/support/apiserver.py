@@ -1,5 +1,6 @@
 """An HTTPS server that answers as an API server does, faults included."""
 
+import base64
 import json
 import ssl
 import threading
@@ -36,8 +37,11 @@ class APIServer:
         self.namespaces = {"default", "ml"}
         self.terminating: set[str] = set()
         self.objects: dict[str, Json] = {}  # path -> manifest
+        self.lists: dict[str, list[Json]] = {}  # path -> what is listed there
         self.requests: list[tuple[str, str]] = []
         self.fault: Fault | None = None
+        #: Requests that are answered; those that follow it takes, and says nothing.
+        self.silent_after: int | None = None
         self._cert_dir = cert_dir
         server = self
 
@@ -83,6 +87,10 @@ class APIServer:
 
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
         self.requests.append((handler.command, handler.path))
+        if self.silent_after is not None and len(self.requests) > self.silent_after:
+            hang(handler)
+            handler.close_connection = True
+            return
         length = int(handler.headers.get("Content-Length") or 0)
         body = json.loads(handler.rfile.read(length)) if length else None
         if self.fault:
@@ -99,6 +107,8 @@ class APIServer:
         if handler.command == "GET":
             if path in self.objects:
                 return 200, self.objects[path]
+            if path in self.lists:
+                return 200, {"items": self.lists[path]}
             if path == "/api/v1/namespaces":
                 return 200, {"items": [self._namespace(name) for name in sorted(self.namespaces)]}
             return self._discover(path)
@@ -106,14 +116,15 @@ class APIServer:
         if handler.command == "PATCH":
             return self._apply(path, body)
         is_namespaced = "/namespaces/" in path
-        namespace = path.split("/")[5] if is_namespaced else ""
+        namespace = path.partition("/namespaces/")[2].partition("/")[0]
         if is_namespaced and namespace not in self.namespaces:
             message = f'namespaces "{namespace}" not found'
             return 404, status(404, "NotFound", message, name=namespace, kind="namespaces")
         if namespace in self.terminating:
             causes = [{"reason": "NamespaceTerminating", "message": "being terminated"}]
             return 403, status(403, "Forbidden", "forbidden: being terminated", causes=causes)
-        key = f"{path}/{body['metadata']['name']}"
+        name = body["metadata"].get("name") or body["metadata"]["generateName"] + "0"
+        key = f"{path}/{name}"
         if key in self.objects:
             return 409, status(409, "AlreadyExists", f"{key} already exists")
         body = without(body, self.dropped)
@@ -167,6 +178,22 @@ def reaching(server: APIServer, account: Path) -> list[str]:
     path = account / "config"
     path.write_text(json.dumps(config))
     return ["--kubeconfig", str(path)]
+
+
+def kubeconfig(path: Path, server: APIServer, ca: bytes, user: Json) -> Path:
+    """Write a kubeconfig whose context has the namespace ml. ca: PEM. Returns its path."""
+    authority = base64.b64encode(ca).decode()
+    url = f"https://127.0.0.1:{server.port}"
+    context = {"cluster": "c", "user": "u", "namespace": "ml"}
+    cluster = {"server": url, "certificate-authority-data": authority}
+    config = {
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": context}],
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": user}],
+    }
+    path.write_text(json.dumps(config))
+    return path
 
 
 def reply(handler: BaseHTTPRequestHandler, code: int, data: bytes) -> None:
