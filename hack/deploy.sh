@@ -173,6 +173,7 @@ undeploy() {
 : "${RESOURCES:=}" "${NAMESPACE:=$DEFAULT}" "${KUBECTL:=kubectl}" "${COMPONENTS:=cert-manager}"
 # For the pods to become ready; and in seconds, for the CA to be known.
 : "${TIMEOUT:=3m}" "${CA_TRIES:=60}"
+command -v "${KUBECTL%% *}" >/dev/null || fail "${KUBECTL%% *} is not on PATH"
 case $1 in
   build | deploy | undeploy) "$1" ;;
   *) fail "deploy.sh build, deploy or undeploy" ;;

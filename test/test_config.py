@@ -60,6 +60,7 @@ WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
 @pytest.fixture(scope="session")
 def render(tmp_path_factory: pytest.TempPathFactory) -> Render:
     """Renders the base with components; each combination once."""
+    find_tool("kubectl")  # before anything is made
     folder = tmp_path_factory.mktemp("config")
     shutil.copytree(ROOT / "config", folder / "config")
     for name, text in CERTIFICATES.items():

@@ -201,6 +201,11 @@ def test_without_a_cluster_it_is_one_line(target: str, make: Make) -> None:
     assert said(make(target, IMG=IMAGE)).startswith("make: kubectl reaches no cluster: ")
 
 
+@pytest.mark.parametrize("target", ["build-installer", "deploy", "undeploy"])
+def test_without_kubectl_it_is_one_line(target: str, make: Make) -> None:
+    assert said(make(target, IMG=IMAGE, KUBECTL="no-kubectl")) == "make: no-kubectl is not on PATH"
+
+
 def test_buildx_that_is_not_there_is_one_line(make: Make, checkout: Path) -> None:
     docker = checkout / "bin/docker"
     docker.parent.mkdir()

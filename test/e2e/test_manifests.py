@@ -62,6 +62,7 @@ INSTALLATIONS = [
     ["cert-manager", "kubernetes-1.27"],
     ["cert-manager", "kubernetes-1.36"],
     ["cert-manager", "opt-in"],
+    ["cert-manager", "doctor"],
     ["own-certificates"],
 ]
 
