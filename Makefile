@@ -75,8 +75,8 @@ e2e-node: $(VENV)/dev.stamp ## the part of it whose pods run: on a real node (ku
 FUZZ_SECONDS ?= 60
 
 .PHONY: fuzz
-fuzz: $(VENV)/fuzz.stamp ## fuzz reviews, quantities and the socket, FUZZ_SECONDS=60 each
-	@for target in review quantity; do \
+fuzz: $(VENV)/fuzz.stamp ## fuzz reviews, quantities, framing and the socket, FUZZ_SECONDS=60 each
+	@for target in review quantity framing; do \
 		mkdir -p .fuzz/$$target; \
 		$(BIN)/python -m test.fuzz $$target -max_total_time=$(FUZZ_SECONDS) -max_len=4096 \
 			-timeout=10 -print_final_stats=1 -artifact_prefix=.fuzz/ \

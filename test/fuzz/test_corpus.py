@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from test.fuzz import fuzz_quantity, fuzz_review
+from test.fuzz import fuzz_framing, fuzz_quantity, fuzz_review
 
 CORPUS = Path(__file__).parent / "corpus"
 CHECKS: dict[str, Callable[[bytes], None]] = {
+    "framing": fuzz_framing.check,
     "review": fuzz_review.check,
     "quantity": fuzz_quantity.check,
 }

@@ -461,16 +461,3 @@ def test_an_api_server_that_hangs_costs_many_pods_no_more_than_one(
             thread.join()
     assert len(slowest) == 60
     assert max(slowest) < 3
-
-
-def test_large_pods_that_wait_take_little_memory(
-    cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
-) -> None:
-    head, _, tail = SAMPLE.partition(b'"metadata":')
-    body = head + b'"x":[' + b'{"a":[]},' * 250_000 + b'{}],"metadata":' + tail
-    options = ["--provision-templates", *reaching(api_server, account)]
-    with serve(cert_dir, authority.trusting(), *options) as server:
-        api_server.fault = FAULTS["hang"]
-        with Load(server, clients=6, body=body) as clients:
-            until(lambda: clients.answered >= 6)
-        assert memory(server.workers()[0])["VmHWM"] < 250 * 1024

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +98,16 @@ def serve(
     stderr: str | None = None,
     constants: Mapping[str, Mapping[str, float]] | None = None,
     bind: str = HOST,
+    within: Sequence[str] = (),
 ) -> Iterator[Server]:
     """Run `instaslice serve` until the block ends; nothing is left behind.
 
     stderr: a file for its log, in place of one that is there to be read.
     constants: by module, those that are other than promised, so that nobody need wait for them.
+    within: a command that takes it as its own.
     """
     port = free_port()
-    command = [sys.executable, "-m", "instaslice"]
+    command = [*within, sys.executable, "-m", "instaslice"]
     if constants:
         command[-1:] = ["test.support.impatient", json.dumps(constants)]
     command += ["serve", "--cert-dir", str(cert_dir), "--bind", f"{bind}:{port}", *options]

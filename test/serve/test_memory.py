@@ -1,0 +1,51 @@
+"""Whatever is sent, a real server stays within the memory that the Deployment has."""
+
+import contextlib
+from pathlib import Path
+
+import yaml
+
+from instaslice.quantity import NANO, nanos
+from instaslice.serve.room import MAX_PENDING
+from test.support import worst
+from test.support.apiserver import FAULTS, APIServer, reaching
+from test.support.certs import Authority
+from test.support.limits import memory_limit
+from test.support.serving import SAMPLE, Load, hung_up, memory, serve, until
+
+BASE = Path(__file__).parents[2] / "config" / "base" / "deployment.yaml"
+
+
+def deployed() -> int:
+    """The memory of the Deployment's container, in bytes."""
+    deployment = next(iter(yaml.safe_load_all(BASE.read_text())))
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    return nanos(container["resources"]["limits"]["memory"]) // NANO
+
+
+def test_the_worst_fits_into_what_the_deployment_has(
+    cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
+) -> None:
+    options = ["--provision-templates", *reaching(api_server, account)]
+    size = deployed()
+    with (
+        memory_limit(size) as limit,
+        serve(cert_dir, authority.trusting(), *options, within=limit.command) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        [worker] = server.workers()
+        worst.hold_idle(server, stack, 200)
+        api_server.fault = FAULTS["hang"]
+        # Each of a namespace whose templates are not known, so that its answer waits.
+        clients = [
+            stack.enter_context(Load(server, clients=1, body=worst.dense(f"n{number}")))
+            for number in range(3)
+        ]
+        until(lambda: sum(each.answered for each in clients) > 3, seconds=60)
+        unfinished = worst.hold_unfinished(server, stack, MAX_PENDING)
+        assert sum(map(hung_up, unfinished)) < len(unfinished)
+        until(lambda: sum(each.answered for each in clients) > 6, seconds=60)
+        assert server.call("POST", "/mutate", SAMPLE)[0] == 200
+        assert server.workers() == [worker]
+        apart = [memory(pid)["VmHWM"] for pid in (server.process.pid, worker)]
+        assert (limit.peak() or 1024 * sum(apart)) < size * 9 // 10

@@ -1,0 +1,53 @@
+"""The worst that was found to do to a server's memory, short of what it refuses at once."""
+
+import contextlib
+import json
+import ssl
+
+from instaslice.serve.app import MAX_BODY, MAX_DECODED, estimate
+from test.support.reviews import load
+from test.support.serving import Server
+
+#: Longer headers are not remembered.
+_LONG = "".join(f"X-{i}: {'y' * 100}\r\n" for i in range(16))
+
+
+def dense(namespace: str = "default") -> bytes:
+    """A review of 7 MiB that takes the most of all once it is decoded.
+
+    As many lists in lists as are let in (a list of one takes 104 bytes, for two of the body), then
+    short strings (64 bytes for five), and a character that makes Python keep four bytes for each.
+    """
+    review = load("create", "sample")
+    review["request"]["namespace"] = namespace
+    review["request"]["object"]["x"] = "@"
+    around = json.dumps(review)
+    nest = "[" * 900 + "]" * 900 + ","
+    lists = nest * (MAX_DECODED // estimate(nest.encode()) - 1)
+    strings = '"ab",' * ((MAX_BODY - len(around) - len(lists) - 100) // 5)
+    body = around.replace('"@"', f'[{lists}{strings}"\N{GRINNING FACE}"]').encode()
+    assert estimate(body) <= MAX_DECODED
+    assert len(body) <= MAX_BODY
+    return body
+
+
+def hold_idle(server: Server, stack: contextlib.ExitStack, number: int) -> None:
+    """Keep so many connections, each with long headers of which the server remembers much."""
+    request = f"GET /healthz HTTP/1.1\r\nHost: x\r\n{_LONG}\r\n".encode()
+    for _ in range(number):
+        connection = stack.enter_context(server.raw())
+        connection.sendall(request)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def hold_unfinished(server: Server, stack: contextlib.ExitStack, size: int) -> list[ssl.SSLSocket]:
+    """Send so many bytes of requests, of which none is whole."""
+    connections = []
+    head = f"POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Length: {MAX_BODY}\r\n\r\n".encode()
+    while size > 0:
+        connection = stack.enter_context(server.raw())
+        with contextlib.suppress(OSError):  # it may be the one that has to go
+            connection.sendall(head + b"x" * min(size, MAX_BODY - 1))
+        connections.append(connection)
+        size -= MAX_BODY
+    return connections
