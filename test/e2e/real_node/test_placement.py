@@ -16,6 +16,9 @@ from test.e2e.runs import (
 )
 from test.support.process import until
 
+#: Before it, a device that a constraint rejects keeps what it has reserved of the counters.
+FIRST_THAT_TRIES_ANOTHER_GPU = 36
+
 pytestmark = pytest.mark.usefixtures("webhook")
 
 
@@ -27,6 +30,8 @@ def annotated(manifest: Json, **annotations: str) -> Json:
 
 def test_all_slices_are_of_one_gpu(namespace: Cluster) -> None:
     """Each GPU has two of seven left: three are of both, or wait until one GPU has them."""
+    if namespace.plane.version.minor < FIRST_THAT_TRIES_ANOTHER_GPU:
+        pytest.skip("the scheduler gives up after the first GPU (kubernetes/kubernetes#140436)")
     most = pod("most-1", stays(limits={"mig-1g.5gb": 5}))
     other = {**most, "metadata": {"name": "most-2"}}
     for each in (most, other):
