@@ -4,8 +4,9 @@ from dataclasses import replace
 import pytest
 
 from instaslice.cluster import discovery
-from instaslice.cluster.client import Cluster
+from instaslice.cluster.client import Answer, Cluster
 from instaslice.cluster.discovery import Discovery, Served, Unknown
+from instaslice.patch import Json
 from instaslice.resource_api import ALTERNATIVES, VERSIONS, ResourceAPI, Unavailable
 from test.support.apiserver import FAULTS, APIServer, error
 from test.support.process import free_port, until
@@ -69,6 +70,42 @@ def test_it_asks_again_and_tells_of_a_change(
     assert [api.version if isinstance(api, ResourceAPI) else None for api in told] == (
         [None, "v1", "v1beta2", None, "v1"]
     )
+
+
+def test_it_asks_more_often_while_pods_are_refused(
+    cluster: Cluster, api_server: APIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "INTERVAL", 3600.0)
+    monkeypatch.setattr(discovery, "RETRY", 0.01)
+    api_server.versions = []
+    asking = Discovery(cluster, lambda served: None)
+    asking.start()
+    until(lambda: not isinstance(asking.current(), Unknown))
+    api_server.versions = ["v1"]
+    until(lambda: asking.current() is VERSIONS["v1"])
+    asking.stop()
+
+
+class Broken:
+    """A cluster whose first call hits an error of InstaSlice's own."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.calls = 0
+
+    def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+        self.calls += 1
+        if self.calls == 1:
+            raise ZeroDivisionError
+        return self.cluster.call(method, path, body)
+
+
+def test_the_thread_outlives_a_fault(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "RETRY", 0.01)
+    asking = Discovery(Broken(cluster), lambda served: None)
+    asking.start()
+    until(lambda: asking.current() is VERSIONS["v1"])
+    asking.stop()
 
 
 def test_it_finds_out_which_features_are_kept(cluster: Cluster, api_server: APIServer) -> None:

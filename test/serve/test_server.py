@@ -177,8 +177,12 @@ def test_without_ipv6_it_listens_on_ipv4(built: bool, monkeypatch: pytest.Monkey
         assert listener.getsockname()[0] == "0.0.0.0"
 
 
-def test_a_port_that_one_family_has_taken_is_not_shared(cert_dir: Path) -> None:
-    with socket.create_server(("0.0.0.0", 0)) as taken:
+@pytest.mark.parametrize("address", ["0.0.0.0", "::1"])
+def test_a_port_that_one_family_has_taken_is_not_shared(address: str, cert_dir: Path) -> None:
+    if address == "::1" and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    family = socket.AF_INET6 if address == "::1" else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as taken:
         bind = f"[::]:{taken.getsockname()[1]}"
         result = run("--cert-dir", str(cert_dir), "--bind", bind)
     assert one_line(result) == f"{bind}: Address already in use"
