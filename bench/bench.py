@@ -11,34 +11,28 @@ import json
 import os
 import platform
 import shutil
-import ssl
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import timeit
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from bench import plot
+from bench.servers import Load, Place, Server, in_turn, running
 from instaslice import review
 from instaslice.resource_api import NEWEST
 from instaslice.serve.app import parse
 from test.support import serving
 from test.support.certs import Authority
-from test.support.process import Process, free_port, until
 
 HERE = Path(__file__).parent
 REVIEWS = HERE.parent / "test" / "data" / "reviews" / "create"
 NAMES = ("sample", "deployment", "many")
-PATH = "/mutate?timeout=5s"
-CONNECTIONS = 16
-TICKS = os.sysconf("SC_CLK_TCK")
 
 #: Who takes turns. The two floors read the body and answer a constant, on the settings of
 #: `instaslice serve`: one on gunicorn's own threaded worker, one on InstaSlice's.
@@ -50,88 +44,6 @@ SERVERS: dict[str, tuple[str, ...]] = {
 }
 
 Row = list[str]
-
-
-class Load(NamedTuple):
-    """What wrk measured in one go."""
-
-    rate: float  #: requests a second
-    p50: float  #: milliseconds
-    p99: float  #: milliseconds
-    cpu: float  #: the server's CPU, microseconds a request
-    errors: int
-
-
-class Place(NamedTuple):
-    """A folder with a certificate, and what trusts it."""
-
-    folder: Path
-    context: ssl.SSLContext
-
-
-class Server:
-    """A server on its core."""
-
-    def __init__(self, cert_dir: Path, context: ssl.SSLContext, app: str, *options: str) -> None:
-        self.port = free_port()
-        command = [sys.executable, "-m", "bench.serve", app, "--port", str(self.port)]
-        command += ["--cert-dir", str(cert_dir), *options]
-        self.process = Process(command, Path(os.devnull), cpu=min(os.sched_getaffinity(0)))
-        self._client = serving.Server(self.process, self.port, context)
-        until(partial(serving.answers, self._client), f"{app} answers", self.process.check)
-
-    def workers(self) -> list[int]:
-        return self._client.workers()
-
-    def cpu(self) -> float:
-        """Seconds of CPU that the workers have used."""
-        total = 0
-        for pid in self.workers():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])  # utime, stime: proc(5)
-        return total / TICKS
-
-    def rss(self) -> float:
-        """Resident megabytes of a worker, the largest."""
-        return max(serving.memory(pid)["VmRSS"] for pid in self.workers()) / 1024
-
-    def load(
-        self, body: Path | None, seconds: float, connections: int = CONNECTIONS, fresh: bool = False
-    ) -> Load:
-        """POST a body again and again, or, without one, ask whether the server is there."""
-        environment = dict(os.environ)
-        if body:
-            environment["BODY"] = str(body)
-        if fresh:
-            environment["FRESH"] = "1"
-        path = PATH if body else "/healthz"
-        before = self.cpu()
-        result = subprocess.run(
-            [
-                *("taskset", "--cpu-list", str(max(os.sched_getaffinity(0)))),
-                *("wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"),
-                *("-s", str(HERE / "post.lua"), f"https://127.0.0.1:{self.port}{path}"),
-            ],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        [line] = [line for line in result.stdout.splitlines() if line.startswith("BENCH ")]
-        requests, micros, failed, statuses, p50, p99 = map(int, line.split()[1:])
-        cpu = (self.cpu() - before) / max(requests, 1) * 1e6
-        rate = requests / micros * 1e6
-        return Load(rate, p50 / 1000, p99 / 1000, cpu, failed + statuses)
-
-
-@contextlib.contextmanager
-def running(place: Place, *apps: tuple[str, ...]) -> Iterator[list[Server]]:
-    with contextlib.ExitStack() as stack:
-        servers = []
-        for app in apps:
-            servers.append(Server(place.folder, place.context, *app))
-            stack.callback(servers[-1].process.stop, grace=20)
-        yield servers
 
 
 def bodies(folder: Path) -> dict[str, Path]:
@@ -190,32 +102,6 @@ def beside_the_floor(place: Place, files: dict[str, Path], rounds: int, seconds:
     head += ["ratio to our worker", "p99 to our worker", "errors"]
     weights = ", ".join(f"{name} {statistics.median(mb):.0f} MB" for name, mb in memory.items())
     return table(head, rows) + f"\nResident memory of a worker: {weights}.\n"
-
-
-def in_turn(
-    place: Place,
-    options: Mapping[str, tuple[str, ...]],
-    rounds: int,
-    measures: Mapping[str, Callable[[Server], Load]],
-    after: Callable[[list[Server]], None] = lambda servers: None,
-) -> dict[str, dict[str, list[Load]]]:
-    """What is measured of servers, which take turns: by measure and by server, a load a round.
-
-    Each round has processes of its own: one that lives longer keeps a speed of its own, and two of
-    the same program were seen a fifth apart.
-    """
-    measured: dict[str, dict[str, list[Load]]] = {
-        label: {name: [] for name in options} for label in measures
-    }
-    for _ in range(rounds):
-        with running(place, *options.values()) as servers:
-            for server in servers:
-                server.load(None, 1)  # warm
-            for label, measure in measures.items():
-                for name, server in zip(options, servers, strict=True):
-                    measured[label][name].append(measure(server))
-            after(servers)
-    return measured
 
 
 def ratios(found: list[Load], base: list[Load], field: Callable[[Load], float]) -> str:

@@ -1,0 +1,127 @@
+"""Servers on a core of their own, what wrk measures of them, and how they take turns."""
+
+import contextlib
+import os
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from test.support import serving
+from test.support.process import Process, free_port, until
+
+HERE = Path(__file__).parent
+PATH = "/mutate?timeout=5s"
+CONNECTIONS = 16
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Load(NamedTuple):
+    """What wrk measured in one go."""
+
+    rate: float  #: requests a second
+    p50: float  #: milliseconds
+    p99: float  #: milliseconds
+    cpu: float  #: the server's CPU, microseconds a request
+    errors: int
+
+
+class Place(NamedTuple):
+    """A folder with a certificate, and what trusts it."""
+
+    folder: Path
+    context: ssl.SSLContext
+
+
+class Server:
+    """A server on its core."""
+
+    def __init__(self, cert_dir: Path, context: ssl.SSLContext, app: str, *options: str) -> None:
+        self.port = free_port()
+        command = [sys.executable, "-m", "bench.serve", app, "--port", str(self.port)]
+        command += ["--cert-dir", str(cert_dir), *options]
+        self.process = Process(command, Path(os.devnull), cpu=min(os.sched_getaffinity(0)))
+        self._client = serving.Server(self.process, self.port, context)
+        until(partial(serving.answers, self._client), f"{app} answers", self.process.check)
+
+    def workers(self) -> list[int]:
+        return self._client.workers()
+
+    def cpu(self) -> float:
+        """Seconds of CPU that the workers have used."""
+        total = 0
+        for pid in self.workers():
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += int(fields[11]) + int(fields[12])  # utime, stime: proc(5)
+        return total / TICKS
+
+    def rss(self) -> float:
+        """Resident megabytes of a worker, the largest."""
+        return max(serving.memory(pid)["VmRSS"] for pid in self.workers()) / 1024
+
+    def load(
+        self, body: Path | None, seconds: float, connections: int = CONNECTIONS, fresh: bool = False
+    ) -> Load:
+        """POST a body again and again, or, without one, ask whether the server is there."""
+        environment = dict(os.environ)
+        if body:
+            environment["BODY"] = str(body)
+        if fresh:
+            environment["FRESH"] = "1"
+        path = PATH if body else "/healthz"
+        before = self.cpu()
+        result = subprocess.run(
+            [
+                *("taskset", "--cpu-list", str(max(os.sched_getaffinity(0)))),
+                *("wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"),
+                *("-s", str(HERE / "post.lua"), f"https://127.0.0.1:{self.port}{path}"),
+            ],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        [line] = [line for line in result.stdout.splitlines() if line.startswith("BENCH ")]
+        requests, micros, failed, statuses, p50, p99 = map(int, line.split()[1:])
+        cpu = (self.cpu() - before) / max(requests, 1) * 1e6
+        rate = requests / micros * 1e6
+        return Load(rate, p50 / 1000, p99 / 1000, cpu, failed + statuses)
+
+
+@contextlib.contextmanager
+def running(place: Place, *apps: tuple[str, ...]) -> Iterator[list[Server]]:
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for app in apps:
+            servers.append(Server(place.folder, place.context, *app))
+            stack.callback(servers[-1].process.stop, grace=20)
+        yield servers
+
+
+def in_turn(
+    place: Place,
+    options: Mapping[str, tuple[str, ...]],
+    rounds: int,
+    measures: Mapping[str, Callable[[Server], Load]],
+    after: Callable[[list[Server]], None] = lambda servers: None,
+) -> dict[str, dict[str, list[Load]]]:
+    """What is measured of servers, which take turns: by measure and by server, a load a round.
+
+    Each round has processes of its own: one that lives longer keeps a speed of its own, and two of
+    the same program were seen a fifth apart.
+    """
+    measured: dict[str, dict[str, list[Load]]] = {
+        label: {name: [] for name in options} for label in measures
+    }
+    for _ in range(rounds):
+        with running(place, *options.values()) as servers:
+            for server in servers:
+                server.load(None, 1)  # warm
+            for label, measure in measures.items():
+                for name, server in zip(options, servers, strict=True):
+                    measured[label][name].append(measure(server))
+            after(servers)
+    return measured
