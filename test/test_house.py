@@ -10,6 +10,13 @@ ROOT = Path(__file__).parents[1]
 #: A module longer than this does two things.
 MAX_LINES = 400
 
+#: Parts of another module, tested through it: where they lie, and where their tests are.
+THROUGH = {
+    "test/manifests/test_documents.py": ("leftovers", "model", "part", "workloads"),
+    "test/manifests/test_edit.py": ("change", "flow", "layout", "nodes"),
+    "test/manifests/test_files.py": ("diff", "lists", "output", "replace", "reverse"),
+}
+
 MODULES = sorted((ROOT / "instaslice").rglob("*.py"))
 TESTS = sorted((ROOT / "test").rglob("*.py"))
 
@@ -37,7 +44,9 @@ def test_no_module_is_too_long(path: Path) -> None:
 )
 def test_each_module_that_does_something_has_its_tests_at_its_place(path: Path) -> None:
     below = path.relative_to(ROOT / "instaslice")
-    assert (ROOT / "test" / below.with_name(f"test_{below.name}")).is_file()
+    own = ROOT / "test" / below.with_name(f"test_{below.name}")
+    others = [file for file, parts in THROUGH.items() if path.stem in parts]
+    assert own.is_file() or any(own.parent == (ROOT / file).parent for file in others)
 
 
 def test_each_folder_of_modules_is_a_package() -> None:

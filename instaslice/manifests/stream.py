@@ -7,8 +7,11 @@ from typing import Final, NamedTuple
 
 #: A line that begins or ends a document. YAML allows neither in the first column anywhere else.
 _MARKER: Final = re.compile(rb"^(?:---|\.\.\.)(?=[ \t\r\n]|\Z)", re.MULTILINE)
+_HEAD: Final = rb"(?:\xef\xbb\xbf)?(?:---[ \t]*(?:#[^\n]*)?\r?\n)?[ \t\r\n]*"
 #: How a document begins that may be followed by another without a marker, as JSON may.
-_OBJECT: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:---[ \t]*(?:#[^\n]*)?\r?\n)?[ \t\r\n]*\{")
+_OBJECT: Final = re.compile(_HEAD + rb"\{")
+#: A document of which nothing has been read that tells.
+_UNTOLD: Final = re.compile(_HEAD)
 #: Where an object of JSON may end and another begin. A string of JSON holds no line end, and
 #: between an object and its neighbour in an array is a comma.
 _BETWEEN: Final = re.compile(rb"\}[ \t\r]*\n(?=[ \t\r\n]*\{)")
@@ -66,7 +69,7 @@ class _Splitter:
 
     def _cut(self, end: int) -> int:
         """Where the first document ends, before an index; 0 where it goes on."""
-        if self.is_json is None and end:
+        if self.is_json is None and (end > CHUNK or not _UNTOLD.fullmatch(self.buffer, 0, end)):
             self.is_json = bool(_OBJECT.match(self.buffer, 0, end))
         between = None
         if self.is_json:
