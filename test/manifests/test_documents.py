@@ -122,6 +122,7 @@ def test_what_does_not_change_stays_to_the_byte(text: str) -> None:
     assert [d.errors for d in rewritten(text) if d.errors] == []
 
 
+@pytest.mark.property
 @given(text=st.text(alphabet="-.#{}[]:&*!|> \n\r\ta%\"'\ufeff\x00\u2028é"))
 def test_any_text_is_handled(text: str) -> None:
     documents = rewritten(text, Task(needs_values=True))
