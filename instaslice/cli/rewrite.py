@@ -107,6 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
         is_reverse=arguments.reverse,
         is_strict=arguments.strict,
         needs_values=arguments.output == "json",
+        needs_operations=arguments.output == "patch",
+        needs_edits=arguments.diff,
     )
     options = files.Options(
         task=task,

@@ -107,7 +107,7 @@ class Rewriter:
         offset = len(document.before) - len(body)
         line = document.line + parts[0].count("\n")
         for index, item in enumerate(items):
-            text = item.text
+            before = text = body[item.start : item.stop]
             if self.needs_look(text):
                 try:
                     root = yaml_nodes.read(text)
@@ -118,8 +118,8 @@ class Rewriter:
                 except BadDocument as bad:
                     raise BadDocument(str(bad), line - document.line + bad.line) from None
             parts.append(text)
-            line += item.text.count("\n")
-        parts.append(body[items[-1].start + len(items[-1].text) :])
+            line += before.count("\n")
+        parts.append(body[items[-1].stop :])
         return "".join(parts)
 
     def _judge(self, document: Document, body: str) -> None:

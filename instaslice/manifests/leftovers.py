@@ -36,17 +36,15 @@ _VALUES: Final = (
     "(helm template ... | instaslice rewrite -)"
 )
 _POD_LEVEL: Final = "the API server refuses an extended resource at the level of the pod"
-#: What becomes of limits in kinds of Kubernetes that are about other objects' limits.
-_QUOTAS: Final = {
-    "LimitRange": (
-        "left as it is: a LimitRange sees no claims; its min, and its max of type Pod, refuse "
-        "every rewritten pod"
-    ),
-    "ResourceQuota": (
-        "left as it is: a quota counts the claims of rewritten pods from Kubernetes 1.36 on; "
-        "before, have one on CLASS.deviceclass.resource.k8s.io/devices"
-    ),
-}
+#: Where a Kustomization has patches.
+_PATCHES: Final = {"patches", "patchesStrategicMerge", "patchesJson6902"}
+_SEES_NO_CLAIMS: Final = "left as it is: a LimitRange sees no claims"
+_FOR_ALIASES: Final = "it is there for aliases, and the API server drops it"
+_WEIGHTS: Final = {_POD_LEVEL: "error", _FOR_ALIASES: "note"}
+_QUOTA_COUNTS: Final = (
+    "left as it is: a quota counts the claims of rewritten pods from Kubernetes 1.36 on; before, "
+    "have one on CLASS.deviceclass.resource.k8s.io/devices"
+)
 
 
 class Leftover(NamedTuple):
@@ -56,7 +54,7 @@ class Leftover(NamedTuple):
     line: int | None  #: in a text, from 0; None for a key
     container: str  #: the name of the container that has it, or empty
     reason: str = ""  #: what it is left in, and what becomes of it
-    is_error: bool = False
+    weight: str = "left"  #: or "error", or "note"
 
 
 def leftovers(
@@ -69,7 +67,7 @@ def leftovers(
     for found in _find(manifest.value, manifest.path, "", handled, resources):
         below = found.path[len(manifest.path) :]
         reason = _reason(manifest, below, kinds, is_text=found.line is not None)
-        yield found._replace(reason=reason, is_error=reason == _POD_LEVEL)
+        yield found._replace(reason=reason, weight=_WEIGHTS.get(reason, "left"))
 
 
 def in_patch(operations: list[Any], resources: Resources) -> Iterator[Leftover]:
@@ -136,14 +134,18 @@ def _in_text(text: str, resources: Resources) -> Iterator[int]:
 
 def _reason(manifest: Manifest, below: Path, kinds: Kinds, *, is_text: bool) -> str:
     kind, group = manifest.kind, manifest.group
-    if group == "kustomize.config.k8s.io" or (not kind and "patches" in manifest.value):
+    if _is_kustomization(manifest):
         return f"left as it is in a patch: {_KUSTOMIZE}"
     if is_text:
         return "left as it is in text, which is not looked into: rewrite it as a file of its own"
     if not kind and group is None:
         return _VALUES
-    if kind in _QUOTAS:
-        return _QUOTAS[kind]
+    if str(below[0]).startswith("x-"):
+        return _FOR_ALIASES
+    if kind == "ResourceQuota":
+        return _QUOTA_COUNTS
+    if kind == "LimitRange":
+        return _limit_range(manifest, below)
     if not manifest.is_built_in and group is not None:
         return _custom(manifest, below, kinds)
     if below[-4:-2] == ("spec", "resources"):
@@ -151,6 +153,24 @@ def _reason(manifest: Manifest, below: Path, kinds: Kinds, *, is_text: bool) -> 
     if "ephemeralContainers" in below:
         return "left as it is: the API server refuses resources of an ephemeral container"
     return f"left as it is: {kind or 'a manifest without kind'} has no limits of a container there"
+
+
+def _is_kustomization(manifest: Manifest) -> bool:
+    # Neither its kind nor its version need be given.
+    if manifest.group is None and manifest.kind in ("", "Kustomization"):
+        return manifest.kind != "" or not _PATCHES.isdisjoint(manifest.value)
+    return manifest.group == "kustomize.config.k8s.io"
+
+
+def _limit_range(manifest: Manifest, below: Path) -> str:
+    """What becomes of a LimitRange, which sees no claims (LimitRanger, plugin/pkg/admission)."""
+    item: Any = manifest.value
+    for step in below[:-2]:  # to what has "min", "max" or a default
+        item = item[step]
+    of = item.get("type") if isinstance(item, dict) else ""
+    if below[-2] == "min" or (below[-2] == "max" and of == "Pod"):
+        return f"{_SEES_NO_CLAIMS}, and so refuses every rewritten pod"
+    return f"{_SEES_NO_CLAIMS}: it bounds no rewritten pod, and the webhook rewrites its defaults"
 
 
 def _custom(manifest: Manifest, below: Path, kinds: Kinds) -> str:

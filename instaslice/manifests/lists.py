@@ -20,10 +20,10 @@ _KIND: Final = re.compile(r"""^kind:[ ]+["']?List\b""", re.MULTILINE)
 
 
 class Item(NamedTuple):
-    """An item, with its dash: a list of one."""
+    """Where an item is, with its dash: a list of one."""
 
-    text: str
-    start: int  #: in the document
+    start: int
+    stop: int
 
 
 def cut(text: str) -> list[Item] | None:
@@ -40,4 +40,4 @@ def cut(text: str) -> list[Item] | None:
     dash = re.compile(rf"^{head['indent']}- ", re.MULTILINE)
     starts = [match.start() for match in dash.finditer(text, first, end)]
     stops = [*starts[1:], end]
-    return [Item(text[a:b], a) for a, b in zip(starts, stops, strict=True)]
+    return [Item(*places) for places in zip(starts, stops, strict=True)]

@@ -24,6 +24,8 @@ class Task:
     is_reverse: bool = False
     is_strict: bool = False  #: a limit that is left is an error
     needs_values: bool = False  #: of every document, also of those that need no look
+    needs_operations: bool = True  #: they, and edits, take more room than a document
+    needs_edits: bool = True
 
 
 class Problem(NamedTuple):
@@ -54,6 +56,7 @@ class Document:
     after: str  #: its text rewritten; `before` where nothing changes
     is_json: bool = False
     is_empty: bool = False  #: it has no value
+    changed: bool = False
     value: Any = None  #: what it means, rewritten, as decoded JSON; None where it is not known
     operations: list[Operation] = field(default_factory=list)  #: RFC 6902, from `before`'s root
     edits: list[Edit] = field(default_factory=list)  #: what leads from `before` to `after`
@@ -61,15 +64,11 @@ class Document:
     left: list[Problem] = field(default_factory=list)  #: limits that are left in it
     warnings: list[Problem] = field(default_factory=list)  #: anything else
     notes: list[Problem] = field(default_factory=list)  #: what is left alone on purpose
-    needs: list[Need] = field(default_factory=list)  #: that its pods, rewritten, refer to
-    has: list[Need] = field(default_factory=list)  #: that it defines itself
+    needs: dict[Need, None] = field(default_factory=dict)  #: that its pods, rewritten, refer to
+    has: dict[Need, None] = field(default_factory=dict)  #: that it defines itself
     claims: dict[str, DeviceClaim] = field(default_factory=dict)  #: new ones, by template
-
-    @property
-    def changed(self) -> bool:
-        return bool(self.operations)
 
     def discard(self) -> None:
         """Leave it as it is, since it is wrong."""
-        self.after, self.value = self.before, None
-        self.operations, self.edits, self.needs, self.has = [], [], [], []
+        self.after, self.value, self.changed = self.before, None, False
+        self.operations, self.edits, self.needs, self.has = [], [], {}, {}

@@ -78,8 +78,12 @@ class Part:
             inner = _below("/0" if self.prefix else "", operations)
             change = tree(root.value, inner)
             text, meaning, edits = edit(text, root, change, is_json=self.document.is_json)
-            self.document.edits += [(a + self.offset, b + self.offset, new) for a, b, new in edits]
-            self.document.operations += _below(pointer(*self.prefix), operations)
+            self.document.changed = True
+            if self.task.needs_edits:
+                offset = self.offset
+                self.document.edits += [(a + offset, b + offset, new) for a, b, new in edits]
+            if self.task.needs_operations:
+                self.document.operations += _below(pointer(*self.prefix), operations)
         for manifest in workloads.manifests(meaning[0] if self.prefix else meaning):
             self._refers(manifest)
         if not self.prefix:
@@ -129,11 +133,11 @@ class Part:
             for claim in template.pod["spec"].get("resourceClaims") or ():
                 name = template_name(claim)
                 if isinstance(name, str) and is_ours(name, resources):
-                    self.document.needs.append(Need(namespace, name))
+                    self.document.needs[Need(namespace, name)] = None
         if manifest.kind == "ResourceClaimTemplate" and is_ours(manifest.name, resources):
-            self.document.has.append(Need(namespace, manifest.name))
+            self.document.has[Need(namespace, manifest.name)] = None
         elif manifest.kind == "DeviceClass":
-            self.document.has.append(Need(None, manifest.name, manifest.kind))
+            self.document.has[Need(None, manifest.name, manifest.kind)] = None
 
     def _warn(self, template: Template, warnings: Iterable[str]) -> None:
         """Tell of warnings where they belong: at each amount of the resource they begin with."""
@@ -160,7 +164,8 @@ class Part:
             problem = self._problem(each.path, each.reason, each.container)
             if each.line is not None:
                 problem = problem._replace(line=problem.line + self._text_line(each))
-            (self.document.errors if each.is_error else self.document.left).append(problem)
+            told = {"error": self.document.errors, "note": self.document.notes}
+            told.get(each.weight, self.document.left).append(problem)
 
     def _text_line(self, found: Leftover) -> int:
         """How many lines below its key a line of text is."""

@@ -333,7 +333,7 @@ def test_what_is_mapped_is_found_and_rewritten() -> None:
     assert after(text) == text
     task = Task(resources=read_mapping(["nvidia.com/gpu=gpu.nvidia.com"]))
     (document,) = rewritten(text, task)
-    assert document.needs == [Need(None, "gpu.nvidia.com.x2")]
+    assert [*document.needs] == [Need(None, "gpu.nvidia.com.x2")]
 
 
 def test_annotations_apply_in_files_too() -> None:
@@ -348,7 +348,7 @@ def test_annotations_apply_in_files_too() -> None:
               - resources: {limits: {nvidia.com/mig-3g.20gb: 1}}
     """)
     (document,) = rewritten(text)
-    assert document.needs == [Need(None, "mig-3g.20gb-or-4g.20gb")]
+    assert [*document.needs] == [Need(None, "mig-3g.20gb-or-4g.20gb")]
     ((line, message),) = told(text.replace(" or ", " oder "))
     assert line == 5
     assert message.startswith("spec.template.metadata.annotations[instaslice.io/alternatives]: ")
