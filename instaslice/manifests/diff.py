@@ -162,6 +162,6 @@ def _by_lines(text: str, edits: Iterable[Edit]) -> Iterator[Edit]:
         place = last = end
         is_whole = new.endswith("\n") or (not new and start == first)
         if not (is_whole and text[end - 1 : end] == "\n"):
-            last = text.index("\n", end) + 1
+            last = text.find("\n", end) + 1 or len(text)
     if parts:
         yield first, last, "".join([*parts, text[place:last]])

@@ -24,20 +24,10 @@ def reverse(pod: Json, resources: Resources) -> Rewrite:
     every = list(containers(pod))
     declared = pod["spec"].get("resourceClaims")
     ours = _ours(declared or [], resources)
-    users = _users(every, ours)
     warnings = []
-    for name, using in users.items():
-        lasting = [container for container in using if not container.is_ordinary_init]
-        if len(lasting) > 1:
-            ours.pop(name)
-            shared = " and ".join(container.name for container in lasting)
-            warnings.append(
-                f"the claim {name} is left as it is: {shared} share it, as no limit can"
-            )
-    for name in list(ours):
-        if name not in users:
-            ours.pop(name)
-            warnings.append(f"the claim {name} is left as it is: no container uses it")
+    for name, why in _stay(every, ours).items():
+        ours.pop(name)
+        warnings.append(f"the claim {name} is left as it is: {why}")
     operations: list[Operation] = []
     for container in every:
         operations += _container(container, ours, resources)
@@ -64,13 +54,21 @@ def _ours(declared: Iterable[Any], resources: Resources) -> dict[str, str]:
     return found
 
 
-def _users(every: Iterable[Container], ours: dict[str, str]) -> dict[str, list[Container]]:
-    """Who uses each claim."""
-    users: dict[str, list[Container]] = {}
+def _stay(every: Iterable[Container], ours: Iterable[str]) -> dict[str, str]:
+    """The claims that no limits can take the place of, and why."""
+    #: By claim and request: who has it for as long as the pod runs.
+    lasting: dict[tuple[str, object], list[str]] = {}
+    used = set()
     for container in every:
-        for name in dict.fromkeys(name for name, _ in references(container) if name in ours):
-            users.setdefault(name, []).append(container)
-    return users
+        for name, request in references(container):
+            used.add(name)
+            if not container.is_ordinary_init:
+                lasting.setdefault((name, request), []).append(container.name)
+    why = {name: "no container uses it" for name in ours if name not in used}
+    for (name, _), users in lasting.items():
+        if name in ours and len(users) > 1:
+            why[name] = f"{' and '.join(users)} share it, as no limit can"
+    return why
 
 
 def _container(container: Container, ours: dict[str, str], resources: Resources) -> list[Operation]:

@@ -1,0 +1,107 @@
+"""The diff is what `diff -u` says, and `patch` makes of it what `rewrite` made."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instaslice.manifests.diff import Diff, coloured
+from instaslice.manifests.flow import Edit
+from test.support.command import find_tool
+
+
+def diff(pieces: list[tuple[str, list[Edit]]], appended: str = "") -> str:
+    made = Diff("f")
+    lines = [line for before, edits in pieces for line in made.change(before, edits)]
+    made.append(appended)
+    return "".join([*lines, *made.end()])
+
+
+def applied(text: str, edits: list[Edit]) -> str:
+    for start, end, new in reversed(edits):
+        text = text[:start] + new + text[end:]
+    return text
+
+
+@st.composite
+def edited(draw: st.DrawFn) -> tuple[str, list[Edit]]:
+    """Some lines, and edits of them, of whole lines and within lines."""
+    lines = draw(st.lists(st.sampled_from(["a\n", "b\n", "\n", "cc\r\n"]), max_size=20))
+    text = "".join(lines)
+    places = sorted(draw(st.lists(st.integers(0, len(text)), max_size=6, unique=True)))
+    edits = []
+    for start, end in zip(places[::2], places[1::2], strict=False):
+        new = draw(st.sampled_from(["", "x", "y\n", "z\nz\n"]))
+        # What goes up to the end of a line ends so, too, or is whole lines that go.
+        goes = not new and (start == 0 or text[start - 1] == "\n")
+        if text[:end].endswith("\n") and not new.endswith("\n") and not goes:
+            new += "\n"
+        edits.append((start, end, new))
+    return text, edits
+
+
+@pytest.mark.property
+@given(pieces=st.lists(edited(), max_size=4), appended=st.sampled_from(["", "---\nnew\n"]))
+def test_it_is_that_of_the_whole_file(pieces: list[tuple[str, list[Edit]]], appended: str) -> None:
+    before = "".join(text for text, _ in pieces)
+    after = "".join(applied(*piece) for piece in pieces) + appended
+    found = diff(pieces, appended)
+    assert _patched(before, found) == after
+    assert found or before == after
+
+
+def _patched(before: str, diff: str) -> str:
+    """What a unified diff makes of a text: hunks by their numbers, every line checked."""
+    old = _lines(before)
+    new: list[str] = []
+    place = 0
+    for line in _lines(diff)[2:]:
+        if line.startswith("@@"):
+            start, _, length = line.split()[1][1:].partition(",")
+            first = int(start) - (length != "0")
+            new += old[place:first]
+            place = first
+            their = line.split()[2][1:].partition(",")
+            assert int(their[0]) - (their[2] != "0") == len(new)
+        elif line[0] == "+":
+            new.append(line[1:])
+        else:
+            assert old[place] == line[1:]
+            place += 1
+            if line[0] == " ":
+                new.append(line[1:])
+    return "".join(new + old[place:])
+
+
+def _lines(text: str) -> list[str]:
+    return [line + "\n" for line in text.split("\n")[:-1]]
+
+
+def test_the_tool_of_everybody_takes_it(tmp_path: Path) -> None:
+    patch = find_tool("patch")
+    lines = "".join(f"{n}\n" for n in range(30))
+    pieces: list[tuple[str, list[Edit]]] = [
+        (lines, [(0, 2, "x\n")]),
+        (lines, []),
+        (lines + "end", [(4, 6, ""), (len(lines), len(lines) + 3, "END")]),
+    ]
+    (tmp_path / "f").write_text("".join(before for before, _ in pieces))
+    found = diff(pieces, "\n---\nnew\n")
+    assert "-end\n\\ No newline at end of file\n+END\n" in found
+    subprocess.run([patch, "-p1", "-s"], input=found, cwd=tmp_path, text=True, check=True)
+    assert (tmp_path / "f").read_text() == "".join(applied(*p) for p in pieces) + "\n---\nnew\n"
+
+
+def test_a_last_line_without_an_end_gets_one() -> None:
+    found = diff([("a: 1", [])], "\n---\nb\n")
+    assert found == (
+        "--- a/f\n+++ b/f\n@@ -1 +1,3 @@\n-a: 1\n\\ No newline at end of file\n+a: 1\n+---\n+b\n"
+    )
+
+
+def test_colours() -> None:
+    assert coloured("-a\n") == "\x1b[31m-a\x1b[0m\n"
+    assert coloured(" a\n") == " a\n"
+    assert coloured("--- a/f\n") == "\x1b[1m--- a/f\x1b[0m\n"

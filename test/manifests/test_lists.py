@@ -1,0 +1,74 @@
+"""A large list is rewritten item by item, as a small one is as a whole."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from instaslice.manifests import lists
+from instaslice.manifests.model import Task
+from test.support.streams import rewritten
+
+Json = dict[str, Any]
+
+POD: Json = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "p", "annotations": {"script": "a\n- b\n\nc\n"}},
+    "spec": {"containers": [{"name": "c", "resources": {"limits": {"nvidia.com/mig-1g.5gb": 1}}}]},
+}
+OTHER: Json = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"items": "- a\n"}}
+
+
+def listed(*items: Json) -> str:
+    value = {"apiVersion": "v1", "items": list(items), "kind": "List", "metadata": {"a": ""}}
+
+    class Plain(yaml.SafeDumper):
+        def ignore_aliases(self, data: object) -> bool:
+            return True
+
+    return str(yaml.dump(value, Dumper=Plain))
+
+
+@pytest.mark.parametrize("indent", ["", "  "])
+def test_item_by_item_is_as_the_whole(indent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = {**POD, "spec": {"containers": [{"resources": {"limits": {"nvidia.com/mig-x": 1}}}]}}
+    text = listed(OTHER, POD, odd, OTHER, POD)
+    head, _, rest = text.partition("items:\n")
+    items, _, tail = rest.partition("kind: List")
+    items = "".join(indent + line for line in items.splitlines(keepends=True))
+    text = f"# head\n{head}items:  # all\n{items}# between\nkind: List{tail}"
+    (whole,) = rewritten(text)
+    assert whole.changed
+    monkeypatch.setattr(lists, "LARGE", 10)
+    (apart,) = rewritten(text)
+    whole.value = apart.value = None
+    assert apart == whole
+    (apart,) = rewritten(text, Task(needs_values=True))
+    assert apart.value == yaml.safe_load(apart.after)
+
+
+def test_what_is_wrong_with_an_item_is_wrong_with_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "LARGE", 10)
+    text = listed(OTHER, POD, POD).replace("mig-1g.5gb: 1", "mig-1g.5gb: -1", 1)
+    line = text.count("\n", 0, text.index("mig-1g.5gb: -1")) + 1
+    (document,) = rewritten(text)
+    assert [(e.line, e.path) for e in document.errors] == [
+        (line, "items[1].spec.containers[0].resources.limits[nvidia.com/mig-1g.5gb]")
+    ]
+    assert document.after == document.before
+    (document,) = rewritten(listed(POD).replace("kind: Pod", "kind: [Pod"))
+    assert document.errors
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "items:\n- a: &x 1\n- b: *x\nkind: List\n",  # one item refers to another
+        "items:\n- a: 1\nkind: Pod\n",
+        "items: [1, 2]\nkind: List\n",
+        "kind: List\n",
+    ],
+)
+def test_what_cannot_be_cut_apart_is_not(text: str) -> None:
+    assert lists.cut(text) is None
