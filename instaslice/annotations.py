@@ -35,6 +35,9 @@ class Wishes(NamedTuple):
     placement: str  #: a key of `templates.CONSTRAINTS`, or empty
 
 
+NO_WISHES: Final = Wishes({}, "")
+
+
 def path(key: str) -> str:
     """An annotation's path, for an error."""
     return f"metadata.annotations[{key}]"
@@ -50,6 +53,8 @@ def of(pod: Json) -> Json:
 def read(pod: Json) -> Wishes:
     """The wishes of a pod. Raises InvalidPod, with the annotation's key and value."""
     annotations = of(pod)
+    if ALTERNATIVES not in annotations and PLACEMENT not in annotations:
+        return NO_WISHES
     return Wishes(
         _alternatives(annotations.get(ALTERNATIVES)), _placement(annotations.get(PLACEMENT))
     )

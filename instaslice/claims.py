@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from instaslice import annotations
-from instaslice.annotations import Wishes
+from instaslice.annotations import NO_WISHES, Wishes
 from instaslice.containers import MAX_DEVICES, MAX_TOLD, MAX_USES, Container
 from instaslice.hold import Demand, Group, groups, held
 from instaslice.invalid import FieldError, InvalidPod, forbidden, invalid
 from instaslice.resource_api import ALTERNATIVES, ResourceAPI
 from instaslice.resources import Resource
-from instaslice.templates import DeviceClaim, DeviceRequest, serves
+from instaslice.templates import DeviceClaim, DeviceRequest, claim_of, serves
 
 #: By resource, who wants how many of it.
 Demands = dict[Resource, list[Demand]]
@@ -29,42 +29,39 @@ def demands(containers: Sequence[Container], api: ResourceAPI) -> Demands:
 
     Raises InvalidPod where that is too much, or what the API cannot ask for (R8).
     """
-    _check(containers, api)
     found: Demands = {}
+    uses = 0
     for user, container in enumerate(containers):
         init = container.index if container.kind == "initContainers" else None
         for resource, count in container.wants.items():
-            demand = Demand(user, count, init, container.is_sidecar)
+            uses += count
+            demand = Demand(user, count, init, init is not None and container.is_sidecar)
             found.setdefault(resource, []).append(demand)
-    total = sum(map(held, found.values()))
-    if total > MAX_DEVICES:
-        raise InvalidPod(_too_many(total))
-    return found
-
-
-def _check(containers: Sequence[Container], api: ResourceAPI) -> None:
-    """Refuse what cannot be claimed, before anything is made of it."""
-    lasting = uses = 0
-    errors: list[FieldError] = []
-    for container in containers:
-        count = sum(container.wants.values())
-        uses += count
-        lasting += 0 if container.is_ordinary_init else count
-        for name, resource in container.asks.items():
-            if resource in container.wants and not serves(api, resource):
-                detail = f"resource.k8s.io/{api.version} cannot ask for {resource.device_class}"
-                errors.append(forbidden(f"{container.path}.limits[{name}]", detail))
-    if lasting > MAX_DEVICES:
-        raise InvalidPod(_too_many(lasting))
     if uses > MAX_USES:
         detail = f"may use devices at most {MAX_USES} times"
         raise InvalidPod(invalid("spec.initContainers", f"{len(containers)} containers", detail))
-    if errors:
-        raise InvalidPod(*errors[:MAX_TOLD])
+    total = sum(map(held, found.values()))
+    if total > MAX_DEVICES:
+        detail = f"InstaSlice lets a pod hold {MAX_DEVICES}"
+        raise InvalidPod(invalid("spec", f"{total} devices", detail))
+    for resource in found:
+        if not serves(api, resource):
+            raise InvalidPod(*_unserved(containers, api, resource))
+    return found
 
 
-def _too_many(devices: int) -> FieldError:
-    return invalid("spec", f"{devices} devices", f"InstaSlice lets a pod hold {MAX_DEVICES}")
+def _unserved(
+    containers: Sequence[Container], api: ResourceAPI, resource: Resource
+) -> list[FieldError]:
+    """An error for each limit that asks for what a version of the API does not have."""
+    detail = f"resource.k8s.io/{api.version} cannot ask for {resource.device_class}"
+    errors = [
+        forbidden(f"{container.path}.limits[{name}]", detail)
+        for container in containers
+        for name, asked in container.asks.items()
+        if asked == resource and resource in container.wants
+    ]
+    return errors[:MAX_TOLD]
 
 
 def new_claims(wanted: Demands, api: ResourceAPI, wishes: Wishes) -> list[NewClaim]:
@@ -75,20 +72,20 @@ def new_claims(wanted: Demands, api: ResourceAPI, wishes: Wishes) -> list[NewCla
     claims: list[NewClaim] = []
     placed: list[tuple[DeviceRequest, Group]] = []
     for resource, each in wanted.items():
-        choices = (resource, *wishes.alternatives.get(resource, ()))
+        others = wishes.alternatives.get(resource, ())
         for group in groups(each, api.max_devices):
-            request = DeviceRequest(choices, group.count)
+            asks = claim_of(resource, group.devices, *others)
             if wishes.placement and resource.profile:
-                placed.append((request, group))
+                placed.append((asks.requests[0], group))
             else:
-                uses = [(user, "") for user in sorted(group.users)]
-                claims.append(NewClaim(DeviceClaim((request,)), uses))
+                claims.append(NewClaim(asks, [(user, "") for user in sorted(group.users)]))
     if placed:
         asks = DeviceClaim(tuple(request for request, _ in placed), wishes.placement)
         named = zip(asks.request_names, placed, strict=True)
         uses = [(user, name) for name, (_, group) in named for user in group.users]
         claims.append(NewClaim(asks, sorted(uses, key=lambda use: use[0])))
-    return sorted(claims, key=lambda claim: claim.uses[0][0])
+    claims.sort(key=lambda claim: claim.uses[0][0])
+    return claims
 
 
 def kept(
@@ -99,8 +96,8 @@ def kept(
     again: whether an earlier pass made claims for the pod.
     Raises InvalidPod for a placement that cannot be promised: the pod would silently mean less.
     """
-    if not wanted:
-        return Wishes({}, ""), []
+    if not wanted or wishes is NO_WISHES:
+        return NO_WISHES, []
     alternatives, placement = wishes
     warnings = [
         f"{annotations.ALTERNATIVES}: no container asks for {first.name}"

@@ -42,6 +42,7 @@ class Container:
     is_ordinary_init: bool  #: an init container that is no sidecar
     asks: dict[str, Resource] = field(default_factory=dict)  #: by name, of limits, then of requests
     wants: dict[Resource, int] = field(default_factory=dict)  #: by its limits, where not 0
+    wanted: list[str] = field(default_factory=list)  #: the names by which it wants them
 
     @property
     def pointer(self) -> str:
@@ -126,6 +127,7 @@ def read_amounts(asking: Iterable[Container]) -> None:
             count = _count(container, name, errors)
             if count:
                 container.wants[resource] = container.wants.get(resource, 0) + count
+                container.wanted.append(name)
         if len(errors) >= MAX_TOLD:
             break
     if errors:

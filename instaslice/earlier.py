@@ -58,13 +58,11 @@ def settle(
     defaults: dict[str, list[str]] = {}
     for container in asking if own else ():
         has = devices_of(container, own, resources)
-        defaults[container.path] = [
-            name
-            for name, resource in container.asks.items()
-            if resource in has and resource in container.wants
-        ]
-        for resource in has:
-            container.wants.pop(resource, None)
+        settled = [name for name in container.wanted if container.asks[name] in has]
+        for name in settled:
+            container.wanted.remove(name)
+            container.wants.pop(container.asks[name], None)
+        defaults[container.path] = settled
     return defaults
 
 

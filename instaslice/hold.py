@@ -21,33 +21,41 @@ only where an init container uses a part of them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(NamedTuple):
     """A container that wants devices of a resource."""
 
     user: int  #: which container, in the order of the pod
-    count: int
+    devices: int
     #: Its place among the init containers; None for a container.
     init: int | None = None
     is_sidecar: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Devices that the same containers use."""
 
     users: tuple[int, ...]  #: the owner first, if it is not an extra; ascending after it
-    count: int
+    devices: int
 
 
 def held(demands: Sequence[Demand]) -> int:
     """How many devices of a resource the pod holds."""
-    lasting = sum(d.count for d in demands if d.init is None or d.is_sidecar)
-    return lasting + _extras(demands)
+    lasting = extras = usable = 0
+    # From the last to the first: sidecars before an init container are not free for it. Containers
+    # come first in the pod, and are free for all.
+    containers = sum([d.devices for d in demands if d.init is None])
+    for demand in reversed(demands):
+        if demand.init is None or demand.is_sidecar:
+            lasting += demand.devices
+        if demand.is_sidecar:
+            usable += demand.devices
+        elif demand.init is not None:
+            extras = max(extras, demand.devices - containers - usable)
+    return lasting + extras
 
 
 def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
@@ -56,40 +64,27 @@ def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
     demands: in the order of the pod, at most one of a container.
     max_devices: that one group can hold; a larger one is cut.
     """
-    owners: list[tuple[int | None, int]] = [(d.user, d.count) for d in demands if d.init is None]
-    owners.append((None, _extras(demands)))
-    owners += [(d.user, d.count) for d in reversed(demands) if d.is_sidecar]
-    inits = [d for d in demands if _is_ordinary(d)]
-    uses = sorted({d.count for d in inits})
+    if len(demands) == 1 and demands[0].devices <= max_devices:  # as nearly always
+        return [Group((demands[0].user,), demands[0].devices)]
+    owners: list[tuple[int | None, int]] = [(d.user, d.devices) for d in demands if d.init is None]
+    inits = [d for d in demands if d.init is not None and not d.is_sidecar]
+    if len(owners) < len(demands):
+        sidecars = [(d.user, d.devices) for d in reversed(demands) if d.is_sidecar]
+        lasting = sum(count for _, count in (*owners, *sidecars))
+        owners += [(None, held(demands) - lasting), *sidecars]
+    uses = sorted({d.devices for d in inits})
     found: list[Group] = []
     start = 0
     for owner, count in owners:
         end = start + count
         cuts = [start, *(use for use in uses if start < use < end), end]
         for low, high in pairwise(cuts):
-            users = [d.user for d in inits if d.count > low]
+            users = [d.user for d in inits if d.devices > low]
             if owner is not None:
                 users.insert(0, owner)
-            sizes = [max_devices] * ((high - low) // max_devices)
-            if rest := (high - low) % max_devices:
-                sizes.append(rest)
-            found += [Group(tuple(users), size) for size in sizes]
+            while low < high:
+                size = min(high - low, max_devices)
+                found.append(Group(tuple(users), size))
+                low += size
         start = end
     return found
-
-
-def _is_ordinary(demand: Demand) -> bool:
-    return demand.init is not None and not demand.is_sidecar
-
-
-def _extras(demands: Sequence[Demand]) -> int:
-    """What ordinary init containers need beyond the devices of containers and later sidecars."""
-    usable = sum(d.count for d in demands if d.init is None)
-    extras = 0
-    # From the last init container to the first, so that sidecars after it are known.
-    for demand in reversed(demands):
-        if demand.is_sidecar:
-            usable += demand.count
-        elif _is_ordinary(demand):
-            extras = max(extras, demand.count - usable)
-    return extras

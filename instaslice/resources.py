@@ -71,6 +71,12 @@ def of_profile(profile: Profile) -> Resource:
     return Resource(name, template, label, device_class, selector, profile)
 
 
+@lru_cache(maxsize=1024)
+def _of_mig(name: str) -> Resource | None:
+    profile = profiles.from_resource(name)
+    return of_profile(profile) if profile else None
+
+
 class Resources:
     """The extended resources that are rewritten.
 
@@ -84,8 +90,7 @@ class Resources:
     def find(self, name: str) -> Resource | None:
         """What an extended resource stands for, or None where it is not to be rewritten (R1)."""
         if name.startswith(profiles.RESOURCE_PREFIX):
-            profile = profiles.from_resource(name)
-            return of_profile(profile) if profile else None
+            return _of_mig(name) if len(name) <= profiles.LONGEST else None
         return self.mapped.get(name)
 
     def from_template(self, template: str) -> Resource | None:

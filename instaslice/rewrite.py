@@ -38,7 +38,7 @@ from instaslice.earlier import came_back, devices_of, own_claims, put_back, sett
 from instaslice.invalid import InvalidPod, shorten
 from instaslice.patch import Json, Operation, escape, extend, remove, replace
 from instaslice.resource_api import ResourceAPI
-from instaslice.resources import MIG, Resource, Resources
+from instaslice.resources import MIG, Resources
 from instaslice.templates import DeviceClaim
 
 MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
@@ -150,7 +150,7 @@ def _container_operations(
 
     zeros: the resources whose amounts become "0" (R10).
     """
-    claimed = {name for name, resource in container.asks.items() if resource in container.wants}
+    claimed = container.wanted
     here = container.pointer
     operations = extend(f"{here}/claims", container.resources.get("claims"), fresh)
     for key, amounts in (("limits", container.limits), ("requests", container.requests)):
@@ -159,8 +159,9 @@ def _container_operations(
             operations.append(remove(f"{here}/{key}"))
         else:
             operations += [remove(f"{here}/{key}/{escape(name)}") for name in gone]
-        became = [name for name in zeros if name in amounts]
-        operations += [replace(f"{here}/{key}/{escape(name)}", "0") for name in became]
+        for name in zeros:
+            if name in amounts:
+                operations.append(replace(f"{here}/{key}/{escape(name)}", "0"))
     return operations
 
 
@@ -173,11 +174,12 @@ def _left_alone(name: str) -> str:
 
 def _unknown(claims: Iterable[DeviceClaim]) -> list[str]:
     """Warnings for profiles that no known GPU has (R1)."""
-    every: dict[Resource, None] = {
-        choice: None for claim in claims for request in claim.requests for choice in request.choices
-    }
-    return [
-        f"{profile.resource}: InstaSlice knows no GPU with the MIG profile {profile.attribute}"
-        for profile in (resource.profile for resource in every)
-        if profile and not profile.known
-    ]
+    found: dict[str, None] = {}
+    for claim in claims:
+        for request in claim.requests:
+            for choice in request.choices:
+                profile = choice.profile
+                if profile and not profile.known:
+                    what = f"no GPU with the MIG profile {profile.attribute}"
+                    found[f"{choice.name}: InstaSlice knows {what}"] = None
+    return list(found)

@@ -14,8 +14,9 @@ Pure: what is done with the objects, printing or applying or making them at admi
 
 import re
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final
 
 from instaslice import profiles
 from instaslice.patch import Json
@@ -70,13 +71,17 @@ class DeviceRequest:
         return self.choices[0]
 
 
-class DeviceClaim(NamedTuple):
+@dataclass(frozen=True)
+class DeviceClaim:
     """What a claim asks for."""
 
     requests: tuple[DeviceRequest, ...]  #: one, unless they are placed together
     placement: str = ""  #: a key of CONSTRAINTS, or empty
 
-    @property
+    def __hash__(self) -> int:
+        return hash(self.template)
+
+    @cached_property
     def template(self) -> str:
         """The name of the template that asks for it."""
         name = _AND.join(_request_template(request) for request in self.requests)
@@ -107,9 +112,10 @@ def _request_template(request: DeviceRequest) -> str:
     return name + (f".x{request.count}" if request.count > 1 else "")
 
 
-def claim_of(resource: Resource, count: int = 1) -> DeviceClaim:
-    """A claim of some devices of a resource, without alternatives."""
-    return DeviceClaim((DeviceRequest((resource,), count),))
+@lru_cache(maxsize=1024)  # nearly all pods ask for the same few
+def claim_of(resource: Resource, count: int = 1, *alternatives: Resource) -> DeviceClaim:
+    """A claim of some devices of a resource, or of the first alternative that can be had."""
+    return DeviceClaim((DeviceRequest((resource, *alternatives), count),))
 
 
 def from_template(template: str, resources: Resources) -> DeviceClaim | None:

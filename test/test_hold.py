@@ -42,9 +42,9 @@ def sidecar(user: int, count: int, place: int) -> Demand:
 )
 def test_who_uses_what(demands: list[Demand], wanted: list[Group]) -> None:
     assert groups(demands, 32) == wanted
-    assert held(demands) == sum(group.count for group in wanted)
+    assert held(demands) == sum(group.devices for group in wanted)
 
 
 @pytest.mark.parametrize(("most", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (32, [5])])
 def test_a_group_is_cut_to_what_a_claim_holds(most: int, sizes: list[int]) -> None:
-    assert [group.count for group in groups([Demand(0, 5)], most)] == sizes
+    assert [group.devices for group in groups([Demand(0, 5)], most)] == sizes
