@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from instaslice.manifests import json_nodes, lists, yaml_nodes
+from instaslice.manifests.layout import json_layout
 from instaslice.manifests.model import Document, Problem, Task
 from instaslice.manifests.nodes import BadDocument
 from instaslice.manifests.part import Part
@@ -88,7 +89,9 @@ class Rewriter:
     def _rewritten(self, document: Document, body: str) -> str:
         """What becomes of a document's text. Raises BadDocument."""
         if len(body) > lists.LARGE and not self.task.needs_values:
-            items = lists.cut(body)
+            items = lists.cut_json(body)
+            document.is_json = items is not None
+            items = items or lists.cut(body)
             if items:
                 return self._items(document, body, items)
         root = json_nodes.read(body)
@@ -103,23 +106,28 @@ class Rewriter:
 
     def _items(self, document: Document, body: str, items: list[lists.Item]) -> str:
         """The text of a large list, item by item. Raises BadDocument."""
-        parts = [body[: items[0].start]]
+        layout = json_layout(body[: items[0].stop]) if document.is_json else None
+        read = json_nodes.read if document.is_json else yaml_nodes.read
+        parts = []
         offset = len(document.before) - len(body)
-        line = document.line + parts[0].count("\n")
-        for index, item in enumerate(items):
-            before = text = body[item.start : item.stop]
+        line, done = document.line, 0
+        for index, (start, stop) in enumerate(items):
+            line += body.count("\n", done, start)
+            parts.append(body[done:start])
+            text = body[start:stop]
             if self.needs_look(text):
                 try:
-                    root = yaml_nodes.read(text)
-                    assert root is not None  # it has a dash
-                    place = line, offset + item.start, ("items", index)
+                    root = read(text)
+                    assert root is not None  # an object of JSON, or a list of one item
+                    place = line, offset + start, ("items", index)
                     part = Part(document, self.task, self.disabled, *place)
-                    text = part.rewrite(text, root)
+                    text = part.rewrite(text, root, layout)
                 except BadDocument as bad:
                     raise BadDocument(str(bad), line - document.line + bad.line) from None
             parts.append(text)
-            line += before.count("\n")
-        parts.append(body[items[-1].stop :])
+            line += body.count("\n", start, stop)
+            done = stop
+        parts.append(body[done:])
         return "".join(parts)
 
     def _judge(self, document: Document, body: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from instaslice.manifests import json_nodes, yaml_nodes
 from instaslice.manifests.change import Change, Token, changed
 from instaslice.manifests.flow import Edit, Flow
-from instaslice.manifests.layout import Layout, column, first, json_layout
+from instaslice.manifests.layout import Layout, column, first
 from instaslice.manifests.nodes import BadDocument, Listing, Mapping, Member, Node, walk
 
 UNWRITABLE: Final = "cannot be rewritten in this layout; try -o json"
@@ -26,20 +26,19 @@ class Edited(NamedTuple):
     edits: list[Edit]  #: what led to it, in order, of the text with an end of its last line
 
 
-def edit(text: str, root: Node, change: Change, *, is_json: bool = False) -> Edited:
+def edit(text: str, root: Node, change: Change, layout: Layout) -> Edited:
     """Make a change in the text of a document.
 
-    root: the document as it was read from the text.
+    root: the document as it was read from the text. layout: of what is new.
     Raises BadDocument where the result would not mean what the change makes of the document.
     """
     meaning = changed(root.value, change)
     # Then every line has an end.
     whole = text if text.endswith("\n") else text + "\n"
     editor = _Editor(whole)
-    layout = json_layout(text) if is_json else Layout()
     if not editor.can_enter(root, change):
         raise BadDocument(UNWRITABLE)
-    if not is_json and "*" in text:
+    if not layout.is_json and "*" in text:
         change = _without_sharing(root, change)
     editor.enter(root, change, layout)
     # What is put in at a place comes before what is taken out from there on.
@@ -48,7 +47,7 @@ def edit(text: str, root: Node, change: Change, *, is_json: bool = False) -> Edi
     if whole is not text:
         result = result.removesuffix("\n").removesuffix("\r")
     try:
-        again = json_nodes.read(result) if is_json else yaml_nodes.read(result)
+        again = json_nodes.read(result) if layout.is_json else yaml_nodes.read(result)
     except BadDocument:
         again = None
     if again is None or again.value != meaning:

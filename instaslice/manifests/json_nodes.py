@@ -13,6 +13,10 @@ from instaslice.manifests.nodes import BadDocument, Listing, Mapping, Member, No
 _BLANK: Final = re.compile(r"[ \t\n\r]*")
 
 
+#: Where one object may end and another begin.
+_BETWEEN: Final = re.compile(r"\}[ \t\r\n]*\{")
+
+
 def _refuse(word: str) -> NoReturn:
     """NaN and Infinity, which Python reads and JSON has not."""
     raise ValueError(word)
@@ -28,9 +32,10 @@ _DECODER: Final = json.JSONDecoder(parse_float=_number, parse_constant=_refuse)
 def split(text: str) -> list[str] | None:
     """The texts of objects that follow one another, as kubectl reads them; joined, the text again.
 
-    None where the text is something else.
+    None where the text is something else, or one object.
     """
-    if not text.lstrip(" \t\r\n").startswith("{"):
+    # To look is cheaper than to read.
+    if not text.lstrip(" \t\r\n").startswith("{") or not _BETWEEN.search(text):
         return None
     cuts = [0]
     place = _skip(text, 0)
@@ -43,7 +48,7 @@ def split(text: str) -> list[str] | None:
             cuts.append(place)
     except (ValueError, RecursionError):
         return None
-    return [text[a:b] for a, b in pairwise(cuts)] or None
+    return [text[a:b] for a, b in pairwise(cuts)]
 
 
 def read(text: str) -> Node | None:
@@ -61,6 +66,58 @@ def read(text: str) -> Node | None:
     if _skip(text, end) != len(text):
         return None
     return _node(text, start, end, value)
+
+
+def items(text: str) -> list[tuple[int, int]] | None:
+    """Where the items of a List are; None where a text is no List of JSON.
+
+    Nothing is kept of their values.
+    """
+    found: list[tuple[int, int]] = []
+    is_list = False
+    try:
+        place = _opened(text, _skip(text, 0), "{")
+        while text[place] != "}":
+            key, place = scanstring(text, _opened(text, place, '"'))
+            start = _opened(text, _skip(text, place), ":")
+            if key == "items" and text[start] == "[":
+                found, end = _elements(text, start)
+            else:
+                value, end = _DECODER.raw_decode(text, start)
+                is_list = is_list or (key == "kind" and value == "List")
+            place = _after(text, end, "}")
+    except (ValueError, IndexError, RecursionError):
+        return None
+    return found if is_list and _skip(text, place + 1) == len(text) else None
+
+
+def _elements(text: str, start: int) -> tuple[list[tuple[int, int]], int]:
+    """Where the elements of an array are, and where it ends. Raises ValueError, IndexError."""
+    found = []
+    place = _opened(text, start, "[")
+    while text[place] != "]":
+        _, end = _DECODER.raw_decode(text, place)
+        found.append((place, end))
+        place = _after(text, end, "]")
+    return found, place + 1
+
+
+def _opened(text: str, place: int, character: str) -> int:
+    """What comes behind a character that must be there. Raises ValueError, IndexError."""
+    if text[place] != character:
+        raise ValueError(f"no {character}")
+    return place + 1 if character == '"' else _skip(text, place + 1)
+
+
+def _after(text: str, place: int, closing: str) -> int:
+    """The next member, or the closing bracket. Raises ValueError, IndexError."""
+    place = _skip(text, place)
+    if text[place] == closing:
+        return place
+    place = _opened(text, place, ",")
+    if text[place] == closing:
+        raise ValueError("nothing behind a comma")
+    return place
 
 
 def _node(text: str, start: int, end: int, value: Any) -> Node:

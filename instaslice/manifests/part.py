@@ -8,6 +8,7 @@ from instaslice.invalid import InvalidPod, shorten
 from instaslice.manifests import workloads
 from instaslice.manifests.change import tree
 from instaslice.manifests.edit import edit
+from instaslice.manifests.layout import Layout, json_layout
 from instaslice.manifests.leftovers import Leftover, in_patch, is_patch, leftovers
 from instaslice.manifests.model import Document, Need, Problem, Task
 from instaslice.manifests.names import names
@@ -59,12 +60,19 @@ class Part:
         self.offset = offset
         self.prefix = prefix
         self.text = ""
+        self.is_listed = False
         self.root: Node = Node(0, 0, None)
 
-    def rewrite(self, text: str, root: Node) -> str:
-        """Rewrite what is in a text, and return it. Raises BadDocument."""
+    def rewrite(self, text: str, root: Node, layout: Layout | None = None) -> str:
+        """Rewrite what is in a text, and return it.
+
+        layout: where it is not that of the text, as for an item of JSON.
+        Raises BadDocument.
+        """
         self.text, self.root = text, root
-        value = root.value[0] if self.prefix else root.value
+        # An item of YAML comes with its dash, as a list of one.
+        self.is_listed = bool(self.prefix) and not self.document.is_json
+        value = root.value[0] if self.is_listed else root.value
         if is_patch(value):
             self._tell_left(in_patch(value, self.task.resources))
             return text
@@ -75,16 +83,17 @@ class Part:
             operations += self._manifest(manifest)
         meaning = root.value
         if operations and not self.document.errors:
-            inner = _below("/0" if self.prefix else "", operations)
-            change = tree(root.value, inner)
-            text, meaning, edits = edit(text, root, change, is_json=self.document.is_json)
+            change = tree(root.value, _below("/0" if self.is_listed else "", operations))
+            if self.document.is_json:
+                layout = layout or json_layout(text)
+            text, meaning, edits = edit(text, root, change, layout or Layout())
             self.document.changed = True
             if self.task.needs_edits:
                 offset = self.offset
                 self.document.edits += [(a + offset, b + offset, new) for a, b, new in edits]
             if self.task.needs_operations:
                 self.document.operations += _below(pointer(*self.prefix), operations)
-        for manifest in workloads.manifests(meaning[0] if self.prefix else meaning):
+        for manifest in workloads.manifests(meaning[0] if self.is_listed else meaning):
             self._refers(manifest)
         if not self.prefix:
             self.document.value = meaning
@@ -190,7 +199,7 @@ class Part:
         return Problem(self.line + self.text.count("\n", 0, place), shown, who + message)
 
     def _inner(self, path: Path) -> Path:
-        return (0, *path) if self.prefix else path
+        return (0, *path) if self.is_listed else path
 
 
 def field_path(*tokens: str | int) -> str:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from instaslice.manifests import json_nodes, yaml_nodes
 from instaslice.manifests.change import tree
 from instaslice.manifests.edit import edit
+from instaslice.manifests.layout import Layout, json_layout
 from instaslice.patch import Operation, add, remove, replace
 from instaslice.resource_api import NEWEST
 from instaslice.rewrite import rewrite
@@ -28,10 +29,10 @@ SLICE = "nvidia.com~1mig-1g.5gb"
 
 def edited(text: str, operations: list[Operation]) -> str:
     root = json_nodes.read(text)
-    is_json = root is not None
+    layout = json_layout(text) if root else Layout()
     root = root or yaml_nodes.read(text)
     assert root is not None
-    done = edit(text, root, tree(root.value, operations), is_json=is_json)
+    done = edit(text, root, tree(root.value, operations), layout)
     # Values of aliases are shared, and a patch of one would change the other.
     apart = json.loads(json.dumps(root.value))
     assert done.value == jsonpatch.apply_patch(apart, operations)
@@ -56,7 +57,7 @@ def test_any_pod_in_any_style(pod: dict[str, Any], random: Random) -> None:
     assert root is not None
     assert root.value == pod
     operations = rewrite(pod, NEWEST, new_name=numbered()).operations
-    result = edit(text, root, tree(pod, operations)).text
+    result = edit(text, root, tree(pod, operations), Layout()).text
     assert yaml.safe_load(result) == jsonpatch.apply_patch(copy.deepcopy(pod), operations)
     new = iter(kept(result))
     assert all(line in new for line in kept(text)), "a line is lost, or has another place"

@@ -52,7 +52,8 @@ def test_what_is_nested_too_deeply_is_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ('{"a": 1}', ['{"a": 1}']),
+        ('{"a": 1}', None),
+        ('{"a": "}{"}', ['{"a": "}{"}']),
         ('{"a": 1}\n{"b": "}{"} {}\n', ['{"a": 1}\n', '{"b": "}{"} ', "{}\n"]),
         ('{"a": 1}{"b": 2}', ['{"a": 1}', '{"b": 2}']),
         ('{"a": 1}\n[]', None),

@@ -1,5 +1,6 @@
 """A large list is rewritten item by item, as a small one is as a whole."""
 
+import json
 from typing import Any
 
 import pytest
@@ -46,6 +47,39 @@ def test_item_by_item_is_as_the_whole(indent: str, monkeypatch: pytest.MonkeyPat
     assert apart == whole
     (apart,) = rewritten(text, Task(needs_values=True))
     assert apart.value == yaml.safe_load(apart.after)
+
+
+@pytest.mark.parametrize("indent", [None, 2, "\t"])
+def test_so_it_is_in_json(indent: int | str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = {**POD, "spec": {"containers": [{"resources": {"limits": {"nvidia.com/mig-x": 1}}}]}}
+    value = {"kind": "List", "items": [OTHER, POD, odd, OTHER, POD], "metadata": {"items": []}}
+    text = f"\n{json.dumps(value, indent=indent)}\n"
+    (whole,) = rewritten(text)
+    assert whole.changed
+    assert whole.after == f"\n{json.dumps(whole.value, indent=indent)}\n"
+    monkeypatch.setattr(lists, "LARGE", 10)
+    (apart,) = rewritten(text)
+    whole.value = apart.value = None
+    assert apart == whole
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"items": [1]}',
+        '{"kind": "Pod", "items": [1]}',
+        '{"kind": "List", "items": [1,]}',
+        '{"kind": "List", "items": [1], }',
+        '{"kind": "List", "items": [1]} x',
+        '{"kind": "List", "items": [1]',
+        '{"kind": "List", "items" [1]}',
+        '{kind: "List", items: [1]}',
+        "{",
+        "",
+    ],
+)
+def test_what_is_no_list_of_json_is_not_cut(text: str) -> None:
+    assert lists.cut_json(text) is None
 
 
 def test_what_is_wrong_with_an_item_is_wrong_with_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
