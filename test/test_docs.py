@@ -205,7 +205,7 @@ def test_a_command_without_a_mark_runs_as_it_stands(page: str, command: str) -> 
     done = subprocess.run(
         [sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
-    assert done.stderr == "", page
+    assert "Traceback" not in done.stderr, page
     assert done.returncode in (0, 1 if "--check" in words or "--diff" in words else 0), page
     assert done.stdout, page
 
