@@ -71,3 +71,9 @@ def test_nobody_can_change_what_the_next_one_gets() -> None:
         found = webhook()
         assert found["objectSelector"]["matchExpressions"][0]["values"] == ["disabled"]
         found["objectSelector"]["matchExpressions"][0]["values"].append("x")
+
+
+def test_the_scheduler_is_left_what_one_claim_holds() -> None:
+    """AllocationResultsMaxSize of resource.k8s.io; `test/e2e` has 32 and 33 slices."""
+    (*_, condition) = match_conditions(BESIDE)
+    assert condition["expression"].endswith(".sum() > 32")

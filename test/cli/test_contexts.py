@@ -54,6 +54,9 @@ def test_files_are_merged_and_the_first_wins(tmp_path: Path) -> None:
     assert choose(None, None, environment) == Context((first, second), "a", "default")
     assert choose(None, "b", environment).namespace == "second"
     assert choose(second, None, environment).name == "b", "--kubeconfig beats $KUBECONFIG"
+    again = write(tmp_path, "c", config("b", namespace="third"))
+    both = {"KUBECONFIG": f"{second}:{again}"}
+    assert choose(None, "b", both).namespace == "second", "what is named first wins"
 
 
 def test_the_usual_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

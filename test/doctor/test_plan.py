@@ -37,6 +37,8 @@ def test_workloads_by_namespace_and_owner() -> None:
     elsewhere["metadata"]["namespace"] = "alone"
     das = pod("old")
     das["spec"]["containers"][0]["resources"] = {"limits": {"mig.das.com/1g.5gb": "1"}}
+    declining = pod("declines", limit="mig-1g.5gb")
+    declining["spec"]["containers"][0]["resources"]["limits"] = {"nvidia.com/mig-1g.5gb": "0"}
     pods = [
         *(owned(pod(f"d-{n}", limit="mig-2g.10gb"), "ReplicaSet", "web-5f", "5f") for n in (1, 2)),
         owned(two, "RayCluster", "ray"),
@@ -44,6 +46,8 @@ def test_workloads_by_namespace_and_owner() -> None:
         owned(pod("done", limit="mig-1g.5gb", phase="Succeeded"), "Job", "j"),
         pod("new", template="mig-1g.5gb.x2"),
         pod("none"),
+        declining,
+        owned(pod("hashed", limit="mig-2g.10gb"), "Rollout", "roll-5f", "5f"),
         das,
         elsewhere,
     ]
@@ -53,6 +57,7 @@ def test_workloads_by_namespace_and_owner() -> None:
         Workload("ml", "Pod/new", 1, {"mig-1g.5gb.x2": "1"}, "claims"),
         Workload("ml", "Pod/old", 1, {"mig.das.com/1g.5gb": "1"}, "das"),
         Workload("ml", "RayCluster/ray", 1, {"nvidia.com/mig-1g.5gb": "2"}, "limits"),
+        Workload("ml", "Rollout/roll-5f", 1, {"nvidia.com/mig-2g.10gb": "1"}, "limits"),
         Workload("ml", "StatefulSet/db", 1, {"nvidia.com/gpu": "1"}, "limits"),
     ]
 

@@ -76,6 +76,12 @@ def test_a_profile_without_a_class_of_its_own() -> None:
     assert advice.endswith("counts all of its devices together)")
 
 
+def test_what_has_no_class_of_its_own_is_not_counted_by_one_to_come() -> None:
+    quotas = hard("requests.nvidia.com/mig-9g.999gb")
+    ((state, _, _),) = findings(policies.quotas(with_lists(quotas=quotas, classes=[])))
+    assert state == "!"
+
+
 def test_the_oldest_version_counts_claims() -> None:
     classic = replace(HEALTHY, api=VERSIONS["v1alpha2"], gates={})
     snapshot = with_lists(classic, quotas=hard(f"requests.{ONE_SLICE}"), classes=[])

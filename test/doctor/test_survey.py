@@ -16,6 +16,7 @@ from instaslice.doctor.checks import examine
 from instaslice.doctor.gates import GATES
 from instaslice.doctor.reader import SurveyError
 from instaslice.resource_api import VERSIONS, Unavailable
+from instaslice.resources import read_mapping
 from instaslice.webhook_configuration import BESIDE
 from test.support.certs import pem
 from test.support.snapshots import CA, NAME, named, pod, webhook
@@ -235,7 +236,7 @@ def test_beside_the_scheduler_a_pod_is_tried_that_is_instaslices() -> None:
         return answer(method, path, body)
 
     cluster.call = call  # type: ignore[method-assign]
-    survey.take(cluster, "ml")
+    survey.take(cluster, "ml", read_mapping(["amd.com/gpu=gpu.amd.com"]))
     (tried,) = bodies
     assert "instaslice.io/alternatives" in tried["metadata"]["annotations"]
 
@@ -256,4 +257,6 @@ def test_what_is_not_in_every_cluster() -> None:
     assert snapshot.all("kueue") == [{"data": {"x": "y"}}]
     assert snapshot.groups["kueue.x-k8s.io"] == ("v1beta2", "v1beta1")
     cluster.found[survey.KUEUE_CONFIGURATION] = Answer(403, {"message": "no"})
-    assert survey.take(cluster, "ml").failures == {"kueue": "403 no"}
+    rules = f"{DRA}/v1/devicetaintrules"
+    cluster.found[rules] = Answer(403, {"message": "no"})
+    assert survey.take(cluster, "ml").failures == {"kueue": "403 no", "rules": "403 no"}
