@@ -234,3 +234,34 @@ def test_a_claim_belongs_to_the_first_container_that_uses_it() -> None:
 
     rewrite(pod, NEWEST, new_name=new_name)
     assert named == [("before", "mig-3g.20gb"), ("c", "mig-1g.5gb")]
+
+
+def test_a_placed_claim_belongs_to_the_first_container_that_uses_it() -> None:
+    inits = [{**of(1), "name": "before"}, {**of(2), "name": "sidecar", "restartPolicy": "Always"}]
+    named: list[str] = []
+
+    def new_name(container: str, template: str) -> str:
+        named.append(container)
+        return "name"
+
+    pod = wishing(pod_of({"name": "c"}, initContainers=inits), placement=SAME_GPU)
+    rewrite(pod, NEWEST, new_name=new_name)
+    assert named == ["before"]
+
+
+def test_devices_that_are_not_slices_may_be_added_to_a_placed_pod() -> None:
+    once = rewritten(wishing(pod_of(limits(2)), placement=SAME_GPU))
+    once["spec"]["containers"].append(of(1, GPU))
+    result = rewrite(once, NEWEST, MAPPED)
+    assert (templates(result), result.warnings) == (["gpu.nvidia.com"], [])
+
+
+def test_a_container_whose_name_is_no_text_has_none() -> None:
+    named: list[str] = []
+
+    def new_name(container: str, template: str) -> str:
+        named.append(container)
+        return "name"
+
+    rewrite(pod_of({**limits(1), "name": 5}), NEWEST, new_name=new_name)
+    assert named == [""]

@@ -103,3 +103,9 @@ def test_any_text_is_a_number_or_refused(text: str) -> None:
     except InvalidQuantity:
         return
     assert isinstance(value, int)
+
+
+def test_a_quantity_is_as_long_as_anybody_writes_it_and_no_longer() -> None:
+    assert nanos("0" * 3999 + "1") == nanos("1")
+    with pytest.raises(InvalidQuantity):
+        nanos("0" * 4000 + "1")

@@ -1,6 +1,7 @@
 import pytest
 
 from instaslice.resources import MIG, read_mapping
+from instaslice.templates import claim_of
 
 
 def test_mig_is_built_in() -> None:
@@ -27,6 +28,17 @@ def test_a_resource_that_means_a_slice_is_that_slice() -> None:
     """The device plugin's strategy "single"."""
     resources = read_mapping(["nvidia.com/gpu=mig-1g.5gb"])
     assert resources.find("nvidia.com/gpu") == MIG.find("nvidia.com/mig-1g.5gb")
+
+
+def test_a_mapped_name_leaves_room_for_the_count_of_a_template() -> None:
+    """A template for 112 devices ends with ".x112"; a name has at most 253 characters."""
+    domain = f"{'b' * 63}.{'c' * 63}.{'d' * 63}"
+    longest = f"{domain}/{'a' * (253 - len('.x112') - len('.') - len(domain))}"
+    resource = read_mapping([f"{longest}=x"]).find(longest)
+    assert resource
+    assert len(claim_of(resource, 112).template) == 253
+    with pytest.raises(ValueError, match="cannot be mapped"):
+        read_mapping([f"{longest}a=x"])
 
 
 @pytest.mark.parametrize(

@@ -264,6 +264,36 @@ def test_what_is_no_review_says_so(change: Json, message: str) -> None:
     assert str(caught.value) == message
 
 
+def request_of(**fields: object) -> review.Request:
+    return review.read(pod_review(MIG_POD, **fields))
+
+
+def test_names_are_as_long_as_kubernetes_allows_and_no_longer() -> None:
+    assert request_of(uid="u" * 63).uid == "u" * 63
+    assert request_of(namespace="n" * 63).namespace == "n" * 63
+    assert request_of(name="p" * 253).name == "p" * 253
+    for fields, message in (
+        ({"uid": "u" * 64}, "^request.uid is longer than 63 characters$"),
+        ({"namespace": "n" * 64}, "^request.namespace is not the name of a namespace$"),
+        ({"name": "p" * 254}, "^the pod's name is longer than 253 characters$"),
+    ):
+        with pytest.raises(review.BadReview, match=message):
+            request_of(**fields)
+
+
+@pytest.mark.parametrize(
+    "namespace", ["../kube-system", "ml/pods", "ML", "-ml", "ml?x", "m l", "é"]
+)
+def test_a_namespace_that_would_be_another_path_is_refused(namespace: str) -> None:
+    with pytest.raises(review.BadReview, match=r"is not the name of a namespace$"):
+        request_of(namespace=namespace)
+
+
+@pytest.mark.parametrize("namespace", ["", None])
+def test_a_review_may_be_of_no_namespace(namespace: str | None) -> None:
+    assert request_of(namespace=namespace).namespace == ""
+
+
 @pytest.mark.parametrize("body", [None, [], "AdmissionReview", 1])
 def test_a_review_is_an_object(body: object) -> None:
     with pytest.raises(review.BadReview):

@@ -218,6 +218,26 @@ def test_any_name_is_read_or_not_ours(name: str, request: str | None) -> None:
     assert read is None or read.template == name
 
 
+#: A resource whose template for 112 devices has 253 characters, the most that a name may have.
+LONGEST = f"{'b' * 63}.{'c' * 63}.{'d' * 63}/{'a' * 56}"
+
+
+def test_the_longest_name_is_read() -> None:
+    resource = read_mapping([LONGEST + "=x"]).find(LONGEST)
+    assert resource
+    name = claim_of(resource, 112).template
+    assert len(name) == 253
+    claim = from_template(name, read_mapping([LONGEST + "=x"]))
+    assert claim == claim_of(resource, 112)
+
+
+@pytest.mark.parametrize("request_", ["gpu", "mig-banana", "", "a" * 64, None, 1])
+def test_a_request_that_instaslice_would_not_write_stands_for_nothing(request_: object) -> None:
+    placed_ = "same-gpu-mig-1g.5gb.x2"
+    assert stands_for(placed_, "mig-1g-5gb-x2", MAPPED) is not None
+    assert stands_for(placed_, request_, MAPPED) is None
+
+
 @pytest.mark.parametrize(
     "name",
     [

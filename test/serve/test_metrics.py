@@ -104,7 +104,7 @@ def claims(resource: str) -> str:
 def test_what_is_likely_exists_from_the_start_so_that_a_rate_over_it_is_0(metrics: Metrics) -> None:
     start = every(metrics)
     for operation in ("CREATE", "UPDATE", "other"):
-        for outcome in ("rewritten", "restored", "unchanged", "denied"):
+        for outcome in ("rewritten", "restored", "unchanged", "denied", "unavailable"):
             labels = f'operation="{operation}",outcome="{outcome}"'
             assert start[f"instaslice_admission_requests_total{{{labels}}}"] == 0
     assert start['instaslice_admission_requests_total{operation="other",outcome="bad_call"}'] == 0
