@@ -94,30 +94,26 @@ def _install(plan: Plan) -> Iterator[Step]:
             ("make undeploy",),
         )
     if mapping:
-        conditions = "".join(f" --resource {each}" for each in mapping)
+        deploy = 'make deploy IMG=... COMPONENTS="cert-manager opt-in"'
         yield Step(
             f"Map {GPU}",
-            "Pods ask for it, too, and before Kubernetes 1.36 nothing else would serve them",
-            (
-                "kubectl -n instaslice-system set env deployment/instaslice "
-                f"INSTASLICE_RESOURCES={','.join(mapping)}",
-                f"instaslice webhook-configuration --mode opt-in{conditions}",
-            ),
-            ("kubectl -n instaslice-system set env deployment/instaslice INSTASLICE_RESOURCES-",),
+            "Pods ask for it, too, and nothing else would serve them without the device plugin",
+            (f"{deploy} RESOURCES={mapping}",),
+            (deploy,),
         )
 
 
-def _mapping(plan: Plan) -> list[str]:
-    """What `nvidia.com/gpu` has to be mapped to, where pods ask for it."""
+def _mapping(plan: Plan) -> str:
+    """What `nvidia.com/gpu` has to be mapped to, where pods ask for it; empty for nothing."""
     if not any(GPU in workload.asks for workload in plan.workloads):
-        return []
+        return ""
     single = {node.single for node in plan.nodes if node.single}
     if len(single) == 1:
-        return [f"{GPU}=mig-{single.pop()}"]
+        return f"{GPU}=mig-{single.pop()}"
     served = plan.gates.get(EXTENDED)
     if served or (served is None and plan.minor >= SCHEDULER_SINCE):
-        return []  # the driver's class gpu.nvidia.com has the name
-    return [f"{GPU}=gpu.nvidia.com"]
+        return ""  # the driver's class gpu.nvidia.com has the name
+    return f"{GPU}=gpu.nvidia.com"
 
 
 def _adapt(plan: Plan) -> Iterator[Step]:

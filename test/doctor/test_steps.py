@@ -153,9 +153,10 @@ def test_whole_gpus(fields: dict[str, Any], mapping: str) -> None:
     made = plan(**fields)
     assert any(title == "Map nvidia.com/gpu" for title in titles(made)) == bool(mapping)
     if mapping:
-        commands = step(made, "Map nvidia.com/gpu").commands
-        assert commands[0].endswith(f"INSTASLICE_RESOURCES={mapping}")
-        assert commands[1].endswith(f"--mode opt-in --resource {mapping}")
+        (command,) = step(made, "Map nvidia.com/gpu").commands
+        assert (
+            command == f'make deploy IMG=... COMPONENTS="cert-manager opt-in" RESOURCES={mapping}'
+        )
 
 
 def test_nothing_to_do() -> None:

@@ -78,13 +78,14 @@ def looker(cluster: Cluster, tmp_path: Path) -> Iterator[Any]:
     path = tmp_path / "kubeconfig"
     path.write_text(json.dumps(kubeconfig))
 
-    def run(namespace: str, *names: str) -> list[Json]:
+    def run(namespace: str, *names: str, command: str = "doctor") -> Any:
         for name in names:
             bound = ["--clusterrole", name, "--serviceaccount=default:looker"]
             cluster.kubectl("create", "clusterrolebinding", name, *bound).check_returncode()
-        done = instaslice("doctor", f"--kubeconfig={path}", "-o", "json", "-n", namespace)
+        where = ["-n", namespace] if command == "doctor" else []
+        done = instaslice(command, f"--kubeconfig={path}", "-o", "json", *where)
         assert done.err == ""
-        return list(json.loads(done.out))
+        return json.loads(done.out)
 
     yield run
     cluster.delete("ServiceAccount", "looker")
@@ -93,7 +94,7 @@ def looker(cluster: Cluster, tmp_path: Path) -> Iterator[Any]:
 
 
 def test_the_rights_in_config_are_enough_and_only_read(
-    namespace: Cluster, looker: Callable[..., list[Json]]
+    namespace: Cluster, looker: Callable[..., Any]
 ) -> None:
     (role, *_) = (m for m in render(namespace.plane, "doctor") if m["metadata"]["name"] == READING)
     assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list"}
@@ -103,6 +104,7 @@ def test_the_rights_in_config_are_enough_and_only_read(
     tried = {f["check"]: f["state"] for f in found if "create" in f["text"]}
     assert tried.pop("gates", "unsure") == "unsure"
     assert tried == {"dry run": "unsure"}
+    assert looker(namespace.namespace, command="plan")["unknown"] == {}
     found = looker(namespace.namespace, "instaslice-doctor-dry-run")
     assert not [finding for finding in found if "cannot create" in finding["text"]]
     assert {f["state"] for f in found if f["check"] == "dry run"} == {"good"}
