@@ -78,6 +78,29 @@ def test_a_pod_from_before_the_webhook_keeps_its_limits(n: str) -> None:
     assert restore(new, old).operations == []
 
 
+def test_a_limit_from_before_the_webhook_that_an_update_changes_is_left_alone() -> None:
+    old = pod_of(limits(1))
+    new = came_back(old, "2")
+    assert restore(new, old).operations == []
+
+
+@pytest.mark.parametrize("request_", ["3", "0", "two"])
+def test_a_request_that_is_not_its_limit_is_left_for_the_api_server_to_refuse(
+    request_: str,
+) -> None:
+    old = rewritten(pod_of(limits(2)))
+    new = came_back(old, "2")
+    new["spec"]["containers"][0]["resources"]["requests"] = {MIG: request_}
+    assert restore(new, old).operations == []
+
+
+def test_a_request_without_its_limit_is_left_for_the_api_server_to_refuse() -> None:
+    old = rewritten(pod_of(limits(2)))
+    new = came_back(old, "2")
+    del new["spec"]["containers"][0]["resources"]["limits"]
+    assert restore(new, old).operations == []
+
+
 def with_limits_again(result: Json, pod: Json) -> Json:
     """A rewritten pod, with the limits and requests that it had before beside its claims."""
     again = copy.deepcopy(result)

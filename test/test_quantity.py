@@ -109,3 +109,15 @@ def test_a_quantity_is_as_long_as_anybody_writes_it_and_no_longer() -> None:
     assert nanos("0" * 3999 + "1") == nanos("1")
     with pytest.raises(InvalidQuantity):
         nanos("0" * 4000 + "1")
+
+
+@pytest.mark.parametrize("blank", [" ", "\x85", "\xa0", "\u1680", *map(chr, range(0x2000, 0x200B))])
+def test_what_go_takes_for_a_blank_may_be_around_a_quantity(blank: str) -> None:
+    """unicode.IsSpace, but for those that JSON escapes."""
+    assert nanos(f"{blank}1{blank}{blank}") == NANO
+
+
+@pytest.mark.parametrize("other", ["\u1fff", "\u200b", "\ufeff", "\u180e", "_"])
+def test_what_go_takes_for_none_may_not(other: str) -> None:
+    with pytest.raises(InvalidQuantity):
+        nanos(f"{other}1")
