@@ -98,7 +98,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_page_is_in_the_navigation_and_in_the_readme() -> None:
     text = (ROOT / "mkdocs.yml").read_text()
-    named = set(re.findall(r"- (\w+\.md)$", text, re.MULTILINE))
+    named = set(re.findall(r"- (?:\w+: )?(\w+\.md)$", text, re.MULTILINE))
     assert named == {page.name for page in DOCS}
     for readme, folder in ((ROOT / "README.md", "docs/"), (ROOT / "docs/index.md", "")):
         linked = set(re.findall(rf"\]\({folder}(\w+\.md)", readme.read_text()))
