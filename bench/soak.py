@@ -1,11 +1,10 @@
 """The faults of test/serve/test_faults.py for longer, and what they cost, as a Markdown table.
 
-`make soak` runs it. SOAK_MINUTES (default 10) says how long, roughly. The exit code
-is 1 where a bound is broken.
+`make soak` runs it; `python -m bench.soak NAME...` some sections. SOAK_MINUTES (default 10) says
+how long, roughly. The exit code is 1 where a bound is broken.
 """
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -14,14 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from bench import hostile
+from bench.place import MIB, MINUTES, Place, Row, admit, count, percentiles
+from test.support import worst
 from test.support.apiserver import FAULTS, APIServer, reaching
-from test.support.certs import Authority
 from test.support.process import until
-from test.support.reviews import load
 from test.support.serving import (
     NOT_CONNECTED,
     SAMPLE,
@@ -31,43 +28,10 @@ from test.support.serving import (
     hung_up,
     memory,
     replace_pair,
-    serve,
 )
 
-MINUTES = float(os.environ.get("SOAK_MINUTES", "10"))
-MIB = 1024
 SEVEN = SAMPLE + b" " * (7 * 1024 * 1024 - len(SAMPLE))
-
-
-class Row(NamedTuple):
-    what: str
-    measured: str
-    bound: str
-    held: bool
-
-
-def count(of_ten_minutes: int) -> int:
-    return max(2, round(of_ten_minutes * MINUTES / 10))
-
-
-def percentiles(seconds: list[float]) -> str:
-    ordered = sorted(seconds)
-    points = [ordered[int(len(ordered) * share)] for share in (0.5, 0.99)] + [ordered[-1]]
-    return " / ".join(f"{1000 * point:.1f}" for point in points) + " ms"
-
-
-class Place:
-    """Where servers are run: an authority, and a folder for certificates."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.authority = Authority()
-
-    @contextlib.contextmanager
-    def serve(self, *options: str) -> Iterator[Server]:
-        cert_dir = self.authority.mint(self.folder / "certs")
-        with serve(cert_dir, self.authority.trusting(), *options) as server:
-            yield server
+DENSE = worst.dense()
 
 
 # -- the faults ----------------------------------------------------------------------------------
@@ -155,10 +119,7 @@ def kills(place: Place) -> Iterator[Row]:
 
 
 def api_server(place: Place) -> Iterator[Row]:
-    account = place.folder / "account"
-    account.mkdir()
-    (account / "ca.crt").write_bytes(place.authority.pem)
-    (account / "token").write_text("first")
+    account = place.account()
     cert_dir = place.authority.mint(place.folder / "certs")
     for fault in ("hang", "drip", "hang_up", "endless", "500", "closed"):
         seconds: list[float] = []
@@ -184,25 +145,8 @@ def api_server(place: Place) -> Iterator[Row]:
         yield Row(what, percentiles(seconds), "max 3 s", max(seconds) < 3)
 
 
-def admit(server: Server, name: str, end: float, seconds: list[float]) -> None:
-    """Send pods of ever new namespaces, whose templates are to be made."""
-    review = load("create", "sample")
-    number = 0
-    while time.monotonic() < end:
-        review["request"]["namespace"] = f"{name}-{number}"
-        number += 1
-        start = time.monotonic()
-        status, body = server.call("POST", "/mutate", json.dumps(review).encode())
-        assert status == 200
-        assert json.loads(body)["response"]["allowed"]
-        seconds.append(time.monotonic() - start)
-
-
 def sizes(place: Place) -> Iterator[Row]:
-    """What the Deployment's memory limit has to allow."""
-    head, _, tail = SAMPLE.partition(b'"metadata":')
-    filler = b'{"a":[]},' * ((len(SEVEN) - len(SAMPLE) - 20) // 9)
-    objects = head + b'"x":[' + filler + b'{}],"metadata":' + tail
+    """What reviews of 7 MiB take, one and many."""
     with place.serve() as server:
         master, [worker] = server.process.pid, server.workers()
         steps: tuple[tuple[str, Callable[[], object]], ...] = (
@@ -210,8 +154,8 @@ def sizes(place: Place) -> Iterator[Row]:
             ("after 10,000 sample reviews", lambda: several(server, SAMPLE, 4, 10_000)),
             ("after a review of 7 MiB, mostly blanks", lambda: several(server, SEVEN, 1, 1)),
             ("after 16 of them at once", lambda: several(server, SEVEN, 16, 16)),
-            ("after a review of 7 MiB, 800,000 objects", lambda: several(server, objects, 1, 1)),
-            ("after 16 of them at once", lambda: several(server, objects, 16, 16)),
+            ("after the densest review that is let in", lambda: several(server, DENSE, 1, 1)),
+            ("after 16 of them at once", lambda: several(server, DENSE, 16, 16)),
         )
         for what, step in steps:
             step()
@@ -227,18 +171,25 @@ def several(server: Server, body: bytes, clients: int, requests: int) -> None:
         until(lambda: running.answered >= requests, seconds=120)
 
 
-SECTIONS = (sizes, requests, stalls, rotations, departures, kills, api_server)
+SECTIONS = (
+    *(sizes, requests, stalls, rotations, departures, kills, api_server),
+    *hostile.SECTIONS,
+)
 
 
 def main() -> int:
     rows = []
-    print("| Fault | Measured | Bound | |\n|---|---|---|---|", flush=True)
+    print("| Fault | Measured | Before | Bound | |\n|---|---|---|---|---|", flush=True)
+    chosen = sys.argv[1:]
     for section in SECTIONS:
+        if chosen and section.__name__ not in chosen:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             for row in section(Place(Path(folder))):
                 rows.append(row)
                 verdict = "held" if row.held else "BROKEN"
-                print(f"| {row.what} | {row.measured} | {row.bound} | {verdict} |", flush=True)
+                cells = (row.what, row.measured, row.before, row.bound, verdict)
+                print(f"| {' | '.join(cells)} |", flush=True)
     return 0 if all(row.held for row in rows) else 1
 
 

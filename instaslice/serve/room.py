@@ -51,7 +51,8 @@ WRAP_UP: Final = 2.0
 #: Bytes of unfinished requests in all: nine of the largest. They come whole within milliseconds, so
 #: more than this is somebody stalling.
 MAX_PENDING: Final = 64 * 1024 * 1024
-#: Bytes of whole requests that wait for others to be read: one of the largest.
+#: Bytes of whole requests that wait to be answered, before no more large ones are read: one of the
+#: largest. So what keeps the loop for long is answered one a turn, and others have theirs between.
 MAX_WHOLE: Final = MAX_BODY
 #: Bytes of the requests whose answers wait for the API server, and of those answers. That a request
 #: counts, too, though it is not kept, is how many may wait at all.

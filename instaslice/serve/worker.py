@@ -47,6 +47,8 @@ RECORD: Final = 16 * 1024
 #: Reads of one connection before others are looked after again: those of the largest body, where
 #: its records are full.
 READS: Final = MAX_BODY // RECORD + 2
+#: And where as much is whole as may wait: small requests go on, large ones have to wait.
+FEW_READS: Final = 2
 #: Seconds for which a turn accepts connections, and again for which it shakes hands, a millisecond
 #: each: what comes on the others waits for no longer.
 HANDSHAKES: Final = 0.005
@@ -110,17 +112,17 @@ class StallFreeWorker(Worker):
             elif key.data.phase == Phase.HANDSHAKE:
                 strangers.append(key.data)
             else:
-                self._look_after(key.data)
+                self._advance(key.data)
         while self.done:
             size, connection, reply = self.done.popleft()
             self.waiting -= size
             self._reply(connection, reply)
         ready, self.ready = self.ready, set()
         for connection in ready:
-            self._look_after(connection)
+            self._advance(connection)
         until = time.monotonic() + HANDSHAKES
         for connection in strangers:  # the selector names again whom there is no time for now
-            self._look_after(connection)
+            self._advance(connection)
             if time.monotonic() > until:
                 break
         self._work()
@@ -180,12 +182,6 @@ class StallFreeWorker(Worker):
             self.connections.add(connection)
             self._watch(connection, selectors.EVENT_READ)
 
-    def _look_after(self, connection: Connection) -> None:
-        """Advance a connection, and keep what has come whole from piling up."""
-        self._advance(connection)
-        while self.whole_bytes > room.MAX_WHOLE:
-            self._work()
-
     def _advance(self, connection: Connection) -> None:
         """Do what the connection's phase can do without waiting."""
         step = _STEPS.get(connection.phase)
@@ -211,7 +207,7 @@ class StallFreeWorker(Worker):
     def _read(self, connection: Connection) -> None:
         reader = connection.reader
         self._send(connection)  # what is left of "100 Continue"
-        for _ in range(READS):
+        for _ in range(READS if self.whole_bytes <= room.MAX_WHOLE else FEW_READS):
             if reader.is_whole():
                 connection.enter(Phase.WORKING)
                 self.whole.append((connection, len(reader)))
@@ -352,15 +348,16 @@ class StallFreeWorker(Worker):
             if connection.phase == Phase.IDLE:
                 self._close_idle(connection)
             elif connection.phase == Phase.ARRIVING and not connection.outbox:
-                self._cut_short(connection, _TOO_SLOW)
+                self._advance(connection)  # the rest may have come while others were answered
+                if connection.phase == Phase.ARRIVING:
+                    self._cut_short(connection, _TOO_SLOW)
             else:
                 self._close(connection)
 
     def _close_idle(self, connection: Connection) -> None:
         """Close an idle connection, unless something has come on it."""
-        if connection.has_bytes():
-            self.ready.add(connection)
-        else:
+        self._advance(connection)
+        if connection.phase == Phase.IDLE:
             self._close(connection)
 
     def _make_room(self, candidates: Iterable[Connection]) -> bool:

@@ -33,7 +33,11 @@ def post(path: str, body: bytes, *headers: str, length: int | None = None) -> by
 
 
 class App:
-    """/bytes/N answers N bytes; /wait waits for `release`; anything else echoes path and body."""
+    """Echoes path and body.
+
+    /bytes/N answers N bytes; /wait waits for `release`; /slow takes half a second, as a hostile
+    review may, and nothing else is done meanwhile.
+    """
 
     def __init__(self) -> None:
         self.release = threading.Event()
@@ -47,6 +51,8 @@ class App:
 
         def answer(start_response: StartResponse) -> list[bytes]:
             assert path != "/wait" or self.release.wait(20)
+            if path == "/slow":
+                time.sleep(0.5)
             self.served.append(path)
             start_response("200 OK", [("Content-Length", str(len(body)))])
             return [body]
@@ -304,6 +310,36 @@ def test_a_client_that_drips_is_told_that_it_took_too_long(
             with contextlib.suppress(TimeoutError):
                 heard = connection.recv(4096)
     assert heard.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+
+def test_what_came_while_another_was_answered_is_not_late(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "ARRIVAL", 0.3)
+    with start() as loop, loop.connect() as slow, loop.connect() as late:
+        late.sendall(get("/late")[:-2])
+        until(lambda: [c for c in loop.worker.connections if c.phase == Phase.ARRIVING])
+        slow.sendall(get("/slow"))
+        until(lambda: [c for c in loop.worker.connections if c.phase == Phase.WORKING])
+        late.sendall(get("/late")[-2:])
+        assert reply_to(late).endswith(b"/late")
+
+
+def test_between_requests_that_take_long_others_have_their_turn(
+    start: Start, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "MAX_WHOLE", 30_000)
+    with start() as loop, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(loop.connect()) for _ in range(5)]
+        quick = stack.enter_context(loop.connect())
+        for connection in slow:
+            connection.sendall(post("/slow", b"x" * 100_000))
+        until(lambda: [c for c in loop.worker.connections if c.phase == Phase.WORKING])
+        quick.sendall(get("/quick"))
+        assert reply_to(quick).endswith(b"/quick")
+        assert app.served.index("/quick") <= 3
+        for connection in slow:
+            assert reply_to(connection).endswith(b"/slow" + b"x" * 100_000)
 
 
 def test_who_stalls_is_dropped_and_who_idles_is_not(

@@ -1,0 +1,252 @@
+"""What a hostile review of the code found, done to the real server: rows of the soak."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+from bench.place import MIB, MINUTES, Json, Place, Row, admit, count, percentiles
+from instaslice.serve.room import MAX_PENDING
+from instaslice.serve.server import CONNECTIONS
+from test.support import worst
+from test.support.apiserver import FAULTS, APIServer, reaching
+from test.support.limits import memory_limit
+from test.support.process import until
+from test.support.reviews import load, pod_review
+from test.support.serving import SAMPLE, Load, Server, exchange, memory
+
+
+def shapes(size: int) -> dict[str, Json]:
+    """Pods of so many bytes, each the most of one thing that a user can type."""
+    mig = "nvidia.com/mig-1g.5gb"
+
+    def repeat(member: Callable[[int], Any]) -> list[Any]:
+        return [member(number) for number in range(size // len(json.dumps(member(10_000))))]
+
+    def entries(name: Callable[[int], str], amount: str) -> dict[str, str]:
+        return {name(i): amount for i in range(size // len(f'"{name(10_000)}": "{amount}", '))}
+
+    def limits(found: dict[str, str]) -> Json:
+        return {"containers": [{"name": "c", "resources": {"limits": found}}]}
+
+    zero = {"resources": {"limits": {mig: "0"}}}
+    nest: Any = "x"
+    for _ in range(400):
+        nest = [nest]
+    return {
+        "MIG entries of 0 in one container": limits(
+            entries(lambda i: f"nvidia.com/mig-{i % 9 + 1}g.{i}gb", "0")
+        ),
+        "containers": {"containers": repeat(lambda i: {"name": f"c{i}", **zero})},
+        "init containers": {
+            "initContainers": repeat(lambda i: {"name": f"i{i}", **zero}),
+            "containers": [{"name": "c", "resources": {"limits": {mig: "1"}}}],
+        },
+        "claims": {
+            "resourceClaims": repeat(lambda i: {"name": f"x{i}", "resourceClaimName": "y"}),
+            "containers": [{"name": "c", "resources": {"limits": {mig: "1"}}}],
+        },
+        "resources that are no MIG": limits(entries(lambda i: f"example.com/x{i}", "1")),
+        "MIG resources of no known profile": limits(entries(lambda i: f"nvidia.com/mig-x{i}", "1")),
+        "long names": limits(entries(lambda i: f"nvidia.com/mig-{i}{'g' * 10_000}", "1")),
+        "lists in lists": {**limits({mig: "1"}), "x": repeat(lambda i: nest)},
+    }
+
+
+def long_pods(place: Place) -> Iterator[Row]:
+    """One pod of 3 MiB at a time, and what twice the size costs."""
+    half, whole = shapes(3 << 19), shapes(3 << 20)
+    longest, worst_ratio, slowest = 0.0, 0.0, ""
+    with place.serve() as server:
+        for shape in whole:
+            seconds = []
+            for spec in (half[shape], whole[shape]):
+                body = json.dumps(pod_review({"spec": spec}), separators=(",", ":")).encode()
+                tries = []
+                for _ in range(3):
+                    start = time.monotonic()
+                    assert server.call("POST", "/mutate", body)[0] == 200
+                    tries.append(time.monotonic() - start)
+                seconds.append(min(tries))
+            if seconds[1] > longest:
+                longest, slowest = seconds[1], shape
+            worst_ratio = max(worst_ratio, seconds[1] / seconds[0])
+    what = f"The slowest of {len(whole)} shapes of a pod of 3 MiB ({slowest})"
+    yield Row(what, f"{longest:.2f} s", "0.5 s", longest < 0.5, "30 s")
+    what = "... and what twice the size costs at most"
+    yield Row(what, f"{worst_ratio:.1f} times", "2.3 times", worst_ratio < 2.3)
+
+
+def dialled_ahead(place: Place) -> Iterator[Row]:
+    """Connections that are used long after they were made, and after SIGTERM."""
+    number = 100
+    lost = 0
+    with place.serve() as server, contextlib.ExitStack() as stack:
+        ahead = [stack.enter_context(contextlib.closing(server.connect())) for _ in range(number)]
+        for each in ahead:
+            each.connect()
+        time.sleep(min(90, count(60) + 10))  # the passing of time is what this is about
+        lost += sum(not answers(each) for each in ahead)
+    what = f"{number} connections used {min(90, count(60) + 10)} s after they were made: lost"
+    yield Row(what, str(lost), "0", lost == 0, "7 of 2,358 pods")
+    lost, latest = 0, 0.0
+    with place.serve() as server, contextlib.ExitStack() as stack:
+        ahead = [stack.enter_context(contextlib.closing(server.connect())) for _ in range(70)]
+        for each in ahead:
+            each.connect()
+        server.process.send_signal(signal.SIGTERM)
+        start = time.monotonic()
+        for each in ahead:
+            latest = time.monotonic() - start
+            lost += not answers(each)
+            time.sleep(0.1)
+    what = f"{len(ahead)} requests up to {latest:.1f} s after SIGTERM: lost"
+    yield Row(what, str(lost), "0", lost == 0, "those after 1.7 s")
+
+
+def answers(connection: http.client.HTTPConnection) -> bool:
+    """Whether the sample is answered on a connection that is there."""
+    try:
+        return exchange(connection, "POST", "/mutate", SAMPLE)[0] == 200
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def unread_log(place: Place) -> Iterator[Row]:
+    """A pipe for the log, as a container has, that nobody reads."""
+    many = count(400_000)
+    pipe = place.folder / "log"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDWR)
+    try:
+        with place.serve(stderr=str(pipe)) as server, Load(server) as clients:
+            until(lambda: clients.answered >= many, seconds=60 + 60 * MINUTES)
+            dropped = server.metric("instaslice_log_lines_dropped_total")
+    finally:
+        os.close(reader)
+    failed = len(clients.failures)
+    what = f"{many:,} admissions while nobody reads the log: failed"
+    yield Row(what, str(failed), "0", failed == 0, "all after 270")
+    yield Row("... log lines dropped and counted", f"{dropped:,.0f}", "some", dropped > 0)
+
+
+def untaken_replies(place: Place) -> Iterator[Row]:
+    """Clients that ask for the longest answers, and take none."""
+    spec = {
+        "initContainers": [slices(f"i{number}", 16) for number in range(111)],
+        "containers": [slices("c", 16)],
+    }
+    body = json.dumps(pod_review({"spec": spec})).encode()
+    head = "POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    with place.serve("--resource-api", "v1alpha2") as server, contextlib.ExitStack() as stack:
+        [worker] = server.workers()
+        for _ in range(40):
+            connection = stack.enter_context(server.raw())
+            connection.settimeout(0.2)
+            with contextlib.suppress(OSError):
+                for _ in range(200):
+                    connection.sendall(request)
+        honest = server.call("POST", "/mutate", SAMPLE)[0] == 200
+        peak = memory(worker)["VmHWM"] / MIB
+    what = "Worker's peak with 40 clients that take no reply"
+    yield Row(what, f"{peak:.0f} MiB", "200 MiB", honest and peak < 200, "921 MiB")
+
+
+def slices(name: str, number: int) -> Json:
+    return {"name": name, "resources": {"limits": {"nvidia.com/mig-1g.5gb": str(number)}}}
+
+
+def the_worst(place: Place) -> Iterator[Row]:
+    """All at once, within the memory of the Deployment."""
+    account = place.account()
+    size = 512 * MIB * MIB
+    with contextlib.ExitStack() as stack:
+        cluster = APIServer(place.authority.mint(place.folder / "certs"), "v1")
+        stack.callback(cluster.close)
+        limit = stack.enter_context(memory_limit(size))
+        options = ["--provision-templates", *reaching(cluster, account)]
+        server = stack.enter_context(place.serve(*options, within=limit.command))
+        [worker] = server.workers()
+        worst.hold_idle(server, stack, CONNECTIONS - 100)
+        cluster.fault = FAULTS["hang"]
+        clients = [
+            stack.enter_context(Load(server, clients=1, body=worst.dense(f"n{number}")))
+            for number in range(6)
+        ]
+        until(lambda: sum(each.answered for each in clients) > 6, seconds=120)
+        worst.hold_unfinished(server, stack, MAX_PENDING)
+        until(lambda: sum(each.answered for each in clients) > 12, seconds=120)
+        honest = server.call("POST", "/mutate", SAMPLE)[0] == 200
+        survived = server.workers() == [worker]
+        apart = sum(memory(pid)["VmHWM"] for pid in (server.process.pid, worker)) * MIB
+        peak = limit.peak() or apart
+    what = (
+        f"Peak of all processes: {CONNECTIONS - 100:,} idle connections, "
+        f"{MAX_PENDING >> 20} MiB of unfinished requests, "
+        "6 clients with the densest reviews, an API server that hangs"
+    )
+    held = honest and survived and peak < size
+    yield Row(what, f"{peak >> 20} MiB", "512 MiB, and it lives", held, "729 MiB, by 6 reviews")
+
+
+def silent_api_server(place: Place) -> Iterator[Row]:
+    """One that takes connections, and never shakes hands."""
+    account = place.account()
+    seconds: list[float] = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        where: Any = SimpleNamespace(port=silent.getsockname()[1])
+        options = ["--provision-templates", *reaching(where, account)]
+        with place.serve(*options) as server:
+            end = time.monotonic() + count(30)
+            admit(server, "silent", end, seconds)
+    what = (
+        f"API server that never shakes hands: admission of {len(seconds):,} pods, p50 / p99 / max"
+    )
+    yield Row(what, percentiles(seconds), "max 3 s", max(seconds) < 3, "30 s and counting")
+
+
+def tried_again(place: Place) -> Iterator[Row]:
+    """A template that failed is made when another pod asks, and not after the doubled pause."""
+    account = place.account()
+    longest = 0.0
+    with contextlib.ExitStack() as stack:
+        cluster = APIServer(place.authority.mint(place.folder / "certs"), "v1")
+        stack.callback(cluster.close)
+        options = ["--provision-templates", *reaching(cluster, account)]
+        server = stack.enter_context(place.serve(*options))
+        for number in range(count(5)):
+            namespace = f"again-{number}"
+            review = load("create", "sample")
+            review["request"]["namespace"] = namespace
+            body = json.dumps(review).encode()
+            cluster.fault = FAULTS["500"]
+            for _ in range(6):
+                server.call("POST", "/mutate", body)
+            cluster.fault = None
+            cluster.namespaces.add(namespace)
+            start = time.monotonic()
+            until(lambda b=body: not warnings(server, b), every=0.1)
+            longest = max(longest, time.monotonic() - start)
+    what = "After an API server's fault is over, a pod has its template within"
+    yield Row(what, f"{longest:.1f} s", "3 s", longest < 3, "15.3 s")
+
+
+def warnings(server: Server, body: bytes) -> list[str]:
+    """What the answer to a review warns of."""
+    found: list[str] = json.loads(server.call("POST", "/mutate", body)[1])["response"].get(
+        "warnings", []
+    )
+    return found
+
+
+SECTIONS = (
+    *(long_pods, dialled_ahead, unread_log, untaken_replies, the_worst),
+    *(silent_api_server, tried_again),
+)
