@@ -132,7 +132,7 @@ def _devices(pool: str, spec: Json, rules: list[Json]) -> Iterator[Device]:
             ),
             is_shared=body.get("allowMultipleAllocations") is True,
             consumes={
-                (pool, consumption["counterSet"], counter): _amount(amount)
+                (pool, consumption.get("counterSet") or "", counter): _amount(amount)
                 for consumption in body.get("consumesCounters") or []
                 for counter, amount in (consumption.get("counters") or {}).items()
             },

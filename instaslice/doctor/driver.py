@@ -184,7 +184,7 @@ def device_plugin(snapshot: Snapshot) -> Found:
     published = set() if snapshot.is_classic else snapshot.inventory.nodes()
     found: dict[tuple[str, bool], list[str]] = defaultdict(list)
     for node in nodes:
-        amounts = node.get("status", {}).get("allocatable") or {}
+        amounts = (node.get("status") or {}).get("allocatable") or {}
         # The kubelet keeps a resource, at 0, when its device plugin is gone.
         names = [n for n, amount in amounts.items() if snapshot.resources.find(n) and amount != "0"]
         if names:

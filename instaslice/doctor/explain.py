@@ -34,7 +34,7 @@ def explain(snapshot: Snapshot, pod: Json, events: list[Json]) -> list[Finding]:
     limits = wanted_limits(pod, snapshot.resources)
     own = list(pod_claims(pod, snapshot.resources))
     findings = [Finding("asks for", State.GOOD, _asks_for(limits, own))]
-    mapped = pod.get("status", {}).get("extendedResourceClaimStatus")
+    mapped = (pod.get("status") or {}).get("extendedResourceClaimStatus")
     if mapped:
         text = f"the scheduler made the claim {mapped['resourceClaimName']} of its limits itself"
         findings.append(Finding("became", State.GOOD, text))
@@ -99,7 +99,7 @@ def _claim(snapshot: Snapshot, pod: Json, own: PodClaim) -> Finding:
         return Finding(title, State.UNSURE, str(error))
     statuses = {
         status["name"]: status.get("resourceClaimName")
-        for status in pod.get("status", {}).get("resourceClaimStatuses") or []
+        for status in (pod.get("status") or {}).get("resourceClaimStatuses") or []
     }
     asks = f"asks for {describe(own.asks) if own.asks else own.template}"
     claim = claims.get(f"{namespace}/{statuses.get(own.name)}")
@@ -218,7 +218,7 @@ def _quotas(snapshot: Snapshot, pod: Json, own: list[PodClaim]) -> Iterator[Find
 def _state(pod: Json, events: list[Json]) -> Finding:
     """The pod's phase, and the last warning that there was about it if it does not run."""
     node = pod["spec"].get("nodeName")
-    phase = pod.get("status", {}).get("phase") or "Unknown"
+    phase = (pod.get("status") or {}).get("phase") or "Unknown"
     where = f"{phase} on {node}" if node else phase
     warnings = [event for event in events if event.get("type") == "Warning"]
     if node:

@@ -208,19 +208,19 @@ def _nodes(snapshot: Snapshot) -> Iterator[Node]:
     for node in snapshot.lists.get("nodes", []):
         name = node["metadata"]["name"]
         labels = node["metadata"].get("labels") or {}
-        amounts = node.get("status", {}).get("allocatable") or {}
+        amounts = (node.get("status") or {}).get("allocatable") or {}
         advertised = {
             resource: str(amount)
             for resource, amount in amounts.items()
             if (snapshot.resources.find(resource) or resource == GPU) and str(amount) != "0"
         }
-        product = labels.get(_PRODUCT, "")
+        product = labels.get(_PRODUCT) or ""
         if not (advertised or product or name in published):
             continue
         config = " ".join(
             filter(None, (labels.get(_MIG_CONFIG), labels.get(_MIG_CONFIG + ".state")))
         )
-        strategy = labels.get(_STRATEGY, "")
+        strategy = labels.get(_STRATEGY) or ""
         yield Node(name, product, advertised, config, strategy, name in published)
 
 

@@ -151,7 +151,9 @@ def kueue(snapshot: Snapshot) -> Found:
     if not covered:
         return
     text = " ".join(
-        value for found in snapshot.all("kueue") for value in (found.get("data") or {}).values()
+        str(value)
+        for found in snapshot.all("kueue")
+        for value in (found.get("data") or {}).values()
     )
     resources = [resource for name in covered if (resource := snapshot.resources.find(name))]
     lacking = [each for each in resources if each.device_class not in text]

@@ -178,7 +178,7 @@ def pod_claims(pod: Json, resources: Resources) -> Iterator[PodClaim]:
 def living(pods: Iterable[Json]) -> Iterator[Json]:
     """The pods that have not ended."""
     for pod in pods:
-        if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
+        if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
             yield pod
 
 

@@ -1,11 +1,19 @@
 """What is said of a whole cluster; the modules of the checks have tests of their own."""
 
+import copy
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
-from instaslice.doctor import checks
+from instaslice.doctor import checks, plan, plan_report
+from instaslice.doctor.explain import explain
 from instaslice.doctor.findings import State
+from instaslice.doctor.snapshot import Snapshot
+from instaslice.doctor.steps import steps
 from instaslice.resource_api import VERSIONS
-from test.support.snapshots import HEALTHY, named, webhook, with_lists
+from instaslice.resources import read_mapping
+from test.support import a100
+from test.support.snapshots import HEALTHY, device_class, named, pod, webhook, with_lists
 
 
 def test_a_healthy_cluster() -> None:
@@ -67,3 +75,71 @@ def test_the_oldest_version_has_other_kinds() -> None:
     (quota,) = (finding for finding in findings if finding.state is not State.GOOD)
     assert '{"count/resourceclaims.resource.k8s.io":"1"}' in quota.advice
     assert "slices" in [finding.check for finding in findings]
+
+
+#: Of everything that is read, something.
+FULL = with_lists(
+    replace(HEALTHY, resources=read_mapping(["nvidia.com/gpu=gpu.nvidia.com"])),
+    slices=a100.resource_slices(),
+    classes=[device_class("mig.nvidia.com"), device_class("gpu.nvidia.com")],
+    limits=[named("l", spec={"limits": [{"type": "Pod", "max": {"nvidia.com/mig-1g.5gb": "1"}}]})],
+    quotas=[
+        named("q", spec={"hard": {"requests.nvidia.com/mig-1g.5gb": "1"}}, status={"hard": {}})
+    ],
+    queues=[{"spec": {"resourceGroups": [{"coveredResources": ["nvidia.com/mig-1g.5gb"]}]}}],
+    kueue=[{"data": {"a": "b"}}],
+    namespaces=[named("ml", "", labels={})],
+    nodes=[
+        {
+            "metadata": {"name": "n", "labels": {"nvidia.com/gpu.product": "A100"}},
+            "status": {"allocatable": {"nvidia.com/gpu": "1"}},
+        }
+    ],
+    pods=[pod("p", template="mig-1g.5gb"), pod("q", limit="mig-1g.5gb")],
+)
+#: What the API server wants of every object.
+ALWAYS_THERE = {"metadata", "name", "namespace", "spec", "pool", "driver", "device"} | {
+    "clientConfig",
+    "service",
+}
+
+
+def with_something_left_out() -> Iterator[tuple[Snapshot, Any]]:
+    """Snapshots in which an optional field of an object is null or missing; and that object."""
+    for name, listed in FULL.lists.items():
+        for index, whole in enumerate(listed[:2]):
+            for path in paths(whole):
+                for is_null in (True, False):
+                    changed = copy.deepcopy(whole)
+                    holder: Any = changed
+                    for step in path[:-1]:
+                        holder = holder[step]
+                    holder[path[-1]] = None
+                    if not is_null:
+                        del holder[path[-1]]
+                    lists = [*listed[:index], changed, *listed[index + 1 :]]
+                    yield with_lists(FULL, **{name: lists}), changed
+
+
+def paths(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The ways to the fields of a JSON value, of lists the first two elements."""
+    items = value.items() if isinstance(value, dict) else []
+    for key, below in items:
+        if key not in ALWAYS_THERE:
+            yield (*above, key)
+        yield from paths(below, (*above, key))
+    if isinstance(value, list):
+        for index, below in enumerate(value[:2]):
+            yield from paths(below, (*above, index))
+
+
+def test_whatever_is_left_out_of_an_object_there_is_a_report() -> None:
+    tried = 0
+    for snapshot, changed in with_something_left_out():
+        assert checks.examine(snapshot)
+        made = plan.make(snapshot)
+        assert plan_report.as_text(made, steps(made))
+        if "containers" in changed.get("spec", {}):
+            assert explain(snapshot, changed, [])
+        tried += 1
+    assert tried > 400
