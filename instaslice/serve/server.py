@@ -7,11 +7,13 @@ configuration files play no part; nor do its environment variables (`settings`).
 import contextlib
 import errno
 import gc
+import logging
 import os
 import resource
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
@@ -19,7 +21,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from instaslice.cluster.discovery import Discovery, Served
-from instaslice.resource_api import VERSIONS
+from instaslice.resource_api import VERSIONS, ResourceAPI
 from instaslice.serve import logs
 from instaslice.serve.app import MAX_BODY, Webhook
 from instaslice.serve.metrics import Metrics
@@ -27,6 +29,9 @@ from instaslice.serve.provision import TemplateMaker
 from instaslice.serve.settings import ANY, Settings
 from instaslice.serve.tls import Certificates, UnusableCertificate
 from instaslice.serve.worker import StallFreeWorker
+from instaslice.templates import serves
+
+_log = logging.getLogger("instaslice")
 
 #: A folder in memory for the worker's heartbeat file: the root file system is read-only, and a file
 #: on a slow disk can block the heartbeat (gunicorn's FAQ).
@@ -193,12 +198,21 @@ class Server(BaseApplication):
         """What tells the version of resource.k8s.io, and asks for it if it is not fixed."""
         cluster, version = self._settings.cluster, self._settings.resource_api
         if version == "auto" and cluster:
-            discovery = Discovery(cluster, metrics.show_resource_api, cluster.namespace)
+            discovery = Discovery(cluster, partial(self._on_change, metrics), cluster.namespace)
             discovery.start()
             return discovery.current
         api = VERSIONS[version]
         metrics.show_resource_api(api)
         return lambda: api
+
+    def _on_change(self, metrics: Metrics, api: Served) -> None:
+        """Show which version is in use, and say what is mapped in vain."""
+        metrics.show_resource_api(api)
+        if isinstance(api, ResourceAPI):
+            for resource in self._settings.resources.mapped.values():
+                if not serves(api, resource):
+                    fields = {"resource": resource.name, "resource_api": api.version}
+                    _log.error("a mapped resource is refused", extra={"fields": fields})
 
     def _provisioner(self, metrics: Metrics) -> TemplateMaker | None:
         if not self._settings.provision_templates or self._settings.cluster is None:

@@ -127,7 +127,7 @@ def test_a_bad_pair_is_logged_and_counted_and_the_old_one_served(
         failures = "instaslice_certificate_reload_failures_total"
         until(lambda: server.metric(failures) == 1)
         assert served(server) == before
-        [line] = [line for line in server.lines() if line["level"] == "error"]
+        [line] = until(lambda: [line for line in server.lines() if line["level"] == "error"])
         assert line["message"] == "the certificate on disk is not served"
         assert "tls.key" in line["reason"]
 

@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from pathlib import Path
+from typing import Any
 
 import gunicorn
 import pytest
@@ -23,6 +24,11 @@ from test.support.service import Service
 from test.support.serving import SAMPLE, Server, answers, exchange, serve
 
 
+def said(server: Server, message: str) -> list[dict[str, Any]]:
+    """The lines of the log with a message."""
+    return [line for line in server.lines() if line["message"] == message]
+
+
 def test_the_sample_over_tls(cert_dir: Path, authority: Authority) -> None:
     with serve(cert_dir, authority.trusting(), "--resource-api", "v1alpha2") as server:
         status, body = server.call("POST", "/mutate?timeout=5s", SAMPLE)
@@ -36,7 +42,7 @@ def test_the_sample_over_tls(cert_dir: Path, authority: Authority) -> None:
         assert server.call("GET", "/readyz") == (200, b"ok, resource.k8s.io/v1alpha2\n")
         assert server.metric("instaslice_certificate_expiry_timestamp_seconds") > time.time()
 
-        [line] = [line for line in server.lines() if line["message"] == "rewritten"]
+        [line] = until(lambda: said(server, "rewritten"))
         assert line["level"] == "info"
         assert line.pop("milliseconds") > 0
         assert set(line) == {
@@ -67,6 +73,25 @@ def test_a_mapped_resource_is_rewritten_and_counted(cert_dir: Path, authority: A
         assert last["value"][0]["resourceClaimTemplateName"] == "gpu.nvidia.com.x2"
         assert server.metric('instaslice_claims_total{resource="nvidia.com/gpu"}') == 1
         assert server.metric('instaslice_claims_total{resource="a.com/b"}') == 0
+
+
+def test_a_resource_that_is_mapped_in_vain_is_refused_and_told_of(
+    cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
+) -> None:
+    """The driver of v1alpha2 has no parameters for it. Nobody knew at the start."""
+    api_server.versions = ["v1alpha2"]
+    options = ["--resource-api", "auto", *reaching(api_server, account)]
+    options += ["--resource", "amd.com/gpu=gpu.amd.com"]
+    recorded = load("create", "sample")
+    [container] = recorded["request"]["object"]["spec"]["containers"]
+    container["resources"] = {"limits": {"amd.com/gpu": "1"}}
+    body = json.dumps(recorded).encode()
+    with serve(cert_dir, authority.trusting(), *options) as server:
+        until(lambda: server.call("GET", "/readyz")[1] == b"ok, resource.k8s.io/v1alpha2\n")
+        response = json.loads(server.call("POST", "/mutate", body)[1])["response"]
+        assert "cannot ask for gpu.amd.com" in response["status"]["message"]
+        told = until(lambda: said(server, "a mapped resource is refused"))
+        assert [line["resource"] for line in told] == ["amd.com/gpu"]
 
 
 def test_gunicorns_environment_plays_no_part(cert_dir: Path, authority: Authority) -> None:
