@@ -39,7 +39,7 @@ class Container:
     limits: Json
     requests: Json
     claims: list[Any]  #: those that it refers to already
-    is_ordinary_init: bool  #: an init container that is no sidecar
+    is_ordinary_init: bool  #: an init container that is not a sidecar
     asks: dict[str, Resource] = field(default_factory=dict)  #: by name, of limits, then of requests
     wants: dict[Resource, int] = field(default_factory=dict)  #: by its limits, where not 0
     wanted: list[str] = field(default_factory=list)  #: the names by which it wants them

@@ -49,7 +49,7 @@ def forbidden(path: str, detail: str) -> FieldError:
 def shorten(value: object) -> str:
     """A value as text, cut to what a message has room for: it is what a user typed.
 
-    value: decoded JSON. What is no text is shown as JSON has it, `null` and not `None`.
+    value: decoded JSON. What is not text is shown as JSON has it, `null` and not `None`.
     """
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 63 else text[:60] + "..."

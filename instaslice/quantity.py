@@ -36,7 +36,7 @@ _SUFFIXES: Final = {
 #: quantity so long is nobody's wish, and the API server never sends one: it writes quantities anew.
 _MAX_LENGTH: Final = 4000
 
-#: The API server's words for what is no quantity (apimachinery, `resource.ErrFormatWrong`).
+#: The API server's words for what is not a quantity (apimachinery, `resource.ErrFormatWrong`).
 MALFORMED: Final = (
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 )

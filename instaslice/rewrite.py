@@ -166,7 +166,7 @@ def _container_operations(
 
 
 def _left_alone(name: str) -> str:
-    """The warning for a name that starts like a MIG resource and is none (R1)."""
+    """The warning for a name that starts like a MIG resource and is not one (R1)."""
     # Kubernetes asks for warnings of at most 120 characters, and the name is what a user typed.
     shown = ascii(shorten(name))[1:-1]
     return f"{shown} is left as it is: it is not spelt like a MIG profile, as mig-1g.5gb is"

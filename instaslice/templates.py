@@ -9,7 +9,7 @@ for the same share it:
     same-gpu-mig-1g.5gb.x2-and-mig-3g.20gb    two slices and another, all of one GPU
     gpu.nvidia.com.x2                         two devices that are no slices
 
-Pure: what is done with the objects, printing or applying or making them at admission, is others'.
+Pure: others print the objects, apply them, or create them at admission.
 """
 
 import re

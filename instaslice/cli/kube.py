@@ -133,7 +133,7 @@ class Client:
             raise ApplyError(f"{what}: {error}") from None
 
     def _taken(self, method: str, path: str, body: Json | None, what: str) -> Json:
-        """The object of an answer that is no error."""
+        """The object of an answer that is not an error."""
         answer = self._asked(method, path, body, what)
         if answer.status not in (200, 201):
             raise ApplyError(f"{what}: {answer.reason}")

@@ -81,7 +81,7 @@ class Discovery:
                 _log.warning("the API server was not reached", extra={"fields": fields})
                 return
             answer = Unknown(f"the API server was not reached: {error}")
-        except Exception:  # the thread must outlive a fault of ours
+        except Exception:  # the thread must outlive our own errors
             _log.exception("asking the API server failed")
             return
         if answer != self._current:
@@ -127,7 +127,7 @@ def ask(cluster: Caller) -> Served:
 
 
 def _names(answer: Answer, key: str, name: str) -> set[str]:
-    """The names in a discovery document's list. Raises ClusterError where it is none."""
+    """The names in a discovery document's list. Raises ClusterError if it is not one."""
     entries = answer.body.get(key)
     if answer.status != 200 or not isinstance(entries, list):
         raise ClusterError(f"it answered {answer.reason}")

@@ -86,7 +86,7 @@ class Snapshot:
 
     @property
     def minor(self) -> int:
-        """34, of "v1.34.1"; 0 of what is no version of Kubernetes."""
+        """34, of "v1.34.1"; 0 for anything that is not a version of Kubernetes."""
         _, _, rest = self.kubernetes.partition("1.")
         digits = rest.partition(".")[0].rstrip("+")
         return int(digits) if digits.isdecimal() else 0

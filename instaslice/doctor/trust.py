@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 
 
 class CertificateError(Exception):
-    """The certificate is no good; `str()` of it says why."""
+    """The certificate cannot be trusted; `str()` of it says why."""
 
 
 def expiry(pem: str) -> datetime:

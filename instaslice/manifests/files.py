@@ -83,7 +83,7 @@ class _Run:
 
         def write(text: str) -> None:
             self.progress.clear()
-            # What is no character of its own in JSON ("\ud800") is none in UTF-8.
+            # A lone surrogate ("\ud800"), which JSON allows, cannot be encoded in UTF-8.
             out.write(text.encode(errors="replace"))
 
         waits = options.with_templates

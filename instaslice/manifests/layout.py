@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from instaslice.manifests import scalars
 from instaslice.manifests.nodes import Listing, Mapping
 
-#: Text that needs no quotes in YAML wherever it stands, as long as it is no number and no word.
+#: Text that needs no quotes in YAML anywhere, if it is neither a number nor a word.
 _SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]*", re.ASCII)
 
 

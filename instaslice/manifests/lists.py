@@ -31,7 +31,7 @@ class Item(NamedTuple):
 
 
 def cut(text: str) -> list[Item] | None:
-    """The items of a List in YAML, one behind the other; None where it is no such list."""
+    """The items of a List in YAML, one behind the other; None if it is not such a list."""
     head = _ITEMS.search(text)
     if head is None or _ALIAS.search(text):
         return None
@@ -47,6 +47,6 @@ def cut(text: str) -> list[Item] | None:
 
 
 def cut_json(text: str) -> list[Item] | None:
-    """The items of a List in JSON; None where the text is no such list."""
+    """The items of a List in JSON; None if the text is not such a list."""
     found = json_nodes.items(text) if text.lstrip().startswith("{") else None
     return [Item(*places) for places in found] if found else None

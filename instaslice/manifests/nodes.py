@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 class BadDocument(Exception):
-    """The text is no document, or none that can be edited; `str()` of it says why."""
+    """The text is not a document that can be edited; `str()` of it says why."""
 
     def __init__(self, message: str, line: int = 0) -> None:
         super().__init__(message)

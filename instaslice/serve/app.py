@@ -264,7 +264,7 @@ def _warn(answer: bytes, warnings: list[str]) -> bytes:
 
 
 def _failed(request: review.Request) -> review.Verdict:
-    """The verdict where there is none, for the exception that is handled now."""
+    """A denial, for the exception that is being handled."""
     _log.exception("an admission failed", extra={"fields": _subject(request)})
     message = "InstaSlice hit an internal error; see its log"
     return review.Verdict("failed", status=review.failure(500, "InternalError", message))

@@ -5,11 +5,11 @@
 2. Nothing is searched twice: a search goes on where the last one has ended, less the three bytes
    that may begin what is looked for. So a header section costs its length, in however many pieces.
 3. One empty line before a request line is skipped (RFC 9112, section 2.2): there are clients that
-   end a body with one. It is no request, and no part of one.
+   end a body with one. It is neither a request nor part of one.
 4. Where a length cannot be told for certain the request is whole with its headers, `refusal` says
    why, and nothing that follows may be read as a request. It is so where the headers are too long,
-   name a transfer coding, or have two lengths or one that is no number. A body that is too long is
-   not read either; the application is to say so.
+   name a transfer coding, or have two lengths or one that is not a number. A body that is too long
+   is not read either; the application is to say so.
 5. What else headers may be wrong in is left to gunicorn's parser (`gateway`), which sees the same
    bytes. Where it accepts a header section, it finds the same length in it as is found here.
 

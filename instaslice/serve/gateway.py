@@ -200,7 +200,7 @@ class _NoHost(Exception):
 
 
 def _failed(error: Exception) -> Reply:
-    """The reply where there is none."""
+    """The reply where the application has none."""
     if isinstance(error, MemoryError):
         _log.error("a request was refused for lack of memory")
         return Reply.refusing(NO_MEMORY)

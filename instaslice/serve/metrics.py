@@ -97,7 +97,7 @@ class Metrics:
         )
         self._resource_api = Gauge(
             "instaslice_resource_api_info",
-            "The version of resource.k8s.io that pods are rewritten for; none where there is none.",
+            "The version of resource.k8s.io that pods are rewritten for, or none.",
             ["version"],
             registry=self.registry,
         )

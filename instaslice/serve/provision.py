@@ -99,7 +99,7 @@ class TemplateMaker:
                     return
             try:
                 self._try(task)
-            except Exception:  # the thread must outlive a fault of ours, which would come again
+            except Exception:  # the thread must outlive our own errors, which would come again
                 _log.exception("making a template failed", extra={"fields": _about(task.key)})
                 self._drop(task)
             task.tried.set()

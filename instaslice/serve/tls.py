@@ -40,7 +40,7 @@ class Certificates:
     folder: holds tls.crt (the leaf first) and tls.key, both PEM.
     client_ca: PEM file of the authorities that a client's certificate is checked against, if it
     shows one; None asks for none. It is not demanded here, since the kubelet's probes have none.
-    Raises UnusableCertificate where there is no pair to begin with.
+    Raises UnusableCertificate if the first pair cannot be used.
     """
 
     #: Called with the expiry (seconds since 1970) of each pair that is taken into use.

@@ -38,8 +38,8 @@ def test_plain_scalars(text: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("text", [".inf", "-.inf", ".NaN", "+.Inf"])
-def test_what_json_has_no_number_for_is_refused(text: str) -> None:
-    with pytest.raises(scalars.BadScalar, match="no number that JSON has"):
+def test_what_is_not_a_number_in_json_is_refused(text: str) -> None:
+    with pytest.raises(scalars.BadScalar, match="not a number in JSON"):
         scalars.plain(text)
 
 
@@ -75,5 +75,5 @@ def test_keys(value: object, key: str) -> None:
 
 @pytest.mark.parametrize("value", [None, [1], {"a": 1}])
 def test_what_can_be_no_key_is_refused(value: object) -> None:
-    with pytest.raises(scalars.BadScalar, match="has a key that is no text"):
+    with pytest.raises(scalars.BadScalar, match="has a key that is not text"):
         scalars.key(value)
