@@ -6,6 +6,7 @@ What to make of a document is decided in `documents`; here are files, what is to
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ def run(names: Sequence[str], options: Options, out: BinaryIO, err: TextIO) -> i
     out: what becomes of them, or of where they differ. err: what is to be told, a line each.
     Raises OSError where `out` or `err` cannot be written.
     """
-    job = _Run(options, out, err)
+    job = Job(options, out, err)
     try:
         for name in names or [STANDARD_INPUT]:
             job.file(name)
@@ -69,12 +70,20 @@ def run(names: Sequence[str], options: Options, out: BinaryIO, err: TextIO) -> i
         job.close()
 
 
-class _Run:
-    def __init__(self, options: Options, out: BinaryIO, err: TextIO) -> None:
+class Job:
+    """Files, one after the other, and what is told of all of them."""
+
+    def __init__(
+        self,
+        options: Options,
+        out: BinaryIO,
+        err: TextIO,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.options = options
         self.out = out
         self.rewriter = Rewriter(options.task)
-        self.progress = Progress(err)
+        self.progress = Progress(err, now)
         self.code = FINE
         self.needs: dict[Need, str] = {}  #: with the file that has it first
         self.is_new: set[Need] = set()  #: of documents that change
@@ -198,6 +207,7 @@ class _Run:
         return added
 
     def close(self) -> None:
+        """Leave nothing behind."""
         if self.in_place:
             self.in_place.close()
 

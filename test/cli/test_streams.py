@@ -1,4 +1,4 @@
-"""What a command says where its streams are closed, full or cut, and where it is interrupted."""
+"""A stream that is closed, full or cut, and Ctrl-C: one line, an exit code, and no traceback."""
 
 import os
 import signal
@@ -8,60 +8,115 @@ from pathlib import Path
 
 import pytest
 
-from test.support.process import PATIENCE, Process, until
+from test.support.process import until
 
-TEMPLATES = (sys.executable, "-m", "instaslice", "templates")
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60
 
-
-def shell(script: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a script in which "$@" is a command that prints much."""
-    command = ["sh", "-c", script, "sh", *TEMPLATES]
-    return subprocess.run(command, capture_output=True, timeout=PATIENCE)
-
-
-@pytest.mark.parametrize(
-    ("script", "code", "line"),
-    [
-        ('"$@" >/dev/full', 2, b"instaslice: standard output: No space left on device\n"),
-        ('"$@" >&-', 2, b"instaslice: standard output: is closed\n"),
-        ('{ "$@"; echo $? >&3; } 3>&1 >/dev/full 2>/dev/full', 0, b""),
-        ('"$@" >/dev/full 2>&-', 2, b""),
-    ],
-)
-def test_output_that_cannot_be_written_is_one_line_at_most(
-    script: str, code: int, line: bytes
-) -> None:
-    done = shell(script)
-    assert (done.returncode, done.stderr) == (code, line)
+#: Every command that writes without a cluster; the others end with one line about that.
+COMMANDS = [
+    ["--help"],
+    ["--version"],
+    ["rewrite", "--help"],
+    ["rewrite", "samples/sample.yaml"],
+    ["rewrite", "--diff", "samples/sample.yaml"],
+    ["rewrite", "-o", "json", "samples/sample.yaml"],
+    ["templates"],
+    ["deviceclasses"],
+    ["webhook-configuration"],
+]
+ASKING = [["doctor"], ["plan"], ["templates", "--apply", "-n", "a"]]
 
 
-def test_a_reader_that_has_enough_is_told_of_as_a_shell_tells_of_it() -> None:
-    done = shell('{ "$@"; echo "code $?" >&2; } | head -n 1')
-    assert done.stdout.startswith(b"# Made by: instaslice templates")
-    assert done.stderr == b"instaslice: nobody reads the output any more\ncode 141\n"
+def run(command: list[str], redirect: str, unbuffered: str = "") -> tuple[int, list[str]]:
+    """A command in a shell that redirects it; its exit code, and its lines on standard error."""
+    done = subprocess.run(
+        ["bash", "-c", f'"$@" {redirect}', "bash", sys.executable, "-m", "instaslice", *command],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered, "KUBECONFIG": "/none"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    return done.returncode, done.stderr.splitlines()
 
 
-def test_ctrl_c_is_one_line(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    command = [sys.executable, "-m", "instaslice", "rewrite", str(pipe)]
-    process = Process(command, tmp_path / "log")
-    try:
-        with pipe.open("wb"):  # opens once it is open for reading, too
-            process.send_signal(signal.SIGINT)
-            assert process.wait(PATIENCE) == 130
-        assert process.printed() == "instaslice: interrupted\n"
-    finally:
-        process.kill()
+FULL = (2, ["instaslice: standard output: No space left on device"])
+CLOSED = (2, ["instaslice: standard output: is closed"])
 
 
-def test_standard_error_that_is_closed_takes_no_files_place(tmp_path: Path) -> None:
-    """Else a file that is opened would be number 2, and a message would be written into it."""
-    manifest = tmp_path / "pod.yaml"
-    manifest.write_text("kind: Pod\nspec: {containers: 1}\n")
-    before = manifest.read_bytes()
-    command = [sys.executable, "-m", "instaslice", "rewrite", "--in-place", str(manifest)]
-    done = subprocess.run(["sh", "-c", '"$@" 2>&-', "sh", *command], timeout=PATIENCE)
-    assert done.returncode not in (0, 1) or manifest.read_bytes() == before
-    assert manifest.read_bytes() == before
-    until(lambda: sorted(path.name for path in tmp_path.iterdir()) == ["pod.yaml"], "nothing else")
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_an_output_that_cannot_be_written(command: list[str]) -> None:
+    assert run(command, ">/dev/full") == FULL
+    assert run(command, ">&-") == CLOSED
+
+
+@pytest.mark.parametrize("command", COMMANDS[:1] + COMMANDS[3:4], ids=" ".join)
+def test_it_is_so_without_a_buffer(command: list[str]) -> None:
+    assert run(command, ">/dev/full", unbuffered="1") == FULL
+    assert run(command, ">&-", unbuffered="1") == CLOSED
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_an_output_that_nobody_reads(command: list[str]) -> None:
+    # The reader is gone before the command begins.
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "instaslice", *command],
+        cwd=ROOT,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE,
+    )
+    os.close(writer)
+    line = "instaslice: nobody reads the output any more\n"
+    assert (done.returncode, done.stderr) == (141, line)
+
+
+@pytest.mark.parametrize("command", [COMMANDS[0], COMMANDS[3], ASKING[0]], ids=" ".join)
+@pytest.mark.parametrize("redirect", ["2>&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
+def test_where_nothing_can_be_told(command: list[str], redirect: str) -> None:
+    code, lines = run(command, redirect)
+    assert lines == []
+    assert code == (0 if redirect == "2>&-" and command not in ASKING else 2)
+
+
+@pytest.mark.parametrize("command", ASKING, ids=" ".join)
+def test_who_asks_a_cluster_says_one_line(command: list[str]) -> None:
+    code, (line,) = run(command, ">&-")
+    assert (code, line[:12]) == (2, "instaslice: ")
+
+
+def test_standard_input_that_is_closed() -> None:
+    assert run(["rewrite"], "<&-") == (2, ["instaslice: -: is closed"])
+
+
+def test_ctrl_c() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "instaslice", "rewrite", "samples/sample.yaml", "-"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    with process:
+        _wait_until_it_reads(process.pid)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, err) == (130, "instaslice: interrupted\n")
+
+
+def _wait_until_it_reads(pid: int) -> None:
+    """Wait until a process blocks in a read of its standard input."""
+
+    def reads() -> bool:
+        # "0 0x0 ...": the system call read (0 on amd64, 63 on arm64), of file 0.
+        text = Path(f"/proc/{pid}/syscall").read_text().split()
+        return text[:2] in (["0", "0x0"], ["63", "0x0"])
+
+    until(reads, "it reads its standard input")

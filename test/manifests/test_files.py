@@ -228,3 +228,109 @@ def test_no_templates_are_appended_to_json(
     code, out, _ = run("-o", "json", "--with-templates", "pod.json", capsys=capsys)
     kinds = [item["kind"] for item in json.loads(out)["items"]]
     assert (code, kinds) == (0, ["Pod", "DeviceClass", "ResourceClaimTemplate"])
+
+
+LEFT = "apiVersion: a.b/v1\nkind: X\nspec: {limits: {nvidia.com/mig-1g.5gb: 1}}\n"
+UNKNOWN = "kind: Pod\nspec: {containers: [{resources: {limits: {nvidia.com/mig-9g.999gb: 1}}}]}\n"
+OFF = (
+    "kind: Pod\nmetadata: {labels: {instaslice.io/rewrite: disabled}}\n"
+    "spec: {containers: [{resources: {limits: {nvidia.com/mig-1g.5gb: 1}}}]}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        (["done"], 0),
+        (["off"], 0),
+        (["unknown"], 1),
+        (["done", "good"], 1),
+        (["good", "done"], 1),
+        (["left"], 3),
+        (["left", "good"], 3),
+        (["good", "left", "done"], 3),
+        (["bad", "good"], 2),
+        (["good", "bad"], 2),
+        (["left", "bad"], 2),
+        (["bad", "left"], 2),
+        (["missing", "left", "good"], 2),
+        (["left", "good", "missing"], 2),
+    ],
+)
+def test_the_worst_exit_code_counts(
+    folder: Path, names: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "left.yaml").write_text(LEFT)
+    (folder / "unknown.yaml").write_text(UNKNOWN)
+    (folder / "off.yaml").write_text(OFF)
+    paths = [f"{name}.yaml" for name in names]
+    assert run("--check", *paths, capsys=capsys)[0] == code
+    # Without --check there is only good and bad; with --strict, what is left is bad.
+    assert run(*paths, capsys=capsys)[0] == (2 if code == 2 else 0)
+    strict = 2 if code in (2, 3) else 0
+    assert run("--strict", *paths, capsys=capsys)[0] == strict
+
+
+def test_warnings_and_notes_are_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ([], ["--check"], ["--diff"], ["-i"]):
+        (folder / "all.yaml").write_text("---\n".join([LEFT, UNKNOWN, OFF]))
+        _, _, err = run(*option, "all.yaml", capsys=capsys)
+        left, unknown, note, *_ = err.splitlines()
+        assert left.startswith("all.yaml:3: warning: spec.limits[nvidia.com/mig-1g.5gb]: left as")
+        path = "spec.containers[0].resources.limits[nvidia.com/mig-9g.999gb]"
+        assert unknown.startswith(f"all.yaml:6: warning: {path}: InstaSlice knows no GPU")
+        label = "has the label instaslice.io/rewrite: disabled"
+        assert note == f"all.yaml:8: note: left as it is: it {label}"
+
+
+def test_the_templates_that_are_needed_are_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limits = ", ".join(f"nvidia.com/mig-{n}g.5gb: 1" for n in range(1, 11))
+    (folder / "many.yaml").write_text(
+        f"kind: Pod\nspec: {{containers: [{{resources: {{limits: {{{limits}}}}}}}]}}\n"
+    )
+    needs = run("many.yaml", capsys=capsys)[2].splitlines()[-1]
+    assert needs.startswith("instaslice: the result needs templates: mig-1g.5gb, mig-2g.5gb, ")
+    assert "mig-8g.5gb and 2 more (append them" in needs
+    for quiet in (["--check"], ["--with-templates"]):
+        assert "needs templates" not in run(*quiet, "good.yaml", capsys=capsys)[2]
+    # Those that the files have are not missing.
+    _, out, _ = run("--with-templates", "good.yaml", capsys=capsys)
+    (folder / "templates.yaml").write_text(out.partition("---\n")[2])
+    assert run("--diff", "good.yaml", "templates.yaml", capsys=capsys)[2] == ""
+
+
+def test_templates_in_a_diff(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--with-templates", "done.yaml", "good.yaml")
+    _, out, _ = run("--diff", *arguments, capsys=capsys)
+    assert "--- a/done.yaml" not in out
+    assert "+kind: ResourceClaimTemplate\n" in out
+    assert run("--in-place", *arguments, capsys=capsys)[0] == 0
+    assert "kind: ResourceClaimTemplate\n" in (folder / "good.yaml").read_text()
+    assert run("--diff", *arguments, capsys=capsys)[1] == ""
+
+
+def test_a_class_is_appended_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (folder / "good.yaml").read_text()
+    spaces = [f"metadata: {{namespace: {name}}}\n{text}" for name in ("a", "b")]
+    (folder / "two.yaml").write_text("---\n".join(spaces))
+    _, out, _ = run("--with-templates", "two.yaml", capsys=capsys)
+    kinds = [value["kind"] for value in yaml.safe_load_all(out)]
+    assert kinds[2:] == ["DeviceClass", "ResourceClaimTemplate", "ResourceClaimTemplate"]
+
+
+def test_progress_is_for_terminals(folder: Path) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    text = "---\n".join([(folder / "good.yaml").read_text()] * 3)
+    (folder / "some.yaml").write_text(text)
+    err = Terminal()
+    seconds = iter(range(100))
+    job = files.Job(files.Options(), io.BytesIO(), err, now=lambda: float(next(seconds)))
+    job.file("some.yaml")
+    job.finish()
+    assert "\r\x1b[Ksome.yaml: 0 of 0 MB" in err.getvalue()
+    assert err.getvalue().endswith(f"\r\x1b[K{NEEDS}")
