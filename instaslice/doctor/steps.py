@@ -71,7 +71,10 @@ def _prepare(plan: Plan) -> Iterator[Step]:
             f"Switch on the feature gate {PARTITIONABLE}",
             "In the API server and the scheduler (on from Kubernetes 1.36). Without it the "
             "driver's counters are dropped, and the same place of a GPU is handed out twice",
-            (f"--feature-gates={PARTITIONABLE}=true",),
+            (
+                f"kube-apiserver ... --feature-gates={PARTITIONABLE}=true",
+                f"kube-scheduler ... --feature-gates={PARTITIONABLE}=true",
+            ),
             ("take the flag away, once no driver has DynamicMIG",),
         )
 
@@ -163,8 +166,10 @@ def _node(node: Node) -> Iterator[Step]:
     mode = []
     if node.needs_mig_mode:
         why += ". An A100 or A30 switches MIG mode on by a reset only, so before the driver comes"
+        # The state is MIG manager's, of the last cut until it has begun with this one.
         mode = [
-            f"kubectl label node {name} {MIG_LABEL}=all-enabled --overwrite",
+            f"kubectl label node {name} {MIG_LABEL}=all-enabled "
+            f"{MIG_LABEL}.state=pending --overwrite",
             f"kubectl wait node/{name} "
             f"--for=jsonpath='{{.metadata.labels.nvidia\\.com/mig\\.config\\.state}}'=success "
             "--timeout=15m",
