@@ -21,7 +21,7 @@ COMPONENTS = ROOT / "config" / "components"
 #: Stands for the names of mapped resources; templates/webhook.yaml puts them in its place.
 PLACEHOLDER = "MAPPED"
 
-#: Values that are whole objects of Kubernetes': what is in them are no values of the chart.
+#: Values that are whole objects of Kubernetes': what is in them are not values of the chart.
 WHOLE = {"resources", "topologySpreadConstraints"}
 
 #: What stands before the table.
@@ -37,7 +37,7 @@ class Value(NamedTuple):
 
 
 def values(text: str) -> Iterator[Value]:
-    """The values in the text of a values.yaml: what has a comment, and is no group of others."""
+    """The values in the text of a values.yaml: what has a comment and is not a group of others."""
     defaults = yaml.safe_load(text)
     path: list[tuple[int, str]] = []
     comment: list[str] = []

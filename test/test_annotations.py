@@ -37,7 +37,7 @@ def test_placements(value: str) -> None:
 
 
 @pytest.mark.parametrize("pod", [{}, {"metadata": None}, {"metadata": {"annotations": []}}])
-def test_without_annotations_there_is_no_wish(pod: dict[str, object]) -> None:
+def test_without_annotations_nothing_is_asked_for(pod: dict[str, object]) -> None:
     assert read(pod) == ({}, "")
 
 

@@ -256,7 +256,7 @@ def test_devices_that_are_not_slices_may_be_added_to_a_placed_pod() -> None:
     assert (templates(result), result.warnings) == (["gpu.nvidia.com"], [])
 
 
-def test_a_container_whose_name_is_no_text_has_none() -> None:
+def test_a_container_whose_name_is_not_text_has_no_name() -> None:
     named: list[str] = []
 
     def new_name(container: str, template: str) -> str:

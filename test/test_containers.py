@@ -85,7 +85,7 @@ def test_a_pod_that_the_api_server_would_refuse_is_refused(resources: object, me
         ),
     ],
 )
-def test_what_is_no_pod_is_refused_by_its_path(pod: Json, message: str) -> None:
+def test_what_is_not_a_pod_is_refused_with_its_path(pod: Json, message: str) -> None:
     with pytest.raises(InvalidPod) as caught:
         rewrite(pod, NEWEST)
     assert str(caught.value) == message

@@ -144,7 +144,7 @@ def test_a_mapping_is_the_servers_and_the_webhooks(
     assert setting in container["env"]
 
 
-def test_a_mapping_that_is_none_is_one_line(make: Make) -> None:
+def test_a_bad_mapping_is_one_line(make: Make) -> None:
     refused = said(make("build-installer", IMG=IMAGE, RESOURCES="nvidia.com/gpu"))
     assert refused.startswith("make: RESOURCES: nvidia.com/gpu is not NAME=DEVICECLASS")
 

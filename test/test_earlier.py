@@ -52,7 +52,7 @@ def test_other_limits_are_left_for_the_api_server_to_refuse(amounts: tuple[str, 
     assert restore(new, old).operations == []
 
 
-def test_a_request_that_kubectl_left_as_it_was_is_no_obstacle() -> None:
+def test_a_request_that_kubectl_left_alone_does_not_matter() -> None:
     """A LimitRange's default became 0, and the manifest sets the limit but has no request."""
     once = rewritten(pod_of(limits(2)))
     old = rewritten(came_back(once, "5"))
@@ -149,7 +149,7 @@ def test_limits_that_come_back_between_two_passes_give_no_second_claims(
 
 
 @pytest.mark.parametrize("default", ["1", "2", "3"])
-def test_a_default_beside_claims_is_no_wish(default: str) -> None:
+def test_a_default_beside_claims_asks_for_nothing_more(default: str) -> None:
     once = rewritten(pod_of(limits(2)))
     twice = rewritten(came_back(once, default))
     assert twice["spec"]["resourceClaims"] == once["spec"]["resourceClaims"]

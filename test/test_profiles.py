@@ -55,7 +55,7 @@ def test_a_profile_has_four_spellings(
         "nvidia.com/mig-1g." + "5" * 60 + "gb",  # no resource name: over 63 characters
     ],
 )
-def test_other_names_are_no_profile(resource: str) -> None:
+def test_other_names_are_not_profiles(resource: str) -> None:
     assert profiles.from_resource(resource) is None
 
 

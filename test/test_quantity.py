@@ -72,7 +72,7 @@ def test_rounding_and_the_largest(quantity: str, value: int) -> None:
         *[True, [], {}, float("inf"), float("nan")],
     ],
 )
-def test_what_is_no_quantity(quantity: object) -> None:
+def test_what_is_not_a_quantity(quantity: object) -> None:
     with pytest.raises(InvalidQuantity, match="must match the regular expression"):
         nanos(quantity)
 

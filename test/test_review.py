@@ -258,7 +258,7 @@ def test_a_pod_without_a_name_yet_is_known_by_its_generate_name() -> None:
         ),
     ],
 )
-def test_what_is_no_review_says_so(change: Json, message: str) -> None:
+def test_what_is_not_a_review_is_refused(change: Json, message: str) -> None:
     with pytest.raises(review.BadReview) as caught:
         review.read({**pod_review(MIG_POD), **change})
     assert str(caught.value) == message

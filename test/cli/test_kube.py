@@ -57,7 +57,7 @@ def test_an_answer_of_any_status(client: Client, api_server: APIServer) -> None:
     assert client.call("GET", GROUP).status == 401
 
 
-#: What the client says of faults that are no answer.
+#: What the client says of faults without an answer.
 SAID = {
     "hang": "no answer within 2 s",
     "drip": "no answer within 2 s",
@@ -173,7 +173,7 @@ def test_a_login_that_fails_is_one_line(
     assert capfd.readouterr().err == ""
 
 
-def test_a_certificate_that_is_none_is_one_line(
+def test_a_bad_certificate_is_one_line(
     api_server: APIServer, authority: Authority, tmp_path: Path
 ) -> None:
     nonsense = base64.b64encode(b"nonsense").decode()

@@ -18,7 +18,7 @@ def test_no_cluster_is_one_line(tmp_path: Path) -> None:
     assert done.err == f"instaslice: kubeconfig: {tmp_path}/missing: No such file or directory\n"
 
 
-def test_a_mapping_that_is_none_is_one_line() -> None:
+def test_a_bad_mapping_is_one_line() -> None:
     done = instaslice("plan", "--resource", "x")
     assert (done.code, done.out) == (2, "")
     assert done.err == "instaslice: --resource: 'x' is not NAME=DEVICECLASS\n"

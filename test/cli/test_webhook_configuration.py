@@ -22,9 +22,7 @@ def test_an_expression_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize("mapping", ["nvidia.com/gpu", "=gpu.nvidia.com", "nvidia.com/gpu="])
-def test_a_mapping_that_is_none_is_one_line(
-    mapping: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_mapping_is_one_line(mapping: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["webhook-configuration", "--resource", mapping]) == 2
     line = f"instaslice: --resource: {mapping!r} is not NAME=DEVICECLASS\n"
     assert capsys.readouterr() == ("", line)

@@ -84,7 +84,7 @@ def test_what_is_kept_is_a_feature_and_nothing_is_made(
         ("capacity", DIFFERENT_GPUS),  # as 1.34 does, whose scheduler knows no distinctAttribute
     ],
 )
-def test_what_is_dropped_is_none(
+def test_what_is_dropped_is_not_a_feature(
     dropped: str, feature: str, cluster: Cluster, api_server: APIServer
 ) -> None:
     api_server.dropped = {dropped}
@@ -107,9 +107,7 @@ def test_who_may_not_ask_believes_what_the_version_promises(
     assert find_out(cluster, V1, V1, "ml") is V1
 
 
-def test_a_namespace_that_is_not_there_is_no_answer(
-    cluster: Cluster, api_server: APIServer
-) -> None:
+def test_a_missing_namespace_answers_nothing(cluster: Cluster, api_server: APIServer) -> None:
     assert find_out(cluster, V1, V1, "gone/../x?") is V1
     assert "/namespaces/gone%2F..%2Fx%3F/" in api_server.requests[0][1]
 

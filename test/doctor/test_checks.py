@@ -57,7 +57,7 @@ def test_what_cannot_be_read_is_said() -> None:
     assert {f.advice for f in findings if f.check != "DRA"} == {rights}
 
 
-def test_silence_is_no_lack_of_rights() -> None:
+def test_silence_is_not_a_lack_of_rights() -> None:
     silent = replace(HEALTHY, failures={"nodes": "no answer within 10 s"})
     (found,) = (f for f in checks.examine(silent) if f.state is State.UNSURE)
     assert (found.check, found.advice) == ("device plugin", "")

@@ -249,7 +249,7 @@ def test_dry_runs(case: str) -> None:
     one(findings(installed.dry_run(snapshot)), *expected)
 
 
-def test_a_limit_of_a_LimitRange_is_no_limit_that_was_kept() -> None:  # noqa: N802 - its name
+def test_a_limit_in_a_LimitRange_is_not_a_limit_that_was_kept() -> None:  # noqa: N802 - its name
     rewritten = pod(template="mig-1g.5gb", limit="mig-1g.5gb")
     rewritten["spec"]["containers"][0]["resources"]["limits"][ONE_SLICE] = "0"
     one(findings(installed.dry_run(probed(rewritten))), "✓", "is rewritten", "")

@@ -1,4 +1,4 @@
-"""A DRA driver for tests, of GPUs that are not there. It is no product, and no model of one.
+"""A DRA driver for tests, of GPUs that are not there. It is neither a product nor a model of one.
 
 It does what a kubelet and a scheduler need of a driver: it publishes devices, registers, and
 prepares claims. "Preparing" a device puts an environment variable into the container, by a file of

@@ -155,7 +155,7 @@ def cgroup_hierarchies() -> list[Path]:
 
 
 def _remove_stale_cgroups() -> None:
-    """Remove the cgroups of tests that were killed: their process is no more."""
+    """Remove the cgroups of tests that were killed: their process has ended."""
     stale = {
         f"/{path.name}"
         for hierarchy in cgroup_hierarchies()

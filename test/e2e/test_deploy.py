@@ -169,7 +169,7 @@ def test_undeploy_takes_everything(deployed: Cluster, make: Make) -> None:
     assert deployed.find(*WEBHOOK) is None
     assert names(deployed, ROLES) == set()
     assert deployed.find("Namespace", NAMESPACE) is None
-    assert make("undeploy").returncode == 0, "nothing to take is no error"
+    assert make("undeploy").returncode == 0, "nothing to take away is not an error"
 
 
 def test_a_namespace_of_the_users_stays(cluster: Cluster, make: Make) -> None:

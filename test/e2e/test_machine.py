@@ -58,7 +58,7 @@ def footprint(folder: Path, *pids: int) -> dict[str, object]:
 
 
 def command_line(pid: str) -> str:
-    """Empty for what is no process, or not any more, or this one."""
+    """Empty for a process that does not exist, or not any more, or is this one."""
     if pid == str(os.getpid()):
         return ""
     try:

@@ -17,7 +17,7 @@ from test.support.process import until
 
 Json = dict[str, Any]
 
-#: API groups of others, whose definitions are not here, and of what is no object of a cluster.
+#: API groups of others, whose definitions are not here, and of what is not an object of a cluster.
 LEFT_OUT = {"cert-manager.io", "monitoring.coreos.com", "kind.x-k8s.io"}
 
 

@@ -29,7 +29,7 @@ def check(data: bytes) -> None:
 
 
 def oracle(text: str) -> int | None:
-    """The quantity in nano-units, None where the text is none."""
+    """The quantity in nano-units, None if the text is not a quantity."""
     text = text.strip(
         "".join(c for c in text if c.isspace() and c >= " " and c not in "\u2028\u2029")
     )

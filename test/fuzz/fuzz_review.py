@@ -40,7 +40,7 @@ def check(data: bytes) -> None:
         response = answer["response"]
         request = json.loads(data)["request"]
         assert response["uid"] == request["uid"]
-        assert response.get("status", {}).get("code") != 500, "a fault of its own"
+        assert response.get("status", {}).get("code") != 500, "an internal error"
         if "patch" in response:
             assert response["allowed"]
             check_patch(webhook, json.loads(data), answer)

@@ -34,7 +34,7 @@ def test_every_value_is_where_its_node_says(value: Any, indent: int | str | None
 
 
 @pytest.mark.parametrize("text", ["", "a: 1", "{a: 1}", '{"a": NaN}', '{"a": 1} {"b": 2}', "[1,]"])
-def test_what_is_not_json_is_none(text: str) -> None:
+def test_what_is_not_json_has_no_node(text: str) -> None:
     assert json_nodes.read(text) is None
 
 

@@ -135,7 +135,7 @@ def test_what_becomes_of_it_is_said(text: str, reason: str) -> None:
         "kind: Pod\nmetadata: {annotations: {a: 'nvidia.com/mig-1g.5gb: 1'}}\nspec: {}",
     ],
 )
-def test_what_is_no_limit_is_not_told_of(text: str) -> None:
+def test_what_is_not_a_limit_is_not_mentioned(text: str) -> None:
     assert left(text) == []
 
 

@@ -78,7 +78,7 @@ def test_so_it_is_in_json(indent: int | str | None, monkeypatch: pytest.MonkeyPa
         "",
     ],
 )
-def test_what_is_no_list_of_json_is_not_cut(text: str) -> None:
+def test_what_is_not_a_list_in_json_is_not_cut(text: str) -> None:
     assert lists.cut_json(text) is None
 
 

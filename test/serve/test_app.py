@@ -111,7 +111,7 @@ def test_a_body_without_a_length_is_read_where_the_server_ends_it() -> None:
 
 
 @pytest.mark.parametrize("length", ["-1", "1.0", "0x1", "one", "١", " 1"])
-def test_a_length_that_is_no_number_is_a_400(length: str) -> None:
+def test_a_length_that_is_not_a_number_is_a_400(length: str) -> None:
     reply = call(APP, "POST", "/mutate", strict=False, CONTENT_LENGTH=length)
     assert (reply.status, line(reply)) == (400, "the Content-Length is not a number")
 

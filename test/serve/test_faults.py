@@ -136,7 +136,7 @@ def test_a_bad_pair_is_logged_and_counted_and_the_old_one_served(
 
 
 def test_sigterm_under_load_loses_no_reply(cert_dir: Path, authority: Authority) -> None:
-    """Every request that was sent is answered; no connection is no lost reply."""
+    """Every request that was sent is answered; a refused connection is not a lost reply."""
     with serve(cert_dir, authority.trusting()) as server, Load(server, clients=8) as load:
         until(lambda: load.answered > 200)
         server.process.send_signal(signal.SIGTERM)

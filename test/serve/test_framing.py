@@ -157,7 +157,7 @@ def test_zeros_before_a_length_are_nothing(zeros: int) -> None:
     assert after.body == b""
 
 
-def test_an_empty_line_behind_a_body_is_no_request_and_no_part_of_one() -> None:
+def test_an_empty_line_after_a_body_is_not_part_of_a_request() -> None:
     reader = RequestReader()
     reader.feed(post(b"{}") + b"\r\n")
     assert reader.take().body == b"{}"

@@ -121,7 +121,7 @@ def test_gunicorn_reads_no_other_variable() -> None:
 def test_through_a_service_a_user_reads_why_pods_are_refused(
     cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
 ) -> None:
-    """Not while nobody knows: then it is no endpoint, and another replica is asked instead."""
+    """Not while nobody knows: then it is not an endpoint, and another replica is asked instead."""
     api_server.versions = []
     api_server.fault = FAULTS["hang_up"]
     options = ["--resource-api", "auto", *reaching(api_server, account)]

@@ -47,7 +47,7 @@ def test_the_expiry_is_read_as_another_library_reads_it(
 
 @pytest.mark.property
 @given(st.binary(max_size=80))
-def test_what_is_no_certificate_is_refused(data: bytes) -> None:
+def test_what_is_not_a_certificate_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - any of its kinds
         not_after(data)
 

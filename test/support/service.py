@@ -14,7 +14,7 @@ PERIOD = 0.05
 class Service:
     """Forwards connections to a port while is_ready(), and refuses them while not.
 
-    So do kube-proxy and the kubelet: a pod whose readiness probe fails is no endpoint, and a
+    So do kube-proxy and the kubelet: a pod whose readiness probe fails is not an endpoint, and a
     connection to a Service without endpoints is refused.
     """
 

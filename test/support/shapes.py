@@ -117,7 +117,7 @@ SHAPES: Final[dict[str, Callable[[int], Json]]] = {
     "claims of its own": claims,
     "claims of others": other_claims,
     "resources that are not MIG": other_resources,
-    "names that are no profile": odd_names,
+    "names that are not profiles": odd_names,
     "long names": long_names,
     "long amounts": long_amounts,
     "a long annotation": annotations,
