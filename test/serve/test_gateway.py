@@ -153,6 +153,7 @@ def test_headers_may_be_as_long_as_promised() -> None:
         ("GET / HTTP/1.1", "Connection: keep-alive", True),
         ("GET / HTTP/1.1", "Connection: closed", True),
         ("HEAD / HTTP/1.1", "", True),
+        ("GET / HTTP/1.1", "X: close", True),
         ("GET / HTTP/1.0", "", False),
         ("GET / HTTP/1.0", "Connection: keep-alive", True),
         ("GET / HTTP/1.0", "Connection: keep-alive, close", False),
@@ -215,6 +216,30 @@ def test_headers_that_differ_by_the_length_are_parsed_once(monkeypatch: pytest.M
     assert memo.parsed is parsed
     answer(post(b"{}", "X: y"), memo=memo)
     assert memo.parsed is not parsed
+
+
+def test_remembered_headers_have_the_length_of_their_own_request() -> None:
+    lengths: list[str] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        lengths.append(environ["CONTENT_LENGTH"])
+        return echo(environ, start_response)
+
+    memo = Memo()
+    for body in (b"{}", b"[1, 2, 3]", b""):
+        answer(post(body), app, memo)
+    assert lengths == ["2", "9", "0"]
+
+
+def test_headers_are_remembered_up_to_a_length() -> None:
+    memo = Memo()
+    # The length's digit is not remembered.
+    filler = MAX_REMEMBERED - len(post(b"", "X: ")) + 1
+    answer(post(b"", "X: " + "y" * filler), memo=memo)
+    assert len(memo.head) == MAX_REMEMBERED
+    longer = Memo()
+    answer(post(b"", "X: " + "y" * (filler + 1)), memo=longer)
+    assert longer.head == b""
 
 
 def test_long_headers_are_not_remembered() -> None:
