@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -60,27 +61,33 @@ def shapes(size: int) -> dict[str, Json]:
 
 
 def long_pods(place: Place) -> Iterator[Row]:
-    """One pod of 3 MiB at a time, and what twice the size costs."""
+    """One pod of 3 MiB at a time, and what twice the size costs, in CPU."""
     half, whole = shapes(3 << 19), shapes(3 << 20)
-    longest, worst_ratio, slowest = 0.0, 0.0, ""
+    times = 5
+    longest, slowest, ratio = 0.0, "", 0.0
     with place.serve() as server:
+        [worker] = server.workers()
         for shape in whole:
             seconds = []
             for spec in (half[shape], whole[shape]):
                 body = json.dumps(pod_review({"spec": spec}), separators=(",", ":")).encode()
-                tries = []
-                for _ in range(3):
-                    start = time.monotonic()
+                before = cpu(worker)
+                for _ in range(times):
                     assert server.call("POST", "/mutate", body)[0] == 200
-                    tries.append(time.monotonic() - start)
-                seconds.append(min(tries))
-            if seconds[1] > longest:
-                longest, slowest = seconds[1], shape
-            worst_ratio = max(worst_ratio, seconds[1] / seconds[0])
-    what = f"The slowest of {len(whole)} shapes of a pod of 3 MiB ({slowest})"
+                seconds.append((cpu(worker) - before) / times)
+            longest, slowest = max((longest, slowest), (seconds[1], shape))
+            ratio = max(ratio, seconds[1] / max(seconds[0], 0.01))
+    what = f"CPU of the slowest of {len(whole)} shapes of a pod of 3 MiB ({slowest})"
     yield Row(what, f"{longest:.2f} s", "0.5 s", longest < 0.5, "30 s")
-    what = "... and what twice the size costs at most"
-    yield Row(what, f"{worst_ratio:.1f} times", "2.3 times", worst_ratio < 2.3)
+    yield Row(
+        "... and what twice the size costs at most", f"{ratio:.1f} times", "2.3", ratio <= 2.3
+    )
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU that a process has used: proc(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def dialled_ahead(place: Place) -> Iterator[Row]:
