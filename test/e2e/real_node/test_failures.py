@@ -129,3 +129,13 @@ def test_pods_end_once_the_driver_is_back(namespace: Cluster, real_node: Node) -
     until(lambda: claims.isdisjoint(real_node.prepared()), "its claim is given back")
     namespace.create(pod("next", ends(limits={"mig-1g.5gb": 1}), restartPolicy="Never"))
     wait_phase(namespace, "next", "Succeeded")
+
+
+def test_a_driver_of_the_older_api_serves_too(namespace: Cluster, real_node: Node) -> None:
+    real_node.end("driver")
+    real_node.start_driver("--service=v1beta1.DRAPlugin")
+    namespace.create(pod("p", ends(limits={"mig-1g.5gb": 2}), restartPolicy="Never"))
+    wait_phase(namespace, "p", "Succeeded")
+    assert len(seen(namespace, "p")) == 2
+    real_node.end("driver")
+    real_node.start_driver()
