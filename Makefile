@@ -106,6 +106,10 @@ image-test: $(VENV)/dev.stamp ## build the image for both platforms and run it a
 bench: $(VENV)/dev.stamp ## measure InstaSlice beside a server that does nothing (needs wrk)
 	@$(BIN)/python -m bench.bench $(BENCH_ARGS)
 
+.PHONY: bench-files
+bench-files: $(VENV)/dev.stamp ## measure what `instaslice rewrite` takes for files
+	@$(BIN)/python -m bench.files
+
 .PHONY: bench-shapes
 bench-shapes: $(VENV)/dev.stamp ## measure what the largest reviews cost, in whatever they are large
 	@$(BIN)/python -m bench.shapes

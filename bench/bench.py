@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench import plot
+from bench import files, plot
 from bench.servers import Load, Place, Server, in_turn, running
 from instaslice import review
 from instaslice.resource_api import NEWEST
@@ -279,16 +279,17 @@ def main() -> None:
         folder = Path(name)
         authority = Authority()
         place = Place(authority.mint(folder), authority.trusting())
-        files = bodies(folder)
+        reviews = bodies(folder)
         few = max(1, rounds // 2)
         sections: list[tuple[str, Callable[[], str]]] = [
-            ("Beside the floor", lambda: beside_the_floor(place, files, rounds, seconds)),
-            ("The work itself", lambda: pure(files)),
-            ("Worker class, threads, parser", lambda: choices(place, files, rounds, seconds)),
-            ("Connections", lambda: connections(place, files, few, seconds)),
+            ("Beside the floor", lambda: beside_the_floor(place, reviews, rounds, seconds)),
+            ("The work itself", lambda: pure(reviews)),
+            ("Worker class, threads, parser", lambda: choices(place, reviews, rounds, seconds)),
+            ("Connections", lambda: connections(place, reviews, few, seconds)),
             ("New connections", lambda: new_connections(place, rounds, seconds)),
             ("Containers in a pod", lambda: containers(place, seconds)),
             ("Start", lambda: start_up(place)),
+            ("Files, by `instaslice rewrite`", files.measure),
         ]
         text = "# Results of `make bench`\n\n" + machine()
         print(text, flush=True)

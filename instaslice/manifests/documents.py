@@ -145,14 +145,17 @@ class Rewriter:
 
 
 def _names(resources: Resources) -> re.Pattern[str]:
-    """What a document that matters has in it: a resource, a template, or the label."""
+    """What a document that matters has in it: a resource, a template, or the label.
+
+    Or what may hide one: text in base64.
+    """
     mapped: Iterable[str] = (
         text for name, resource in resources.mapped.items() for text in (name, resource.template)
     )
     texts = sorted({RESOURCE_PREFIX, LABEL, *mapped})
     # In a JSON Pointer a slash is "~1".
     spelt = [re.escape(text).replace("/", "(?:/|~1)") for text in texts]
-    return re.compile("|".join([*spelt, r"\bmig-[1-9]"]))
+    return re.compile("|".join([*spelt, r"\bmig-[1-9]", "!!binary"]))
 
 
 def _unescaped(match: re.Match[str]) -> str:

@@ -319,6 +319,7 @@ def test_strict_makes_an_error_of_what_is_left() -> None:
         '"nvidia.com\\x2fmig-1g.5gb"',
         '"\\U0000006evidia.com/mig-1g.5gb"',
         '"nvidia.com/\\\n   mig-1g.5gb"',
+        "!!binary bnZpZGlhLmNvbS9taWctMWcuNWdi",
     ],
 )
 def test_a_name_is_found_however_it_is_written(name: str) -> None:

@@ -1,0 +1,88 @@
+"""Files that `instaslice rewrite` wrote, as real API servers and kubectl take them."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from instaslice.manifests import yaml_nodes
+from test.e2e.cluster import Cluster
+from test.e2e.pods import container, job, pod, workload
+from test.support.command import instaslice
+
+Json = dict[str, Any]
+
+
+def rewritten(cluster: Cluster, *manifests: Json, options: tuple[str, ...] = ()) -> str:
+    """The manifests as `instaslice rewrite` writes them for the cluster."""
+    text = yaml.safe_dump_all(manifests)
+    version = cluster.plane.resource_api
+    done = instaslice("rewrite", "--resource-api", version, *options, stdin=text)
+    assert done.code == 0, done.err
+    return done.out
+
+
+def applied(cluster: Cluster, text: str) -> list[str]:
+    """What kubectl says of each manifest that it applies: "created", "unchanged", ..."""
+    items = [each for each in yaml.safe_load_all(text) if each]
+    done = cluster.kubectl(
+        "apply", "-f-", stdin={"apiVersion": "v1", "kind": "List", "items": items}
+    )
+    assert done.returncode == 0, done.stderr
+    return [line.rpartition(" ")[2] for line in done.stdout.splitlines()]
+
+
+def test_what_is_rewritten_again_is_unchanged(namespace: Cluster) -> None:
+    """Where files are rewritten and InstaSlice has nothing to do, and so it is fit for GitOps."""
+    manifests = (
+        pod("alone", container(limits={"mig-1g.5gb": 2, "cpu": 1})),
+        workload("Deployment", "web"),
+        job("batch"),
+    )
+    assert applied(namespace, rewritten(namespace, *manifests)) == ["created"] * 3
+    names = namespace.get("Pod", "alone")["spec"]["resourceClaims"]
+    assert applied(namespace, rewritten(namespace, *manifests)) == ["unchanged"] * 3
+    assert namespace.get("Pod", "alone")["spec"]["resourceClaims"] == names
+    assert namespace.get("Deployment", "web")["metadata"]["generation"] == 1
+
+
+@pytest.mark.parametrize(("quantity", "amount"), [(None, "0"), (" 1", "1"), ("1 ", "1")])
+def test_quantities_that_the_api_server_takes(
+    namespace: Cluster, quantity: object, amount: str
+) -> None:
+    name = "nvidia.com/other"  # which InstaSlice has nothing to do with
+    resources = {"limits": {name: quantity}}
+    made = namespace.create(pod("p", {**container(), "resources": resources}), dry_run=True)
+    assert made["spec"]["containers"][0]["resources"]["limits"] == {name: amount}
+
+
+YAML = """\
+a: [y, n, Yes, off, 0644, 0o644, 0x1F, 0b11, 1e3, 1_000, .5, 1., 1:30, 2024-01-02, ~, 0689, +1]
+b: {1: a, y: b, 1.5: c}
+c: !!binary aGVsbG8=
+d: [!thing x, !!str 1, !!int "3", !!float 3, ! 1, 1e400, 0x, =, 0o8, 09.5, tRue, -0.0, 1e-7]
+e: 1\t# behind a tab
+f: &x {a: 1, b: 2}
+g: {<<: *x, b: 3}
+h: {b: 3, <<: *x}
+i: {<<: [*x, {c: 1}], d: 1}
+j: |+
+  text
+
+k: 9007199254740993
+"""
+
+
+def test_yaml_means_what_kubectl_reads(cluster: Cluster) -> None:
+    head = "apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: x}\n"
+    path = cluster.plane.kubeconfig.parent / "thing.yaml"
+    path.write_text(head + YAML)
+    options = ("--local", "--dry-run=client", "--output=json", f"--filename={path}")
+    done = cluster.kubectl("label", *options, "a=b")
+    assert done.returncode == 0, done.stderr
+    theirs = json.loads(done.stdout)
+    theirs["metadata"].pop("labels")
+    ours = yaml_nodes.read(head + YAML)
+    assert ours is not None
+    assert ours.value == theirs
