@@ -36,7 +36,7 @@ def applied(cluster: Cluster, text: str) -> list[str]:
 def test_what_is_rewritten_again_is_unchanged(namespace: Cluster) -> None:
     """Where files are rewritten and InstaSlice has nothing to do, and so it is fit for GitOps."""
     manifests = (
-        pod("alone", container(limits={"mig-1g.5gb": 2, "cpu": 1})),
+        pod("alone", container(limits={"mig-1g.5gb": 2})),
         workload("Deployment", "web"),
         job("batch"),
     )
