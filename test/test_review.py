@@ -230,6 +230,11 @@ def test_what_is_not_the_creation_or_update_of_a_pod_is_let_through(request_: Js
     assert answered["response"] == {"uid": uid, "allowed": True}
 
 
+def test_a_pod_is_known_by_its_name_rather_than_by_what_made_it() -> None:
+    pod = {**MIG_POD, "metadata": {"name": "web-0", "generateName": "web-"}}
+    assert review.read(pod_review(pod, name="web-0")).name == "web-0"
+
+
 def test_a_pod_without_a_name_yet_is_known_by_its_generate_name() -> None:
     request = review.read(load("create", "deployment"))
     assert request.name == "vllm-7dd6ccdd8d-"
@@ -298,3 +303,16 @@ def test_a_review_may_be_of_no_namespace(namespace: str | None) -> None:
 def test_a_review_is_an_object(body: object) -> None:
     with pytest.raises(review.BadReview):
         review.read(body)
+
+
+def test_an_answer_is_ascii_whatever_a_user_typed() -> None:
+    """What stands in a message may be half of a character, which UTF-8 does not have."""
+    limits = {"nvidia.com/mig-1g.5gb": "\u00e9\ud800\u2028"}
+    pod = {"spec": {"containers": [{"name": "c", "resources": {"limits": limits}}]}}
+    request = review.read(pod_review(pod))
+    verdict = review.judge(request, VERSIONS["v1"])
+    sent = review.respond(request, verdict, ["\u00e9\ud800"])
+    assert sent.isascii()
+    told = json.loads(sent)["response"]
+    assert "\u00e9" in told["status"]["message"]
+    assert told["warnings"] == ["\u00e9\ud800"]
