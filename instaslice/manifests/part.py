@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from instaslice.invalid import InvalidPod, shorten
 from instaslice.manifests import workloads
-from instaslice.manifests.change import tree
+from instaslice.manifests.change import changed, tree
 from instaslice.manifests.edit import edit
 from instaslice.manifests.layout import Layout, json_layout
 from instaslice.manifests.leftovers import Leftover, in_patch, is_patch, leftovers
@@ -86,8 +86,14 @@ class Part:
             change = tree(root.value, _below("/0" if self.is_listed else "", operations))
             if self.document.is_json:
                 layout = layout or json_layout(text)
-            text, meaning, edits = edit(text, root, change, layout or Layout())
             self.document.changed = True
+            try:
+                text, meaning, edits = edit(text, root, change, layout or Layout())
+            except BadDocument:
+                if not self.task.needs_values:
+                    raise
+                # Then nobody asks for the text.
+                meaning, edits = changed(root.value, change), []
             if self.task.needs_edits:
                 offset = self.offset
                 self.document.edits += [(a + offset, b + offset, new) for a, b, new in edits]
@@ -145,6 +151,9 @@ class Part:
                     self.document.needs[Need(namespace, name)] = None
         if manifest.kind == "ResourceClaimTemplate" and is_ours(manifest.name, resources):
             self.document.has[Need(namespace, manifest.name)] = None
+            if self.task.is_reverse:
+                note = "it is needed no more, where every manifest that names it has gone back"
+                self.document.notes.append(self._problem(manifest.path, note))
         elif manifest.kind == "DeviceClass":
             self.document.has[Need(None, manifest.name, manifest.kind)] = None
 

@@ -397,3 +397,18 @@ def test_concatenated_json_is_as_many_documents() -> None:
 def test_what_is_not_utf8_is_an_error_of_its_document() -> None:
     (document,) = Rewriter(Task()).each(b"a: \xe9\n", line=7, offset=100)
     assert document.errors == [(7, "", "is not UTF-8 at byte 103")]
+
+
+def test_a_layout_that_cannot_be_edited_is_an_error_unless_the_result_is_json() -> None:
+    text = dedent("""
+        kind: Pod
+        spec:
+          containers:
+          - resources:
+              ? limits
+              : nvidia.com/mig-1g.5gb: 1
+    """)
+    assert told(text) == [(1, "cannot be rewritten in this layout; try -o json")]
+    (document,) = rewritten(text, Task(needs_values=True))
+    assert not document.errors
+    assert [*document.value["spec"]["containers"][0]["resources"]] == ["claims"]

@@ -155,3 +155,11 @@ def test_what_no_limit_can_say_is_left_with_a_warning(users: list[str], warning:
     (document,) = rewritten(json.dumps(pod), BACK)
     assert not document.changed
     assert [each.message for each in document.warnings] == [warning]
+
+
+def test_a_template_is_left_with_a_note() -> None:
+    text = "kind: ResourceClaimTemplate\nmetadata: {name: mig-1g.5gb}\n"
+    (document,) = rewritten(text, BACK)
+    assert (document.after, len(document.notes)) == (text, 1)
+    (document,) = rewritten(text)
+    assert document.notes == []
