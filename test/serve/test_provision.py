@@ -163,6 +163,41 @@ def test_a_failure_is_a_warning_and_mended_later(
     assert ensure(maker, "ml", "1g.5gb+me") == []
 
 
+def test_what_failed_has_a_pause_in_which_others_are_made(
+    maker: TemplateMaker, api_server: APIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "FIRST_PAUSE", 600.0)
+    api_server.fault = error(500, "InternalError")
+    assert ensure(maker, "ml", "1g.5gb") != []
+    api_server.fault = None
+    assert ensure(maker, "default", "1g.5gb") == []
+    assert api_server.created("ResourceClaimTemplate") == ["default/mig-1g.5gb"]
+
+
+def test_a_device_class_that_may_not_be_made_is_left_to_an_administrator(
+    cluster: Cluster, metrics: Metrics, api_server: APIServer
+) -> None:
+    asked: list[str] = []
+
+    class Refusing:
+        """An API server whose administrator gave InstaSlice no right to make classes."""
+
+        def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+            asked.append(path.rpartition("/")[2])
+            refused = Answer(403, {"message": "deviceclasses is forbidden"})
+            return refused if asked[-1] == "deviceclasses" else cluster.call(method, path, body)
+
+    maker = TemplateMaker(Refusing(), metrics)
+    maker.start()
+    try:
+        for namespace in ("ml", "default"):
+            assert ensure(maker, namespace, "1g.5gb") == []
+    finally:
+        maker.stop()
+    assert api_server.created("ResourceClaimTemplate") == ["ml/mig-1g.5gb", "default/mig-1g.5gb"]
+    assert asked == ["deviceclasses", *["resourceclaimtemplates"] * 2], "once, and not each time"
+
+
 def test_a_hung_api_server_costs_an_admission_one_second_for_all_of_its_templates(
     maker: TemplateMaker, api_server: APIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
