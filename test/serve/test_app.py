@@ -274,6 +274,7 @@ def test_an_answer_that_must_wait_says_so_where_it_may_not_and_is_finished_later
     assert answer["response"]["warnings"] == ["a template is missing"]
     assert patch_of(answer)
     assert samples(app)["instaslice_admission_duration_seconds_count"] == 1
+    assert 0 < samples(app)["instaslice_admission_duration_seconds_sum"] < 60
 
 
 def test_what_waits_keeps_nothing_that_was_decoded() -> None:
