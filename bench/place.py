@@ -62,7 +62,7 @@ def admit(server: Server, name: str, end: float, seconds: list[float]) -> None:
     review = load("create", "sample")
     number = 0
     while time.monotonic() < end:
-        review["request"]["namespace"] = f"{name}-{number}"
+        review["request"]["namespace"] = f"{name}-{number}".replace("_", "-")
         number += 1
         start = time.monotonic()
         status, body = server.call("POST", "/mutate", json.dumps(review).encode())
