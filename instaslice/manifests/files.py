@@ -90,8 +90,11 @@ class Job:
         self.has: set[Need] = set()
         self.claims: dict[str, DeviceClaim] = {}  #: by template
 
+        shares_terminal = out.isatty()
+
         def write(text: str) -> None:
-            self.progress.clear()
+            if shares_terminal:
+                self.progress.clear()
             # A lone surrogate ("\ud800"), which JSON allows, cannot be encoded in UTF-8.
             out.write(text.encode(errors="replace"))
 

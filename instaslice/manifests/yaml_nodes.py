@@ -4,7 +4,7 @@ The parser is libyaml, of which the parser in sigs.k8s.io/yaml, and so in kubect
 events are put together here, since its own loader knows no places and reads scalars in another way.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -52,7 +52,8 @@ def read(text: str) -> Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise BadDocument(
-            error.problem or error.context or "is not YAML", mark.line if mark else 0
+            error.problem or error.context or "is not YAML",
+            text.count("\n", 0, mark.index) if mark else 0,
         ) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) if isinstance(error.position, int) else 0
@@ -83,9 +84,13 @@ class _Reader:
         finally:
             parser.dispose()
 
+    def _line(self, event: Any) -> int:
+        """The line, from 0, on which an event begins. libyaml knows other line ends, too."""
+        return self.text.count("\n", 0, event.start_mark.index)
+
     def start(self, event: Any) -> None:
         if len(self.open) >= MAX_DEPTH:
-            raise BadDocument("is nested too deeply", event.start_mark.line)
+            raise BadDocument("is nested too deeply", self._line(event))
         start, end = event.start_mark.index, event.end_mark.index
         members: list[Member] = []
         items: list[Node] = []
@@ -114,7 +119,7 @@ class _Reader:
             else:
                 value = scalars.plain(event.value) if event.implicit[0] else event.value
         except scalars.BadScalar as bad:
-            raise BadDocument(str(bad), event.start_mark.line) from None
+            raise BadDocument(str(bad), self._line(event)) from None
         if event.style in ("|", ">"):
             end = self._block_end(start, end)
         self.put(Node(start, end, value), event.anchor, event)
@@ -132,13 +137,13 @@ class _Reader:
 
     def alias(self, event: Any) -> None:
         if event.anchor in self.inside:
-            raise BadDocument(f"the anchor {event.anchor!r} holds itself", event.start_mark.line)
+            raise BadDocument(f"the anchor {event.anchor!r} holds itself", self._line(event))
         if event.anchor not in self.anchors:
-            raise BadDocument(f"found undefined alias {event.anchor!r}", event.start_mark.line)
+            raise BadDocument(f"found undefined alias {event.anchor!r}", self._line(event))
         target = self.anchors[event.anchor]
         self.copies += self._size(target)
         if self.copies > MAX_VALUES:
-            raise BadDocument(f"stands for more than {MAX_VALUES:,} values", event.start_mark.line)
+            raise BadDocument(f"stands for more than {MAX_VALUES:,} values", self._line(event))
         node = Node(event.start_mark.index, event.end_mark.index, target.value, target=target)
         self.put(node, None, event)
 
@@ -175,19 +180,18 @@ class _Reader:
             holder.key = None
             holder.members.append(Member(key, start, node, is_merge))
             if is_merge:
-                _merge(holder.node.value, node.value, event.start_mark.line)
+                _merge(holder.node.value, node.value, lambda: self._line(event))
             else:
                 holder.node.value[key] = node.value
 
     def _key(self, holder: _Open, node: Node, event: Any) -> tuple[str, int, bool]:
-        line = event.start_mark.line
         try:
             key = scalars.key(node.value)
         except scalars.BadScalar as bad:
-            raise BadDocument(str(bad), line) from None
+            raise BadDocument(str(bad), self._line(event)) from None
         is_merge = key == "<<" and isinstance(event, ScalarEvent) and event.style == ""
         if key in holder.seen and not is_merge:
-            raise BadDocument(f"found duplicate key {key!r}", line)
+            raise BadDocument(f"found duplicate key {key!r}", self._line(event))
         holder.seen.add(key)
         return key, node.start, is_merge
 
@@ -202,7 +206,7 @@ _HANDLERS: Final[dict[type, Any]] = {
 }
 
 
-def _merge(into: dict[str, Any], value: Any, line: int) -> None:
+def _merge(into: dict[str, Any], value: Any, line: Callable[[], int]) -> None:
     """Put the members of a mapping, or of several, into one that has "<<".
 
     A member that stands before the "<<" gives way, as kubectl has it; one that comes later wins.
@@ -210,5 +214,5 @@ def _merge(into: dict[str, Any], value: Any, line: int) -> None:
     sources = value if isinstance(value, list) else [value]
     for source in reversed(sources):
         if not isinstance(source, dict):
-            raise BadDocument("a merge key (<<) needs a mapping, or a list of them", line)
+            raise BadDocument("a merge key (<<) needs a mapping, or a list of them", line())
         into.update(source)

@@ -46,6 +46,8 @@ def test_values_are_those_that_kubectl_reads(text: str, value: object) -> None:
         ("a: 1\na: 2\n", 1, "found duplicate key 'a'"),
         ("a:\n\t- b\n", 1, "cannot start any token"),
         ("a: *b\n", 0, "found undefined alias 'b'"),
+        ("a: \u2028 b\nc: d: e\n", 1, "mapping values are not allowed"),
+        ("a: 1\n\u2028\nb: 1\nb: 2\n", 3, "found duplicate key 'b'"),
         ("a: é\n\nb: \x01\n", 2, "control characters are not allowed"),
         ("a: .inf\n", 0, "not a number in JSON"),
         ("a:\n  ~: 1\n", 1, "has a key that is not text"),
