@@ -1,6 +1,7 @@
 """The diff is what `diff -u` says, and `patch` makes of it what `rewrite` made."""
 
 import subprocess
+from difflib import unified_diff
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,14 @@ def test_colours() -> None:
     assert coloured("-a\n") == "\x1b[31m-a\x1b[0m\n"
     assert coloured(" a\n") == " a\n"
     assert coloured("--- a/f\n") == "\x1b[1m--- a/f\x1b[0m\n"
+
+
+@pytest.mark.parametrize("apart", [1, 5, 6, 7, 8])
+def test_hunks_are_joined_as_others_join_them(apart: int) -> None:
+    lines = [f"{n}\n" for n in range(20 + apart)]
+    before = "".join(lines)
+    first, second = before.index("5\n"), before.index(f"{6 + apart}\n")
+    edits: list[Edit] = [(first, first + 1, "x"), (second, second + len(f"{6 + apart}"), "y")]
+    after = applied(before, edits)
+    theirs = unified_diff(_lines(before), _lines(after), "a/f", "b/f")
+    assert diff([(before, edits)]) == "".join(theirs)

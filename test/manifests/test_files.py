@@ -334,3 +334,10 @@ def test_progress_is_for_terminals(folder: Path) -> None:
     job.finish()
     assert "\r\x1b[Ksome.yaml: 0 of 0 MB" in err.getvalue()
     assert err.getvalue().endswith(f"\r\x1b[K{NEEDS}")
+
+
+def test_markers_are_not_doubled(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "marked.yaml").write_text("---\na: 1\n")
+    (folder / "open.yaml").write_text("a: 1")
+    _, out, _ = run("open.yaml", "marked.yaml", "open.yaml", "open.yaml", capsys=capsys)
+    assert out == "a: 1\n---\na: 1\n---\na: 1\n---\na: 1"
