@@ -103,7 +103,7 @@ def test_more_slices_than_a_machine_has(namespace: Cluster, quantity: object) ->
 
 def test_more_slices_together_than_a_machine_has(namespace: Cluster) -> None:
     manifest = pod("p", *(container(f"c{n}", {"mig-1g.5gb": 60}) for n in range(2)))
-    assert '"120 MIG slices": a pod may hold at most 112' in str(refusal(namespace, manifest))
+    assert '"120 devices": InstaSlice lets a pod hold 112' in str(refusal(namespace, manifest))
 
 
 def test_a_deployment_says_why_it_has_no_pods(namespace: Cluster) -> None:
