@@ -84,6 +84,7 @@ def test_a_placement_is_one_claim_with_a_request_for_each_group() -> None:
     pod = wishing(pod_of(limits(2), of(1), initContainers=init), placement=SAME_GPU)
     result = rewrite(pod, NEWEST)
     [claim] = result.claims
+    assert result.warnings == []
     assert claim.template == "same-gpu-mig-1g.5gb-and-mig-1g.5gb-and-mig-3g.20gb"
     patched = apply(result.operations, pod)
     [declared] = patched["spec"]["resourceClaims"]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from instaslice.containers import MAX_ENTRIES, MAX_TOLD, MAX_USES
+from instaslice.containers import MAX_ENTRIES, MAX_TOLD, MAX_USES, containers
 from instaslice.invalid import InvalidPod
 from instaslice.resource_api import NEWEST
 from instaslice.rewrite import rewrite
@@ -151,3 +151,20 @@ def test_uses_are_bounded_and_the_bound_itself_is_taken() -> None:
     rewrite(pod_of(initContainers=[every] * (MAX_USES // 112)), NEWEST)
     with pytest.raises(InvalidPod, match=rf"^spec\.initContainers: .* at most {MAX_USES} times"):
         rewrite(pod_of(initContainers=[*[every] * (MAX_USES // 112), limits(1)]), NEWEST)
+
+
+@pytest.mark.parametrize(
+    ("kind", "policy", "ordinary", "sidecar"),
+    [
+        ("containers", None, False, False),
+        ("containers", "Never", False, False),
+        ("containers", "Always", False, False),
+        ("initContainers", None, True, False),
+        ("initContainers", "OnFailure", True, False),
+        ("initContainers", "Always", False, True),
+    ],
+)
+def test_what_a_container_is(kind: str, policy: str | None, ordinary: bool, sidecar: bool) -> None:
+    pod = {"spec": {kind: [{**limits(1), "restartPolicy": policy}]}}
+    [container] = containers(pod)
+    assert (container.is_ordinary_init, container.is_sidecar) == (ordinary, sidecar)

@@ -21,6 +21,8 @@ def test_a_resource_is_mapped_to_a_class() -> None:
     assert (gpu.device_class, gpu.selector, gpu.profile) == ("gpu.nvidia.com", "", None)
     assert not gpu.has_own_class
     assert resources.from_template("gpu.amd.com") == resources.find("amd.com/gpu")
+    assert resources.from_template("mig-1g.5gb") == MIG.find("nvidia.com/mig-1g.5gb")
+    assert resources.from_template("theirs") is None
     assert resources.find("nvidia.com/mig-1g.5gb") == MIG.find("nvidia.com/mig-1g.5gb")
 
 

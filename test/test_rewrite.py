@@ -246,6 +246,15 @@ def test_a_mirror_pod_is_left_alone() -> None:
     assert restore(pod, pod).operations == []
 
 
+def test_an_update_of_a_mirror_pod_is_left_alone() -> None:
+    old = rewritten(pod_of(limits(1)))
+    new = copy.deepcopy(old)
+    new["spec"]["containers"][0]["resources"]["limits"] = {MIG: 1}
+    assert restore(new, old).operations != []
+    new["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "0123"}
+    assert restore(new, old).operations == []
+
+
 WORDS = "spec containers initContainers resources limits requests claims resourceClaims source name"
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
