@@ -12,7 +12,7 @@ v1         1.34        as v1beta2, and `firstAvailable` beside `exactly`
 =========  ==========  ===================================================
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 GROUP: Final = "resource.k8s.io"
@@ -45,6 +45,15 @@ class ResourceAPI:
     has_exactly: bool = False
     #: Of those above; discovery takes away what the API server does not keep.
     features: frozenset[str] = frozenset()
+
+    @property
+    def without_proof(self) -> "ResourceAPI":
+        """The version as far as it can be relied on without asking the API server.
+
+        Kubernetes 1.34 keeps `distinctAttribute` while its gate is off, and its scheduler then
+        ignores it: a placement would silently mean nothing.
+        """
+        return replace(self, features=self.features - {DIFFERENT_GPUS})
 
     def pod_claim(self, name: str, template: str) -> dict[str, Any]:
         """An element of a pod's `spec.resourceClaims`."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from instaslice.resource_api import NEWEST, VERSIONS, template_name
+from instaslice.resource_api import DIFFERENT_GPUS, NEWEST, VERSIONS, template_name
 
 
 def test_the_versions_from_the_oldest_to_the_newest() -> None:
@@ -54,3 +54,11 @@ def test_a_pods_claim_names_its_template_where_the_version_has_it(version: str) 
 )
 def test_a_claim_without_a_template_names_none(claim: Any) -> None:
     assert template_name(claim) is None
+
+
+def test_slices_on_different_gpus_are_not_promised_without_proof() -> None:
+    """1.34 keeps the constraint though its scheduler may not know it."""
+    without = VERSIONS["v1"].without_proof
+    assert DIFFERENT_GPUS in VERSIONS["v1"].features
+    assert without.features == VERSIONS["v1"].features - {DIFFERENT_GPUS}
+    assert VERSIONS["v1beta1"].without_proof == VERSIONS["v1beta1"]

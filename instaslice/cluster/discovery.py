@@ -99,7 +99,7 @@ class Discovery:
         """What is known of a version already is believed until there is another answer."""
         last = self._current
         is_same = isinstance(last, ResourceAPI) and last.version == api.version
-        known = last if isinstance(last, ResourceAPI) and is_same else api
+        known = last if isinstance(last, ResourceAPI) and is_same else api.without_proof
         return find_out(self._cluster, api, known, self._namespace)
 
 

@@ -201,7 +201,7 @@ class Server(BaseApplication):
             discovery = Discovery(cluster, partial(self._on_change, metrics), cluster.namespace)
             discovery.start()
             return discovery.current
-        api = VERSIONS[version]
+        api = VERSIONS[version].without_proof
         metrics.show_resource_api(api)
         return lambda: api
 
