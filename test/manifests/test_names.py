@@ -29,6 +29,15 @@ def test_a_name_is_a_uuid_of_version_5_and_stays_the_same() -> None:
     assert name(manifest()) == name(manifest(value={"edited": True}))
 
 
+def test_a_later_version_gives_the_same_names() -> None:
+    """Else every file that was rewritten would change with an upgrade."""
+    ours = uuid.uuid5(uuid.NAMESPACE_DNS, "instaslice.io")
+    parts = "apps\nDeployment\nml\nweb\nspec/template\nc\nmig-1g.5gb\n1"
+    assert (
+        name(manifest()) == str(uuid.uuid5(ours, parts)) == "311f06e1-91d9-5d79-9c69-680d6aae47ad"
+    )
+
+
 def test_where_a_manifest_lies_in_a_list_does_not_matter() -> None:
     inside = manifest(path=("items", 3))
     assert name(inside, ("items", "3", *TEMPLATE)) == name(manifest())
