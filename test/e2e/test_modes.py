@@ -16,8 +16,14 @@ Json = dict[str, Any]
 #: The first Kubernetes whose scheduler serves extended resources by itself (KEP-5004).
 FIRST_OF_THE_SCHEDULERS = 36
 
-#: On the namespaces of this module, so that no other test is touched.
+#: On the namespaces of this module.
 MINE = "test.instaslice.io/modes"
+
+
+@pytest.fixture(scope="module")
+def cluster(empty_cluster: Cluster) -> Cluster:
+    """A control plane of its own: another InstaSlice would rewrite the pods first."""
+    return empty_cluster
 
 
 @pytest.fixture(params=MODES)

@@ -21,11 +21,6 @@ OF_CLASS = "mig-1g.5gb.nvidia.com.deviceclass.resource.k8s.io/devices"
 
 @pytest.fixture(scope="module")
 def node(cluster: Cluster) -> Iterator[None]:
-    plane = cluster.plane
-    if not (plane.has_scheduler and plane.has_controllers):
-        pytest.skip("needs kube-scheduler and kube-controller-manager, beside kube-apiserver")
-    if plane.version.minor < gpus.FIRST_WITH_COUNTERS:
-        pytest.skip(f"Kubernetes {plane.version} has no counters")
     with gpus.a100s(cluster, NODE):
         yield
 

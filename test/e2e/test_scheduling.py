@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from test.e2e.cluster import Cluster
+from test.e2e.gpus import verdict
 from test.e2e.pods import claims, container, pod, slices, templates
 from test.support.process import until
 
@@ -109,13 +110,6 @@ def start(cluster: Cluster, manifest: Json) -> None:
     """Create a pod that the node takes."""
     tolerated = {"tolerations": [{"key": "mig", "operator": "Exists"}]}
     cluster.create({**manifest, "spec": {**manifest["spec"], **tolerated}})
-
-
-def verdict(cluster: Cluster, name: str) -> str:
-    """What the scheduler says of a pod: "True", or why it has no node, or nothing yet."""
-    conditions = cluster.get("Pod", name).get("status", {}).get("conditions", [])
-    (scheduled,) = [each for each in conditions if each["type"] == "PodScheduled"] or [{}]
-    return str(scheduled.get("message") or scheduled.get("status", ""))
 
 
 def scheduled(cluster: Cluster, manifest: Json) -> Json:
