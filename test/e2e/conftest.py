@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from test.e2e import installation
+from test.e2e import gpus, installation
 from test.e2e.cluster import Cluster
 from test.e2e.controlplane import COUNTERS, ControlPlane, control_plane
 from test.e2e.node import missing
@@ -94,6 +94,20 @@ def bare_namespace(cluster: Cluster, numbers: Iterator[int]) -> Iterator[Cluster
     """A fresh namespace that InstaSlice leaves alone, as if it were not installed."""
     with fresh_namespace(cluster, numbers, {"instaslice.io/rewrite": "disabled"}) as namespace:
         yield namespace
+
+
+@pytest.fixture(scope="module")
+def a100s(cluster: Cluster) -> Iterator[None]:
+    """A node of two A100s for one module: others count what the cluster has."""
+    with gpus.a100s(cluster):
+        yield
+
+
+@pytest.fixture
+def team(a100s: None, namespace: Cluster) -> Iterator[Cluster]:
+    """A namespace whose pods may use that node; all devices are free again afterwards."""
+    yield namespace
+    gpus.clear(namespace)
 
 
 @contextmanager

@@ -13,6 +13,9 @@ from test.support.process import until
 
 Json = dict[str, Any]
 
+#: The node of the A100s.
+NODE = "a100s"
+
 #: The first Kubernetes whose scheduler counts what devices share (KEP-4815), by a gate.
 FIRST_WITH_COUNTERS = 34
 #: The first in which the counters stand in slices of their own.
@@ -24,35 +27,46 @@ FIRST_WITH_DISTINCT = 36
 
 
 @contextmanager
-def a100s(cluster: Cluster, node: str) -> Iterator[None]:
-    """A node with two A100s, which only pods that `tolerating` made come to.
+def node(cluster: Cluster, name: str, *objects: Json) -> Iterator[None]:
+    """A node without a kubelet, which only pods that `tolerating` made come to.
 
-    Skips the test where nothing could be seen of it.
+    objects: that are there as long as it is. Skips the test where nothing schedules pods.
     """
-    plane, minor = cluster.plane, cluster.plane.version.minor
-    if not (plane.has_scheduler and plane.has_controllers):
+    if not (cluster.plane.has_scheduler and cluster.plane.has_controllers):
         pytest.skip("needs kube-scheduler and kube-controller-manager, beside kube-apiserver")
-    if minor < FIRST_WITH_COUNTERS:
-        pytest.skip(f"Kubernetes {plane.version} has no counters")
     room = {"cpu": "64", "memory": "256Gi", "pods": "500"}
     ready = [{"type": "Ready", "status": "True"}]
     status = {"capacity": room, "allocatable": room, "conditions": ready}
     cluster.create(
-        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}, "status": status}
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": status}
     )
-    taint = {"key": node, "effect": "NoSchedule"}
-    cluster.patch("Node", node, {"spec": {"taints": [taint]}}, "merge")
-    slices = a100.resource_slices(node, combined=minor < FIRST_APART)
-    objects = [*a100.device_classes(), *slices]
+    # A new node has a taint until the node lifecycle controller, which does not run here, takes it
+    # away. One of its own keeps away the pods of other tests.
+    taint = {"key": name, "effect": "NoSchedule"}
+    cluster.patch("Node", name, {"spec": {"taints": [taint]}}, "merge")
     for each in objects:
         cluster.create(each)
     yield
     for each in objects:
         cluster.delete(each["kind"], each["metadata"]["name"])
-    cluster.delete("Node", node)
+    cluster.delete("Node", name)
 
 
-def tolerating(manifest: Json, node: str) -> Json:
+@contextmanager
+def a100s(cluster: Cluster) -> Iterator[None]:
+    """A node with two A100s, as slices and as whole GPUs, and the driver's classes.
+
+    Skips the test where nothing could be seen of it.
+    """
+    minor = cluster.plane.version.minor
+    if minor < FIRST_WITH_COUNTERS:
+        pytest.skip(f"Kubernetes {cluster.plane.version} has no counters")
+    slices = a100.resource_slices(NODE, combined=minor < FIRST_APART, whole=True)
+    with node(cluster, NODE, *a100.device_classes(), *slices):
+        yield
+
+
+def tolerating(manifest: Json, node: str = NODE) -> Json:
     """A pod that may run on the node."""
     tolerations = [{"key": node, "operator": "Exists"}]
     return {**manifest, "spec": {**manifest["spec"], "tolerations": tolerations}}
@@ -94,9 +108,15 @@ def given(cluster: Cluster, pod: Json) -> dict[str, list[str]]:
 
 
 def held(cluster: Cluster, pod: Json) -> list[str]:
-    """The devices that a pod holds, each as often as a claim has it, sorted."""
+    """The devices that a pod holds, each as often as a claim has it, sorted.
+
+    Also those of the claim that the scheduler makes for what is not rewritten (KEP-5004).
+    """
+    statuses = list(pod["status"].get("resourceClaimStatuses") or [])
+    if native := pod["status"].get("extendedResourceClaimStatus"):
+        statuses.append(native)
     found = []
-    for status in pod["status"].get("resourceClaimStatuses") or []:
+    for status in statuses:
         claim = cluster.get("ResourceClaim", status["resourceClaimName"])
         found += [r["device"] for r in claim["status"]["allocation"]["devices"]["results"]]
     return sorted(found)

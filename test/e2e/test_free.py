@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from instaslice.doctor.inventory import Inventory
+from test.e2e import gpus
 from test.e2e.cluster import Cluster
-from test.e2e.controlplane import COUNTERS
 from test.e2e.pods import container, pod
 from test.support import a100
 from test.support.process import until
@@ -16,40 +16,21 @@ Json = dict[str, Any]
 
 NODE = "free-a100s"
 CLASS = "free.test"
-#: The first Kubernetes that keeps counters, with its gate on as in these control planes; it wants
-#: them together with the devices, and the later ones apart.
-FIRST_WITH_COUNTERS = min(COUNTERS)
 
 
 @pytest.fixture(scope="module")
 def node(cluster: Cluster) -> Iterator[None]:
     """A node of its own, which only pods of this module tolerate."""
     plane = cluster.plane
-    if not (plane.has_scheduler and plane.has_controllers):
-        pytest.skip("needs kube-scheduler and kube-controller-manager, beside kube-apiserver")
-    if plane.version.minor < FIRST_WITH_COUNTERS:
+    if plane.version.minor < gpus.FIRST_WITH_COUNTERS:
         pytest.skip(f"Kubernetes {plane.version} drops counters")
-    room = {"cpu": "64", "memory": "256Gi", "pods": "500"}
-    ready = [{"type": "Ready", "status": "True"}]
-    status = {"capacity": room, "allocatable": room, "conditions": ready}
-    metadata = {"name": NODE}
-    cluster.create({"apiVersion": "v1", "kind": "Node", "metadata": metadata, "status": status})
-    taint = {"key": "free", "effect": "NoSchedule"}
-    cluster.patch("Node", NODE, {"spec": {"taints": [taint]}}, "merge")
     (mig,) = (c for c in a100.device_classes() if c["metadata"]["name"] == "mig.nvidia.com")
-    cluster.create({**mig, "metadata": {"name": CLASS}})
-    combined = plane.version.minor == FIRST_WITH_COUNTERS
-    slices = a100.resource_slices(NODE, combined=combined)
+    slices = a100.resource_slices(NODE, combined=plane.version.minor < gpus.FIRST_APART)
     # One that a health check has tainted.
     (device,) = (d for d in slices[-1]["spec"]["devices"] if d["name"] == "gpu-1-mig-4g20gb-5-0")
     device["taints"] = [{"key": "health", "effect": "NoExecute"}]
-    for slice_ in slices:
-        cluster.create(slice_)
-    yield
-    for slice_ in slices:
-        cluster.delete("ResourceSlice", slice_["metadata"]["name"])
-    cluster.delete("DeviceClass", CLASS)
-    cluster.delete("Node", NODE)
+    with gpus.node(cluster, NODE, {**mig, "metadata": {"name": CLASS}}, *slices):
+        yield
 
 
 @pytest.fixture
@@ -75,8 +56,7 @@ def start(cluster: Cluster, name: str, profile: str, **more: Any) -> None:
     )
     one = container(resources={"claims": [{"name": "slice"}]})
     claims = [{"name": "slice", "resourceClaimName": name}]
-    tolerations = [{"key": "free", "operator": "Exists"}]
-    cluster.create(pod(name, one, resourceClaims=claims, tolerations=tolerations))
+    cluster.create(gpus.tolerating(pod(name, one, resourceClaims=claims), NODE))
 
 
 def scheduled(cluster: Cluster, names: list[str]) -> int:

@@ -1,6 +1,5 @@
 """ResourceQuotas go on counting: what is rewritten and what the scheduler serves share them."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,22 +12,9 @@ from test.support.process import until
 
 Json = dict[str, Any]
 
-NODE = "quotas"
 #: By the first version that counts it: a resource of a quota that bounds slices of 1g.5gb.
 EXTENDED = f"requests.{PREFIX}mig-1g.5gb"
 OF_CLASS = "mig-1g.5gb.nvidia.com.deviceclass.resource.k8s.io/devices"
-
-
-@pytest.fixture(scope="module")
-def node(cluster: Cluster) -> Iterator[None]:
-    with gpus.a100s(cluster, NODE):
-        yield
-
-
-@pytest.fixture
-def team(node: None, namespace: Cluster) -> Iterator[Cluster]:
-    yield namespace
-    gpus.clear(namespace)
 
 
 @pytest.fixture(params=[OF_CLASS, EXTENDED], ids=["of the class", "of the resource"])
@@ -55,7 +41,7 @@ def used(team: Cluster, resource: str) -> str:
 
 
 def asking(name: str, *, native: bool = False) -> Json:
-    found = gpus.tolerating(pod(name, container(limits={"mig-1g.5gb": 1})), NODE)
+    found = gpus.tolerating(pod(name, container(limits={"mig-1g.5gb": 1})))
     if native:
         found["metadata"]["labels"] = {"instaslice.io/rewrite": "disabled"}
     return found

@@ -1,6 +1,5 @@
 """What pods ask for by annotation (R13), and what a real scheduler gives them of two A100s."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,27 +12,12 @@ from test.support.process import until
 
 Json = dict[str, Any]
 
-NODE = "wishes"
-
-
-@pytest.fixture(scope="module")
-def node(cluster: Cluster) -> Iterator[None]:
-    with gpus.a100s(cluster, NODE):
-        yield
-
-
-@pytest.fixture
-def team(node: None, namespace: Cluster) -> Iterator[Cluster]:
-    """A namespace whose pods may use the node; all devices are free again afterwards."""
-    yield namespace
-    gpus.clear(namespace)
-
 
 def wishing(manifest: Json, **annotations: str) -> Json:
-    """A pod with annotations of InstaSlice, for the node of this module."""
+    """A pod with annotations of InstaSlice, for the node of the A100s."""
     found = {f"instaslice.io/{key}": value for key, value in annotations.items()}
     metadata = {**manifest["metadata"], "annotations": found}
-    return gpus.tolerating({**manifest, "metadata": metadata}, NODE)
+    return gpus.tolerating({**manifest, "metadata": metadata})
 
 
 def slices_of(name: str, *amounts: Json, **spec: Any) -> Json:
@@ -175,9 +159,7 @@ def test_a_native_pod_takes_what_is_left_and_no_more(team: Cluster) -> None:
         plain["metadata"]["labels"] = {"instaslice.io/rewrite": "disabled"}
         team.create(plain)
         if n < 2:
-            status = bound(team, f"native{n}")["status"]["extendedResourceClaimStatus"]
-            claim = team.get("ResourceClaim", status["resourceClaimName"])
-            native += [r["device"] for r in claim["status"]["allocation"]["devices"]["results"]]
+            native += gpus.held(team, bound(team, f"native{n}"))
     said = until(lambda: gpus.verdict(team, "native2"), "the scheduler's verdict")
     assert said != "True"
     assert len({*gpus.held(team, ours), *native}) == 4
