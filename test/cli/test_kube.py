@@ -20,8 +20,8 @@ from test.support.certs import Authority
 Json = dict[str, Any]
 
 GROUP = "/apis/resource.k8s.io"
-#: Seconds; a server that answers does so in milliseconds, and those of `FAULTS` take 8.
-DEADLINE = 2.0
+#: Seconds for a server that will not answer.
+SHORT = 0.3
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +36,13 @@ def kubeconfig(path: Path, server: APIServer, authority: Authority, user: Json) 
 
 
 @pytest.fixture
-def client(api_server: APIServer, authority: Authority, tmp_path: Path) -> Client:
-    path = kubeconfig(tmp_path / "config", api_server, authority, {"token": "first"})
-    return Client(path, deadline=DEADLINE)
+def config(api_server: APIServer, authority: Authority, tmp_path: Path) -> Path:
+    return kubeconfig(tmp_path / "config", api_server, authority, {"token": "first"})
+
+
+@pytest.fixture
+def client(config: Path) -> Client:
+    return Client(config)
 
 
 def test_an_answer_of_any_status(client: Client, api_server: APIServer) -> None:
@@ -59,8 +63,8 @@ def test_an_answer_of_any_status(client: Client, api_server: APIServer) -> None:
 
 #: What the client says of faults without an answer.
 SAID = {
-    "hang": "no answer within 2 s",
-    "drip": "no answer within 2 s",
+    "hang": "no answer within 0.3 s",
+    "drip": "no answer within 0.3 s",
     "hang_up": "closed",
     "half_a_body": "IncompleteRead|Connection broken",
     "not_http": "BadStatusLine|Connection aborted",
@@ -68,7 +72,9 @@ SAID = {
 
 
 @pytest.mark.parametrize("fault", apiserver.FAULTS)
-def test_a_fault_is_asked_once_and_ends(client: Client, api_server: APIServer, fault: str) -> None:
+def test_a_fault_is_asked_once_and_ends(config: Path, api_server: APIServer, fault: str) -> None:
+    is_silent = fault in ("hang", "drip")
+    client = Client(config, deadline=SHORT if is_silent else None)
     api_server.fault = apiserver.FAULTS[fault]
     if fault in SAID:
         with pytest.raises(ClusterError, match=SAID[fault]) as caught:
@@ -76,13 +82,14 @@ def test_a_fault_is_asked_once_and_ends(client: Client, api_server: APIServer, f
         assert "\n" not in str(caught.value)
     else:
         assert client.call("GET", GROUP).status == (int(fault) if fault.isdecimal() else 200)
-    assert api_server.requests == [("GET", GROUP)]
+    # On a busy machine the deadline may be over before the request has arrived.
+    assert api_server.requests == [("GET", GROUP)] or (is_silent and not api_server.requests)
 
 
-def test_a_server_that_says_nothing_is_named(client: Client, api_server: APIServer) -> None:
+def test_a_server_that_says_nothing_is_named(config: Path, api_server: APIServer) -> None:
     api_server.fault = apiserver.drip
-    with pytest.raises(ClusterError, match=f"127.0.0.1:{api_server.port}: no answer within 2 s"):
-        client.call("GET", GROUP)
+    with pytest.raises(ClusterError, match=f"127.0.0.1:{api_server.port}: no answer within 0.3 s"):
+        Client(config, deadline=SHORT).call("GET", GROUP)
 
 
 def test_nobody_is_there(client: Client, api_server: APIServer) -> None:

@@ -47,6 +47,8 @@ class APIServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            #: As Go does. Else a body waits for the client's delayed ACK of its headers, 40 ms.
+            disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
                 server._serve(self)
@@ -207,16 +209,21 @@ def reply(handler: BaseHTTPRequestHandler, code: int, data: bytes) -> None:
 # -- faults --------------------------------------------------------------------------------------
 
 
+#: Seconds, long after any deadline that is tested and what a busy machine adds to it.
+LATE = 60.0
+
+
 def hang(handler: BaseHTTPRequestHandler) -> None:
     """Answer long after any deadline."""
-    time.sleep(8)
+    time.sleep(LATE)  # on a thread that ends with the process
 
 
 def drip(handler: BaseHTTPRequestHandler) -> None:
-    """A byte now and then: each read succeeds, and the answer never ends."""
+    """A byte now and then: each read succeeds, and the answer ends long after any deadline."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-    for _ in range(80):
-        handler.wfile.write(b" ")
+    end = time.monotonic() + LATE
+    while time.monotonic() < end:
+        handler.wfile.write(b" ")  # it fails once the client has hung up
         time.sleep(0.1)
 
 
