@@ -8,7 +8,6 @@ writes to it then waits for ever. So a record becomes a line where it is logged,
 own writes the line. What does not fit into the queue between them is dropped and counted.
 """
 
-import contextlib
 import logging
 import os
 import queue
@@ -16,8 +15,7 @@ import select
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from json import JSONEncoder
@@ -79,55 +77,17 @@ class Formatter(logging.Formatter):
         return self._line(record.created, record.levelname.lower(), record.getMessage(), fields)
 
 
-class _Lines(queue.Queue[Any]):
-    """A queue whose size is that of the lines in it, in bytes.
-
-    An Event in it counts as one byte: it is set once the lines before it are written.
-    """
-
-    def _init(self, maxsize: int) -> None:
-        self._items: deque[bytes | threading.Event] = deque()
-        self._bytes = 0
-
-    def _qsize(self) -> int:
-        return self._bytes
-
-    def _put(self, item: bytes | threading.Event) -> None:
-        self._items.append(item)
-        self._bytes += _size(item)
-
-    def _get(self) -> bytes | threading.Event:
-        """An Event, or as many lines as the kernel writes without tearing them (pipe(7))."""
-        item = self._items.popleft()
-        self._bytes -= _size(item)
-        while isinstance(item, bytes) and self._items:
-            following = self._items[0]
-            if isinstance(following, threading.Event):
-                break
-            if len(item) + len(following) > select.PIPE_BUF:
-                break
-            self._bytes -= len(following)
-            item += following
-            self._items.popleft()
-        return item
-
-
-def _size(item: bytes | threading.Event) -> int:
-    return len(item) if isinstance(item, bytes) else 1
-
-
 class Handler(QueueHandler):
     """Writes lines to a file descriptor, in a thread of its own.
 
     The record is formatted here and not in the thread, since its traceback may hold a whole pod.
     """
 
-    queue: _Lines
     #: Called with a number of lines that were dropped.
     on_drop: Callable[[int], None]
 
     def __init__(self, log_format: str, fd: int) -> None:
-        super().__init__(_Lines(MAX_QUEUED))
+        super().__init__(queue.SimpleQueue())
         self.setFormatter(Formatter(log_format))
         self.on_drop = lambda lines: None
         self._fd = fd
@@ -135,9 +95,12 @@ class Handler(QueueHandler):
 
     def start(self) -> None:
         """Begin with an empty queue, as a forked process has to: it has no thread but its own."""
-        self.queue = _Lines(MAX_QUEUED)
-        thread = threading.Thread(target=self._write, args=(self.queue,), name="log", daemon=True)
-        thread.start()
+        self.queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        # Bytes since the start. Each has one writer, so neither needs a lock: who logs holds the
+        # handler's own, and the thread is one.
+        self._queued = 0
+        self._done = 0  #: written, or lost for an error
+        threading.Thread(target=self._write, name="log", daemon=True).start()
 
     def prepare(self, record: logging.LogRecord) -> bytes:
         """The line of a record."""
@@ -145,10 +108,12 @@ class Handler(QueueHandler):
 
     def enqueue(self, line: Any) -> None:
         """Have a line written, or drop it."""
-        try:
-            self.queue.put_nowait(line)
-        except queue.Full:
+        queued = self._queued + len(line)
+        if queued - self._done > MAX_QUEUED:
             self.on_drop(1)
+            return
+        self._queued = queued
+        self.queue.put(line)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging names it so
         """Drop what cannot be formatted: logging would write a traceback to standard error."""
@@ -157,24 +122,41 @@ class Handler(QueueHandler):
     def flush(self) -> None:
         """Wait until what was logged is written, for at most FLUSH seconds; called at exit."""
         deadline = time.monotonic() + FLUSH
-        written = threading.Event()
-        with contextlib.suppress(queue.Full):
-            self.queue.put(written, timeout=FLUSH)
-            written.wait(max(0.0, deadline - time.monotonic()))
+        while self._done < self._queued and time.monotonic() < deadline:
+            time.sleep(GATHER)
 
-    def _write(self, lines: _Lines) -> None:
+    def _write(self) -> None:
+        lines = self.queue
         while True:
             if lines.empty():
                 time.sleep(GATHER)
-            item = lines.get()
-            if isinstance(item, threading.Event):
-                item.set()
-                continue
-            try:
-                while item:
-                    item = item[os.write(self._fd, item) :]
-            except OSError:  # a full disk, say, which must not refuse pods
-                self.on_drop(item.count(b"\n"))
+            gathered = [lines.get()]
+            while not lines.empty():
+                gathered.append(lines.get())
+            for part in together(gathered):
+                rest = part
+                try:
+                    while rest:
+                        rest = rest[os.write(self._fd, rest) :]
+                except OSError:  # a full disk, say, which must not refuse pods
+                    self.on_drop(rest.count(b"\n"))
+                self._done += len(part)
+
+
+def together(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines joined to as much as the kernel writes without tearing it (pipe(7), PIPE_BUF).
+
+    Another process, gunicorn's arbiter, writes into the same pipe.
+    """
+    part: list[bytes] = []
+    size = 0
+    for line in lines:
+        if part and size + len(line) > select.PIPE_BUF:
+            yield b"".join(part)
+            part, size = [], 0
+        part.append(line)
+        size += len(line)
+    yield b"".join(part)
 
 
 #: gunicorn's own logger; its records go the same way as InstaSlice's.

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from instaslice.serve import logs
-from instaslice.serve.logs import FLUSH, FORMATS, MAX_QUEUED, Formatter, Handler
+from instaslice.serve.logs import FLUSH, FORMATS, Formatter, Handler
 
 NASTY = 'a\nb\x1b[31m"\u2028\ud800'
 
@@ -134,14 +134,13 @@ def test_waiting_for_the_last_lines_is_bounded(
         assert 0.1 <= time.monotonic() - start < FLUSH + 10
 
 
-def test_lines_are_written_together_and_never_torn(pipe: tuple[int, int]) -> None:
+def test_lines_are_written_together_and_never_torn() -> None:
     """Another process writes into the same pipe, so no write may be longer than PIPE_BUF."""
-    lines = logs._Lines(MAX_QUEUED)
-    for length in (10, select.PIPE_BUF - 12, 2, 1, 3 * select.PIPE_BUF, 5):
-        lines.put(b"x" * (length - 1) + b"\n")
-    taken = [len(lines.get_nowait()) for _ in range(4)]
-    assert taken == [select.PIPE_BUF, 1, 3 * select.PIPE_BUF, 5]
-    assert lines.empty()
+    lengths = (10, select.PIPE_BUF - 12, 2, 1, 3 * select.PIPE_BUF, 5)
+    lines = [b"x" * (length - 1) + b"\n" for length in lengths]
+    parts = list(logs.together(lines))
+    assert [len(part) for part in parts] == [select.PIPE_BUF, 1, 3 * select.PIPE_BUF, 5]
+    assert b"".join(parts) == b"".join(lines)
 
 
 def test_a_line_that_cannot_be_written_or_made_is_counted(
