@@ -52,7 +52,7 @@ Answer = tuple[str, Headers, bytes]
 #: author. Raises MustWait.
 Ensure = Callable[[bool], list[str]]
 
-_TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
+TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 _JSON: Final = ("Content-Type", "application/json")
 
 
@@ -91,7 +91,7 @@ class BadCall(Exception):
 
     def __init__(self, status: str, message: str, *headers: tuple[str, str]) -> None:
         super().__init__(message)
-        self.answer: Answer = (status, [_TEXT, *headers], f"{message}\n".encode())
+        self.answer: Answer = (status, [TEXT, *headers], f"{message}\n".encode())
 
 
 def _refuse_constant(constant: str) -> None:
@@ -226,7 +226,7 @@ class Webhook:
         return "200 OK", [_JSON], answer
 
     def _healthz(self, environ: WSGIEnvironment) -> Answer:
-        return "200 OK", [_TEXT], b"ok\n"
+        return "200 OK", [TEXT], b"ok\n"
 
     def _readyz(self, environ: WSGIEnvironment) -> Answer:
         """Ready is who knows the answer, be it a refusal.
@@ -236,11 +236,11 @@ class Webhook:
         """
         api = self._resource_api()
         if isinstance(api, Unknown):
-            return "503 Service Unavailable", [_TEXT], f"{api.reason}\n".encode()
+            return "503 Service Unavailable", [TEXT], f"{api.reason}\n".encode()
         if isinstance(api, Unavailable):
             text = f"ok, and pods that ask for devices are refused: {api.reason}\n"
-            return "200 OK", [_TEXT], text.encode()
-        return "200 OK", [_TEXT], f"ok, resource.k8s.io/{api.version}\n".encode()
+            return "200 OK", [TEXT], text.encode()
+        return "200 OK", [TEXT], f"ok, resource.k8s.io/{api.version}\n".encode()
 
     def _show_metrics(self, environ: WSGIEnvironment) -> Answer:
         return "200 OK", [("Content-Type", CONTENT_TYPE_LATEST)], self._metrics.render()

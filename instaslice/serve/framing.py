@@ -46,14 +46,6 @@ class Refusal(NamedTuple):
     status: str  #: "400 Bad Request"
     message: str
 
-    def reply(self) -> bytes:
-        """The whole reply, after which the connection is closed."""
-        body = f"{self.message}\n".encode()
-        return (
-            f"HTTP/1.1 {self.status}\r\nConnection: close\r\n"
-            f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"
-        ).encode() + body
-
 
 class Request(NamedTuple):
     """A request, or as much of it as will be read."""

@@ -1,11 +1,11 @@
-"""A request to the bytes of its reply, through a WSGI application (PEP 3333). No socket, no clock.
+"""A request to the bytes of its reply, through a WSGI application (PEP 3333). No socket.
 
-1. gunicorn's parser reads the headers, and its Response writes the reply. What the parser refuses
-   is a line of text with the status that REFUSALS gives it, and ends the connection.
+1. gunicorn's parser reads the headers, and gunicorn makes the environ of them. What the parser
+   refuses is a line of text with the status that REFUSALS gives it, and ends the connection.
 2. HTTP/1.1 without a Host is refused (RFC 9112, section 3.2), and a Connection that names "close"
    among others closes (section 9.6): the parser leaves both to the server.
-3. The API server sends the same headers again and again, but for the length. What was made of them
-   is remembered for each connection: to parse them took a third of an admission.
+3. The API server sends the same headers again and again, but for the length. The environ that was
+   made of them is remembered for each connection: that took a third of an admission.
 4. An answer that would wait for the API server is not waited for: `answer` returns a Waiting in the
    reply's place, to be finished where that stops nobody.
 5. A fault in the application is a 500 and a traceback in the log; a lack of memory is a 503.
@@ -13,8 +13,12 @@
 
 import io
 import logging
+import time
 from collections.abc import Callable, Iterable
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
+from wsgiref.types import WSGIEnvironment
 
 from gunicorn.config import Config
 from gunicorn.http import wsgi
@@ -27,7 +31,7 @@ from gunicorn.http.errors import (
 )
 from gunicorn.http.parser import RequestParser
 
-from instaslice.serve.app import MAY_WAIT, PEER, Later
+from instaslice.serve.app import MAY_WAIT, PEER, TEXT, Headers, Later
 from instaslice.serve.framing import Refusal, Request
 
 _log = logging.getLogger("instaslice")
@@ -46,9 +50,11 @@ _FAULT: Final = Refusal(
 )
 #: Characters of what the parser says, which repeats what was sent, in a reply and in the log.
 MAX_REASON: Final = 200
-#: The longest header section that is remembered, in bytes. What is made of it takes up to seven
-#: times as much, for each connection.
+#: The longest header section that is remembered, in bytes. What is made of it takes up to
+#: 20 KiB for each connection, where it is full of short ones; the API server's takes 3 KiB.
 MAX_REMEMBERED: Final = 2048
+#: What gunicorn adds to an environ that writes to the socket.
+_NEEDS_SOCKET: Final = ("gunicorn.socket", "wsgi.early_hints")
 
 
 #: A WSGI application, as `wsgiref.types` and gunicorn's stubs cannot agree to type it.
@@ -70,8 +76,27 @@ class Reply(NamedTuple):
     keep: bool
 
     @classmethod
+    def make(cls, status: str, headers: Headers, body: bytes, keep: bool) -> "Reply":
+        """An HTTP/1.1 reply (RFC 9112, section 4), whose headers say how long its body is."""
+        top = (
+            f"HTTP/1.1 {status}\r\nDate: {_date(int(time.time()))}\r\n"
+            f"Connection: {'keep-alive' if keep else 'close'}\r\n"
+        )
+        fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        return cls(f"{top}{fields}\r\n".encode("latin-1") + body, keep)
+
+    @classmethod
     def refusing(cls, refusal: Refusal) -> "Reply":
-        return cls(refusal.reply(), keep=False)
+        """The last reply, for what the server itself refuses."""
+        body = f"{refusal.message}\n".encode()
+        length = ("Content-Length", str(len(body)))
+        return cls.make(refusal.status, [TEXT, length], body, keep=False)
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    """A moment as HTTP writes it (RFC 9110, section 5.6.7)."""
+    return formatdate(second, usegmt=True)
 
 
 class Waiting(NamedTuple):
@@ -82,31 +107,21 @@ class Waiting(NamedTuple):
 
 
 class Memo:
-    """The last headers of a connection, but for the length, and what the parser made of them."""
+    """The last headers of a connection, but for the length, and what was made of them."""
 
-    __slots__ = ("closes", "head", "parsed")
+    __slots__ = ("environ", "head", "keep")
 
     def __init__(self) -> None:
         self.head = b""
-        self.parsed: Any = None
-        self.closes = False
+        self.environ: WSGIEnvironment = {}
+        self.keep = False  #: whether they let another request follow
 
 
-class _Sink:
-    """The socket that gunicorn's Response writes to: it keeps the reply."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-
-    def sendall(self, data: bytes) -> None:
-        self.parts.append(data)
+class _NoSocket:
+    """What gunicorn writes "100 Continue" to when it makes an environ: the loop has sent that."""
 
     def send(self, data: bytes) -> int:
-        """Take what is only ever "100 Continue": the loop has sent that."""
         return len(data)
-
-    def gettimeout(self) -> float:
-        return 0.0
 
 
 class Gateway:
@@ -144,42 +159,42 @@ class Gateway:
         return Reply.refusing(refusal)
 
     def _respond(self, request: Request, peer: Peer, memo: Memo, is_last: bool) -> Reply | Waiting:
-        parsed, closes = self._parse(request, peer, memo)
-        sink: Any = _Sink()
-        response: Any
-        response, environ = wsgi.create(parsed, sink, peer.client, peer.server, self._config)
+        shared, keep = self._read(request, peer, memo)
+        environ = {
+            **shared,
+            "wsgi.input": io.BytesIO(request.body),
+            PEER: peer.certificate,
+            MAY_WAIT: False,
+        }
         if request.length is not None:
             environ["CONTENT_LENGTH"] = str(request.length)
-        environ["wsgi.input"] = io.BytesIO(request.body)
-        environ["wsgi.multithread"] = True
-        environ[PEER] = peer.certificate
-        environ[MAY_WAIT] = False
-        if is_last or closes:
-            response.force_close()
+        status = ""
+        headers: Headers = []
+
+        def start_response(its_status: str, its_headers: Headers, exc_info: Any = None) -> Any:
+            nonlocal status, headers
+            status, headers = its_status, its_headers
 
         def finish(chunks: Iterable[bytes]) -> Reply:
-            for chunk in chunks:
-                response.write(chunk)
-            response.close()
-            return Reply(b"".join(sink.parts), not response.should_close())
+            return Reply.make(status, headers, b"".join(chunks), keep and not is_last)
 
         try:
-            return finish(self._application(environ, response.start_response))
+            return finish(self._application(environ, start_response))
         except Later as later:
             resume, size = later.resume, later.size
 
         def wait() -> Reply:
             try:
-                return finish(resume(response.start_response))
+                return finish(resume(start_response))
             except Exception as error:
                 return _failed(error)
 
         return Waiting(wait, size)
 
-    def _parse(self, request: Request, peer: Peer, memo: Memo) -> tuple[Any, bool]:
-        """What gunicorn makes of the headers, and whether they ask for the connection's end."""
+    def _read(self, request: Request, peer: Peer, memo: Memo) -> tuple[WSGIEnvironment, bool]:
+        """The environ without the body, and whether the headers let another request follow."""
         if memo.head and memo.head == request.but_for_length:
-            return memo.parsed, memo.closes
+            return memo.environ, memo.keep
         parsed: Any = next(RequestParser(self._config, iter((request.head,)), peer.client))
         options = [
             option.strip(" \t").lower()
@@ -187,12 +202,16 @@ class Gateway:
             if name == "CONNECTION"
             for option in value.split(",")
         ]
-        closes = "close" in options
+        keep = "close" not in options and not parsed.should_close()
         if parsed.version >= (1, 1) and not any(name == "HOST" for name, _ in parsed.headers):
             raise _NoHost
+        no_socket: Any = _NoSocket()
+        _, made = wsgi.create(parsed, no_socket, peer.client, peer.server, self._config)
+        environ = {key: value for key, value in made.items() if key not in _NEEDS_SOCKET}
+        environ["wsgi.multithread"] = True
         if len(request.but_for_length) <= MAX_REMEMBERED:
-            memo.head, memo.parsed, memo.closes = request.but_for_length, parsed, closes
-        return parsed, closes
+            memo.head, memo.environ, memo.keep = request.but_for_length, environ, keep
+        return environ, keep
 
 
 class _NoHost(Exception):

@@ -2,9 +2,12 @@
 
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+import h11
 import pytest
 from gunicorn.config import Config
 
@@ -127,7 +130,8 @@ def test_bad_http_is_refused_in_a_line_and_ends_the_connection(
 
 def test_an_old_client_needs_no_host() -> None:
     reply = answer(head("GET /x HTTP/1.0"))
-    assert reply.data.startswith(b"HTTP/1.0 200 OK\r\n")
+    # In the server's own version (RFC 9110, section 6.2).
+    assert reply.data.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 def test_a_script_name_is_a_header_like_any_other() -> None:
@@ -208,14 +212,14 @@ def test_each_request_is_read_by_its_own_headers() -> None:
         assert answer(top.encode() + body, memo=memo).data.endswith(f"{path} ".encode() + body)
 
 
-def test_headers_that_differ_by_the_length_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_headers_that_differ_by_the_length_are_parsed_once() -> None:
     memo = Memo()
     answer(post(b"{}"), memo=memo)
-    parsed = memo.parsed
+    environ = memo.environ
     answer(post(b"[1, 2, 3]"), memo=memo)
-    assert memo.parsed is parsed
+    assert memo.environ is environ
     answer(post(b"{}", "X: y"), memo=memo)
-    assert memo.parsed is not parsed
+    assert memo.environ is not environ
 
 
 def test_remembered_headers_have_the_length_of_their_own_request() -> None:
@@ -245,7 +249,7 @@ def test_headers_are_remembered_up_to_a_length() -> None:
 def test_long_headers_are_not_remembered() -> None:
     memo = Memo()
     answer(post(b"{}", "X: " + "y" * MAX_REMEMBERED), memo=memo)
-    assert (memo.head, memo.parsed) == (b"", None)
+    assert (memo.head, memo.environ) == (b"", {})
 
 
 def test_a_refused_request_is_not_remembered() -> None:
@@ -308,3 +312,38 @@ def test_a_fault_is_a_line_for_the_caller_and_the_rest_in_the_log(
     assert reply.data.startswith(f"HTTP/1.1 {status}".encode())
     assert not reply.keep
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+# -- the bytes of a reply ------------------------------------------------------------------------
+
+
+def test_a_reply_is_http_with_a_date() -> None:
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method="POST", target="/mutate", headers=[("Host", "webhook")]))
+    connection.send(h11.EndOfMessage())
+    connection.receive_data(answer(post(b"{}")).data)
+    response, data = connection.next_event(), connection.next_event()
+    assert isinstance(response, h11.Response)
+    assert (response.http_version, response.status_code, response.reason) == (b"1.1", 200, b"OK")
+    headers = dict(response.headers)
+    assert headers.keys() == {b"date", b"connection", b"content-length"}
+    made = parsedate_to_datetime(headers[b"date"].decode())
+    assert abs(datetime.now(UTC) - made) < timedelta(minutes=10)
+    assert isinstance(data, h11.Data)
+    assert data.data == b"/mutate {}"
+
+
+def test_an_environ_holds_nothing_that_writes_to_a_socket_and_no_other_request() -> None:
+    environs: list[WSGIEnvironment] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        environs.append(environ)
+        environ["mark"] = len(environs)
+        return echo(environ, start_response)
+
+    memo = Memo()
+    for _ in range(2):
+        answer(post(b"{}"), app, memo)
+    assert [environ["mark"] for environ in environs] == [1, 2]
+    assert "mark" not in memo.environ
+    assert not {"gunicorn.socket", "wsgi.early_hints"} & environs[0].keys()
