@@ -94,14 +94,15 @@ class Rewriter:
             items = items or lists.cut(body)
             if items:
                 return self._items(document, body, items)
-        root = json_nodes.read(body)
+        names = None if self.task.needs_values else self._names
+        root = json_nodes.read(body, names)
         document.is_json = root is not None
-        root = root or yaml_nodes.read(body)
+        root = root or yaml_nodes.read(body, names)
         if root is None:
             document.is_empty = True
             return body
         offset = len(document.before) - len(body)
-        part = Part(document, self.task, self.disabled, document.line, offset)
+        part = Part(document, self.task, self.disabled, document.line, offset, names=names)
         return part.rewrite(body, root)
 
     def _items(self, document: Document, body: str, items: list[lists.Item]) -> str:
@@ -117,10 +118,10 @@ class Rewriter:
             text = body[start:stop]
             if self.needs_look(text):
                 try:
-                    root = read(text)
+                    root = read(text, self._names)
                     assert root is not None  # an object of JSON, or a list of one item
                     place = line, offset + start, ("items", index)
-                    part = Part(document, self.task, self.disabled, *place)
+                    part = Part(document, self.task, self.disabled, *place, names=self._names)
                     text = part.rewrite(text, root, layout)
                 except BadDocument as bad:
                     raise BadDocument(str(bad), line - document.line + bad.line) from None

@@ -5,6 +5,7 @@ braces or brackets are. What an alias, or a merge key, brings into an edited pla
 there. The result is read again and must mean what was meant, whatever the style of the text.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -26,10 +27,17 @@ class Edited(NamedTuple):
     edits: list[Edit]  #: what led to it, in order, of the text with an end of its last line
 
 
-def edit(text: str, root: Node, change: Change, layout: Layout) -> Edited:
+def edit(
+    text: str,
+    root: Node,
+    change: Change,
+    layout: Layout,
+    names: re.Pattern[str] | None = None,
+) -> Edited:
     """Make a change in the text of a document.
 
     root: the document as it was read from the text. layout: of what is new.
+    names: that it was read with.
     Raises BadDocument where the result would not mean what the change makes of the document.
     """
     meaning = changed(root.value, change)
@@ -47,10 +55,12 @@ def edit(text: str, root: Node, change: Change, layout: Layout) -> Edited:
     if whole is not text:
         result = result.removesuffix("\n").removesuffix("\r")
     try:
-        again = json_nodes.read(result) if layout.is_json else yaml_nodes.read(result)
+        # What was read whole has an alias, which the result need not have.
+        names = None if root.omitted is None else names
+        again = (json_nodes if layout.is_json else yaml_nodes).read(result, names)
     except BadDocument:
         again = None
-    if again is None or again.value != meaning:
+    if again is None or (again.value, again.omitted) != (meaning, root.omitted):
         raise BadDocument(UNWRITABLE)
     return Edited(result, meaning, edits)
 
@@ -75,6 +85,9 @@ class _Editor:
 
     def enter(self, node: Node, change: Change, layout: Layout) -> None:
         """Make a change within a node."""
+        is_cut = isinstance(node, Mapping | Listing) and node.is_cut
+        if is_cut and (change.gone or change.put or change.more):
+            raise BadDocument(UNWRITABLE)
         if isinstance(node, Mapping):
             layout = layout.near(node, self.text)
             own = node.own()

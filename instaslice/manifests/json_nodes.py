@@ -1,32 +1,23 @@
-"""JSON with the places of its values. What is not looked at is skipped by Python's own decoder."""
+"""JSON with the places of its values, read without a value of what does not matter."""
 
-import json
 import re
-from collections.abc import Iterator
 from itertools import pairwise
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Any, Final, NoReturn
+from typing import Any, Final, Protocol
 
 from instaslice.manifests import scalars
-from instaslice.manifests.nodes import BadDocument, Listing, Mapping, Member, Node
+from instaslice.manifests.builder import Builder
+from instaslice.manifests.nodes import BadDocument, Listing, Mapping, Node
 
 _BLANK: Final = re.compile(r"[ \t\n\r]*")
-
-
+#: A value that is no collection and no string (RFC 8259, sections 3 and 6).
+_SCALAR: Final = re.compile(
+    r"(?P<integer>-?(?:0|[1-9][0-9]*))(?P<real>(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)"
+    r"|true|false|null"
+)
+_WORDS: Final[dict[str, Any]] = {"true": True, "false": False, "null": None}
 #: Where one object may end and another begin.
 _BETWEEN: Final = re.compile(r"\}[ \t\r\n]*\{")
-
-
-def _refuse(word: str) -> NoReturn:
-    """NaN and Infinity, which Python reads and JSON has not."""
-    raise ValueError(word)
-
-
-def _number(text: str) -> Any:
-    return scalars.number(text)
-
-
-_DECODER: Final = json.JSONDecoder(parse_float=_number, parse_constant=_refuse)
 
 
 def split(text: str) -> list[str] | None:
@@ -43,29 +34,30 @@ def split(text: str) -> list[str] | None:
         while place < len(text):
             if text[place] != "{":
                 return None
-            _, place = _DECODER.raw_decode(text, place)
-            place = _skip(text, place)
+            place = _skip(text, end(text, place))
             cuts.append(place)
-    except (ValueError, RecursionError):
+    except (ValueError, BadDocument):
         return None
     return [text[a:b] for a, b in pairwise(cuts)]
 
 
-def read(text: str) -> Node | None:
+def read(text: str, names: re.Pattern[str] | None = None) -> Node | None:
     """The root of a text of one JSON value, or None where it is not written so.
 
+    names: leave out what has none of these, unless it is read anyway (`builder`).
     Raises BadDocument where it is nested too deeply.
     """
-    start = _skip(text, 0)
+    builder = Builder(text, names)
     try:
-        value, end = _DECODER.raw_decode(text, start)
+        place = _parse(text, _skip(text, 0), builder)
     except ValueError:
         return None
-    except RecursionError:
-        raise BadDocument("is nested too deeply") from None
-    if _skip(text, end) != len(text):
-        return None
-    return _node(text, start, end, value)
+    return builder.root if _skip(text, place) == len(text) else None
+
+
+def end(text: str, place: int) -> int:
+    """Where the value at a place ends. Raises ValueError where it is not JSON, and BadDocument."""
+    return _parse(text, place, _Nothing())
 
 
 def items(text: str) -> list[tuple[int, int]] | None:
@@ -81,12 +73,12 @@ def items(text: str) -> list[tuple[int, int]] | None:
             key, place = scanstring(text, _opened(text, place, '"'))
             start = _opened(text, _skip(text, place), ":")
             if key == "items" and text[start] == "[":
-                found, end = _elements(text, start)
+                found, stop = _elements(text, start)
             else:
-                value, end = _DECODER.raw_decode(text, start)
-                is_list = is_list or (key == "kind" and value == "List")
-            place = _after(text, end, "}")
-    except (ValueError, IndexError, RecursionError):
+                stop = end(text, start)
+                is_list = is_list or (key == "kind" and text[start:stop] == '"List"')
+            place = _after(text, stop, "}")
+    except (ValueError, IndexError, BadDocument):
         return None
     return found if is_list and _skip(text, place + 1) == len(text) else None
 
@@ -96,9 +88,9 @@ def _elements(text: str, start: int) -> tuple[list[tuple[int, int]], int]:
     found = []
     place = _opened(text, start, "[")
     while text[place] != "]":
-        _, end = _DECODER.raw_decode(text, place)
-        found.append((place, end))
-        place = _after(text, end, "]")
+        stop = end(text, place)
+        found.append((place, stop))
+        place = _after(text, stop, "]")
     return found, place + 1
 
 
@@ -120,44 +112,111 @@ def _after(text: str, place: int, closing: str) -> int:
     return place
 
 
-def _node(text: str, start: int, end: int, value: Any) -> Node:
-    if isinstance(value, dict):
-        return Mapping(start, end, value, True, None, lambda: list(_members(text, start)))
-    if isinstance(value, list):
-        return Listing(start, end, value, True, None, lambda: list(_items(text, start)))
-    return Node(start, end, value)
+class _Sink(Protocol):
+    """What is told of the values of a text."""
+
+    def begin(self, node: Mapping | Listing, /) -> None:
+        """A collection begins."""
+
+    def key(self, node: Node, /) -> None:
+        """A key of it."""
+
+    def scalar(self, node: Node, /) -> None:
+        """A value that is no collection."""
+
+    def end(self, end: int, /) -> None:
+        """The collection ends."""
 
 
-def _members(text: str, start: int) -> Iterator[Member]:
-    """The members of an object that is known to be well-formed, from its brace on."""
-    place = _skip(text, start + 1)
-    while text[place] != "}":
-        key, after = scanstring(text, place + 1)
-        node = _value(text, _skip(text, _skip(text, after) + 1))
-        yield Member(key, place, node)
-        place = _next(text, node.end)
+class _Nothing:
+    """Keeps nothing."""
+
+    def begin(self, node: Mapping | Listing) -> None:
+        pass
+
+    def key(self, node: Node) -> None:
+        pass
+
+    def scalar(self, node: Node) -> None:
+        pass
+
+    def end(self, end: int) -> None:
+        pass
 
 
-def _items(text: str, start: int) -> Iterator[Node]:
-    place = _skip(text, start + 1)
-    while text[place] != "]":
-        node = _value(text, place)
-        yield node
-        place = _next(text, node.end)
+def _parse(text: str, place: int, sink: _Sink) -> int:
+    """Tell a sink of the value at a place, and return where it ends. Raises ValueError."""
+    try:
+        return _values(text, place, sink)
+    except IndexError:
+        raise ValueError("ends too soon") from None
 
 
-def _value(text: str, start: int) -> Node:
-    value, end = _DECODER.raw_decode(text, start)
-    return _node(text, start, end, value)
+def _values(text: str, place: int, sink: _Sink) -> int:
+    closers: list[str] = []
+    while True:
+        opener = text[place]
+        if opener in "{[":
+            closers.append("}" if opener == "{" else "]")
+            if opener == "{":
+                sink.begin(Mapping(place, place, {}, True))
+            else:
+                sink.begin(Listing(place, place, [], True))
+            place = _skip(text, place + 1)
+            if text[place] != closers[-1]:
+                if opener == "{":
+                    place = _key(text, place, sink)
+                continue
+        else:
+            place = _scalar(text, place, sink)
+        # Behind a value, or at the bracket that closes an empty collection.
+        while closers:
+            place = _skip(text, place)
+            if text[place] == closers[-1]:
+                place += 1
+                closers.pop()
+                sink.end(place)
+            elif text[place] == ",":
+                place = _skip(text, place + 1)
+                if closers[-1] == "}":
+                    place = _key(text, place, sink)
+                break
+            else:
+                raise ValueError("no comma")
+        else:
+            return place
 
 
-def _next(text: str, place: int) -> int:
-    """Where the next value, or the closing bracket, begins."""
-    place = _skip(text, place)
-    return _skip(text, place + 1) if text[place] == "," else place
+def _key(text: str, place: int, sink: _Sink) -> int:
+    """A key and its colon; returns where its value begins."""
+    if text[place] != '"':
+        raise ValueError("no key")
+    stop: int
+    key, stop = scanstring(text, place + 1)
+    sink.key(Node(place, stop, key))
+    return _opened(text, _skip(text, stop), ":")
+
+
+def _scalar(text: str, place: int, sink: _Sink) -> int:
+    stop: int
+    if text[place] == '"':
+        value, stop = scanstring(text, place + 1)
+    else:
+        match = _SCALAR.match(text, place)
+        if match is None:
+            raise ValueError("no value")
+        stop = match.end()
+        if not match["integer"]:
+            value = _WORDS[match.group()]
+        else:
+            value = scalars.number(match.group()) if match["real"] else int(match["integer"])
+    sink.scalar(Node(place, stop, value))
+    return stop
 
 
 def _skip(text: str, place: int) -> int:
+    if place < len(text) and text[place] not in " \t\n\r":
+        return place
     match = _BLANK.match(text, place)
     assert match is not None  # it matches the empty string
     return match.end()

@@ -57,7 +57,7 @@ class Document:
     is_json: bool = False
     is_empty: bool = False  #: it has no value
     changed: bool = False
-    value: Any = None  #: what it means, rewritten, as decoded JSON; None where it is not known
+    value: Any = None  #: what it means, rewritten, as decoded JSON; None where nobody asked
     operations: list[Operation] = field(default_factory=list)  #: RFC 6902, from `before`'s root
     edits: list[Edit] = field(default_factory=list)  #: what leads from `before` to `after`
     errors: list[Problem] = field(default_factory=list)  #: why it is left as it is

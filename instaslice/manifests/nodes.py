@@ -4,7 +4,7 @@
 must change and nowhere else.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ class Node:
     value: Any  #: decoded JSON; nodes that are aliases share it with what they stand for
     is_flow: bool = False  #: a collection in brackets or braces
     target: "Node | None" = None  #: what an alias stands for
+    omitted: int | None = None  #: of a root: a hash of what was left out; None where nothing may be
 
 
 class Member(NamedTuple):
@@ -45,18 +46,11 @@ class Member(NamedTuple):
 class Mapping(Node):
     """A mapping; `value` has the members that are merged into it, too."""
 
-    #: In order; what makes them, where they were not asked for yet.
-    members_: list[Member] | Callable[[], list[Member]] = field(default_factory=list)
-
-    @property
-    def members(self) -> list[Member]:
-        """What is written here."""
-        if not isinstance(self.members_, list):
-            self.members_ = self.members_()
-        return self.members_
+    members: list[Member] = field(default_factory=list)  #: those that are written here
+    is_cut: bool = False  #: some are left out
 
     def own(self) -> dict[str, Member]:
-        """Likewise, by key, without merge keys."""
+        """The members by key, without merge keys."""
         return {member.key: member for member in self.members if not member.is_merge}
 
 
@@ -64,14 +58,8 @@ class Mapping(Node):
 class Listing(Node):
     """A sequence."""
 
-    items_: list[Node] | Callable[[], list[Node]] = field(default_factory=list)
-
-    @property
-    def items(self) -> list[Node]:
-        """What is written here."""
-        if not isinstance(self.items_, list):
-            self.items_ = self.items_()
-        return self.items_
+    items: list[Node] = field(default_factory=list)  #: those that are written here
+    is_cut: bool = False  #: some stand for what is left out
 
 
 def child(node: Node, token: str | int) -> tuple[int, Node] | None:

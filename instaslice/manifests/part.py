@@ -46,13 +46,16 @@ class Part:
         line: int,
         offset: int,
         prefix: Path = (),
+        *,
+        names: re.Pattern[str] | None = None,
     ) -> None:
         """Of a whole document, or of an item that was cut out of it, a list of one.
 
         disabled: namespaces that are labelled so; more join them.
         line: the text's first in the file. offset: where it begins in the document.
-        prefix: the path of the item.
+        prefix: the path of the item. names: that it was read with.
         """
+        self.names = names
         self.document = document
         self.task = task
         self.disabled = disabled
@@ -88,7 +91,7 @@ class Part:
                 layout = layout or json_layout(text)
             self.document.changed = True
             try:
-                text, meaning, edits = edit(text, root, change, layout or Layout())
+                text, meaning, edits = edit(text, root, change, layout or Layout(), self.names)
             except BadDocument:
                 if not self.task.needs_values:
                     raise
@@ -101,7 +104,7 @@ class Part:
                 self.document.operations += _below(pointer(*self.prefix), operations)
         for manifest in workloads.manifests(meaning[0] if self.is_listed else meaning):
             self._refers(manifest)
-        if not self.prefix:
+        if self.task.needs_values:
             self.document.value = meaning
         return text
 

@@ -61,10 +61,15 @@ def test_a_template_is_rewritten_as_the_pod_is(pod: Json, of: tuple[str, str]) -
     for text in (json.dumps(manifest), yaml_styles.written(manifest, Random(0))):
         (document,) = rewritten(text)
         assert document.errors == []
+        (whole,) = rewritten(text, Task(needs_values=True))
+        value, whole.value = whole.value, None
+        assert document.after == whole.after
         if document.changed:
-            assert without_names(document.value) == without_names(template)
-            assert yaml.safe_load(document.after) == document.value
-            assert jsonpatch.apply_patch(manifest, document.operations) == document.value
+            # It is the same, whether what does not matter was left out or not.
+            assert document == whole
+            assert without_names(value) == without_names(template)
+            assert yaml.safe_load(document.after) == value
+            assert jsonpatch.apply_patch(manifest, document.operations) == value
         else:
             assert operations == []
         (again,) = rewritten(document.after)
@@ -90,9 +95,10 @@ def test_lists_are_looked_into() -> None:
     text = yaml.safe_dump(
         {"apiVersion": "v1", "kind": "List", "items": [None, pod, inner, deployments]}
     )
-    (document,) = rewritten(text)
+    (document,) = rewritten(text, Task(needs_values=True))
     assert nameless(json.dumps(document.value)).count('"claims": [{"name": "UUID"}]') == 3
     assert 'mig-1g.5gb": 1' not in json.dumps(document.value)
+    assert yaml.safe_load(after(text)) == document.value
 
 
 @pytest.mark.parametrize(
