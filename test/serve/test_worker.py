@@ -4,7 +4,6 @@ import contextlib
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from instaslice.serve.app import MAX_BODY, MAY_WAIT, Later
 from instaslice.serve.room import Phase
 from test.support.certs import Authority
 from test.support.loop import BufferedTLS, Loop, hear_out, running
+from test.support.process import PATIENCE
 from test.support.serving import HELLO, hung_up, until
 
 
@@ -35,12 +35,13 @@ def post(path: str, body: bytes, *headers: str, length: int | None = None) -> by
 class App:
     """Echoes path and body.
 
-    /bytes/N answers N bytes; /wait waits for `release`; /slow takes half a second, as a hostile
-    review may, and nothing else is done meanwhile.
+    /bytes/N answers N bytes; /wait waits for `release`; /slow begins, and ends when it is told to
+    `go`, as a hostile review may take long: nothing else is done meanwhile.
     """
 
     def __init__(self) -> None:
         self.release = threading.Event()
+        self.begun, self.go = threading.Event(), threading.Event()
         self.served: list[str] = []
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
@@ -50,9 +51,10 @@ class App:
         body += environ["wsgi.input"].read()
 
         def answer(start_response: StartResponse) -> list[bytes]:
-            assert path != "/wait" or self.release.wait(20)
+            assert path != "/wait" or self.release.wait(PATIENCE)
             if path == "/slow":
-                time.sleep(0.5)
+                self.begun.set()
+                assert self.go.wait(PATIENCE)
             self.served.append(path)
             start_response("200 OK", [("Content-Length", str(len(body)))])
             return [body]
@@ -68,6 +70,16 @@ def app() -> Iterator[App]:
     made = App()
     yield made
     made.release.set()
+    made.go.set()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine stalls too: by default there is time for everything."""
+    monkeypatch.setattr(room, "ARRIVAL", 600.0)
+    monkeypatch.setattr(room, "FAREWELL", 600.0)
+    monkeypatch.setattr(room, "PROMPT", 100.0)
+    monkeypatch.setattr(worker, "SWEEP", 0.05)
 
 
 Start = Callable[..., contextlib.AbstractContextManager[Loop]]
@@ -135,10 +147,10 @@ def test_a_reply_that_is_taken_late_is_whole_and_the_connection_goes_on(start: S
 def test_a_reply_that_is_not_taken_is_given_up(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "ARRIVAL", 0.3)
     with start() as loop, stalled_reader(loop) as connection:
         until(lambda: any(c.outbox for c in loop.worker.connections))
-        until(lambda: not loop.worker.connections, seconds=5)
+        monkeypatch.setattr(room, "ARRIVAL", 0.0)
+        until(lambda: not loop.worker.connections)
         assert len(hear_out(connection)) < MUCH
 
 
@@ -175,7 +187,7 @@ def test_unfinished_requests_hold_no_more_than_promised(
             until(lambda n=number: all(map(hung_up, senders[: max(0, n - 2)])))
         assert not any(map(hung_up, senders[3:]))
         for sender in senders[3:]:
-            sender.setblocking(True)
+            sender.settimeout(PATIENCE)
             sender.sendall(b"y" * 100_000)
             assert reply_to(sender).startswith(b"HTTP/1.1 200 OK\r\n")
         idle.sendall(get("/still"))
@@ -211,11 +223,16 @@ def test_a_body_over_the_limit_is_not_read_as_requests(length: int, start: Start
     assert app.served in ([], ["/large"])
 
 
+def time_passes(loop: Loop, seconds: float) -> None:
+    """All that there are have been in their phase for so much longer."""
+    for connection in list(loop.worker.connections):
+        connection.since -= seconds
+
+
 def test_who_has_stalled_makes_room_before_who_is_idle_and_who_has_just_come(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    start: Start,
 ) -> None:
-    monkeypatch.setattr(room, "PROMPT", 0.3)
-    with start(worker_connections=4) as loop, contextlib.ExitStack() as stack:
+    with start(worker_connections=4, keepalive=600) as loop, contextlib.ExitStack() as stack:
 
         def connect(data: bytes) -> ssl.SSLSocket:
             connection = stack.enter_context(loop.connect())
@@ -226,7 +243,7 @@ def test_who_has_stalled_makes_room_before_who_is_idle_and_who_has_just_come(
         assert reply_to(idle).endswith(b"/idle")
         stalled = connect(b"GET /stalled")
         until(lambda: loop.worker.pending == len(b"GET /stalled"))
-        time.sleep(0.4)  # it stalls by letting time pass
+        time_passes(loop, 2 * room.PROMPT)
         fresh = [connect(b"GET /fresh") for _ in range(2)]
         until(lambda: loop.worker.pending == len(b"GET /stalled" + b"GET /fresh" * 2))
         assert reply_to(connect(get("/first"))).endswith(b"/first")
@@ -301,27 +318,42 @@ def test_whatever_the_socket_does_not_take_at_once_is_repeated(
 def test_a_client_that_drips_is_told_that_it_took_too_long(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "ARRIVAL", 0.3)
-    monkeypatch.setattr(worker, "SWEEP", 0.05)
-    heard = b""
-    with start() as loop, loop.connect(timeout=0.02) as connection, contextlib.suppress(OSError):
-        while not heard:
+    with start() as loop, loop.connect() as connection:
+        connection.settimeout(0.02)
+        monkeypatch.setattr(room, "ARRIVAL", 0.3)
+
+        def heard_of_a_byte_more() -> bytes:
             connection.sendall(b"X")
             with contextlib.suppress(TimeoutError):
-                heard = connection.recv(4096)
+                return connection.recv(4096)
+            return b""
+
+        heard = until(heard_of_a_byte_more)
     assert heard.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
 
 
-def test_what_came_while_another_was_answered_is_not_late(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room, "ARRIVAL", 0.3)
-    with start() as loop, loop.connect() as slow, loop.connect() as late:
+@contextlib.contextmanager
+def busy(loop: Loop, app: App) -> Iterator[None]:
+    """Meanwhile the loop answers a request that takes long; at once after it it looks who is late.
+
+    All that there are have then been in their phase for long.
+    """
+    with loop.connect() as slow:
+        slow.sendall(get("/slow"))
+        assert app.begun.wait(PATIENCE)
+        yield
+        time_passes(loop, 1000)
+        loop.worker.next_sweep = 0.0
+        app.go.set()
+        assert reply_to(slow).endswith(b"/slow")
+
+
+def test_what_came_while_another_was_answered_is_not_late(start: Start, app: App) -> None:
+    with start() as loop, loop.connect() as late:
         late.sendall(get("/late")[:-2])
         until(lambda: [c for c in loop.worker.connections if c.phase == Phase.ARRIVING])
-        slow.sendall(get("/slow"))
-        until(lambda: [c for c in loop.worker.connections if c.phase == Phase.WORKING])
-        late.sendall(get("/late")[-2:])
+        with busy(loop, app):
+            late.sendall(get("/late")[-2:])
         assert reply_to(late).endswith(b"/late")
 
 
@@ -334,8 +366,9 @@ def test_between_requests_that_take_long_others_have_their_turn(
         quick = stack.enter_context(loop.connect())
         for connection in slow:
             connection.sendall(post("/slow", b"x" * 100_000))
-        until(lambda: [c for c in loop.worker.connections if c.phase == Phase.WORKING])
+        assert app.begun.wait(PATIENCE)
         quick.sendall(get("/quick"))
+        app.go.set()
         assert reply_to(quick).endswith(b"/quick")
         assert app.served.index("/quick") <= 3
         for connection in slow:
@@ -345,8 +378,6 @@ def test_between_requests_that_take_long_others_have_their_turn(
 def test_who_stalls_is_dropped_and_who_idles_is_not(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "ARRIVAL", 0.3)
-    monkeypatch.setattr(worker, "SWEEP", 0.05)
     with start() as loop, contextlib.ExitStack() as stack:
         ahead, used, in_headers, in_body = (stack.enter_context(loop.connect()) for _ in range(4))
         in_handshake = stack.enter_context(loop.plain())
@@ -355,22 +386,21 @@ def test_who_stalls_is_dropped_and_who_idles_is_not(
         in_handshake.sendall(HELLO)
         in_headers.sendall(get("/x")[:-2])
         in_body.sendall(post("/x", b"{", length=2))
-        until(lambda: all(map(hung_up, (in_handshake, in_headers, in_body))), seconds=5)
+        phases = [Phase.HANDSHAKE, Phase.IDLE, Phase.IDLE, Phase.ARRIVING, Phase.ARRIVING]
+        until(lambda: sorted(c.phase for c in loop.worker.connections) == phases)
+        with monkeypatch.context() as impatient:
+            impatient.setattr(room, "ARRIVAL", 0.0)
+            until(lambda: all(map(hung_up, (in_handshake, in_headers, in_body))))
         for idle in (ahead, used):
             idle.sendall(get("/idle"))
             assert reply_to(idle).endswith(b"/idle")
 
 
-def test_who_idles_too_long_is_closed_but_not_unread(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker, "SWEEP", 0.05)
-    with start(keepalive=1) as loop, loop.connect() as idle, loop.connect() as late:
-        until(lambda: len(loop.worker.connections) == 2)
-        for connection in list(loop.worker.connections):
-            # The selector has not said so yet, and their time is up.
-            connection.since -= 10
-        late.sendall(get("/late"))
+def test_who_idles_too_long_is_closed_but_not_unread(start: Start, app: App) -> None:
+    with start() as loop, loop.connect() as idle, loop.connect() as late:
+        until(lambda: [c.phase for c in loop.worker.connections] == [Phase.IDLE] * 2)
+        with busy(loop, app):
+            late.sendall(get("/late"))  # the selector has not said so yet when its time is up
         assert reply_to(late).endswith(b"/late")
         assert hear_out(idle) == b""
 
@@ -395,8 +425,6 @@ def test_replies_that_are_not_taken_hold_no_more_than_promised(
 def test_no_phase_holds_more_connections_than_there_is_room_for(
     phase: Phase, start: Start, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "ARRIVAL", 600.0)
-    monkeypatch.setattr(room, "FAREWELL", 600.0)
     monkeypatch.setattr(room, "MAX_UNSENT", 100 * MUCH)
     data = {
         Phase.WRITING: get(f"/bytes/{MUCH}"),

@@ -18,8 +18,8 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from instaslice.serve.worker import StallFreeWorker
-
-HOST = "127.0.0.1"
+from test.support.process import HOST as HOST
+from test.support.process import PATIENCE
 
 
 class Loop:
@@ -30,7 +30,7 @@ class Loop:
         self.port = port
         self.trust = trust
 
-    def plain(self, timeout: float = 10, receive_buffer: int | None = None) -> socket.socket:
+    def plain(self, timeout: float = PATIENCE, receive_buffer: int | None = None) -> socket.socket:
         """A TCP connection, and no TLS on it yet."""
         sock = socket.socket()
         if receive_buffer:
@@ -43,7 +43,9 @@ class Loop:
             raise
         return sock
 
-    def connect(self, timeout: float = 10, receive_buffer: int | None = None) -> ssl.SSLSocket:
+    def connect(
+        self, timeout: float = PATIENCE, receive_buffer: int | None = None
+    ) -> ssl.SSLSocket:
         """A TLS connection to write any bytes to."""
         with contextlib.closing(self.plain(timeout, receive_buffer)) as plain:
             return self.trust.wrap_socket(plain, server_hostname=HOST)  # which takes it over
@@ -111,7 +113,7 @@ def running(
         finally:
             worker.cfg.set("graceful_timeout", 0)
             loop.stop()
-            thread.join(20)
+            thread.join(PATIENCE)
         assert not thread.is_alive(), "the loop goes on"
         assert not failures
 
