@@ -160,21 +160,23 @@ class Webhook:
             _check_caller(environ.get(PEER), self._callers)
         body = _read_body(environ)
         start = perf_counter()
-        self._metrics.in_flight.inc()
-        try:
+        with self._metrics.in_flight:
             request = parse(body)
             verdict, ensure = self._judge(request)
-        finally:
-            self._metrics.in_flight.dec()
-        try:
-            return self._finish(request, verdict, ensure, start, environ.get(MAY_WAIT, True))
-        except MustWait:
-            pass
+            try:
+                return self._finish(request, verdict, ensure, start, environ.get(MAY_WAIT, True))
+            except MustWait:
+                pass
         # As bytes an answer takes a third of what it takes as operations.
         answer = review.respond(request, verdict, [])
         verdict = verdict._replace(rewrite=verdict.rewrite._replace(operations=[]))
-        finish = partial(self._finish, request, verdict, ensure, start, True, answer)
-        raise Later(lambda start_response: _send(start_response, *finish()), len(answer))
+
+        def resume(start_response: StartResponse) -> list[bytes]:
+            with self._metrics.in_flight:
+                finished = self._finish(request, verdict, ensure, start, True, answer)
+            return _send(start_response, *finished)
+
+        raise Later(resume, len(answer))
 
     def _judge(self, request: review.Request) -> tuple[review.Verdict, Ensure]:
         """The verdict on a request, whatever happens, and what makes the templates for it."""
@@ -204,20 +206,16 @@ class Webhook:
 
         answer: that without warnings, if it was made already. Raises MustWait.
         """
-        self._metrics.in_flight.inc()
         try:
-            try:
-                warnings = ensure(may_wait)
-            except MustWait:
-                raise
-            except Exception:
-                verdict, warnings, answer = _failed(request), [], b""
-            if not answer:
-                answer = review.respond(request, verdict, warnings)
-            elif warnings:
-                answer = _warn(answer, warnings)
-        finally:
-            self._metrics.in_flight.dec()
+            warnings = ensure(may_wait)
+        except MustWait:
+            raise
+        except Exception:
+            verdict, warnings, answer = _failed(request), [], b""
+        if not answer:
+            answer = review.respond(request, verdict, warnings)
+        elif warnings:
+            answer = _warn(answer, warnings)
         seconds = perf_counter() - start
         self._metrics.duration.observe(seconds)
         self._metrics.count(request.operation, verdict.outcome, verdict.rewrite.claims)

@@ -71,9 +71,9 @@ class Formatter(logging.Formatter):
         self._line = FORMATS[log_format]
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = dict(getattr(record, "fields", {}))
+        fields = getattr(record, "fields", {})
         if record.exc_info:
-            fields["traceback"] = self.formatException(record.exc_info)
+            fields = {**fields, "traceback": self.formatException(record.exc_info)}
         return self._line(record.created, record.levelname.lower(), record.getMessage(), fields)
 
 

@@ -57,11 +57,12 @@ class Metrics:
             buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 5),
             registry=self.registry,
         )
+        #: A context to answer a request in.
         self.in_flight = Gauge(
             "instaslice_admissions_in_flight",
             "Admission requests being answered now.",
             registry=self.registry,
-        )
+        ).track_inprogress()
         claims = Counter(
             "instaslice_claims_total",
             "Claims put into pods, by resource; a MIG profile of no known GPU counts as 'other'.",
