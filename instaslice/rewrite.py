@@ -32,7 +32,7 @@ from typing import Final, NamedTuple
 from uuid import uuid4
 
 from instaslice import annotations
-from instaslice.claims import NewClaim, demands, kept, new_claims
+from instaslice.claims import demands, kept, new_claims
 from instaslice.containers import MAX_TOLD, Container, containers, read_amounts, survey
 from instaslice.earlier import came_back, devices_of, own_claims, put_back, settle, stand_for
 from instaslice.invalid import InvalidPod, shorten
@@ -89,18 +89,22 @@ def rewrite(
     wanted = demands(every, api)
     wishes, doubts = kept(annotations.read(pod), wanted, api, again=bool(own))
     claims = new_claims(wanted, api, wishes)
-    names = [new_name(every[claim.uses[0][0]].name, claim.asks.template) for claim in claims]
-    fresh = _references(names, claims)
+    declared: list[Json] = []
+    fresh: dict[int, list[Json]] = {}  # what each container is to refer to
+    counts: dict[DeviceClaim, int] = {}
+    for asks, uses in claims:
+        name = new_name(every[uses[0][0]].name, asks.template)
+        declared.append(api.pod_claim(name, asks.template))
+        counts[asks] = counts.get(asks, 0) + 1
+        for user, request in uses:
+            reference = {"name": name, "request": request} if request else {"name": name}
+            fresh.setdefault(user, []).append(reference)
     operations: list[Operation] = []
     for user, container in enumerate(every):
         if container.asks:
             zeros = defaults.get(container.path, ())
             operations += _container_operations(container, fresh.get(user, []), zeros)
-    declared = [api.pod_claim(n, c.asks.template) for n, c in zip(names, claims, strict=True)]
     operations += extend("/spec/resourceClaims", pod["spec"].get("resourceClaims"), declared)
-    counts: dict[DeviceClaim, int] = {}
-    for claim in claims:
-        counts[claim.asks] = counts.get(claim.asks, 0) + 1
     warnings += [*doubts, *_unknown(counts)]
     return Rewrite(operations, counts, warnings[:MAX_TOLD])
 
@@ -131,16 +135,6 @@ def restore(pod: Json, old: Json, resources: Resources = MIG) -> Rewrite:
             return UNTOUCHED
         operations += put_back(container, was, names)
     return Rewrite(operations, {}, [])
-
-
-def _references(names: Sequence[str], claims: Sequence[NewClaim]) -> dict[int, list[Json]]:
-    """What each container is to refer to: elements of its `resources.claims`."""
-    found: dict[int, list[Json]] = {}
-    for name, claim in zip(names, claims, strict=True):
-        for user, request in claim.uses:
-            reference = {"name": name, "request": request} if request else {"name": name}
-            found.setdefault(user, []).append(reference)
-    return found
 
 
 def _container_operations(
