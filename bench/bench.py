@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import files, plot
-from bench.servers import Load, Place, Server, in_turn, running
+from bench.servers import CONNECTIONS, App, Load, Place, Server, in_turn, running
 from instaslice import review
 from instaslice.resource_api import NEWEST
 from instaslice.serve.app import parse
@@ -37,10 +37,10 @@ NAMES = ("sample", "deployment", "many")
 #: Who takes turns. The two floors read the body and answer a constant, on the settings of
 #: `instaslice serve`: one on gunicorn's own threaded worker, one on InstaSlice's.
 GUNICORN, WORKER, OURS = "gunicorn, nothing", "our worker, nothing", "InstaSlice"
-SERVERS: dict[str, tuple[str, ...]] = {
-    GUNICORN: ("floor", "--worker", "gthread"),
-    WORKER: ("floor",),
-    OURS: ("instaslice",),
+SERVERS = {
+    GUNICORN: App("floor", ("--worker", "gthread")),
+    WORKER: App("floor"),
+    OURS: App("instaslice"),
 }
 
 Row = list[str]
@@ -102,6 +102,26 @@ def beside_the_floor(place: Place, files: dict[str, Path], rounds: int, seconds:
     head += ["ratio to our worker", "p99 to our worker", "errors"]
     weights = ", ".join(f"{name} {statistics.median(mb):.0f} MB" for name, mb in memory.items())
     return table(head, rows) + f"\nResident memory of a worker: {weights}.\n"
+
+
+def before_and_after(
+    checkout: Path, place: Place, files: dict[str, Path], rounds: int, seconds: float
+) -> str:
+    """InstaSlice beside an earlier InstaSlice, one after the other, again and again."""
+    apps = {"before": App("instaslice", checkout=checkout), "after": App("instaslice")}
+    posts = {
+        f"{name}, {number} connections": partial(
+            Server.load, body=path, seconds=seconds, connections=number
+        )
+        for name, path in files.items()
+        for number in (4, CONNECTIONS)
+    }
+    rows = []
+    for label, loads in in_turn(place, apps, rounds, posts).items():
+        for name, found in loads.items():
+            ratio = ratios(found, loads["before"], lambda load: load.rate)
+            rows.append([label, name, *_medians(found), "1" if name == "before" else ratio])
+    return table(["review", "InstaSlice", *COLUMNS, "ratio to before"], rows)
 
 
 def ratios(found: list[Load], base: list[Load], field: Callable[[Load], float]) -> str:
@@ -174,7 +194,7 @@ def choices(place: Place, files: dict[str, Path], rounds: int, seconds: float) -
         options["our worker, gunicorn_h1c"] = ("--parser", "fast")
     if find_spec("orjson"):
         options["our worker, orjson"] = ("--json", "orjson")
-    servers = {label: ("instaslice", *option) for label, option in options.items()}
+    servers = {label: App("instaslice", option) for label, option in options.items()}
     post = partial(Server.load, body=files["deployment"], seconds=seconds)
     loads = in_turn(place, servers, rounds, {"": post})[""]
     first = next(iter(loads.values()))
@@ -222,7 +242,7 @@ def new_connections(place: Place, rounds: int, seconds: float) -> str:
 def containers(place: Place, seconds: float) -> str:
     """How the cost grows with the pod: containers with a slice each (at most 112 hold one)."""
     rows = []
-    with running(place, ("instaslice",)) as (ours,):
+    with running(place, App("instaslice")) as (ours,):
         for number in (1, 2, 5, 10, 20, 50, 100, 200):
             recorded = json.loads((REVIEWS / "one.json").read_text())
             spec = recorded["request"]["object"]["spec"]
@@ -271,6 +291,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)
+    earlier = "a checkout of an earlier InstaSlice: measure the two in turn, and nothing else"
+    parser.add_argument("--before", type=Path, metavar="FOLDER", help=earlier)
     arguments = parser.parse_args()
     rounds, seconds = arguments.rounds, arguments.seconds
     if not shutil.which("wrk"):
@@ -280,6 +302,10 @@ def main() -> None:
         authority = Authority()
         place = Place(authority.mint(folder), authority.trusting())
         reviews = bodies(folder)
+        if arguments.before:
+            checkout = arguments.before.resolve()
+            print(before_and_after(checkout, place, reviews, rounds, seconds))
+            return
         few = max(1, rounds // 2)
         sections: list[tuple[str, Callable[[], str]]] = [
             ("Beside the floor", lambda: beside_the_floor(place, reviews, rounds, seconds)),

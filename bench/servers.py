@@ -36,16 +36,24 @@ class Place(NamedTuple):
     context: ssl.SSLContext
 
 
+class App(NamedTuple):
+    """What a server is to run: see `bench.serve`."""
+
+    name: str
+    options: tuple[str, ...] = ()
+    checkout: Path = HERE.parent  #: of InstaSlice, this one or an earlier
+
+
 class Server:
     """A server on its core."""
 
-    def __init__(self, cert_dir: Path, context: ssl.SSLContext, app: str, *options: str) -> None:
+    def __init__(self, place: Place, app: App) -> None:
         self.port = free_port()
-        command = [sys.executable, "-m", "bench.serve", app, "--port", str(self.port)]
-        command += ["--cert-dir", str(cert_dir), *options]
+        command = ["env", "-C", str(app.checkout), sys.executable, "-m", "bench.serve", app.name]
+        command += ["--port", str(self.port), "--cert-dir", str(place.folder), *app.options]
         self.process = Process(command, Path(os.devnull), cpu=min(os.sched_getaffinity(0)))
-        self._client = serving.Server(self.process, self.port, context)
-        until(partial(serving.answers, self._client), f"{app} answers", self.process.check)
+        self._client = serving.Server(self.process, self.port, place.context)
+        until(partial(serving.answers, self._client), f"{app.name} answers", self.process.check)
 
     def workers(self) -> list[int]:
         return self._client.workers()
@@ -92,18 +100,18 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(place: Place, *apps: tuple[str, ...]) -> Iterator[list[Server]]:
+def running(place: Place, *apps: App) -> Iterator[list[Server]]:
     with contextlib.ExitStack() as stack:
         servers = []
         for app in apps:
-            servers.append(Server(place.folder, place.context, *app))
+            servers.append(Server(place, app))
             stack.callback(servers[-1].process.stop, grace=20)
         yield servers
 
 
 def in_turn(
     place: Place,
-    options: Mapping[str, tuple[str, ...]],
+    apps: Mapping[str, App],
     rounds: int,
     measures: Mapping[str, Callable[[Server], Load]],
     after: Callable[[list[Server]], None] = lambda servers: None,
@@ -114,14 +122,14 @@ def in_turn(
     the same program were seen a fifth apart.
     """
     measured: dict[str, dict[str, list[Load]]] = {
-        label: {name: [] for name in options} for label in measures
+        label: {name: [] for name in apps} for label in measures
     }
     for _ in range(rounds):
-        with running(place, *options.values()) as servers:
+        with running(place, *apps.values()) as servers:
             for server in servers:
                 server.load(None, 1)  # warm
             for label, measure in measures.items():
-                for name, server in zip(options, servers, strict=True):
+                for name, server in zip(apps, servers, strict=True):
                     measured[label][name].append(measure(server))
             after(servers)
     return measured

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,11 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
+
+# Where a shell started the tests in the background, SIGINT is ignored, here and in all that they
+# start. They send it as Ctrl-C does.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: It reads megabytes of definitions again for every manifest, and thousands are validated.
 kubernetes_validate.utils.schema_contents = functools.cache(
