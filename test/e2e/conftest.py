@@ -65,13 +65,14 @@ def cluster_without_dra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
 
 @pytest.fixture(scope="session")
 def webhook(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
-    """InstaSlice, installed as `config/` has it, running and registered."""
+    """InstaSlice, installed as `config/` has it, running and registered; it maps whole GPUs."""
     folder = tmp_path_factory.mktemp("e2e") / "webhook"
     kubeconfig = installation.install(cluster, folder)
-    webhook = Webhook(folder, f"--kubeconfig={kubeconfig}", "--provision-templates")
+    options = ("--provision-templates", f"--resource={gpus.MAPPING}")
+    webhook = Webhook(folder, f"--kubeconfig={kubeconfig}", *options)
     try:
         webhook.start()
-        installation.register(cluster, webhook.client_config)
+        installation.register(cluster, webhook.client_config, gpus.GPU)
         yield webhook
     finally:
         webhook.stop()

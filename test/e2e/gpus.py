@@ -16,6 +16,11 @@ Json = dict[str, Any]
 #: The node of the A100s.
 NODE = "a100s"
 
+#: Whole GPUs, and the driver's class for them: what the tests' InstaSlice maps.
+GPU = "nvidia.com/gpu"
+GPU_CLASS = "gpu.nvidia.com"
+MAPPING = f"{GPU}={GPU_CLASS}"
+
 #: The first Kubernetes whose scheduler counts what devices share (KEP-4815), by a gate.
 FIRST_WITH_COUNTERS = 34
 #: The first in which the counters stand in slices of their own.

@@ -24,7 +24,7 @@ def conditional(namespace: Cluster) -> Cluster:
 OTHER_PODS: dict[str, Json] = {
     "plain": pod("p", container()),
     "other resources": pod(
-        "p", container(resources={"limits": {"cpu": "1", "nvidia.com/gpu": "1"}})
+        "p", container(resources={"limits": {"cpu": "1", "example.com/gpu": "1"}})
     ),
     "null resources": pod("p", container(resources=None)),
     "null limits": pod("p", container(resources={"limits": None, "requests": None})),

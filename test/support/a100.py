@@ -130,7 +130,10 @@ def whole_gpu(gpu: int) -> Json:
 
 
 def device_classes() -> list[Json]:
-    """The DeviceClasses that the driver's installation brings."""
+    """The DeviceClasses that the driver's chart makes (v25.12.0 and later; gpu, then mig).
+
+    An API server whose gate DRAExtendedResource is off drops the name of the first.
+    """
     return [
         {
             "apiVersion": "resource.k8s.io/v1",
@@ -144,10 +147,11 @@ def device_classes() -> list[Json]:
                             f"device.attributes['{DRIVER}'].type == '{kind}'"
                         }
                     }
-                ]
+                ],
+                **more,
             },
         }
-        for kind in ("gpu", "mig")
+        for kind, more in (("gpu", {"extendedResourceName": "nvidia.com/gpu"}), ("mig", {}))
     ]
 
 

@@ -6,13 +6,10 @@ import pytest
 
 from test.e2e import installation
 from test.e2e.cluster import Cluster
+from test.e2e.gpus import GPU, MAPPING
 from test.e2e.node import Node, real_node_of_tests
 from test.e2e.webhook import Webhook
 from test.support.process import until
-
-#: Whole GPUs, and the driver's class for them.
-GPU = "nvidia.com/gpu"
-GPU_CLASS = "gpu.nvidia.com"
 
 
 @pytest.fixture(scope="package")
@@ -32,7 +29,7 @@ def webhook(real_node: Node) -> Iterator[Webhook]:
     """InstaSlice, running beside the node and registered; it serves whole GPUs, too."""
     folder = real_node.folder / "webhook"
     kubeconfig = installation.install(real_node.cluster, folder)
-    options = ("--provision-templates", f"--resource={GPU}={GPU_CLASS}")
+    options = ("--provision-templates", f"--resource={MAPPING}")
     webhook = Webhook(folder, f"--kubeconfig={kubeconfig}", *options)
     try:
         webhook.start()
