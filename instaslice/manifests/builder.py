@@ -40,11 +40,13 @@ class Open:
     """A collection that has begun and not ended."""
 
     node: Mapping | Listing
+    is_mapping: bool
     anchor: str | None
     is_read: bool  #: it is kept where what holds it is kept
     reads_all: bool  #: so is what is in it
     matters: bool = False
-    key: Node | None = None  #: of the member whose value comes next
+    key: str | None = None  #: of the member whose value comes next
+    key_start: int = 0
     key_matters: bool = False
     is_merge: bool = False  #: the key is "<<"
     seen: set[str] = field(default_factory=set)  #: keys
@@ -81,9 +83,9 @@ class Builder:
             if key is None:
                 is_read = reads_all = holder.reads_all
             else:
-                is_read = holder.key_matters or key.value in _READ
-                reads_all = _READ.get(key.value, holder.key_matters)
-        self.open.append(Open(node, anchor, is_read, reads_all))
+                is_read = holder.key_matters or key in _READ
+                reads_all = _READ.get(key, holder.key_matters)
+        self.open.append(Open(node, isinstance(node, Mapping), anchor, is_read, reads_all))
 
     def end(self, end: int) -> None:
         """The innermost collection ends. Raises BadDocument."""
@@ -99,30 +101,31 @@ class Builder:
             self.open[-1].omitted = hash((self.open[-1].omitted, done.hash))
         elif done.omitted:
             self.omitted = hash((self.omitted, done.omitted))
-        self._put(node, done.hash, matters=done.matters, is_read=done.is_read)
+        self._put(node, done.hash, done.matters, done.is_read)
 
     def scalar(self, node: Node) -> None:
-        """A scalar, as a value."""
-        self._put(node, node.value, matters=self._matters(node))
+        """A scalar, as a value. Raises BadDocument."""
+        matters = node.end > self._place and self._matters(node.start, node.end, node.value)
+        self._put(node, node.value, matters)
 
-    def key(self, node: Node, *, is_merge: bool = False) -> None:
-        """A key of the innermost collection, whose value is text."""
+    def key(self, key: str, start: int, end: int, *, is_merge: bool = False) -> None:
+        """A key of the innermost collection, at text[start:end]."""
         holder = self.open[-1]
-        holder.key = node
-        holder.key_matters = self._matters(node) or node.value in _MATTER
+        holder.key = key
+        holder.key_start = start
+        found = end > self._place and self._matters(start, end, key)
+        holder.key_matters = found or key in _MATTER
         holder.is_merge = is_merge
 
-    def _matters(self, node: Node) -> bool:
-        """Whether a scalar has a name of interest."""
-        if node.end <= self._place:
-            return False
-        while self._place < node.start:
+    def _matters(self, start: int, end: int, value: object) -> bool:
+        """Whether a scalar that ends behind the next place of a name has one."""
+        while self._place < start:
             self._place = self._next()
-        if node.end <= self._place or self.names is None or not isinstance(node.value, str):
+        if end <= self._place or self.names is None or not isinstance(value, str):
             return False
-        return self.names.search(node.value) is not None
+        return self.names.search(value) is not None
 
-    def _put(self, node: Node, meaning: Hashable, *, matters: bool, is_read: bool = False) -> None:
+    def _put(self, node: Node, meaning: Hashable, matters: bool, is_read: bool = False) -> None:
         """A value is complete: give it to what holds it."""
         if not self.open:
             self.root = node
@@ -134,7 +137,7 @@ class Builder:
         if self.names is not None:
             matters = matters or holder.key_matters
             holder.matters = holder.matters or matters
-            holder.hash = hash((holder.hash, key and key.value, meaning))
+            holder.hash = hash((holder.hash, key, meaning))
         is_kept = matters or is_read or holder.reads_all or self.names is None
         if isinstance(into, Listing):
             if not is_kept and len(into.items) >= MAX_FIELDS:
@@ -150,12 +153,12 @@ class Builder:
         if holder.is_merge:
             _merge(into.value, node.value)
         elif is_kept or len(into.members) < MAX_FIELDS:
-            into.value[key.value] = node.value
+            into.value[key] = node.value
         else:
             into.is_cut = True
-            holder.omitted = hash((holder.omitted, key.value, meaning))
+            holder.omitted = hash((holder.omitted, key, meaning))
             return
-        into.members.append(Member(key.value, key.start, node, holder.is_merge))
+        into.members.append(Member(key, holder.key_start, node, holder.is_merge))
 
 
 def _merge(into: dict[str, Any], value: Any) -> None:

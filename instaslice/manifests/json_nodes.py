@@ -118,7 +118,7 @@ class _Sink(Protocol):
     def begin(self, node: Mapping | Listing, /) -> None:
         """A collection begins."""
 
-    def key(self, node: Node, /) -> None:
+    def key(self, key: str, start: int, end: int, /) -> None:
         """A key of it."""
 
     def scalar(self, node: Node, /) -> None:
@@ -134,7 +134,7 @@ class _Nothing:
     def begin(self, node: Mapping | Listing) -> None:
         pass
 
-    def key(self, node: Node) -> None:
+    def key(self, key: str, start: int, end: int) -> None:
         pass
 
     def scalar(self, node: Node) -> None:
@@ -193,8 +193,9 @@ def _key(text: str, place: int, sink: _Sink) -> int:
         raise ValueError("no key")
     stop: int
     key, stop = scanstring(text, place + 1)
-    sink.key(Node(place, stop, key))
-    return _opened(text, _skip(text, stop), ":")
+    sink.key(key, place, stop)
+    # JSON is written in two ways: `"a":1` and `"a": 1`.
+    return _opened(text, stop if text[stop] == ":" else _skip(text, stop), ":")
 
 
 def _scalar(text: str, place: int, sink: _Sink) -> int:

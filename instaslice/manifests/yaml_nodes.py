@@ -115,13 +115,15 @@ class _Reader:
             value = scalars.plain(event.value) if event.implicit[0] else event.value
         if event.style in ("|", ">"):
             end = self._block_end(start, end)
-        node = Node(start, end, value)
-        if event.anchor:
-            self.anchors[event.anchor] = node
-        if self._awaits_key():
-            self._key(node, is_plain=event.style == "")
-        else:
-            self.builder.scalar(node)
+        is_key = self._awaits_key()
+        if is_key:
+            self._key(value, event, is_plain=event.style == "")
+        if event.anchor or not is_key:
+            node = Node(start, end, value)
+            if event.anchor:
+                self.anchors[event.anchor] = node
+            if not is_key:
+                self.builder.scalar(node)
 
     def _block_end(self, start: int, end: int) -> int:
         """Where a block scalar ends: before the empty lines after it, unless it keeps them."""
@@ -145,11 +147,11 @@ class _Reader:
         self.copies += self._size(target)
         if self.copies > MAX_VALUES:
             raise BadDocument(f"stands for more than {MAX_VALUES:,} values")
-        node = Node(event.start_mark.index, event.end_mark.index, target.value, target=target)
         if self._awaits_key():
-            self._key(node, is_plain=False)
-        else:
-            self.builder.scalar(node)
+            self._key(target.value, event, is_plain=False)
+            return
+        start, end = event.start_mark.index, event.end_mark.index
+        self.builder.scalar(Node(start, end, target.value, target=target))
 
     def _size(self, node: Node) -> int:
         """How many values a node stands for."""
@@ -166,14 +168,10 @@ class _Reader:
         return known
 
     def _awaits_key(self) -> bool:
-        return (
-            bool(self.open)
-            and self.open[-1].key is None
-            and isinstance(self.open[-1].node, Mapping)
-        )
+        return bool(self.open) and self.open[-1].is_mapping and self.open[-1].key is None
 
-    def _key(self, node: Node, *, is_plain: bool) -> None:
-        node.value = key = scalars.key(node.value)
+    def _key(self, value: Any, event: Any, *, is_plain: bool) -> None:
+        key = value if isinstance(value, str) else scalars.key(value)
         seen = self.open[-1].seen
         is_merge = is_plain and key == "<<"
         if is_merge and self.builder.names is not None:
@@ -181,7 +179,7 @@ class _Reader:
         if key in seen and not is_merge:
             raise BadDocument(f"found duplicate key {key!r}")
         seen.add(key)
-        self.builder.key(node, is_merge=is_merge)
+        self.builder.key(key, event.start_mark.index, event.end_mark.index, is_merge=is_merge)
 
 
 _HANDLERS: Final[dict[type, Any]] = {
