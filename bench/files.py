@@ -35,38 +35,89 @@ spec:
 MEGABYTE = 1_000_000
 
 
+class Shape(NamedTuple):
+    """What a file is made of: a head, and then as many parts as it takes."""
+
+    head: str
+    part: str
+    is_one: bool = True  #: one document
+
+
+#: An object of any kind with a MIG limit, and a member that goes on.
+CUSTOM = """\
+apiVersion: example.com/v1
+kind: Thing
+limits: {nvidia.com/mig-1g.5gb: 1}
+things:
+"""
+#: A Deployment with a MIG limit, and a container that goes on.
+DEPLOYMENT = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: bench}
+spec:
+  template:
+    spec:
+      containers:
+      - name: main
+        resources:
+          limits: {nvidia.com/mig-1g.5gb: 1}
+"""
+ITEM = "- " + POD.rstrip().replace("\n", "\n  ") + "\n"
+STREAM = Shape("", f"---\n{POD}", is_one=False)
+LIST = Shape("apiVersion: v1\nkind: List\nitems:\n", ITEM)
+VARIABLES = Shape(DEPLOYMENT + "        env:\n", "        - {{name: A{number}, value: b}}\n")
+ARGUMENTS = Shape(DEPLOYMENT + "        args:\n", "        - argument-{number}\n")
+CONTAINERS = Shape(DEPLOYMENT, "      - name: c{number}\n        image: registry.example/image:1\n")
+OBJECTS = Shape(CUSTOM, "- a: {number}\n  b: [x, y]\n")
+EMPTY = Shape(CUSTOM, "- {{}}\n")
+DATA = Shape(
+    'kind: ConfigMap\ndata:\n  a: "nvidia.com/mig-1g.5gb: 1"\n', "  key-{number}: value {number}\n"
+)
+JSON = Shape(
+    '{"kind": "Thing", "limits": {"nvidia.com/mig-1g.5gb": 1}, "things": [0',
+    ', {{"a": {number}, "b": ["x", "y"]}}',
+)
+
+
 class Kind(NamedTuple):
     """A file to rewrite."""
 
     title: str
     megabytes: int
-    every: int  #: which pods have a MIG limit: every so many
-    is_list: bool = False  #: one document, as `kubectl get -o yaml` writes it
+    shape: Shape
+    every: int = 1  #: which pods have a MIG limit: every so many
 
 
 KINDS = (
-    Kind("a stream of pods, 1 in 100 with a MIG limit", 1, 100),
-    Kind("a stream of pods, each with a MIG limit", 1, 1),
-    Kind("a stream of pods, 1 in 100 with a MIG limit", 50, 100),
-    Kind("one List of pods, 1 in 100 with a MIG limit", 50, 100, is_list=True),
-    Kind("one List of pods, each with a MIG limit", 5, 1, is_list=True),
+    Kind("a stream of pods, 1 in 100 with a MIG limit", 1, STREAM, 100),
+    Kind("a stream of pods, each with a MIG limit", 1, STREAM),
+    Kind("a stream of pods, 1 in 100 with a MIG limit", 50, STREAM, 100),
+    Kind("one List of pods, 1 in 100 with a MIG limit", 50, LIST, 100),
+    Kind("one List of pods, each with a MIG limit", 5, LIST),
+    Kind("one Deployment, environment variables", 20, VARIABLES),
+    Kind("one Deployment, arguments", 20, ARGUMENTS),
+    Kind("one Deployment, containers", 20, CONTAINERS),
+    Kind("one custom resource, small objects", 20, OBJECTS),
+    Kind("one custom resource, empty objects", 20, EMPTY),
+    Kind("one ConfigMap, short values", 20, DATA),
+    Kind("one custom resource in JSON, small objects", 20, JSON),
 )
 
 
 def written(kind: Kind) -> Iterator[str]:
     """The file's text, in parts."""
-    size = 0
-    if kind.is_list:
-        yield "apiVersion: v1\nkind: List\nitems:\n"
-    number = 0
+    head, part, _ = kind.shape
+    yield head
+    size = number = 0
     while size < kind.megabytes * MEGABYTE:
         resource = "nvidia.com/mig-1g.5gb" if number % kind.every == 0 else "example.com/thing"
-        pod = POD.format(number=number, resource=resource)
-        item = "- " + pod.rstrip().replace("\n", "\n  ") + "\n"
-        text = item if kind.is_list else f"---\n{pod}"
+        text = part.format(number=number, resource=resource)
         yield text
         size += len(text)
         number += 1
+    if head.startswith("{"):
+        yield "]}\n"
 
 
 def rewrite(path: Path) -> tuple[float, float, float]:
@@ -82,20 +133,26 @@ def rewrite(path: Path) -> tuple[float, float, float]:
 
 
 def measure() -> str:
-    """A table of what files take, as Markdown."""
+    """A table of what files take, as Markdown.
+
+    The last column is the memory above that for a small file, in sizes of the one document.
+    """
     lines = [
-        "| file | MB | seconds | of a processor | MB/s | memory, MB |",
-        "|---|---|---|---|---|---|",
+        "| file | MB | seconds | of a processor | MB/s | memory, MB | times the document |",
+        "|---|---|---|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory(prefix="instaslice-bench-") as folder:
         path = Path(folder) / "file.yaml"
+        path.write_text(POD.format(number=0, resource="nvidia.com/mig-1g.5gb"))
+        _, _, least = rewrite(path)
         for kind in KINDS:
             with path.open("w") as stream:
                 stream.writelines(written(kind))
             size = path.stat().st_size / MEGABYTE
             seconds, busy, memory = rewrite(path)
+            times = f"{(memory - least) / size:.1f}" if kind.shape.is_one else ""
             figures = f"{size:.0f} | {seconds:.1f} | {busy:.1f} | {size / busy:.1f} | {memory:.0f}"
-            lines.append(f"| {kind.title} | {figures} |")
+            lines.append(f"| {kind.title} | {figures} | {times} |")
     return "\n".join(lines) + "\n"
 
 

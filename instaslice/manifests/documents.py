@@ -35,6 +35,10 @@ _ESCAPE: Final = re.compile(
     r"|U(?P<w>[0-9a-fA-F]{8}))"
 )
 
+#: Texts smaller than this are read whole, which is faster. A tree takes up to 60 times the room of
+#: its text: 4 MB.
+SMALL: Final = 1 << 16
+
 
 class Rewriter:
     """Rewrites documents one after the other, and remembers what they say of namespaces."""
@@ -49,6 +53,11 @@ class Rewriter:
         if self._names.search(text):
             return True
         return "\\" in text and bool(self._names.search(_ESCAPE.sub(_unescaped, text)))
+
+    def _names_for(self, text: str) -> re.Pattern[str] | None:
+        """What is to be named by all that is read in a text; None where it is read whole."""
+        is_whole = self.task.needs_values or len(text) < SMALL
+        return None if is_whole else self._names
 
     def each(self, data: bytes, line: int = 1, offset: int = 0) -> Iterator[Document]:
         """Likewise, of bytes that are a document, or objects of JSON that follow one another.
@@ -94,7 +103,7 @@ class Rewriter:
             items = items or lists.cut(body)
             if items:
                 return self._items(document, body, items)
-        names = None if self.task.needs_values else self._names
+        names = self._names_for(body)
         root = json_nodes.read(body, names)
         document.is_json = root is not None
         root = root or yaml_nodes.read(body, names)
@@ -118,10 +127,11 @@ class Rewriter:
             text = body[start:stop]
             if self.needs_look(text):
                 try:
-                    root = read(text, self._names)
+                    names = self._names_for(text)
+                    root = read(text, names)
                     assert root is not None  # an object of JSON, or a list of one item
                     place = line, offset + start, ("items", index)
-                    part = Part(document, self.task, self.disabled, *place, names=self._names)
+                    part = Part(document, self.task, self.disabled, *place, names=names)
                     text = part.rewrite(text, root, layout)
                 except BadDocument as bad:
                     raise BadDocument(str(bad), line - document.line + bad.line) from None
