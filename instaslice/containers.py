@@ -98,12 +98,15 @@ def survey(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]
     Raises InvalidPod (R7, R8).
     """
     found = list(containers(pod))
+    known: dict[str, Resource | None] = {}  # containers ask for the same few
     odd: dict[str, None] = {}
     left = MAX_ENTRIES
     for container in found:
         for amounts in (container.limits, container.requests):
             for name in amounts:
-                resource = resources.find(name)
+                if name not in known:
+                    known[name] = resources.find(name)
+                resource = known[name]
                 if resource:
                     container.asks[name] = resource
                     left -= 1

@@ -77,11 +77,10 @@ def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
     start = 0
     for owner, count in owners:
         end = start + count
-        cuts = [start, *(use for use in uses if start < use < end), end]
+        cuts = [start, *[use for use in uses if start < use < end], end]
         for low, high in pairwise(cuts):
-            users = [d.user for d in inits if d.devices > low]
-            if owner is not None:
-                users.insert(0, owner)
+            users = [] if owner is None else [owner]
+            users += [d.user for d in inits if d.devices > low]
             while low < high:
                 size = min(high - low, max_devices)
                 found.append(Group(tuple(users), size))

@@ -144,11 +144,10 @@ def _container_operations(
 
     zeros: the resources whose amounts become "0" (R10).
     """
-    claimed = container.wanted
     here = container.pointer
     operations = extend(f"{here}/claims", container.resources.get("claims"), fresh)
     for key, amounts in (("limits", container.limits), ("requests", container.requests)):
-        gone = [name for name in amounts if name in claimed]
+        gone = [name for name in container.wanted if name in amounts]
         if gone and len(gone) == len(amounts):
             operations.append(remove(f"{here}/{key}"))
         else:
