@@ -5,6 +5,7 @@ python -m test.fuzz.fuzz_socket [--seconds 60] [--seed N]; pytest runs a short o
 
 import argparse
 import contextlib
+import math
 import random
 import ssl
 import sys
@@ -77,8 +78,10 @@ def attack(server: Server, chance: random.Random) -> None:
                     assert not answer.startswith(b"HTTP/1.1 5"), (data, answer)
 
 
-def run(server: Server, seconds: float, seed: int) -> tuple[int, int]:
-    """Attack for a while; returns the number of connections, and the growth in KiB.
+def run(
+    server: Server, seed: int, seconds: float = math.inf, connections: float = math.inf
+) -> tuple[int, int]:
+    """Attack for so long or so often; returns the number of connections, and the growth in KiB.
 
     Raises AssertionError where the server has lost a worker, logged a fault, or grown.
     """
@@ -89,7 +92,7 @@ def run(server: Server, seconds: float, seed: int) -> tuple[int, int]:
     before = server.resident()
     count = 0
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while count < connections and time.monotonic() < end:
         attack(server, chance)
         count += 1
     assert server.call("POST", "/mutate", SAMPLE)[0] == 200
@@ -112,7 +115,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         cert_dir = authority.mint(Path(folder) / "certs")
         with serve(cert_dir, context) as server:
-            count, growth = run(server, arguments.seconds, arguments.seed)
+            count, growth = run(server, arguments.seed, arguments.seconds)
     print(f"socket: {count} connections, no fault, worker grown by {growth} KiB")
     return 0
 

@@ -14,14 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from instaslice.serve import backlog
 from instaslice.serve.app import MAX_BODY
 from instaslice.serve.room import ARRIVAL, FAREWELL, MAX_PENDING
-from instaslice.serve.server import CONNECTIONS
+from instaslice.serve.server import CONNECTIONS, HEARTBEAT
 from instaslice.serve.worker import SWEEP
 from test.fuzz import fuzz_socket
 from test.support.apiserver import FAULTS, APIServer, reaching
 from test.support.certs import Authority
 from test.support.loop import BufferedTLS
+from test.support.process import PATIENCE
 from test.support.reviews import load
 from test.support.serving import (
     HEADERS,
@@ -65,17 +67,23 @@ def server(shared: Server) -> Iterator[Server]:
 STALLED = 200
 
 
-def test_stalled_clients_stop_nobody_and_are_dropped_and_idle_ones_are_not(server: Server) -> None:
-    """At the pace that is promised; what each kind is told is tested of the loop itself."""
+def test_stalled_clients_stop_nobody_and_are_dropped_and_idle_ones_are_not(
+    cert_dir: Path, authority: Authority
+) -> None:
+    """In a third of the time that is promised; what each is told is tested of the loop itself."""
     assert ARRIVAL + FAREWELL + 2 * SWEEP <= 10, "what the README promises"
-    with contextlib.ExitStack() as stack:
+    quick = {"instaslice.serve.room": {"ARRIVAL": ARRIVAL / 3}}
+    with (
+        serve(cert_dir, authority.trusting(), constants=quick) as server,
+        contextlib.ExitStack() as stack,
+    ):
         used = stack.enter_context(contextlib.closing(server.connect()))
         assert exchange(used, "POST", "/mutate", SAMPLE)[0] == 200
         ahead = stack.enter_context(server.raw())  # as the API server dials, and uses it later
         stalled = [stack.enter_context(stall(server)) for stall in STALLS for _ in range(STALLED)]
         for _ in range(20):
-            assert server.call("POST", "/mutate", SAMPLE, timeout=5)[0] == 200
-        until(lambda: all(map(hung_up, stalled)), seconds=10)
+            assert server.call("POST", "/mutate", SAMPLE)[0] == 200
+        until(lambda: all(map(hung_up, stalled)))
         kept = used.sock
         assert exchange(used, "POST", "/mutate", SAMPLE)[0] == 200
         assert used.sock is kept
@@ -84,6 +92,9 @@ def test_stalled_clients_stop_nobody_and_are_dropped_and_idle_ones_are_not(serve
 
 
 # -- certificates --------------------------------------------------------------------------------
+
+#: Looks at its files for each connection, and takes up every change.
+EAGER = {"instaslice.serve.tls": {"CHECK_INTERVAL": 0.0}}
 
 
 def served(server: Server) -> bytes:
@@ -104,16 +115,13 @@ def test_fifty_rotations_under_load_lose_nothing(
 ) -> None:
     pairs = [authority.mint(tmp_path / "new" / str(i)) for i in range(2)]
     with (
-        serve(cert_dir, authority.trusting()) as server,
+        serve(cert_dir, authority.trusting(), constants=EAGER) as server,
         Load(server),
         Load(server, clients=2, reconnect=True) as fresh,
     ):
         for i in range(50):
             replace_pair(cert_dir, pairs[i % 2])
-            time.sleep(0.05)  # the pace of the rotations
-        start = time.monotonic()
-        until(lambda: served(server) == leaf(cert_dir), seconds=10)
-        assert time.monotonic() - start < 10
+            assert served(server) == leaf(cert_dir)
     assert fresh.failures == []
     assert fresh.answered
 
@@ -121,7 +129,7 @@ def test_fifty_rotations_under_load_lose_nothing(
 def test_a_bad_pair_is_logged_and_counted_and_the_old_one_served(
     cert_dir: Path, authority: Authority
 ) -> None:
-    with serve(cert_dir, authority.trusting()) as server:
+    with serve(cert_dir, authority.trusting(), constants=EAGER) as server:
         before = served(server)
         (cert_dir / "tls.key").write_text("no key")
         failures = "instaslice_certificate_reload_failures_total"
@@ -144,32 +152,40 @@ def test_sigterm_under_load_loses_no_reply(cert_dir: Path, authority: Authority)
     assert set(load.failures) <= {NOT_CONNECTED}
 
 
-def test_a_killed_worker_is_replaced_within_two_seconds(
-    cert_dir: Path, authority: Authority
-) -> None:
+def test_a_killed_worker_is_replaced_at_once(cert_dir: Path, authority: Authority) -> None:
     with serve(cert_dir, authority.trusting()) as server:
         for _ in range(3):
             [worker] = server.workers()
             os.kill(worker, signal.SIGKILL)
             start = time.monotonic()
-            assert server.call("POST", "/mutate", SAMPLE, timeout=10)[0] == 200
-            assert time.monotonic() - start < 2
+            assert server.call("POST", "/mutate", SAMPLE)[0] == 200
+            assert time.monotonic() - start < HEARTBEAT / 3, "long before it would be missed"
             until(lambda: len(server.workers()) == 1)
 
 
 def test_a_worker_whose_loop_hangs_is_replaced_and_one_that_idles_is_not(
     cert_dir: Path, authority: Authority
 ) -> None:
-    seconds = 2
-    quick = {"instaslice.serve.server": {"HEARTBEAT": seconds}}
+    quick = {"instaslice.serve.server": {"HEARTBEAT": 2}}
     with serve(cert_dir, authority.trusting(), constants=quick) as server:
         [worker] = server.workers()
-        time.sleep(seconds + 1.5)  # the arbiter looks once a second
+        for _ in range(3):
+            last = heartbeat(worker)
+            until(lambda last=last: heartbeat(worker) > last)
         assert server.workers() == [worker]
         os.kill(worker, signal.SIGSTOP)
-        until(lambda: worker not in server.workers(), seconds=20)
+        until(lambda: worker not in server.workers())
         assert server.call("POST", "/mutate", SAMPLE)[0] == 200
         assert any("WORKER TIMEOUT" in line["message"] for line in server.lines())
+
+
+def heartbeat(worker: int) -> int:
+    """When a worker last told gunicorn that it lives: its file's time of modification, in ns."""
+    for link in Path(f"/proc/{worker}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since
+            if Path(os.readlink(link)).name.startswith("wgunicorn-"):
+                return link.stat().st_mtime_ns
+    raise AssertionError("the worker has no file for its heartbeat")
 
 
 def test_a_server_without_a_file_to_spare_makes_room(cert_dir: Path, authority: Authority) -> None:
@@ -192,7 +208,7 @@ def test_a_server_without_a_file_to_spare_makes_room(cert_dir: Path, authority: 
 
 def send(server: Server, data: bytes, close: bool = False) -> bytes:
     """The whole of what the server says to some bytes."""
-    with server.raw(timeout=15) as connection:
+    with server.raw() as connection:
         with contextlib.suppress(OSError):  # it may have heard enough
             connection.sendall(data)
             if close:
@@ -210,13 +226,17 @@ def post(body: bytes, *headers: str, length: int | None = None) -> bytes:
     return "".join(head).encode() + b"Connection: close\r\n\r\n" + body
 
 
-def test_many_of_the_largest_bodies_at_once(server: Server) -> None:
+def test_many_of_the_largest_bodies_at_once(cert_dir: Path, authority: Authority) -> None:
     """As many as may be pending in all; those that have come whole are not kept waiting."""
     full = SAMPLE + b" " * (MAX_BODY - len(SAMPLE))
-    with Load(server, clients=MAX_PENDING // MAX_BODY, body=full) as clients:
-        until(lambda: clients.answered >= 18)
-    assert clients.failures == []
-    assert memory(server.workers()[0])["VmHWM"] < 160 * 1024
+    number = MAX_PENDING // MAX_BODY
+    #: Where the machine is busy they are not late.
+    patient = {"instaslice.serve.room": {"ARRIVAL": 600.0}}
+    with serve(cert_dir, authority.trusting(), constants=patient) as server:
+        with Load(server, clients=number, body=full) as clients:
+            until(lambda: clients.answered >= number, seconds=2 * PATIENCE)
+        assert clients.failures == []
+        assert memory(server.workers()[0])["VmHWM"] < 160 * 1024
 
 
 def test_bodies_at_and_over_the_limit(server: Server) -> None:
@@ -233,7 +253,7 @@ def test_no_tls_at_all_stops_nobody(server: Server) -> None:
         b"\x16\x03\x01\xff\xff" + b"\0" * 70_000,
         os.urandom(99),
     ):
-        with socket.create_connection((HOST, server.port), 10) as plain:
+        with socket.create_connection((HOST, server.port), PATIENCE) as plain:
             with contextlib.suppress(OSError):
                 plain.sendall(data)
             until(lambda p=plain: hung_up(p))
@@ -309,7 +329,7 @@ def test_a_new_authority_of_callers_ends_what_the_old_one_let_in(
     client_ca = tmp_path / "client-ca.crt"
     old.ca.cert_pem.write_to_path(str(client_ca))
     old.ca.issue_cert(common_name="kube-apiserver").configure_cert(context)
-    with serve(cert_dir, context, "--client-ca", str(client_ca)) as server:
+    with serve(cert_dir, context, "--client-ca", str(client_ca), constants=EAGER) as server:
         connection = server.connect()
         assert exchange(connection, "POST", "/mutate", SAMPLE)[0] == 200
         kept = connection.sock
@@ -323,7 +343,7 @@ def test_a_new_authority_of_callers_ends_what_the_old_one_let_in(
             assert response.status == 200
             return response.getheader("Connection") == "close"
 
-        until(ended, seconds=10)
+        until(ended)
         with pytest.raises(OSError):  # noqa: PT011 - refused in the handshake or just after
             server.call("POST", "/mutate", SAMPLE)
 
@@ -337,14 +357,13 @@ def test_more_connections_than_there_is_room_for(server: Server) -> None:
             for _ in range(CONNECTIONS + 200):
                 stack.enter_context(stall_in_handshake(server))
             for _ in range(20):
-                assert server.call("POST", "/mutate", SAMPLE, timeout=5)[0] == 200
+                assert server.call("POST", "/mutate", SAMPLE)[0] == 200
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_random_bytes_stop_nobody(server: Server) -> None:
-    connections, _ = fuzz_socket.run(server, seconds=3, seed=6)
-    assert connections > 20
+    assert fuzz_socket.run(server, seed=6, connections=200)[0] == 200
 
 
 def test_memory_stays_flat(server: Server) -> None:
@@ -374,19 +393,18 @@ def test_long_names_are_not_remembered(server: Server) -> None:
 
 def test_a_body_in_records_of_one_byte_stops_nobody(server: Server) -> None:
     """It keeps the loop busy for seconds, and is as quick to send as any other."""
-    with socket.create_connection((HOST, server.port), 30) as plain:
+    with socket.create_connection((HOST, server.port), PATIENCE) as plain:
         client = BufferedTLS(plain, server.context)
         client.tls.write(HEADERS + b"Content-Length: 7000000\r\n\r\n")
         for _ in range(400_000):
             client.tls.write(b"x")
         sender = threading.Thread(target=_send_all, args=(plain, client.outgoing.read()))
         sender.start()
-        slowest = 0.0
+        answered = 0
         while sender.is_alive():
-            before = time.monotonic()
             assert server.call("POST", "/mutate", SAMPLE)[0] == 200
-            slowest = max(slowest, time.monotonic() - before)
-        assert slowest < 1
+            answered += 1
+        assert answered > 5, "in between, and not after it"
 
 
 def _send_all(plain: socket.socket, data: bytes) -> None:
@@ -444,20 +462,22 @@ def test_an_api_server_that_hangs_costs_many_pods_no_more_than_one(
     fault: str, cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
 ) -> None:
     """Pods of many namespaces at once, none of whose templates can be made."""
-    options = ["--provision-templates", *reaching(api_server, account)]
-    slowest = []
+    options = ["--provision-templates", "--threads", "2", *reaching(api_server, account)]
+    pods = 60
+    seconds: list[float] = []
 
     def admit(server: Server, number: int) -> None:
         before = time.monotonic()
         assert server.call("POST", "/mutate", sample_in(f"n{number}"))[0] == 200
-        slowest.append(time.monotonic() - before)
+        seconds.append(time.monotonic() - before)
 
     with serve(cert_dir, authority.trusting(), *options) as server:
         api_server.fault = FAULTS[fault]
-        threads = [threading.Thread(target=admit, args=(server, i)) for i in range(60)]
+        threads = [threading.Thread(target=admit, args=(server, i)) for i in range(pods)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert len(slowest) == 60
-    assert max(slowest) < 3
+    assert len(seconds) == pods
+    # If each waited anew when a thread is free it would be half a minute.
+    assert max(seconds) < backlog.PATIENCE * pods / 2 / 3

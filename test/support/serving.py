@@ -162,7 +162,7 @@ class Load:
             thread.join()
 
     def _run(self) -> None:
-        connection = self.server.connect(timeout=10)
+        connection = self.server.connect()
         while not self._stop.is_set():
             start = time.monotonic()
             try:
@@ -197,7 +197,7 @@ HEADERS = b"POST /mutate HTTP/1.1\r\nHost: webhook\r\nContent-Type: application/
 
 
 def stall_in_handshake(server: Server) -> socket.socket:
-    plain = socket.create_connection((HOST, server.port), 30)
+    plain = socket.create_connection((HOST, server.port), PATIENCE)
     plain.sendall(HELLO)
     return plain
 
