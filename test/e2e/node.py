@@ -8,7 +8,9 @@ plugins where Debian and others put them.
 
 import json
 import os
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -42,6 +44,10 @@ CNI_FOLDERS: Final = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 CNI_PLUGINS: Final = ("bridge", "host-local", "loopback")
 PROGRAMS: Final = ("busybox", "containerd", "containerd-shim-runc-v2", "ctr", "runc", "nft")
 
+#: The first containerd that gives a container the devices of its claims; an older one runs it
+#: without them, and says nothing.
+FIRST_CDI: Final = (1, 7)
+
 #: Off by default there (beta from 1.36 on): devices that share counters.
 GATES: Final = {34: "DRAPartitionableDevices", 35: "DRAPartitionableDevices"}
 
@@ -52,8 +58,17 @@ def missing(assets: Path) -> str:
     lacks = machines.missing_tools(needed)
     lacks += [name for name in ("kubelet", "kube-proxy") if not (assets / name).is_file()]
     lacks += [] if _cni_folder() else ["CNI's plugins"]
+    if "containerd" not in lacks and _containerd_version() < FIRST_CDI:
+        lacks.append("containerd 1.7 or later")
     lacks += [] if os.geteuid() == 0 else ["root's rights"]
     return f"needs, for a real node, {', '.join(lacks)}" if lacks else ""
+
+
+def _containerd_version() -> tuple[int, ...]:
+    """That of the containerd on PATH, (1, 7); () where it does not say."""
+    said = subprocess.run(["containerd", "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r" v?(\d+)\.(\d+)\.", said.stdout)
+    return tuple(map(int, found.groups())) if found else ()
 
 
 def _cni_folder() -> Path | None:
