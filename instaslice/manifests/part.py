@@ -65,6 +65,7 @@ class Part:
         self.text = ""
         self.is_listed = False
         self.root: Node = Node(0, 0, None)
+        self.counted = (0, 0)  #: a place, and the lines before it
 
     def rewrite(self, text: str, root: Node, layout: Layout | None = None) -> str:
         """Rewrite what is in a text, and return it.
@@ -208,7 +209,14 @@ class Part:
         place = locate(self.root, self._inner(path))
         shown = field_path(*self.prefix, *path)
         who = f"container {container}: " if container else ""
-        return Problem(self.line + self.text.count("\n", 0, place), shown, who + message)
+        return Problem(self.line + self._lines_before(place), shown, who + message)
+
+    def _lines_before(self, place: int) -> int:
+        """The lines before a place; problems come in order, mostly, and may be one a line."""
+        start, lines = self.counted if place >= self.counted[0] else (0, 0)
+        lines += self.text.count("\n", start, place)
+        self.counted = (place, lines)
+        return lines
 
     def _inner(self, path: Path) -> Path:
         return (0, *path) if self.is_listed else path
