@@ -47,6 +47,14 @@ def test_what_a_pod_still_asks_for_by_limits() -> None:
 
 
 @pytest.mark.parametrize(
+    ("names", "shown"),
+    [("", ""), ("a", "a"), ("abc", "a, b, c"), ("abcd", "a, b, c and 1 more")],
+)
+def test_of_many_names_a_few_are_shown_and_the_rest_counted(names: str, shown: str) -> None:
+    assert snapshot.some(names) == shown
+
+
+@pytest.mark.parametrize(
     ("kubernetes", "minor"),
     [("v1.36.3", 36), ("v1.34+", 34), ("v1.33.4-eks-1", 33), ("an unknown version", 0)],
 )

@@ -293,6 +293,11 @@ def test_the_templates_that_are_needed_are_named(
     needs = run("many.yaml", capsys=capsys)[2].splitlines()[-1]
     assert needs.startswith("instaslice: the result needs templates: mig-1g.5gb, mig-2g.5gb, ")
     assert "mig-8g.5gb and 2 more (append them" in needs
+    limits = ", ".join(f"nvidia.com/mig-{n}g.5gb: 1" for n in range(1, 9))
+    (folder / "eight.yaml").write_text(
+        f"kind: Pod\nspec: {{containers: [{{resources: {{limits: {{{limits}}}}}}}]}}\n"
+    )
+    assert "mig-8g.5gb (append them" in run("eight.yaml", capsys=capsys)[2]
     for quiet in (["--check"], ["--with-templates"]):
         assert "needs templates" not in run(*quiet, "good.yaml", capsys=capsys)[2]
     # Those that the files have are not missing.

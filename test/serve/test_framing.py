@@ -143,6 +143,15 @@ def test_headers_and_body_may_be_as_long_as_promised() -> None:
     assert found.refusal is not None
 
 
+def test_headers_that_may_not_go_on_are_refused_without_another_byte() -> None:
+    reader = RequestReader()
+    reader.feed(HEAD + b"X: " + b"y" * (MAX_HEADERS - len(HEAD) - len(b"X: ") - 1))
+    assert not reader.is_whole()
+    reader.feed(b"y")
+    assert reader.is_whole()
+    assert reader.take().refusal is not None
+
+
 # -- small things --------------------------------------------------------------------------------
 
 
@@ -162,6 +171,21 @@ def test_an_empty_line_after_a_body_is_not_part_of_a_request() -> None:
     assert not reader.is_whole()
     reader.feed(post(b"[]"))
     assert reader.take().head == post(b"[]")[:-2]
+
+
+def test_an_empty_line_may_come_before_each_request() -> None:
+    found = requests((b"\r\n" + post(b"{}")) * 3)
+    assert [(each.body, each.refusal) for each in found] == [(b"{}", None)] * 3
+
+
+def test_the_digits_of_a_length_are_no_other_digits() -> None:
+    """Or requests for two paths would have all in common."""
+    twelve, twenty_one = (
+        requests(b"POST /%d HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n." % number)[0]
+        for number in (12, 21)
+    )
+    assert twelve.but_for_length == twelve.head.replace(b"Length: 1", b"Length: ")
+    assert twelve.but_for_length != twenty_one.but_for_length
 
 
 def test_requests_that_differ_by_their_length_have_the_rest_in_common() -> None:

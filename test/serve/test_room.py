@@ -4,8 +4,10 @@ import itertools
 
 import pytest
 
-from instaslice.serve import room
+from instaslice.serve import backlog, room
+from instaslice.serve.app import MAX_BODY
 from instaslice.serve.room import ARRIVAL, FAREWELL, PROMPT, WRAP_UP, Phase
+from instaslice.webhook_configuration import webhook_configuration
 
 LONG = PROMPT + 0.001
 
@@ -61,3 +63,27 @@ def test_who_is_answered_does_not_go(phase: Phase, age: float) -> None:
 @pytest.mark.parametrize(("grace", "seconds"), [(10.0, 10 - WRAP_UP), (WRAP_UP, 0.0), (0.5, 0.0)])
 def test_the_grace_period_is_used(grace: float, seconds: float) -> None:
     assert room.idle_until(1000.0, grace) == 1000.0 + seconds
+
+
+def test_a_request_has_longer_than_the_api_server_waits_for_its_answer() -> None:
+    [webhook] = webhook_configuration()["webhooks"]
+    assert webhook["timeoutSeconds"] < ARRIVAL
+
+
+def test_at_the_end_there_is_time_for_templates_and_for_the_last_replies() -> None:
+    assert backlog.PATIENCE < WRAP_UP
+    assert FAREWELL <= WRAP_UP
+
+
+@pytest.mark.parametrize(
+    ("bound", "bodies"),
+    [
+        (room.MAX_PENDING, 9),
+        (room.MAX_WHOLE, 1),
+        (room.MAX_WAITING, 2),
+        (room.MAX_UNSENT, 4),
+        (room.FAREWELL_BYTES, 2),
+    ],
+)
+def test_a_bound_holds_as_many_of_the_largest_bodies_as_is_said(bound: int, bodies: int) -> None:
+    assert bound // MAX_BODY == bodies

@@ -144,6 +144,18 @@ def test_a_reply_that_is_taken_late_is_whole_and_the_connection_goes_on(start: S
         assert reply_to(connection).endswith(b"/after")
 
 
+def test_a_reply_of_which_the_socket_takes_a_part_at_a_time_is_whole(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with start() as loop, loop.connect() as connection:
+        [ours] = until(lambda: [c for c in loop.worker.connections if c.phase == Phase.IDLE])
+        send = ours.sock.send
+        monkeypatch.setattr(ours.sock, "send", lambda data: send(data[:7]))
+        for path in ("/one", "/two"):
+            connection.sendall(get(path))
+            assert reply_to(connection).endswith(path.encode())
+
+
 def test_a_reply_that_is_not_taken_is_given_up(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
