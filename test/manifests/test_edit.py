@@ -50,7 +50,7 @@ def kept(text: str) -> list[str]:
 
 
 @pytest.mark.property
-@given(pod=pods.pods(), random=st.randoms(use_true_random=False))
+@given(pod=pods.pods(), random=yaml_styles.STYLES)
 def test_any_pod_in_any_style(pod: dict[str, Any], random: Random) -> None:
     text = yaml_styles.written(pod, random)
     root = yaml_nodes.read(text)

@@ -18,6 +18,7 @@ from instaslice.manifests.nodes import BadDocument, walk
             lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=3), below),
             max_leaves=12,
         ),
+        max_size=3,
     ),
     indent=st.sampled_from([None, 2, "\t"]),
 )

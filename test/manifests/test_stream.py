@@ -61,7 +61,12 @@ def test_nothing_is_lost_and_chunks_do_not_matter(text: str, size: int) -> None:
 
 @pytest.mark.property
 @given(
-    st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=3)), min_size=1), st.booleans()
+    st.lists(
+        st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=3),
+        min_size=1,
+        max_size=5,
+    ),
+    st.booleans(),
 )
 def test_objects_of_json_are_documents_each(objects: list[dict[str, str]], spread: bool) -> None:
     texts = [json.dumps(each, indent=2 if spread else None).encode() + b"\n" for each in objects]

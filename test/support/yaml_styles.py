@@ -5,6 +5,12 @@ import re
 from random import Random
 from typing import Any
 
+from hypothesis import strategies as st
+
+#: Any style. Drawn as a seed: hypothesis keeps a record of every choice of st.randoms(), which took
+#: most of a property test's time.
+STYLES = st.builds(Random, st.integers(0, 2**32 - 1))
+
 SAFE = re.compile(r"[a-zA-Z][a-zA-Z0-9./-]*")
 
 
