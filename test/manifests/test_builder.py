@@ -177,7 +177,12 @@ KINDS: Final[dict[str, Callable[[int], Any]]] = {
 }
 
 
-@pytest.mark.parametrize("write", [json.dumps, yaml.safe_dump], ids=["json", "yaml"])
+def as_yaml(value: Any) -> str:
+    """In libyaml, which is three times as fast."""
+    return str(yaml.dump(value, Dumper=yaml.CSafeDumper))
+
+
+@pytest.mark.parametrize("write", [json.dumps, as_yaml], ids=["json", "yaml"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_large_document_takes_little_room(kind: str, write: Callable[[Any], str]) -> None:
     count = 300_000 * 1_000 // len(write(KINDS[kind](1_000)))
