@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import yaml
 from instaslice.webhook_configuration import ALL, BESIDE, webhook_configuration
 from test.support.command import find_tool
 from test.support.manifests import Manifests, by_kind_and_name
+from test.support.process import PATIENCE, Process, until
 
 ROOT = Path(__file__).parent.parent
 IMAGE = "registry.example.com:5000/team/instaslice@sha256:" + 64 * "0"
@@ -180,19 +180,21 @@ def test_a_build_that_is_interrupted_leaves_no_older_installer(make: Make, check
     slow = checkout / "kubectl"
     slow.write_text(f"#!/bin/sh\ntouch {checkout}/started\nexec sleep 60\n")
     slow.chmod(0o755)
-    process = subprocess.Popen(
-        ["make", "build-installer", f"IMG={IMAGE}", f"KUBECTL={slow}"],
-        cwd=checkout,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 20
-    while not (checkout / "started").exists():
-        assert time.monotonic() < deadline, "kubectl was never run"
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
-    process.wait(20)
+    command = [
+        "make",
+        "--directory",
+        str(checkout),
+        "build-installer",
+        f"IMG={IMAGE}",
+        f"KUBECTL={slow}",
+    ]
+    process = Process(command, checkout / "log")
+    try:
+        until((checkout / "started").exists, "kubectl runs", process.check)
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+        process.wait(PATIENCE)
+    finally:
+        process.kill()
     assert not (checkout / "dist/install.yaml").exists()
 
 

@@ -399,7 +399,10 @@ def test_a_namespace_is_a_name_and_no_path(maker: TemplateMaker, api_server: API
     )
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @pytest.mark.property
 @given(
     st.lists(st.sampled_from([None, *sorted(set(FAULTS) - {"hang", "drip"})]), max_size=4),
