@@ -277,6 +277,32 @@ def test_an_answer_that_must_wait_says_so_where_it_may_not_and_is_finished_later
     assert 0 < samples(app)["instaslice_admission_duration_seconds_sum"] < 60
 
 
+def test_an_admission_is_in_flight_while_it_is_judged_and_while_it_is_finished() -> None:
+    metrics = Metrics()
+    seen: list[float | None] = []
+
+    def look() -> None:
+        seen.append(metrics.registry.get_sample_value("instaslice_admissions_in_flight"))
+
+    def api() -> ResourceAPI:
+        look()
+        return NEWEST
+
+    class Watching(Shelf):
+        def ensure(self, *arguments: Any) -> list[str]:
+            look()
+            return super().ensure(*arguments)
+
+    app = Webhook(api, metrics, Watching([]))
+    with pytest.raises(webhook.Later) as waiting:
+        post(SAMPLE, app, strict=False, **{webhook.MAY_WAIT: False})
+    look()
+    resume: Any = waiting.value.resume
+    resume(lambda status, headers: None)
+    look()
+    assert seen == [1, 1, 0, 1, 0]
+
+
 def test_what_waits_keeps_nothing_that_was_decoded() -> None:
     review = load("create", "sample")
     review["request"]["object"]["spec"]["x"] = {"only here": []}

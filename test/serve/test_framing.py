@@ -143,6 +143,13 @@ def test_headers_and_body_may_be_as_long_as_promised() -> None:
     assert found.refusal is not None
 
 
+def test_headers_that_are_too_long_are_held_no_longer() -> None:
+    reader = RequestReader()
+    reader.feed(HEAD + b"X: " + b"x" * 1_000_000)
+    assert reader.take().refusal is not None
+    assert len(reader) == 0
+
+
 def test_headers_that_may_not_go_on_are_refused_without_another_byte() -> None:
     reader = RequestReader()
     reader.feed(HEAD + b"X: " + b"y" * (MAX_HEADERS - len(HEAD) - len(b"X: ") - 1))

@@ -74,6 +74,7 @@ def test_the_application_is_told_who_calls_and_that_it_may_not_wait() -> None:
     assert environ["CONTENT_TYPE"] == "application/json"
     assert (environ["REMOTE_ADDR"], environ["SERVER_PORT"]) == ("192.0.2.1", "8443")
     assert environ["wsgi.url_scheme"] in ("http", "https")
+    assert environ["wsgi.multithread"] is True, "what waits is finished on another thread"
 
 
 # -- what is refused -----------------------------------------------------------------------------
@@ -311,7 +312,9 @@ def test_a_fault_is_a_line_for_the_caller_and_the_rest_in_the_log(
         reply = reply.finish()
     assert reply.data.startswith(f"HTTP/1.1 {status}".encode())
     assert not reply.keep
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    [record] = caplog.records
+    assert record.levelname == "ERROR"
+    assert bool(record.exc_info) == (error is not MemoryError), "a traceback takes memory, too"
 
 
 # -- the bytes of a reply ------------------------------------------------------------------------
@@ -331,6 +334,16 @@ def test_a_reply_is_http_with_a_date() -> None:
     assert abs(datetime.now(UTC) - made) < timedelta(minutes=10)
     assert isinstance(data, h11.Data)
     assert data.data == b"/mutate {}"
+
+
+def test_a_header_may_be_in_latin_1() -> None:
+    """PEP 3333, "Unicode Issues"."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", [("X-Name", "Gl\xfcck"), ("Content-Length", "0")])
+        return []
+
+    assert b"\r\nX-Name: Gl\xfcck\r\n" in answer(post(b"{}"), app).data
 
 
 def test_an_environ_holds_nothing_that_writes_to_a_socket_and_no_other_request() -> None:

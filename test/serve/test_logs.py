@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -38,6 +39,12 @@ def test_json_is_one_object_a_line() -> None:
 def test_text_is_for_people() -> None:
     line = Formatter("text").format(record("rewritten", name="sample", claims=1))
     assert line == '00:00:01.500 INFO rewritten name="sample" claims=1'
+
+
+def test_a_time_has_three_digits_of_milliseconds() -> None:
+    made = record("rewritten")
+    made.created = 1.0625
+    assert Formatter("text").format(made).startswith("00:00:01.062 ")
 
 
 @pytest.mark.parametrize("style", FORMATS)
@@ -105,6 +112,46 @@ def test_a_pipe_that_nobody_reads_blocks_nobody_and_what_is_lost_is_counted(
     assert numbers == sorted(set(numbers)), "what is written is whole and in order"
     handler.handle(record("at last"))
     assert b"at last" in os.read(pipe[0], 65536), "it goes on where somebody reads again"
+
+
+def test_the_queue_takes_as_much_as_it_holds_again_and_again(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "GATHER", 0.0)
+    dropped: list[int] = []
+    handler = Handler("json", pipe[1])
+    handler.on_drop = dropped.append
+    monkeypatch.setattr(logs, "MAX_QUEUED", len(handler.prepare(record("rewritten"))))
+    for _ in range(20):
+        handler.handle(record("rewritten"))
+        handler.flush()
+    assert not dropped
+    assert os.read(pipe[0], 65536).count(b"\n") == 20
+
+
+def test_of_lines_of_which_some_are_written_only_the_others_are_lost(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk may be full in the middle."""
+    dropped: list[int] = []
+    handler = Handler("json", pipe[1])
+    handler.on_drop = dropped.append
+    write, room = os.write, 2 * len(handler.prepare(record("rewritten")))
+
+    def cut(fd: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, "no space left")
+        written = write(fd, data[:room])
+        room -= written
+        return written
+
+    monkeypatch.setattr(os, "write", cut)
+    for _ in range(5):
+        handler.handle(record("rewritten"))
+    handler.flush()
+    assert sum(dropped) == 3
+    assert os.read(pipe[0], 65536).count(b"\n") == 2
 
 
 def test_a_line_of_which_the_system_takes_a_part_is_written_whole(
