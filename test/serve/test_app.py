@@ -226,6 +226,20 @@ def test_what_users_type_makes_no_new_series() -> None:
     assert set(samples(app)) == before
 
 
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.getMessage() for each in caplog.records]
+
+
+def test_what_becomes_of_a_pod_is_logged_where_something_does(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
+    with caplog.at_level(logging.INFO, "instaslice"):
+        for name in ("zero", "sample", "fraction"):
+            post(json.dumps(load("create", name)).encode())
+    assert logged(caplog) == ["rewritten", "denied"]
+
+
 class Shelf:
     """Provisions nothing, and remembers what it was asked for."""
 
@@ -301,6 +315,42 @@ def test_an_admission_is_in_flight_while_it_is_judged_and_while_it_is_finished()
     resume(lambda status, headers: None)
     look()
     assert seen == [1, 1, 0, 1, 0]
+
+
+def finish(waiting: webhook.Later) -> Json:
+    """The response of an answer that had to wait."""
+    [body] = waiting.resume(lambda status, headers, error=None: lambda data: None)
+    response: Json = json.loads(body)["response"]
+    return response
+
+
+def test_what_is_warned_of_when_it_is_finished_joins_the_other_warnings() -> None:
+    limits = {"nvidia.com/mig-9g.999gb": "1"}
+    pod = {"spec": {"containers": [{"name": "c", "resources": {"limits": limits}}]}}
+    app = make(provisioner=Shelf(["a template is missing"]))
+    with pytest.raises(webhook.Later) as waiting:
+        post(json.dumps(pod_review(pod)).encode(), app, strict=False, **{webhook.MAY_WAIT: False})
+    unknown, missing = finish(waiting.value)["warnings"]
+    assert "InstaSlice knows no GPU" in unknown
+    assert missing == "a template is missing"
+
+
+def test_a_fault_while_it_is_finished_is_a_denial() -> None:
+    class Broken(Shelf):
+        def ensure(self, *arguments: Any) -> list[str]:
+            super().ensure(*arguments)
+            raise ZeroDivisionError
+
+    with pytest.raises(webhook.Later) as waiting:
+        post(
+            SAMPLE,
+            make(provisioner=Broken([])),
+            strict=False,
+            **{webhook.MAY_WAIT: False},
+        )
+    response = finish(waiting.value)
+    assert (response["allowed"], response["status"]["code"]) == (False, 500)
+    assert "patch" not in response
 
 
 def test_what_waits_keeps_nothing_that_was_decoded() -> None:

@@ -1,6 +1,8 @@
 """The loop, with small bounds, and an application that answers what a test tells it to."""
 
 import contextlib
+import errno
+import os
 import socket
 import ssl
 import threading
@@ -13,9 +15,10 @@ import pytest
 
 from instaslice.serve import room, worker
 from instaslice.serve.app import MAX_BODY, MAY_WAIT, Later
+from instaslice.serve.framing import Request, RequestReader
 from instaslice.serve.room import Phase
 from test.support.certs import Authority
-from test.support.loop import BufferedTLS, Loop, hear_out, running
+from test.support.loop import HOST, BufferedTLS, Loop, hear_out, running
 from test.support.process import PATIENCE
 from test.support.serving import HELLO, hung_up, until
 
@@ -36,12 +39,13 @@ class App:
     """Echoes path and body.
 
     /bytes/N answers N bytes; /wait waits for `release`; /slow begins, and ends when it is told to
-    `go`, as a hostile review may take long: nothing else is done meanwhile.
+    `go`, as a hostile review may take long: nothing else is done meanwhile. So does /slower, until
+    `go_on`.
     """
 
     def __init__(self) -> None:
         self.release = threading.Event()
-        self.begun, self.go = threading.Event(), threading.Event()
+        self.begun, self.go, self.go_on = (threading.Event() for _ in range(3))
         self.served: list[str] = []
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
@@ -55,6 +59,7 @@ class App:
             if path == "/slow":
                 self.begun.set()
                 assert self.go.wait(PATIENCE)
+            assert path != "/slower" or self.go_on.wait(PATIENCE)
             self.served.append(path)
             start_response("200 OK", [("Content-Length", str(len(body)))])
             return [body]
@@ -69,8 +74,8 @@ class App:
 def app() -> Iterator[App]:
     made = App()
     yield made
-    made.release.set()
-    made.go.set()
+    for event in (made.release, made.go, made.go_on):
+        event.set()
 
 
 @pytest.fixture(autouse=True)
@@ -274,6 +279,52 @@ def test_no_more_connections_than_there_is_room_for(start: Start) -> None:
         assert len(loop.worker.connections) <= 5
 
 
+class Full(RequestReader):
+    """There is no memory for what has come."""
+
+    def feed(self, data: bytes) -> None:
+        raise MemoryError
+
+
+class Filled(RequestReader):
+    """There is no memory for a copy of what has come."""
+
+    def take(self) -> Request:
+        raise MemoryError
+
+
+def test_a_lack_of_memory_ends_a_connection_and_not_the_loop(start: Start) -> None:
+    with start() as loop, loop.connect() as other:
+        for reader, heard in ((Full, b""), (Filled, b"HTTP/1.1 503 Service Unavailable\r\n")):
+            with loop.connect() as connection:
+                until(lambda: [c.phase for c in loop.worker.connections] == [Phase.IDLE] * 2)
+                for each in loop.worker.connections:
+                    if each.sock.getpeername() == connection.getsockname():
+                        each.reader = reader()
+                connection.sendall(get("/"))
+                assert hear_out(connection).startswith(heard)
+            until(lambda: len(loop.worker.connections) == 1)
+        other.sendall(get("/other"))
+        assert reply_to(other).endswith(b"/other")
+
+
+def test_a_connection_that_cannot_be_served_ends_and_not_the_loop(start: Start) -> None:
+    with start() as loop:
+        context = loop.worker.cfg.ssl_context
+        refusals = [OSError(errno.ENOENT, "no certificate")]
+
+        def missing(config: Any, default: Any) -> ssl.SSLContext:
+            if refusals:
+                raise refusals.pop()
+            made: ssl.SSLContext = context(config, default)
+            return made
+
+        loop.worker.cfg.set("ssl_context", missing)
+        with loop.plain() as plain:
+            assert hear_out(plain) == b""
+        assert loop.say(get("/", "Connection: close")).startswith(b"HTTP/1.1 200 ")
+
+
 # -- requests ------------------------------------------------------------------------------------
 
 
@@ -285,6 +336,16 @@ def test_pipelined_requests_are_answered_in_order(start: Start, app: App) -> Non
     assert app.served == [*paths, "/last"]
     assert heard.count(b"HTTP/1.1 200 OK\r\n") == 6
     assert heard.endswith(b"/last")
+
+
+def test_the_last_reply_ends_as_tls_says_goodbye(start: Start) -> None:
+    """Without it a client cannot tell the end from a cut (RFC 8446, section 6.1)."""
+    with start() as loop, contextlib.closing(loop.plain()) as plain:
+        client = loop.trust.wrap_socket(plain, server_hostname=HOST, suppress_ragged_eofs=False)
+        with client:
+            client.sendall(get("/", "Connection: close"))
+            assert reply_to(client).endswith(b"/")
+            assert client.recv(1) == b""
 
 
 def test_a_body_longer_than_declared_is_the_next_request_and_a_bad_one(start: Start) -> None:
@@ -385,6 +446,57 @@ def test_between_requests_that_take_long_others_have_their_turn(
         assert app.served.index("/quick") <= 3
         for connection in slow:
             assert reply_to(connection).endswith(b"/slow" + b"x" * 100_000)
+        assert loop.worker.whole_bytes == 0
+
+
+def test_replies_wait_for_no_request_that_is_answered_once_their_time_is_up(
+    start: Start, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "HOLD", 0.0)
+    with start() as loop, loop.connect() as quick, loop.connect() as slower:
+        until(lambda: [c.phase for c in loop.worker.connections] == [Phase.IDLE] * 2)
+        with loop.connect() as slow:
+            slow.sendall(get("/slow"))
+            assert app.begun.wait(PATIENCE)
+            quick.sendall(get("/quick"))
+            slower.sendall(get("/slower"))
+            app.go.set()
+            assert reply_to(quick).endswith(b"/quick")
+            assert "/slower" not in app.served
+            app.go_on.set()
+            assert reply_to(slower).endswith(b"/slower")
+
+
+def test_between_handshakes_requests_have_their_turn(
+    start: Start, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def telling(shake: Callable[[], None]) -> Callable[[], None]:
+        def told() -> None:
+            app.served.append("a handshake")
+            shake()
+
+        return told
+
+    with start() as loop, contextlib.ExitStack() as stack:
+        strangers = [stack.enter_context(loop.plain()) for _ in range(5)]
+        quick = stack.enter_context(loop.connect())
+        phases = [Phase.HANDSHAKE] * 5 + [Phase.IDLE]
+        until(lambda: sorted(c.phase for c in loop.worker.connections) == phases)
+        with loop.connect() as slow:
+            slow.sendall(get("/slow"))
+            assert app.begun.wait(PATIENCE)
+            monkeypatch.setattr(worker, "HANDSHAKES", 0.0)
+            for connection in loop.worker.connections:
+                if connection.phase == Phase.HANDSHAKE:
+                    told = telling(connection.sock.do_handshake)
+                    monkeypatch.setattr(connection.sock, "do_handshake", told)
+            for stranger in strangers:
+                stranger.sendall(HELLO)
+            quick.sendall(get("/quick"))
+            app.go.set()
+            assert reply_to(quick).endswith(b"/quick")
+        until(lambda: app.served.count("a handshake") >= 5)
+    assert app.served[:3] == ["/slow", "a handshake", "/quick"]
 
 
 def test_who_stalls_is_dropped_and_who_idles_is_not(
@@ -425,12 +537,52 @@ def test_replies_that_are_not_taken_hold_no_more_than_promised(
 ) -> None:
     monkeypatch.setattr(room, "MAX_UNSENT", 3 * MUCH)
     with start() as loop, contextlib.ExitStack() as stack:
+        idle = stack.enter_context(loop.connect())
+        until(lambda: [c.phase for c in loop.worker.connections] == [Phase.IDLE])
         for number in range(6):
             stack.enter_context(stalled_reader(loop))
-            until(lambda n=number: len(loop.worker.connections) == min(n + 1, 2))
+            until(lambda n=number: len(loop.worker.connections) == 1 + min(n + 1, 2))
             until(lambda n=number: loop.worker.unsent > MUCH * min(n + 1, 2))
             assert loop.worker.unsent <= 3 * MUCH
+        idle.sendall(get("/idle"))
+        assert reply_to(idle).endswith(b"/idle"), "who holds nothing need not go"
         assert loop.say(get("/", "Connection: close")).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_where_the_system_has_no_file_to_spare_who_is_missed_least_makes_room(
+    number: int, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept, refusals = socket.socket.accept, [OSError(number, os.strerror(number))]
+    with start(keepalive=600) as loop, loop.connect() as idle, loop.connect() as used:
+        used.sendall(get("/used"))
+        assert reply_to(used).endswith(b"/used")
+        until(lambda: [c.phase for c in loop.worker.connections] == [Phase.IDLE] * 2)
+        time_passes(loop, 2 * room.PROMPT)
+
+        def short(listener: socket.socket) -> Any:
+            if refusals:
+                raise refusals.pop()
+            return accept(listener)
+
+        monkeypatch.setattr(socket.socket, "accept", short)
+        assert loop.say(get("/", "Connection: close")).startswith(b"HTTP/1.1 200 ")
+        assert hear_out(idle) == b""
+        used.sendall(get("/still"))
+        assert reply_to(used).endswith(b"/still")
+
+
+def test_who_has_sent_something_makes_no_room_though_it_is_not_read_yet(
+    start: Start, app: App
+) -> None:
+    with start(worker_connections=3) as loop, contextlib.ExitStack() as stack:
+        late, idle = (stack.enter_context(loop.connect()) for _ in range(2))
+        until(lambda: [c.phase for c in loop.worker.connections] == [Phase.IDLE] * 2)
+        with busy(loop, app):
+            stack.enter_context(loop.plain())  # who wants to be let in comes before what is sent
+            late.sendall(get("/late"))
+        assert reply_to(late).endswith(b"/late")
+        assert hear_out(idle) == b""
 
 
 @pytest.mark.parametrize("phase", [Phase.WRITING, Phase.LINGERING, Phase.WORKING])
@@ -491,6 +643,12 @@ def test_at_the_end_of_the_grace_period_what_has_bytes_is_not_closed_unread(star
             heard = hear_out(connection)
             assert heard == b"" or heard.endswith(b"/late")
         assert hear_out(quiet) == b""
+
+
+def test_a_worker_whose_arbiter_is_gone_ends(start: Start) -> None:
+    with start() as loop:
+        loop.worker.ppid = 0
+        until(lambda: not loop.worker.alive)
 
 
 # -- who may call --------------------------------------------------------------------------------
