@@ -148,7 +148,7 @@ def test_sigterm_under_load_loses_no_reply(cert_dir: Path, authority: Authority)
     with serve(cert_dir, authority.trusting()) as server, Load(server, clients=8) as load:
         until(lambda: load.answered > 200)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(timeout=15) == 0
+        assert server.process.wait(timeout=PATIENCE) == 0
     assert set(load.failures) <= {NOT_CONNECTED}
 
 

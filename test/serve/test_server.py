@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import http.client
 import json
@@ -7,6 +8,7 @@ import signal
 import socket
 import ssl
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,22 @@ import pytest
 
 from instaslice.serve import settings
 from instaslice.serve.server import listen
+from instaslice.serve.tls import Certificates, UnusableCertificate
 from test.support.apiserver import FAULTS, APIServer, reaching
 from test.support.certs import Authority
 from test.support.command import Done, instaslice
-from test.support.process import HOST, until
+from test.support.process import HOST, PATIENCE, until
 from test.support.reviews import load, patch_of
 from test.support.service import Service
 from test.support.serving import SAMPLE, Server, answers, exchange, serve
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Server]:
+    """One server, for all that leave a server as it was."""
+    cert_dir = authority.mint(tmp_path_factory.mktemp("shared") / "certs")
+    with serve(cert_dir, authority.trusting()) as running:
+        yield running
 
 
 def said(server: Server, message: str) -> list[dict[str, Any]]:
@@ -162,7 +173,7 @@ def test_by_default_it_listens_on_ipv6_and_ipv4(cert_dir: Path, authority: Autho
         if not has_ipv6():
             pytest.skip("this machine has no IPv6")
         with (
-            socket.create_connection(("::1", server.port), 30) as plain,
+            socket.create_connection(("::1", server.port), PATIENCE) as plain,
             server.context.wrap_socket(plain, server_hostname=HOST) as connection,
         ):
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -220,26 +231,22 @@ def test_one_address_of_ipv6_is_ipv6_alone() -> None:
         assert listener.getsockname()[0] == "::1"
 
 
-def test_a_connection_is_kept(cert_dir: Path, authority: Authority) -> None:
-    with serve(cert_dir, authority.trusting()) as server:
-        connection = server.connect()
+def test_a_connection_is_kept(shared: Server) -> None:
+    with contextlib.closing(shared.connect()) as connection:
         connection.connect()
         first = connection.sock
         for _ in range(5):
             assert exchange(connection, "POST", "/mutate", SAMPLE)[0] == 200
         assert connection.sock is first
-        connection.close()
 
 
-def test_tls_1_2_at_least(cert_dir: Path, authority: Authority) -> None:
-    with serve(cert_dir, authority.trusting()) as server:
-        old = authority.trusting()
-        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
-            old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
-        connection = http.client.HTTPSConnection(HOST, server.port, context=old, timeout=10)
-        with pytest.raises(ssl.SSLError):
-            connection.connect()
-        connection.close()
+def test_tls_1_2_at_least(shared: Server, authority: Authority) -> None:
+    old = authority.trusting()
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    connection = http.client.HTTPSConnection(HOST, shared.port, context=old, timeout=PATIENCE)
+    with contextlib.closing(connection), pytest.raises(ssl.SSLError):
+        connection.connect()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -248,7 +255,7 @@ def test_a_signal_ends_it_with_exit_code_0(
 ) -> None:
     with serve(cert_dir, authority.trusting()) as server:
         server.process.send_signal(number)
-        assert server.process.wait(timeout=20) == 0
+        assert server.process.wait(timeout=PATIENCE) == 0
 
 
 def test_a_log_that_nobody_reads_stops_nothing(
@@ -281,7 +288,7 @@ def test_a_log_that_nobody_reads_stops_nothing(
             until(lambda: server.workers() not in ([], [worker]))
             until(lambda: answers(server))
             server.process.send_signal(signal.SIGTERM)
-            assert server.process.wait(timeout=20) == 0
+            assert server.process.wait(timeout=PATIENCE) == 0
     finally:
         os.close(reader)
 
@@ -296,36 +303,40 @@ def one_line(done: Done) -> str:
     return line.removeprefix("instaslice: ")
 
 
-def test_a_port_in_use_is_one_line(cert_dir: Path, authority: Authority) -> None:
-    with serve(cert_dir, authority.trusting()) as server:
-        bind = f"{HOST}:{server.port}"
-        result = run("--cert-dir", str(cert_dir), "--bind", bind)
-        assert one_line(result) == f"{bind}: Address already in use"
+def test_a_port_in_use_is_one_line(shared: Server, cert_dir: Path) -> None:
+    bind = f"{HOST}:{shared.port}"
+    result = run("--cert-dir", str(cert_dir), "--bind", bind)
+    assert one_line(result) == f"{bind}: Address already in use"
 
 
-def test_certificates_that_cannot_be_served_are_one_line(
+def test_certificates_that_cannot_be_served_are_one_line(tmp_path: Path) -> None:
+    assert one_line(run("--cert-dir", str(tmp_path / "none"))) == (
+        f"{tmp_path}/none/tls.crt: No such file or directory"
+    )
+
+
+def why_not(cert_dir: Path) -> str:
+    """What that line is for a folder."""
+    with pytest.raises(UnusableCertificate) as caught:
+        Certificates(cert_dir)
+    return str(caught.value)
+
+
+def test_why_certificates_cannot_be_served(
     cert_dir: Path, authority: Authority, tmp_path: Path
 ) -> None:
     other = authority.mint(tmp_path / "other")
     certificate, key = cert_dir / "tls.crt", cert_dir / "tls.key"
-
-    assert one_line(run("--cert-dir", str(tmp_path / "none"))) == (
-        f"{tmp_path}/none/tls.crt: No such file or directory"
-    )
     whole = key.read_bytes()
     key.write_bytes((other / "tls.key").read_bytes())
-    assert one_line(run("--cert-dir", str(cert_dir))) == (
-        f"{certificate} and {key}: KEY_VALUES_MISMATCH"
-    )
+    assert why_not(cert_dir) == f"{certificate} and {key}: KEY_VALUES_MISMATCH"
     key.write_bytes(whole[:100])
-    assert one_line(run("--cert-dir", str(cert_dir))).startswith(f"{certificate} and {key}: ")
+    assert why_not(cert_dir).startswith(f"{certificate} and {key}: ")
     key.write_bytes(whole)
     certificate.write_bytes(certificate.read_bytes()[:300])
-    assert one_line(run("--cert-dir", str(cert_dir))) == (
-        f"{certificate}: holds no PEM certificate"
-    )
+    assert why_not(cert_dir) == f"{certificate}: holds no PEM certificate"
     certificate.write_bytes(b"\xff\xfe")
-    assert one_line(run("--cert-dir", str(cert_dir))).startswith(f"{certificate}: ")
+    assert why_not(cert_dir).startswith(f"{certificate}: ")
 
 
 def test_an_address_that_is_not_ours_is_one_line(cert_dir: Path) -> None:
