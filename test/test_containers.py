@@ -52,6 +52,12 @@ from test.support.pods import MIG, Json, limits, pod_of
             "must be less than or equal to 112, 16 GPUs of 7 slices",
         ),
         (
+            # Too many as well, but one line is enough for one mistake.
+            {"limits": {MIG: "112500m"}},
+            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "112500m": '
+            "must be an integer",
+        ),
+        (
             {"limits": {MIG: "-1500m"}},
             f'[spec.containers[0].resources.limits[{MIG}]: Invalid value: "-1500m": '
             "must be greater than or equal to 0, "
@@ -113,6 +119,9 @@ def test_what_is_said_does_not_grow_with_what_was_typed() -> None:
         rewrite(wrong, NEWEST)
     assert len(caught.value.errors) == MAX_TOLD
     assert len(str(caught.value)) < 3000
+    with pytest.raises(InvalidPod) as caught:
+        rewrite(pod_of(entries(1_000, "-1")), NEWEST)
+    assert len(caught.value.errors) == MAX_TOLD
     odd = {f"nvidia.com/mig-{'odd' * 100}-{i}": "1" for i in range(10_000)}
     warnings = rewrite(pod_of({"name": "c", "resources": {"limits": odd}}), NEWEST).warnings
     assert len(warnings) == MAX_TOLD

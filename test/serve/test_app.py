@@ -226,18 +226,30 @@ def test_what_users_type_makes_no_new_series() -> None:
     assert set(samples(app)) == before
 
 
-def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [each.getMessage() for each in caplog.records]
-
-
 def test_what_becomes_of_a_pod_is_logged_where_something_does(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
     with caplog.at_level(logging.INFO, "instaslice"):
-        for name in ("zero", "sample", "fraction"):
+        for name in ("zero", "many", "dry", "fraction"):
             post(json.dumps(load("create", name)).encode())
-    assert logged(caplog) == ["rewritten", "denied"]
+    assert [each.getMessage() for each in caplog.records] == ["rewritten", "rewritten", "denied"]
+    one, dry, denied = (each.__dict__["fields"] for each in caplog.records)
+    assert (one["templates"], one["claims"]) == (["mig-1g.5gb"], 20)
+    assert "dryRun" not in one
+    assert dry["dryRun"] is True
+    assert "must be an integer" in denied["reason"]
+
+
+def test_the_log_tells_milliseconds(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
+    clock = iter([10.0, 10.0125])
+    monkeypatch.setattr(webhook, "perf_counter", lambda: next(clock))
+    with caplog.at_level(logging.INFO, "instaslice"):
+        post(SAMPLE)
+    assert caplog.records[0].__dict__["fields"]["milliseconds"] == 12.5
 
 
 class Shelf:

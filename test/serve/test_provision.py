@@ -1,4 +1,5 @@
 import json
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -141,6 +142,55 @@ def test_what_someone_else_made_is_as_good(
     api_server.objects[path] = {"kind": "theirs"}
     assert ensure(maker, "ml", "1g.5gb") == []
     assert creations(metrics, "existed") == 1
+
+
+def test_a_device_class_that_someone_else_made_is_asked_for_once(
+    maker: TemplateMaker, api_server: APIServer
+) -> None:
+    path = "/apis/resource.k8s.io/v1/deviceclasses"
+    api_server.objects[f"{path}/mig-1g.5gb.nvidia.com"] = {"kind": "theirs"}
+    for namespace in ("ml", "default"):
+        assert ensure(maker, namespace, "1g.5gb") == []
+    assert [asked for _, asked in api_server.requests].count(path) == 1
+
+
+def fields(caplog: pytest.LogCaptureFixture) -> list[tuple[str, Json]]:
+    """Each line of the log, and what it is about."""
+    return [(each.getMessage(), each.__dict__["fields"]) for each in caplog.records]
+
+
+def test_what_was_made_is_told_and_what_was_known_to_be_there_is_not_told_again(
+    metrics: Metrics, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
+    caplog.set_level(logging.INFO, "instaslice")
+    monkeypatch.setattr(backlog, "RECHECK", 0.0)  # it is looked at again beside each admission
+    maker = making(Answering(Answer(201, {}), Answer(409, {}), Answer(409, {})), metrics)
+    for made in range(3):
+        assert ensure(maker, "ml", "1g.5gb") == []
+        until(lambda n=made: creations(metrics, "created") + creations(metrics, "existed") == n + 1)
+    maker.stop()
+    about = {"namespace": "ml", "template": "mig-1g.5gb"}
+    assert fields(caplog) == [("template created", about)]
+
+
+def test_what_the_log_says_does_not_grow_with_what_was_typed_or_answered(
+    metrics: Metrics, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
+
+    class Verbose:
+        def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+            return Answer(422 if "templates" in path else 201, {"message": "no" * 5000})
+
+    maker = TemplateMaker(Verbose(), metrics)
+    maker.start()
+    assert len(ensure(maker, "n" * 1000, "1g.5gb")) == 1
+    maker.stop()
+    [(message, told)] = fields(caplog)
+    assert message == "a template cannot be made"
+    assert len(told["namespace"]) == 63
+    assert len(told["reason"]) <= 300
 
 
 WARNING = (

@@ -575,7 +575,7 @@ def test_where_the_system_has_no_file_to_spare_who_is_missed_least_makes_room(
 def test_who_has_sent_something_makes_no_room_though_it_is_not_read_yet(
     start: Start, app: App
 ) -> None:
-    with start(worker_connections=3) as loop, contextlib.ExitStack() as stack:
+    with start(worker_connections=3, keepalive=6000) as loop, contextlib.ExitStack() as stack:
         late, idle = (stack.enter_context(loop.connect()) for _ in range(2))
         until(lambda: [c.phase for c in loop.worker.connections] == [Phase.IDLE] * 2)
         with busy(loop, app):
