@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instaslice.containers import MAX_TOLD
 from instaslice.invalid import InvalidPod
 from instaslice.resource_api import NEWEST, SAME_GPU, VERSIONS
 from instaslice.resources import read_mapping
@@ -215,6 +216,13 @@ def test_what_v1alpha2_cannot_ask_for_is_refused() -> None:
         "spec.containers[0].resources.limits[example.com/foo]: Forbidden: "
         "resource.k8s.io/v1alpha2 cannot ask for foo.example.com"
     )
+    declines = of(0, "example.com/foo")
+    with pytest.raises(InvalidPod) as caught:
+        rewrite(pod_of(declines, *[of(1, "example.com/foo")] * 20), classic, MAPPED)
+    fields = [error.field for error in caught.value.errors]
+    assert fields == [
+        f"spec.containers[{i}].resources.limits[example.com/foo]" for i in range(1, MAX_TOLD + 1)
+    ]
 
 
 def test_a_claim_belongs_to_the_first_container_that_uses_it() -> None:

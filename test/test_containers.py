@@ -47,6 +47,11 @@ from test.support.pods import MIG, Json, limits, pod_of
             "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
         ),
         (
+            {"limits": {MIG: "113"}},
+            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "113": '
+            "must be less than or equal to 112, 16 GPUs of 7 slices",
+        ),
+        (
             {"limits": {MIG: "1k"}},
             f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "1k": '
             "must be less than or equal to 112, 16 GPUs of 7 slices",

@@ -346,3 +346,82 @@ def test_markers_are_not_doubled(folder: Path, capsys: pytest.CaptureFixture[str
     (folder / "open.yaml").write_text("a: 1")
     _, out, _ = run("open.yaml", "marked.yaml", "open.yaml", "open.yaml", capsys=capsys)
     assert out == "a: 1\n---\na: 1\n---\na: 1\n---\na: 1"
+
+
+def test_a_template_that_is_missing_would_be_written_too(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("-i", "good.yaml", capsys=capsys)[0] == 0
+    assert run("--check", "good.yaml", capsys=capsys)[0] == 0
+    assert run("--check", "--with-templates", "good.yaml", capsys=capsys)[0] == 1
+
+
+def test_one_document_that_changes_is_enough(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, done = ((folder / f"{name}.yaml").read_text() for name in ("good", "done"))
+    (folder / "both.yaml").write_text(f"{good}---\n{done}")
+    would = "both.yaml: would be rewritten\n"
+    assert run("--check", "both.yaml", capsys=capsys) == (1, "", would)
+    code, out, err = run("--check", "--diff", "both.yaml", capsys=capsys)
+    assert (code, err) == (1, "")
+    assert out.startswith("--- a/both.yaml\n"), "a diff says so itself"
+
+
+def test_what_is_no_file_is_not_written_in_place(capsys: pytest.CaptureFixture[str]) -> None:
+    why = "is not a regular file, which --in-place needs"
+    assert run("-i", os.devnull, capsys=capsys) == (2, "", f"instaslice: {os.devnull}: {why}\n")
+
+
+def test_half_a_character_is_a_question_mark_where_it_must_be_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """JSON allows "\\ud800" and UTF-8 does not have it."""
+    pod = {"kind": "Pod", "metadata": {"annotations": {"a": "\ud800"}}, "spec": SPEC}
+    (folder / "half.json").write_text(json.dumps(pod))
+    code, out, _ = run("-o", "json", "half.json", capsys=capsys)
+    assert (code, json.loads(out)["metadata"]["annotations"]) == (0, {"a": "?"})
+
+
+def test_on_a_terminal_the_progress_makes_room_for_the_result(folder: Path) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    class Screen(io.BytesIO):
+        def isatty(self) -> bool:
+            return True
+
+        def write(self, text: Any, /) -> int:
+            told = err.getvalue()
+            assert not told or told.endswith(("\r\x1b[K", "\n")), "it would be written behind it"
+            return super().write(text)
+
+    err, out = Terminal(), Screen()
+    text = "---\n".join([(folder / "good.yaml").read_text()] * 3)
+    for name in ("one.yaml", "two.yaml"):
+        (folder / name).write_text(text)
+    seconds = iter(range(100))
+    job = files.Job(files.Options(), out, err, now=lambda: float(next(seconds)))
+    job.file("one.yaml")
+    assert "one.yaml: " in err.getvalue()
+    job.file("two.yaml")
+    assert job.finish() == 0
+    assert b"resourceClaims" in out.getvalue()
+
+
+def test_a_template_whose_name_does_not_say_what_it_is_of_is_missed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A placed claim of very many requests has a digest in its template's name."""
+    limits = {f"nvidia.com/mig-1g.{n}gb": 1 for n in range(1, 31)}
+    pod = {
+        "kind": "Pod",
+        "metadata": {"annotations": {"instaslice.io/placement": "same-gpu"}},
+        "spec": {"containers": [{"name": "c", "resources": {"limits": limits}}]},
+    }
+    (folder / "placed.yaml").write_text(yaml.safe_dump(pod))
+    assert run("-i", "placed.yaml", capsys=capsys)[0] == 0
+    code, _, err = run("--with-templates", "placed.yaml", capsys=capsys)
+    assert code == 2
+    assert re.search(r"^instaslice: the template same-gpu-\S+ is nowhere defined$", err, re.M)

@@ -241,6 +241,20 @@ def test_what_becomes_of_a_pod_is_logged_where_something_does(
     assert "must be an integer" in denied["reason"]
 
 
+def test_a_reason_in_the_log_has_a_thousand_characters_at_most(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
+    limits = {f"nvidia.com/mig-1g.{i}gb": "-1" + "0" * 40 for i in range(1, 9)}
+    pod = {"spec": {"containers": [{"name": "c", "resources": {"limits": limits}}]}}
+    reply = post(json.dumps(pod_review(pod)).encode())
+    message = reply.json()["response"]["status"]["message"]
+    assert len(message) > 1000
+    with caplog.at_level(logging.INFO, "instaslice"):
+        post(json.dumps(pod_review(pod)).encode())
+    assert caplog.records[-1].__dict__["fields"]["reason"] == message[:1000]
+
+
 def test_the_log_tells_milliseconds(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,6 +348,21 @@ def finish(waiting: webhook.Later) -> Json:
     [body] = waiting.resume(lambda status, headers, error=None: lambda data: None)
     response: Json = json.loads(body)["response"]
     return response
+
+
+def test_what_waits_holds_no_operations() -> None:
+    """As bytes they take a third of the memory."""
+
+    def operations() -> int:
+        gc.collect()
+        return sum(type(each) is dict and "op" in each for each in gc.get_objects())
+
+    before = operations()
+    with pytest.raises(webhook.Later) as waiting:
+        post(SAMPLE, make(provisioner=Shelf([])), strict=False, **{webhook.MAY_WAIT: False})
+    waiting.value.__traceback__ = None
+    assert operations() == before
+    assert finish(waiting.value)["patch"]
 
 
 def test_what_is_warned_of_when_it_is_finished_joins_the_other_warnings() -> None:

@@ -53,6 +53,27 @@ def test_what_has_expired_is_waited_for(books: Backlog[str]) -> None:
     assert [task.key for task in books.ask_for(["a"], MEMORY)[0]] == ["a"]
 
 
+def test_the_next_attempt_is_that_of_what_is_due_first(books: Backlog[str]) -> None:
+    for key, now in (("a", 0), ("b", 100)):
+        books.failed(ask(books, key, now), now)
+    assert books.until_due(0.5) == FIRST_PAUSE - 0.5
+    assert books.until_due(200) == 0
+
+
+def test_what_is_made_again_is_not_the_oldest_any_more(
+    books: Backlog[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "MAX_KNOWN", 2)
+    for now, key in enumerate("ab"):
+        make(books, key, now)
+    assert books.ask_for(["a"], RECHECK)[0] == []
+    again = books.next(RECHECK)
+    assert again is not None
+    books.succeeded(again, RECHECK)
+    make(books, "c", RECHECK)
+    assert books.missing("abc", RECHECK) == ["b"]
+
+
 def test_what_is_due_longest_is_next(books: Backlog[str]) -> None:
     assert books.until_due(5) is None
     for now, key in enumerate("abc"):

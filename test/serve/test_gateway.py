@@ -94,6 +94,7 @@ BAD_HTTP: dict[str, tuple[bytes, str]] = {
     "a megabyte of header": (b"GET / HTTP/1.1\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n", "431"),
     "five hundred headers": (head("GET / HTTP/1.1", *["X: y"] * 500), "431"),
     "a long header": (head("GET / HTTP/1.1", "X: " + "y" * 9000), "431"),
+    "a long name that is none": (head("GET / HTTP/1.1", "X" * 5000 + "(: y"), "400"),
     "a long line": (head("GET /" + "x" * 9000 + " HTTP/1.1"), "414"),
     "a line break in a header": (post(b"{}", "X: a\rb"), "400"),
     "a zero byte in a header": (post(b"{}", "X: a\0b"), "400"),

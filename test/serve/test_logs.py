@@ -188,6 +188,8 @@ def test_lines_are_written_together_and_never_torn() -> None:
     parts = list(logs.together(lines))
     assert [len(part) for part in parts] == [select.PIPE_BUF, 1, 3 * select.PIPE_BUF, 5]
     assert b"".join(parts) == b"".join(lines)
+    long, *short = b"x" * 2 * select.PIPE_BUF, b"a\n", b"b\n"
+    assert list(logs.together([long, *short])) == [long, b"a\nb\n"]
 
 
 def test_a_line_that_cannot_be_written_or_made_is_counted(
@@ -213,6 +215,7 @@ def test_a_forked_process_logs_too(pipe: tuple[int, int]) -> None:
     """gunicorn's worker is one. A fork takes no thread along but its own."""
     program = (
         "import logging, os\n"
+        "logging.basicConfig()\n"  # which writes what reaches it in a form of its own
         "from instaslice.serve import logs\n"
         "logs.configure('json')\n"
         "log = logging.getLogger('instaslice')\n"

@@ -174,6 +174,33 @@ def test_what_was_made_is_told_and_what_was_known_to_be_there_is_not_told_again(
     assert fields(caplog) == [("template created", about)]
 
 
+def test_what_was_there_already_is_told_once(
+    metrics: Metrics, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
+    caplog.set_level(logging.INFO, "instaslice")
+    monkeypatch.setattr(backlog, "RECHECK", 0.0)
+    maker = making(Answering(Answer(409, {}), Answer(409, {})), metrics)
+    for existed in (1, 2):
+        assert ensure(maker, "ml", "1g.5gb") == []
+        until(lambda n=existed: creations(metrics, "existed") == n)
+    maker.stop()
+    assert [message for message, _ in fields(caplog)] == ["template existed"]
+
+
+def test_a_failure_is_told_with_its_reason_and_the_pause_after_it(
+    metrics: Metrics, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
+    monkeypatch.setattr(backlog, "FIRST_PAUSE", 1234.5)
+    maker = making(Answering(ClusterError("timed out")), metrics)
+    assert len(ensure(maker, "ml", "1g.5gb")) == 1
+    maker.stop()
+    [(message, told)] = fields(caplog)
+    assert message == "a template was not made"
+    assert (told["reason"], told["seconds"]) == ("timed out", 1234.5)
+
+
 def test_what_the_log_says_does_not_grow_with_what_was_typed_or_answered(
     metrics: Metrics, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
