@@ -140,6 +140,14 @@ def test_eight_warnings_are_told_whatever_they_are_about() -> None:
     assert len(rewrite(pod, NEWEST).warnings) == MAX_TOLD
 
 
+def test_a_warning_shows_what_was_typed_in_ascii() -> None:
+    """A terminal may take anything else for a command, or turn it around."""
+    odd = pod_of({"name": "c", "resources": {"limits": {"nvidia.com/mig-\u202e\x1b[2J\xe9": "1"}}})
+    [warning] = rewrite(odd, NEWEST).warnings
+    assert warning.isascii()
+    assert warning.isprintable()
+
+
 def never(container: str, template: str) -> str:
     raise AssertionError("a claim was named")
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instaslice.resource_api import VERSIONS, ResourceAPI
+from instaslice.resources import read_mapping
 from instaslice.rewrite import restore, rewrite
 from test.support import pods
 from test.support.pods import MIG, Json, limits, pod_of
@@ -82,6 +83,48 @@ def test_a_limit_from_before_the_webhook_that_an_update_changes_is_left_alone() 
     old = pod_of(limits(1))
     new = came_back(old, "2")
     assert restore(new, old).operations == []
+
+
+def test_a_limit_beside_claims_from_before_that_an_update_changes_is_left_alone() -> None:
+    old = rewritten(pod_of(limits(2)))
+    old["spec"]["containers"][0]["resources"]["limits"] = {MIG: "1"}
+    assert restore(came_back(old, "2"), old).operations == []
+
+
+def test_two_names_of_one_resource_come_back_together() -> None:
+    mapped = read_mapping(["nvidia.com/gpu=mig-1g.5gb"])
+    both = {MIG: "1", "nvidia.com/gpu": "1"}
+    pod = pod_of({"name": "c", "resources": {"limits": both}})
+    old = apply(rewrite(pod, VERSIONS["v1"], mapped).operations, pod)
+    new = copy.deepcopy(old)
+    new["spec"]["containers"][0]["resources"]["limits"] = both
+    assert apply(restore(new, old, mapped).operations, new) == old
+
+
+def test_a_limit_that_an_update_takes_away_has_not_come_back() -> None:
+    old = rewritten(pod_of(limits(2), limits(0)))
+    old["spec"]["containers"][1]["resources"]["requests"] = {MIG: "0"}
+    new = came_back(old, "2", "0")
+    del new["spec"]["containers"][1]["resources"]["limits"]
+    restored = apply(restore(new, old).operations, new)
+    assert restored["spec"]["containers"][0] == old["spec"]["containers"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "template"),
+    [
+        ("mine", "mig-1g.5gb"),
+        ("6fa459ea-ee8a-11e5-8000-0242ac120002", "mig-1g.5gb"),  # version 1
+        ("6fa459ea-ee8a-4ca4-894e-db77e160355e", "training"),
+    ],
+)
+def test_a_claim_that_somebody_else_declared_stands_for_no_limit(name: str, template: str) -> None:
+    pod = pod_of(limits(1), resourceClaims=[{"name": name, "resourceClaimTemplateName": template}])
+    pod["spec"]["containers"][0]["resources"]["claims"] = [{"name": name}]
+    pod["metadata"]["annotations"] = {"instaslice.io/placement": "same-gpu"}
+    result = rewrite(pod, VERSIONS["v1"])
+    assert [claim.template for claim in result.claims] == ["mig-1g.5gb"]
+    assert len(result.warnings) == 1, "of a placement that is pointless in a new pod"
 
 
 @pytest.mark.parametrize("request_", ["3", "0", "two"])

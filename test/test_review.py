@@ -235,6 +235,13 @@ def test_a_pod_is_known_by_its_name_rather_than_by_what_made_it() -> None:
     assert review.read(pod_review(pod, name="web-0")).name == "web-0"
 
 
+@pytest.mark.parametrize(
+    ("value", "is_dry"), [(True, True), (False, False), (None, False), ("false", False)]
+)
+def test_a_dry_run_is_one_that_says_so(value: object, is_dry: bool) -> None:
+    assert review.read(pod_review({}, dryRun=value)).dry_run is is_dry
+
+
 def test_a_pod_without_a_name_yet_is_known_by_its_generate_name() -> None:
     request = review.read(load("create", "deployment"))
     assert request.name == "vllm-7dd6ccdd8d-"
