@@ -245,6 +245,17 @@ def test_a_claim_belongs_to_the_first_container_that_uses_it() -> None:
     assert named == [("before", "mig-3g.20gb"), ("c", "mig-1g.5gb")]
 
 
+def test_claims_are_declared_in_the_order_of_their_containers() -> None:
+    pod = pod_of(limits(1), of(1), limits(2))
+    assert templates_of(pod) == ["mig-1g.5gb", "mig-3g.20gb", "mig-1g.5gb.x2"]
+
+
+def test_a_second_pass_does_not_warn_of_wishes_that_the_first_has_kept() -> None:
+    once = rewritten(wishing(pod_of(of(1)), alternatives=EITHER))
+    once["spec"]["containers"].append(limits(1))  # by another webhook
+    assert rewrite(once, NEWEST).warnings == []
+
+
 def test_a_placed_claim_belongs_to_the_first_container_that_uses_it() -> None:
     inits = [{**of(1), "name": "before"}, {**of(2), "name": "sidecar", "restartPolicy": "Always"}]
     named: list[str] = []

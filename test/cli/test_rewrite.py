@@ -1,6 +1,8 @@
 """`instaslice rewrite`, as a user types it."""
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,23 @@ def test_flags_that_make_no_sense(
     arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*arguments, capsys=capsys) == (2, "", f"instaslice: {line}\n")
+
+
+def test_a_diff_on_a_terminal_has_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", Terminal(raw))
+    pod = tmp_path / "pod.yaml"
+    pod.write_text(
+        "kind: Pod\nspec: {containers: [{resources: {limits: {nvidia.com/mig-1g.5gb: 1}}}]}\n"
+    )
+    assert main(["rewrite", "--diff", str(pod)]) == 0
+    assert b"\x1b[36m@@ " in raw.getvalue()
 
 
 def test_the_extra_is_named_where_it_is_missing() -> None:

@@ -121,3 +121,11 @@ def test_amounts_that_are_none_are_nothing() -> None:
     counters["spec"]["sharedCounters"][0]["counters"]["memory"] = {"value": "much"}
     (pool,) = devices.pools([counters, first, second])
     assert pool.counters["node-1", "gpu-0-counter-set", "memory"] == 0
+
+
+def test_an_amount_may_be_a_quantity_alone() -> None:
+    """So it is in v1alpha3."""
+    counters, first, second = a100.resource_slices()
+    counters["spec"]["sharedCounters"][0]["counters"]["memory"] = "2k"
+    (pool,) = devices.pools([counters, first, second])
+    assert pool.counters["node-1", "gpu-0-counter-set", "memory"] == 2000 * 10**9

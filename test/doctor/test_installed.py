@@ -8,7 +8,7 @@ import trustme
 
 from instaslice.doctor import installed
 from instaslice.doctor.gates import EXTENDED, PARTITIONABLE, Known
-from instaslice.doctor.snapshot import Probe, Snapshot
+from instaslice.doctor.snapshot import RIGHTS, Probe, Snapshot
 from instaslice.resource_api import Unavailable
 from instaslice.resources import read_mapping
 from instaslice.webhook_configuration import BESIDE, OPT_IN
@@ -54,6 +54,11 @@ def test_gates() -> None:
             "requests.nvidia.com/mig-*",
         ),
         ("!", "nobody knows whether x are on: 403 no"),
+    ]
+    assert found[-1][2] == RIGHTS
+    away = replace(HEALTHY, gates={"x": Known(None, "timed out")})
+    assert findings(installed.feature_gates(away)) == [
+        ("!", "nobody knows whether x are on: timed out", "")
     ]
 
 
@@ -126,6 +131,21 @@ def test_mode_opt_in() -> None:
         "✓",
         "opt-in: pods of namespaces labelled instaslice.io/rewrite=enabled are sent",
     )
+
+
+def test_no_mode_is_told_where_none_is_known() -> None:
+    assert findings(installed.mode(with_lists(webhooks=[]))) == []
+    others = [{"name": "theirs", "expression": "true"}]
+    assert findings(installed.mode(with_lists(webhooks=[webhook(matchConditions=others)]))) == []
+
+
+def test_namespaces_may_opt_in_to_what_the_scheduler_cannot_do() -> None:
+    labelled = {"key": "instaslice.io/rewrite", "operator": "In", "values": ["enabled"]}
+    registered = webhook(BESIDE, namespaceSelector={"matchExpressions": [labelled]})
+    snapshot = with_lists(beside(ONE_SLICE, ONE_SLICE + ".me"), webhooks=[registered])
+    ((_, text, _), *_) = findings(installed.mode(snapshot))
+    assert text.startswith("beside-the-scheduler: ")
+    assert "; opt-in: pods of namespaces labelled" in text
 
 
 def beside(*extended: str, kubernetes: str = "v1.36.3", gate: bool | None = True) -> Snapshot:
@@ -204,6 +224,9 @@ def test_certificates(case: str) -> None:
 
 
 def test_nobody_is_there() -> None:
+    one(findings(installed.endpoints(HEALTHY)), "✓", "has 2 ready pods", "")
+    single = [{"endpoints": [{"addresses": ["a"]}]}]
+    one(findings(installed.endpoints(with_lists(endpoints=single))), "✓", "has 1 ready pod", "")
     gone = [{"endpoints": [{"addresses": ["a"], "conditions": {"ready": False}}]}]
     found = findings(installed.endpoints(with_lists(endpoints=gone)))
     one(found, "✗", "has no pod that is ready", "kubectl -n instaslice-system get pods")

@@ -1,5 +1,6 @@
 """The steps of a change-over, in their order."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,6 +86,31 @@ def test_the_plugin_leaves_a_node_before_the_driver_comes() -> None:
 def test_mig_mode_is_for_ampere_alone() -> None:
     made = plan(nodes=[H100])
     assert "mig.config" not in "\n".join(step(made, "node node-h").commands)
+
+
+def test_why_a_node_is_changed_over() -> None:
+    assert step(plan(nodes=[H100]), "node node-h").why == (
+        "NVIDIA-H100, which offers nvidia.com/mig-1g.10gb: 7"
+    )
+    both = replace(H100, published=True)
+    assert "both give out the same GPUs" in step(plan(nodes=[both]), "node node-h").why
+
+
+def test_the_mode_that_is_left_fits_the_version() -> None:
+    leave = "Leave the labels behind"
+    assert step(plan(), leave).commands == (
+        'make deploy IMG=... COMPONENTS="cert-manager kubernetes-1.36"',
+    )
+    before = step(plan(minor=35), leave)
+    assert before.commands == ('make deploy IMG=... COMPONENTS="cert-manager"',)
+    assert before.why == "Every namespace is rewritten from here on"
+
+
+def test_without_the_gpu_operator_nothing_is_said_of_it() -> None:
+    made = plan()
+    assert not any("for good" in title for title in titles(made))
+    (command,) = step(made, "DRA driver").commands
+    assert "nvidiaDriverRoot" not in command
 
 
 def test_namespaces() -> None:
