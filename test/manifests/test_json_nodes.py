@@ -39,6 +39,26 @@ def test_what_is_not_json_has_no_node(text: str) -> None:
     assert json_nodes.read(text) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ('{"kind": "List", "items": [{"a": 1}, 2 ]}', ['{"a": 1}', "2"]),
+        ('{"items": [{}], "kind": "List", "metadata": {"items": [3]}}\n', ["{}"]),
+        ('{"kind": "List", "items": []}', []),
+        ('{"kind": "List", "others": [1]}', []),
+        ('{"kind": "List", "items": "[1]"}', []),
+        ('{"kind": "Pod", "items": [1]}', None),
+        ('{"other": "List", "items": [1]}', None),
+        ('["kind", "List"]', None),
+        ("kind: List", None),
+        ('{"kind": "List", "items": [1]} 2', None),
+    ],
+)
+def test_the_items_of_a_list_are_found(text: str, parts: list[str] | None) -> None:
+    found = json_nodes.items(text)
+    assert (None if found is None else [text[start:end] for start, end in found]) == parts
+
+
 def test_whole_numbers_are_whole() -> None:
     root = json_nodes.read('{"a": 1e3, "b": 1.5}')
     assert root is not None

@@ -47,6 +47,13 @@ def test_a_limit_is_named_by_line_path_and_container() -> None:
     assert left(text, Task(kinds=read_kinds([kinds]))) == []
 
 
+def test_a_template_may_have_no_spec_around_its_containers() -> None:
+    head = "apiVersion: a.b/v1\nkind: X\n"
+    text = f"{head}spec: {{worker: {{containers: [{{resources: {LIMITS}}}]}}}}\n"
+    ((_, told),) = left(text)
+    assert told.endswith("--kinds a.b/X=spec.worker)")
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

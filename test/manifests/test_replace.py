@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from instaslice.cli.main import main
+from instaslice.manifests.replace import InPlace
+from test.support.streams import rewritten as rewritten_stream
 
 POD = "kind: Pod\nspec: {containers: [{resources: {limits: {nvidia.com/mig-1g.5gb: 1}}}]}\n"
 BAD = POD.replace("5gb: 1", "5gb: -1")
@@ -140,3 +142,16 @@ def test_ctrl_c_leaves_no_copy(file: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "fsync", interrupt)
     assert rewritten(file) == 130
     assert file.read_text() == POD
+
+
+def test_of_a_file_that_is_not_read_to_its_end_nothing_is_left_when_the_next_begins(
+    file: Path,
+) -> None:
+    told: list[str] = []
+    place = InPlace(told.append, waits=False)
+    place.begin(str(file))
+    place.documents(rewritten_stream(POD), 0)
+    assert list(file.parent.glob(".*"))
+    place.begin(str(file))
+    assert not list(file.parent.glob(".*"))
+    assert (file.read_text(), told) == (POD, [])
