@@ -338,6 +338,17 @@ def test_pipelined_requests_are_answered_in_order(start: Start, app: App) -> Non
     assert heard.endswith(b"/last")
 
 
+def test_who_goes_on_sending_after_the_last_reply_is_read_for_so_long_only(start: Start) -> None:
+    with start() as loop, loop.connect() as connection:
+        [ours] = until(lambda: [c for c in loop.worker.connections if c.phase == Phase.IDLE])
+        ours.to_forget = 100_000
+        connection.sendall(get("/", "Connection: close"))
+        assert reply_to(connection).endswith(b"/")
+        with contextlib.suppress(OSError):  # it is reset while it sends
+            connection.sendall(b"x" * 200_000)
+        until(lambda: not loop.worker.connections)
+
+
 def test_the_last_reply_ends_as_tls_says_goodbye(start: Start) -> None:
     """Without it a client cannot tell the end from a cut (RFC 8446, section 6.1)."""
     with start() as loop, contextlib.closing(loop.plain()) as plain:
@@ -643,6 +654,26 @@ def test_at_the_end_of_the_grace_period_what_has_bytes_is_not_closed_unread(star
             heard = hear_out(connection)
             assert heard == b"" or heard.endswith(b"/late")
         assert hear_out(quiet) == b""
+
+
+def test_who_is_in_the_backlog_when_it_stops_is_served(start: Start, app: App) -> None:
+    with start(graceful_timeout=60) as loop, loop.connect() as slow:
+        slow.sendall(get("/slow"))
+        assert app.begun.wait(PATIENCE)
+        with contextlib.closing(loop.plain()) as waiting:
+            loop.stop()
+            app.go.set()
+            with loop.trust.wrap_socket(waiting, server_hostname=HOST) as late:
+                late.sendall(get("/late"))
+                assert reply_to(late).endswith(b"/late")
+
+
+def test_when_the_grace_period_is_over_it_waits_for_nobody(start: Start) -> None:
+    with start(graceful_timeout=60) as loop, stalled_reader(loop):
+        until(lambda: any(c.outbox for c in loop.worker.connections))
+        loop.stop()
+        loop.worker.stopping_since = until(lambda: loop.worker.stopping_since) - 60
+        until(lambda: not loop.worker.connections)
 
 
 def test_a_worker_whose_arbiter_is_gone_ends(start: Start) -> None:
