@@ -16,7 +16,7 @@ from instaslice.manifests import documents
 from instaslice.manifests.documents import Rewriter
 from instaslice.manifests.model import Need, Task
 from instaslice.manifests.workloads import BUILT_IN
-from instaslice.resource_api import NEWEST
+from instaslice.resource_api import NEWEST, VERSIONS
 from instaslice.resources import read_mapping
 from instaslice.rewrite import rewrite
 from test.support import pods, yaml_styles
@@ -421,3 +421,18 @@ def test_a_layout_that_cannot_be_edited_is_an_error_unless_the_result_is_json() 
     (document,) = rewritten(text, Task(needs_values=True))
     assert not document.errors
     assert [*document.value["spec"]["containers"][0]["resources"]] == ["claims"]
+
+
+def test_what_is_added_is_indented_as_the_rest_of_the_document() -> None:
+    text = dedent("""
+        kind: Pod
+        spec:
+            containers:
+            - resources:
+                  limits:
+                      nvidia.com/mig-1g.5gb: 1
+    """)
+    (document,) = rewritten(text, Task(api=VERSIONS["v1alpha2"]))
+    assert document.after.endswith(
+        "      source:\n          resourceClaimTemplateName: mig-1g.5gb\n"
+    )
