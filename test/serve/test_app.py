@@ -499,8 +499,8 @@ DENSE = {
 
 @pytest.mark.parametrize("name", DENSE)
 def test_what_a_body_grows_to_is_not_underestimated(name: str) -> None:
-    """Measured: what Python takes for half a megabyte of it."""
-    text = "[" + DENSE[name] * (500_000 // len(DENSE[name])) + "0]"
+    """Measured: what Python takes for 200 kB of it."""
+    text = "[" + DENSE[name] * (200_000 // len(DENSE[name])) + "0]"
     gc.collect()
     tracemalloc.start()
     try:
