@@ -12,6 +12,7 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
 import tempfile
 import time
 import timeit
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import files, plot
+from bench.results import record
 from bench.servers import CONNECTIONS, App, Load, Place, Server, in_turn, running
 from instaslice import review
 from instaslice.resource_api import NEWEST
@@ -121,7 +123,15 @@ def before_and_after(
         for name, found in loads.items():
             ratio = ratios(found, loads["before"], lambda load: load.rate)
             rows.append([label, name, *_medians(found), "1" if name == "before" else ratio])
-    return table(["review", "InstaSlice", *COLUMNS, "ratio to before"], rows)
+    before, after = commit(checkout), commit(HERE)
+    return f"Before: {before}. After: {after}.\n\n" + table(
+        ["review", "InstaSlice", *COLUMNS, "ratio to before"], rows
+    )
+
+
+def commit(checkout: Path) -> str:
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def ratios(found: list[Load], base: list[Load], field: Callable[[Load], float]) -> str:
@@ -304,7 +314,8 @@ def main() -> None:
         reviews = bodies(folder)
         if arguments.before:
             checkout = arguments.before.resolve()
-            print(before_and_after(checkout, place, reviews, rounds, seconds))
+            text = before_and_after(checkout, place, reviews, rounds, seconds)
+            record("Beside an earlier InstaSlice", text)
             return
         few = max(1, rounds // 2)
         sections: list[tuple[str, Callable[[], str]]] = [
@@ -317,13 +328,9 @@ def main() -> None:
             ("Start", lambda: start_up(place)),
             ("Files, by `instaslice rewrite`", files.measure),
         ]
-        text = "# Results of `make bench`\n\n" + machine()
-        print(text, flush=True)
+        record("Machine", machine())
         for title, measure in sections:
-            section = f"\n## {title}\n\n{measure()}"
-            print(section, flush=True)
-            text += section
-    (HERE / "RESULTS.md").write_text(text)
+            record(title, measure())
 
 
 if __name__ == "__main__":

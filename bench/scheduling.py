@@ -29,6 +29,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from bench.cluster import NAMESPACE, PODS, create, percentile
+from bench.results import record
 from instaslice.profiles import from_attribute
 from instaslice.resource_api import NEWEST
 from instaslice.resources import of_profile
@@ -275,8 +276,8 @@ def main() -> None:
         }
         for way, runs in every.items()
     }
-    print(f"Kubernetes {version}, {platform.machine()}, {os.cpu_count()} CPUs for everything\n")
-    print(table(results))
+    where = f"Kubernetes {version}, {platform.machine()}, {os.cpu_count()} CPUs for everything."
+    record("How long a pod waits for a node", f"{where}\n\n{table(results)}")
 
 
 if __name__ == "__main__":
