@@ -21,7 +21,6 @@ only where an init container uses a part of them.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -76,14 +75,12 @@ def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
     found: list[Group] = []
     start = 0
     for owner, count in owners:
-        end = start + count
-        cuts = [start, *[use for use in uses if start < use < end], end]
-        for low, high in pairwise(cuts):
+        last = start + count
+        for end in (*[use for use in uses if start < use < last], last):
             users = [] if owner is None else [owner]
-            users += [d.user for d in inits if d.devices > low]
-            while low < high:
-                size = min(high - low, max_devices)
+            users += [d.user for d in inits if d.devices > start]
+            while start < end:
+                size = min(end - start, max_devices)
                 found.append(Group(tuple(users), size))
-                low += size
-        start = end
+                start += size
     return found
