@@ -63,24 +63,28 @@ def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
     demands: in the order of the pod, at most one of a container.
     max_devices: that one group can hold; a larger one is cut.
     """
-    if len(demands) == 1 and demands[0].devices <= max_devices:  # as nearly always
-        return [Group((demands[0].user,), demands[0].devices)]
-    owners: list[tuple[int | None, int]] = [(d.user, d.devices) for d in demands if d.init is None]
+    owners = [(d.user, d.devices) for d in demands if d.init is None]
+    sidecars = [(d.user, d.devices) for d in reversed(demands) if d.is_sidecar]
     inits = [d for d in demands if d.init is not None and not d.is_sidecar]
-    if len(owners) < len(demands):
-        sidecars = [(d.user, d.devices) for d in reversed(demands) if d.is_sidecar]
-        lasting = sum(count for _, count in (*owners, *sidecars))
-        owners += [(None, held(demands) - lasting), *sidecars]
+    if not inits:  # as nearly always: nobody uses what another owns
+        lasting = [*owners, *sidecars]
+        return [Group((user,), n) for user, count in lasting for n in _cut(count, max_devices)]
+    extras = held(demands) - sum(count for _, count in (*owners, *sidecars))
+    line: list[tuple[int | None, int]] = [*owners, (None, extras), *sidecars]
     uses = sorted({d.devices for d in inits})
     found: list[Group] = []
     start = 0
-    for owner, count in owners:
+    for owner, count in line:
         last = start + count
         for end in (*[use for use in uses if start < use < last], last):
             users = [] if owner is None else [owner]
             users += [d.user for d in inits if d.devices > start]
-            while start < end:
-                size = min(end - start, max_devices)
-                found.append(Group(tuple(users), size))
-                start += size
+            found += [Group(tuple(users), n) for n in _cut(end - start, max_devices)]
+            start = end
     return found
+
+
+def _cut(devices: int, most: int) -> list[int]:
+    """Devices in groups that are as large as may be."""
+    whole, rest = divmod(devices, most)
+    return [most] * whole + [rest] * (rest > 0)
