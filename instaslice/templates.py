@@ -275,3 +275,17 @@ def classic_parameters(resource: Resource) -> tuple[str, Json] | None:
 def serves(api: ResourceAPI, resource: Resource) -> bool:
     """Whether a version can ask for a resource at all."""
     return not api.is_classic or classic_parameters(resource) is not None
+
+
+def why_not(api: ResourceAPI, claim: DeviceClaim) -> str:
+    """Why a version cannot ask for a claim, or "" where it can."""
+    version = f"resource.k8s.io/{api.version}"
+    choices = [choice for request in claim.requests for choice in request.choices]
+    if sum(request.count for request in claim.requests) > api.max_devices:
+        return f"a claim of {version} holds at most {api.max_devices}"
+    if len(choices) > len(claim.requests) and ALTERNATIVES not in api.features:
+        return f"{version} has no alternatives"
+    if claim.placement and claim.placement not in api.features:
+        return f"{version} cannot hold a placement on {claim.placement}"
+    lacking = [choice.name for choice in choices if not serves(api, choice)]
+    return f"the driver of {version} does not have {lacking[0]}" if lacking else ""

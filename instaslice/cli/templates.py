@@ -14,8 +14,8 @@ from instaslice.cli.usage import (
     print_yaml,
 )
 from instaslice.patch import Json
-from instaslice.resource_api import ALTERNATIVES, NEWEST, VERSIONS, ResourceAPI
-from instaslice.templates import DeviceClaim, objects, serves
+from instaslice.resource_api import NEWEST, VERSIONS, ResourceAPI
+from instaslice.templates import DeviceClaim, objects, why_not
 
 
 def add(commands: Any) -> None:
@@ -88,7 +88,8 @@ def _manifests(
     made = set()
     claims = list(claims)
     for claim in claims:
-        _check(api, claim)
+        if why := why_not(api, claim):
+            raise UsageError(f"{claim.template}: {why}")
     for namespace in namespaces:
         for claim in claims:
             for manifest in objects(api, claim, namespace):
@@ -98,24 +99,6 @@ def _manifests(
                 if key not in made:
                     made.add(key)
                     yield manifest
-
-
-def _check(api: ResourceAPI, claim: DeviceClaim) -> None:
-    """Raise UsageError where a version cannot ask for a claim."""
-    devices = sum(request.count for request in claim.requests)
-    choices = [choice for request in claim.requests for choice in request.choices]
-    if devices > api.max_devices:
-        what = f"a claim of resource.k8s.io/{api.version} holds at most {api.max_devices}"
-        raise UsageError(f"{claim.template}: {what}")
-    if len(choices) > len(claim.requests) and ALTERNATIVES not in api.features:
-        raise UsageError(f"{claim.template}: resource.k8s.io/{api.version} has no alternatives")
-    if claim.placement and claim.placement not in api.features:
-        what = f"resource.k8s.io/{api.version} cannot hold a placement on {claim.placement}"
-        raise UsageError(f"{claim.template}: {what}")
-    for choice in choices:
-        if not serves(api, choice):
-            what = f"the driver of resource.k8s.io/{api.version} does not have {choice.name}"
-            raise UsageError(f"{claim.template}: {what}")
 
 
 def _command(api: ResourceAPI, arguments: argparse.Namespace) -> Iterable[str]:

@@ -27,6 +27,11 @@ _READ: Final = {
     **dict.fromkeys(("metadata", "annotations", "resourceClaims"), True),
     **dict.fromkeys(("resources", "limits", "requests"), True),
 }
+#: What is read is of these types, or null; what is not has to be told of, though it names nothing.
+_TYPES: Final[dict[str | None, type[Node]]] = {
+    **dict.fromkeys(("containers", "initContainers", "resourceClaims", "claims"), Listing),
+    **dict.fromkeys(("metadata", "annotations", "resources", "limits", "requests"), Mapping),
+}
 #: Between quotes, other ways to write a character.
 _ESCAPE: Final = r"|\\[xuU/\r\n]"
 #: An item of a large list that is left out.
@@ -135,7 +140,8 @@ class Builder:
         into, key = holder.node, holder.key
         holder.last = node.end
         if self.names is not None:
-            matters = matters or holder.key_matters
+            is_wrong = node.value is not None and not isinstance(node, _TYPES.get(key, Node))
+            matters = matters or holder.key_matters or is_wrong
             holder.matters = holder.matters or matters
             holder.hash = hash((holder.hash, key, meaning))
         is_kept = matters or is_read or holder.reads_all or self.names is None

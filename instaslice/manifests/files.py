@@ -20,7 +20,7 @@ from instaslice.manifests.progress import Progress
 from instaslice.manifests.replace import InPlace
 from instaslice.manifests.stream import pieces
 from instaslice.patch import Json
-from instaslice.templates import DeviceClaim, from_template, objects
+from instaslice.templates import DeviceClaim, from_template, objects, why_not
 
 #: The exit codes.
 FINE: Final = 0
@@ -197,8 +197,9 @@ class Job:
         added: dict[str, list[Json]] = {}
         for need in missing:
             claim = self.claims.get(need.name) or from_template(need.name, task.resources)
-            if claim is None:
-                self.progress.say(f"instaslice: the template {need.name} is nowhere defined")
+            if claim is None or (why := why_not(task.api, claim)):
+                what = f"cannot be written: {why}" if claim else "is nowhere defined"
+                self.progress.say(f"instaslice: the template {need.name} {what}")
                 self._worse(BAD)
                 continue
             for manifest in objects(task.api, claim, need.namespace):

@@ -149,7 +149,8 @@ class Part:
         """Note the templates that a manifest's pods refer to, and the one that it is."""
         namespace, resources = manifest.namespace, self.task.resources
         for template in workloads.templates(manifest, self.task.kinds):
-            for claim in template.pod["spec"].get("resourceClaims") or ():
+            claims = template.pod["spec"].get("resourceClaims")
+            for claim in claims if isinstance(claims, list) else ():
                 name = template_name(claim)
                 if isinstance(name, str) and is_ours(name, resources):
                     self.document.needs[Need(namespace, name)] = None

@@ -436,3 +436,63 @@ def test_what_is_added_is_indented_as_the_rest_of_the_document() -> None:
     assert document.after.endswith(
         "      source:\n          resourceClaimTemplateName: mig-1g.5gb\n"
     )
+
+
+# -- what is not of the type that Kubernetes has --------------------------------------------------
+
+POD: Json = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "p", "annotations": {"a": "b"}},
+    "spec": {
+        "containers": [
+            {
+                "name": "a",
+                "resources": {
+                    "limits": {"nvidia.com/mig-1g.5gb": "1"},
+                    "requests": {"nvidia.com/mig-1g.5gb": "1"},
+                    "claims": [{"name": "x"}],
+                },
+            },
+            {"name": "b", "resources": {"limits": {"cpu": 1}, "claims": [{"name": "c"}]}},
+        ],
+        "initContainers": [{"name": "i", "restartPolicy": "Always"}],
+        "resourceClaims": [{"name": "x", "resourceClaimTemplateName": "mig-1g.5gb"}],
+    },
+}
+
+
+def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """The path of everything in a value."""
+    inner = enumerate(value) if isinstance(value, list) else ()
+    found = [*value.items()] if isinstance(value, dict) else [*inner]
+    return [path, *(each for key, below in found for each in places(below, (*path, key)))]
+
+
+def said(manifest: Json, is_reverse: bool) -> Any:
+    """What is said of a manifest."""
+    (document,) = Rewriter(Task(is_reverse=is_reverse)).each(json.dumps(manifest).encode())
+    problems = [document.errors, document.warnings, document.left, document.notes]
+    return [[(each.path, each.message) for each in some] for some in problems]
+
+
+@pytest.mark.parametrize("wrong", [5, True, "x", [1], [[]], {"a": 1}, None], ids=repr)
+def test_whatever_is_of_the_wrong_type_is_told_of_in_documents_of_any_size(wrong: Any) -> None:
+    """A large document is not read whole, and says the same."""
+    pad = {"x-pad": "x" * documents.SMALL}
+    for path in places(POD)[1:]:
+        manifest = json.loads(json.dumps(POD))
+        holder = manifest
+        for step in path[:-1]:
+            holder = holder[step]
+        holder[path[-1]] = wrong
+        for is_reverse in (False, True):
+            assert said(manifest | pad, is_reverse) == said(manifest, is_reverse), path
+
+
+@pytest.mark.parametrize("size", [0, documents.SMALL])
+def test_a_container_of_wrong_resources_is_refused_beside_one_with_limits(size: int) -> None:
+    manifest = json.loads(json.dumps(POD))
+    manifest["spec"]["containers"][1]["resources"] = ""
+    errors = said({**manifest, "x-pad": "x" * size}, False)[0]
+    assert errors == [("spec.containers[1].resources", "must be an object")]

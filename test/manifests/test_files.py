@@ -425,3 +425,17 @@ def test_a_template_whose_name_does_not_say_what_it_is_of_is_missed(
     code, _, err = run("--with-templates", "placed.yaml", capsys=capsys)
     assert code == 2
     assert re.search(r"^instaslice: the template same-gpu-\S+ is nowhere defined$", err, re.M)
+
+
+def test_a_template_that_the_version_does_not_have_is_a_line_and_the_rest_goes_on(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refers = "kind: Pod\nspec:\n  containers: []\n  resourceClaims:\n  - name: x\n    "
+    refers += "resourceClaimTemplateName: mig-3g.20gb-or-4g.20gb\n"
+    (folder / "pod.yaml").write_text(f"{refers}---\n{SAMPLE.read_text()}")
+    arguments = ["--with-templates", "--resource-api", "v1beta1", "pod.yaml"]
+    code, out, err = run(*arguments, capsys=capsys)
+    assert code == 2
+    what = "the template mig-3g.20gb-or-4g.20gb cannot be written: "
+    assert err == f"instaslice: {what}resource.k8s.io/v1beta1 has no alternatives\n"
+    assert "name: mig-1g.5gb\n" in out

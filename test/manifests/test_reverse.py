@@ -163,3 +163,20 @@ def test_a_template_is_left_with_a_note() -> None:
     assert (document.after, len(document.notes)) == (text, 1)
     (document,) = rewritten(text)
     assert document.notes == []
+
+
+def test_a_claim_whose_request_its_template_does_not_have_stays() -> None:
+    (document,) = rewritten(
+        dedent("""
+            kind: Pod
+            spec:
+              containers:
+              - {name: c, resources: {claims: [{name: x, request: other}]}}
+              resourceClaims:
+              - {name: x, resourceClaimTemplateName: same-gpu-mig-1g.5gb-and-mig-2g.10gb}
+        """),
+        Task(is_reverse=True),
+    )
+    assert not document.changed
+    [warning] = document.warnings
+    assert "c asks for a request that its template does not have" in warning.message
