@@ -1,34 +1,22 @@
 """What a review costs grows with its size and no faster, in whatever it is large (R8)."""
 
-import sys
-from types import FrameType
-from typing import Any
-
 import pytest
 
 from instaslice import review
 from instaslice.resource_api import NEWEST
+from test.support.counting import lines_of_python
 from test.support.reviews import Json
 from test.support.shapes import SHAPES
 
 
 def lines(recorded: Json) -> int:
     """How many lines of Python run for an answer."""
-    count = 0
 
-    def trace(frame: FrameType, event: str, argument: object) -> Any:
-        nonlocal count
-        count += 1
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
+    def answer() -> None:
         request = review.read(recorded)
         review.respond(request, review.judge(request, NEWEST), [])
-    finally:
-        sys.settrace(before)
-    return count
+
+    return lines_of_python(answer)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

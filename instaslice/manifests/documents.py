@@ -166,7 +166,7 @@ def _names(resources: Resources) -> re.Pattern[str]:
     texts = sorted({RESOURCE_PREFIX, LABEL, *mapped})
     # In a JSON Pointer a slash is "~1".
     spelt = [re.escape(text).replace("/", "(?:/|~1)") for text in texts]
-    return re.compile("|".join([*spelt, r"\bmig-[1-9]", "!!binary"]))
+    return re.compile("|".join([*spelt, r"\bmig-[1-9]", "[!:]binary"]))
 
 
 def _unescaped(match: re.Match[str]) -> str:

@@ -48,10 +48,13 @@ class Mapping(Node):
 
     members: list[Member] = field(default_factory=list)  #: those that are written here
     is_cut: bool = False  #: some are left out
+    _own: dict[str, Member] | None = field(default=None, compare=False, repr=False)
 
     def own(self) -> dict[str, Member]:
-        """The members by key, without merge keys."""
-        return {member.key: member for member in self.members if not member.is_merge}
+        """The members by key, without merge keys; of a mapping that is complete."""
+        if self._own is None:  # problems are looked up one by one, and may be one a member
+            self._own = {member.key: member for member in self.members if not member.is_merge}
+        return self._own
 
 
 @dataclass(slots=True)

@@ -77,7 +77,7 @@ class Part:
         # An item of YAML comes with its dash, as a list of one.
         self.is_listed = bool(self.prefix) and not self.document.is_json
         value = root.value[0] if self.is_listed else root.value
-        if is_patch(value):
+        if is_patch(value, is_whole=self.root.omitted is None):
             self._tell_left(in_patch(value, self.task.resources))
             return text
         if not isinstance(value, dict):

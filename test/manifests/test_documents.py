@@ -20,6 +20,7 @@ from instaslice.resource_api import NEWEST, VERSIONS
 from instaslice.resources import read_mapping
 from instaslice.rewrite import rewrite
 from test.support import pods, yaml_styles
+from test.support.counting import lines_of_python
 from test.support.streams import after, dedent, nameless, numbered, rewritten
 
 Json = dict[str, Any]
@@ -329,6 +330,7 @@ def test_strict_makes_an_error_of_what_is_left() -> None:
         '"\\U0000006evidia.com/mig-1g.5gb"',
         '"nvidia.com/\\\n   mig-1g.5gb"',
         "!!binary bnZpZGlhLmNvbS9taWctMWcuNWdi",
+        "!<tag:yaml.org,2002:binary> bnZpZGlhLmNvbS9taWctMWcuNWdi",
     ],
 )
 def test_a_name_is_found_however_it_is_written(name: str) -> None:
@@ -496,3 +498,29 @@ def test_a_container_of_wrong_resources_is_refused_beside_one_with_limits(size: 
     manifest["spec"]["containers"][1]["resources"] = ""
     errors = said({**manifest, "x-pad": "x" * size}, False)[0]
     assert errors == [("spec.containers[1].resources", "must be an object")]
+
+
+@pytest.mark.parametrize("count", [2, 4000])
+def test_a_patch_that_names_something_in_a_comment_alone_is_left_as_it_is(count: int) -> None:
+    lines = "".join(f"- {{op: remove, path: /spec/x{i}}}\n" for i in range(count))
+    text = f"- {{op: remove, path: /a}} # nvidia.com/mig-1g.5gb\n{lines}"
+    (document,) = rewritten(text)
+    assert (document.errors, document.left, document.after) == ([], [], text)
+
+
+def test_a_list_of_what_is_no_operation_is_no_patch() -> None:
+    text = "- {}\n- {op: remove, path: /x/nvidia.com~1mig-1g.5gb}\n"
+    (document,) = rewritten(text)
+    assert len(document.errors) == 1
+
+
+def test_warnings_cost_no_more_than_the_mapping_that_they_are_about() -> None:
+    def many(count: int) -> bytes:
+        lines = (f'  k{i}: "nvidia.com/mig-1g.5gb: 1"\n' for i in range(count))
+        return f"kind: ConfigMap\ndata:\n{''.join(lines)}".encode()
+
+    def cost(count: int) -> int:
+        data = many(count)
+        return lines_of_python(lambda: list(Rewriter(Task()).each(data)))
+
+    assert cost(400) <= 2.3 * cost(200)
