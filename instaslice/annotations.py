@@ -63,10 +63,10 @@ def read(pod: Json) -> Wishes:
 def _placement(value: object) -> str:
     if value is None:
         return ""
-    text = value.strip() if isinstance(value, str) else value
+    text = value.strip() if isinstance(value, str) else ""
     if text not in CONSTRAINTS:
         raise InvalidPod(invalid(path(PLACEMENT), value, _PLACEMENTS))
-    return str(text)
+    return text
 
 
 def _alternatives(value: object) -> dict[Resource, tuple[Resource, ...]]:

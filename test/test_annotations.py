@@ -50,6 +50,7 @@ RIGHT = 'write it like "3g.20gb or 4g.20gb; 1g.5gb or 1g.10gb"'
         (PLACEMENT, "same", "must be same-gpu or different-gpus"),
         (PLACEMENT, "", "must be same-gpu or different-gpus"),
         (PLACEMENT, 1, "must be same-gpu or different-gpus"),
+        (PLACEMENT, [1], "must be same-gpu or different-gpus"),
         (ALTERNATIVES, "", RIGHT),
         (ALTERNATIVES, [], RIGHT),
         (ALTERNATIVES, ";;", RIGHT),
