@@ -32,6 +32,8 @@ _TYPES: Final[dict[str | None, type[Node]]] = {
     **dict.fromkeys(("containers", "initContainers", "resourceClaims", "claims"), Listing),
     **dict.fromkeys(("metadata", "annotations", "resources", "limits", "requests"), Mapping),
 }
+#: Members that are kept wherever they stand: they say what a manifest, or a container, is.
+_KEPT: Final = frozenset({"apiVersion", "kind", "name", "restartPolicy"})
 #: Between quotes, other ways to write a character.
 _ESCAPE: Final = r"|\\[xuU/\r\n]"
 #: An item of a large list that is left out.
@@ -45,7 +47,6 @@ class Open:
     """A collection that has begun and not ended."""
 
     node: Mapping | Listing
-    is_mapping: bool
     anchor: str | None
     is_read: bool  #: it is kept where what holds it is kept
     reads_all: bool  #: so is what is in it
@@ -90,7 +91,7 @@ class Builder:
             else:
                 is_read = holder.key_matters or key in _READ
                 reads_all = _READ.get(key, holder.key_matters)
-        self.open.append(Open(node, isinstance(node, Mapping), anchor, is_read, reads_all))
+        self.open.append(Open(node, anchor, is_read, reads_all))
 
     def end(self, end: int) -> None:
         """The innermost collection ends. Raises BadDocument."""
@@ -158,7 +159,7 @@ class Builder:
         holder.key = None
         if holder.is_merge:
             _merge(into.value, node.value)
-        elif is_kept or len(into.members) < MAX_FIELDS:
+        elif is_kept or len(into.members) < MAX_FIELDS or key in _KEPT:
             into.value[key] = node.value
         else:
             into.is_cut = True

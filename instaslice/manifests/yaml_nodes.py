@@ -168,7 +168,10 @@ class _Reader:
         return known
 
     def _awaits_key(self) -> bool:
-        return bool(self.open) and self.open[-1].is_mapping and self.open[-1].key is None
+        if not self.open:
+            return False
+        holder = self.open[-1]
+        return holder.key is None and isinstance(holder.node, Mapping)
 
     def _key(self, value: Any, event: Any, *, is_plain: bool) -> None:
         key = value if isinstance(value, str) else scalars.key(value)

@@ -128,7 +128,7 @@ class RequestReader:
         self._skipped = False
         self._begin()
         self.feed(b"")  # an empty line may have come behind the body
-        return Request(request.head, body, *request[2:]) if body else request
+        return request._replace(body=body) if body else request
 
     def _look(self) -> Request | None:
         """Look for the end of the headers, and in them for a length."""

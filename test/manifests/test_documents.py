@@ -524,3 +524,14 @@ def test_warnings_cost_no_more_than_the_mapping_that_they_are_about() -> None:
         return lines_of_python(lambda: list(Rewriter(Task()).each(data)))
 
     assert cost(400) <= 2.3 * cost(200)
+
+
+def test_what_a_manifest_is_may_stand_behind_anything() -> None:
+    many = {f"x-{i}": "x" * 200 for i in range(400)}
+    spec = {
+        "containers": [{**many, "name": "c", "resources": {"limits": {"nvidia.com/mig-1g.5gb": 1}}}]
+    }
+    text = json.dumps({**many, "spec": spec, "metadata": {"name": "p"}, "kind": "Pod"})
+    assert len(text) > documents.SMALL
+    (document,) = rewritten(text)
+    assert (document.errors, document.left, document.changed) == ([], [], True)
