@@ -78,7 +78,7 @@ def new_claims(wanted: Demands, api: ResourceAPI, wishes: Wishes) -> list[NewCla
             if wishes.placement and resource.profile:
                 placed.append((asks.requests[0], group))
             else:
-                claims.append(NewClaim(asks, [(user, "") for user in sorted(group.users)]))
+                claims.append(NewClaim(asks, [(user, "") for user in group.users]))
     if placed:
         asks = DeviceClaim(tuple(request for request, _ in placed), wishes.placement)
         named = zip(asks.request_names, placed, strict=True)

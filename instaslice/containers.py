@@ -4,7 +4,7 @@ What the API server would refuse is refused here, in its words and with the fiel
 bound is checked before any loop over what was typed (R8).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -43,6 +43,7 @@ class Container:
     asks: dict[str, Resource] = field(default_factory=dict)  #: by name, of limits, then of requests
     wants: dict[Resource, int] = field(default_factory=dict)  #: by its limits, where not 0
     wanted: list[str] = field(default_factory=list)  #: the names by which it wants them
+    declined: Sequence[str] = ()  #: the names whose amounts become "0" (R10)
 
     @property
     def pointer(self) -> str:
@@ -151,7 +152,8 @@ def _count(container: Container, name: str, errors: list[FieldError]) -> int:
     limit = limits[name]
     request = requests.get(name, limit)
     amount, details = _amount(limit)
-    errors += [invalid(f"{container.path}.limits[{name}]", limit, detail) for detail in details]
+    for detail in details:
+        errors.append(invalid(f"{container.path}.limits[{name}]", limit, detail))
     # The API server copies limits into requests: one line for one mistake.
     if request != limit:
         path = f"{container.path}.requests"

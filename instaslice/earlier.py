@@ -46,24 +46,18 @@ def devices_of(
     return found
 
 
-def settle(
-    asking: Iterable[Container], own: dict[str, str], resources: Resources
-) -> dict[str, list[str]]:
-    """Take out of `wants` what containers have already; returns what is to become "0" (R10).
+def settle(asking: Iterable[Container], own: dict[str, str], resources: Resources) -> None:
+    """Turn what containers want, and have already, into what they decline (R10).
 
     After a webhook has changed a pod, the API server calls its own plugins and then the webhook
     once more. A LimitRange with a default brings the limit back in between.
-    Returns the names of extended resources by the path of a container's resources.
     """
-    defaults: dict[str, list[str]] = {}
     for container in asking if own else ():
         has = devices_of(container, own, resources)
-        settled = [name for name in container.wanted if container.asks[name] in has]
-        for name in settled:
+        container.declined = [name for name in container.wanted if container.asks[name] in has]
+        for name in container.declined:
             container.wanted.remove(name)
             container.wants.pop(container.asks[name], None)
-        defaults[container.path] = settled
-    return defaults
 
 
 def came_back(container: Container, was: Container) -> list[str]:

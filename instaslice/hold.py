@@ -37,7 +37,7 @@ class Demand(NamedTuple):
 class Group(NamedTuple):
     """Devices that the same containers use."""
 
-    users: tuple[int, ...]  #: the owner first, if it is not an extra; ascending after it
+    users: tuple[int, ...]  #: ascending
     devices: int
 
 
@@ -79,7 +79,7 @@ def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
         for end in (*[use for use in uses if start < use < last], last):
             users = [] if owner is None else [owner]
             users += [d.user for d in inits if d.devices > start]
-            found += [Group(tuple(users), n) for n in _cut(end - start, max_devices)]
+            found += [Group(tuple(sorted(users)), n) for n in _cut(end - start, max_devices)]
             start = end
     return found
 

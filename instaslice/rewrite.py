@@ -27,7 +27,7 @@ R12 The patch touches nothing else.
 R13 Annotations ask for more than limits can (`annotations`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 from uuid import uuid4
 
@@ -85,7 +85,7 @@ def rewrite(
         return Rewrite([], {}, warnings)
     read_amounts(asking)
     own = own_claims(pod, resources)
-    defaults = settle(asking, own, resources)
+    settle(asking, own, resources)
     wanted = demands(every, api)
     wishes, doubts = kept(annotations.read(pod), wanted, api, again=bool(own))
     claims = new_claims(wanted, api, wishes)
@@ -102,8 +102,7 @@ def rewrite(
     operations: list[Operation] = []
     for user, container in enumerate(every):
         if container.asks:
-            zeros = defaults.get(container.path, ())
-            operations += _container_operations(container, fresh.get(user, []), zeros)
+            operations += _container_operations(container, fresh.get(user, []))
     operations += extend("/spec/resourceClaims", pod["spec"].get("resourceClaims"), declared)
     warnings += [*doubts, *_unknown(counts)]
     return Rewrite(operations, counts, warnings[:MAX_TOLD])
@@ -137,24 +136,21 @@ def restore(pod: Json, old: Json, resources: Resources = MIG) -> Rewrite:
     return Rewrite(operations, {}, [])
 
 
-def _container_operations(
-    container: Container, fresh: list[Json], zeros: Sequence[str]
-) -> list[Operation]:
-    """Take what is claimed out of a container (R3) and put its new claims in (R4).
-
-    zeros: the resources whose amounts become "0" (R10).
-    """
+def _container_operations(container: Container, fresh: list[Json]) -> list[Operation]:
+    """Take what is claimed out of a container (R3, R10) and put its new claims in (R4)."""
     here = container.pointer
     operations = extend(f"{here}/claims", container.resources.get("claims"), fresh)
     for key, amounts in (("limits", container.limits), ("requests", container.requests)):
-        gone = [name for name in container.wanted if name in amounts]
-        if gone and len(gone) == len(amounts):
-            operations.append(remove(f"{here}/{key}"))
-        else:
-            operations += [remove(f"{here}/{key}/{escape(name)}") for name in gone]
-        for name in zeros:
+        path = f"{here}/{key}"
+        if amounts and not amounts.keys() - container.wanted:
+            operations.append(remove(path))
+            continue
+        for name in container.wanted:
             if name in amounts:
-                operations.append(replace(f"{here}/{key}/{escape(name)}", "0"))
+                operations.append(remove(f"{path}/{escape(name)}"))
+        for name in container.declined:
+            if name in amounts:
+                operations.append(replace(f"{path}/{escape(name)}", "0"))
     return operations
 
 

@@ -33,10 +33,10 @@ def sidecar(user: int, count: int, place: int) -> Demand:
         ),
         # A sidecar's slices are free for those before it, and taken for those after it.
         ([sidecar(0, 2, 0), init(1, 1, 1)], [Group((1,), 1), Group((0,), 2)]),
-        ([init(0, 1, 0), sidecar(1, 2, 1)], [Group((1, 0), 1), Group((1,), 1)]),
+        ([init(0, 1, 0), sidecar(1, 2, 1)], [Group((0, 1), 1), Group((1,), 1)]),
         (
             [sidecar(0, 1, 0), init(1, 2, 1), sidecar(2, 1, 2)],
-            [Group((1,), 1), Group((2, 1), 1), Group((0,), 1)],
+            [Group((1,), 1), Group((1, 2), 1), Group((0,), 1)],
         ),
     ],
 )
