@@ -44,6 +44,7 @@ class Container:
     wants: dict[Resource, int] = field(default_factory=dict)  #: by its limits, where not 0
     wanted: list[str] = field(default_factory=list)  #: the names by which it wants them
     declined: Sequence[str] = ()  #: the names whose amounts become "0" (R10)
+    fresh: list[Json] = field(default_factory=list)  #: what it is to refer to, new claims
 
     @property
     def pointer(self) -> str:
@@ -100,22 +101,23 @@ def survey(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]
     """
     found = list(containers(pod))
     known: dict[str, Resource | None] = {}  # containers ask for the same few
-    odd: dict[str, None] = {}
+    odd: list[str] = []
     left = MAX_ENTRIES
     for container in found:
         for amounts in (container.limits, container.requests):
             for name in amounts:
-                if name not in known:
-                    known[name] = resources.find(name)
-                resource = known[name]
+                if name in known:
+                    resource = known[name]
+                else:
+                    resource = known[name] = resources.find(name)
+                    if not resource and name.startswith(profiles.RESOURCE_PREFIX):
+                        odd.append(name)
                 if resource:
                     container.asks[name] = resource
                     left -= 1
                     if left < 0:
                         raise InvalidPod(_too_many_entries(container))
-                elif name.startswith(profiles.RESOURCE_PREFIX) and len(odd) < MAX_TOLD:
-                    odd[name] = None
-    return found, list(odd)
+    return found, odd[:MAX_TOLD]
 
 
 def _too_many_entries(container: Container) -> FieldError:

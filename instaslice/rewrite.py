@@ -90,7 +90,6 @@ def rewrite(
     wishes, doubts = kept(annotations.read(pod), wanted, api, again=bool(own))
     claims = new_claims(wanted, api, wishes)
     declared: list[Json] = []
-    fresh: dict[int, list[Json]] = {}  # what each container is to refer to
     counts: dict[DeviceClaim, int] = {}
     for asks, uses in claims:
         name = new_name(every[uses[0][0]].name, asks.template)
@@ -98,11 +97,10 @@ def rewrite(
         counts[asks] = counts.get(asks, 0) + 1
         for user, request in uses:
             reference = {"name": name, "request": request} if request else {"name": name}
-            fresh.setdefault(user, []).append(reference)
+            every[user].fresh.append(reference)
     operations: list[Operation] = []
-    for user, container in enumerate(every):
-        if container.asks:
-            operations += _container_operations(container, fresh.get(user, []))
+    for container in asking:
+        operations += _container_operations(container)
     operations += extend("/spec/resourceClaims", pod["spec"].get("resourceClaims"), declared)
     warnings += [*doubts, *_unknown(counts)]
     return Rewrite(operations, counts, warnings[:MAX_TOLD])
@@ -136,10 +134,10 @@ def restore(pod: Json, old: Json, resources: Resources = MIG) -> Rewrite:
     return Rewrite(operations, {}, [])
 
 
-def _container_operations(container: Container, fresh: list[Json]) -> list[Operation]:
+def _container_operations(container: Container) -> list[Operation]:
     """Take what is claimed out of a container (R3, R10) and put its new claims in (R4)."""
     here = container.pointer
-    operations = extend(f"{here}/claims", container.resources.get("claims"), fresh)
+    operations = extend(f"{here}/claims", container.resources.get("claims"), container.fresh)
     for key, amounts in (("limits", container.limits), ("requests", container.requests)):
         path = f"{here}/{key}"
         if amounts and not amounts.keys() - container.wanted:
