@@ -154,8 +154,7 @@ def _count(container: Container, name: str, errors: list[FieldError]) -> int:
     limit = limits[name]
     request = requests.get(name, limit)
     amount, details = _amount(limit)
-    for detail in details:
-        errors.append(invalid(f"{container.path}.limits[{name}]", limit, detail))
+    errors += [invalid(f"{container.path}.limits[{name}]", limit, detail) for detail in details]
     # The API server copies limits into requests: one line for one mistake.
     if request != limit:
         path = f"{container.path}.requests"
