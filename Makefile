@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 PORT ?= 8443
+#: Has pytest use every processor. The tests of a file share its servers, so they stay together.
+SIDE_BY_SIDE := --numprocesses auto --dist loadfile
 
 .PHONY: help
 help: ## list the targets
@@ -23,12 +25,12 @@ run: $(VENV)/run.stamp ## serve on https://127.0.0.1:8443 and show a pod rewritt
 
 .PHONY: test
 test: $(VENV)/dev.stamp ## run every test
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 .PHONY: coverage
 coverage: $(VENV)/dev.stamp ## run every test, and show what no test runs
 	@rm -f .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	@$(BIN)/coverage run -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --include='instaslice/*.py' --fail-under=98
 	@$(BIN)/coverage report --fail-under=95

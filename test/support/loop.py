@@ -48,6 +48,8 @@ class Loop:
     ) -> ssl.SSLSocket:
         """A TLS connection to write any bytes to."""
         with contextlib.closing(self.plain(timeout, receive_buffer)) as plain:
+            # As Go does: the end of what is sent waits for no acknowledgement.
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return self.trust.wrap_socket(plain, server_hostname=HOST)  # which takes it over
 
     def say(self, data: bytes) -> bytes:

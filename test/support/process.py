@@ -3,6 +3,7 @@
 It needs the standard library alone: hack/run.py uses it too.
 """
 
+import itertools
 import os
 import shutil
 import signal
@@ -154,16 +155,29 @@ def until(
     return result
 
 
-def free_ports(number: int) -> list[int]:
-    """TCP ports of loopback that nobody listens on now."""
-    sockets = [socket.create_server((HOST, 0)) for _ in range(number)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+def _own_ports() -> Iterator[int]:
+    """Ports that only this process of those that test side by side tries, again and again.
+
+    They are below those that Linux lends to clients (ip_local_port_range, from 32,768), so that no
+    connection takes one before its server does, and above those of Kubernetes' components.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 11_000 + worker % 20 * 1000
+    # Another run of the tests on the same machine begins elsewhere.
+    return itertools.cycle([first + (os.getpid() + i) % 1000 for i in range(1000)])
+
+
+_ports = _own_ports()
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on now."""
-    [port] = free_ports(1)
-    return port
+    """A TCP port of loopback that nobody listens on now, and that is not given out soon again."""
+    while True:
+        port = next(_ports)
+        with suppress(OSError), socket.create_server((HOST, port)):
+            return port
+
+
+def free_ports(number: int) -> list[int]:
+    """As many ports that nobody listens on."""
+    return [free_port() for _ in range(number)]
