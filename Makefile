@@ -10,8 +10,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 PORT ?= 8443
-#: Has pytest use every processor. The tests of a file share its servers, so they stay together.
-SIDE_BY_SIDE := --numprocesses auto --dist loadfile
+#: Has pytest use the processors. The tests of a file share its servers, so they stay together. The
+#: longest file takes a quarter of the time, so more than four processes gain nothing.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help
 help: ## list the targets

@@ -44,7 +44,7 @@ class Container:
     wants: dict[Resource, int] = field(default_factory=dict)  #: by its limits, where not 0
     wanted: list[str] = field(default_factory=list)  #: the names by which it wants them
     declined: Sequence[str] = ()  #: the names whose amounts become "0" (R10)
-    fresh: list[Json] = field(default_factory=list)  #: what it is to refer to, new claims
+    fresh: list[Json] = field(default_factory=list)  #: its references to new claims
 
     @property
     def pointer(self) -> str:

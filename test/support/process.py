@@ -155,27 +155,35 @@ def until(
     return result
 
 
+#: How many ports each process that tests has for itself.
+_OWN_PORTS = 1000
+
+
 def _own_ports() -> Iterator[int]:
-    """Ports that only this process of those that test side by side tries, again and again.
+    """The ports of this process, one of those that test side by side, again and again.
 
     They are below those that Linux lends to clients (ip_local_port_range, from 32,768), so that no
     connection takes one before its server does, and above those of Kubernetes' components.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    first = 11_000 + worker % 20 * 1000
+    first = 11_000 + worker % 20 * _OWN_PORTS
     # Another run of the tests on the same machine begins elsewhere.
-    return itertools.cycle([first + (os.getpid() + i) % 1000 for i in range(1000)])
+    start = os.getpid()
+    return itertools.cycle([first + (start + i) % _OWN_PORTS for i in range(_OWN_PORTS)])
 
 
 _ports = _own_ports()
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on now, and that is not given out soon again."""
-    while True:
-        port = next(_ports)
+    """A TCP port of loopback that nobody listens on now, and that is not given out soon again.
+
+    Raises OSError where there is none.
+    """
+    for port in itertools.islice(_ports, _OWN_PORTS):
         with suppress(OSError), socket.create_server((HOST, port)):
             return port
+    raise OSError(f"nothing can listen on any of {_OWN_PORTS} ports of {HOST}")
 
 
 def free_ports(number: int) -> list[int]:
