@@ -28,6 +28,15 @@ run: $(VENV)/run.stamp ## serve on https://127.0.0.1:8443 and show a pod rewritt
 test: $(VENV)/dev.stamp ## run every test
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
+#: What is worth the wait before each commit: the core and its rules, and how the rest answers.
+QUICK := --ignore test/serve/test_faults.py --ignore test/serve/test_attacks.py --ignore test/test_chart.py \
+  --ignore test/test_deploy.py --ignore test/test_config.py --ignore test/test_demo.py --ignore test/test_run.py \
+  --ignore test/e2e --ignore test/image
+
+.PHONY: quick
+quick: $(VENV)/dev.stamp ## run the tests that take 20 seconds, as before each commit
+	@HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(QUICK) $(PYTEST_ARGS)
+
 .PHONY: coverage
 coverage: $(VENV)/dev.stamp ## run every test, and show what no test runs
 	@rm -f .coverage .coverage.*
@@ -226,11 +235,8 @@ demo: ## show what InstaSlice does, on a cluster of 1.36 or later without GPUs
 # Manifests that are the command line's own output; a test holds them equal.
 
 .PHONY: manifests
-manifests: $(VENV)/dev.stamp ## write hack/mig-*.yaml and what the chart has of config/ anew
+manifests: $(VENV)/dev.stamp ## write hack/mig-profiles.yaml and what the chart has of config/ anew
 	@$(BIN)/instaslice templates --resource-api v1alpha2 > hack/mig-profiles.yaml
-	@for version in v1alpha3 v1beta1 v1beta2 v1; do \
-		$(BIN)/instaslice templates --resource-api $$version > hack/mig-profiles-$$version.yaml; \
-	done
 	@$(BIN)/instaslice deviceclasses > config/components/kubernetes-1.36/deviceclasses.yaml
 	@$(BIN)/python hack/chart.py
 

@@ -1,8 +1,8 @@
 """Part of `make manifests`: write what the chart has of config/, of the code, of its own values.
 
-charts/instaslice/files has the alert rules, the dashboard and the device classes as config/ has
-them, and the matchConditions of each mode as the code has them; README.md has a table of the values
-with their comments. A test holds all of it equal.
+charts/instaslice/files has the alert rules and the dashboard as config/ has them, and the known
+profiles and the matchConditions of each mode as the code has them; README.md has a table of the
+values with their comments. A test holds all of it equal.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from instaslice.profiles import known_profiles
 from instaslice.webhook_configuration import MODES, webhook_configuration
 
 ROOT = Path(__file__).parent.parent
@@ -104,13 +105,12 @@ def alerts() -> str:
 
 def files() -> dict[Path, str]:
     """What is made, by where it is."""
-    classes = COMPONENTS / "kubernetes-1.36/deviceclasses.yaml"
     return {
         CHART / "README.md": readme((CHART / "values.yaml").read_text()),
         CHART / "files/modes.json": modes(),
         CHART / "files/alerts.yaml": alerts(),
         CHART / "files/dashboard.json": (COMPONENTS / "prometheus/dashboard.json").read_text(),
-        CHART / "files/deviceclasses.yaml": classes.read_text(),
+        CHART / "files/profiles.txt": "".join(f"{each.template}\n" for each in known_profiles()),
     }
 
 

@@ -466,7 +466,7 @@ def test_device_classes_come_with_the_mode_that_needs_them_and_stay(render: Rend
 
     assert classes(ALL) == classes(OPT_IN) == []
     beside = classes(BESIDE)
-    expected = (CHART / "files/deviceclasses.yaml").read_text()
+    expected = (ROOT / "config/components/kubernetes-1.36/deviceclasses.yaml").read_text()
     assert [plain(each) for each in beside] == [
         plain(each) for each in yaml.safe_load_all(expected)
     ]

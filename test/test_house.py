@@ -1,4 +1,4 @@
-"""How the repository is kept: where tests lie, how they are marked, how long a module may be."""
+"""How the repository is kept: packages, marks of property tests, the map for contributors."""
 
 import ast
 from collections.abc import Iterator
@@ -7,16 +7,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-#: A module longer than this does two things.
-MAX_LINES = 400
-
-#: Parts of another module, tested through it: where they lie, and where their tests are.
-THROUGH = {
-    "test/manifests/test_documents.py": ("model", "part"),
-    "test/manifests/test_edit.py": ("flow", "layout", "nodes"),
-    "test/manifests/test_files.py": ("output",),
-}
-
 MODULES = sorted((ROOT / "instaslice").rglob("*.py"))
 TESTS = sorted((ROOT / "test").rglob("*.py"))
 
@@ -30,23 +20,6 @@ def functions(path: Path) -> Iterator[tuple[str, list[str]]]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef):
             yield node.name, [ast.unparse(each) for each in node.decorator_list]
-
-
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_no_module_is_too_long(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= MAX_LINES
-
-
-@pytest.mark.parametrize(
-    "path",
-    [path for path in MODULES if not path.name.startswith("__") and list(functions(path))],
-    ids=relative,
-)
-def test_each_module_that_does_something_has_its_tests_at_its_place(path: Path) -> None:
-    below = path.relative_to(ROOT / "instaslice")
-    own = ROOT / "test" / below.with_name(f"test_{below.name}")
-    others = [file for file, parts in THROUGH.items() if path.stem in parts]
-    assert own.is_file() or any(own.parent == (ROOT / file).parent for file in others)
 
 
 def test_each_folder_of_modules_is_a_package() -> None:
