@@ -6,8 +6,12 @@ SHELL := /bin/sh
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(if $(shell command -v $(p)),$(p))))
 VENV := .venv
 BIN := $(VENV)/bin
-#: Makes pip quiet, but not about what went wrong.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+#: Quiet but for what went wrong; without a package index, one line says what is needed.
+define PIP
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 $(1) 2>$(VENV)/pip.log || { \
+  grep -m 1 '^ERROR' $(VENV)/pip.log >&2; \
+  echo 'make: pip could not install the packages that setup.cfg names; it needs PyPI or another package index' >&2; exit 1; }
+endef
 
 PORT ?= 8443
 #: Has pytest use the processors. The tests of a file share its servers, so they stay together. The
@@ -21,7 +25,7 @@ help: ## list the targets
 ##@ Every day
 
 .PHONY: run
-run: $(VENV)/run.stamp ## serve on https://127.0.0.1:8443 and show a pod rewritten; Ctrl-C ends it
+run: $(VENV)/run.stamp ## serve on https://127.0.0.1:8443 (PORT=8443) and show a pod rewritten; Ctrl-C ends it
 	@$(BIN)/python -m hack.run --port $(PORT)
 
 .PHONY: test
@@ -66,7 +70,7 @@ docs: $(VENV)/docs.stamp ## build docs/ as a site, into dist/docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean && echo dist/docs/index.html
 
 $(VENV)/docs.stamp: setup.cfg | $(VENV)/bin/python
-	$(PIP) --editable '.[docs]'
+	$(call PIP,--editable '.[docs]')
 	@touch $@
 
 ##@ Longer tests
@@ -97,7 +101,7 @@ fuzz: $(VENV)/fuzz.stamp ## fuzz reviews, quantities, framing and the socket, FU
 	@$(BIN)/python -m test.fuzz.fuzz_socket --seconds $(FUZZ_SECONDS)
 
 $(VENV)/fuzz.stamp: setup.cfg | $(VENV)/bin/python
-	$(PIP) --editable '.[fuzz]'
+	$(call PIP,--editable '.[fuzz]')
 	@touch $@
 
 .PHONY: chart-test
@@ -105,7 +109,7 @@ chart-test: $(VENV)/chart.stamp ## test charts/ by Helm's own code, which `make 
 	@$(BIN)/python -m pytest test/test_chart.py $(PYTEST_ARGS)
 
 $(VENV)/chart.stamp: $(VENV)/dev.stamp
-	$(PIP) --editable '.[chart]'
+	$(call PIP,--editable '.[chart]')
 	@touch $@
 
 .PHONY: image-test
@@ -248,9 +252,9 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/run.stamp: setup.cfg | $(VENV)/bin/python
-	$(PIP) --editable '.[run]'
+	$(call PIP,--editable '.[run]')
 	@touch $@
 
 $(VENV)/dev.stamp: setup.cfg | $(VENV)/bin/python
-	$(PIP) --editable '.[dev]'
+	$(call PIP,--editable '.[dev]')
 	@touch $@ $(VENV)/run.stamp

@@ -2,12 +2,14 @@
 
 import argparse
 import base64
+import difflib
 import http.client
 import json
 import signal
 import ssl
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,10 +17,13 @@ from uuid import uuid4
 import jsonpatch
 import yaml
 
+from instaslice.cli.main import main as instaslice
 from test.support.certs import Authority
 from test.support.process import HOST, ROOT, Process, until
 
 SAMPLE = ROOT / "samples" / "sample.yaml"
+
+TITLES = "as the user writes it", "as Kubernetes runs it"
 
 
 def review(pod: dict[str, Any]) -> dict[str, Any]:
@@ -63,8 +68,28 @@ def is_up(port: int, context: ssl.SSLContext) -> bool:
         return False
 
 
-def show(title: str, pod: dict[str, Any]) -> None:
-    print(f"# {title}\n{yaml.safe_dump(pod, sort_keys=False)}", flush=True)
+def show(port: int, folder: str, pod: dict[str, Any], patched: dict[str, Any]) -> None:
+    """Print what was asked, what became of it, and how to ask again."""
+    (container,) = pod["spec"]["containers"]
+    (claim,) = patched["spec"]["resourceClaims"]
+    print(f"Pod:     {pod['metadata']['name']} ({SAMPLE.relative_to(ROOT)})")
+    print(f"Asks:    {json.dumps(container['resources']['limits'])}")
+    print(f"Sent to: POST https://{HOST}:{port}/mutate\n")
+    print("\n".join(difference(pod, patched)))
+    print(
+        "\nThe template that it names and its device class, which InstaSlice makes when needed:\n"
+    )
+    instaslice(["templates", "--resource-api", "v1", claim["resourceClaimTemplateName"]])
+    print("\nTo repeat the request:\n")
+    print(f"  curl --cacert {folder}/ca.crt -H 'Content-Type: application/json' \\")
+    print(f"    --data @{folder}/review.json https://{HOST}:{port}/mutate")
+    print("\nServing. Ctrl-C ends it.", flush=True)
+
+
+def difference(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
+    """The lines of a unified diff of two objects as YAML."""
+    old, new = (yaml.safe_dump(each, sort_keys=False).splitlines() for each in (before, after))
+    return difflib.unified_diff(old, new, *TITLES, n=30, lineterm="")
 
 
 def main() -> int:
@@ -79,19 +104,19 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="instaslice-") as folder:
         authority = Authority()
         context = authority.trusting()
+        log = Path(folder, "log")
+        body = json.dumps(review(pod))
+        Path(folder, "review.json").write_text(body)
         serve = [sys.executable, "-m", "instaslice", "serve", "--resource-api", "v1"]
         serve += ["--bind", f"{HOST}:{port}", "--cert-dir", str(authority.mint(Path(folder)))]
-        server = Process([*serve, "--log-format", "text"], log=None)
+        server = Process([*serve, "--log-format", "text"], log)
         try:
             until(lambda: server.poll() is not None or is_up(port, context), "the server is up")
             if server.poll() is not None:
-                return server.poll() or 1  # it has said why
-            answer = json.loads(send(port, context, "POST", "/mutate", json.dumps(review(pod))))
+                raise OSError(reason(log.read_text(), port))
+            answer = json.loads(send(port, context, "POST", "/mutate", body))
             patch = base64.b64decode(answer["response"]["patch"]).decode()
-            show(f"{SAMPLE.name}, as a user writes it", pod)
-            show("the pod that Kubernetes runs", jsonpatch.apply_patch(pod, patch))
-            print(f"Serving on https://{HOST}:{port}; its CA is {folder}/ca.crt. Ctrl-C ends it.")
-            sys.stdout.flush()
+            show(port, folder, pod, jsonpatch.apply_patch(pod, patch))
             return server.wait()
         except KeyboardInterrupt:
             return 0
@@ -100,6 +125,13 @@ def main() -> int:
             return 1
         finally:
             server.stop()
+
+
+def reason(log: str, port: int) -> str:
+    """Why the server has ended, from its log."""
+    if "Address already in use" in log:
+        return f"port {port} is taken; choose another with `make run PORT=...`"
+    return log.strip() or "the server ended and said nothing"
 
 
 if __name__ == "__main__":

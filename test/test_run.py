@@ -1,6 +1,8 @@
 """`make run` and `make help`, as who has just cloned the repository calls them."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,8 +24,17 @@ def test_run_shows_a_pod_rewritten_and_serves_until_ctrl_c(time: str, tmp_path: 
     try:
         until(lambda: "Ctrl-C ends it" in process.printed(), "it serves", process.check)
         text = process.printed()
-        assert "nvidia.com/mig-1g.5gb: 1" in text
-        assert "resourceClaimTemplateName: mig-1g.5gb" in text
+        assert "\n-        nvidia.com/mig-1g.5gb: 1\n" in text
+        assert "\n+    resourceClaimTemplateName: mig-1g.5gb\n" in text
+        assert "\nkind: ResourceClaimTemplate\n" in text
+        assert " INFO " not in text  # the log's lines
+        command = re.search(r"^  curl .*\n.*", text, re.MULTILINE)
+        assert command
+        if shutil.which("curl"):
+            again = subprocess.run(
+                ["sh", "-c", command[0]], capture_output=True, text=True, check=True, timeout=20
+            )
+            assert json.loads(again.stdout)["response"]["allowed"] is True
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         assert process.wait(timeout=20) == 0
         assert "Traceback" not in process.printed()
@@ -42,8 +53,9 @@ def test_run_says_in_one_line_that_the_port_is_in_use(tmp_path: Path) -> None:
             timeout=30,
             check=False,
         )
-    assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == f"instaslice: {HOST}:{port}: Address already in use\n"
+    assert (result.returncode, result.stdout) == (1, "")
+    advice = "choose another with `make run PORT=...`"
+    assert result.stderr == f"make run: port {port} is taken; {advice}\n"
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
