@@ -1,0 +1,89 @@
+"""Labels of nodes that say how a GPU is cut, and the pods that choose their nodes by them.
+
+MIG manager, GPU Feature Discovery and GKE write them for the device plugin. Where NVIDIA's DRA
+driver cuts slices on demand nobody does, and a pod that asks for one of them fits no node.
+
+Source: NVIDIA/mig-parted; k8s-device-plugin, `internal/lm`; GKE, "Run multi-instance GPUs".
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from instaslice.patch import Json
+
+MIG_CONFIG: Final = "nvidia.com/mig.config"
+MIG_STATE: Final = "nvidia.com/mig.config.state"
+MIG_STRATEGY: Final = "nvidia.com/mig.strategy"
+PRODUCT: Final = "nvidia.com/gpu.product"
+GKE_PARTITION: Final = "cloud.google.com/gke-gpu-partition-size"
+
+#: Labels that say so whatever their value is, and those of the strategy `mixed`, one a profile:
+#: nvidia.com/mig-1g.5gb.count.
+_ALWAYS: Final = frozenset({MIG_CONFIG, MIG_STATE, MIG_STRATEGY, GKE_PARTITION})
+_OF_A_PROFILE: Final = "nvidia.com/mig-"
+#: How a product is named whose GPUs are all cut alike, by the strategy `single`.
+_SINGLE: Final = re.compile(r"-MIG-([1-9][0-9]*g\.[1-9][0-9]*gb(?:\.[a-z.]+)?)$", re.ASCII)
+#: Operators that a node without the label does not satisfy (NodeSelectorOperator).
+_NEEDS_IT: Final = frozenset({"In", "Exists", "Gt", "Lt"})
+_REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
+_PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
+
+
+class Selected(NamedTuple):
+    """A label by which a pod chooses its nodes."""
+
+    path: str  #: in the pod's spec, "nodeSelector" or "affinity.nodeAffinity"
+    label: str
+    values: tuple[str, ...]  #: none for any
+    is_required: bool  #: or only preferred
+
+    def __str__(self) -> str:
+        return f"{self.label}={' or '.join(self.values)}" if self.values else self.label
+
+    @property
+    def single(self) -> str:
+        """The profile, "1g.5gb", that `nvidia.com/gpu` means on such nodes; empty for none."""
+        profiles = set(map(single_profile, self.values)) if self.label == PRODUCT else {""}
+        return profiles.pop() if len(profiles) == 1 else ""
+
+
+def single_profile(product: str) -> str:
+    """The profile that a value of `PRODUCT` ends in (strategy `single`); empty for none."""
+    found = _SINGLE.search(product)
+    return found[1] if found else ""
+
+
+def selected(spec: Json) -> Iterator[Selected]:
+    """The labels by which a pod's spec chooses MIG nodes. What is not well-formed is passed over.
+
+    Cost: linear in the spec.
+    """
+    selector = spec.get("nodeSelector")
+    for label, value in selector.items() if isinstance(selector, dict) else ():
+        if _tells_of_mig(label, (str(value),)):
+            yield Selected("nodeSelector", label, (str(value),), True)
+    affinity = _dict(_dict(spec.get("affinity")).get("nodeAffinity"))
+    required = _list(_dict(affinity.get(_REQUIRED)).get("nodeSelectorTerms"))
+    preferred = (_dict(each).get("preference") for each in _list(affinity.get(_PREFERRED)))
+    for is_required, terms in ((True, required), (False, preferred)):
+        for term in terms:
+            for requirement in map(_dict, _list(_dict(term).get("matchExpressions"))):
+                label, values = str(requirement.get("key")), _list(requirement.get("values"))
+                texts = tuple(map(str, values))
+                if requirement.get("operator") in _NEEDS_IT and _tells_of_mig(label, texts):
+                    yield Selected("affinity.nodeAffinity", label, texts, is_required)
+
+
+def _tells_of_mig(label: str, values: tuple[str, ...]) -> bool:
+    if label == PRODUCT:
+        return bool(values) and all(map(single_profile, values))
+    return label in _ALWAYS or label.startswith(_OF_A_PROFILE)
+
+
+def _dict(value: object) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
