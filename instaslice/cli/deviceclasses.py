@@ -9,8 +9,10 @@ from instaslice.resource_api import NEWEST, VERSIONS
 from instaslice.resources import Resource
 from instaslice.templates import DeviceClaim, device_class
 
-#: Mappings that Kueue takes (kueue, pkg/config/validation.go, `validateDeviceClassMappings`).
+#: Mappings that Kueue takes, and classes in one (kueue, pkg/config/validation.go,
+#: `validateDeviceClassMappings`).
 MAX_MAPPINGS: Final = 16
+MAX_CLASSES: Final = 8
 
 
 def add(commands: Any) -> None:
@@ -34,7 +36,8 @@ def add(commands: Any) -> None:
         "--kueue",
         action="store_true",
         help="print Kueue's deviceClassMappings instead, for its configuration "
-        "(ConfigMap kueue-manager-config; at most 16 resources)",
+        "(ConfigMap kueue-manager-config): one for each of at most 16 resources, and else one for "
+        "each 8 profiles",
     )
     parser.set_defaults(run=run)
 
@@ -66,14 +69,32 @@ def _resource(claim: DeviceClaim) -> Resource:
 def _kueue(resources: list[Resource]) -> Json:
     """The part of Kueue's configuration that says which quota a device class counts for.
 
+    More profiles than Kueue has mappings for share some: a queue then counts slices from the
+    smallest of a mapping to its largest together. Raises UsageError where even these are too many.
     Source: kueue.sigs.k8s.io, "Set Up Dynamic Resource Allocation"; KEP-2941.
     """
-    if len(resources) > MAX_MAPPINGS:
-        text = f"Kueue takes at most {MAX_MAPPINGS} mappings, and these would be {len(resources)}"
+    groups = [[each] for each in resources]
+    if len(groups) > MAX_MAPPINGS:
+        slices = [each for each in resources if each.profile]
+        groups = [[each] for each in resources if not each.profile]
+        groups += [slices[i : i + MAX_CLASSES] for i in range(0, len(slices), MAX_CLASSES)]
+    if len(groups) > MAX_MAPPINGS:
+        text = f"Kueue takes at most {MAX_MAPPINGS} mappings, and these would be {len(groups)}"
         raise UsageError(f"--kueue: {text}: name the profiles that your nodes have")
-    mappings = [{"name": r.name, "deviceClassNames": [r.device_class]} for r in resources]
+    mappings = [
+        {"name": _counted_as(group), "deviceClassNames": [each.device_class for each in group]}
+        for group in groups
+    ]
     return {
         "apiVersion": "config.kueue.x-k8s.io/v1beta2",
         "kind": "Configuration",
         "resources": {"deviceClassMappings": mappings},
     }
+
+
+def _counted_as(group: list[Resource]) -> str:
+    """The name that quotas have for a mapping: instaslice.io/mig-1g.5gb_to_1g.12gb."""
+    first, last = group[0], group[-1]
+    if first is last:
+        return first.name
+    return f"instaslice.io/{first.template}_to_{last.template.removeprefix('mig-')}"

@@ -314,7 +314,7 @@ def _notes(pods: Iterable[Json], nodes: Iterable[Node]) -> Iterator[str]:
     components = _components(pods)
     if "Karpenter" in components:
         yield (
-            "Karpenter makes nodes for claims where its DRA support is on, and not yet for "
+            "Karpenter makes nodes for claims where IGNORE_DRA_REQUESTS=false, and not yet for "
             "extended resources that are served through DRA (karpenter, issue 3231)"
         )
 

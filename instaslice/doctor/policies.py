@@ -163,7 +163,7 @@ def kueue(snapshot: Snapshot) -> Found:
     names = [resource.name for resource in lacking]
     found = (
         f"queues cover {some(names)}, and Kueue's deviceClassMappings do not have their classes: "
-        "Jobs are counted by the limits in their templates, but rewritten pods of no Job are not"
+        "Kueue admits Jobs by the limits in their templates, and no rewritten pod of its own"
     )
     short = " ".join(each.profile.attribute if each.profile else each.name for each in lacking)
     yield State.UNSURE, found, f"instaslice deviceclasses --kueue {short}"

@@ -52,10 +52,27 @@ def test_what_kueue_is_to_be_told(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+def test_kueue_is_told_of_all_profiles_in_as_many_mappings_as_it_takes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (found,) = printed(capsys, "--kueue", "--resource", "nvidia.com/gpu=gpu.nvidia.com")
+    own, *groups = found["resources"]["deviceClassMappings"]
+    assert own == {"name": "nvidia.com/gpu", "deviceClassNames": ["gpu.nvidia.com"]}
+    names = [name for group in groups for name in group["deviceClassNames"]]
+    assert sorted(names) == sorted(each["metadata"]["name"] for each in printed(capsys))
+    assert (len(names), len(groups)) == (84, 11)
+    assert max(len(group["deviceClassNames"]) for group in groups) == 8
+    assert groups[0]["name"] == "instaslice.io/mig-1g.5gb_to_1g.12gb.me"
+    assert len({group["name"] for group in groups}) == 11
+
+
+MANY = [w for i in range(17) for w in ("--resource", f"example.com/gpu{i}=gpu{i}.example.com")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--kueue"], "--kueue: Kueue takes at most 16 mappings, and these would be "),
+        (["--kueue", *MANY], "--kueue: Kueue takes at most 16 mappings, and these would be 28"),
         (["mig-1g.5gb.x2"], "'mig-1g.5gb.x2' is not a MIG profile"),
         (["nvidia.com/gpu"], "'nvidia.com/gpu' is not a MIG profile"),
     ],

@@ -1,8 +1,8 @@
-"""A100s with 40 GB as NVIDIA's DRA driver (v0.4) publishes them: names, attributes, counters.
+"""A100s with 40 GB as NVIDIA's DRA driver publishes them: names, attributes, capacity, counters.
 
-Sources: placements and engines of a profile in NVIDIA's MIG User Guide ("A100 MIG Profiles"); the
-driver's names, `gpu-0-mig-1g5gb-19-0` (profile, its number, the first memory slice) and
-`gpu-0-counter-set`. Memory is what an A100 reports for a slice.
+test/e2e/real_driver holds it equal to what the driver itself (v0.4.0 to v0.5.0-dev) publishes on
+the stand-in for NVML. Sources: placements and engines of a profile in NVIDIA's MIG User Guide
+("A100 MIG Profiles"); memory is what an A100 reports for a slice.
 """
 
 from typing import Any, Final, NamedTuple
@@ -26,6 +26,7 @@ class Profile(NamedTuple):
 
     @property
     def engines(self) -> dict[str, str]:
+        """As counters; as a device's capacity the same names are in camel case."""
         return {
             "copy-engines": str(1 if self.name == "1g.10gb" else self.slices),
             "decoders": str(self.decoders),
@@ -94,6 +95,8 @@ def static_slices(node: str = "node-1", *profiles: tuple[str, int]) -> list[Json
         (profile,) = (each for each in PROFILES if each.name == name)
         device = _slice(0, profile, start, counted=False)
         device["attributes"]["uuid"] = {"string": f"MIG-{profile.number:08}-{start}"}
+        for place in range(start, start + profile.span):
+            device["capacity"][f"memorySlice{place}"] = {"value": "1"}
         found.append(device)
     return [resource_slice(node, 0, 1, devices=found)]
 
@@ -124,7 +127,7 @@ def slices_of(gpu: int, *, counted: bool = True) -> list[Json]:
 
 def whole_gpu(gpu: int) -> Json:
     """A GPU as a device of its own, as the driver publishes it where MIG mode can be toggled."""
-    device = _device(f"gpu-{gpu}", type="gpu", uuid=_uuid(gpu))
+    device = _device(f"gpu-{gpu}", gpu, WHOLE, type="gpu", uuid=_uuid(gpu))
     consumed = {"counterSet": f"gpu-{gpu}-counter-set", "counters": _counters(WHOLE, 0)}
     return {**device, "consumesCounters": [consumed]}
 
@@ -159,6 +162,8 @@ def _slice(gpu: int, profile: Profile, start: int, *, counted: bool) -> Json:
     spelt = profile.name.replace(".", "").replace("+", "-")
     device = _device(
         f"gpu-{gpu}-mig-{spelt}-{profile.number}-{start}",
+        gpu,
+        profile,
         type="mig",
         profile=profile.name,
         parentUUID=_uuid(gpu),
@@ -172,9 +177,28 @@ def _slice(gpu: int, profile: Profile, start: int, *, counted: bool) -> Json:
     return device
 
 
-def _device(name: str, **attributes: str) -> Json:
-    texts = {"productName": "NVIDIA A100-SXM4-40GB", "architecture": "Ampere", **attributes}
-    return {"name": name, "attributes": {key: {"string": text} for key, text in texts.items()}}
+def _device(name: str, gpu: int, has: Profile, /, **more: str) -> Json:
+    return {
+        "name": name,
+        "attributes": {
+            **_of("string", productName="NVIDIA A100-SXM4-40GB", architecture="Ampere"),
+            **_of("string", brand="Nvidia", **more),
+            **_of("version", cudaComputeCapability="8.0.0", cudaDriverVersion="12.8.0"),
+            **_of("version", driverVersion="570.86.15"),
+            "resource.kubernetes.io/pciBusID": {"string": f"0000:{7 + 8 * gpu:02x}:00.0"},
+        },
+        "capacity": {_camel(each): {"value": n} for each, n in has.engines.items()},
+    }
+
+
+def _of(kind: str, **values: str) -> Json:
+    return {name: {kind: value} for name, value in values.items()}
+
+
+def _camel(name: str) -> str:
+    """copy-engines -> copyEngines."""
+    first, *rest = name.split("-")
+    return first + "".join(word.title() for word in rest)
 
 
 def _counters(profile: Profile, start: int) -> Json:
