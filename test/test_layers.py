@@ -27,7 +27,7 @@ LAYERS = {
     "cluster": Layer("core", late="yaml"),
     "serve": Layer("core cluster", "gunicorn prometheus_client"),
     "manifests": Layer("core", "yaml"),
-    "doctor": Layer("core cluster", "cryptography"),
+    "doctor": Layer("core cluster"),
     "cli": Layer(
         "core cluster serve manifests doctor", "kubernetes urllib3", late="yaml argcomplete"
     ),

@@ -10,9 +10,10 @@ from instaslice.cli.usage import (
     add_mapping,
     client,
     mapping,
-    needing,
     wants_colour,
 )
+from instaslice.doctor import checks, explain, report, survey
+from instaslice.doctor.snapshot import Unreadable
 
 
 def add(commands: Any) -> None:
@@ -41,9 +42,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Examine the cluster, or explain a pod."""
     resources = mapping(arguments) if arguments.resource else None
     cluster = client(arguments, "doctor")
-    with needing("doctor needs cryptography"):
-        from instaslice.doctor import checks, explain, report, survey
-        from instaslice.doctor.reader import SurveyError
     namespace = arguments.namespace or cluster.namespace
     try:
         if arguments.pod:
@@ -51,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             findings = explain.explain(*found)
         else:
             findings = checks.examine(survey.take(cluster, namespace, resources))
-    except SurveyError as error:
+    except Unreadable as error:
         raise UsageError(str(error)) from None
     if arguments.output == "json":
         print(report.as_json(findings), end="")

@@ -9,8 +9,10 @@ from instaslice.cli.usage import (
     add_mapping,
     client,
     mapping,
-    needing,
 )
+from instaslice.doctor import plan, plan_report, survey
+from instaslice.doctor.snapshot import Unreadable
+from instaslice.doctor.steps import steps
 
 
 def add(commands: Any) -> None:
@@ -39,13 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Read the cluster, and print the plan."""
     resources = mapping(arguments) if arguments.resource else None
     cluster = client(arguments, "plan")
-    with needing("plan needs cryptography"):
-        from instaslice.doctor import plan, plan_report, survey
-        from instaslice.doctor.reader import SurveyError
-        from instaslice.doctor.steps import steps
     try:
         made = plan.make(survey.take_for_plan(cluster, cluster.namespace, resources))
-    except SurveyError as error:
+    except Unreadable as error:
         raise UsageError(str(error)) from None
     printers = {
         "text": plan_report.as_text,

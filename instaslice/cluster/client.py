@@ -32,6 +32,7 @@ MAX_ANSWER: Final = 1024 * 1024
 #: The kinds of what rewritten pods rely on, as they are in a path.
 PLURALS: Final = {
     "DeviceClass": "deviceclasses",
+    "ResourceSlice": "resourceslices",
     "ResourceClaimTemplate": "resourceclaimtemplates",
     "GpuClaimParameters": "gpuclaimparameters",
     "MigDeviceClaimParameters": "migdeviceclaimparameters",

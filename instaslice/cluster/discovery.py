@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from instaslice.cluster.client import Answer, Caller, ClusterError
-from instaslice.cluster.features import find_out
+from instaslice.cluster.gates import find_out
 from instaslice.resource_api import GROUP, VERSIONS, ResourceAPI, Unavailable
 
 _log = logging.getLogger("instaslice")

@@ -9,7 +9,7 @@ from typing import Final
 
 from instaslice.doctor import driver, installed, policies
 from instaslice.doctor.findings import Finding, Found, State
-from instaslice.doctor.snapshot import RIGHTS, Snapshot, Unreadable, is_forbidden
+from instaslice.doctor.snapshot import Snapshot, Unreadable
 
 Check = Callable[[Snapshot], Found]
 
@@ -19,7 +19,6 @@ CHECKS: Final[dict[str, Check]] = {
     "gates": installed.feature_gates,
     "webhook": installed.registered,
     "mode": installed.mode,
-    "certificate": installed.certificate,
     "endpoints": installed.endpoints,
     "dry run": installed.dry_run,
     "driver": driver.device_class,
@@ -44,8 +43,7 @@ def examine(snapshot: Snapshot) -> list[Finding]:
         try:
             findings += [Finding(title, *found) for found in check(snapshot)]
         except Unreadable as error:
-            advice = RIGHTS if is_forbidden(str(error)) else ""
-            findings.append(Finding(title, State.UNSURE, str(error), advice))
+            findings.append(Finding(title, State.UNSURE, str(error), error.advice))
     return findings
 
 

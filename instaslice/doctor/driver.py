@@ -4,9 +4,9 @@ import re
 from collections import defaultdict
 from typing import Final
 
+from instaslice.cluster.gates import PARTITIONABLE
 from instaslice.doctor.devices import DRIVER
 from instaslice.doctor.findings import Found, State
-from instaslice.doctor.gates import PARTITIONABLE
 from instaslice.doctor.snapshot import (
     Snapshot,
     full_name,
@@ -82,6 +82,8 @@ def mapped(snapshot: Snapshot) -> Found:
     if "mapping" in snapshot.failures:
         text = f"what serve was told to map is wrong: {snapshot.failures['mapping']}"
         yield State.WRONG, text, "see the log of InstaSlice"
+    if failure := snapshot.failures.get("own pods"):
+        yield State.UNSURE, f"what serve was told to map is unknown: {failure}", failure.advice
     classes = {found["metadata"]["name"]: found for found in snapshot.all("classes")}
     for name, resource in snapshot.resources.mapped.items():
         what = f"{name} is mapped to {resource.device_class}"

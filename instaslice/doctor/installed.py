@@ -1,32 +1,26 @@
 """Checks of InstaSlice itself: is it registered, is it called, does it rewrite. Pure."""
 
-import re
-from datetime import timedelta
 from typing import Final
 
-from instaslice.doctor import gates
+from instaslice.cluster import gates
 from instaslice.doctor.findings import Found, State
 from instaslice.doctor.snapshot import (
+    FORBIDDEN,
     RIGHTS,
     Snapshot,
-    Unreadable,
-    is_forbidden,
+    advice_on,
     some,
     wanted_limits,
 )
-from instaslice.doctor.trust import CertificateError, expiry, verify
-from instaslice.patch import Json
 from instaslice.resource_api import Unavailable
 from instaslice.webhook_configuration import BESIDE, LABEL, OPT_IN, WEBHOOK
 
-#: cert-manager renews 30 days before the end: what has fewer left is not being renewed.
-SOON: Final = timedelta(days=14)
 #: Kubernetes' minor versions: the first to know matchConditions, and the first whose scheduler
 #: serves extended resources without a feature gate.
 FIRST_WITH_CONDITIONS: Final = 28
 FIRST_OF_THE_SCHEDULERS: Final = 36
-#: Of HTTP: who asks may not create such an object.
-FORBIDDEN: Final = 403
+#: Of HTTP: by which the API server says, too, that it could not call a webhook.
+INTERNAL_ERROR: Final = 500
 
 #: What a mode means, as a reader is told.
 _MODES: Final = {
@@ -59,11 +53,11 @@ def feature_gates(snapshot: Snapshot) -> Found:
         if gate.on is False:
             state = State.UNSURE if name == gates.PARTITIONABLE else State.GOOD
             yield state, f"off: {name}, for {gates.GATES[name].needed_for}"
-    unknown = {name: gate.why for name, gate in known.items() if gate.on is None}
+    unknown = {name: gate for name, gate in known.items() if gate.on is None}
     if unknown:
-        why = next(iter(unknown.values()))
-        text = f"nobody knows whether {', '.join(unknown)} are on: {why}"
-        yield State.UNSURE, text, RIGHTS if is_forbidden(why) else ""
+        first = next(iter(unknown.values()))
+        text = f"nobody knows whether {', '.join(unknown)} are on: {first.why}"
+        yield State.UNSURE, text, advice_on(first.status)
 
 
 def registered(snapshot: Snapshot) -> Found:
@@ -87,6 +81,10 @@ def registered(snapshot: Snapshot) -> Found:
     elif policy == "Ignore":
         text = "while InstaSlice is away, pods are let through as they are, and stay Pending"
         yield State.UNSURE, text, "set failurePolicy: Fail; no pod without a MIG limit is sent"
+    client = webhook.get("clientConfig") or {}
+    if "service" in client and not client.get("caBundle"):
+        advice = "with cert-manager: see its cainjector's log; without: write the CA there"
+        yield State.WRONG, "the configuration has no caBundle, so every call fails", advice
     if found.differences:
         text = f"{', '.join(found.differences)} are not as InstaSlice needs them"
         yield State.WRONG, text, printed
@@ -153,44 +151,6 @@ def _published(snapshot: Snapshot) -> list[str]:
     return [f"nvidia.com/mig-{profile.replace('+', '.')}" for profile in snapshot.supply]
 
 
-def certificate(snapshot: Snapshot) -> Found:
-    """Whether the API server will trust InstaSlice's certificate."""
-    webhook = snapshot.webhook
-    if webhook is None:
-        return
-    if "certificate" in snapshot.failures:
-        raise Unreadable(f"its certificate could not be read: {snapshot.failures['certificate']}")
-    bundle = webhook["clientConfig"].get("caBundle") or ""
-    if not bundle:
-        advice = "with cert-manager: see its cainjector's log; without: write the CA there"
-        yield State.WRONG, "the configuration has no caBundle, so every call fails", advice
-        return
-    try:
-        ends = expiry(snapshot.certificate)
-        verify(snapshot.certificate, bundle, server_name(webhook))
-    except CertificateError as error:
-        advice = "put the CA that signed tls.crt into caBundle (cert-manager's cainjector does)"
-        yield State.WRONG, f"the API server will refuse it: {error}", advice
-        return
-    left = ends - snapshot.now
-    day = f"{ends:%Y-%m-%d}"
-    if left <= timedelta():
-        yield State.WRONG, f"it ended on {day}", "renew it; cert-manager: see its Certificate"
-    elif left < SOON:
-        yield State.UNSURE, f"it ends on {day}", "renew it; cert-manager: see its Certificate"
-    else:
-        yield State.GOOD, f"the caBundle trusts it, and it is good until {day}"
-
-
-def server_name(webhook: Json) -> str:
-    """The name under which the API server calls a webhook."""
-    service = webhook["clientConfig"].get("service")
-    if service:
-        return f"{service['name']}.{service['namespace']}.svc"
-    host = re.fullmatch(r"https://(\[[^]]*\]|[^/:]*).*", webhook["clientConfig"].get("url") or "")
-    return host[1].strip("[]") if host else ""
-
-
 def endpoints(snapshot: Snapshot) -> Found:
     """Whether anybody is there to be called."""
     webhook = snapshot.webhook
@@ -221,7 +181,9 @@ def dry_run(snapshot: Snapshot) -> Found:
         elif probe.status == FORBIDDEN and "cannot create resource" in probe.error:
             yield State.UNSURE, f"{where} could not be tried: {probe.error}", RIGHTS
         elif probe.pod is None:
-            yield State.WRONG, f"{where} is refused: {probe.error}", ""
+            called = "is it there, and does the caBundle trust its certificate? See endpoints"
+            advice = called if probe.status == INTERNAL_ERROR else ""
+            yield State.WRONG, f"{where} is refused: {probe.error}", advice
         elif probe.resource not in wanted_limits(probe.pod, snapshot.resources):
             yield State.GOOD, f"{where} is rewritten"
         elif snapshot.webhook is None:

@@ -113,7 +113,7 @@ class Plan:
 
 def make(snapshot: Snapshot) -> Plan:
     """What a cluster has, and what it is up to."""
-    unknown = dict(snapshot.failures)
+    unknown = {name: str(failure) for name, failure in snapshot.failures.items()}
     pods = list(living(snapshot.lists.get("pods", [])))
     mode = ""
     if "webhooks" not in snapshot.failures and (found := snapshot.registered):

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from instaslice import profiles
+from instaslice.cluster.gates import EXTENDED
 from instaslice.doctor.findings import Found, State
-from instaslice.doctor.gates import EXTENDED
 from instaslice.doctor.snapshot import Snapshot, full_name, some
 from instaslice.patch import Json
 from instaslice.quantity import InvalidQuantity, nanos

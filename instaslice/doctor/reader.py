@@ -5,6 +5,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from instaslice.cluster.client import Answer, Caller, ClusterError
+from instaslice.doctor.snapshot import Unreadable
 from instaslice.patch import Json
 
 #: Objects to ask for at once.
@@ -12,10 +13,6 @@ PAGE: Final = 500
 #: Calls in a row that bring no answer, after which no more is asked: each has waited for its whole
 #: deadline, and a report of what was found is worth more than another wait.
 MAX_SILENT: Final = 2
-
-
-class SurveyError(Exception):
-    """Something could not be read; `str()` of it says why, in one line."""
 
 
 class Reader:
@@ -38,33 +35,33 @@ class Reader:
         return answer
 
     def get(self, path: str) -> Json:
-        """An object. Raises SurveyError."""
+        """An object. Raises Unreadable."""
         try:
             answer = self.call("GET", path)
         except ClusterError as error:
-            raise SurveyError(str(error)) from None
+            raise Unreadable(str(error)) from None
         if answer.status != 200:
-            raise SurveyError(answer.reason)
+            raise Unreadable(answer.reason, answer.status)
         return answer.body
 
-    def find(self, path: str) -> Json | None:
-        """An object, or None where there is none. Raises SurveyError."""
+    def find(self, path: str) -> list[Json]:
+        """An object, or nothing where there is none. Raises Unreadable."""
         try:
-            answer = self.call("GET", path)
-        except ClusterError as error:
-            raise SurveyError(str(error)) from None
-        if answer.status == 404:
-            return None
-        if answer.status != 200:
-            raise SurveyError(answer.reason)
-        return answer.body
+            return [self.get(path)]
+        except Unreadable as error:
+            if error.status == 404:
+                return []
+            raise
 
     def list(self, path: str) -> Iterator[Json]:
-        """The objects of a list, page by page. Raises SurveyError."""
+        """The objects of a list, page by page. Raises Unreadable."""
         query: dict[str, Any] = {"limit": PAGE}
         while True:
             page = self.get(f"{path}{'&' if '?' in path else '?'}{urlencode(query)}")
-            yield from page.get("items") or []
+            for item in page.get("items") or []:
+                if not isinstance(item, dict):
+                    raise Unreadable(f"{path}: what is listed there is no object")
+                yield item
             query["continue"] = (page.get("metadata") or {}).get("continue")
             if not query["continue"]:
                 return

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from instaslice import profiles
-from instaslice.doctor.gates import Known
+from instaslice.cluster.gates import Known
 from instaslice.doctor.inventory import Inventory, Supply
 from instaslice.doctor.modes import Registered, read
 from instaslice.patch import Json
@@ -23,12 +23,27 @@ _FLAG: Final = "--resource"
 _VARIABLE: Final = "INSTASLICE_RESOURCES"
 
 
+#: Of HTTP: nobody is logged in, or who is may not.
+UNAUTHORIZED: Final = 401
+FORBIDDEN: Final = 403
 #: What to do where an API server says that somebody may not.
 RIGHTS: Final = "the rights that this needs are in config/components/doctor"
 
 
 class Unreadable(Exception):
-    """A part of the cluster could not be read; `str()` of it says what and why."""
+    """A part of the cluster could not be read; `str()` of it says what and why, in one line.
+
+    status: of HTTP, by which the API server refused it; 0 where it did not answer.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def advice(self) -> str:
+        """What to do about it; empty for nothing."""
+        return advice_on(self.status)
 
 
 class Probe(NamedTuple):
@@ -51,17 +66,19 @@ class Snapshot:
     #: By name: webhooks, namespaces, nodes, pods, quotas, limits, slices, rules, claims, templates,
     #: classes, queues, kueue, endpoints.
     lists: dict[str, list[Json]] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)  #: why a part could not be read
+    failures: dict[str, Unreadable] = field(default_factory=dict)  #: by name, why it is not there
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  #: API groups, versions
     resources: Resources = field(default_factory=Resources)  #: those that are rewritten
-    certificate: str = ""  #: PEM, the webhook's own and what it sends with it
     probes: tuple[Probe, ...] = ()
-    gates: Mapping[str, Known] = field(default_factory=dict)  #: by the names of `gates.GATES`
+    gates: Mapping[str, Known] = field(
+        default_factory=dict
+    )  #: by the names of `cluster.gates.GATES`
 
     def all(self, name: str) -> list[Json]:
         """A list by its name. Raises Unreadable."""
         if name in self.failures:
-            raise Unreadable(f"{name} could not be read: {self.failures[name]}")
+            failure = self.failures[name]
+            raise Unreadable(f"{name} could not be read: {failure}", failure.status)
         return self.lists.get(name, [])
 
     @property
@@ -154,9 +171,9 @@ def _is_zero(amount: object) -> bool:
         return False
 
 
-def is_forbidden(reason: str) -> bool:
-    """Whether something failed because who asked may not, by the API server's answer."""
-    return "401 " in reason or "403 " in reason
+def advice_on(status: int) -> str:
+    """What to do where the API server refused an answer; empty for nothing."""
+    return RIGHTS if status in (UNAUTHORIZED, FORBIDDEN) else ""
 
 
 class PodClaim(NamedTuple):

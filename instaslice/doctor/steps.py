@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from instaslice.doctor.gates import EXTENDED, PARTITIONABLE
+from instaslice.cluster.gates import EXTENDED, PARTITIONABLE
 from instaslice.doctor.plan import GPU, SCHEDULER_SINCE, Node, Plan, Workload
 from instaslice.webhook_configuration import LABEL
 

@@ -3,19 +3,16 @@
 Reads, and creates a few objects as dry runs (dryRun=All), which no storage ever sees.
 """
 
-import base64
-import ssl
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
-from instaslice.cluster import discovery
+from instaslice.cluster import discovery, gates
 from instaslice.cluster.client import Caller, ClusterError
-from instaslice.doctor import gates, modes
-from instaslice.doctor.gates import Known
-from instaslice.doctor.reader import Reader, SurveyError
+from instaslice.doctor import modes
+from instaslice.doctor.reader import Reader
 from instaslice.doctor.snapshot import Probe, Snapshot, Unreadable, mapping_of
 from instaslice.patch import Json
 from instaslice.profiles import RESOURCE_PREFIX
@@ -50,12 +47,9 @@ RULES: Final = ("v1", "v1beta2", "v1alpha3")
 KUEUE: Final = "kueue.x-k8s.io"
 KUEUE_CONFIGURATION: Final = "/api/v1/namespaces/kueue-system/configmaps/kueue-manager-config"
 
-#: Seconds for a webhook that is called by its URL to show its certificate.
-HANDSHAKE: Final = 5.0
-
 
 def take(cluster: Caller, namespace: str, resources: Resources | None = None) -> Snapshot:
-    """All that the checks look at. Raises SurveyError where the API server is out of reach.
+    """All that the checks look at. Raises Unreadable where the API server is out of reach.
 
     namespace: where to create objects as dry runs. resources: those that are rewritten; None for
     what the pods of InstaSlice have been told.
@@ -68,20 +62,27 @@ def take(cluster: Caller, namespace: str, resources: Resources | None = None) ->
     if webhook is not None:
         snapshot = _of_webhook(reader, snapshot, webhook["clientConfig"], resources)
     probes = tuple(_probe(reader, namespace, pod) for pod in _probes(webhook, snapshot.resources))
-    return replace(snapshot, probes=probes, gates=_gates(reader, snapshot.api, namespace))
+    return _with_gates(reader, replace(snapshot, probes=probes), namespace)
 
 
 def take_for_plan(cluster: Caller, namespace: str, resources: Resources | None = None) -> Snapshot:
-    """What a plan is made of. Raises SurveyError where the API server is out of reach."""
+    """What a plan is made of. Raises Unreadable where the API server is out of reach."""
     reader = Reader(cluster)
-    snapshot = _take(reader, dict(LISTS), resources)
-    return replace(snapshot, gates=_gates(reader, snapshot.api, namespace))
+    return _with_gates(reader, _take(reader, dict(LISTS), resources), namespace)
+
+
+def _with_gates(reader: Reader, snapshot: Snapshot, namespace: str) -> Snapshot:
+    """The snapshot with what is known of the gates: nothing before resource.k8s.io/v1."""
+    if snapshot.api != NEWEST:
+        return snapshot
+    found = {name: gates.ask(reader, NEWEST, name, namespace) for name in gates.GATES}
+    return replace(snapshot, gates=found)
 
 
 def take_for_pod(
     cluster: Caller, namespace: str, name: str, resources: Resources | None = None
 ) -> tuple[Snapshot, Json, list[Json]]:
-    """What is around a pod, the pod, and the events about it. Raises SurveyError."""
+    """What is around a pod, the pod, and the events about it. Raises Unreadable."""
     reader = Reader(cluster)
     pod = reader.get(f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}")
     selector = {"fieldSelector": f"involvedObject.uid={pod['metadata']['uid']}"}
@@ -94,15 +95,16 @@ def _take(reader: Reader, wanted: dict[str, str], resources: Resources | None) -
     try:
         api = discovery.ask(reader)
     except ClusterError as error:
-        raise SurveyError(str(error)) from None
+        raise Unreadable(str(error)) from None
     kubernetes = "of an unknown version"
-    with suppress(SurveyError):
+    with suppress(Unreadable):
         kubernetes = str(reader.get("/version").get("gitVersion"))
-    groups, failures = {}, {}
+    failures: dict[str, Unreadable] = {}
+    groups: dict[str, tuple[str, ...]] = {}
     try:
         groups = _groups(reader.get("/apis"))
-    except SurveyError as error:
-        failures["groups"] = str(error)
+    except Unreadable as error:
+        failures["groups"] = error
     if isinstance(api, ResourceAPI):
         kinds = CLASSIC_DRA_LISTS if api.is_classic else DRA_LISTS
         wanted |= {name: f"/apis/{GROUP}/{api.version}/{kind}" for name, kind in kinds.items()}
@@ -116,61 +118,53 @@ def _take(reader: Reader, wanted: dict[str, str], resources: Resources | None) -
     for name, path in (wanted | optional).items():
         try:
             lists[name] = list(reader.list(path))
-        except SurveyError as error:
+        except Unreadable as error:
             # The version may be served without the kind.
-            if name in optional and str(error).startswith("404"):
+            if name in optional and error.status == 404:
                 lists[name] = []
             else:
-                failures[name] = str(error)
+                failures[name] = error
     if "queues" in optional:
         try:
-            found = reader.find(KUEUE_CONFIGURATION)
-            lists["kueue"] = [found] if found else []
-        except SurveyError as error:
-            failures["kueue"] = str(error)
+            lists["kueue"] = reader.find(KUEUE_CONFIGURATION)
+        except Unreadable as error:
+            failures["kueue"] = error
     resources = resources or Resources()
     return Snapshot(datetime.now(UTC), kubernetes, api, lists, failures, groups, resources)
 
 
 def _groups(found: Json) -> dict[str, tuple[str, ...]]:
-    """The versions of each API group, the preferred one first."""
-    return {
-        group["name"]: tuple(
-            dict.fromkeys(
-                [group["preferredVersion"]["version"], *(v["version"] for v in group["versions"])]
-            )
-        )
-        for group in found.get("groups") or []
-    }
+    """The versions of each API group, the preferred one first. What is malformed is left out."""
+    groups: dict[str, tuple[str, ...]] = {}
+    for group in found.get("groups") or []:
+        every = [group.get("preferredVersion"), *(group.get("versions") or [])]
+        versions = [each.get("version") for each in every if isinstance(each, dict)]
+        groups[str(group.get("name"))] = tuple(dict.fromkeys(filter(None, versions)))
+    return groups
 
 
 def _of_webhook(
     reader: Reader, snapshot: Snapshot, client: Json, resources: Resources | None
 ) -> Snapshot:
-    """The snapshot with the webhook's endpoints, pods and certificate."""
-    lists, failures, certificate = dict(snapshot.lists), dict(snapshot.failures), ""
-    own: list[Json] = []
+    """The snapshot with the webhook's endpoints, and what its pods were told to map."""
+    lists, failures = dict(snapshot.lists), dict(snapshot.failures)
     try:
         if "service" in client:
             namespace, name = client["service"]["namespace"], client["service"]["name"]
             selector = urlencode({"labelSelector": f"kubernetes.io/service-name={name}"})
             path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?{selector}"
             lists["endpoints"] = list(reader.list(path))
-    except SurveyError as error:
-        failures["endpoints"] = str(error)
-    try:
-        own = _own_pods(reader, snapshot, client)
-        certificate = _certificate(reader, client, own)
-    except (SurveyError, OSError) as error:
-        failures["certificate"] = str(error)
+    except Unreadable as error:
+        failures["endpoints"] = error
     if resources is None:
         try:
-            resources = read_mapping(mapping_of(own))
+            resources = read_mapping(mapping_of(_own_pods(reader, snapshot, client)))
+        except Unreadable as error:
+            failures["own pods"] = error
         except ValueError as error:
-            failures["mapping"] = str(error)
+            failures["mapping"] = Unreadable(str(error))
     resources = resources or Resources()
-    found = replace(snapshot, lists=lists, failures=failures, certificate=certificate)
-    return replace(found, resources=resources)
+    return replace(snapshot, lists=lists, failures=failures, resources=resources)
 
 
 def _own_pods(reader: Reader, snapshot: Snapshot, client: Json) -> list[Json]:
@@ -186,23 +180,6 @@ def _own_pods(reader: Reader, snapshot: Snapshot, client: Json) -> list[Json]:
         if pod["metadata"]["namespace"] == namespace
         and selector <= (pod["metadata"].get("labels") or {}).items()
     ]
-
-
-def _certificate(reader: Reader, client: Json, own: list[Json]) -> str:
-    """The webhook's certificate: from the Secret that its pods mount, or from its URL."""
-    if "service" not in client:
-        url = urlsplit(client.get("url") or "")
-        return ssl.get_server_certificate((url.hostname or "", url.port or 443), timeout=HANDSHAKE)
-    for pod in own:
-        for volume in pod["spec"].get("volumes") or []:
-            secret = (volume.get("secret") or {}).get("secretName")
-            if secret:
-                namespace = pod["metadata"]["namespace"]
-                found = reader.get(f"/api/v1/namespaces/{namespace}/secrets/{secret}")
-                data = found.get("data") or {}
-                if "tls.crt" in data:
-                    return base64.b64decode(data["tls.crt"]).decode()
-    raise SurveyError("no pod of its Service mounts a Secret with a tls.crt")
 
 
 def _probes(webhook: Json | None, resources: Resources) -> list[Json]:
@@ -251,17 +228,3 @@ def _probe(reader: Reader, namespace: str, pod: Json) -> Probe:
     if answer.status == 201:
         return Probe(namespace, resource, answer.body, "", answer.status)
     return Probe(namespace, resource, None, answer.reason, answer.status)
-
-
-def _gates(reader: Reader, api: object, namespace: str) -> dict[str, Known]:
-    """What is known of the feature gates; nothing before resource.k8s.io/v1."""
-    found: dict[str, Known] = {}
-    if api != NEWEST:
-        return found
-    for name in gates.GATES:
-        path, manifest = gates.probe(NEWEST, name, quote(namespace))
-        try:
-            found[name] = gates.judge(name, reader.call("POST", path, manifest))
-        except ClusterError as error:
-            found[name] = Known(None, str(error))
-    return found

@@ -8,7 +8,7 @@ from typing import Any
 from instaslice.doctor import checks, plan, plan_report
 from instaslice.doctor.explain import explain
 from instaslice.doctor.findings import State
-from instaslice.doctor.snapshot import Snapshot
+from instaslice.doctor.snapshot import Snapshot, Unreadable
 from instaslice.doctor.steps import steps
 from instaslice.resource_api import VERSIONS
 from instaslice.resources import read_mapping
@@ -28,7 +28,6 @@ def test_a_healthy_cluster() -> None:
         ),
         ("webhook", "✓", "rewrite.instaslice.io is registered, failurePolicy Fail"),
         ("mode", "✓", "all: every pod with a limit that can be rewritten is sent"),
-        ("certificate", "✓", "the caBundle trusts it, and it is good until 2026-04-01"),
         ("endpoints", "✓", "instaslice-system/instaslice has 2 ready pods"),
         ("dry run", "✓", "a pod with nvidia.com/mig-1g.5gb in default is rewritten"),
         ("driver", "✓", "DeviceClass mig.nvidia.com is there"),
@@ -48,7 +47,8 @@ def test_one_thing_that_is_wrong() -> None:
 
 
 def test_what_cannot_be_read_is_said() -> None:
-    blind = replace(HEALTHY, lists={}, failures=dict.fromkeys(HEALTHY.lists, "403 forbidden"))
+    forbidden = dict.fromkeys(HEALTHY.lists, Unreadable("403 forbidden", 403))
+    blind = replace(HEALTHY, lists={}, failures=forbidden)
     findings = checks.examine(replace(blind, probes=(), gates={}))
     assert {f.state for f in findings if f.check != "DRA"} == {State.UNSURE}
     assert "nodes could not be read: 403 forbidden" in [f.text for f in findings]
@@ -58,7 +58,7 @@ def test_what_cannot_be_read_is_said() -> None:
 
 
 def test_silence_is_not_a_lack_of_rights() -> None:
-    silent = replace(HEALTHY, failures={"nodes": "no answer within 10 s"})
+    silent = replace(HEALTHY, failures={"nodes": Unreadable("no answer within 10 s")})
     (found,) = (f for f in checks.examine(silent) if f.state is State.UNSURE)
     assert (found.check, found.advice) == ("device plugin", "")
 

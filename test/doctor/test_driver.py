@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from instaslice.doctor import driver
-from instaslice.doctor.snapshot import Snapshot
+from instaslice.doctor.snapshot import Snapshot, Unreadable
 from instaslice.resources import read_mapping
 from test.support import a100
 from test.support.snapshots import (
@@ -102,7 +102,7 @@ def test_resources_that_are_mapped() -> None:
 
 
 def test_a_mapping_that_is_wrong() -> None:
-    wrong = replace(HEALTHY, failures={"mapping": "'x' is not NAME=DEVICECLASS"})
+    wrong = replace(HEALTHY, failures={"mapping": Unreadable("'x' is not NAME=DEVICECLASS")})
     assert texts(findings(driver.mapped(wrong))) == [
         "✗ what serve was told to map is wrong: 'x' is not NAME=DEVICECLASS"
     ]

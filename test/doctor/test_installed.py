@@ -4,19 +4,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import trustme
 
+from instaslice.cluster.gates import EXTENDED, PARTITIONABLE, Known
 from instaslice.doctor import installed
-from instaslice.doctor.gates import EXTENDED, PARTITIONABLE, Known
 from instaslice.doctor.snapshot import RIGHTS, Probe, Snapshot
 from instaslice.resource_api import Unavailable
 from instaslice.resources import read_mapping
 from instaslice.webhook_configuration import BESIDE, OPT_IN
-from test.support.certs import pem
 from test.support.snapshots import (
     HEALTHY,
-    NAME,
-    certificate,
     device_class,
     findings,
     other_than_good,
@@ -44,7 +40,7 @@ def test_no_dra() -> None:
 
 
 def test_gates() -> None:
-    gates = {PARTITIONABLE: Known(False), EXTENDED: Known(False), "x": Known(None, "403 no")}
+    gates = {PARTITIONABLE: Known(False), EXTENDED: Known(False), "x": Known(None, "403 no", 403)}
     found = findings(installed.feature_gates(replace(HEALTHY, gates=gates)))
     assert [(state, text) for state, text, _ in found] == [
         ("!", "off: DRAPartitionableDevices, for slices that are cut on demand (DynamicMIG)"),
@@ -77,6 +73,10 @@ REGISTERED: dict[str, tuple[Snapshot, str, str, str]] = {
     "others' conditions": (
         with_lists(webhooks=[webhook(matchConditions=[{"name": "a", "expression": "true"}])]),
         *("!", "its matchConditions are not InstaSlice's", "instaslice webhook-configuration"),
+    ),
+    "no CA": (
+        with_lists(webhooks=[webhook(clientConfig={"service": {"name": "a", "namespace": "b"}})]),
+        *("✗", "no caBundle", "cainjector"),
     ),
     "called once": (
         with_lists(webhooks=[webhook(reinvocationPolicy="Never", sideEffects="Some")]),
@@ -189,40 +189,6 @@ def test_a_mode_that_does_not_fit_the_version(
         one(found, "✗", f"the scheduler of {kubernetes} serves no extended", "all or opt-in")
 
 
-CERTIFICATES: dict[str, tuple[Snapshot, str, str, str]] = {
-    "no CA": (
-        with_lists(webhooks=[webhook(clientConfig={"service": {"name": "a", "namespace": "b"}})]),
-        *("✗", "no caBundle", "cainjector"),
-    ),
-    "another CA": (
-        replace(HEALTHY, certificate=pem(trustme.CA().issue_cert(NAME))),
-        *("✗", "does not hold the CA that signed", "caBundle"),
-    ),
-    "another name": (
-        replace(HEALTHY, certificate=certificate(90, "instaslice.default.svc")),
-        *("✗", f"is not for {NAME}", ""),
-    ),
-    "13 days": (
-        replace(HEALTHY, certificate=certificate(13)),
-        *("!", "it ends on 2026-01-14", "renew it"),
-    ),
-    "14 days": (
-        replace(HEALTHY, certificate=certificate(14)),
-        *("✓", "it is good until 2026-01-15", ""),
-    ),
-    "it ends now": (
-        replace(HEALTHY, certificate=certificate(0)),
-        *("✗", "it ended on 2026-01-01", "renew it"),
-    ),
-}
-
-
-@pytest.mark.parametrize("case", CERTIFICATES)
-def test_certificates(case: str) -> None:
-    snapshot, *expected = CERTIFICATES[case]
-    one(findings(installed.certificate(snapshot)), *expected)
-
-
 def test_nobody_is_there() -> None:
     one(findings(installed.endpoints(HEALTHY)), "✓", "has 2 ready pods", "")
     single = [{"endpoints": [{"addresses": ["a"]}]}]
@@ -241,6 +207,10 @@ PROBES: dict[str, tuple[Snapshot, str, str, str]] = {
     "refused": (
         probed(None, "403 forbidden: exceeded quota", 403),
         *("✗", "a pod with nvidia.com/mig-1g.5gb in ml is refused: 403 forbidden", ""),
+    ),
+    "not trusted": (
+        probed(None, "500 failed calling webhook: x509: certificate signed by unknown", 500),
+        *("✗", "unknown", "does the caBundle trust its certificate?"),
     ),
     "no answer": (
         probed(None, "no answer within 10 s", 0),
@@ -276,17 +246,3 @@ def test_a_limit_in_a_LimitRange_is_not_a_limit_that_was_kept() -> None:  # noqa
     rewritten = pod(template="mig-1g.5gb", limit="mig-1g.5gb")
     rewritten["spec"]["containers"][0]["resources"]["limits"][ONE_SLICE] = "0"
     one(findings(installed.dry_run(probed(rewritten))), "✓", "is rewritten", "")
-
-
-@pytest.mark.parametrize(
-    ("client", "name"),
-    [
-        ({"service": {"name": "a", "namespace": "b"}}, "a.b.svc"),
-        ({"url": "https://127.0.0.1:8443/mutate"}, "127.0.0.1"),
-        ({"url": "https://[::1]:8443/mutate"}, "::1"),
-        ({"url": "https://example.com"}, "example.com"),
-        ({}, ""),
-    ],
-)
-def test_the_name_that_is_called(client: Json, name: str) -> None:
-    assert installed.server_name({"clientConfig": client}) == name

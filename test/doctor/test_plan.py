@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from instaslice.cluster.gates import EXTENDED, Known
 from instaslice.doctor import plan
-from instaslice.doctor.gates import EXTENDED, Known
 from instaslice.doctor.plan import Node, Policy, Workload
-from instaslice.doctor.snapshot import Snapshot
+from instaslice.doctor.snapshot import Snapshot, Unreadable
 from instaslice.resource_api import VERSIONS, Unavailable
 from instaslice.webhook_configuration import OPT_IN
 from test.support import a100
@@ -171,13 +171,14 @@ def test_the_cluster() -> None:
 
 def test_what_could_not_be_read_is_said() -> None:
     failures = dict.fromkeys(
-        ("webhooks", "pods", "nodes", "classes", "slices", "claims", "templates", "queues"), "403"
+        ("webhooks", "pods", "nodes", "classes", "slices", "claims", "templates", "queues"),
+        Unreadable("403", 403),
     )
     blind = replace(HEALTHY, api=Unavailable("no DRA"), lists={}, failures=failures)
     found = plan.make(blind)
-    assert found.unknown == {**failures, "DRA": "no DRA"}
+    assert found.unknown == {**dict.fromkeys(failures, "403"), "DRA": "no DRA"}
     assert (found.resource_api, found.installed, found.has_driver) == ("", "", False)
-    half = with_lists(replace(HEALTHY, failures={"slices": "403"}), quotas=[])
+    half = with_lists(replace(HEALTHY, failures={"slices": Unreadable("403", 403)}), quotas=[])
     assert plan.make(half).nodes == []
 
 

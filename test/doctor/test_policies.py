@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from instaslice.cluster.gates import EXTENDED, Known
 from instaslice.doctor import policies
-from instaslice.doctor.gates import EXTENDED, Known
 from instaslice.doctor.snapshot import Snapshot
 from instaslice.profiles import known_profiles
 from instaslice.resource_api import VERSIONS

@@ -4,7 +4,8 @@ import pytest
 
 from instaslice.cluster.client import Answer, ClusterError
 from instaslice.doctor import reader
-from instaslice.doctor.reader import Reader, SurveyError
+from instaslice.doctor.reader import Reader
+from instaslice.doctor.snapshot import Unreadable
 from instaslice.patch import Json
 
 
@@ -33,7 +34,7 @@ def test_after_two_silences_no_more_is_asked() -> None:
     for number in range(7):
         try:
             reading.get(f"/{number}")
-        except SurveyError as error:
+        except Unreadable as error:
             said.append(f"{number}: {error}")
     assert said == [
         "1: no answer within 10 s",
@@ -46,11 +47,11 @@ def test_after_two_silences_no_more_is_asked() -> None:
 
 
 def test_what_is_not_there() -> None:
-    assert Reader(Cluster(Answer(404, {}))).find("/x") is None
-    assert Reader(Cluster(Answer(200, {"a": 1}))).find("/x") == {"a": 1}
-    with pytest.raises(SurveyError, match="403 no"):
+    assert Reader(Cluster(Answer(404, {}))).find("/x") == []
+    assert Reader(Cluster(Answer(200, {"a": 1}))).find("/x") == [{"a": 1}]
+    with pytest.raises(Unreadable, match="403 no"):
         Reader(Cluster(Answer(403, {"message": "no"}))).find("/x")
-    with pytest.raises(SurveyError, match="no answer"):
+    with pytest.raises(Unreadable, match="no answer"):
         Reader(Cluster(None)).find("/x")
 
 

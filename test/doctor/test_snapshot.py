@@ -12,7 +12,7 @@ from test.support.snapshots import HEALTHY, named, pod, with_lists
 
 
 def test_a_list_that_could_not_be_read_is_an_error_and_no_empty_list() -> None:
-    blind = replace(HEALTHY, failures={"pods": "403 forbidden"})
+    blind = replace(HEALTHY, failures={"pods": Unreadable("403 forbidden", 403)})
     with pytest.raises(Unreadable, match=r"^pods could not be read: 403 forbidden$"):
         blind.all("pods")
     assert HEALTHY.all("no such list") == []

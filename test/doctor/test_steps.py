@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from instaslice.doctor.gates import EXTENDED, PARTITIONABLE
+from instaslice.cluster.gates import EXTENDED, PARTITIONABLE
 from instaslice.doctor.plan import Node, Plan, Policy, Workload
 from instaslice.doctor.steps import Step, steps
 

@@ -1,7 +1,7 @@
 """What a real API server keeps of resource.k8s.io, found out by dry runs."""
 
 from instaslice.cluster import discovery
-from instaslice.cluster.features import find_out
+from instaslice.cluster.gates import find_out
 from instaslice.cluster.kubeconfig import from_kubeconfig
 from instaslice.resource_api import ALTERNATIVES, DIFFERENT_GPUS, ResourceAPI
 from test.e2e.cluster import Cluster

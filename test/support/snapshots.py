@@ -1,35 +1,25 @@
 """The objects of a cluster that `doctor` reads, as plain data."""
 
-import base64
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-import trustme
-
+from instaslice.cluster.gates import GATES, Known
 from instaslice.doctor.findings import Finding, Found, State
-from instaslice.doctor.gates import GATES, Known
 from instaslice.doctor.snapshot import Probe, Snapshot
 from instaslice.resource_api import VERSIONS
 from instaslice.webhook_configuration import ALL, webhook_configuration
-from test.support.certs import pem
 
 Json = dict[str, Any]
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-CA = trustme.CA()
-NAME = "instaslice.instaslice-system.svc"
-
-
-def certificate(days: int, name: str = NAME) -> str:
-    return pem(CA.issue_cert(name, not_after=NOW + timedelta(days=days)))
 
 
 def webhook(mode: str = ALL, *resources: str, **fields: Any) -> Json:
     """A MutatingWebhookConfiguration as InstaSlice prints it; fields: of the webhook."""
     manifest = webhook_configuration(mode, resources)
     (found,) = manifest["webhooks"]
-    found["clientConfig"]["caBundle"] = base64.b64encode(CA.cert_pem.bytes()).decode()
+    found["clientConfig"]["caBundle"] = "Q0E="
     return {"metadata": manifest["metadata"], "webhooks": [{"name": "other"}, found | fields]}
 
 
@@ -90,7 +80,6 @@ HEALTHY = Snapshot(
         "nodes": [named("node-1", "", status={"allocatable": {"nvidia.com/mig-1g.5gb": "0"}})],
         "quotas": [named("q", spec={"hard": {"requests.cpu": "1"}}), named("empty", spec={})],
     },
-    certificate=certificate(90),
     probes=(Probe("default", "nvidia.com/mig-1g.5gb", pod(template="mig-1g.5gb"), "", 201),),
     gates=dict.fromkeys(GATES, Known(True)),
 )

@@ -3,13 +3,13 @@ from dataclasses import replace
 import pytest
 
 from instaslice.cluster.client import Answer, Cluster
-from instaslice.cluster.features import PROBES, find_out, kept
+from instaslice.cluster.gates import GATES, PRIORITIZED, ask, find_out, judge
 from instaslice.patch import Json
 from instaslice.resource_api import ALTERNATIVES, DIFFERENT_GPUS, VERSIONS
 from test.support.apiserver import FAULTS, APIServer, error
 
 V1 = VERSIONS["v1"]
-SPEC: Json = {"spec": {"devices": PROBES[ALTERNATIVES]}}
+SPEC = GATES[PRIORITIZED].spec
 DEFAULTED: Json = {
     "metadata": {},
     "spec": {
@@ -60,7 +60,7 @@ def refused(*causes: object) -> Answer:
     ],
 )
 def test_what_an_answer_says_of_what_would_be_kept(answer: Answer, verdict: bool | None) -> None:
-    assert kept(SPEC, answer) is verdict
+    assert judge(SPEC, answer).on is verdict
 
 
 def find(cluster: Cluster, known: frozenset[str] = V1.features) -> frozenset[str]:
@@ -119,3 +119,20 @@ def test_a_version_without_such_features_is_not_asked(
     api = VERSIONS[version]
     assert find_out(cluster, api, api, "ml") is api
     assert api_server.requests == []
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_each_gate_is_told_by_what_is_kept(
+    name: str, cluster: Cluster, api_server: APIServer
+) -> None:
+    assert ask(cluster, V1, name, "ml").on is True
+    api_server.dropped = {
+        "sharedCounters",
+        "extendedResourceName",
+        "firstAvailable",
+        "distinctAttribute",
+    }
+    assert ask(cluster, V1, name, "ml").on is False
+    api_server.fault = error(403, "forbidden")
+    assert ask(cluster, V1, name, "ml") == (None, "403 forbidden", 403)
+    assert api_server.objects == {}
