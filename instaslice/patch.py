@@ -1,5 +1,6 @@
 """JSON Patch (RFC 6902) operations and JSON Pointer (RFC 6901) escaping, by hand."""
 
+from collections.abc import Iterable
 from typing import Any
 
 #: A decoded JSON object.
@@ -43,3 +44,38 @@ def extend(path: str, existing: object, values: list[Any]) -> list[Operation]:
     if existing is None:
         return [add(path, values)]
     return [add(path + "/-", value) for value in values]
+
+
+def apply(value: Any, operations: Iterable[Operation]) -> Any:
+    """What operations make of a decoded value, which stays as it is.
+
+    What changes is copied on the way to it: places of a value may be one object (YAML's aliases).
+    """
+    for operation in operations:
+        tokens = [unescape(token) for token in operation["path"].split("/")[1:]]
+        value = _applied(value, tokens, operation)
+    return value
+
+
+def unescape(token: str) -> str:
+    """The inverse of `escape`."""
+    return token.replace("~1", "/").replace("~0", "~")
+
+
+def _applied(value: Any, tokens: list[str], operation: Operation) -> Any:
+    if not tokens:
+        return operation["value"]
+    first, *rest = tokens
+    copy = value.copy()
+    key: Any = first
+    if isinstance(copy, list):
+        key = len(copy) if first == "-" else int(first)
+    if rest:
+        copy[key] = _applied(copy[key], rest, operation)
+    elif operation["op"] == "remove":
+        del copy[key]
+    elif isinstance(copy, list) and operation["op"] == "add":
+        copy.insert(key, operation["value"])
+    else:
+        copy[key] = operation["value"]
+    return copy

@@ -83,7 +83,7 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Rewrite the files."""
     with needing("rewrite needs PyYAML"):
-        from instaslice.manifests import files, model, workloads
+        from instaslice.manifests import documents, files, workloads
 
     names = arguments.files or [files.STANDARD_INPUT]
     if arguments.in_place and files.STANDARD_INPUT in names:
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         kinds = workloads.read_kinds(arguments.kinds)
     except ValueError as error:
         raise UsageError(f"--kinds: {error}") from None
-    task = model.Task(
+    task = documents.Task(
         api=VERSIONS[arguments.resource_api],
         resources=resources,
         kinds=kinds,
@@ -108,7 +108,6 @@ def run(arguments: argparse.Namespace) -> int:
         is_strict=arguments.strict,
         needs_values=arguments.output == "json",
         needs_operations=arguments.output == "patch",
-        needs_edits=arguments.diff,
     )
     options = files.Options(
         task=task,

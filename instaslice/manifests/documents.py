@@ -1,29 +1,45 @@
-"""What `instaslice rewrite` makes of a document. No file is read or written here.
+"""What `instaslice rewrite` makes of a text: documents, each by itself. No file is read here.
 
 A document in which nothing changes is kept to the byte, one that is wrong is left as it is, and
-every limit that is left in either is told of. A document that names nothing of interest is not even
-parsed.
+every limit that is left in either is told of. One that names nothing of interest is not parsed.
 """
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Final
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
-from instaslice.manifests import json_nodes, lists, yaml_nodes
-from instaslice.manifests.layout import json_layout
-from instaslice.manifests.model import Document, Problem, Task
-from instaslice.manifests.nodes import BadDocument
-from instaslice.manifests.part import Part
-from instaslice.manifests.workloads import LABEL
+from instaslice.invalid import InvalidPod, shorten
+from instaslice.manifests import split, workloads
+from instaslice.manifests.edit import Edit, Layout, applied, edit, json_layout
+from instaslice.manifests.leftovers import Leftover, in_patch, is_patch, leftovers
+from instaslice.manifests.nodes import BadDocument, Node, locate, read
+from instaslice.manifests.reverse import reverse
+from instaslice.manifests.workloads import LABEL, Kinds, Manifest, Path, Template, claim_names
+from instaslice.patch import Json, Operation, apply, pointer
 from instaslice.profiles import RESOURCE_PREFIX
-from instaslice.resources import Resources
+from instaslice.resource_api import NEWEST, ResourceAPI, template_name
+from instaslice.resources import MIG, Resources
+from instaslice.rewrite import Rewrite, rewrite
+from instaslice.templates import DeviceClaim, is_ours
 
-#: What may stand before a document's first value: its marker, directives, comments, empty lines.
-_PREAMBLE: Final = re.compile(
-    r"\ufeff?(?:(?:---|\.\.\.)(?=[ \t\r\n]|\Z))?(?:[ \t]*(?:#.*)?\r?\n|%.*\r?\n)*"
+#: Documents smaller than this are read whole: then it does not matter, and 2 MB are twice what the
+#: API server takes for one object (etcd's limit is 1.5 MiB).
+LARGE: Final = 2_000_000
+#: The largest text that is read as a whole, in characters: it takes up to 60 times its room.
+LARGEST: Final = 16_000_000
+TOO_LARGE: Final = (
+    f"has more than {LARGEST // 1_000_000} MB and is no List: put its objects into documents of "
+    "their own"
 )
+
+#: What Python decodes bytes to that are no UTF-8.
+_NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
 #: Nothing, or a comment at the end of a file that has no newline there.
 _REMARK: Final = re.compile(r"[ \t]*(?:#.*)?\Z")
+#: Where one object of JSON may end and another begin.
+_BETWEEN: Final = re.compile(r"\}[ \t\r\n]*\{")
 #: Helm's way to say "put a value here".
 _HELM: Final = re.compile(r"\{\{.*?\}\}")
 RENDER: Final = (
@@ -34,19 +50,134 @@ _ESCAPE: Final = re.compile(
     r"\\(?:(?P<slash>/)|\r?\n[ \t]*|x(?P<x>[0-9a-fA-F]{2})|u(?P<u>[0-9a-fA-F]{4})"
     r"|U(?P<w>[0-9a-fA-F]{8}))"
 )
+#: A member or an index of a path such as `spec.containers[0].resources.limits[nvidia.com/mig-x]`.
+_STEP: Final = re.compile(r"\.?([^.\[\]]+)|\[([^\]]*)\]")
+_ODD: Final = "left as it is: it is not spelt like a MIG profile, as mig-1g.5gb is"
 
-#: Texts smaller than this are read whole, which is faster. A tree takes up to 60 times the room of
-#: its text: 4 MB.
-SMALL: Final = 1 << 16
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to do to documents."""
+
+    api: ResourceAPI = NEWEST
+    resources: Resources = MIG
+    kinds: Kinds = field(default_factory=lambda: MappingProxyType({}))
+    is_reverse: bool = False
+    is_strict: bool = False  #: a limit that is left is an error
+    needs_values: bool = False  #: of every document, and not their texts
+    needs_operations: bool = True  #: they take more room than a document
+
+
+class Problem(NamedTuple):
+    """Something to tell about a document."""
+
+    line: int  #: in the file, from 1
+    path: str  #: "spec.template.spec.containers[0].resources"; empty for the document as a whole
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class Need(NamedTuple):
+    """An object that rewritten pods rely on: a ResourceClaimTemplate, or its DeviceClass."""
+
+    namespace: str | None  #: None where the manifest names none
+    name: str
+    kind: str = "ResourceClaimTemplate"
+
+
+@dataclass(slots=True)
+class Document:
+    """One document of a file, before and after."""
+
+    line: int  #: of its first value in the file, from 1
+    before: str  #: its text, with the marker and the comments in front of it
+    edits: list[Edit] = field(default_factory=list)  #: what becomes of it
+    is_json: bool = False
+    is_empty: bool = False  #: it has no value
+    changed: bool = False
+    value: Any = None  #: what it means, rewritten, as decoded JSON; None where nobody asked
+    operations: list[Operation] = field(default_factory=list)  #: RFC 6902, from `before`'s root
+    errors: list[Problem] = field(default_factory=list)  #: why it is left as it is
+    left: list[Problem] = field(default_factory=list)  #: limits that are left in it
+    warnings: list[Problem] = field(default_factory=list)  #: anything else
+    notes: list[Problem] = field(default_factory=list)  #: what is left alone on purpose
+    needs: dict[Need, None] = field(default_factory=dict)  #: that its pods, rewritten, refer to
+    has: dict[Need, None] = field(default_factory=dict)  #: that it defines itself
+    claims: dict[str, DeviceClaim] = field(default_factory=dict)  #: new ones, by template
+
+    @property
+    def after(self) -> str:
+        """Its text rewritten; `before` where nothing changes."""
+        return applied(self.before, self.edits)
 
 
 class Rewriter:
-    """Rewrites documents one after the other, and remembers what they say of namespaces."""
+    """Rewrites texts one after the other, and remembers what they say of namespaces."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, task: Task, large: int = LARGE) -> None:
+        """large: documents of so many characters are read item by item."""
+        self.task, self.large = task, large
         self.disabled: set[str] = set()  #: namespaces that are labelled so
         self._names = _names(task.resources)
+
+    def each(self, data: bytes) -> Iterator[Document]:
+        """The documents of a file."""
+        text, done = data.decode(errors="surrogateescape"), 0
+        line = 1
+        for part in split.documents(text):
+            if bad := _NOT_UTF8.search(part) if not part.isascii() else None:
+                place = len(text[: done + bad.start()].encode(errors="surrogateescape"))
+                document = Document(line, "")
+                document.errors.append(Problem(line, "", f"is not UTF-8 at byte {place}"))
+                yield document
+            else:
+                yield self.rewrite(part, line)
+            line += part.count("\n")
+            done += len(part)
+
+    def rewrite(self, text: str, line: int = 1) -> Document:
+        """Rewrite every pod and pod template in a document; what is wrong is in its `errors`.
+
+        text: YAML or JSON, with what stands before it. line: its first in the file, from 1.
+        """
+        preamble = split.PREAMBLE.match(text)
+        assert preamble is not None  # it matches the empty string
+        document = Document(line + preamble.group().count("\n"), text)
+        body = text[preamble.end() :]
+        if _REMARK.fullmatch(body):
+            document.is_empty = True
+        elif self.task.needs_values or self.needs_look(body):
+            try:
+                self._read(document, body, preamble.end())
+            except BadDocument as bad:
+                document.errors.append(Problem(document.line + bad.line, "", str(bad)))
+            self._judge(document, body)
+        return document
+
+    def _read(self, document: Document, body: str, start: int) -> None:
+        """Rewrite a document's text, as a whole or item by item. Raises BadDocument."""
+        items: list[tuple[int, int]] | None = None
+        if len(body) > self.large and not self.task.needs_values:
+            items = split.items_of_json(body) if body.lstrip().startswith("{") else None
+            document.is_json = items is not None
+            items = items or split.items(body)
+        if items is None:
+            _Work(self, document, body, start).run()
+            return
+        layout = json_layout(body[: items[0][1]]) if document.is_json else None
+        line, done = 0, 0
+        for index, (first, last) in enumerate(items):
+            line += body.count("\n", done, first)
+            done = first
+            item = body[first:last]
+            if self.needs_look(item):
+                work = _Work(self, document, item, start + first, ("items", index), layout, line)
+                try:
+                    work.run()
+                except BadDocument as bad:
+                    raise BadDocument(str(bad), line + bad.line) from None
 
     def needs_look(self, text: str) -> bool:
         """Whether a document names anything that matters here."""
@@ -54,105 +185,185 @@ class Rewriter:
             return True
         return "\\" in text and bool(self._names.search(_ESCAPE.sub(_unescaped, text)))
 
-    def _names_for(self, text: str) -> re.Pattern[str] | None:
-        """What is to be named by all that is read in a text; None where it is read whole."""
-        is_whole = self.task.needs_values or len(text) < SMALL
-        return None if is_whole else self._names
-
-    def each(self, data: bytes, line: int = 1, offset: int = 0) -> Iterator[Document]:
-        """Likewise, of bytes that are a document, or objects of JSON that follow one another.
-
-        offset: where in the file they begin.
-        """
-        try:
-            text = data.decode()
-        except UnicodeDecodeError as error:
-            bad = Document(line, "", "")
-            bad.errors.append(Problem(line, "", f"is not UTF-8 at byte {offset + error.start}"))
-            yield bad
-            return
-        for part in json_nodes.split(text) or [text]:
-            yield self.rewrite(part, line)
-            line += part.count("\n")
-
-    def rewrite(self, text: str, line: int = 1) -> Document:
-        """Rewrite every pod and pod template in a document.
-
-        text: YAML or JSON, with what stands before it. line: its first in the file, from 1.
-        Raises nothing: what is wrong with a document is in its `errors`.
-        """
-        preamble = _PREAMBLE.match(text)
-        assert preamble is not None  # it matches the empty string
-        document = Document(line + preamble.group().count("\n"), text, text)
-        body = text[preamble.end() :]
-        if _REMARK.fullmatch(body):
-            document.is_empty = True
-        elif self.task.needs_values or self.needs_look(body):
-            try:
-                document.after = preamble.group() + self._rewritten(document, body)
-            except BadDocument as bad:
-                document.errors.append(Problem(document.line + bad.line, "", str(bad)))
-            self._judge(document, body)
-        return document
-
-    def _rewritten(self, document: Document, body: str) -> str:
-        """What becomes of a document's text. Raises BadDocument."""
-        if len(body) > lists.LARGE and not self.task.needs_values:
-            items = lists.cut_json(body)
-            document.is_json = items is not None
-            items = items or lists.cut(body)
-            if items:
-                return self._items(document, body, items)
-        names = self._names_for(body)
-        root = json_nodes.read(body, names)
-        document.is_json = root is not None
-        root = root or yaml_nodes.read(body, names)
-        if root is None:
-            document.is_empty = True
-            return body
-        offset = len(document.before) - len(body)
-        part = Part(document, self.task, self.disabled, document.line, offset, names=names)
-        return part.rewrite(body, root)
-
-    def _items(self, document: Document, body: str, items: list[lists.Item]) -> str:
-        """The text of a large list, item by item. Raises BadDocument."""
-        layout = json_layout(body[: items[0].stop]) if document.is_json else None
-        read = json_nodes.read if document.is_json else yaml_nodes.read
-        parts = []
-        offset = len(document.before) - len(body)
-        line, done = document.line, 0
-        for index, (start, stop) in enumerate(items):
-            line += body.count("\n", done, start)
-            parts.append(body[done:start])
-            text = body[start:stop]
-            if self.needs_look(text):
-                try:
-                    names = self._names_for(text)
-                    root = read(text, names)
-                    assert root is not None  # an object of JSON, or a list of one item
-                    place = line, offset + start, ("items", index)
-                    part = Part(document, self.task, self.disabled, *place, names=names)
-                    text = part.rewrite(text, root, layout)
-                except BadDocument as bad:
-                    raise BadDocument(str(bad), line - document.line + bad.line) from None
-            parts.append(text)
-            line += body.count("\n", start, stop)
-            done = stop
-        parts.append(body[done:])
-        return "".join(parts)
-
     def _judge(self, document: Document, body: str) -> None:
         """Make of errors, and of limits that are left, what was asked for."""
         if self.task.is_strict:
             document.errors += document.left
             document.left = []
-        if not document.errors:
+        if document.errors:
+            document.edits, document.value, document.operations = [], None, []
+            document.needs, document.has, document.claims = {}, {}, {}
+            document.changed = False
+            if helm := _HELM.search(body):
+                line = document.line + body.count("\n", 0, helm.start())
+                document.errors = [Problem(line, "", RENDER)]
+
+
+class _Work:
+    """A text that is a document, or one item of a List, and what is found in it."""
+
+    def __init__(
+        self,
+        rewriter: Rewriter,
+        document: Document,
+        text: str,
+        start: int,
+        prefix: Path = (),
+        layout: Layout | None = None,
+        line: int = 0,
+    ) -> None:
+        """start, line: where the text begins in the document. prefix: the item's path.
+
+        layout: that of the List, where it is JSON.
+        """
+        self.task, self.disabled = rewriter.task, rewriter.disabled
+        self.document, self.text, self.start, self.prefix = document, text, start, prefix
+        self.layout, self.line = layout, document.line + line
+        #: An item of YAML comes with its dash, as a list of one.
+        self.inner: Path = (0,) if prefix and not layout else ()
+        self.root = Node(0, 0, None)
+        self.counted = (0, 0)  #: a place, and the lines before it: problems come in order, mostly
+
+    def run(self) -> None:
+        """Raises BadDocument."""
+        document, task = self.document, self.task
+        if len(self.text) > LARGEST:
+            raise BadDocument(TOO_LARGE)
+        root, is_json = read(self.text)
+        if root is None:
+            document.is_empty = True
             return
-        document.discard()
-        helm = _HELM.search(body)
-        if helm:
-            line = document.line + body.count("\n", 0, helm.start())
-            document.errors = [Problem(line, "", RENDER)]
+        self.root = root
+        document.is_json = document.is_json or is_json
+        if is_json and not self.layout:
+            self.layout = json_layout(self.text)
+        value = root.value[0] if self.inner else root.value
+        if is_patch(value):
+            self._tell_left(in_patch(value, task.resources))
+            document.value = value if task.needs_values else None
+            return
+        if not isinstance(value, dict):
+            raise BadDocument("is not an object, as every manifest is")
+        operations: list[Operation] = []
+        for manifest in workloads.manifests(value):
+            operations += self._manifest(manifest)
+        if operations and not document.errors:
+            document.changed, value = True, apply(value, operations)
+            if task.needs_operations:
+                document.operations += _below(pointer(*self.prefix), operations)
+            try:
+                edits = edit(self.text, root, [value] if self.inner else value, self.layout)
+                document.edits += [Edit(a + self.start, b + self.start, new) for a, b, new in edits]
+            except BadDocument:
+                if not task.needs_values:
+                    raise
+        for manifest in workloads.manifests(value):
+            self._refers(manifest)
+        document.value = value if task.needs_values else None
+
+    def _manifest(self, manifest: Manifest) -> list[Operation]:
+        """What rewrites the pod templates of a manifest; tells of what is left in it."""
+        document, task = self.document, self.task
+        handled: set[Path] = set()
+        operations: list[Operation] = []
+        if workloads.is_disabled_namespace(manifest):
+            self.disabled.add(manifest.name)
+        for template in workloads.templates(manifest, task.kinds):
+            handled.update((*path, "resources") for path, _ in _containers(template))
+            why = workloads.why_skipped(manifest, template, self.disabled)
+            try:
+                result = self._result(manifest, template)
+            except InvalidPod as invalid:
+                if not why:
+                    errors = (self._at(template, e.field, e.message) for e in invalid.errors)
+                    document.errors += errors
+                continue
+            if why:
+                if result.operations:
+                    document.notes.append(self._at(template, "", f"left as it is: it {why}"))
+                continue
+            self._warn(template, result.warnings)
+            document.claims |= {claim.template: claim for claim in result.claims}
+            operations += _of_template(template, result.operations)
+        if not task.is_reverse:
+            self._tell_left(leftovers(manifest, handled, task.kinds, task.resources))
+        return operations
+
+    def _result(self, manifest: Manifest, template: Template) -> Rewrite:
+        task = self.task
+        if task.is_reverse:
+            return reverse(template.pod, task.resources)
+        names = claim_names(manifest, template.path)
+        return rewrite(template.pod, task.api, task.resources, names)
+
+    def _refers(self, manifest: Manifest) -> None:
+        """Note the templates that a manifest's pods refer to, and the one that it is."""
+        namespace, resources = manifest.namespace, self.task.resources
+        for template in workloads.templates(manifest, self.task.kinds):
+            claims = template.pod["spec"].get("resourceClaims")
+            for claim in claims if isinstance(claims, list) else ():
+                name = template_name(claim)
+                if isinstance(name, str) and is_ours(name, resources):
+                    self.document.needs[Need(namespace, name)] = None
+        if manifest.kind == "ResourceClaimTemplate" and is_ours(manifest.name, resources):
+            self.document.has[Need(namespace, manifest.name)] = None
+            if self.task.is_reverse:
+                note = "it is needed no more, where every manifest that names it has gone back"
+                self.document.notes.append(self._problem(manifest.path, note))
+        elif manifest.kind == "DeviceClass":
+            self.document.has[Need(None, manifest.name, manifest.kind)] = None
+
+    def _warn(self, template: Template, warnings: Iterable[str]) -> None:
+        """Tell of warnings where they belong: at each amount of the resource they begin with."""
+        resources = self.task.resources
+        amounts = list(_amounts(template))
+        odd = [each for each in amounts if resources.find(each[1]) is None]
+        for path, resource, container in odd:
+            # The core tells of a few of them, by name only.
+            if resource.startswith(RESOURCE_PREFIX):
+                self.document.left.append(self._problem(path, _ODD, container))
+        shown = {ascii(shorten(each[1]))[1:-1] for each in odd}
+        for warning in warnings:
+            if warning.partition(" ")[0] in shown:
+                continue
+            places = [each for each in amounts if warning.startswith(f"{each[1]}: ")]
+            for path, resource, container in places:
+                text = warning.removeprefix(f"{resource}: ")
+                self.document.warnings.append(self._problem(path, text, container))
+            if not places:
+                self.document.warnings.append(self._at(template, "", warning))
+
+    def _tell_left(self, found: Iterable[Leftover]) -> None:
+        for each in found:
+            problem = self._problem(each.path, each.reason, each.container)
+            if each.line is not None:
+                problem = problem._replace(line=problem.line + self._text_line(each))
+            told = {"error": self.document.errors, "note": self.document.notes}
+            told.get(each.weight, self.document.left).append(problem)
+
+    def _text_line(self, found: Leftover) -> int:
+        """How many lines below its key a line of text is."""
+        start = locate(self.root, (*self.inner, *found.path))
+        head = self.text[start : self.text.find("\n", start)]
+        # The text of a block begins below its header; how other text is laid out does not show.
+        is_block = re.search(r"[|>][-+0-9]*[ \t\r]*(?:#.*)?$", head)
+        return (found.line or 0) + 1 if is_block else 0
+
+    def _at(self, template: Template, field: str, message: str) -> Problem:
+        """A problem at a field of a pod, "spec.containers[0]"."""
+        steps: list[str | int] = [
+            name or (int(index) if index.isdecimal() else index)
+            for name, index in _STEP.findall(field)
+        ]
+        return self._problem((*template.path, *(steps[1:] if template.is_bare else steps)), message)
+
+    def _problem(self, path: Path, message: str, container: str = "") -> Problem:
+        place = locate(self.root, (*self.inner, *path))
+        start, lines = self.counted if place >= self.counted[0] else (0, 0)
+        self.counted = place, lines + self.text.count("\n", start, place)
+        who = f"container {container}: " if container else ""
+        where = field_path(*self.prefix, *path)
+        return Problem(self.line + self.counted[1], where, who + message)
 
 
 def _names(resources: Resources) -> re.Pattern[str]:
@@ -163,8 +374,8 @@ def _names(resources: Resources) -> re.Pattern[str]:
     mapped: Iterable[str] = (
         text for name, resource in resources.mapped.items() for text in (name, resource.template)
     )
-    texts = sorted({RESOURCE_PREFIX, LABEL, *mapped})
     # In a JSON Pointer a slash is "~1".
+    texts = sorted({RESOURCE_PREFIX, LABEL, *mapped})
     spelt = [re.escape(text).replace("/", "(?:/|~1)") for text in texts]
     return re.compile("|".join([*spelt, r"\bmig-[1-9]", "[!:]binary"]))
 
@@ -175,3 +386,49 @@ def _unescaped(match: re.Match[str]) -> str:
     digits = match["x"] or match["u"] or match["w"]
     # No name has a character beyond Unicode's.
     return chr(min(int(digits, 16), 0x10FFFF)) if digits else ""
+
+
+def field_path(*tokens: str | int) -> str:
+    """A path as apimachinery's `field.Path` prints it: limits[nvidia.com/mig-1g.5gb]."""
+    steps = [
+        f"[{token}]"
+        if isinstance(token, int) or not re.fullmatch(r"[^./\[\]]+", token)
+        else f".{token}"
+        for token in tokens
+    ]
+    return "".join(steps).removeprefix(".")
+
+
+def _below(prefix: str, operations: Iterable[Operation]) -> list[Operation]:
+    return [{**each, "path": prefix + each["path"]} for each in operations]
+
+
+def _of_template(template: Template, operations: Iterable[Operation]) -> list[Operation]:
+    """Operations on a pod, as they are on the document that has it as a template."""
+    bare = "/spec" if template.is_bare else ""
+    inner = ({**each, "path": each["path"].removeprefix(bare)} for each in operations)
+    return _below(pointer(*template.path), inner)
+
+
+def _containers(template: Template) -> Iterator[tuple[Path, Json]]:
+    """The containers that can have limits of extended resources, each with its path."""
+    spec = template.path if template.is_bare else (*template.path, "spec")
+    for kind in ("containers", "initContainers"):
+        listed = template.pod["spec"].get(kind)
+        for index, container in enumerate(listed if isinstance(listed, list) else ()):
+            if isinstance(container, dict):
+                yield (*spec, kind, index), container
+
+
+def _amounts(template: Template) -> Iterator[tuple[Path, str, str]]:
+    """The resources in limits, and those in requests alone: path, resource, container's name."""
+    for path, container in _containers(template):
+        name, resources = container.get("name"), container.get("resources")
+        seen: set[str] = set()
+        for key in ("limits", "requests"):
+            amounts = resources.get(key) if isinstance(resources, dict) else None
+            for resource in amounts if isinstance(amounts, dict) else ():
+                if resource not in seen:
+                    seen.add(resource)
+                    whose = name if isinstance(name, str) else ""
+                    yield (*path, "resources", key, resource), resource, whose

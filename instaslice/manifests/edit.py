@@ -1,351 +1,484 @@
 """A document's text, changed where it must change and nowhere else.
 
-Whole lines are put in and taken out where a block is edited, and members between their commas where
-braces or brackets are. What an alias, or a merge key, brings into an edited place is written out
-there. The result is read again and must mean what was meant, whatever the style of the text.
+`edit` walks the nodes of a text beside what it is to mean, and cuts the differences into it. The
+result is read again and must mean just that.
 """
 
+import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
-from instaslice.manifests import json_nodes, yaml_nodes
-from instaslice.manifests.change import Change, Token, changed
-from instaslice.manifests.flow import Edit, Flow
-from instaslice.manifests.layout import Layout, column, first
-from instaslice.manifests.nodes import BadDocument, Listing, Mapping, Member, Node, walk
+from instaslice.manifests import scalars
+from instaslice.manifests.nodes import BadDocument, Node, Part, read, walk
 
 UNWRITABLE: Final = "cannot be rewritten in this layout; try -o json"
 
 
-class Edited(NamedTuple):
-    """A document's text after a change."""
+class Edit(NamedTuple):
+    """text[start:end] becomes `new`."""
 
-    text: str
-    value: Any  #: what it means
-    edits: list[Edit]  #: what led to it, in order, of the text with an end of its last line
+    start: int
+    end: int
+    new: str
 
 
-def edit(
-    text: str,
-    root: Node,
-    change: Change,
-    layout: Layout,
-    names: re.Pattern[str] | None = None,
-) -> Edited:
-    """Make a change in the text of a document.
+def edit(text: str, root: Node, meaning: Any, layout: "Layout | None" = None) -> list[Edit]:
+    """The edits, in order, after which the text means `meaning`.
 
-    root: the document as it was read from the text. layout: of what is new.
-    names: that it was read with.
-    Raises BadDocument where the result would not mean what the change makes of the document.
+    layout: of JSON; None for YAML. Raises BadDocument where it cannot be written.
     """
-    meaning = changed(root.value, change)
-    # Then every line has an end.
     whole = text if text.endswith("\n") else text + "\n"
-    editor = _Editor(whole)
-    if not editor.can_enter(root, change):
+    editor = _Editor(whole, layout)
+    editor.mark(root, meaning)
+    while editor.spread(root):  # an alias of what changes is written out, and that is a change
+        pass
+    if root.target or not root.parts or editor.replaced(root, meaning):
         raise BadDocument(UNWRITABLE)
-    if not layout.is_json and "*" in text:
-        change = _without_sharing(root, change)
-    editor.enter(root, change, layout)
-    # What is put in at a place comes before what is taken out from there on.
-    edits = sorted(editor.edits, key=lambda edit: (edit[0], edit[1] > edit[0]))
-    result = _apply(whole, edits)
+    editor.enter(root, meaning, _Style())
+    edits = sorted(editor.edits, key=lambda each: (each.start, each.end > each.start))
+    if any(one.end > other.start for one, other in pairwise(edits)):
+        raise BadDocument(UNWRITABLE)
     if whole is not text:
-        result = result.removesuffix("\n").removesuffix("\r")
+        edits = _without_end(whole, edits)
     try:
-        # What was read whole has an alias, which the result need not have.
-        names = None if root.omitted is None else names
-        again = (json_nodes if layout.is_json else yaml_nodes).read(result, names)
+        again, _ = read(applied(text, edits))
     except BadDocument:
         again = None
-    if again is None or (again.value, again.omitted) != (meaning, root.omitted):
+    if again is None or again.value != meaning:
         raise BadDocument(UNWRITABLE)
-    return Edited(result, meaning, edits)
+    return edits
 
 
-@dataclass(slots=True)
+def applied(text: str, edits: Iterable[Edit]) -> str:
+    """What edits in order make of a text."""
+    parts, place = [], 0
+    for start, end, new in edits:
+        parts += [text[place:start], new]
+        place = end
+    return "".join([*parts, text[place:]]) if parts else text
+
+
+def _without_end(whole: str, edits: list[Edit]) -> list[Edit]:
+    """The edits as they are on a text that has no line end, which `whole` has been given."""
+    last = len(whole) - 1
+    inner = [each for each in edits if each.end <= last]
+    outer = edits[len(inner) :]
+    if not outer:
+        return inner
+    start = min(outer[0].start, last)
+    tail = applied(whole[start:], [Edit(a - start, b - start, new) for a, b, new in outer])
+    if not tail and not (inner and inner[-1].end == start):  # the line before is the last now
+        start = len(whole[:start].removesuffix("\n").removesuffix("\r"))
+    return [*inner, Edit(start, last, tail.removesuffix("\n").removesuffix("\r"))]
+
+
+class Layout(NamedTuple):
+    """How JSON is laid out."""
+
+    unit: str | None  #: of indentation; None for one line, and for what is indented by hand
+    comma: str = ", "
+    colon: str = ": "
+
+
+def json_layout(text: str) -> Layout:
+    """The layout of a text of JSON, or of how it begins."""
+    lines = re.match(r'\s*\{\r?\n([ \t]+)"', text)
+    by_hand = re.search(r'^[ \t]*(?:"[^"\\]*": ?)?[\[{][ \t]*[^\s\]}]', text, re.MULTILINE)
+    is_compact = lines is None and '": ' not in text and '", ' not in text
+    unit = lines[1] if lines and not by_hand else None
+    return Layout(unit, ",", ":") if is_compact else Layout(unit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """How blocks near by are laid out."""
+
+    step: int = 2  #: columns from a mapping to one in it
+    dash: int = 0  #: and to the dashes of a list in it
+    gap: int = 2  #: from a dash to what follows it
+
+
+_GONE: Final = object()
+#: Blanks, line ends, and comments, which YAML allows between members.
+_GAP: Final = re.compile(r"(?:[ \t\r\n]|(?:(?<=[ \t\r\n])#[^\n]*))*")
+_REST_OF_LINE: Final = re.compile(r"[ \t]*(?:#[^\n]*)?\r?\n")
+
+
 class _Editor:
-    """Collects the edits of a text whose last line has an end."""
+    def __init__(self, text: str, layout: Layout | None) -> None:
+        self.text, self.is_json = text, layout is not None
+        self.edits: list[Edit] = []
+        self.changed: set[int] = set()  #: nodes with an edit in them
+        self.unit, self.comma, self.colon = layout or Layout(None)
 
-    text: str
-    edits: list[Edit] = field(default_factory=list)
+    def put(self, start: int, end: int, new: str) -> None:
+        self.edits.append(Edit(start, end, new))
 
-    def can_enter(self, node: Node, change: Change) -> bool:
-        """Whether a change can be made within a node; else its whole value is written anew."""
-        if node.target is not None:
+    # What changes.
+
+    def pairs(self, node: Node, new: Any) -> list[tuple[Part, Any]]:
+        """Each part with what becomes of it, _GONE where it goes."""
+        if node.kind is dict:
+            return [(p, new.get(p.key, _GONE)) for p in node.parts if not p.is_merge]
+        found, rest = [], list(new)
+        for index, part in enumerate(node.parts):
+            left = len(node.parts) - index
+            if rest and (part.node.value == rest[0] or len(rest) >= left):
+                found.append((part, rest.pop(0)))
+            else:
+                found.append((part, _GONE))
+        return found
+
+    def mark(self, node: Node, new: Any) -> bool:
+        """Note the nodes that an edit is in."""
+        if new is _GONE or (new == node.value and type(new) is type(node.value)):
             return False
-        if isinstance(node, Mapping):
-            # A pair in brackets, [a: 1], is a mapping without braces.
-            return not node.is_flow or self.text[node.end - 1] == "}"
-        if isinstance(node, Listing):
-            return node.is_flow or len(change.gone) < len(node.items)
+        self.changed.add(id(node))
+        if not self.replaced(node, new):
+            for part, value in self.pairs(node, new):
+                self.mark(part.node, value)
+                if value is _GONE:
+                    self.changed.update(map(id, walk(part.node)))
+        else:
+            self.changed.update(map(id, walk(node)))
+        return True
+
+    def replaced(self, node: Node, new: Any) -> bool:
+        """Whether all of a value is written anew."""
+        if node.target or not isinstance(new, node.kind) or node.kind is str:
+            return True
+        if node.is_flow:
+            return self.text[node.end - 1] not in "}]"
+        if not new or node.kind is dict:
+            return not new
+        return all(v is _GONE for _, v in self.pairs(node, new))
+
+    def spread(self, node: Node) -> bool:
+        """Note what holds an alias of a changed node; whether there was any to note."""
+        found = [self.spread(part.node) for part in node.parts]
+        holds = any(self.is_shared(p.node) or id(p.node) in self.changed for p in node.parts)
+        is_new = holds and id(node) not in self.changed
+        if is_new:
+            self.changed.add(id(node))
+        return is_new or any(found)
+
+    def is_shared(self, node: Node) -> bool:
+        """Whether a node is an alias of what is edited elsewhere."""
+        return node.target is not None and any(id(n) in self.changed for n in walk(node.target))
+
+    def enter(self, node: Node, new: Any, style: _Style) -> None:
+        """Make the changes within a collection."""
+        style = self.near(node, style)
+        pairs = self.pairs(node, new)
+        merges = [part for part in node.parts if part.is_merge]
+        own = {part.key for part, _ in pairs}
+        if node.kind is dict:
+            more = {k: v for k, v in new.items() if k not in own and k not in node.value}
+            merged = {k: v for k, v in node.value.items() if k not in own}
+            if any(new.get(k, _GONE) != v for k, v in merged.items()) or any(
+                self.is_shared(n) for m in merges for n in walk(m.node)
+            ):
+                more |= {k: new[k] for k in merged if k in new}
+                pairs = [(m, _GONE) for m in merges] + pairs
+            elif node.is_flow:
+                pairs = [(m, m.node.value) for m in merges] + pairs
+            fresh: list[Any] = list(more.items())
+        else:
+            fresh = list(new[sum(value is not _GONE for _, value in pairs) :])
+        pairs.sort(key=lambda pair: pair[0].start)
+        (self.flow if node.is_flow else self.block)(node, pairs, fresh, style)
+
+    def part(self, part: Part, value: Any, style: _Style) -> bool:
+        """Edit a part that stays; whether it is to be written anew."""
+        if self.is_shared(part.node):
+            return True
+        if part.is_merge or id(part.node) not in self.changed:
+            return False
+        if self.replaced(part.node, value):
+            return True
+        self.enter(part.node, value, style)
         return False
 
-    def enter(self, node: Node, change: Change, layout: Layout) -> None:
-        """Make a change within a node."""
-        is_cut = isinstance(node, Mapping | Listing) and node.is_cut
-        if is_cut and (change.gone or change.put or change.more):
-            raise BadDocument(UNWRITABLE)
-        if isinstance(node, Mapping):
-            layout = layout.near(node, self.text)
-            own = node.own()
-            if not change.gone <= own.keys():
-                _write_out_merged(node, change)
-            put = dict(change.put)
-            for token, below in change.below.items():
-                member = own.get(str(token))
-                if member is not None and self.can_enter(member.node, below):
-                    self.enter(member.node, below, layout)
-                else:
-                    put[token] = changed(node.value[token], below)
-            edit_mapping = self._flow_mapping if node.is_flow else self._block_mapping
-            edit_mapping(node, change.gone, put, layout)
-        elif isinstance(node, Listing):
-            layout = layout.near(node, self.text)
-            put = dict(change.put)
-            for token, below in change.below.items():
-                item = node.items[int(token)]
-                if self.can_enter(item, below):
-                    self.enter(item, below, layout)
-                else:
-                    put[token] = changed(item.value, below)
-            edit_listing = self._flow_listing if node.is_flow else self._block_listing
-            edit_listing(node, change, put, layout)
+    # Between braces and brackets.
+
+    def flow(self, node: Node, pairs: list[Any], fresh: list[Any], style: _Style) -> None:
+        """Take members out, and put new ones where the first of those was, or at the end."""
+        spans = [(part.start, part.node.end) for part, _ in pairs]
+        gone = [index for index, (_, value) in enumerate(pairs) if value is _GONE]
+        for part, value in pairs:
+            if value is not _GONE and self.part(part, value, style):
+                blank = " " if self.text[part.node.start - 1] == ":" and not self.is_json else ""
+                written = blank + self.value(value, self.indent(part.start))
+                self.put(part.node.start, part.node.end, written)
+        margin = self.indent(spans[-1][0] if spans else node.start)
+        if self.unit is not None and not spans:
+            margin += self.unit
+        line_end = self.nl(node)
+        new = [
+            f"{self.value(each[0])}{self.colon}{self.value(each[1], margin)}"
+            if node.kind is dict
+            else self.value(each, margin)
+            for each in fresh
+        ]
+        between = f",{line_end}{margin}"
+        if len(gone) == len(spans):
+            opening = self.text.index("{" if node.kind is dict else "[", node.start) + 1
+            text = self.comma.join(new)
+            if self.unit is not None and new:
+                outer = margin.removesuffix(self.unit)
+                text = f"{line_end}{margin}{between.join(new)}{line_end}{outer}"
+            self.put(opening, node.end - 1, text)
+            return
+        out = gone
+        if new and gone:
+            glue = between if self.has_own_lines(*spans[gone[0]]) else self.comma
+            self.put(*spans[gone[0]], glue.join(new))
+            out = gone[1:]
+        elif new:
+            self.append(*spans[-1], new, between)
+        last = max(index for index in range(len(spans)) if index not in out)
+        for index in out:
+            if index < last:
+                self.take_member(spans, index, gone)
+        if out and out[-1] > last:
+            self.cut_members(spans, last)
+
+    def append(self, start: int, end: int, new: list[str], between: str) -> None:
+        """Put members behind the last one, text[start:end]."""
+        comma = self.comma_behind(end)
+        if self.has_own_lines(start, end):
+            line_end, margin = between[1 : between.index("\n") + 1], between.split("\n")[1]
+            if comma is None:
+                self.put(end, end, ",")
+            trailing = "," if comma is not None else ""
+            place = self.next_line(end)
+            self.put(place, place, margin + between.join(new) + trailing + line_end)
+            return
+        # Where each has a line, the last one may share it with the bracket.
+        glue = self.comma if self.text[self.line(start) : start].strip(" \t") else between
+        if comma is None:
+            self.put(end, end, glue + glue.join(new))
+        else:
+            self.put(comma + 1, comma + 1, glue.removeprefix(",") + glue.join(new) + ",")
+
+    def take_member(self, spans: list[tuple[int, int]], index: int, gone: list[int]) -> None:
+        """Take out a member that has others behind it."""
+        start, end = spans[index]
+        comma, after = self.comma_behind(end) or end, spans[index + 1][0]
+        if self.has_own_lines(start, end):
+            self.put(self.line(start), self.next_line(comma), "")
+        elif "\n" not in self.text[comma:after]:
+            self.put(start, after, "")
+        else:
+            before = self.comma_behind(spans[index - 1][1]) if index else None
+            if before is not None and index - 1 not in gone and "\n" not in self.text[before:start]:
+                start = before + 1
+            self.put(start, comma + 1, "")
+
+    def cut_members(self, spans: list[tuple[int, int]], last: int) -> None:
+        """Take out all members behind one."""
+        comma, trailing = self.comma_behind(spans[last][1]) or 0, self.comma_behind(spans[-1][1])
+        if all(self.has_own_lines(*span) for span in spans[last + 1 :]):
+            if trailing is None:
+                self.put(comma, comma + 1, "")
+            for start, end in spans[last + 1 :]:
+                self.put(self.line(start), self.next_line(end), "")
+        else:
+            end = spans[-1][1] if trailing is None else trailing + 1
+            self.put(comma + (trailing is not None), end, "")
+
+    def comma_behind(self, place: int) -> int | None:
+        """Where the comma behind a member is, which ends at a place."""
+        end = _GAP.match(self.text, place).end()  # type: ignore[union-attr]
+        return end if self.text[end] == "," else None
+
+    def has_own_lines(self, start: int, end: int) -> bool:
+        """Whether nothing but blanks and comments shares the lines of a member."""
+        comma = self.comma_behind(end)
+        if comma is not None and "\n" not in self.text[end:comma]:
+            end = comma + 1
+        before = self.text[self.line(start) : start]
+        return not before.strip() and bool(_REST_OF_LINE.match(self.text, end))
+
+    def value(self, value: Any, margin: str = "") -> str:
+        """A value on one line, or in JSON of many lines on as many."""
+        if self.is_json:
+            if self.unit is None:
+                separators = (self.comma, self.colon)
+                return json.dumps(value, ensure_ascii=False, separators=separators)
+            text = json.dumps(value, ensure_ascii=False, indent=self.unit)
+            return text.replace("\n", "\n" + margin)
+        if isinstance(value, dict):
+            return (
+                "{" + ", ".join(f"{self.value(k)}: {self.value(v)}" for k, v in value.items()) + "}"
+            )
+        if isinstance(value, list):
+            return "[" + ", ".join(map(self.value, value)) + "]"
+        return _scalar(value)
 
     # Blocks.
 
-    def _block_mapping(
-        self, node: Mapping, gone: set[Token], put: dict[Token, Any], layout: Layout
-    ) -> None:
-        own = node.own()
-        margin = column(self.text, node.members[0].start)
-        leaving = [member for member in node.members if member.key in gone]
-        lines: list[str] = []
-        for key, value in put.items():
-            if str(key) in own:
-                self._replace_value(own[str(key)], value, margin, layout)
-            else:
-                lines += layout.entry(str(key), value, margin)
-        if len(leaving) == len(node.members) and not lines:
-            self._write(first(node, self.text), node.end, "{}")
-            return
-        for index, member in enumerate(leaving):
-            # What is new stands where the first that goes has stood.
-            self._take_out(node, member, lines if index == 0 else [])
-        if lines and not leaving:
-            self._insert(self._next_line(node.end), lines)
+    def block(self, node: Node, pairs: list[Any], fresh: list[Any], style: _Style) -> None:
+        margin = self.column(self.first(node))
+        made = dict(fresh) if node.kind is dict else list(fresh)
+        lines = _block(made, margin, style) if made else []
+        going = [part for part, value in pairs if value is _GONE]
+        for part, value in pairs:
+            if value is not _GONE and self.part(part, value, style):
+                self.renew(part, value, margin, style)
+        end = self.first(node)
+        for part, value in pairs:
+            if value is _GONE:
+                self.take_out(node, part, end, lines if part is going[0] else [])
+            end = part.node.end
+        if lines and not going:
+            place = self.next_line(node.end)
+            self.put(place, place, self.joined(lines, place))
 
-    def _take_out(self, node: Mapping, member: Member, lines: list[str]) -> None:
-        """Put lines in the place of a member; comments that have lines of their own stay."""
-        start, stop = self._line(member.start), self._next_line(member.node.end)
-        lines = lines + self._comments(member, stop)
-        if not self.text[start : member.start].strip():
-            self._write_lines(start, stop, lines)
-        elif lines and not lines[0].lstrip().startswith("#"):
-            # It stands behind the dash of an item.
-            self._write_lines(member.start, stop, [lines[0].lstrip(), *lines[1:]])
-        else:
-            after = next(m.start for m in node.members if m.start > member.start)
-            self._write(member.start, after, "")
-            self._insert(start, lines)
-
-    def _comments(self, member: Member, stop: int) -> list[str]:
-        """The lines of comment within a member that is taken out."""
-        texts = [(node.start, node.end) for _, node in walk(member.node) if _is_scalar(node)]
-        found = []
-        place = self._next_line(member.start)
+    def take_out(self, node: Node, part: Part, after: int, lines: list[str]) -> None:
+        """Put lines in the place of a part; comments that have lines of their own stay."""
+        start, stop = self.line(part.start), self.next_line(part.node.end)
+        if node.kind is list:
+            start = self.line(self.dash(after, part.start, self.column(self.first(node))))
+        scalar_spans = [(n.start, n.end) for n in walk(part.node) if n.kind is str]
+        place = self.next_line(part.start)
+        lines = list(lines)
         while place < stop:
-            after = self._next_line(place)
-            line = self.text[place:after]
-            if line.lstrip().startswith("#") and not any(a <= place < b for a, b in texts):
-                found.append(line.rstrip("\r\n"))
-            place = after
-        return found
+            line = self.text[place : self.next_line(place)]
+            if line.lstrip().startswith("#") and not any(a <= place < b for a, b in scalar_spans):
+                lines.append(line.rstrip("\r\n"))
+            place = self.next_line(place)
+        head = self.text[start : part.start]
+        if node.kind is list or not head.strip():
+            self.put(start, stop, self.joined(lines, start))
+        elif lines and not lines[0].lstrip().startswith("#"):  # behind the dash of an item
+            lines[0] = lines[0].lstrip()
+            self.put(part.start, stop, self.joined(lines, start))
+        else:
+            later = next(p.start for p in node.parts if p.start > part.start)
+            self.put(part.start, later, "")
+            self.put(start, start, self.joined(lines, start))
 
-    def _replace_value(self, member: Member, value: Any, margin: int, layout: Layout) -> None:
-        """Write a member's value anew; a comment behind it stays."""
-        node = member.node
+    def renew(self, part: Part, value: Any, margin: int, style: _Style) -> None:
+        """Write a part's value anew; a comment behind it stays."""
+        node = part.node
         before = node.start
+        if part.key is None:
+            lines = _block(value, self.column(node.start), style)
+            self.put(node.start, node.end, self.joined(lines, before).strip())
+            return
         while self.text[before - 1] in " \t":
             before -= 1
         if value and isinstance(value, dict | list):
-            lines = layout.block(value, layout.inner(value, margin))
+            inner = margin + (style.dash if isinstance(value, list) else style.step)
+            stop = self.next_line(node.end)
+            lines = _block(value, inner, style)
             if self.text[before - 1] == "\n":
-                self._write_lines(before, self._next_line(node.end), lines)
+                self.put(before, stop, self.joined(lines, before))
             else:
-                self._write(before, node.end, "")
-                self._insert(self._next_line(node.end), lines)
-        elif isinstance(node, Mapping | Listing) and not node.is_flow:
-            before = len(self.text[: first(node, self.text)].rstrip())
-            self._write(before, node.end, " " + layout.flow(value))
+                self.put(before, node.end, "")
+                self.put(stop, stop, self.joined(lines, stop))
         else:
-            self._write(before, node.end, " " + layout.flow(value))
+            if node.kind is not str and not node.is_flow and not node.target:
+                before = len(self.text[: self.first(node)].rstrip())
+            self.put(before, node.end, " " + self.value(value))
 
-    def _block_listing(
-        self, node: Listing, change: Change, put: dict[Token, Any], layout: Layout
-    ) -> None:
-        for index, value in put.items():
-            item = node.items[int(index)]
-            lines = layout.block(value, column(self.text, item.start))
-            self._write_lines(item.start, item.end, [lines[0].lstrip(), *lines[1:]], whole=False)
-        margin = column(self.text, first(node, self.text))
-        end = first(node, self.text)
-        for index, item in enumerate(node.items):
-            if index in change.gone:
-                dash = self._dash(end, item, margin)
-                self._write_lines(self._line(dash), self._next_line(item.end), [])
-            end = item.end
-        if change.more:
-            lines = [line for value in change.more for line in layout.item(value, margin)]
-            self._insert(self._next_line(node.end), lines)
+    def near(self, node: Node, style: _Style) -> _Style:
+        """The style of what lies in a block: as it is laid out, as far as it shows."""
+        step, dash, gap = style.step, style.dash, style.gap
+        if node.is_flow:
+            return style
+        for part in node.parts:
+            below = part.node
+            if node.kind is list:
+                gap = self.column(part.start) - self.column(self.first(node))
+                break
+            if below.kind is str or below.is_flow or below.target:
+                continue
+            offset = self.column(self.first(below)) - self.column(part.start)
+            if below.kind is list and 0 <= offset <= 8:
+                dash = offset
+            elif below.kind is dict and 0 < offset <= 8:
+                step = offset
+        return _Style(step, dash, gap if 2 <= gap <= 8 else style.gap)
 
-    def _dash(self, after: int, item: Node, margin: int) -> int:
-        """The dash of an item: between its predecessor's end and itself, in the dashes' column."""
-        place = self.text.find("-", after, item.start + 1)
+    # Places.
+
+    def first(self, node: Node) -> int:
+        """Where a block begins: its first key, or its first dash; not its anchor."""
+        start = node.parts[0].start if node.parts else node.start
+        if node.kind is dict or self.text[node.start : node.start + 1] == "-" or not node.parts:
+            return start if node.kind is dict else node.start
+        return self.text.rfind("-", node.start, start)
+
+    def dash(self, after: int, start: int, margin: int) -> int:
+        place = self.text.find("-", after, start + 1)
         while place >= 0:
-            in_comment = "#" in self.text[max(after, self._line(place)) : place]
-            if column(self.text, place) == margin and not in_comment:
+            comment = "#" in self.text[max(after, self.line(place)) : place]
+            if self.column(place) == margin and not comment:
                 return place
-            place = self.text.find("-", place + 1, item.start + 1)
+            place = self.text.find("-", place + 1, start + 1)
         raise BadDocument(UNWRITABLE)
 
-    # Brackets and braces.
-
-    def _flow_mapping(
-        self, node: Mapping, gone: set[Token], put: dict[Token, Any], layout: Layout
-    ) -> None:
-        own = node.own()
-        spans = [(member.start, member.node.end) for member in node.members]
-        out = {index for index, member in enumerate(node.members) if member.key in gone}
-        new = {}
-        for key, value in put.items():
-            if str(key) in own:
-                self._replace_in_flow(own[str(key)].node, value, layout)
-            else:
-                new[str(key)] = value
-        flow = Flow(self.text, node, spans, layout)
-        self.edits += flow.edits(out, [layout.member(k, v, flow.margin) for k, v in new.items()])
-
-    def _flow_listing(
-        self, node: Listing, change: Change, put: dict[Token, Any], layout: Layout
-    ) -> None:
-        for index, value in put.items():
-            self._replace_in_flow(node.items[int(index)], value, layout)
-        spans = [(item.start, item.end) for item in node.items]
-        flow = Flow(self.text, node, spans, layout)
-        new = [layout.flow(value, flow.margin) for value in change.more]
-        self.edits += flow.edits({int(index) for index in change.gone}, new)
-
-    def _replace_in_flow(self, node: Node, value: Any, layout: Layout) -> None:
-        blank = " " if self.text[node.start - 1] == ":" and not layout.is_json else ""
-        margin = self.text[self._line(node.start) : node.start]
-        margin = margin[: len(margin) - len(margin.lstrip())]
-        self._write(node.start, node.end, blank + layout.flow(value, margin))
-
-    # Text.
-
-    def _line(self, place: int) -> int:
-        """Where the line of a place begins."""
+    def line(self, place: int) -> int:
         return self.text.rfind("\n", 0, place) + 1
 
-    def _next_line(self, place: int) -> int:
+    def next_line(self, place: int) -> int:
         return self.text.index("\n", place) + 1
 
-    def _line_end(self, place: int) -> str:
-        """The line end for new lines at a place: that of the line before it."""
+    def column(self, place: int) -> int:
+        return place - self.line(place)
+
+    def indent(self, place: int) -> str:
+        line = self.text[self.line(place) : place]
+        return line[: len(line) - len(line.lstrip())]
+
+    def nl(self, node: Node) -> str:
+        return "\r\n" if "\r\n" in self.text[node.start : node.end] else "\n"
+
+    def joined(self, lines: list[str], place: int) -> str:
+        """Lines with the end of the line before a place."""
         end = self.text.rfind("\n", 0, place)
         end = self.text.index("\n") if end < 0 else end
-        return "\r\n" if self.text[end - 1 : end] == "\r" else "\n"
-
-    def _write(self, start: int, end: int, new: str) -> None:
-        self.edits.append((start, end, new))
-
-    def _write_lines(
-        self, start: int, stop: int, lines: Sequence[str], *, whole: bool = True
-    ) -> None:
-        line_end = self._line_end(start)
-        self._write(start, stop, line_end.join(lines) + (line_end if lines and whole else ""))
-
-    def _insert(self, place: int, lines: Sequence[str]) -> None:
-        self._write_lines(place, place, lines)
+        line_end = "\r\n" if self.text[end - 1 : end] == "\r" else "\n"
+        return "".join(line + line_end for line in lines)
 
 
-def _is_scalar(node: Node) -> bool:
-    return not isinstance(node, Mapping | Listing)
+_SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]*", re.ASCII)
 
 
-def _apply(text: str, edits: Iterable[Edit]) -> str:
-    """The text after edits in order. Raises BadDocument where two overlap."""
-    parts = []
-    place = 0
-    for start, end, new in edits:
-        if start < place:
-            raise BadDocument(UNWRITABLE)
-        parts += [text[place:start], new]
-        place = end
-    return "".join((*parts, text[place:]))
+def _scalar(value: Any) -> str:
+    """A scalar as YAML that kubectl, and any other reader, takes for the same."""
+    if isinstance(value, str) and _SAFE.fullmatch(value) and scalars.plain(value) == value:
+        return value
+    is_text = isinstance(value, str) and value.isprintable()
+    return json.dumps(value, ensure_ascii=not is_text)
 
 
-def _without_sharing(root: Node, change: Change) -> Change:
-    """A change that leaves alone what an edited node means elsewhere, where an alias names it.
-
-    Aliases of what is edited are written out, and so are merge keys of it.
-    """
-    edited: set[int] = set()
-
-    def mark(node: Node, change: Change) -> None:
-        edited.add(id(node))
-        for token, below in change.below.items():
-            found = _child(node, token)
-            if found is not None and found.target is None:
-                mark(found, below)
-        for token in (*change.gone, *change.put):
-            found = _child(node, token)
-            if found is not None:
-                edited.update(id(inner) for _, inner in walk(found))
-
-    mark(root, change)
-    for path, node in list(walk(root)):
-        if id(node.target) in edited:
-            _write_out(root, change, path, node)
-    return change
+def _block(value: Any, margin: int, style: _Style) -> list[str]:
+    """The lines of a value that is a block; margin: the column of its keys, or dashes."""
+    if isinstance(value, dict) and value:
+        return [line for k, v in value.items() for line in _entry(k, v, margin, style)]
+    if isinstance(value, list) and value:
+        return [line for each in value for line in _item(each, margin, style)]
+    return [
+        " " * margin + (_scalar(value) if not isinstance(value, dict | list) else json.dumps(value))
+    ]
 
 
-def _child(node: Node, token: Token) -> Node | None:
-    if isinstance(node, Mapping):
-        member = node.own().get(str(token))
-        return member.node if member else None
-    return node.items[int(token)] if isinstance(node, Listing) else None
+def _entry(key: str, value: Any, margin: int, style: _Style) -> list[str]:
+    head = " " * margin + _scalar(key) + ":"
+    if not value or not isinstance(value, dict | list):
+        return [
+            f"{head} {_scalar(value) if not isinstance(value, dict | list) else json.dumps(value)}"
+        ]
+    inner = margin + (style.dash if isinstance(value, list) else style.step)
+    return [head, *_block(value, inner, style)]
 
 
-def _write_out(root: Node, change: Change, path: tuple[Token, ...], alias: Node) -> None:
-    """Have an alias, or a merge key with it, written out, unless its place changes anyway."""
-    holder = root
-    # A list of merged mappings: <<: [*a, *b].
-    merge = "<<" in path and path.index("<<")
-    steps = path if merge is False else path[: merge + 1]
-    for token in steps[:-1]:
-        if token in change.put or token in change.gone:
-            return
-        change = change.below.setdefault(token, Change())
-        found = _child(holder, token)
-        assert found is not None
-        holder = found
-    last = steps[-1]
-    if merge is False:
-        if last not in change.put and last not in change.gone and last not in change.below:
-            change.put[last] = alias.value
-        return
-    assert isinstance(holder, Mapping)
-    _write_out_merged(holder, change)
-
-
-def _write_out_merged(node: Mapping, change: Change) -> None:
-    """Have the members that are merged into a mapping written out, and its merge keys taken out."""
-    own = node.own()
-    for key, value in node.value.items():
-        if key not in own and key not in change.gone and key not in change.put:
-            change.put[key] = changed(value, change.below.pop(key, Change()))
-    change.gone.add("<<")
+def _item(value: Any, margin: int, style: _Style) -> list[str]:
+    first, *others = _block(value, margin + style.gap, style)
+    return [" " * margin + "-" + first[margin + 1 :], *others]

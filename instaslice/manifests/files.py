@@ -1,24 +1,20 @@
-"""`instaslice rewrite`: reads files, and shows or writes what becomes of them.
+"""`instaslice rewrite`: reads files, and shows or writes what becomes of them."""
 
-What to make of a document is decided in `documents`; here are files, what is told, and exit codes.
-"""
-
+import json
 import os
+import re
+import shutil
 import stat
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from pathlib import Path
-from typing import IO, BinaryIO, Final, TextIO
+from typing import BinaryIO, Final, TextIO
 
-from instaslice.manifests.documents import Rewriter
-from instaslice.manifests.model import Document, Need, Problem, Task
-from instaslice.manifests.output import AsDiff, AsJSON, AsPatches, AsYAML, Output, Write
-from instaslice.manifests.progress import Progress
-from instaslice.manifests.replace import InPlace
-from instaslice.manifests.stream import pieces
+from instaslice.manifests.documents import Document, Need, Problem, Rewriter, Task
+from instaslice.manifests.edit import Edit, applied
 from instaslice.patch import Json
 from instaslice.templates import DeviceClaim, from_template, objects, why_not
 
@@ -33,12 +29,10 @@ _WORSE: Final = (FINE, WOULD_CHANGE, LEFT, BAD)
 STANDARD_INPUT: Final = "-"
 #: Templates that are named before "and N more".
 MAX_NAMED: Final = 8
-
-OUTPUTS: Final[dict[str, Callable[[Write], Output]]] = {
-    "yaml": AsYAML,
-    "json": AsJSON,
-    "patch": AsPatches,
-}
+#: Lines of context in a diff, as diff -u and git have it.
+CONTEXT: Final = 3
+#: Colours of a terminal (ECMA-48, SGR), by how a line begins.
+_COLOURS: Final = {"---": "1", "+++": "1", "@@": "36", "-": "31", "+": "32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +40,7 @@ class Options:
     """What was asked for on the command line."""
 
     task: Task = field(default_factory=Task)
-    output: str = "yaml"  #: a key of OUTPUTS
+    output: str = "yaml"  #: "yaml", "json" or "patch"
     diff: bool = False
     check: bool = False
     in_place: bool = False
@@ -54,97 +48,88 @@ class Options:
     colour: bool = False
 
 
-def run(names: Sequence[str], options: Options, out: BinaryIO, err: TextIO) -> int:
-    """Rewrite files, and return the exit code.
+@dataclass(slots=True)
+class File:
+    """A file, its documents, and the templates that are appended to it."""
 
-    names: paths, "-" for standard input.
+    name: str
+    documents: list[Document]
+    added: list[Json] = field(default_factory=list)
+
+    @property
+    def is_bad(self) -> bool:
+        return any(document.errors for document in self.documents)
+
+    def appended(self, last: str) -> str:
+        """The templates, as documents behind a text that ends so."""
+        text = ""
+        for manifest in self.added:
+            text += join(text or last, dump(manifest))
+        return text
+
+    def edits(self) -> tuple[str, list[Edit]]:
+        """Its text as it is, and what becomes of it."""
+        edits, place = [], 0
+        for each in self.documents:
+            edits += [Edit(a + place, b + place, new) for a, b, new in each.edits]
+            place += len(each.before)
+        if added := self.appended(self.documents[-1].after[-1:] if self.documents else ""):
+            edits.append(Edit(place, place, added))
+        return "".join(document.before for document in self.documents), edits
+
+
+def run(names: Sequence[str], options: Options, out: BinaryIO, err: TextIO) -> int:
+    """Rewrite files, and return the exit code. names: paths, "-" for standard input.
+
     out: what becomes of them, or of where they differ. err: what is to be told, a line each.
-    Raises OSError where `out` or `err` cannot be written.
     """
     job = Job(options, out, err)
-    try:
-        for name in names or [STANDARD_INPUT]:
-            job.file(name)
-        return job.finish()
-    finally:
-        job.close()
+    files = [file for name in names or [STANDARD_INPUT] if (file := job.read(name))]
+    job.templates(files)
+    job.show(files)
+    out.flush()  # where that fails, it is all there is to tell
+    return job.code
 
 
 class Job:
-    """Files, one after the other, and what is told of all of them."""
+    """What was asked for, and what is told of all files."""
 
-    def __init__(
-        self,
-        options: Options,
-        out: BinaryIO,
-        err: TextIO,
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.options = options
-        self.out = out
+    def __init__(self, options: Options, out: BinaryIO, err: TextIO) -> None:
+        self.options, self.out, self.err = options, out, err
         self.rewriter = Rewriter(options.task)
-        self.progress = Progress(err, now)
         self.code = FINE
-        self.needs: dict[Need, str] = {}  #: with the file that has it first
-        self.is_new: set[Need] = set()  #: of documents that change
-        self.has: set[Need] = set()
-        self.claims: dict[str, DeviceClaim] = {}  #: by template
 
-        shares_terminal = out.isatty()
-
-        def write(text: str) -> None:
-            if shares_terminal:
-                self.progress.clear()
-            # A lone surrogate ("\ud800"), which JSON allows, cannot be encoded in UTF-8.
-            out.write(text.encode(errors="replace"))
-
-        waits = options.with_templates
-        self.outputs: list[Output] = []
-        if options.diff:
-            self.outputs.append(AsDiff(write, colour=options.colour, waits=waits))
-        self.in_place = InPlace(self.progress.say, waits=waits) if options.in_place else None
-        if self.in_place:
-            self.outputs.append(self.in_place)
-        if not (options.diff or options.in_place or options.check):
-            self.outputs.append(OUTPUTS[options.output](write))
-
-    def file(self, name: str) -> None:
-        """Rewrite one file."""
+    def read(self, name: str) -> File | None:
+        """A file rewritten; None where it cannot be read."""
         try:
-            with ExitStack() as stack:
-                source, size = _open(name, stack, in_place=self.options.in_place)
-                self.progress.begin(name, size)
-                self._documents(name, source)
-        except _Unreadable as error:
-            self.progress.say(f"instaslice: {name}: {error}")
-            self._worse(BAD)
-
-    def _documents(self, name: str, source: IO[bytes]) -> None:
-        is_bad = has_changed = False
-        for output in self.outputs:
-            output.begin(name)
-        for piece in pieces(_reader(source)):
-            documents = list(self.rewriter.each(piece.data, piece.line, piece.offset))
-            for document in documents:
-                self._tell(name, document)
-                self._note_templates(name, document)
-                is_bad = is_bad or bool(document.errors)
-                has_changed = has_changed or document.changed
-            for output in self.outputs:
-                output.documents(documents, piece.offset)
-            self.progress.at(piece.offset + len(piece.data))
-        for output in self.outputs:
-            output.end(is_bad=is_bad)
-        if is_bad:
-            self._worse(BAD)
-        elif has_changed and self.options.check:
-            self._worse(WOULD_CHANGE)
+            if name != STANDARD_INPUT:
+                path = Path(name)
+                if self.options.in_place and not stat.S_ISREG(path.stat().st_mode):
+                    self.bad(f"{name}: is not a regular file, which --in-place needs")
+                    return None
+                data = path.read_bytes()
+            elif sys.stdin is None:
+                self.bad(f"{name}: is closed")
+                return None
+            else:
+                data = sys.stdin.buffer.read()
+        except OSError as error:
+            self.bad(f"{name}: {error.strerror or error}")
+            return None
+        file = File(name, list(self.rewriter.each(data)))
+        for document in file.documents:
+            self.tell(name, document)
+        if file.is_bad:
+            self.worse(BAD)
+        elif self.options.check and any(document.changed for document in file.documents):
+            self.worse(WOULD_CHANGE)
             if not self.options.diff:
-                self.progress.say(f"{name}: would be rewritten")
+                self.say(f"{name}: would be rewritten")
+        return file
 
-    def _tell(self, name: str, document: Document) -> None:
+    def tell(self, name: str, document: Document) -> None:
         if document.left and self.options.check:
-            self._worse(LEFT)
+            self.worse(LEFT)
         kinds: Iterable[tuple[str, list[Problem]]] = (
             ("", document.errors),
             ("warning: ", document.left),
@@ -153,99 +138,284 @@ class Job:
         )
         for kind, problems in kinds:
             for problem in problems:
-                self.progress.say(f"{name}:{problem.line}: {kind}{problem}")
+                self.say(f"{name}:{problem.line}: {kind}{problem}")
 
-    def _note_templates(self, name: str, document: Document) -> None:
-        self.claims |= document.claims
-        self.has.update(document.has)
-        for need in document.needs:
-            self.needs.setdefault(need, name)
-            if document.changed:
-                self.is_new.add(need)
+    def templates(self, files: list[File]) -> None:
+        """Append the templates that are missing, or say which are needed."""
+        documents = [(file, document) for file in files for document in file.documents]
+        has = {need for _, document in documents for need in document.has}
+        needs: dict[Need, File] = {}
+        for file, document in documents:
+            for need in document.needs:
+                needs.setdefault(need, file)
+        missing = {need: file for need, file in needs.items() if need not in has}
+        new = {need for _, document in documents if document.changed for need in document.needs}
+        if self.options.with_templates:
+            if missing and self.options.check:
+                self.worse(WOULD_CHANGE)
+            claims = {name: c for _, d in documents for name, c in d.claims.items()}
+            self.add(missing, claims, has)
+        elif not self.options.check:
+            named = list(dict.fromkeys(need.name for need in missing if need in new))
+            if named:
+                more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
+                self.last = (
+                    f"instaslice: the result needs templates: {', '.join(named[:MAX_NAMED])}{more} "
+                    "(append them with --with-templates, or have the webhook make them)"
+                )
 
-    def _worse(self, code: int) -> None:
-        self.code = max(self.code, code, key=_WORSE.index)
+    last = ""
 
-    def finish(self) -> int:
-        """Append templates, or say which are needed; returns the exit code."""
-        missing = [need for need in self.needs if need not in self.has]
-        added: dict[str, list[Json]] = {}
-        options = self.options
-        if options.with_templates:
-            if missing and options.check:
-                self._worse(WOULD_CHANGE)
-            added = self._templates(missing)
-        for output in self.outputs:
-            output.finish(dict(added))
-        self.out.flush()  # where that fails, it is all there is to tell
-        if self.in_place and self.in_place.is_bad:
-            self._worse(BAD)
-        new = list(dict.fromkeys(need.name for need in missing if need in self.is_new))
-        if new and not options.with_templates and not options.check:
-            more = f" and {len(new) - MAX_NAMED} more" if len(new) > MAX_NAMED else ""
-            self.progress.say(
-                f"instaslice: the result needs templates: {', '.join(new[:MAX_NAMED])}{more} "
-                "(append them with --with-templates, or have the webhook make them)"
-            )
-        self.progress.clear()
-        return self.code
-
-    def _templates(self, missing: Iterable[Need]) -> dict[str, list[Json]]:
-        """The templates that are missing, and what they rely on, by file."""
-        task = self.options.task
-        there = set(self.has)
-        added: dict[str, list[Json]] = {}
-        for need in missing:
-            claim = self.claims.get(need.name) or from_template(need.name, task.resources)
+    def add(
+        self, missing: dict[Need, File], claims: dict[str, DeviceClaim], has: set[Need]
+    ) -> None:
+        task, there = self.options.task, set(has)
+        for need, file in missing.items():
+            claim = claims.get(need.name) or from_template(need.name, task.resources)
             if claim is None or (why := why_not(task.api, claim)):
                 what = f"cannot be written: {why}" if claim else "is nowhere defined"
-                self.progress.say(f"instaslice: the template {need.name} {what}")
-                self._worse(BAD)
+                self.bad(f"the template {need.name} {what}")
                 continue
             for manifest in objects(task.api, claim, need.namespace):
                 metadata = manifest["metadata"]
                 here = Need(metadata.get("namespace"), metadata["name"], manifest["kind"])
                 if here not in there:
                     there.add(here)
-                    added.setdefault(self.needs[need], []).append(manifest)
-        return added
+                    file.added.append(manifest)
 
-    def close(self) -> None:
-        """Leave nothing behind."""
-        if self.in_place:
-            self.in_place.close()
+    def show(self, files: list[File]) -> None:
+        options = self.options
+        if options.diff:
+            for file in files:
+                for line in diff(file.name, *file.edits()):
+                    self.write(coloured(line) if options.colour else line)
+        if options.in_place:
+            for file in files:
+                self.replace(file)
+        if not (options.diff or options.in_place or options.check):
+            {"yaml": self.as_yaml, "json": self.as_json, "patch": self.as_patches}[options.output](
+                files
+            )
+        if self.last:
+            self.say(self.last)
 
+    def as_yaml(self, files: list[File]) -> None:
+        """One stream of documents, without those that are wrong."""
+        last = ""
+        for file in files:
+            is_apart = True
+            for text in (each.after for each in file.documents if not each.errors):
+                # A document has its marker, where it stood apart from the one before it.
+                self.write(join(last, text) if is_apart else text)
+                last, is_apart = text[-1:] or last, is_apart and not text
+        for file in files:
+            self.write(file.appended(last))
+            last = "\n" if file.added else last
 
-class _Unreadable(Exception):
-    """A file cannot be read; `str()` of it says why."""
+    def as_json(self, files: list[File]) -> None:
+        """One object; where there are more, a List of them, as kubectl writes and reads them."""
+        values = [d.value for file in files for d in file.documents if d.value is not None]
+        values += [manifest for file in files for manifest in file.added]
+        whole = (
+            values[0] if len(values) == 1 else {"apiVersion": "v1", "kind": "List", "items": values}
+        )
+        self.write(json.dumps(whole, indent=4, ensure_ascii=False) + "\n")
 
+    def as_patches(self, files: list[File]) -> None:
+        """A patch on a line for each document, `[]` where nothing changes."""
+        for file in files:
+            for document in file.documents:
+                if not document.errors and not document.is_empty:
+                    self.write(json.dumps(document.operations) + "\n")
 
-def _open(name: str, stack: ExitStack, *, in_place: bool) -> tuple[IO[bytes], int]:
-    """A file, and its size, 0 where that is not known. Raises _Unreadable."""
-    try:
-        if name == STANDARD_INPUT:
-            if sys.stdin is None:
-                raise _Unreadable("is closed")
-            return sys.stdin.buffer, 0
-        source = stack.enter_context(Path(name).open("rb"))  # noqa: SIM115 -- it closes it
-        status = os.fstat(source.fileno())
-        if in_place and not stat.S_ISREG(status.st_mode):
-            raise _Unreadable("is not a regular file, which --in-place needs")
-        return source, status.st_size
-    except OSError as error:
-        raise _Unreadable(error.strerror or str(error)) from None
-
-
-def _reader(source: IO[bytes]) -> Callable[[int], bytes]:
-    """What reads a file. Raises _Unreadable."""
-    # A pipe gives what it has.
-    read = getattr(source, "read1", source.read)
-
-    def chunk(size: int) -> bytes:
+    def replace(self, file: File) -> None:
+        if file.is_bad or not (file.added or any(d.changed for d in file.documents)):
+            return
+        if file.added and any(document.is_json for document in file.documents):
+            self.bad(f"{file.name}: templates cannot be appended to JSON")
+            return
         try:
-            data: bytes = read(size)
+            replace(Path(file.name).resolve(), applied(*file.edits()).encode())
         except OSError as error:
-            raise _Unreadable(error.strerror or str(error)) from None
-        return data
+            self.bad(f"{file.name}: {error.strerror or error}")
+        else:
+            self.say(f"{file.name}: rewritten")
 
-    return chunk
+    def write(self, text: str) -> None:
+        # A lone surrogate ("\ud800"), which JSON allows, cannot be encoded in UTF-8.
+        self.out.write(text.encode(errors="replace"))
+
+    def say(self, line: str) -> None:
+        print(line, file=self.err)
+
+    def bad(self, line: str) -> None:
+        self.say(f"instaslice: {line}")
+        self.worse(BAD)
+
+    def worse(self, code: int) -> None:
+        self.code = max(self.code, code, key=_WORSE.index)
+
+
+def join(last: str, text: str) -> str:
+    """A document behind others: from a new line on, and with a marker.
+
+    last: the end of what is before it, empty where nothing is.
+    """
+    if not last or not text:
+        return text
+    line_end = "" if last.endswith("\n") else "\n"
+    return line_end + ("" if text.startswith(("---", "...")) else "---\n") + text
+
+
+def dump(value: Json) -> str:
+    """A manifest of InstaSlice's own as YAML."""
+    import yaml
+
+    return str(yaml.safe_dump(value, sort_keys=False))
+
+
+def replace(target: Path, data: bytes) -> None:
+    """Give a file other contents, whole or not at all. Raises OSError."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except PermissionError:
+        overwrite(target, data)
+        return
+    try:
+        with os.fdopen(handle, "wb") as copy:
+            copy.write(data)
+            copy.flush()
+            os.fsync(copy.fileno())
+        if target.stat().st_nlink == 1 and _looks_like(name, target):
+            os.replace(name, target)
+        else:  # another file in its place would have other links, or another owner
+            overwrite(target, data)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _looks_like(copy: str, target: Path) -> bool:
+    """Give the copy the file's owner, mode and attributes; whether it could be done."""
+    status = target.stat()
+    try:
+        if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+            os.chown(copy, status.st_uid, status.st_gid)
+        shutil.copystat(target, copy)
+        os.utime(copy)
+        os.chmod(copy, status.st_mode & 0o7777)
+    except OSError:
+        return False
+    return True
+
+
+def overwrite(target: Path, data: bytes) -> None:
+    """Write into the file itself; a disk that is full says so before anything is lost."""
+    with target.open("r+b") as file:
+        old = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        try:
+            if len(data) > old:
+                os.posix_fallocate(file.fileno(), old, len(data) - old)
+        except OSError:
+            file.truncate(old)
+            raise
+        file.write(data)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def diff(name: str, before: str, edits: Iterable[Edit]) -> Iterator[str]:
+    """The lines of a file's unified diff; its edits are in order."""
+    changes = list(_changed_lines(before, edits))
+    done, shift, number = 0, 0, 1
+    if changes:
+        yield f"--- a/{name.lstrip('/')}\n"
+        yield f"+++ b/{name.lstrip('/')}\n"
+    while changes:
+        first = start = _back(before, changes[0].start)
+        number += before.count("\n", done, start)
+        hunk, old, new = [], 0, 0
+        while changes:
+            change = changes.pop(0)
+            same, gone = (
+                _lines(before[start : change.start]),
+                _lines(before[change.start : change.end]),
+            )
+            come = _lines(change.new)
+            hunk += [*(" " + s for s in same), *("-" + s for s in gone), *("+" + s for s in come)]
+            old, new = old + len(same) + len(gone), new + len(same) + len(come)
+            start = change.end
+            stop = _forth(before, start)
+            if not changes or _back(before, changes[0].start) > stop:
+                break
+        done = stop
+        same = _lines(before[start:stop])
+        hunk += [" " + line for line in same]
+        old, new = old + len(same), new + len(same)
+        yield f"@@ -{_range(number, old)} +{_range(number + shift, new)} @@\n"
+        for line in hunk:
+            yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+        number += before.count("\n", first, done)
+        shift += new - old
+
+
+def _changed_lines(text: str, edits: Iterable[Edit]) -> Iterator[Edit]:
+    """Edits as they change whole lines, and no more of them than they must."""
+    for start, end, new in _by_lines(text, edits):
+        old_lines, new_lines = _lines(text[start:end]), _lines(new)
+        matcher = SequenceMatcher(None, old_lines, new_lines, autojunk=False)
+        for tag, i, j, k, m in matcher.get_opcodes():
+            if tag != "equal":
+                first = start + len("".join(old_lines[:i]))
+                last = first + len("".join(old_lines[i:j]))
+                yield Edit(first, last, "".join(new_lines[k:m]))
+
+
+def _by_lines(text: str, edits: Iterable[Edit]) -> Iterator[Edit]:
+    """Edits widened to whole lines; those that share a line are one."""
+    parts: list[str] = []  #: of what becomes of text[first:last], up to `place`
+    first = place = last = 0
+    for start, end, new in edits:
+        if parts and start >= last and text[last - 1] == "\n":
+            yield Edit(first, last, "".join([*parts, text[place:last]]))
+            parts = []
+        if not parts:
+            first = place = text.rfind("\n", 0, start) + 1
+        parts += [text[place:start], new]
+        place = last = end
+        is_whole = new.endswith("\n") or (not new and start == first)
+        if not (is_whole and text[end - 1 : end] == "\n"):
+            last = text.find("\n", end) + 1 or len(text)
+    if parts:
+        yield Edit(first, last, "".join([*parts, text[place:last]]))
+
+
+def _back(text: str, place: int) -> int:
+    """Where the context before a line begins."""
+    for _ in range(CONTEXT):
+        place = text.rfind("\n", 0, max(0, place - 1)) + 1
+    return place
+
+
+def _forth(text: str, place: int) -> int:
+    """Where the context behind a line ends."""
+    for _ in range(CONTEXT):
+        place = text.find("\n", place) + 1 or len(text)
+    return place
+
+
+def _lines(text: str) -> list[str]:
+    """Lines with their ends; only line feeds end them, for diff and patch, too."""
+    return re.findall(r"[^\n]*\n|[^\n]+", text)
+
+
+def _range(start: int, length: int) -> str:
+    # An empty range is named by the line before it.
+    return str(start) if length == 1 else f"{start if length else start - 1},{length}"
+
+
+def coloured(line: str) -> str:
+    """A line of a diff as a terminal shows it."""
+    code = next((c for start, c in _COLOURS.items() if line.startswith(start)), None)
+    return f"\x1b[{code}m{line[:-1]}\x1b[0m\n" if code else line

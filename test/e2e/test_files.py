@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from instaslice.manifests import yaml_nodes
+from instaslice.manifests import nodes
 from test.e2e.cluster import Cluster
 from test.e2e.pods import container, job, pod, workload
 from test.support.command import instaslice
@@ -83,6 +83,6 @@ def test_yaml_means_what_kubectl_reads(cluster: Cluster) -> None:
     assert done.returncode == 0, done.stderr
     theirs = json.loads(done.stdout)
     theirs["metadata"].pop("labels")
-    ours = yaml_nodes.read(head + YAML)
+    ours, _ = nodes.read(head + YAML)
     assert ours is not None
     assert ours.value == theirs

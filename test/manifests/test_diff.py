@@ -8,22 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instaslice.manifests.diff import Diff, coloured
-from instaslice.manifests.flow import Edit
+from instaslice.manifests import files
+from instaslice.manifests.edit import Edit, applied
+from instaslice.manifests.files import coloured
 from test.support.command import find_tool
 
 
 def diff(pieces: list[tuple[str, list[Edit]]], appended: str = "") -> str:
-    made = Diff("f")
-    lines = [line for before, edits in pieces for line in made.change(before, edits)]
-    made.append(appended)
-    return "".join([*lines, *made.end()])
-
-
-def applied(text: str, edits: list[Edit]) -> str:
-    for start, end, new in reversed(edits):
-        text = text[:start] + new + text[end:]
-    return text
+    before, edits = "", []
+    for text, changes in pieces:
+        edits += [Edit(a + len(before), b + len(before), new) for a, b, new in changes]
+        before += text
+    end = [Edit(len(before), len(before), appended)] if appended else []
+    return "".join(files.diff("f", before, [*edits, *end]))
 
 
 @st.composite
@@ -39,7 +36,7 @@ def edited(draw: st.DrawFn) -> tuple[str, list[Edit]]:
         goes = not new and (start == 0 or text[start - 1] == "\n")
         if text[:end].endswith("\n") and not new.endswith("\n") and not goes:
             new += "\n"
-        edits.append((start, end, new))
+        edits.append(Edit(start, end, new))
     return text, edits
 
 
@@ -84,9 +81,9 @@ def test_the_tool_of_everybody_takes_it(tmp_path: Path) -> None:
     patch = find_tool("patch")
     lines = "".join(f"{n}\n" for n in range(30))
     pieces: list[tuple[str, list[Edit]]] = [
-        (lines, [(0, 2, "x\n")]),
+        (lines, [Edit(0, 2, "x\n")]),
         (lines, []),
-        (lines + "end", [(4, 6, ""), (len(lines), len(lines) + 3, "END")]),
+        (lines + "end", [Edit(4, 6, ""), Edit(len(lines), len(lines) + 3, "END")]),
     ]
     (tmp_path / "f").write_text("".join(before for before, _ in pieces))
     found = diff(pieces, "\n---\nnew\n")
@@ -113,7 +110,7 @@ def test_hunks_are_joined_as_others_join_them(apart: int) -> None:
     lines = [f"{n}\n" for n in range(20 + apart)]
     before = "".join(lines)
     first, second = before.index("5\n"), before.index(f"{6 + apart}\n")
-    edits: list[Edit] = [(first, first + 1, "x"), (second, second + len(f"{6 + apart}"), "y")]
+    edits = [Edit(first, first + 1, "x"), Edit(second, second + len(f"{6 + apart}"), "y")]
     after = applied(before, edits)
     theirs = unified_diff(_lines(before), _lines(after), "a/f", "b/f")
     assert diff([(before, edits)]) == "".join(theirs)

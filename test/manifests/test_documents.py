@@ -12,9 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instaslice.manifests import documents
-from instaslice.manifests.documents import Rewriter
-from instaslice.manifests.model import Need, Task
+from instaslice.manifests.documents import Need, Rewriter, Task
 from instaslice.manifests.workloads import BUILT_IN
 from instaslice.resource_api import NEWEST, VERSIONS
 from instaslice.resources import read_mapping
@@ -61,16 +59,10 @@ def test_a_template_is_rewritten_as_the_pod_is(pod: Json, of: tuple[str, str]) -
         return json.loads(re.sub(r"claim-[0-9]+", "UUID", text))
 
     for text in (json.dumps(manifest), yaml_styles.written(manifest, Random(0))):
-        (whole,) = rewritten(text, Task(needs_values=True))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(documents, "SMALL", 0)
-            (document,) = rewritten(text)
+        (document,) = rewritten(text, Task(needs_values=True))
         assert document.errors == []
-        value, whole.value = whole.value, None
-        assert document.after == whole.after
+        value = document.value
         if document.changed:
-            # It is the same, whether what does not matter was left out or not.
-            assert document == whole
             assert without_names(value) == without_names(template)
             assert yaml.safe_load(document.after) == value
             assert jsonpatch.apply_patch(manifest, document.operations) == value
@@ -406,8 +398,9 @@ def test_concatenated_json_is_as_many_documents() -> None:
 
 
 def test_what_is_not_utf8_is_an_error_of_its_document() -> None:
-    (document,) = Rewriter(Task()).each(b"a: \xe9\n", line=7, offset=100)
-    assert document.errors == [(7, "", "is not UTF-8 at byte 103")]
+    first, bad, last = Rewriter(Task()).each("é: 1\n---\n".encode() + b"a: \xe9\n---\nb: 1\n")
+    assert bad.errors == [(2, "", "is not UTF-8 at byte 13")]
+    assert first.errors == last.errors == []
 
 
 def test_a_layout_that_cannot_be_edited_is_an_error_unless_the_result_is_json() -> None:
@@ -471,38 +464,39 @@ def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int
     return [path, *(each for key, below in found for each in places(below, (*path, key)))]
 
 
-def said(manifest: Json, is_reverse: bool) -> Any:
-    """What is said of a manifest."""
-    (document,) = Rewriter(Task(is_reverse=is_reverse)).each(json.dumps(manifest).encode())
-    problems = [document.errors, document.warnings, document.left, document.notes]
-    return [[(each.path, each.message) for each in some] for some in problems]
-
-
 @pytest.mark.parametrize("wrong", [5, True, "x", [1], [[]], {"a": 1}, None], ids=repr)
-def test_whatever_is_of_the_wrong_type_is_told_of_in_documents_of_any_size(wrong: Any) -> None:
-    """A large document is not read whole, and says the same."""
-    pad = {"x-pad": "x" * documents.SMALL}
+def test_whatever_is_of_the_wrong_type_is_told_of_in_a_list_of_any_size(wrong: Any) -> None:
+    """A large list is read item by item, and says the same."""
     for path in places(POD)[1:]:
         manifest = json.loads(json.dumps(POD))
         holder = manifest
         for step in path[:-1]:
             holder = holder[step]
         holder[path[-1]] = wrong
-        for is_reverse in (False, True):
-            assert said(manifest | pad, is_reverse) == said(manifest, is_reverse), path
+        text = yaml.safe_dump({"kind": "List", "items": [manifest]}, sort_keys=False)
+        for task in (Task(), Task(is_reverse=True)):
+            assert rewritten(text, task, large=10) == rewritten(text, task), path
 
 
-@pytest.mark.parametrize("size", [0, documents.SMALL])
-def test_a_container_of_wrong_resources_is_refused_beside_one_with_limits(size: int) -> None:
+def test_a_container_of_wrong_resources_is_refused_beside_one_with_limits() -> None:
     manifest = json.loads(json.dumps(POD))
     manifest["spec"]["containers"][1]["resources"] = ""
-    errors = said({**manifest, "x-pad": "x" * size}, False)[0]
-    assert errors == [("spec.containers[1].resources", "must be an object")]
+    (document,) = rewritten(json.dumps(manifest))
+    assert document.errors == [(1, "spec.containers[1].resources", "must be an object")]
 
 
-@pytest.mark.parametrize("count", [2, 4000])
-def test_a_patch_that_names_something_in_a_comment_alone_is_left_as_it_is(count: int) -> None:
-    lines = "".join(f"- {{op: remove, path: /spec/x{i}}}\n" for i in range(count))
+def test_a_document_that_is_too_large_is_named() -> None:
+    text = "kind: ConfigMap\ndata:\n  a: nvidia.com/mig-1g.5gb\n  b: " + "x" * 16_000_000
+    ((line, message),) = told(text)
+    assert (line, message) == (
+        1,
+        "has more than 16 MB and is no List: put its objects into documents of their own",
+    )
+    assert not told(text.replace("nvidia.com/mig-1g.5gb", "c"))
+
+
+def test_a_patch_that_names_something_in_a_comment_alone_is_left_as_it_is() -> None:
+    lines = "- {op: remove, path: /spec/x}\n" * 2
     text = f"- {{op: remove, path: /a}} # nvidia.com/mig-1g.5gb\n{lines}"
     (document,) = rewritten(text)
     assert (document.errors, document.left, document.after) == ([], [], text)
@@ -524,14 +518,3 @@ def test_warnings_cost_no_more_than_the_mapping_that_they_are_about() -> None:
         return lines_of_python(lambda: list(Rewriter(Task()).each(data)))
 
     assert cost(400) <= 2.3 * cost(200)
-
-
-def test_what_a_manifest_is_may_stand_behind_anything() -> None:
-    many = {f"x-{i}": "x" * 200 for i in range(400)}
-    spec = {
-        "containers": [{**many, "name": "c", "resources": {"limits": {"nvidia.com/mig-1g.5gb": 1}}}]
-    }
-    text = json.dumps({**many, "spec": spec, "metadata": {"name": "p"}, "kind": "Pod"})
-    assert len(text) > documents.SMALL
-    (document,) = rewritten(text)
-    assert (document.errors, document.left, document.changed) == ([], [], True)

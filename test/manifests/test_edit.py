@@ -13,11 +13,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instaslice.manifests import json_nodes, yaml_nodes
-from instaslice.manifests.change import tree
-from instaslice.manifests.edit import edit
-from instaslice.manifests.layout import Layout, json_layout
-from instaslice.patch import Operation, add, remove, replace
+from instaslice.manifests.edit import applied, edit, json_layout
+from instaslice.manifests.nodes import read
+from instaslice.patch import Operation, add, apply, remove, replace
 from instaslice.resource_api import NEWEST
 from instaslice.rewrite import rewrite
 from test.support import pods, yaml_styles
@@ -28,15 +26,13 @@ SLICE = "nvidia.com~1mig-1g.5gb"
 
 
 def edited(text: str, operations: list[Operation]) -> str:
-    root = json_nodes.read(text)
-    layout = json_layout(text) if root else Layout()
-    root = root or yaml_nodes.read(text)
+    root, is_json = read(text)
     assert root is not None
-    done = edit(text, root, tree(root.value, operations), layout)
+    meaning = apply(root.value, operations)
     # Values of aliases are shared, and a patch of one would change the other.
-    apart = json.loads(json.dumps(root.value))
-    assert done.value == jsonpatch.apply_patch(apart, operations)
-    return done.text
+    assert meaning == jsonpatch.apply_patch(json.loads(json.dumps(root.value)), operations)
+    edits = edit(text, root, meaning, json_layout(text) if is_json else None)
+    return applied(text, edits)
 
 
 #: What a line has that may change: a resource, what it is in, a claim, or an alias.
@@ -53,11 +49,8 @@ def kept(text: str) -> list[str]:
 @given(pod=pods.pods(), random=yaml_styles.STYLES)
 def test_any_pod_in_any_style(pod: dict[str, Any], random: Random) -> None:
     text = yaml_styles.written(pod, random)
-    root = yaml_nodes.read(text)
-    assert root is not None
-    assert root.value == pod
     operations = rewrite(pod, NEWEST, new_name=numbered()).operations
-    result = edit(text, root, tree(pod, operations), Layout()).text
+    result = edited(text, operations) if operations else text
     assert yaml.safe_load(result) == jsonpatch.apply_patch(copy.deepcopy(pod), operations)
     new = iter(kept(result))
     assert all(line in new for line in kept(text)), "a line is lost, or has another place"

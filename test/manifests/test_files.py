@@ -325,22 +325,6 @@ def test_a_class_is_appended_once(folder: Path, capsys: pytest.CaptureFixture[st
     assert kinds[2:] == ["DeviceClass", "ResourceClaimTemplate", "ResourceClaimTemplate"]
 
 
-def test_progress_is_for_terminals(folder: Path) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    text = "---\n".join([(folder / "good.yaml").read_text()] * 3)
-    (folder / "some.yaml").write_text(text)
-    err = Terminal()
-    seconds = iter(range(100))
-    job = files.Job(files.Options(), io.BytesIO(), err, now=lambda: float(next(seconds)))
-    job.file("some.yaml")
-    job.finish()
-    assert "\r\x1b[Ksome.yaml: 0 of 0 MB" in err.getvalue()
-    assert err.getvalue().endswith(f"\r\x1b[K{NEEDS}")
-
-
 def test_markers_are_not_doubled(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "marked.yaml").write_text("---\na: 1\n")
     (folder / "open.yaml").write_text("a: 1")
@@ -381,33 +365,6 @@ def test_half_a_character_is_a_question_mark_where_it_must_be_written(
     (folder / "half.json").write_text(json.dumps(pod))
     code, out, _ = run("-o", "json", "half.json", capsys=capsys)
     assert (code, json.loads(out)["metadata"]["annotations"]) == (0, {"a": "?"})
-
-
-def test_on_a_terminal_the_progress_makes_room_for_the_result(folder: Path) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    class Screen(io.BytesIO):
-        def isatty(self) -> bool:
-            return True
-
-        def write(self, text: Any, /) -> int:
-            told = err.getvalue()
-            assert not told or told.endswith(("\r\x1b[K", "\n")), "it would be written behind it"
-            return super().write(text)
-
-    err, out = Terminal(), Screen()
-    text = "---\n".join([(folder / "good.yaml").read_text()] * 3)
-    for name in ("one.yaml", "two.yaml"):
-        (folder / name).write_text(text)
-    seconds = iter(range(100))
-    job = files.Job(files.Options(), out, err, now=lambda: float(next(seconds)))
-    job.file("one.yaml")
-    assert "one.yaml: " in err.getvalue()
-    job.file("two.yaml")
-    assert job.finish() == 0
-    assert b"resourceClaims" in out.getvalue()
 
 
 def test_a_template_whose_name_does_not_say_what_it_is_of_is_missed(

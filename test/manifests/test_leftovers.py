@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from instaslice.manifests.model import Task
+from instaslice.manifests.documents import Task
 from instaslice.manifests.workloads import read_kinds
 from instaslice.resources import read_mapping
 from test.support.streams import dedent, rewritten

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from instaslice.manifests.names import names
-from instaslice.manifests.workloads import Manifest
+from instaslice.manifests.workloads import Manifest, claim_names
 
 TEMPLATE = ("spec", "template")
 
@@ -19,7 +18,7 @@ def manifest(**fields: Any) -> Manifest:
 
 def name(made: Manifest, path: tuple[str, ...] = TEMPLATE, *uses: tuple[str, str]) -> str:
     """The last of the names for some containers and templates."""
-    new_name = names(made, path)
+    new_name = claim_names(made, path)
     return [new_name(*use) for use in uses or (("c", "mig-1g.5gb"),)][-1]
 
 

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instaslice.manifests.model import Task
+from instaslice.manifests.documents import Task
 from instaslice.resource_api import VERSIONS, ResourceAPI
 from instaslice.resources import read_mapping
 from test.support import pods, yaml_styles

@@ -1,14 +1,11 @@
 """Streams of manifests, rewritten as `instaslice rewrite` rewrites files."""
 
-import io
 import re
 import textwrap
 from itertools import count
 from typing import Any
 
-from instaslice.manifests.documents import Rewriter
-from instaslice.manifests.model import Document, Task
-from instaslice.manifests.stream import pieces
+from instaslice.manifests.documents import Document, Rewriter, Task
 from instaslice.rewrite import NewName
 
 Json = dict[str, Any]
@@ -19,11 +16,9 @@ def dedent(text: str) -> str:
     return textwrap.dedent(text.removeprefix("\n"))
 
 
-def rewritten(text: str, task: Task | None = None) -> list[Document]:
+def rewritten(text: str, task: Task | None = None, **options: int) -> list[Document]:
     """What becomes of the documents of a stream."""
-    rewriter = Rewriter(task or Task())
-    stream = io.BytesIO(text.encode())
-    return [d for p in pieces(stream.read) for d in rewriter.each(p.data, p.line, p.offset)]
+    return list(Rewriter(task or Task(), **options).each(text.encode()))
 
 
 def after(text: str, task: Task | None = None) -> str:

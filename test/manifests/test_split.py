@@ -1,13 +1,15 @@
-"""A large list is rewritten item by item, as a small one is as a whole."""
+"""Texts are cut into documents; a large List is rewritten item by item, as a small one whole."""
 
 import json
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from instaslice.manifests import lists
-from instaslice.manifests.model import Task
+from instaslice.manifests import split
+from instaslice.manifests.documents import Task
 from test.support.streams import rewritten
 
 Json = dict[str, Any]
@@ -32,7 +34,7 @@ def listed(*items: Json) -> str:
 
 
 @pytest.mark.parametrize("indent", ["", "  "])
-def test_item_by_item_is_as_the_whole(indent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_item_by_item_is_as_the_whole(indent: str) -> None:
     odd = {**POD, "spec": {"containers": [{"resources": {"limits": {"nvidia.com/mig-x": 1}}}]}}
     text = listed(OTHER, POD, odd, OTHER, POD)
     head, _, rest = text.partition("items:\n")
@@ -41,15 +43,14 @@ def test_item_by_item_is_as_the_whole(indent: str, monkeypatch: pytest.MonkeyPat
     text = f"# head\n{head}items:  # all\n{items}# between\nkind: List{tail}"
     (whole,) = rewritten(text)
     assert whole.changed
-    monkeypatch.setattr(lists, "LARGE", 10)
-    (apart,) = rewritten(text)
+    (apart,) = rewritten(text, large=10)
     assert apart == whole
     (apart,) = rewritten(text, Task(needs_values=True))
     assert apart.value == yaml.safe_load(apart.after)
 
 
 @pytest.mark.parametrize("indent", [None, 2, "\t"])
-def test_so_it_is_in_json(indent: int | str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_it_is_in_json(indent: int | str | None) -> None:
     odd = {**POD, "spec": {"containers": [{"resources": {"limits": {"nvidia.com/mig-x": 1}}}]}}
     value = {"kind": "List", "items": [OTHER, POD, odd, OTHER, POD], "metadata": {"items": []}}
     text = f"\n{json.dumps(value, indent=indent)}\n"
@@ -57,8 +58,7 @@ def test_so_it_is_in_json(indent: int | str | None, monkeypatch: pytest.MonkeyPa
     assert whole.changed
     (asked,) = rewritten(text, Task(needs_values=True))
     assert whole.after == f"\n{json.dumps(asked.value, indent=indent)}\n"
-    monkeypatch.setattr(lists, "LARGE", 10)
-    (apart,) = rewritten(text)
+    (apart,) = rewritten(text, large=10)
     assert apart == whole
 
 
@@ -66,6 +66,8 @@ def test_so_it_is_in_json(indent: int | str | None, monkeypatch: pytest.MonkeyPa
     "text",
     [
         '{"items": [1]}',
+        '{"kind": "List", "items": []}',
+        '{"kind": "List", "items": "[1]"}',
         '{"kind": "Pod", "items": [1]}',
         '{"kind": "List", "items": [1,]}',
         '{"kind": "List", "items": [1], }',
@@ -78,19 +80,18 @@ def test_so_it_is_in_json(indent: int | str | None, monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_what_is_not_a_list_in_json_is_not_cut(text: str) -> None:
-    assert lists.cut_json(text) is None
+    assert split.items_of_json(text) is None
 
 
-def test_what_is_wrong_with_an_item_is_wrong_with_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lists, "LARGE", 10)
+def test_what_is_wrong_with_an_item_is_wrong_with_the_list() -> None:
     text = listed(OTHER, POD, POD).replace("mig-1g.5gb: 1", "mig-1g.5gb: -1", 1)
     line = text.count("\n", 0, text.index("mig-1g.5gb: -1")) + 1
-    (document,) = rewritten(text)
+    (document,) = rewritten(text, large=10)
     assert [(e.line, e.path) for e in document.errors] == [
         (line, "items[1].spec.containers[0].resources.limits[nvidia.com/mig-1g.5gb]")
     ]
     assert document.after == document.before
-    (document,) = rewritten(listed(POD).replace("kind: Pod", "kind: [Pod"))
+    (document,) = rewritten(listed(POD).replace("kind: Pod", "kind: [Pod"), large=10)
     assert document.errors
 
 
@@ -104,4 +105,49 @@ def test_what_is_wrong_with_an_item_is_wrong_with_the_list(monkeypatch: pytest.M
     ],
 )
 def test_what_cannot_be_cut_apart_is_not(text: str) -> None:
-    assert lists.cut(text) is None
+    assert split.items(text) is None
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        [""],
+        ["a: 1"],
+        ["a: 1\n", "---\nb: 2\n"],
+        ["---\na: 1\n", "--- # second\nb: 2\n", "---"],
+        ["a: 1\n", "...\n", "---\nb: 2"],
+        ["a: |\n  ---\n  ...\n", "---\r\nb: 2\r\n"],
+        ["----\n--- a\n"[:5], "--- a\n"],
+        ['{"a": 1}\n', '{"b": 2}\n'],
+        ['{\n"a": [\n{}\n, {}\n]}\n\n', '{"b": 2}'],
+        ['\ufeff{"a": 1}\n', '{"b": 2}'],
+        ['---\n{"a": 1}\n', '{"b": 2}\n'],
+        ["{a: 1}\n{b: 2}\n"],  # not JSON: one document, with something wrong in it
+        ['{"a": 1} ', '{"b": "}{"}', "{}\n"],
+        ['{"a": "}{"}'],
+        ['{"a": 1}\n[]'],
+        ['{"a": 1}\nb: 2 {}{}'],
+    ],
+)
+def test_documents(documents: list[str]) -> None:
+    assert [*split.documents("".join(documents))] == [piece for piece in documents if piece]
+
+
+@pytest.mark.property
+@given(st.text(alphabet='-. {}\n\r\t"a:,[]\ufeff'))
+def test_nothing_is_lost(text: str) -> None:
+    assert "".join(split.documents(text)) == text
+
+
+@pytest.mark.property
+@given(
+    st.lists(
+        st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=3),
+        min_size=1,
+        max_size=5,
+    ),
+    st.booleans(),
+)
+def test_objects_of_json_are_documents_each(objects: list[dict[str, str]], spread: bool) -> None:
+    texts = [json.dumps(each, indent=2 if spread else None) + "\n" for each in objects]
+    assert [*split.documents("".join(texts))] == texts

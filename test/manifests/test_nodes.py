@@ -1,16 +1,27 @@
-"""YAML is read as kubectl reads it, and every value knows its place."""
+"""YAML and JSON are read as kubectl reads them, and every value knows its place."""
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from instaslice.manifests import yaml_nodes
-from instaslice.manifests.nodes import BadDocument, Mapping, walk
+from instaslice.manifests import nodes
+from instaslice.manifests.nodes import BadDocument, Node
 
 
 def read(text: str) -> Any:
-    node = yaml_nodes.read(text)
+    node, _ = nodes.read(text)
     return node and node.value
+
+
+def places(node: Node, path: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, Node]]:
+    """Every node with its path."""
+    yield path, node
+    for index, part in enumerate(node.parts):
+        yield from places(part.node, (*path, index if part.key is None else part.key))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +56,7 @@ def test_values_are_those_that_kubectl_reads(text: str, value: object) -> None:
         ("a: 1\nb: [1\n", 2, "did not find expected ',' or ']'"),
         ("a: 1\na: 2\n", 1, "found duplicate key 'a'"),
         ("a:\n\t- b\n", 1, "cannot start any token"),
-        ("a: *b\n", 0, "found undefined alias 'b'"),
+        ("a: *b\n", 0, "the anchor 'b' is not defined"),
         ("a: \u2028 b\nc: d: e\n", 1, "mapping values are not allowed"),
         ("a: 1\n\u2028\nb: 1\nb: 2\n", 3, "found duplicate key 'b'"),
         ("a: é\n\nb: \x01\n", 2, "control characters are not allowed"),
@@ -59,7 +70,7 @@ def test_values_are_those_that_kubectl_reads(text: str, value: object) -> None:
 )
 def test_what_is_wrong_is_named_with_its_line(text: str, line: int, reason: str) -> None:
     with pytest.raises(BadDocument) as caught:
-        yaml_nodes.read(text)
+        nodes.read(text)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.line == line
@@ -69,21 +80,60 @@ def test_aliases_that_stand_for_billions_are_refused() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
     with pytest.raises(BadDocument, match="more than 1,000,000 values"):
-        yaml_nodes.read("\n".join(lines))
+        nodes.read("\n".join(lines))
 
 
 def test_places() -> None:
     text = "é: |\n  x\n\n# c\nb:\n- x # d\n-   &n name: 'z'\n    v: &a\n      k: 1\n- *a\n\n"
     text += "c: {d: [1, ~]}\n"
-    root = yaml_nodes.read(text)
+    root, _ = nodes.read(text)
     assert root is not None
-    places = {path: text[node.start : node.end] for path, node in walk(root)}
-    assert places["é",] == "|\n  x"
-    assert places["b", 0] == "x"
-    assert places["b", 1, "name"] == "'z'"
-    assert places["b", 1, "v"] == "&a\n      k: 1"
-    assert places["b", 2] == "*a"
-    assert places["c", "d"] == "[1, ~]"
-    assert places["c", "d", 1] == "~"
-    assert isinstance(root, Mapping)
-    assert [text[m.start :].partition(":")[0] for m in root.members] == ["é", "b", "c"]
+    found = {path: text[node.start : node.end] for path, node in places(root)}
+    assert found["é",] == "|\n  x"
+    assert found["b", 0] == "x"
+    assert found["b", 1, "name"] == "'z'"
+    assert found["b", 1, "v"] == "&a\n      k: 1"
+    assert found["b", 2] == "*a"
+    assert found["c", "d"] == "[1, ~]"
+    assert found["c", "d", 1] == "~"
+    assert [text[part.start :].partition(":")[0] for part in root.parts] == ["é", "b", "c"]
+
+
+@pytest.mark.property
+@given(
+    value=st.dictionaries(
+        st.text(max_size=3),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+            lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=3), below),
+            max_leaves=12,
+        ),
+        max_size=3,
+    ),
+    indent=st.sampled_from([None, 2, "\t"]),
+)
+def test_every_value_is_where_its_node_says(value: Any, indent: int | str | None) -> None:
+    text = "\n " + json.dumps(value, indent=indent) + "\r\n"
+    root, is_json = nodes.read(text)
+    assert root is not None
+    assert is_json
+    assert root.value == value
+    for path, node in places(root):
+        here = value
+        for step in path:
+            here = here[step]
+        assert json.loads(text[node.start : node.end]) == here == node.value
+
+
+@pytest.mark.parametrize("text", ["", "a: 1", "{a: 1}", "[1,]", '{"a": 1,}'])
+def test_what_is_not_json_is_read_as_yaml(text: str) -> None:
+    assert not nodes.read(text)[1]
+
+
+def test_whole_numbers_are_whole() -> None:
+    assert json.dumps(read('{"a": 1e3, "b": 1.5}')) == '{"a": 1000, "b": 1.5}'
+
+
+def test_json_that_is_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(BadDocument, match="nested too deeply"):
+        nodes.read('{"a":' * 50_000)
