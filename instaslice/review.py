@@ -10,10 +10,10 @@ from base64 import b64encode
 from json import JSONEncoder
 from typing import Final, NamedTuple
 
-from instaslice.invalid import FieldError, InvalidPod
+from instaslice.invalid import InvalidPod, invalid
 from instaslice.patch import Json
 from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
-from instaslice.resources import MIG, Resources
+from instaslice.resources import MAX_NAME, MIG, Resources
 from instaslice.rewrite import UNTOUCHED, Rewrite, restore, rewrite
 
 API_VERSION: Final = "admission.k8s.io/v1"
@@ -24,12 +24,13 @@ _encode: Final = JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 _HEAD: Final = {"apiVersion": API_VERSION, "kind": "AdmissionReview"}
 
-#: The longest of each that Kubernetes makes: a namespace is a DNS label, a pod's name a DNS
-#: subdomain (RFC 1123), and a review's uid a UUID, for which a label's length is plenty.
+#: The API server makes a review's uid, a UUID, for which this is plenty.
 MAX_UID: Final = 63
-MAX_NAMESPACE: Final = 63
-MAX_NAME: Final = 253
-_NAMESPACE: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?", re.ASCII)
+#: Objects of a namespace are asked for by a path with its name: it must be one (a DNS label).
+_NAMESPACE: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+
+
+_UNPRINTABLE: Final = re.compile("[^ -~]")
 
 
 class BadReview(ValueError):
@@ -41,7 +42,7 @@ class Request(NamedTuple):
 
     uid: str
     operation: str  #: "CREATE", "UPDATE", or one that is answered and otherwise ignored
-    namespace: str
+    namespace: str  #: as a user may have typed it, and so is the name
     name: str  #: the pod's name, or its generateName
     dry_run: bool
     is_pod: bool  #: a v1 Pod itself, and none of its subresources
@@ -89,17 +90,11 @@ def read(review: object) -> Request:
     old_pod = _object(request, "oldObject", "request.oldObject") if operation == "UPDATE" else {}
     metadata = pod.get("metadata")
     generate_name = metadata.get("generateName") if isinstance(metadata, dict) else None
-    namespace = _text(request.get("namespace"))
-    if namespace and (len(namespace) > MAX_NAMESPACE or not _NAMESPACE.fullmatch(namespace)):
-        raise BadReview("request.namespace is not the name of a namespace")
-    name = _text(request.get("name")) or _text(generate_name)
-    if len(name) > MAX_NAME:
-        raise BadReview(f"the pod's name is longer than {MAX_NAME} characters")
     return Request(
         uid=uid,
         operation=operation,
-        namespace=namespace,
-        name=name,
+        namespace=_text(request.get("namespace")),
+        name=_text(request.get("name")) or _text(generate_name),
         dry_run=request.get("dryRun") is True,
         is_pod=is_pod,
         pod=pod,
@@ -114,13 +109,14 @@ def judge(request: Request, api: ResourceAPI | Unavailable, resources: Resources
         return Verdict("unchanged")
     try:
         return judge_operation(request, api, resources)
-    except InvalidPod as invalid:
-        status = failure(422, "Invalid", str(invalid))
-        status["details"] = {
-            "kind": "Pod",
-            "name": request.name,
-            "causes": [_cause(error) for error in invalid.errors],
-        }
+    except InvalidPod as refusal:
+        causes = [
+            {"reason": e.reason, "message": printable(e.message), "field": printable(e.field)}
+            for e in refusal.errors
+        ]
+        status = failure(422, "Invalid", str(refusal))
+        name = printable(request.name[:MAX_NAME])
+        status["details"] = {"kind": "Pod", "name": name, "causes": causes}
         return Verdict("denied", status=status)
 
 
@@ -136,19 +132,29 @@ def respond(request: Request, verdict: Verdict, warnings: list[str]) -> bytes:
         response["patchType"] = "JSONPatch"
         response["patch"] = b64encode(_encode(verdict.rewrite.operations).encode()).decode()
         response["auditAnnotations"] = {verdict.outcome: _summary(verdict.rewrite)}
-    if told := [*verdict.rewrite.warnings, *warnings]:
-        response["warnings"] = told
+    if said := [*verdict.rewrite.warnings, *warnings]:
+        response["warnings"] = list(map(printable, said))
     return _encode({**_HEAD, "response": response}).encode()
 
 
 def failure(code: int, reason: str, message: str) -> Json:
     """A metav1.Status that refuses."""
-    return {"status": "Failure", "code": code, "reason": reason, "message": message}
+    return {"status": "Failure", "code": code, "reason": reason, "message": printable(message)}
+
+
+def printable(text: str) -> str:
+    """Text as one line of printable ASCII: kubectl shows what a user typed as it comes."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _judge_create(
     request: Request, api: ResourceAPI | Unavailable, resources: Resources
 ) -> Verdict:
+    if request.namespace and not _NAMESPACE.fullmatch(request.namespace):
+        detail = "is not the name of a namespace"
+        raise InvalidPod(invalid("metadata.namespace", request.namespace, detail))
     usable = api if isinstance(api, ResourceAPI) else NEWEST
     result = rewrite(request.pod, usable, resources)
     if result.claims and isinstance(api, Unavailable):
@@ -177,10 +183,6 @@ def _object(holder: Json, key: str, path: str) -> Json:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _cause(error: FieldError) -> Json:
-    return {"reason": error.reason, "message": error.message, "field": error.field}
 
 
 def _summary(rewrite: Rewrite) -> str:
