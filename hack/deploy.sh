@@ -97,7 +97,10 @@ build() {
   mkdir -p dist/kustomize
   kustomization >dist/kustomize/kustomization.yaml
   $KUBECTL kustomize dist/kustomize >dist/kustomize/all.yaml
-  sed -e "s|image: instaslice:latest\$|image: $IMG|" -e "s|$DEFAULT|$NAMESPACE|g" \
+  # The alerts' runbooks are pages of the project; without its address there is nothing to link to.
+  runbooks=/runbook_url:/d
+  [ -z "$PROJECT_URL" ] || runbooks="s|runbook_url: |&$PROJECT_URL/blob/v$VERSION/|"
+  sed -e "$runbooks" -e "s|image: instaslice:latest\$|image: $IMG|" -e "s|$DEFAULT|$NAMESPACE|g" \
     -e "s~$IS_OURS~&$(is_mapped)~g" dist/kustomize/all.yaml >dist/kustomize/install.yaml
   mv dist/kustomize/install.yaml dist/install.yaml
   echo "dist/install.yaml: $IMG with $COMPONENTS, in namespace $NAMESPACE"
@@ -170,6 +173,7 @@ undeploy() {
   fi
 }
 
+: "${PROJECT_URL:=}" "${VERSION:=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' instaslice/__init__.py)}"
 : "${RESOURCES:=}" "${NAMESPACE:=$DEFAULT}" "${KUBECTL:=kubectl}" "${COMPONENTS:=cert-manager}"
 # For the pods to become ready; and in seconds, for the CA to be known.
 : "${TIMEOUT:=3m}" "${CA_TRIES:=60}"

@@ -14,6 +14,7 @@ import re
 import shutil
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -290,7 +291,15 @@ def test_the_image_says_what_it_is(architecture: str, images: dict[str, Image]) 
     assert "8443/tcp" in config["ExposedPorts"]
     prefix = "org.opencontainers.image."
     labels = {key.removeprefix(prefix) for key in config["Labels"] if key.startswith(prefix)}
-    assert labels == {"title", "description", "licenses", "version", "revision", "base.name"}
+    assert labels == {
+        "title",
+        "description",
+        "licenses",
+        "version",
+        "revision",
+        "source",
+        "base.name",
+    }
 
 
 def test_the_command_line_has_an_image_of_its_own(images: dict[str, Image]) -> None:
@@ -322,6 +331,44 @@ def test_the_command_line_has_an_image_of_its_own(images: dict[str, Image]) -> N
     assert done.stderr.count("\n") == 1
     assert "resourceClaimTemplateName: mig-1g.5gb" in done.stdout
     assert "kubeconfig" in asked.stderr, "it has the kubernetes client, and no cluster"
+
+
+def test_two_releases_have_the_same_bytes(
+    buildah: Buildah, images: dict[str, Image], tmp_path: Path
+) -> None:
+    """`make release`, in a clone whose CHANGELOG has a date for this version."""
+    clone, base = tmp_path / "clone", "localhost/base"
+    run("git", "clone", "--quiet", ROOT, clone)
+    changelog = clone / "CHANGELOG.md"
+    changelog.write_text(changelog.read_text().replace("(unreleased)", "(2026-11-30)"))
+    author = ("-c", "user.name=test", "-c", "user.email=test@example.com")
+    run("git", "-C", clone, *author, "commit", "--quiet", "--all", "--message", "Release")
+    buildah("manifest", "create", base)
+    for platform in PLATFORMS:
+        buildah("manifest", "add", base, f"containers-storage:{buildah.base_image(platform)}")
+    options = ["--pull-never", "--isolation", "chroot"]
+    options += [f"--build-arg=BUILD_PLATFORM=linux/{NATIVE}", f"--build-arg=BASE_IMAGE={base}"]
+    options += ["--build-arg=BUILD_IMAGE=localhost/build"]
+    environment = {"BUILDAH": " ".join(buildah.command()), "BUILD_OPTIONS": " ".join(options)}
+    sums = [
+        subprocess.run(
+            [sys.executable, "-m", "hack.release", "registry.example.com/instaslice"],
+            cwd=clone,
+            env={**os.environ, **environment, "PYTHONPATH": str(clone)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    ]
+    assert sums[0] == sums[1]
+    name = f"instaslice-{__version__}"
+    assert {line.split()[1] for line in sums[0].splitlines()} == {
+        *("install.yaml", "install-opt-in.yaml", f"{name}.tar.gz", f"{name}-py3-none-any.whl"),
+        *(f"{name}-linux-{each}.oci.tar" for each in PLATFORMS),
+        *(f"{name}.tgz", f"{name}.spdx.json", f"{name}.provenance.json"),
+    }
+    run("sh", "-c", f"cd {clone}/dist && sha256sum --quiet --check SHA256SUMS")
 
 
 def test_dockers_own_engine_builds_it(
