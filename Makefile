@@ -35,7 +35,7 @@ test: $(VENV)/dev.stamp ## run every test
 #: What is worth the wait before each commit: the core and its rules, and how the rest answers.
 QUICK := --ignore test/serve/test_faults.py --ignore test/serve/test_attacks.py --ignore test/test_chart.py \
   --ignore test/test_deploy.py --ignore test/test_config.py --ignore test/test_demo.py --ignore test/test_run.py \
-  --ignore test/e2e --ignore test/image
+  --ignore test/e2e --ignore test/image --ignore test/cli/test_streams.py --ignore test/serve/test_memory.py
 
 .PHONY: quick
 quick: $(VENV)/dev.stamp ## run the tests that take 20 seconds, as before each commit

@@ -39,7 +39,7 @@ class App:
     """Echoes path and body.
 
     /bytes/N answers N bytes; /wait waits for `release`; /slow begins, and ends when it is told to
-    `go`, as a hostile review may take long: nothing else is done meanwhile. So does /slower, until
+    `go`, as a large review takes long: nothing else is done meanwhile. So does /slower, until
     `go_on`.
     """
 
