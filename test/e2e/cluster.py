@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +12,7 @@ from kubernetes import client, config, dynamic
 from kubernetes.dynamic.exceptions import DynamicApiError
 
 from test.e2e.controlplane import ControlPlane
+from test.support.process import until
 
 Json = dict[str, Any]
 
@@ -145,3 +148,20 @@ class Cluster:
 def _warnings(headers: list[str]) -> list[str]:
     """The texts of Warning headers, `299 - "text"` (RFC 7234, section 5.5)."""
     return [json.loads(header.split(" ", 2)[2]) for header in headers]
+
+
+@contextmanager
+def fresh_namespace(
+    cluster: Cluster, numbers: Iterator[int], labels: dict[str, str]
+) -> Iterator[Cluster]:
+    """A namespace that no other test has. numbers: for its name."""
+    name = f"test-{next(numbers)}"
+    metadata = {"name": name, "labels": labels}
+    cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    namespace = cluster.within(name)
+    if cluster.plane.has_controllers:
+        # Pods are refused until a controller has made the service account that they run as.
+        until(lambda: namespace.find("ServiceAccount", "default"), "the service account")
+    yield namespace
+    # Pods that wait for devices would take those of another test.
+    cluster.delete("Namespace", name)

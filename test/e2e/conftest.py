@@ -2,18 +2,16 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from test.e2e import gpus, installation
-from test.e2e.cluster import Cluster
+from test.e2e import gpus, installation, nvidia
+from test.e2e.cluster import Cluster, fresh_namespace
 from test.e2e.controlplane import COUNTERS, ControlPlane, control_plane
-from test.e2e.node import missing
+from test.e2e.node import Node, missing
 from test.e2e.webhook import Webhook
-from test.support.process import until
 
 NO_ASSETS = (
     "needs a Kubernetes: export KUBEBUILDER_ASSETS=$(setup-envtest use -p path 1.34), "
@@ -27,8 +25,12 @@ def pytest_runtest_setup(item: pytest.Function) -> None:
     planes = {"plane", "empty_cluster", "cluster_without_dra", "real_node"}
     if planes & {*item.fixturenames} and not assets:
         pytest.skip(NO_ASSETS)
-    if "real_node" in item.fixturenames and (lacks := missing(Path(assets or ""))):
-        pytest.skip(lacks)
+    if "real_node" in item.fixturenames:
+        lacks = missing(Path(assets or ""))
+        if not lacks and nvidia.wanted() is not Node:
+            lacks = nvidia.missing()
+        if lacks:
+            pytest.skip(lacks)
 
 
 @pytest.fixture(scope="session")
@@ -109,19 +111,3 @@ def team(a100s: None, namespace: Cluster) -> Iterator[Cluster]:
     """A namespace whose pods may use that node; all devices are free again afterwards."""
     yield namespace
     gpus.clear(namespace)
-
-
-@contextmanager
-def fresh_namespace(
-    cluster: Cluster, numbers: Iterator[int], labels: dict[str, str]
-) -> Iterator[Cluster]:
-    name = f"test-{next(numbers)}"
-    metadata = {"name": name, "labels": labels}
-    cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-    namespace = cluster.within(name)
-    if cluster.plane.has_controllers:
-        # Pods are refused until a controller has made the service account that they run as.
-        until(lambda: namespace.find("ServiceAccount", "default"), "the service account")
-    yield namespace
-    # Pods that wait for devices would take those of another test.
-    cluster.delete("Namespace", name)

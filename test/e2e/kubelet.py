@@ -12,7 +12,10 @@ PERIOD = 0.1
 
 @contextmanager
 def kubelet(namespace: Cluster) -> Iterator[None]:
-    """While the context lasts, every pod of a namespace becomes ready, and a Job's is done."""
+    """While the context lasts, every pod of a namespace becomes ready.
+
+    Those that are to run once are done: a Job's, and that of `helm test`.
+    """
     stop = Event()
 
     def work() -> None:
@@ -36,8 +39,7 @@ def kubelet(namespace: Cluster) -> Iterator[None]:
 
 def _becomes(pod: Json) -> Json | None:
     """The status to give a pod; None where it has it."""
-    owners = pod["metadata"].get("ownerReferences", [])
-    phase = "Succeeded" if "Job" in {owner["kind"] for owner in owners} else "Running"
+    phase = "Running" if pod["spec"]["restartPolicy"] == "Always" else "Succeeded"
     if pod["status"].get("phase") == phase:
         return None
     ready = "True" if phase == "Running" else "False"

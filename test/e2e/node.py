@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from test.e2e import machine as machines
 from test.e2e.cluster import Cluster
@@ -160,12 +160,12 @@ class Node:
         self.start("driver", driver)
 
     @contextmanager
-    def failing_driver(self, words: str) -> Iterator[None]:
-        """The driver fails to prepare any claim meanwhile, with these words."""
-        order = self.driver_folder / "fail"
+    def failing_driver(self) -> Iterator[str]:
+        """The driver fails to prepare any claim meanwhile, with the words that are yielded."""
+        order, words = self.driver_folder / "fail", "the GPU has fallen off the bus"
         order.write_text(words)
         try:
-            yield
+            yield words
         finally:
             order.unlink()
 
@@ -178,13 +178,16 @@ class Node:
             self._processes.popitem()[1].kill()
 
 
+NodeT = TypeVar("NodeT", bound=Node)
+
+
 @contextmanager
-def node(assets: Path, folder: Path) -> Iterator[Node]:
+def node(assets: Path, folder: Path, kind: type[NodeT]) -> Iterator[NodeT]:
     """A cluster of one node that runs while the context does.
 
     The calling thread is in the node's network meanwhile. assets: where Kubernetes' programs are.
-    folder: is there, and its path is short: Unix sockets are in it. Raises RuntimeError and
-    TimeoutError.
+    folder: is there, and its path is short: Unix sockets are in it. kind: by its driver. Raises
+    RuntimeError and TimeoutError.
     """
     with ExitStack() as stack:
         own = stack.enter_context(machine(folder / "machine"))
@@ -193,7 +196,7 @@ def node(assets: Path, folder: Path) -> Iterator[Node]:
             control_plane(assets, folder / "plane", address=machines.ADDRESS, gates=GATES)
         )
         cluster = Cluster(plane, folder / "discovery")
-        made = Node(assets, cluster, own, folder)
+        made = kind(assets, cluster, own, folder)
         stack.callback(made.end_all)
         made.start_containerd()
         for manifest in device_classes():
@@ -212,12 +215,12 @@ def node(assets: Path, folder: Path) -> Iterator[Node]:
 
 
 @contextmanager
-def real_node_of_tests() -> Iterator[Node]:
+def real_node_of_tests(kind: type[NodeT]) -> Iterator[NodeT]:
     """A node of KUBEBUILDER_ASSETS, in a folder that is gone afterwards."""
     # Not pytest's own folder: the path of a Unix socket has at most 107 bytes (unix(7)).
     folder = Path(tempfile.mkdtemp(prefix="node-"))
     try:
-        with node(Path(os.environ["KUBEBUILDER_ASSETS"]), folder) as made:
+        with node(Path(os.environ["KUBEBUILDER_ASSETS"]), folder, kind) as made:
             yield made
     finally:
         shutil.rmtree(folder)

@@ -5,12 +5,17 @@ from typing import Any, Final
 from test.e2e.cluster import Cluster, Json
 from test.e2e.driver import PREFIX
 from test.e2e.node import IMAGE
+from test.e2e.nvidia import devices_of
 from test.e2e.pods import container
 from test.support.process import until
 
-#: Prints the names of the devices that the container has (test/e2e/driver.py), and then END.
+#: Prints the names of the devices that the container has (test/e2e/driver.py), or the files of
+#: NVIDIA's (test/e2e/nvidia.py), and then END.
 END: Final = "that is all"
-SHOW: Final = f"env | sed -n 's/^{PREFIX}[A-Z0-9_]*=//p' | sort; echo {END}"
+SHOW: Final = (
+    f"env | sed -n 's/^{PREFIX}[A-Z0-9_]*=//p' | sort; "
+    f"ls /dev /dev/nvidia-caps 2>/dev/null | grep ^nvidia; echo {END}"
+)
 
 #: Stays until it is told to end, and then ends at once, which a first process must ask for.
 STAY: Final = "trap 'exit 0' TERM; sleep 3600 & wait"
@@ -80,7 +85,9 @@ def seen(cluster: Cluster, pod: str, container: str = "main", *options: str) -> 
 
     lines = until(told, f"{container} of {pod} has told", seconds=PATIENCE)
     assert lines
-    return lines[: lines.index(END)]
+    told_of = lines[: lines.index(END)]
+    files = [line for line in told_of if line.startswith("nvidia")]
+    return devices_of(files) if files else told_of
 
 
 def profile(device: str) -> str:

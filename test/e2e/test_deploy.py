@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from test.e2e.cert_manager import define
 from test.e2e.checkout import Checkout
 from test.e2e.cluster import Cluster
 from test.e2e.kubelet import kubelet
@@ -18,34 +19,6 @@ Make = Callable[..., "subprocess.CompletedProcess[str]"]
 
 NAMESPACE = "instaslice-system"
 WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
-
-#: Stand for cert-manager's, without anybody who acts by them.
-CERT_MANAGER = [
-    {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{kind.lower()}s.cert-manager.io"},
-        "spec": {
-            "group": "cert-manager.io",
-            "names": {"kind": kind, "plural": f"{kind.lower()}s", "singular": kind.lower()},
-            "scope": "Namespaced",
-            "versions": [
-                {
-                    "name": "v1",
-                    "served": True,
-                    "storage": True,
-                    "schema": {
-                        "openAPIV3Schema": {
-                            "type": "object",
-                            "x-kubernetes-preserve-unknown-fields": True,
-                        }
-                    },
-                }
-            ],
-        },
-    }
-    for kind in ("Certificate", "Issuer")
-]
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +89,7 @@ def test_without_anybody_who_gives_the_ca_it_is_not_registered(
     deployed: Cluster, make: Make
 ) -> None:
     """Here cert-manager's definitions are, and cert-manager is not."""
-    for definition in CERT_MANAGER:
-        deployed.create(definition)
-    deployed.kubectl("wait", "--for=condition=Established", "crd", "--all").check_returncode()
+    define(deployed, "Certificate", "Issuer")
     with kubelet(deployed):
         done = make("deploy", CA_TRIES="2")
         assert done.returncode == 2

@@ -10,18 +10,16 @@ import yaml
 
 from test.e2e.checkout import Checkout
 from test.e2e.cluster import Cluster
+from test.e2e.deployed.replicas import ready
 from test.e2e.installation import NAMESPACE, is_rewriting
 from test.e2e.load import Load, load
 from test.e2e.node import Node
 from test.e2e.pods import pod, slices
 from test.e2e.runs import PATIENCE, ends, seen, wait_gone, wait_phase
-from test.image import build
 from test.support.process import ROOT, until
 
 Json = dict[str, Any]
 
-IMAGE = "registry.test/instaslice:1"
-SELECTOR = "app.kubernetes.io/name=instaslice"
 
 #: What a Python in the container says of its own process and its cgroup, as JSON. Version 1 of
 #: cgroups names the limit and the peak otherwise than version 2.
@@ -44,22 +42,6 @@ print(json.dumps(facts))
 
 
 @pytest.fixture(scope="module")
-def image(real_node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The image, in the node's store as if it had been pulled."""
-    if lacks := build.missing():
-        pytest.skip(lacks)
-    archive = tmp_path_factory.mktemp("image") / "instaslice.tar"
-    # Packages come from the network, which the node has not.
-    storage = build.storage(tmp_path_factory.mktemp("buildah"))
-    with real_node.machine.outside(), storage as buildah:
-        name = buildah.build(build.NATIVE, buildah.build_image())
-        build.Image(buildah, name).export(archive, IMAGE)
-    real_node.ctr("images", "import", archive)
-    archive.unlink()
-    return IMAGE
-
-
-@pytest.fixture(scope="module")
 def deployed(
     image: str, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
@@ -78,32 +60,6 @@ def deployed(
 @pytest.fixture(scope="module")
 def webhook(deployed: Cluster) -> None:
     """The one that serves the namespaces of the tests."""
-
-
-def pods_of(deployed: Cluster) -> dict[str, Json]:
-    """InstaSlice's pods that stay, by name."""
-    pods = deployed.list("Pod", label_selector=SELECTOR)
-    return {
-        each["metadata"]["name"]: each
-        for each in pods
-        if "deletionTimestamp" not in each["metadata"]
-    }
-
-
-def ready(deployed: Cluster, number: int = 2) -> dict[str, Json]:
-    """InstaSlice's pods by name, once so many are ready and no other is there."""
-
-    def found() -> dict[str, Json] | None:
-        pods = pods_of(deployed)
-        conditions = [
-            condition["status"]
-            for each in pods.values()
-            for condition in each["status"].get("conditions", [])
-            if condition["type"] == "Ready"
-        ]
-        return pods if conditions == ["True"] * number == ["True"] * len(pods) else None
-
-    return until(found, f"{number} pods are ready", seconds=PATIENCE)
 
 
 def inside(deployed: Cluster, name: str) -> Json:

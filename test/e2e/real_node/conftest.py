@@ -8,14 +8,18 @@ from test.e2e import installation
 from test.e2e.cluster import Cluster
 from test.e2e.gpus import GPU, MAPPING
 from test.e2e.node import Node, real_node_of_tests
+from test.e2e.nvidia import wanted
 from test.e2e.webhook import Webhook
 from test.support.process import until
 
 
 @pytest.fixture(scope="package")
 def real_node() -> Iterator[Node]:
-    """A cluster of one node. Tests of this folder are in its network."""
-    with real_node_of_tests() as node:
+    """A cluster of one node, with NVIDIA's driver where the environment names it.
+
+    Tests of this folder are in its network.
+    """
+    with real_node_of_tests(wanted()) as node:
         yield node
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from test.e2e.cluster import Cluster
 from test.e2e.node import Node
+from test.e2e.nvidia import wanted
 from test.e2e.pods import pod
 from test.e2e.runs import PATIENCE, ends, restarts, seen, stays, wait_gone, wait_phase
 from test.e2e.webhook import Webhook
@@ -32,8 +33,7 @@ def events(cluster: Cluster, name: str, reason: str) -> list[str]:
 def test_a_driver_that_fails_shows_and_the_pod_runs_once_it_works(
     namespace: Cluster, real_node: Node
 ) -> None:
-    words = "the GPU has fallen off the bus"
-    with real_node.failing_driver(words):
+    with real_node.failing_driver() as words:
         namespace.create(pod("p", stays(limits={"mig-1g.5gb": 1})))
         told = until(
             lambda: events(namespace, "p", "FailedPrepareDynamicResources"),
@@ -132,6 +132,8 @@ def test_pods_end_once_the_driver_is_back(namespace: Cluster, real_node: Node) -
 
 
 def test_a_driver_of_the_older_api_serves_too(namespace: Cluster, real_node: Node) -> None:
+    if wanted() is not Node:
+        pytest.skip("NVIDIA's driver cannot be told to speak the older API alone")
     real_node.end("driver")
     real_node.start_driver("--service=v1beta1.DRAPlugin")
     namespace.create(pod("p", ends(limits={"mig-1g.5gb": 2}), restartPolicy="Never"))

@@ -5,6 +5,8 @@ import yaml
 
 from test.e2e.cluster import Cluster
 from test.e2e.installation import ROOT
+from test.e2e.node import Node
+from test.e2e.nvidia import wanted
 from test.e2e.pods import pod
 from test.e2e.runs import (
     PATIENCE,
@@ -110,12 +112,19 @@ def test_a_pod_that_waits_runs_when_another_is_gone(namespace: Cluster) -> None:
     assert seen(namespace, "third") != seen(namespace, "second")
 
 
+no_whole_gpus = pytest.mark.skipif(
+    wanted() is not Node, reason="an A100 in MIG mode is not published whole by NVIDIA's driver"
+)
+
+
+@no_whole_gpus
 def test_whole_gpus(namespace: Cluster) -> None:
     namespace.create(pod("p", ends(limits={"gpu": 2}), restartPolicy="Never"))
     wait_phase(namespace, "p", "Succeeded")
     assert seen(namespace, "p") == ["gpu-0", "gpu-1"]
 
 
+@no_whole_gpus
 def test_a_whole_gpu_has_no_slices_left(namespace: Cluster) -> None:
     namespace.create(pod("whole", stays(limits={"gpu": 1})))
     wait_phase(namespace, "whole", "Running")

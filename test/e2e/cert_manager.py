@@ -1,0 +1,112 @@
+"""cert-manager: its definitions, and its own controller and cainjector at work.
+
+CERT_MANAGER_CONTROLLER and CERT_MANAGER_CAINJECTOR name the programs. Their webhook does not run,
+which only checks what users write.
+"""
+
+import os
+import subprocess
+import time
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from test.e2e.cluster import Cluster, Json
+from test.support.process import free_ports, running, until
+
+PROGRAMS: Final = ("CERT_MANAGER_CONTROLLER", "CERT_MANAGER_CAINJECTOR")
+
+_ACME: Final = ("Challenge", "Order")
+_KINDS: Final = ("Certificate", "CertificateRequest", "ClusterIssuer", "Issuer", *_ACME)
+_ANYTHING: Final = {
+    "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+}
+
+
+def missing() -> str:
+    """What is not here, as one line; empty if all of it is."""
+    lacks = [name for name in PROGRAMS if not os.access(os.environ.get(name, ""), os.X_OK)]
+    return f"needs cert-manager: {' and '.join(lacks)} name no program" if lacks else ""
+
+
+def definitions(*kinds: str) -> Iterator[Json]:
+    """Definitions that take whatever is written; without kinds, of all that its programs watch."""
+    for kind in kinds or _KINDS:
+        group = "acme.cert-manager.io" if kind in _ACME else "cert-manager.io"
+        version = {"name": "v1", "served": True, "storage": True, "schema": _ANYTHING}
+        plural = f"{kind.lower()}s"
+        yield {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": f"{plural}.{group}"},
+            "spec": {
+                "group": group,
+                "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+                "scope": "Cluster" if kind == "ClusterIssuer" else "Namespaced",
+                "versions": [{**version, "subresources": {"status": {}}}],
+            },
+        }
+
+
+def define(cluster: Cluster, *kinds: str) -> None:
+    """Create the definitions; returns once they are served."""
+    for definition in definitions(*kinds):
+        cluster.create(definition)
+    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all").check_returncode()
+
+
+@contextmanager
+def cert_manager(cluster: Cluster, folder: Path) -> Iterator[None]:
+    """cert-manager works while the context lasts. folder: is there, for logs."""
+    define(cluster)
+    cluster.kubectl("create", "namespace", "cert-manager").check_returncode()
+    metrics, health = free_ports(2)
+    options = [f"--kubeconfig={cluster.plane.kubeconfig}", "--leader-elect=false", "--v=2"]
+    controller = [f"--metrics-listen-address=127.0.0.1:{metrics}"]
+    controller += [f"--internal-healthz-listen-address=127.0.0.1:{health}"]
+    with ExitStack() as stack:
+        for name, own in zip(PROGRAMS, (controller, _unmeasured()), strict=True):
+            command = [os.environ[name], *options, *own]
+            environment = {"KUBECONFIG": str(cluster.plane.kubeconfig)}
+            stack.enter_context(running(command, folder / f"{name}.log", environment))
+        yield
+
+
+def _unmeasured() -> list[str]:
+    """What newer cainjectors want, lest they listen on a port of everybody's."""
+    asked = subprocess.run(
+        [os.environ[PROGRAMS[1]], "--help"], capture_output=True, text=True, timeout=30
+    )
+    option = "--metrics-listen-address"
+    return [f"{option}=0"] if option in asked.stdout + asked.stderr else []
+
+
+def secret(cluster: Cluster, name: str) -> dict[str, bytes]:
+    """What is in a Secret; empty where there is none."""
+    found = cluster.kubectl("get", "secret", name, "--output=json", "--ignore-not-found")
+    if not found.stdout:
+        return {}
+    read = cluster.send("get", "Secret", "v1", name=name).body.get("data") or {}
+    return {key: b64decode(value) for key, value in read.items()}
+
+
+def renew(cluster: Cluster, certificate: str, secret_name: str) -> float:
+    """Have a certificate issued again, as `cmctl renew` asks; returns the seconds that it took."""
+    before, start = secret(cluster, secret_name), time.monotonic()
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    issuing = {"type": "Issuing", "status": "True", "reason": "ManuallyTriggered"}
+    found = cluster.send("get", "Certificate", "cert-manager.io/v1", name=certificate).body
+    kept = [each for each in found["status"]["conditions"] if each["type"] != "Issuing"]
+    body = {"status": {"conditions": [*kept, {**issuing, "lastTransitionTime": now}]}}
+    how = "application/merge-patch+json"
+    kind, version = "Certificate/status", "cert-manager.io/v1"
+    cluster.send("patch", kind, version, name=certificate, body=body, content_type=how)
+    until(
+        lambda: secret(cluster, secret_name).get("tls.crt") not in (None, before.get("tls.crt")),
+        f"{certificate} is issued again",
+        seconds=60,
+        every=0.1,
+    )
+    return time.monotonic() - start

@@ -1,0 +1,96 @@
+"""InstaSlice's pods with certificates that cert-manager mounts, renews and issues anew."""
+
+import ssl
+from collections.abc import Iterator
+
+import pytest
+
+from test.e2e import cert_manager
+from test.e2e.checkout import Checkout
+from test.e2e.cluster import Cluster
+from test.e2e.deployed.replicas import ready
+from test.e2e.installation import NAMESPACE, is_rewriting
+from test.e2e.load import Load, load
+from test.e2e.node import Node
+from test.e2e.pods import pod
+from test.e2e.runs import PATIENCE
+from test.support.process import until
+
+PORT = 8443
+SECRET = "instaslice-tls"
+
+pytestmark = pytest.mark.skipif(bool(cert_manager.missing()), reason=cert_manager.missing())
+
+
+@pytest.fixture(scope="module")
+def deployed(
+    real_node: Node, image: str, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    """InstaSlice's namespace, where `make deploy` has deployed it as it does by default."""
+    folder = tmp_path_factory.mktemp("cert-manager")
+    with cert_manager.cert_manager(cluster, folder):
+        checkout = Checkout(cluster.plane, tmp_path_factory.mktemp("checkout"), image)
+        done = checkout.make("deploy")
+        assert done.returncode == 0, done.stdout + done.stderr
+        until(lambda: is_rewriting(cluster), "InstaSlice is called")
+        yield cluster.within(NAMESPACE)
+        assert checkout.make("undeploy").returncode == 0
+
+
+@pytest.fixture(scope="module")
+def webhook(deployed: Cluster) -> None:
+    """The one that serves the namespaces of the tests."""
+
+
+def served(deployed: Cluster) -> set[str]:
+    """The certificates that the pods show, PEM."""
+    addresses = [each["status"]["podIP"] for each in ready(deployed).values()]
+    return {ssl.get_server_certificate((address, PORT)) for address in addresses}
+
+
+def mounted(deployed: Cluster, under_load: Load) -> None:
+    """Returns once every pod serves what is in the Secret, and pods were created by it."""
+    (first, *_) = cert_manager.secret(deployed, SECRET)["tls.crt"].decode().split("\n\n")
+    leaf = first[: first.index("-----END CERTIFICATE-----")]
+
+    def current() -> bool:
+        return all(each.startswith(leaf) for each in served(deployed))
+
+    until(current, "the pods serve the Secret's certificate", seconds=2 * PATIENCE, every=0.5)
+    then = under_load.rewritten
+    until(lambda: under_load.rewritten > then + 20, "pods are created", seconds=PATIENCE)
+
+
+@pytest.fixture
+def under_load(namespace: Cluster) -> Iterator[Load]:
+    """Pods with slices are created all the time; not one may be refused, or be left as it was."""
+    with load(namespace, pod("p")) as seen:
+        until(lambda: seen.rewritten > 20, "pods are created", seconds=PATIENCE)
+        yield seen
+    assert seen.failures == []
+    print(f"\n{seen.rewritten} pods, the slowest in {seen.slowest:.2f} s")
+
+
+def test_renewals_of_the_certificate_refuse_nobody(deployed: Cluster, under_load: Load) -> None:
+    for _ in range(2):
+        cert_manager.renew(deployed, "instaslice", SECRET)
+        mounted(deployed, under_load)
+
+
+def test_a_renewal_of_the_ca_refuses_nobody(deployed: Cluster, under_load: Load) -> None:
+    """Its key is the same, so that the certificates on both sides of it are trusted."""
+    cert_manager.renew(deployed, "instaslice-ca", "instaslice-ca")
+    cert_manager.renew(deployed, "instaslice", SECRET)
+    mounted(deployed, under_load)
+
+
+def test_a_secret_that_is_deleted_comes_back(deployed: Cluster, under_load: Load) -> None:
+    before = cert_manager.secret(deployed, SECRET)["tls.crt"]
+    deployed.kubectl("delete", "secret", SECRET).check_returncode()
+    until(
+        lambda: cert_manager.secret(deployed, SECRET).get("tls.crt") not in (None, before),
+        "it is issued again",
+        seconds=PATIENCE,
+        every=0.5,
+    )
+    mounted(deployed, under_load)

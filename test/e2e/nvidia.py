@@ -1,0 +1,167 @@
+"""NVIDIA's own DRA driver on the tests' node, and no GPU.
+
+Its gpu-kubelet-plugin runs unchanged, on the stand-in for NVML of test/e2e/nvml, which gcc
+compiles. What NVIDIA's kernel module would have made is made here, in the node's own mounts.
+"""
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from test.e2e import node as nodes
+from test.e2e.node import Node
+from test.support.a100 import DRIVER, slices_of, whole_gpu
+from test.support.process import ROOT, until
+
+#: The gpu-kubelet-plugin to run.
+VARIABLE: Final = "NVIDIA_DRA_DRIVER"
+SOURCE: Final = ROOT / "test/e2e/nvml/nvml.c"
+
+#: Of the stand-in: instances that a GPU numbers, and the devices of each (its own, its compute's).
+INSTANCES: Final = 32
+GPUS: Final = 2
+
+#: What the kernel module's number for nvidia-caps would be; any that is free.
+MAJOR: Final = 236
+
+#: The kernel module's list of what may be opened, as the driver reads it. $1: GPUs, $2: instances.
+_CAPABILITIES: Final = """
+set -e
+mountpoint -q /proc/driver || mount -t tmpfs tmpfs /proc/driver
+minor=1 gpu=0
+while [ "$gpu" -lt "$1" ]; do
+  instance=0
+  while [ "$instance" -lt "$2" ]; do
+    folder=/proc/driver/nvidia/capabilities/gpu$gpu/mig/gi$instance
+    mkdir -p "$folder/ci0"
+    for file in "$folder/access" "$folder/ci0/access"; do
+      printf 'DeviceFileMinor: %s\\nDeviceFileMode: 292\\nDeviceFileModify: 1\\n' "$minor" >"$file"
+      minor=$((minor + 1))
+    done
+    instance=$((instance + 1))
+  done
+  gpu=$((gpu + 1))
+done
+"""
+
+_CAP: Final = re.compile(r"nvidia-cap([0-9]+)")
+
+
+def wanted() -> type[Node]:
+    """The kind of node that the environment asks for."""
+    return NvidiaNode if os.environ.get(VARIABLE) else Node
+
+
+def missing() -> str:
+    """What is not here, as one line; empty if all of it is."""
+    program = os.environ.get(VARIABLE)
+    if not program:
+        return f"needs NVIDIA's gpu-kubelet-plugin: {VARIABLE} names none"
+    if not os.access(program, os.X_OK):
+        return f"{VARIABLE} names no program"
+    return "" if shutil.which("gcc") else "needs gcc, for the stand-in for NVML"
+
+
+class NvidiaNode(Node):
+    """A node whose slices NVIDIA's driver makes; `GPUS` A100s, all in MIG mode."""
+
+    def start_driver(self, *options: str, gates: Sequence[str] = ("DynamicMIG",)) -> None:
+        """Start the DRA driver. options: FAKE_NVML_... of the stand-in. gates: of the driver."""
+        root, cdi = self.folder / "nvidia", self.driver_folder / "cdi"
+        if not root.exists():
+            cdi.mkdir(parents=True)
+            self._make_root(root)
+            self.machine.run("sh", "-c", _CAPABILITIES, "sh", str(GPUS), str(INSTANCES))
+        for folder in ("plugins_registry", "plugins"):
+            (self.kubelet_root / folder).mkdir(parents=True, exist_ok=True)
+        settings = {
+            "FAKE_NVML_STATE": str(self.driver_folder / "state"),
+            "FAKE_NVML_LOG": str(self.log),
+            "FAKE_NVML_FAIL": str(self.driver_folder / "fail"),
+            "ALT_PROC_DEVICES_PATH": str(root / "devices"),
+            **dict(option.split("=", 1) for option in options),
+        }
+        command = self.machine.command(
+            *("env", *(f"{name}={value}" for name, value in settings.items())),
+            *(os.environ[VARIABLE], f"--node-name={nodes.NAME}", "--image-name=none"),
+            *(f"--kubeconfig={self.plane.kubeconfig}", f"--cdi-root={cdi}"),
+            *(f"--nvidia-driver-root={root}", f"--container-driver-root={root}"),
+            "--nvidia-cdi-hook-path=/bin/true",
+            f"--kubelet-registrar-directory-path={self.kubelet_root / 'plugins_registry'}",
+            f"--kubelet-plugins-directory-path={self.kubelet_root / 'plugins'}",
+            *([f"--feature-gates={','.join(f'{gate}=true' for gate in gates)}"] if gates else []),
+            *("-v", "6"),
+        )
+        self.start("driver", command)
+
+    @property
+    def log(self) -> Path:
+        """What was done to the GPUs, a line each."""
+        return self.driver_folder / "nvml.log"
+
+    def other_gpus(self, *options: str, gates: Sequence[str] = ("DynamicMIG",)) -> None:
+        """Start the driver as on another machine: nothing is left of what was."""
+        self.end("driver")
+        shutil.rmtree(self.kubelet_root / "plugins" / DRIVER, ignore_errors=True)
+        for file in (self.driver_folder / "state", *self.driver_folder.glob("cdi/*"), self.log):
+            file.unlink(missing_ok=True)
+        for each in self.cluster.list("ResourceSlice"):
+            self.cluster.delete("ResourceSlice", each["metadata"]["name"])
+        self.start_driver(*options, gates=gates)
+        until(lambda: self.cluster.list("ResourceSlice"), "devices are published", self.check)
+
+    @contextmanager
+    def failing_driver(self) -> Iterator[str]:
+        order = self.driver_folder / "fail"
+        order.touch()
+        try:
+            yield "GPU is lost"
+        finally:
+            order.unlink()
+
+    def prepared(self) -> set[str]:
+        found = (re.search("claim_(.{36})", f.name) for f in self.driver_folder.glob("cdi/*"))
+        return {match[1] for match in found if match}
+
+    def _make_root(self, root: Path) -> None:
+        """What the driver's installation has: libraries, nvidia-smi, device nodes."""
+        library, dev = root / "usr/lib64", root / "dev"
+        for folder in (library, root / "usr/bin", dev):
+            folder.mkdir(parents=True)
+        nvml = library / "libnvidia-ml.so.1"
+        compiler = ["gcc", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"]
+        subprocess.run([*compiler, "-o", nvml, SOURCE], check=True, timeout=60)
+        (library / "libcuda.so.570.86.15").touch()
+        smi = root / "usr/bin/nvidia-smi"
+        smi.write_text("#!/bin/sh\n")
+        smi.chmod(0o755)
+        devices = {f"nvidia{gpu}": (195, gpu) for gpu in range(GPUS)}
+        devices |= {"nvidiactl": (195, 255), "nvidia-uvm": (511, 0), "nvidia-uvm-tools": (511, 1)}
+        for name, number in devices.items():
+            os.mknod(dev / name, stat.S_IFCHR | 0o666, os.makedev(*number))
+        listed = Path("/proc/devices").read_text()
+        ours = listed.replace("\nBlock devices:", f"{MAJOR} nvidia-caps\n\nBlock devices:", 1)
+        (root / "devices").write_text(ours)
+
+
+def devices_of(files: Sequence[str]) -> list[str]:
+    """The devices whose files a container has in /dev, by the names of test/support/a100.py.
+
+    files: names such as "nvidia0" and "nvidia-cap3". A slice has two caps, and its GPU's file.
+    """
+    minors = sorted(int(match[1]) for file in files if (match := _CAP.fullmatch(file)))
+    found = []
+    for first, second in zip(minors[::2], minors[1::2], strict=True):
+        assert second == first + 1, f"half a slice: {files}"
+        gpu, instance = divmod(first // 2, INSTANCES)
+        assert f"nvidia{gpu}" in files
+        found.append(str(slices_of(gpu)[instance - 1]["name"]))
+    cut = {each.split("-mig-")[0] for each in found}
+    whole = [str(whole_gpu(g)["name"]) for g in range(GPUS) if f"nvidia{g}" in files]
+    return sorted(found + [each for each in whole if each not in cut])

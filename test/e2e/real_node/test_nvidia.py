@@ -1,0 +1,188 @@
+"""NVIDIA's DRA driver itself, on the stand-in for NVML: what the other tests here cannot ask of it.
+
+They run with it, too: `make e2e-driver`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from instaslice.doctor.inventory import Inventory
+from test.e2e.cluster import Cluster, Json
+from test.e2e.node import NAME, Node
+from test.e2e.nvidia import NvidiaNode, missing
+from test.e2e.pods import pod
+from test.e2e.runs import (
+    PATIENCE,
+    ends,
+    gpu,
+    profile,
+    seen,
+    stays,
+    wait_gone,
+    wait_phase,
+    why_not_scheduled,
+)
+from test.support import a100
+from test.support.process import until
+
+pytestmark = [
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+    pytest.mark.usefixtures("webhook"),
+]
+
+
+@pytest.fixture
+def driver(real_node: Node, namespace: Cluster) -> NvidiaNode:
+    """The node, with two A100s in MIG mode."""
+    assert isinstance(real_node, NvidiaNode)
+    return real_node
+
+
+@pytest.fixture
+def other(driver: NvidiaNode) -> Iterator[NvidiaNode]:
+    """The node, whose GPUs a test exchanges (`other_gpus`)."""
+    yield driver
+    pods = driver.cluster.kubectl("delete", "pods", "-A", "--all", "--timeout=50s")
+    assert pods.returncode == 0, pods.stderr
+    driver.other_gpus()
+
+
+def by_name(slices: list[Json], part: str) -> dict[str, Json]:
+    """Devices or counter sets of ResourceSlices."""
+    return {each["name"]: each for one in slices for each in one["spec"].get(part) or []}
+
+
+def test_the_tests_gpus_are_what_it_publishes(driver: NvidiaNode) -> None:
+    """Whatever rests on test/support/a100.py rests on this."""
+    published, ours = driver.cluster.list("ResourceSlice"), a100.resource_slices(NAME)
+    assert by_name(published, "sharedCounters") == by_name(ours, "sharedCounters")
+    assert by_name(published, "devices") == by_name(ours, "devices")
+
+
+@pytest.mark.parametrize("name", ["mig-1g.5gb.me", "mig-1g.10gb", "mig-7g.40gb"])
+def test_a_profile_of_each_kind(driver: NvidiaNode, namespace: Cluster, name: str) -> None:
+    namespace.create(pod("p", ends(limits={name: 1}), restartPolicy="Never"))
+    wait_phase(namespace, "p", "Succeeded")
+    (device,) = seen(namespace, "p")
+    assert profile(device) == name.removeprefix("mig-").replace(".me", "-me").replace(".", "")
+
+
+def test_two_gpus_serve_fourteen_pods_and_the_fifteenth_when_one_goes(
+    driver: NvidiaNode, namespace: Cluster
+) -> None:
+    names = [f"p{number}" for number in range(15)]
+    for name in names:
+        namespace.create(
+            pod(name, stays(limits={"mig-1g.5gb": 1}), terminationGracePeriodSeconds=1)
+        )
+
+    def running() -> list[str]:
+        pods = {p["metadata"]["name"]: p["status"].get("phase") for p in namespace.list("Pod")}
+        found = [name for name in names if pods[name] == "Running"]
+        return found if len(found) == 14 else []
+
+    first = until(running, "fourteen run", driver.check, seconds=3 * PATIENCE)
+    assert len({device for name in first for device in seen(namespace, name)}) == 14
+    (waits,) = {*names} - {*first}
+    assert "cannot allocate all claims" in why_not_scheduled(namespace, waits)
+    namespace.kubectl("delete", "pod", first[0], "--wait=false")
+    wait_phase(namespace, waits, "Running")
+
+
+def test_slices_outlive_the_driver(driver: NvidiaNode, namespace: Cluster) -> None:
+    """It is killed and starts again: it knows its slices, and gives back what ended meanwhile."""
+    for name in ("goes", "stays"):
+        namespace.create(pod(name, stays(limits={"mig-1g.5gb": 2})))
+        wait_phase(namespace, name, "Running")
+    cut = driver.log.read_text()
+    driver.end("driver")
+    namespace.create(pod("late", ends(limits={"mig-1g.5gb": 1}), restartPolicy="Never"))
+    namespace.kubectl("delete", "pod", "goes", "--wait=false")
+    driver.start_driver()
+    wait_phase(namespace, "late", "Succeeded")
+    wait_gone(namespace, "goes")
+    done = driver.log.read_text().removeprefix(cut)
+    kept = {device.rsplit("-", 1)[1] for device in seen(namespace, "stays")}
+    assert done.count("destroy gi") >= 4, "two slices, each with its compute instance"
+    namespace.kubectl("delete", "pod", "stays", "--wait=false")
+    wait_gone(namespace, "stays")
+    assert kept
+
+
+def test_what_doctor_calls_free_is_what_it_hands_out(
+    driver: NvidiaNode, namespace: Cluster
+) -> None:
+    namespace.create(pod("taken", stays(limits={"mig-3g.20gb": 1, "mig-1g.5gb.me": 1})))
+    wait_phase(namespace, "taken", "Running")
+    supply = Inventory(
+        driver.cluster.list("ResourceSlice"), namespace.list("ResourceClaim")
+    ).supply()
+    free = supply["2g.10gb"].free
+    names = [f"p{number}" for number in range(free + 1)]
+    for name in names:
+        namespace.create(pod(name, stays(limits={"mig-2g.10gb": 1})))
+    for name in names[:-1]:
+        wait_phase(namespace, name, "Running")
+    assert "cannot allocate all claims" in until(
+        lambda: why_not_scheduled(namespace, names[-1]), "the scheduler's verdict"
+    )
+
+
+def test_as_it_starts_it_takes_away_what_somebody_else_has_cut(other: NvidiaNode) -> None:
+    """So the device plugin's pods must be gone from the node before (docs/migrate.md)."""
+    other.other_gpus("FAKE_NVML_CUT=0:19:2 1:9:0")
+    done = other.log.read_text()
+    assert done.count("/ci0 MIG-") == 2
+    assert len([line for line in done.splitlines() if "destroy gi" in line]) == 4
+
+
+def test_without_its_gate_it_publishes_what_is_cut(other: NvidiaNode, namespace: Cluster) -> None:
+    cut = [("1g.5gb", 2), ("3g.20gb", 4)]
+    other.other_gpus("FAKE_NVML_CUT=0:19:2 0:9:4", gates=())
+    published = by_name(other.cluster.list("ResourceSlice"), "devices")
+    for name, device in by_name(a100.static_slices(NAME, *cut), "devices").items():
+        found = published[name]
+        assert found["attributes"].pop("uuid")["string"].startswith("MIG-")
+        assert device["attributes"].pop("uuid")
+        assert found == device
+    namespace.create(pod("p", ends(limits={"mig-3g.20gb": 1}), restartPolicy="Never"))
+    wait_phase(namespace, "p", "Succeeded")
+    assert seen(namespace, "p") == ["gpu-0-mig-3g20gb-9-4"]
+    assert "destroy" not in other.log.read_text(), "what was cut stays"
+
+
+def test_a_whole_gpu_beside_slices(other: NvidiaNode, namespace: Cluster) -> None:
+    """One A100 is in MIG mode, and the other is not; InstaSlice maps nvidia.com/gpu."""
+    other.other_gpus("FAKE_NVML_MIG=10")
+    namespace.create(pod("whole", stays(limits={"gpu": 1})))
+    namespace.create(pod("slices", stays(limits={"mig-1g.5gb": 2})))
+    for name in ("whole", "slices"):
+        wait_phase(namespace, name, "Running")
+    assert seen(namespace, "whole") == ["gpu-1"]
+    assert {gpu(device) for device in seen(namespace, "slices")} == {"gpu-0"}
+
+
+def caps(cluster: Cluster, name: str) -> int:
+    """How many slices a pod's container sees, of whatever GPU."""
+    log = until(lambda: cluster.kubectl("logs", name).stdout, "it has told", seconds=PATIENCE)
+    return log.count("nvidia-cap") // 2
+
+
+@pytest.mark.parametrize("start", ["MIG on", "MIG off"])
+def test_an_h100(other: NvidiaNode, namespace: Cluster, start: str) -> None:
+    """It switches MIG mode as slices come and go. Several slices in a pod: only with MIG mode on.
+
+    With MIG mode off as the driver starts, it made a pod's several slices and could not take
+    them away again (v0.4.0 and main of August 2026: "In use by another client").
+    """
+    other.other_gpus("FAKE_NVML_MODEL=h100", f"FAKE_NVML_MIG={'11' if start == 'MIG on' else '00'}")
+    several: dict[str, Any] = {"mig-1g.10gb": 2} if start == "MIG on" else {"mig-1g.10gb": 1}
+    for limits in (several, {"mig-7g.80gb": 1}):
+        namespace.create(pod("p", ends(limits=limits), restartPolicy="Never"))
+        wait_phase(namespace, "p", "Succeeded")
+        assert caps(namespace, "p") == sum(limits.values())
+        namespace.kubectl("delete", "pod", "p", "--wait=false")
+        wait_gone(namespace, "p")
+    until(lambda: not other.prepared(), "all is given back", seconds=PATIENCE)

@@ -1,0 +1,213 @@
+"""Kueue's own manager, told what `instaslice deviceclasses --kueue` prints, and rewritten pods.
+
+KUEUE_MANAGER names the program, and KUEUE_CONFIG the folder config/components of its repository,
+which has its definitions and webhooks.
+"""
+
+import json
+import os
+import socket
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import pytest
+import yaml
+
+from test.e2e import gpus, installation
+from test.e2e.cluster import Cluster, Json, fresh_namespace
+from test.e2e.pods import container, job, limits_left, pod
+from test.e2e.webhook import Webhook
+from test.support.certs import Authority
+from test.support.command import instaslice
+from test.support.process import HOST, free_ports, running, until
+
+API: Final = "kueue.x-k8s.io/v1beta2"
+#: What teams may have at once.
+QUOTA: Final = {"nvidia.com/mig-1g.5gb": 2, "nvidia.com/mig-3g.20gb": 1}
+#: Its webhooks for the kinds that are here.
+HOOKS: Final = ("--v1-pod", "-batch-v1-job", "-kueue-x-k8s-io-")
+
+#: Its certificate for metrics has a place in /etc: one of its own. $1: folder; then its command.
+_START: Final = """
+mount -t tmpfs tmpfs /etc && mkdir -p /etc/kueue/metrics && ln -s "$1" /etc/kueue/metrics/certs
+shift && exec "$@"
+"""
+
+
+def missing() -> str:
+    """What is not here, as one line; empty if all of it is."""
+    if not os.access(os.environ.get("KUEUE_MANAGER", ""), os.X_OK):
+        return "needs Kueue: KUEUE_MANAGER names no program"
+    if not Path(os.environ.get("KUEUE_CONFIG", "none"), "crd/bases").is_dir():
+        return "needs Kueue: KUEUE_CONFIG is not config/components of its repository"
+    return "" if os.geteuid() == 0 else "needs, for Kueue, root's rights"
+
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+
+
+@pytest.fixture(scope="module")
+def cluster(empty_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster with two A100s, InstaSlice and Kueue."""
+    folder, cluster = tmp_path_factory.mktemp("kueue"), empty_cluster
+    kubeconfig = installation.install(cluster, folder / "webhook")
+    webhook = Webhook(folder / "webhook", f"--kubeconfig={kubeconfig}", "--provision-templates")
+    with ExitStack() as stack:
+        stack.enter_context(gpus.a100s(cluster))
+        stack.callback(webhook.stop)
+        webhook.start()
+        installation.register(cluster, webhook.client_config)
+        stack.enter_context(_kueue(cluster, folder))
+        yield cluster
+
+
+def _kueue(cluster: Cluster, folder: Path) -> ExitStack:
+    """Kueue, which works until the stack is left."""
+    config = Path(os.environ["KUEUE_CONFIG"])
+    definitions = [str(config / "crd/bases")]
+    applied = cluster.kubectl("apply", "--server-side", "-f", *definitions)
+    assert applied.returncode == 0, applied.stderr
+    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all").check_returncode()
+    cluster.kubectl("create", "namespace", "kueue-system").check_returncode()
+    authority, (port, health) = Authority(), free_ports(2)
+    certificates = authority.mint(folder / "certificates")
+    own = yaml.safe_load(instaslice("deviceclasses", "--kueue", "1g.5gb", "3g.20gb").out)
+    settings = {
+        "namespace": "kueue-system",
+        "health": {"healthProbeBindAddress": f"{HOST}:{health}"},
+        "metrics": {"bindAddress": "0"},
+        "webhook": {"port": port, "host": HOST, "certDir": str(certificates)},
+        "leaderElection": {"leaderElect": False},
+        "internalCertManagement": {"enable": False},
+        "integrations": {"frameworks": ["batch/job", "pod"]},
+    }
+    path = folder / "kueue.yaml"
+    path.write_text(json.dumps({**own, **settings}))
+    stack = ExitStack()
+    command = [os.environ["KUEUE_MANAGER"], f"--config={path}"]
+    command += ["--feature-gates=VisibilityOnDemand=false"]
+    start = ["unshare", "--mount", "sh", "-c", _START, "sh", str(certificates), *command]
+    environment = {"KUBECONFIG": str(cluster.plane.kubeconfig)}
+    process = stack.enter_context(running(start, folder / "kueue.log", environment))
+
+    def answers() -> bool:
+        with socket.socket() as client:
+            return client.connect_ex((HOST, port)) == 0
+
+    until(answers, "Kueue answers", process.check, seconds=90)
+    bundle = b64encode(authority.pem).decode()
+    hooks = yaml.safe_load_all((config / "webhook/manifests.yaml").read_text())
+    for each in filter(None, hooks):
+        kept = []
+        for hook in each["webhooks"]:
+            way = hook["clientConfig"]["service"]["path"]
+            if any(part in way for part in HOOKS):
+                hook["clientConfig"] = {"url": f"https://{HOST}:{port}{way}", "caBundle": bundle}
+                kept.append(hook)
+        cluster.create({**each, "webhooks": kept})
+    return stack
+
+
+@pytest.fixture
+def team(cluster: Cluster, numbers: Iterator[int]) -> Iterator[Cluster]:
+    """A namespace with a queue of its own; its pods are gone afterwards."""
+    with fresh_namespace(cluster, numbers, {}) as team:
+        name = team.namespace
+        resources = [{"name": each, "nominalQuota": most} for each, most in QUOTA.items()]
+        flavors = [{"name": name, "resources": resources}]
+        group = {"coveredResources": list(QUOTA), "flavors": flavors}
+        for kind, spec in {
+            "ResourceFlavor": {},
+            "ClusterQueue": {"namespaceSelector": {}, "resourceGroups": [group]},
+            "LocalQueue": {"clusterQueue": name},
+        }.items():
+            metadata = {"name": name}
+            team.create({"apiVersion": API, "kind": kind, "metadata": metadata, "spec": spec})
+        yield team
+        team.kubectl("delete", "jobs", "--all", "--cascade=foreground", "--wait=false")
+        gpus.clear(team)
+
+
+def queued(team: Cluster, manifest: Json, **wishes: str) -> Json:
+    """A workload in the team's queue. wishes: InstaSlice's annotations."""
+    annotations = {f"instaslice.io/{name}": value for name, value in wishes.items()}
+    metadata = {
+        **manifest["metadata"],
+        "labels": {"kueue.x-k8s.io/queue-name": team.namespace},
+        "annotations": annotations,
+    }
+    return team.create({**gpus.tolerating(manifest), "metadata": metadata})
+
+
+def workload(team: Cluster, name: str) -> Json:
+    """What Kueue made of a pod or a Job, once it has judged it: its status."""
+
+    def judged() -> Json | None:
+        for each in team.send("get", "Workload", API).body["items"]:
+            if name in {owner["name"] for owner in each["metadata"]["ownerReferences"]}:
+                status: Json = each.get("status", {})
+                return status if status.get("conditions") else None
+        return None
+
+    return until(judged, f"Kueue has judged {name}")
+
+
+def waits(team: Cluster, name: str) -> str:
+    """Why Kueue does not admit it."""
+    status = workload(team, name)
+    assert not status.get("admission")
+    return " ".join(each["message"] for each in status["conditions"])
+
+
+def running_pods(team: Cluster) -> set[str]:
+    """Those that Kueue has let go to the scheduler, which has a node for them."""
+    return {each["metadata"]["name"] for each in team.list("Pod") if each["spec"].get("nodeName")}
+
+
+def test_a_quota_admits_two_and_the_next_when_one_leaves(team: Cluster) -> None:
+    names = {f"p{number}" for number in range(4)}
+    for name in sorted(names):
+        assert limits_left(queued(team, pod(name))) == {}
+    first = until(lambda: running_pods(team) if len(running_pods(team)) == 2 else None, "two run")
+    for name in names - first:
+        assert "insufficient unused quota" in until(lambda n=name: waits(team, n), "it waits")
+    team.delete("Pod", min(first))
+    until(lambda: len(running_pods(team) - first) == 1, "the next one runs")
+
+
+def test_more_slices_than_the_quota_has_are_not_admitted(team: Cluster) -> None:
+    queued(team, pod("p", container(limits={"mig-1g.5gb": 3})))
+    assert "insufficient quota" in waits(team, "p")
+
+
+def test_a_class_that_is_not_mapped_is_not_admitted(team: Cluster) -> None:
+    """It is not merely uncounted: the pod waits for good."""
+    queued(team, pod("p", container(limits={"mig-2g.10gb": 1})))
+    assert "mig-2g.10gb.nvidia.com" in waits(team, "p")
+
+
+@pytest.mark.parametrize(
+    "wishes", [{"placement": "same-gpu"}, {"alternatives": "1g.5gb or 3g.20gb"}], ids=str
+)
+def test_what_kueue_does_not_take(team: Cluster, wishes: dict[str, str]) -> None:
+    queued(team, pod("p", container(limits={"mig-1g.5gb": 1})), **wishes)
+    print(waits(team, "p"))
+    assert running_pods(team) == set()
+
+
+def test_a_job_is_admitted_by_its_limits_and_its_pod_rewritten(team: Cluster) -> None:
+    manifest = job("j")
+    template = gpus.tolerating(pod("", container(limits={"mig-3g.20gb": 1}), restartPolicy="Never"))
+    metadata = {"name": "j", "labels": {"kueue.x-k8s.io/queue-name": team.namespace}}
+    spec = {"suspend": True, "template": {"spec": template["spec"]}}
+    team.create({**manifest, "metadata": metadata, "spec": spec})
+    (name,) = until(lambda: running_pods(team), "its pod has a node")
+    assert workload(team, "j")["admission"]["podSetAssignments"][0]["resourceUsage"] == {
+        "nvidia.com/mig-3g.20gb": "1"
+    }
+    made = team.get("Pod", name)
+    assert limits_left(made) == {}
+    assert len(gpus.held(team, made)) == 1
