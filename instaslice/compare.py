@@ -12,7 +12,7 @@ from instaslice.patch import Json
 
 #: What the API server fills in (pkg/apis/resource/v1/defaults.go), or leaves out as empty.
 _DEFAULTS: Final = {"allocationMode": "ExactCount", "count": 1}
-_EMPTY: Final = (None, False, "", [], {})
+_EMPTY: Final[tuple[object, ...]] = (None, False, "", [], {})
 #: Differences that are told, and characters of a value: part of it is what somebody typed.
 _TOLD: Final = 4
 _SHOWN: Final = 40

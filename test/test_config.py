@@ -202,7 +202,7 @@ PROMISES: dict[tuple[str, str], dict[str, Any]] = {
     ("ServiceAccount", "instaslice"): {"automountServiceAccountToken": False},
     ("ClusterRole", "instaslice"): {
         "rules": [
-            {"apiGroups": [group], "resources": resources, "verbs": ["create"]}
+            {"apiGroups": [group], "resources": resources, "verbs": ["create", "get"]}
             for group, resources in (
                 ("resource.k8s.io", ["resourceclaimtemplates", "deviceclasses"]),
                 ("gpu.resource.nvidia.com", ["migdeviceclaimparameters", "gpuclaimparameters"]),

@@ -23,8 +23,8 @@ from instaslice.templates import DeviceClaim
 
 OPERATIONS: Final = ("CREATE", "UPDATE")
 OTHER: Final = "other"
-#: What becomes of an attempt to make a template.
-CREATION_OUTCOMES: Final = ("created", "existed", "failed")
+#: What becomes of an attempt to make a template, or a device class, or of a look at one.
+CREATION_OUTCOMES: Final = ("created", "existed", "differs", "failed", "beyond_bound")
 
 
 class Metrics:
@@ -79,8 +79,15 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self.class_creations = Counter(
+            "instaslice_device_class_creations_total",
+            "DeviceClasses that were to be made, by what became of it.",
+            ["outcome"],
+            registry=self.registry,
+        )
         for outcome in CREATION_OUTCOMES:
             self.template_creations.labels(outcome)
+            self.class_creations.labels(outcome)
         self.certificate_expiry = Gauge(
             "instaslice_certificate_expiry_timestamp_seconds",
             "When the served certificate expires, in seconds since 1970.",

@@ -25,8 +25,8 @@ from instaslice.resource_api import VERSIONS, ResourceAPI
 from instaslice.serve import logs
 from instaslice.serve.app import MAX_BODY, Webhook
 from instaslice.serve.metrics import Metrics
-from instaslice.serve.provision import TemplateMaker
 from instaslice.serve.settings import ANY, Settings
+from instaslice.serve.templates import TemplateMaker
 from instaslice.serve.tls import Certificates, UnusableCertificate
 from instaslice.serve.worker import StallFreeWorker
 from instaslice.templates import serves
@@ -217,6 +217,6 @@ class Server(BaseApplication):
     def _provisioner(self, metrics: Metrics) -> TemplateMaker | None:
         if not self._settings.provision_templates or self._settings.cluster is None:
             return None
-        maker = TemplateMaker(self._settings.cluster, metrics)
+        maker = TemplateMaker(self._settings.cluster, metrics, self._settings.resources)
         maker.start()
         return maker

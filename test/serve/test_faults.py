@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from instaslice.serve import backlog
 from instaslice.serve.app import MAX_BODY
 from instaslice.serve.room import ARRIVAL, FAREWELL, MAX_PENDING
 from instaslice.serve.server import CONNECTIONS, HEARTBEAT
+from instaslice.serve.templates import Limits
 from instaslice.serve.worker import SWEEP
 from test.fuzz import fuzz_socket
 from test.support.apiserver import FAULTS, APIServer, reaching
@@ -480,4 +480,4 @@ def test_an_api_server_that_hangs_costs_many_pods_no_more_than_one(
             thread.join()
     assert len(seconds) == pods
     # If each waited anew when a thread is free it would be half a minute.
-    assert max(seconds) < backlog.PATIENCE * pods / 2 / 3
+    assert max(seconds) < Limits().patience * pods / 2 / 3

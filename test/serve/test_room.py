@@ -4,9 +4,10 @@ import itertools
 
 import pytest
 
-from instaslice.serve import backlog, room
+from instaslice.serve import room
 from instaslice.serve.app import MAX_BODY
 from instaslice.serve.room import ARRIVAL, FAREWELL, PROMPT, WRAP_UP, Phase
+from instaslice.serve.templates import Limits
 from instaslice.webhook_configuration import webhook_configuration
 
 LONG = PROMPT + 0.001
@@ -71,7 +72,7 @@ def test_a_request_has_longer_than_the_api_server_waits_for_its_answer() -> None
 
 
 def test_at_the_end_there_is_time_for_templates_and_for_the_last_replies() -> None:
-    assert backlog.PATIENCE < WRAP_UP
+    assert Limits().patience < WRAP_UP
     assert FAREWELL <= WRAP_UP
 
 

@@ -40,6 +40,9 @@ class APIServer:
         self.lists: dict[str, list[Json]] = {}  # path -> what is listed there
         self.requests: list[tuple[str, str]] = []
         self.fault: Fault | None = None
+        #: Seconds that it takes to create an object; one at a time, as on one core.
+        self.cost: Callable[[Json], float] = lambda manifest: 0.0
+        self._core = threading.Lock()
         #: Requests that are answered; those that follow it takes, and says nothing.
         self.silent_after: int | None = None
         self._cert_dir = cert_dir
@@ -115,6 +118,9 @@ class APIServer:
                 return 200, {"items": [self._namespace(name) for name in sorted(self.namespaces)]}
             return self._discover(path)
         assert body is not None
+        if seconds := self.cost(body):
+            with self._core:
+                time.sleep(seconds)
         if handler.command == "PATCH":
             return self._apply(path, body)
         is_namespaced = "/namespaces/" in path

@@ -1,0 +1,515 @@
+"""Makes the templates that admitted pods need, so that nothing is to be set up per namespace.
+
+An admission asks for what its pod needs and waits at most a second. What is not known to be there
+is made by one thread, which goes on with what fails until it succeeds or the namespace is gone; so
+an API server that is away or slow costs admissions a second, and never a pod.
+
+Who may create pods in one namespace decides what is asked for there, so:
+
+- namespaces take turns, and what finds no room gives way in the namespace that has most;
+- names are remembered, and a claim only where its name does not say all (`DeviceClaim.template`);
+- what a process makes on demand in a namespace is bounded, and what one template asks (`Limits`).
+  What an administrator makes beyond that is used;
+- what is there is compared with what would be made, for whoever may create templates can take a
+  name. What is known is looked at again after each admission that relies on it.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from urllib.parse import quote
+
+from instaslice.cluster.client import PLURALS, Answer, Caller, ClusterError
+from instaslice.compare import difference
+from instaslice.containers import MAX_DEVICES, MAX_TOLD
+from instaslice.patch import Json
+from instaslice.profiles import PROFILES_BY_GPU
+from instaslice.resource_api import ResourceAPI
+from instaslice.resources import MIG, MIG_DOMAIN, Resources
+from instaslice.serve.app import MustWait
+from instaslice.serve.metrics import Metrics
+from instaslice.templates import DeviceClaim, from_template, objects
+
+_log = logging.getLogger("instaslice")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long, how much. Times in seconds."""
+
+    #: That an admission waits for all that its pod needs; the API server gives it five.
+    patience: float = 1.0
+    #: For which something is taken to be there: someone may have deleted it since.
+    memory: float = 600.0
+    #: Between two looks at something known, and between two looks at anything.
+    recheck: float = 1.0
+    spacing: float = 0.05
+    #: Before the second attempt, doubled with each, and the longest pause.
+    first_pause: float = 1.0
+    longest_pause: float = 300.0
+    #: Templates that are remembered: namespaces are what users make.
+    known: int = 10_000
+    #: Bytes of what waits to be made, or to be looked at, 1 KiB for a name.
+    waiting: int = 2 * 1024 * 1024
+    #: Templates that a process makes in a namespace for pods: as many as one pod may need (R8).
+    #: One device of a profile that is known, or mapped, is not counted: there are some 80 of those.
+    counted: int = MAX_DEVICES
+    #: Of these, with a profile that no known GPU has: all of one new GPU, by two numbers each.
+    unknown: int = 2 * max(map(len, PROFILES_BY_GPU.values()))
+    #: CEL selectors in a template. Each costs the API server about 2 ms whenever it is created.
+    selectors: int = 64
+
+
+#: What a template is counted as.
+_PLAIN, _COUNTED, _UNKNOWN, _LARGE = range(4)
+
+
+@dataclass(slots=True, eq=False)
+class Template:
+    """A template that pods of a namespace need."""
+
+    namespace: str
+    name: str
+    kind: int  #: one of the four above
+    api: ResourceAPI
+    claim: DeviceClaim | None  #: where the name does not say all, and it is waited for
+    weight: int = 1024  #: in bytes, while it is waited for
+    made: bool = False  #: by this process
+    until: float = 0.0  #: when it is not taken to be there any more
+    checked: float = 0.0
+    due: float = 0.0
+    pause: float = 0.0
+    attempts: int = 0  #: those that ended, and giving way
+    problem: str = ""  #: a warning for who uses it
+
+
+@dataclass(slots=True)
+class _Row:
+    turn: float = 0.0  #: when it last had one
+    templates: dict[str, Template] = field(default_factory=dict)
+    weight: int = 0
+
+
+class Turns:
+    """Templates by namespace, whose turns go round. Its owner keeps threads apart."""
+
+    def __init__(self, weighs: Callable[[Template], int]) -> None:
+        self.rows: dict[str, _Row] = {}
+        self.weight = 0  #: of all
+        self._weighs = weighs
+
+    def find(self, namespace: str, name: str) -> Template | None:
+        """A template that is in it, or None."""
+        row = self.rows.get(namespace)
+        return row.templates.get(name) if row else None
+
+    def add(self, template: Template, room: int) -> Template | None:
+        """Put a template in; what gives way where all then weigh more than room."""
+        if before := self.find(template.namespace, template.name):
+            self.discard(before)
+        row = self.rows.setdefault(template.namespace, _Row())
+        row.templates[template.name] = template
+        row.weight += self._weighs(template)
+        self.weight += self._weighs(template)
+        if self.weight <= room:
+            return None
+        fullest = max(self.rows.values(), key=lambda each: each.weight)
+        # What has failed most, or else the oldest; what counts as made stays longest.
+        victim = max(fullest.templates.values(), key=lambda each: (not each.made, each.pause))
+        self.discard(victim)
+        return victim
+
+    def discard(self, template: Template) -> None:
+        """Take a template out, if it is in."""
+        row = self.rows.get(template.namespace)
+        if row is None or row.templates.get(template.name) is not template:
+            return
+        del row.templates[template.name]
+        row.weight -= self._weighs(template)
+        self.weight -= self._weighs(template)
+        if not row.templates:
+            del self.rows[template.namespace]
+
+    def next(self, now: float) -> Template | None:
+        """What is due longest in the namespace whose turn it is, if anything is."""
+        for namespace, row in self.rows.items():
+            first = min(row.templates.values(), key=_due)
+            if first.due <= now:
+                row.turn = now
+                self.rows[namespace] = self.rows.pop(namespace)
+                return first
+        return None
+
+    def firsts(self) -> Iterator[float]:
+        """By namespace, since or from when it waits for its turn."""
+        for row in self.rows.values():
+            yield max(row.turn, min(each.due for each in row.templates.values()))
+
+
+def _due(template: Template) -> float:
+    return template.due
+
+
+def _weight(template: Template) -> int:
+    return template.weight
+
+
+class _Class(NamedTuple):
+    """A device class as it was last found."""
+
+    checked: float
+    is_there: bool
+    problem: str  #: a warning for who uses it
+
+
+class _Refused(ClusterError):
+    """The API server refuses to make something."""
+
+
+class _Beyond(Exception):
+    """A template is not there, and not made; `str()` of it names the bound."""
+
+
+class _Gone(Exception):
+    """The namespace is."""
+
+
+class TemplateMaker:
+    """Makes templates in a thread of its own (an `app.Provisioner`)."""
+
+    def __init__(
+        self,
+        cluster: Caller,
+        metrics: Metrics,
+        resources: Resources = MIG,
+        limits: Limits = Limits(),
+    ) -> None:
+        self._cluster = cluster
+        self._metrics = metrics
+        self._resources = resources
+        self._limits = limits
+        self._missing = Turns(_weight)  #: what is to be made
+        self._again = Turns(_weight)  #: what is known, and to be looked at
+        self._known = Turns(lambda template: 1)  #: what was there; nobody has a turn
+        #: There is one for each profile that InstaSlice knows.
+        self._classes: dict[str, _Class] = {}
+        self._was_look = False
+        self._next_look = 0.0
+        self._changed = threading.Condition()  # of all this
+        self._thread = threading.Thread(target=self._run, name="templates", daemon=True)
+        self._stopped = False
+
+    def start(self) -> None:
+        """Begin to make what is asked for."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Make no more; returns when the thread has ended."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def ensure(
+        self, namespace: str, claims: Iterable[DeviceClaim], api: ResourceAPI, may_wait: bool
+    ) -> list[str]:
+        """Make a pod's templates, within `patience`; returns what is wrong with them, at most 8.
+
+        Raises MustWait where that could take time, and may not.
+        """
+        wanted = list(claims)
+        with self._changed:
+            now = time.monotonic()
+            found = [self._known.find(namespace, claim.template) for claim in wanted]
+            if not may_wait and not all(each and each.until > now for each in found):
+                raise MustWait
+            asked = [self._ask(namespace, claim, api, now) for claim in wanted]
+            waiting = [(each, each.attempts) for each in asked if each.until <= now]
+            # Who waits does so together, as the longest without a turn: an API server that hangs
+            # costs all of them `patience` once, and not each of them anew.
+            since = min((each for each in self._missing.firsts() if each <= now), default=now)
+            self._changed.notify_all()
+            self._changed.wait_for(
+                lambda: all(each.attempts > before for each, before in waiting),
+                max(0.0, since + self._limits.patience - time.monotonic()) if waiting else 0.0,
+            )
+            now = time.monotonic()
+            told = [_warning(each, now) for each in asked]
+            wrong = {name: each.problem for name, each in self._classes.items() if each.problem}
+            if wrong and not api.is_classic:
+                requests = (request for claim in wanted for request in claim.requests)
+                choices = (choice for request in requests for choice in request.choices)
+                told += [wrong.get(choice.device_class, "") for choice in choices]
+        return list(dict.fromkeys(filter(None, told)))[:MAX_TOLD]
+
+    def _ask(self, namespace: str, claim: DeviceClaim, api: ResourceAPI, now: float) -> Template:
+        """What a claim needs: to be made if it is not known, looked at again if it is."""
+        name = claim.template
+        found = self._known.find(namespace, name) or self._missing.find(namespace, name)
+        template = found or Template(namespace, name, self._kind(claim), api, None)
+        is_known = template.until > now
+        queue = self._again if is_known else self._missing
+        if queue.find(namespace, name) is template:
+            if not is_known and template.due > now:
+                # Whatever kept it from being made may be over.
+                template.due, template.pause = now, self._limits.first_pause
+            return template
+        self._again.discard(template)
+        template.api, template.pause = api, self._limits.first_pause
+        template.due = max(now, template.checked + self._limits.recheck) if is_known else now
+        template.claim, template.weight = None, 1024
+        if from_template(name, self._resources) != claim:
+            choices = sum(len(request.choices) for request in claim.requests)
+            template.claim, template.weight = claim, 1024 * (1 + choices)
+        if victim := queue.add(template, self._limits.waiting):
+            victim.attempts += 1
+            self._changed.notify_all()
+        return template
+
+    def _kind(self, claim: DeviceClaim) -> int:
+        choices = [choice for request in claim.requests for choice in request.choices]
+        if sum(bool(choice.selector) for choice in choices) > self._limits.selectors:
+            return _LARGE
+        if any(choice.profile and not choice.profile.known for choice in choices):
+            return _UNKNOWN
+        is_plain = len(choices) == 1 and claim.requests[0].count == 1 and not claim.placement
+        return _PLAIN if is_plain else _COUNTED
+
+    # -- the thread ------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                template = self._next(time.monotonic())
+                while template is None and not self._stopped:
+                    self._changed.wait(self._until_due(time.monotonic()))
+                    template = self._next(time.monotonic())
+                if template is None or self._stopped:
+                    return
+                claim = template.claim or from_template(template.name, self._resources)
+            self._try(template, claim)
+            with self._changed:
+                template.attempts += 1
+                self._changed.notify_all()
+
+    def _next(self, now: float) -> Template | None:
+        """What is to be made and what is to be looked at, in turns."""
+        look = None
+        missing = self._missing.next(now) if self._was_look else None
+        if missing is None and now >= self._next_look:
+            look = self._again.next(now)
+        if look:
+            self._next_look = now + self._limits.spacing
+            self._again.discard(look)  # who asks meanwhile has it looked at once more
+        self._was_look = look is not None
+        return look or missing or self._missing.next(now)
+
+    def _until_due(self, now: float) -> float | None:
+        looks = [max(each, self._next_look) for each in self._again.firsts()]
+        dues = [each.due for row in self._missing.rows.values() for each in row.templates.values()]
+        return max(0.0, min([*dues, *looks]) - now) if dues or looks else None
+
+    def _try(self, template: Template, claim: DeviceClaim | None) -> None:
+        """One attempt at a template, and what follows from it."""
+        fields: dict[str, object] = {"namespace": template.namespace, "template": template.name}
+        outcome, pause = "failed", template.pause
+        try:
+            assert claim is not None  # or it is kept
+            outcome, how, is_whole = self._make(template, claim)
+        except ClusterError as error:
+            reason = str(error)
+            with self._changed:
+                self._later(template, self._again if template.until else self._missing)
+                _, quota, rest = reason.partition("exceeded quota")
+                what = f"ResourceClaimTemplate {template.name} cannot be made"
+                template.problem = f"{what}: {quota}{rest}" if quota else ""
+            fields |= {"reason": reason, "seconds": pause}
+            _log.warning("a template was not made", extra={"fields": fields})
+        except _Beyond as beyond:
+            outcome = "beyond_bound"
+            with self._changed:
+                self._forget(template)
+                template.problem = f"ResourceClaimTemplate {template.name} is not there: {beyond}"
+            _log.info("a template is beyond a bound", extra={"fields": fields})
+        except _Gone as gone:
+            with self._changed:
+                for turns in (self._missing, self._again, self._known):
+                    row = turns.rows.get(template.namespace, _Row())
+                    for each in list(row.templates.values()):
+                        turns.discard(each)
+                        each.until, each.problem, each.attempts = 0.0, "", each.attempts + 1
+            fields["reason"] = str(gone)
+            _log.warning("a template cannot be made", extra={"fields": fields})
+        except Exception:  # the thread must outlive our own errors, which would come again
+            _log.exception("making a template failed", extra={"fields": fields})
+            with self._changed:
+                self._forget(template)
+        else:
+            with self._changed:
+                is_news = not template.until or bool(how and not template.problem)
+                self._remember(template, outcome, how)
+                if not is_whole:  # a class is missing
+                    self._later(template, self._again)
+            if how:
+                fields["reason"] = how
+            if outcome == "created" or is_news:
+                level = logging.WARNING if how else logging.INFO
+                _log.log(level, f"template {outcome}", extra={"fields": fields})
+        self._metrics.template_creations.labels(outcome).inc()
+
+    def _remember(self, template: Template, outcome: str, how: str) -> None:
+        """A template is there. how: it differs from what InstaSlice makes."""
+        self._missing.discard(template)
+        self._known.discard(template)  # it is the oldest no longer
+        template.checked = time.monotonic()
+        template.until = template.checked + self._limits.memory
+        template.made = template.made or outcome == "created"
+        template.problem = ""
+        if how:
+            what = f"ResourceClaimTemplate {template.name} is not as InstaSlice makes it"
+            template.problem = f"{what}, and the pod gets what it asks for: {how}"
+        if victim := self._known.add(template, self._limits.known):
+            victim.until = 0.0
+        if self._again.find(template.namespace, template.name) is template:
+            template.due = template.checked + self._limits.recheck
+        else:
+            template.claim = None
+
+    def _forget(self, template: Template) -> None:
+        template.until = 0.0
+        for turns in (self._missing, self._again, self._known):
+            turns.discard(template)
+
+    def _later(self, template: Template, turns: Turns) -> None:
+        """Try once more, after a pause."""
+        template.due = time.monotonic() + template.pause
+        template.pause = min(2 * template.pause, self._limits.longest_pause)
+        if turns is self._again and self._again.find(template.namespace, template.name) is None:
+            self._again.add(template, self._limits.waiting)
+
+    def _make(self, template: Template, claim: DeviceClaim) -> tuple[str, str, bool]:
+        """Make a template and what it refers to, or look at it.
+
+        Returns "created", "existed" or "differs"; how it differs; whether its classes are there.
+        Raises ClusterError, _Beyond and _Gone.
+        """
+        beyond, outcome, differences, is_whole = self._beyond(template), "", [], True
+        for manifest in objects(template.api, claim, template.namespace):
+            path = f"/apis/{manifest['apiVersion']}/"
+            if manifest["kind"] == "DeviceClass":
+                is_whole = self._make_class(manifest, path) and is_whole
+                continue
+            path += f"namespaces/{quote(template.namespace, safe='')}/"
+            outcome, how = self._settle(manifest, path, template.until > 0, beyond)
+            differences += [how] if how else []
+        return "differs" if differences else outcome, ", ".join(differences), is_whole
+
+    def _make_class(self, manifest: Json, path: str) -> bool:
+        """Make a device class, or look at it; whether it is there. Raises ClusterError."""
+        name = manifest["metadata"]["name"]
+        before = self._classes.get(name)
+        if before and time.monotonic() - before.checked < self._limits.recheck:
+            return before.is_there
+        problem, is_there, fields = "", True, {"class": name}
+        try:
+            outcome, how = self._settle(manifest, path, before is not None)
+        except _Refused as refused:
+            outcome, how, is_there = "failed", str(refused), False
+            command = f"instaslice deviceclasses {name.removesuffix(f'.{MIG_DOMAIN}')}"
+            problem = f"DeviceClass {name} may not be made; to make it: {command} "
+            problem += f"--resource-api {path.split('/')[-2]} | kubectl apply -f -"
+        except ClusterError:
+            self._metrics.class_creations.labels("failed").inc()
+            raise
+        self._metrics.class_creations.labels(outcome).inc()
+        if how and is_there:
+            problem = f"DeviceClass {name} is not as InstaSlice makes it: {how}"
+        if problem and (before is None or problem != before.problem):
+            _log.warning(
+                "a device class is not as it should be", extra={"fields": fields | {"reason": how}}
+            )
+        if outcome == "created":
+            _log.info("device class created", extra={"fields": fields})
+        with self._changed:
+            self._classes[name] = _Class(time.monotonic(), is_there, problem)
+        return is_there
+
+    def _settle(self, manifest: Json, path: str, look: bool, beyond: str = "") -> tuple[str, str]:
+        """Make one object, unless it is there: an outcome as of `_make`, and how it differs.
+
+        look: it was there, so it is looked at first. beyond: why it may not be made.
+        Raises ClusterError, _Beyond and _Gone.
+        """
+        path += PLURALS[manifest["kind"]]
+        it = f"{path}/{quote(manifest['metadata']['name'], safe='')}"
+        found = self._cluster.call("GET", it) if look or beyond else None
+        if found is None or found.status in (403, 404):
+            if beyond:
+                raise _Beyond(beyond)
+            made = self._cluster.call("POST", path, manifest)
+            if made.status == 201:
+                return "created", ""
+            if _is_gone(made):
+                raise _Gone(made.reason[:300])
+            if made.status in (403, 409) and (found is None or found.status == 404):
+                # A quota is held before the name is looked for.
+                found = self._cluster.call("GET", it)
+            if made.status == 409 and found and found.status == 403:
+                return "existed", ""  # it may not be read
+            if made.status != 409 and (found is None or found.status != 200):
+                is_final = 400 <= made.status < 500 and made.status not in (401, 408, 429)
+                error = _Refused if is_final else ClusterError
+                raise error(f"the API server answered {made.reason}")
+        if found is None or found.status != 200 or not isinstance(found.body.get("spec"), dict):
+            raise ClusterError(f"the API server answered {found.reason if found else 'nothing'}")
+        how = difference(manifest, found.body)
+        return ("differs" if how else "existed"), how
+
+    def _beyond(self, template: Template) -> str:
+        """The bound that forbids to make a template and the command beyond it, or ""."""
+        limits = self._limits
+        if template.kind == _PLAIN or template.made:
+            return ""
+        command = _command(template)
+        if template.kind == _LARGE:
+            return f"InstaSlice makes those of at most {limits.selectors} selectors; {command}"
+        with self._changed:
+            row = self._known.rows.get(template.namespace, _Row())
+            made = sum(each.made and each.kind == template.kind for each in row.templates.values())
+        bound, whose = limits.counted, "of several devices"
+        if template.kind == _UNKNOWN:
+            bound, whose = limits.unknown, "for profiles of no known GPU"
+        if made < bound:
+            return ""
+        return f"InstaSlice makes at most {bound} {whose} in a namespace; {command}"
+
+
+def _command(template: Template) -> str:
+    where = f"--namespace {template.namespace}"
+    if template.claim:  # its name does not say all
+        return f"to make it: instaslice rewrite --with-templates FILE | kubectl apply {where} -f -"
+    return f"to make it: instaslice templates --apply {where} {template.name}"
+
+
+def _warning(template: Template, now: float) -> str:
+    """What the author of a pod that uses a template is told, or ""."""
+    if template.until > now or template.problem:
+        return template.problem
+    return f"ResourceClaimTemplate {template.name} is not there yet; {_command(template)}"
+
+
+def _is_gone(answer: Answer) -> bool:
+    """Whether an answer says that the namespace does not exist, or is being deleted."""
+    details = answer.body.get("details")
+    if not isinstance(details, dict):
+        return False
+    causes = details.get("causes")
+    if answer.status == 404:
+        return details.get("kind") == "namespaces"
+    return answer.status == 403 and any(
+        isinstance(cause, dict) and cause.get("reason") == "NamespaceTerminating"
+        for cause in (causes if isinstance(causes, list) else [])
+    )

@@ -1,0 +1,733 @@
+import json
+import logging
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from instaslice.cli.main import main
+from instaslice.cluster import client as cluster_module
+from instaslice.cluster.client import Answer, Caller, Cluster, ClusterError
+from instaslice.containers import MAX_DEVICES, MAX_TOLD
+from instaslice.patch import Json
+from instaslice.profiles import from_attribute, known_profiles
+from instaslice.resource_api import VERSIONS, ResourceAPI
+from instaslice.resources import MIG, of_profile, read_mapping
+from instaslice.serve.app import MustWait, Webhook
+from instaslice.serve.metrics import Metrics
+from instaslice.serve.templates import Limits, TemplateMaker
+from instaslice.templates import DeviceClaim, DeviceRequest, claim_of, device_class, from_template
+from test.support.apiserver import FAULTS, APIServer, error, reaching
+from test.support.certs import Authority
+from test.support.process import PATIENCE, until
+from test.support.reviews import load
+from test.support.serving import SAMPLE, serve
+from test.support.wsgi import call
+
+V1 = VERSIONS["v1"]
+#: An attempt is waited for, however busy the machine is; what is known is not looked at again.
+PATIENT = Limits(patience=PATIENCE, recheck=600.0, spacing=0.0)
+#: What is known is looked at again beside every admission.
+EAGER = replace(PATIENT, recheck=0.0)
+#: What fails is not tried again by itself.
+ONCE = replace(PATIENT, first_pause=3600.0)
+
+TEMPLATES = "/apis/resource.k8s.io/v1/namespaces/{}/resourceclaimtemplates"
+CLASSES = "/apis/resource.k8s.io/v1/deviceclasses"
+
+
+def claims(*names: str) -> list[DeviceClaim]:
+    return [claim_of(of_profile(found)) for found in map(from_attribute, names) if found]
+
+
+def placed(names: list[str], alternatives: int = 1) -> DeviceClaim:
+    """A claim of devices of one GPU, so many choices in a request."""
+    choices = [claim.requests[0].resource for claim in claims(*names)]
+    each = [tuple(choices[i : i + alternatives]) for i in range(0, len(choices), alternatives)]
+    return DeviceClaim(tuple(map(DeviceRequest, each)), "same-gpu")
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+Log = Callable[[], list[tuple[str, Json]]]
+#: Starts a maker, which ends with the test.
+Start = Callable[..., TemplateMaker]
+
+
+@pytest.fixture
+def start(cluster: Cluster, metrics: Metrics) -> Iterator[Start]:
+    made: list[TemplateMaker] = []
+
+    def begin(limits: Limits = PATIENT, caller: Caller = cluster) -> TemplateMaker:
+        made.append(TemplateMaker(caller, metrics, limits=limits))
+        made[-1].start()
+        return made[-1]
+
+    yield begin
+    for each in made:
+        each.stop()
+
+
+@pytest.fixture
+def logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], list[tuple[str, Json]]]:
+    """Each line of the log, and what it is about."""
+    monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
+    caplog.set_level(logging.INFO, "instaslice")
+    return lambda: [(each.getMessage(), each.__dict__["fields"]) for each in caplog.records]
+
+
+def ensure(
+    maker: TemplateMaker, namespace: str, *names: str, api: ResourceAPI = V1, may_wait: bool = True
+) -> list[str]:
+    return maker.ensure(namespace, claims(*names), api, may_wait)
+
+
+def counted(metrics: Metrics, outcome: str, kind: str = "template") -> float:
+    name = f"instaslice_{kind}_creations_total"
+    return metrics.registry.get_sample_value(name, {"outcome": outcome}) or 0.0
+
+
+# -- what is made --------------------------------------------------------------------------------
+
+
+def test_what_is_missing_is_made(start: Start, api_server: APIServer, metrics: Metrics) -> None:
+    assert ensure(start(), "ml", "1g.5gb", "1g.5gb+me") == []
+    assert api_server.created("ResourceClaimTemplate") == ["ml/mig-1g.5gb", "ml/mig-1g.5gb.me"]
+    classes = ["mig-1g.5gb.nvidia.com", "mig-1g.5gb.me.nvidia.com"]
+    assert api_server.created("DeviceClass") == classes
+    assert counted(metrics, "created") == counted(metrics, "created", "device_class") == 2
+    for made in api_server.objects.values():
+        assert made["metadata"]["labels"] == {"app.kubernetes.io/managed-by": "instaslice"}
+
+
+def test_every_kind_of_object_has_a_path(start: Start, api_server: APIServer) -> None:
+    gpu = read_mapping(["nvidia.com/gpu=gpu.nvidia.com"]).find("nvidia.com/gpu")
+    assert gpu
+    for name, api in VERSIONS.items():
+        for resource in (gpu, *(each.requests[0].resource for each in claims("1g.5gb"))):
+            assert start().ensure("ml", [claim_of(resource)], api, may_wait=True) == []
+        if name == "v1alpha2":
+            where = "/apis/{}/v1alpha{}/namespaces/ml/{}"
+            assert [path for _, path in api_server.requests] == [
+                where.format("gpu.resource.nvidia.com", 1, "gpuclaimparameters"),
+                where.format("resource.k8s.io", 2, "resourceclaimtemplates"),
+                where.format("gpu.resource.nvidia.com", 1, "migdeviceclaimparameters"),
+                where.format("resource.k8s.io", 2, "resourceclaimtemplates"),
+            ]
+
+
+def test_a_claim_whose_name_does_not_say_all_is_made(start: Start, api_server: APIServer) -> None:
+    claim = placed([f"{n % 9 + 1}g.{n}gb" for n in range(1, 31)])
+    assert from_template(claim.template, MIG) is None
+    maker = start(EAGER)
+    for _ in range(3):  # made, and then looked at
+        assert maker.ensure("ml", [claim], V1, may_wait=True) == []
+    made = api_server.objects[f"{TEMPLATES.format('ml')}/{claim.template}"]
+    assert len(made["spec"]["spec"]["devices"]["requests"]) == 30
+
+
+def test_what_is_known_costs_no_call_and_no_wait_for_ten_minutes(
+    start: Start, api_server: APIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker = start()
+    for _ in range(3):
+        assert ensure(maker, "ml", "1g.5gb") == []
+    assert ensure(maker, "ml", "1g.5gb", may_wait=False) == []
+    assert len(api_server.requests) == 2
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + 601)
+    with pytest.raises(MustWait):
+        ensure(maker, "ml", "1g.5gb", may_wait=False)
+    assert ensure(maker, "ml", "1g.5gb") == []
+    assert len(api_server.requests) == 4
+
+
+def test_in_the_loop_it_never_waits(start: Start, api_server: APIServer) -> None:
+    maker = start()
+    for _ in range(3):
+        with pytest.raises(MustWait):
+            ensure(maker, "ml", "1g.5gb", may_wait=False)
+    assert api_server.requests == [], "who may not wait asks for nothing"
+    ensure(maker, "ml", "1g.5gb")
+    assert ensure(maker, "ml", "1g.5gb", may_wait=False) == []
+    with pytest.raises(MustWait):
+        ensure(maker, "ml", "1g.5gb", "2g.10gb", may_wait=False)
+
+
+def test_a_device_class_is_made_once_for_the_cluster(start: Start, api_server: APIServer) -> None:
+    maker = start()
+    for namespace in ("ml", "default"):
+        assert ensure(maker, namespace, "1g.5gb") == []
+    paths = [path for _, path in api_server.requests]
+    assert paths == [CLASSES, TEMPLATES.format("ml"), TEMPLATES.format("default")]
+
+
+# -- what is looked at again ---------------------------------------------------------------------
+
+
+def test_what_is_deleted_is_made_again_within_two_seconds_of_an_admission(
+    start: Start, api_server: APIServer
+) -> None:
+    """A namespace that is deleted and made anew at once, and a class that is deleted."""
+    maker = start(Limits(patience=PATIENCE))
+    assert ensure(maker, "ml", "1g.5gb") == []
+    api_server.objects.clear()
+    began = time.monotonic()
+    assert ensure(maker, "ml", "1g.5gb", may_wait=False) == [], "nobody waits for it"
+    until(lambda: len(api_server.objects) == 2)
+    assert time.monotonic() - began < 2 + 1, "a second, and what a busy machine takes"
+
+
+def test_what_is_known_is_looked_at_at_most_once_a_second(
+    start: Start, api_server: APIServer
+) -> None:
+    maker = start(Limits(patience=PATIENCE))
+    assert ensure(maker, "ml", "1g.5gb") == []
+    began = time.monotonic()
+    while time.monotonic() < began + 2.5:
+        assert ensure(maker, "ml", "1g.5gb", may_wait=False) == []
+        time.sleep(0.001)
+    looks = [path for method, path in api_server.requests if method == "GET"]
+    assert looks.count(f"{TEMPLATES.format('ml')}/mig-1g.5gb") in (2, 3)
+    assert looks.count(f"{CLASSES}/mig-1g.5gb.nvidia.com") in (1, 2, 3)
+
+
+def test_a_namespace_that_is_gone_is_forgotten(start: Start, api_server: APIServer) -> None:
+    """What was known to be there is not known any more, and the next pod waits again."""
+    maker = start(EAGER)
+    assert ensure(maker, "ml", "1g.5gb", "2g.10gb") == []
+    api_server.namespaces.remove("ml")
+    api_server.objects.clear()
+    assert ensure(maker, "ml", "1g.5gb", may_wait=False) == []
+
+    def is_forgotten() -> bool:
+        try:
+            return ensure(maker, "ml", "2g.10gb", may_wait=False) != []
+        except MustWait:
+            return True
+
+    until(is_forgotten)
+
+
+# -- what is there and differs -------------------------------------------------------------------
+
+
+def template(claim: DeviceClaim, **fields: object) -> Json:
+    """A template by its name that asks for something else."""
+    exactly = {"deviceClassName": claim.requests[0].resource.device_class, **fields}
+    request = {"name": claim.requests[0].resource.request, "exactly": exactly}
+    return {"kind": "theirs", "spec": {"spec": {"devices": {"requests": [request]}}}}
+
+
+@pytest.mark.parametrize("look", ["at first", "later"])
+def test_a_template_that_differs_is_told_logged_and_counted(
+    look: str,
+    start: Start,
+    api_server: APIServer,
+    metrics: Metrics,
+    logged: Log,
+) -> None:
+    maker = start(EAGER)
+    if look == "later":
+        assert ensure(maker, "ml", "1g.5gb") == []
+    path = f"{TEMPLATES.format('ml')}/mig-1g.5gb"
+    api_server.objects[path] = template(claims("1g.5gb")[0], allocationMode="All")
+    warning = (
+        "ResourceClaimTemplate mig-1g.5gb is not as InstaSlice makes it, and the pod gets what it "
+        "asks for: requests[0].exactly.allocationMode is All"
+    )
+    until(lambda: ensure(maker, "ml", "1g.5gb") == [warning])
+    assert counted(metrics, "differs") >= 1
+    told = [fields for message, fields in logged() if message == "template differs"]
+    assert [each["reason"] for each in told] == ["requests[0].exactly.allocationMode is All"]
+    assert ensure(maker, "default", "1g.5gb") == []
+    del api_server.objects[path]  # an administrator mends it
+    until(lambda: ensure(maker, "ml", "1g.5gb") == [])
+
+
+def test_a_class_that_differs_is_told_in_every_namespace(
+    start: Start, api_server: APIServer, metrics: Metrics
+) -> None:
+    spec = {"selectors": [{"cel": {"expression": "false"}}]}
+    path = f"{CLASSES}/mig-1g.5gb.nvidia.com"
+    api_server.objects[path] = {"kind": "theirs", "spec": spec}
+    maker = start(EAGER)
+    for namespace in ("ml", "default"):
+        [warning] = ensure(maker, namespace, "1g.5gb")
+        said = "DeviceClass mig-1g.5gb.nvidia.com is not as InstaSlice makes it: "
+        assert warning.startswith(said)
+    assert counted(metrics, "differs", "device_class") >= 1
+    assert ensure(maker, "ml", "2g.10gb") == []
+    del api_server.objects[path]
+    until(lambda: ensure(maker, "ml", "1g.5gb") == [])
+
+
+@pytest.mark.parametrize("what", ["is there", "is missing", "cannot be read"])
+def test_a_class_that_may_not_be_made_is_told_and_counted_unless_it_is_there(
+    what: str, start: Start, cluster: Cluster, api_server: APIServer, metrics: Metrics
+) -> None:
+    if what == "is there":
+        resource = claims("1g.5gb")[0].requests[0].resource
+        cluster.call("POST", CLASSES, device_class(V1, resource))
+
+    class Refusing:
+        """An API server whose administrator gave InstaSlice no right to make classes."""
+
+        def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+            is_denied = method == "POST" or what == "cannot be read"
+            if "deviceclasses" in path and is_denied:
+                return Answer(403, {"message": "deviceclasses is forbidden"})
+            return cluster.call(method, path, body)
+
+    maker = start(PATIENT, Refusing())
+    expected = [
+        "DeviceClass mig-1g.5gb.nvidia.com may not be made; to make it: "
+        "instaslice deviceclasses mig-1g.5gb --resource-api v1 | kubectl apply -f -"
+    ]
+    for namespace in ("ml", "default"):
+        assert ensure(maker, namespace, "1g.5gb") == ([] if what == "is there" else expected)
+    assert counted(metrics, "failed", "device_class") == (what != "is there")
+    assert api_server.created("ResourceClaimTemplate") == ["ml/mig-1g.5gb", "default/mig-1g.5gb"]
+
+
+def test_a_class_that_may_be_made_after_all_is_made_without_another_pod(
+    start: Start, cluster: Cluster, api_server: APIServer
+) -> None:
+    denied = [True]
+
+    class Refusing:
+        def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+            if path == CLASSES and denied[0]:
+                return Answer(403, {})
+            return cluster.call(method, path, body)
+
+    maker = start(replace(PATIENT, first_pause=0.1, recheck=0.05), Refusing())
+    assert len(ensure(maker, "ml", "1g.5gb")) == 1
+    denied[0] = False
+    until(lambda: api_server.created("DeviceClass"))
+    assert ensure(maker, "ml", "1g.5gb") == []
+
+
+def test_who_may_not_read_compares_nothing(start: Start, cluster: Cluster) -> None:
+    class Blind:
+        """An API server whose role for InstaSlice is that of an earlier version."""
+
+        def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+            return cluster.call(method, path, body) if method == "POST" else Answer(403, {})
+
+    for _ in range(2):
+        maker = start(EAGER, Blind())
+        for _ in range(3):
+            assert ensure(maker, "ml", "1g.5gb") == []
+
+
+# -- what fails ----------------------------------------------------------------------------------
+
+WARNING = (
+    "ResourceClaimTemplate mig-1g.5gb.me is not there yet; to make it: "
+    "instaslice templates --apply --namespace ml mig-1g.5gb.me"
+)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_failure_is_a_warning_and_mended_later(
+    fault: str,
+    start: Start,
+    api_server: APIServer,
+    metrics: Metrics,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits = replace(PATIENT, first_pause=0.05)
+    if fault in ("hang", "drip"):  # the attempt outlasts the admission
+        limits = replace(limits, patience=0.1)
+        monkeypatch.setattr(cluster_module, "DEADLINE", 0.5)
+    maker = start(limits)
+    api_server.fault = FAULTS[fault]
+    assert WARNING in ensure(maker, "ml", "1g.5gb+me")
+    api_server.fault = None
+    until(lambda: api_server.created("ResourceClaimTemplate") == ["ml/mig-1g.5gb.me"])
+    until(lambda: counted(metrics, "created") == 1)
+    assert ensure(start(PATIENT), "ml", "1g.5gb+me") == []
+
+
+def test_what_failed_has_a_pause_in_which_others_are_made_and_is_due_for_who_asks(
+    start: Start, api_server: APIServer
+) -> None:
+    maker = start(ONCE)
+    api_server.fault = error(500, "InternalError")
+    for attempts in (1, 2, 3):
+        assert ensure(maker, "ml", "1g.5gb+me") == [WARNING]
+        assert len(api_server.requests) == attempts
+    api_server.fault = None
+    assert ensure(maker, "default", "1g.5gb") == []
+    assert api_server.created("ResourceClaimTemplate") == ["default/mig-1g.5gb"]
+    assert ensure(maker, "ml", "1g.5gb+me") == []
+
+
+def test_where_a_quota_forbids_it_the_warning_says_so(start: Start, api_server: APIServer) -> None:
+    said = "exceeded quota: none, requested: count/resourceclaimtemplates.resource.k8s.io=1"
+
+    class Full:
+        def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+            if method == "GET":
+                return Answer(404, {})
+            message = f'resourceclaimtemplates "mig-1g.5gb" is forbidden: {said}'
+            return Answer(403 if "/ml/" in path else 201, {"message": message})
+
+    assert ensure(start(ONCE, Full()), "ml", "1g.5gb") == [
+        f"ResourceClaimTemplate mig-1g.5gb cannot be made: {said}"
+    ]
+
+
+def test_a_template_that_is_there_is_found_though_a_quota_is_full(
+    start: Start, cluster: Cluster, api_server: APIServer
+) -> None:
+    assert ensure(start(), "ml", "1g.5gb") == []
+
+    class Full:
+        def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+            refused = Answer(403, {"message": "exceeded quota: none"})
+            return refused if method == "POST" else cluster.call(method, path, body)
+
+    assert ensure(start(ONCE, Full()), "ml", "1g.5gb") == []
+
+
+NAMESPACE = {"kind": "namespaces", "name": "ml"}
+TERMINATING = [{"reason": "NamespaceTerminating", "message": "ml is being terminated"}]
+
+
+class Answering:
+    """A cluster that answers calls for the namespace ml by a list, and makes anything else."""
+
+    def __init__(self, *answers: Answer | Exception) -> None:
+        self.answers = list(answers)
+        self.asked = 0  #: to make something in ml
+
+    def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+        if "/ml/" not in path:
+            return Answer(201, {})
+        if method == "GET":
+            return Answer(404, {})
+        self.asked += 1
+        answer = self.answers.pop(0) if self.answers else Answer(201, {})
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(404, {"details": "none"}),
+        Answer(404, {"message": "the server could not find the requested resource", "details": {}}),
+        Answer(404, {"details": {"kind": "resourceclaimtemplates", "name": "mig-1g.5gb"}}),
+        Answer(403, {"details": {"kind": "namespaces"}}),
+        Answer(403, {"details": {"causes": [{"reason": "Quota"}, "none"]}}),
+        *(Answer(status, {}) for status in (400, 405, 406, 413, 414, 415, 422, 429)),
+        Answer(500, {"details": NAMESPACE}),
+        Answer(503, {"details": {"causes": TERMINATING}}),
+        Answer(200, {}),
+        ClusterError("timed out"),
+    ],
+    ids=str,
+)
+def test_what_may_be_over_is_tried_until_it_is_made(
+    answer: Answer | Exception, start: Start, metrics: Metrics
+) -> None:
+    cluster = Answering(*[answer] * 5)
+    ensure(start(replace(PATIENT, first_pause=0.0, longest_pause=0.0), cluster), "ml", "1g.5gb")
+    until(lambda: counted(metrics, "created") == 1)
+    assert cluster.asked == 6
+    assert counted(metrics, "failed") == 5
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(404, {"details": NAMESPACE}),
+        Answer(403, {"details": {"causes": ["none", *TERMINATING]}}),
+        ZeroDivisionError("a fault of ours"),
+    ],
+    ids=str,
+)
+def test_what_stays_as_it_is_is_not_tried_again(
+    answer: Answer | Exception, start: Start, metrics: Metrics
+) -> None:
+    cluster = Answering(answer)
+    maker = start(replace(PATIENT, first_pause=0.0), cluster)
+    assert len(ensure(maker, "ml", "1g.5gb")) == 1
+    assert counted(metrics, "failed") == 1
+    # A second attempt would be due before this one.
+    assert ensure(maker, "default", "1g.5gb") == []
+    assert cluster.asked == 1
+    assert ensure(maker, "ml", "1g.5gb") == [], "who asks anew has it tried anew"
+
+
+def test_a_namespace_is_a_name_and_no_path(start: Start, api_server: APIServer) -> None:
+    ensure(start(ONCE), "a/../../b?x=", "9g.999gb")
+    paths = {path for _, path in api_server.requests}
+    assert paths == {TEMPLATES.format("a%2F..%2F..%2Fb%3Fx%3D")}
+
+
+def test_what_is_told_and_logged_does_not_grow_with_what_was_typed_or_answered(
+    start: Start, logged: Log
+) -> None:
+    answer = Answer(422, {"message": "no" * 5000})
+    names = [f"9g.{n}gb" for n in range(1, 101)]
+    told = ensure(start(ONCE, Answering(*[answer] * 100)), "ml", *names)
+    assert len(told) == MAX_TOLD
+    assert len(logged()) == len(names)
+    assert all(len(str(fields)) < 1000 for _, fields in logged())
+
+
+class Hanging:
+    """An API server that takes a call and does not answer before the test ends."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.answer = threading.Event()
+
+    def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+        self.asked += 1
+        assert self.answer.wait(PATIENCE)
+        return Answer(500, {})
+
+
+@pytest.fixture
+def hanging(start: Start) -> Iterator[Hanging]:
+    api = Hanging()
+    yield api
+    api.answer.set()
+
+
+def test_a_hung_api_server_costs_an_admission_no_more_for_many_templates(
+    start: Start, hanging: Hanging
+) -> None:
+    maker = start(replace(ONCE, patience=0.3), hanging)
+    began = time.monotonic()
+    assert ensure(maker, "ml", *[f"1g.{n}gb" for n in range(1, 101)])
+    assert 0.3 <= time.monotonic() - began < 0.3 * 50
+
+
+@pytest.mark.parametrize("namespaces", [1, 100])
+def test_while_an_attempt_hangs_others_do_not_wait(
+    namespaces: int, start: Start, hanging: Hanging
+) -> None:
+    maker = start(replace(ONCE, patience=0.3), hanging)
+    ensure(maker, "n0", "9g.999gb")
+    until(lambda: hanging.asked)
+    began = time.monotonic()
+    for n in range(100):
+        assert len(ensure(maker, f"n{n % namespaces}", "9g.999gb")) == 1
+    assert time.monotonic() - began < 0.3 * 50
+    assert hanging.asked == 1
+
+
+# -- what one author can make it do --------------------------------------------------------------
+
+
+def hostile(number: int) -> list[DeviceClaim]:
+    """Those of a pod of 112 slices, each of a profile that is new."""
+    return claims(*(f"{number + 1}g.{n}gb" for n in range(1000, 1000 + MAX_DEVICES)))
+
+
+def by_selectors(manifest: Json) -> float:
+    """Seconds of CEL: 2 ms a selector."""
+    return 0.002 * json.dumps(manifest).count('"cel"')
+
+
+def test_others_have_their_turns_beside_who_asks_for_most(
+    start: Start, api_server: APIServer
+) -> None:
+    """Three refused pods a second, of 112 new profiles each; and first pods of new namespaces."""
+    api_server.cost = by_selectors
+    maker = start(Limits())
+    ended = threading.Event()
+
+    def attack() -> None:
+        number = 0
+        while not ended.wait(0.33):
+            maker.ensure("ml", hostile(number), V1, may_wait=True)
+            number += 1
+
+    attacker = threading.Thread(target=attack)
+    attacker.start()
+    try:
+        time.sleep(1.0)
+        victims = [f"n{n}" for n in range(20)]
+        api_server.namespaces |= set(victims)
+        for victim in victims:
+            ensure(maker, victim, "1g.5gb")
+            until(lambda v=victim: f"{v}/mig-1g.5gb" in api_server.created("ResourceClaimTemplate"))
+    finally:
+        ended.set()
+        attacker.join()
+
+
+def test_one_namespaces_many_failures_drop_nothing_of_others(start: Start) -> None:
+    """The queue overflows with what an API server that is away lets nobody make."""
+
+    class Away:
+        is_away = True
+
+        def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+            if self.is_away:
+                raise ClusterError("away")
+            made.append(path.split("/")[5])
+            return Answer(201, {})
+
+    made: list[str] = []
+    away = Away()
+    maker = start(replace(PATIENT, patience=0.0, first_pause=0.0, longest_pause=0.0), away)
+    for victim in ("a", "b"):
+        ensure(maker, victim, "9g.999gb")
+    for number in range(30):  # 3,360 names; 2,048 have room
+        maker.ensure("ml", hostile(number), V1, may_wait=True)
+    away.is_away = False
+    until(lambda: {"a", "b"} <= set(made))
+    assert made.index("a") < 5, "they have their turns at once, not after 2,000 others"
+    assert made.index("b") < 5
+
+
+def test_what_is_made_on_demand_in_a_namespace_is_bounded(
+    start: Start, api_server: APIServer, metrics: Metrics
+) -> None:
+    maker, limits = start(), PATIENT
+    for number in range(10):
+        told = maker.ensure("ml", hostile(number), V1, may_wait=True)
+        assert all(len(each) < 256 for each in told)
+    assert told[0] == (
+        "ResourceClaimTemplate mig-10g.1000gb is not there: InstaSlice makes at most 22 for "
+        "profiles of no known GPU in a namespace; to make it: "
+        "instaslice templates --apply --namespace ml mig-10g.1000gb"
+    )
+    assert len(api_server.created("ResourceClaimTemplate")) == limits.unknown == 22
+    assert counted(metrics, "beyond_bound") == 10 * MAX_DEVICES - limits.unknown
+    combined = [claim_of(of_profile(each), n) for each in known_profiles() for n in range(2, 9)]
+    for index in range(0, len(combined), MAX_DEVICES):
+        maker.ensure("ml", combined[index : index + MAX_DEVICES], V1, may_wait=True)
+    assert len(api_server.created("ResourceClaimTemplate")) == limits.unknown + limits.counted
+    every = [claim_of(of_profile(each)) for each in known_profiles()]
+    assert maker.ensure("ml", every, V1, may_wait=True) == [], "one slice of a GPU is always had"
+    assert maker.ensure("default", [*combined[:9], *hostile(0)[:9]], V1, may_wait=True) == []
+
+
+def test_what_an_administrator_makes_beyond_a_bound_is_used_and_what_is_lost_is_made_again(
+    start: Start, cluster: Cluster, api_server: APIServer
+) -> None:
+    maker = start(replace(EAGER, unknown=1))
+    assert ensure(maker, "ml", "9g.1gb") == []
+    assert len(ensure(maker, "ml", "9g.2gb")) == 1
+    made = template(claims("9g.2gb")[0], selectors=[{"cel": {"expression": "true"}}])
+    by_hand = {**made, "metadata": {"name": "mig-9g.2gb"}}
+    cluster.call("POST", TEMPLATES.format("ml"), by_hand)
+    [warning] = ensure(maker, "ml", "9g.2gb")
+    assert "is not as InstaSlice makes it" in warning
+    for _ in range(3):  # that it was deleted does not count
+        del api_server.objects[f"{TEMPLATES.format('ml')}/mig-9g.1gb"]
+        assert ensure(maker, "ml", "9g.1gb") == []
+        until(lambda: "ml/mig-9g.1gb" in api_server.created("ResourceClaimTemplate"))
+
+
+def test_a_template_of_too_many_selectors_is_not_made(
+    start: Start, api_server: APIServer, metrics: Metrics
+) -> None:
+    """A placed claim of 256 profiles that are new cost the API server half a second."""
+    claim = placed([f"{n}g.1gb" for n in range(1, 257)], alternatives=8)
+    [warning] = start().ensure("ml", [claim], V1, may_wait=True)
+    assert warning.endswith(
+        "is not there: InstaSlice makes those of at most 64 selectors; to make it: "
+        "instaslice rewrite --with-templates FILE | kubectl apply --namespace ml -f -"
+    )
+    assert api_server.objects == {}
+    assert counted(metrics, "beyond_bound") == 1
+
+
+def test_names_are_remembered_and_not_claims(start: Start) -> None:
+    """4,141 pods of 17 KB took more than 512 MiB."""
+    maker = start(replace(ONCE, patience=0.0), Answering(*[Answer(500, {})] * 100_000))
+    tail = "1" * 40
+    tracemalloc.start()
+    for number in range(600):
+        new = placed([f"{number + 1}{tail}g.{n + 1}gb" for n in range(64)], alternatives=8)
+        maker.ensure("ml", [new], V1, may_wait=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 * 1024 * 1024
+
+
+# -- together with the webhook -------------------------------------------------------------------
+
+
+@settings(
+    max_examples=30,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@pytest.mark.property
+@given(
+    st.lists(st.sampled_from([None, *sorted(set(FAULTS) - {"hang", "drip"})]), max_size=4),
+    st.sampled_from(["sample", "two-profiles", "many", "me"]),
+)
+def test_whatever_the_api_server_does_an_admission_is_answered(
+    cluster: Cluster, api_server: APIServer, faults: list[str | None], name: str
+) -> None:
+    api_server.objects.clear()  # the server is that of all examples
+    metrics = Metrics()
+    maker = TemplateMaker(cluster, metrics)
+    maker.start()
+    app = Webhook(lambda: V1, metrics, maker)
+    body = json.dumps(load("create", name)).encode()
+    for fault in [*faults, None]:
+        api_server.fault = FAULTS[fault] if fault else None
+        answer = call(app, "POST", "/mutate", body).json()
+        assert answer["response"]["allowed"]
+        assert answer["response"]["patch"]
+    maker.stop()
+
+
+def test_in_a_cluster_the_version_is_found_and_templates_are_made(
+    cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
+) -> None:
+    api_server.versions = []
+    options = ["--resource-api", "auto", "--provision-templates", *reaching(api_server, account)]
+    constants = {"instaslice.cluster.discovery": {"RETRY": 0.1}}
+    with serve(cert_dir, authority.trusting(), *options, constants=constants) as process:
+        until(lambda: b"does not serve" in process.call("GET", "/readyz")[1])
+        assert process.call("GET", "/readyz")[0] == 200
+        assert process.metric('instaslice_resource_api_info{version="none"}') == 1
+        api_server.versions = ["v1"]
+        until(lambda: process.call("GET", "/readyz")[1] == b"ok, resource.k8s.io/v1\n")
+        response = json.loads(process.call("POST", "/mutate", SAMPLE)[1])["response"]
+        assert response["allowed"]
+        until(lambda: api_server.created("ResourceClaimTemplate") == ["default/mig-1g.5gb"])
+        created = 'instaslice_template_creations_total{outcome="created"}'
+        until(lambda: process.metric(created) == 1)
+        response = json.loads(process.call("POST", "/mutate", SAMPLE)[1])["response"]
+        assert "warnings" not in response
+
+
+def test_outside_a_cluster_it_says_what_is_needed(
+    cert_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    for options, need in (
+        ([], "--resource-api auto"),
+        (["--resource-api", "v1", "--provision-templates"], "--provision-templates"),
+    ):
+        assert main(["serve", "--cert-dir", str(cert_dir), *options]) == 2
+        assert capsys.readouterr().err == (
+            f"instaslice: {need} asks the API server, and this is not a pod of a cluster: "
+            "give --kubeconfig, or --resource-api with a version "
+            "(v1alpha2, v1alpha3, v1beta1, v1beta2, v1)\n"
+        )
