@@ -238,9 +238,11 @@ KUBECTL ?= kubectl
 COMPONENTS ?= cert-manager
 # Extended resources to rewrite beside MIG slices: "nvidia.com/gpu=gpu.nvidia.com".
 RESOURCES ?=
+# What may serve a slice in pods without an annotation of their own: "1g.5gb or bigger".
+ALTERNATIVES ?=
 # Any; one that is not the usual one is left as it is by undeploy.
 NAMESPACE ?= instaslice-system
-DEPLOY = IMG='$(IMG)' COMPONENTS='$(COMPONENTS)' RESOURCES='$(RESOURCES)' NAMESPACE='$(NAMESPACE)' KUBECTL='$(KUBECTL)' hack/deploy.sh
+DEPLOY = IMG='$(IMG)' COMPONENTS='$(COMPONENTS)' RESOURCES='$(RESOURCES)' ALTERNATIVES='$(ALTERNATIVES)' NAMESPACE='$(NAMESPACE)' KUBECTL='$(KUBECTL)' hack/deploy.sh
 
 .PHONY: build-installer
 build-installer: ## write dist/install.yaml: what `make deploy` deploys, for IMG and COMPONENTS

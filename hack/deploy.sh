@@ -1,10 +1,11 @@
 #!/bin/sh
 # What `make build-installer`, `make deploy` and `make undeploy` do, for the cluster that kubectl is
-# set to. The Makefile says what IMG, COMPONENTS, RESOURCES, NAMESPACE and KUBECTL are.
+# set to. The Makefile says what IMG, COMPONENTS, RESOURCES, ALTERNATIVES, NAMESPACE and KUBECTL are.
 #
 # InstaSlice is registered last, when its pods are ready and its CA is known: whatever goes wrong
 # before that, nobody's pod is refused.
 set -eu
+ALTERNATIVES=${ALTERNATIVES:-}
 cd "$(dirname "$0")/.."
 
 DEFAULT=instaslice-system
@@ -50,6 +51,9 @@ check() {
       *) fail "RESOURCES: $each is not NAME=DEVICECLASS, such as nvidia.com/gpu=gpu.nvidia.com" ;;
     esac
   done
+  case $ALTERNATIVES in *[!A-Za-z0-9\ .\;+/-]*)
+    fail "ALTERNATIVES: $ALTERNATIVES is not like \"1g.5gb or bigger; 3g.20gb or 3g.40gb\"" ;;
+  esac
   case " $COMPONENTS " in *" kubernetes-1.27 "*)
     case " $COMPONENTS " in *" kubernetes-1.36 "*)
       fail "kubernetes-1.27 and kubernetes-1.36 do not go together" ;;
@@ -74,11 +78,15 @@ kustomization() {
     printf '%s\n' '- patch: |' '    $patch: delete' '    apiVersion: v1' \
       '    kind: Namespace' '    metadata:' "      name: $DEFAULT"
   fi
-  if [ -n "$RESOURCES" ]; then
-    printf '%s\n' '- target: {kind: Deployment, name: instaslice}' '  patch: |' '    - op: add' \
-      '      path: /spec/template/spec/containers/0/env/-' \
-      "      value: {name: INSTASLICE_RESOURCES, value: '$(echo $RESOURCES | tr ' ' ,)'}"
-  fi
+  setting INSTASLICE_RESOURCES "$(echo $RESOURCES | tr ' ' ,)"
+  setting INSTASLICE_ALTERNATIVES "$ALTERNATIVES"
+}
+
+# A patch that gives the server a setting, unless it is empty.
+setting() {
+  [ -z "$2" ] || printf '%s\n' '- target: {kind: Deployment, name: instaslice}' '  patch: |' \
+    '    - op: add' '      path: /spec/template/spec/containers/0/env/-' \
+    "      value: {name: $1, value: '$2'}"
 }
 
 # What the webhook's conditions say of a resource's name, as `instaslice webhook-configuration

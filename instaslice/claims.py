@@ -98,15 +98,16 @@ def kept(
     """
     if not wanted or wishes is NO_WISHES:
         return NO_WISHES, []
-    alternatives, placement = wishes
+    alternatives, placement, is_default = wishes
     warnings = [
         f"{annotations.ALTERNATIVES}: no container asks for {first.name}"
         for first in alternatives
-        if first not in wanted and not again
+        if first not in wanted and not again and not is_default
     ]
     if ALTERNATIVES not in api.features and not alternatives.keys().isdisjoint(wanted):
         why = f"this cluster's resource.k8s.io/{api.version} has no alternatives"
-        warnings.append(f"{annotations.ALTERNATIVES}: {why}; only the first is asked for")
+        if not is_default:  # about which the pod's author can do nothing
+            warnings.append(f"{annotations.ALTERNATIVES}: {why}; only the first is asked for")
         alternatives = {}
     slices = sum(held(each) for resource, each in wanted.items() if resource.profile)
     if placement and slices <= 1 and not again:

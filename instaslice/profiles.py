@@ -21,10 +21,12 @@ from typing import Final, NamedTuple
 RESOURCE_PREFIX: Final = "nvidia.com/mig-"
 
 #: `<n>g.<m>gb` and an attribute, as the device plugin spells them. A pattern and not a list, since
-#: drivers bring new profiles.
-_SPELLING: Final = re.compile(r"([1-9][0-9]*g\.[1-9][0-9]*gb)(?:([.-])(me\.all|me|gfx))?", re.ASCII)
+#: drivers bring new profiles. A slice of a Jetson Thor has 0gb: its memory is the machine's.
+_SPELLING: Final = re.compile(
+    r"([1-9][0-9]*g\.(?:0|[1-9][0-9]*)gb)(?:([.-])(me\.all|me|gfx))?", re.ASCII
+)
 _LABEL: Final = re.compile(
-    r"mig-([1-9][0-9]*g)-([1-9][0-9]*gb)(?:(--|-)(me-all|me|gfx))?", re.ASCII
+    r"mig-([1-9][0-9]*g)-((?:0|[1-9][0-9]*)gb)(?:(--|-)(me-all|me|gfx))?", re.ASCII
 )
 #: The longest resource: "mig-" and the profile fit the 63 characters that Kubernetes allows for the
 #: name part of a resource.
@@ -90,6 +92,13 @@ class Profile(NamedTuple):
     label: str  #: a DNS label (RFC 1123) of its own, "mig-1g-10gb-me"
     known: bool  #: whether a GPU in `PROFILES_BY_GPU` has it
 
+    @property
+    def size(self) -> tuple[int, int, str]:
+        """Compute slices, memory in GB as the name says it, and the variant: "", "+me", "-me"."""
+        slices, rest = self.attribute.split("g.", 1)
+        memory, variant = rest.split("gb", 1)
+        return int(slices), int(memory), variant
+
 
 def from_resource(resource: str) -> Profile | None:
     """The profile that an extended resource stands for, or None if it stands for none."""
@@ -143,9 +152,5 @@ def from_attribute(attribute: str) -> Profile | None:
 
 def known_profiles() -> list[Profile]:
     """Every profile of `PROFILES_BY_GPU` once, the smallest slices first."""
-
-    def size(profile: Profile) -> tuple[int, int, str]:
-        slices, memory = profile.attribute.split("g.", 1)
-        return int(slices), int(memory.split("gb", 1)[0]), profile.attribute
-
-    return sorted(filter(None, map(from_attribute, _KNOWN)), key=size)
+    found = filter(None, map(from_attribute, _KNOWN))
+    return sorted(found, key=lambda profile: profile.size)

@@ -4,11 +4,14 @@ A MIG resource is known by how it is spelt (R1), any other because an administra
 
     nvidia.com/gpu=gpu.nvidia.com    to a device class, which is the administrator's
     nvidia.com/gpu=mig-1g.5gb        to a MIG profile: the device plugin's strategy "single"
+
+`bigger` says which slices may stand in for one of a profile, on GPUs that name theirs otherwise.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from functools import lru_cache
+from hashlib import sha256
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -21,11 +24,21 @@ MIG_CLASS: Final = "mig.nvidia.com"
 MIG_DOMAIN: Final = "nvidia.com"
 #: NVIDIA's DRA driver: its name, which is also the domain of its attributes.
 DRIVER: Final = "gpu.nvidia.com"
-IS_PROFILE: Final = f"device.attributes['{DRIVER}'].profile == '{{attribute}}'"
+_PROFILE: Final = f"device.attributes['{DRIVER}'].profile"
+IS_PROFILE: Final = f"{_PROFILE} == '{{attribute}}'"
+_IS_MIG: Final = f"device.driver == '{DRIVER}' && device.attributes['{DRIVER}'].type == 'mig'"
 #: Which devices are MIG slices of a profile, whatever class one asks through.
-IS_SLICE: Final = (
-    f"device.driver == '{DRIVER}' && device.attributes['{DRIVER}'].type == 'mig' && {IS_PROFILE}"
-)
+IS_SLICE: Final = f"{_IS_MIG} && {IS_PROFILE}"
+
+#: Compute slices that a choice of `bigger` may have, beside those of the profile itself.
+_COMPUTE: Final = (2, 3, 4, 7)
+#: By the variant of a profile, the variants that have at least its engines, as a pattern.
+_VARIANTS: Final = {"": "", "+me": "[+]me([.]all)?", "+me.all": "[+]me[.]all", "+gfx": "[+]gfx"} | {
+    "-me": "(-me)?"
+}
+#: The least memory behind a GB of a profile's name, in Mi. NVIDIA names a slice by its share of a
+#: GPU, rounded up, and some have less: a 1g.18gb of an H200 has 16 GiB.
+_MI_PER_GB: Final = 896
 
 #: A DNS label and a DNS subdomain (RFC 1123; apimachinery, `validation.IsDNS1123Subdomain`).
 _LABEL: Final = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
@@ -36,10 +49,18 @@ _COUNT_SUFFIX: Final = len(".x112")
 #: The longest DNS label, in characters.
 MAX_LABEL: Final = 63
 #: A resource's name that Kubernetes takes: a domain and a qualified name of at most 63 characters
-#: (apimachinery, `validation.IsQualifiedName`).
-_NAME: Final = re.compile(r"([^/]+)/([A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)", re.ASCII)
+#: (apimachinery, `validation.IsQualifiedName`); a quota puts "requests." before the domain.
+_NAME: Final = re.compile(
+    r"([^/]{1,244})/([A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)", re.ASCII
+)
 #: How the name of a template for several devices ends.
-_COUNTED: Final = re.compile(r"x[0-9]+")
+_COUNTED: Final = re.compile(r".*\.x[0-9]+", re.ASCII)
+#: How templates of MIG slices begin.
+_RESERVED: Final = ("mig-", "same-gpu-", "different-gpus-")
+#: What the device plugin calls slices that several pods share, which no profile says (R1).
+_SHARED: Final = re.compile(r"nvidia\.com/mig-.+\.shared", re.ASCII)
+#: Hexadecimal digits of the digest that tells names apart which are spelt alike: 64 bits.
+DIGEST: Final = 16
 
 
 class Resource(NamedTuple):
@@ -72,25 +93,78 @@ def of_profile(profile: Profile) -> Resource:
 
 
 @lru_cache(maxsize=1024)
+def bigger(profile: Profile) -> tuple[Resource, ...]:
+    """What may stand in for a slice, in order: first of as many compute slices, then of more (R13).
+
+    Of each at least its memory, by the profile's name and by the capacity where the driver
+    publishes it. Variants with media engines, or graphics, stand in only for their own kind.
+    """
+    memory = profile.size[1]
+    return tuple(
+        Resource(
+            name=f"{step}g of {memory}gb or more",
+            # A template's name says it once, by the first.
+            template="" if number else "mig-bigger",
+            request=f"bigger-{step}g",
+            device_class=MIG_CLASS,
+            selector=_at_least(profile, f"{step}g"),
+        )
+        for number, step in enumerate(_steps(profile))
+    )
+
+
+def is_bigger(profile: Profile) -> str:
+    """CEL: which devices are slices of a profile, or bigger ones, whatever class one asks through.
+
+    Devices without a profile, or a capacity, are no error, which would stop the scheduler.
+    """
+    steps = "|".join(map(str, _steps(profile)))
+    return f"{_IS_MIG} && {_at_least(profile, f'({steps})g')}"
+
+
+def _steps(profile: Profile) -> list[int]:
+    """The compute slices of the profile, and of those that are bigger."""
+    slices = profile.size[0]
+    return [slices, *(step for step in _COMPUTE if step > slices)]
+
+
+def _at_least(profile: Profile, slices: str) -> str:
+    _, memory, variant = profile.size
+    capacity = f"device.capacity['{DRIVER}']"
+    pattern = f"^{slices}[.][0-9]{{1,6}}gb{_VARIANTS[variant]}$"
+    return (
+        f"'profile' in device.attributes['{DRIVER}'] && {_PROFILE}.matches('{pattern}') && "
+        f"int({_PROFILE}.split('.')[1].split('gb')[0]) >= {memory} && "
+        f"(!('memory' in {capacity}) || "
+        f"{capacity}.memory.compareTo(quantity('{memory * _MI_PER_GB}Mi')) >= 0)"
+    )
+
+
+@lru_cache(maxsize=1024)
 def _of_mig(name: str) -> Resource | None:
     profile = profiles.from_resource(name)
     return of_profile(profile) if profile else None
 
 
 class Resources:
-    """The extended resources that are rewritten.
+    """The extended resources that are rewritten, and what may stand in for them in any pod.
 
-    mapped: by name, beside those of MIG.
+    mapped: by name, beside those of MIG. alternatives: the administrator's, as of an annotation.
     """
 
-    def __init__(self, mapped: Mapping[str, Resource] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        mapped: Mapping[str, Resource] = MappingProxyType({}),
+        alternatives: Mapping[Resource, tuple[Resource, ...]] = MappingProxyType({}),
+    ) -> None:
         self.mapped: Final = dict(mapped)
+        self.alternatives: Final = dict(alternatives)
         self._by_template = {resource.template: resource for resource in mapped.values()}
 
     def find(self, name: str) -> Resource | None:
         """What an extended resource stands for, or None where it is not to be rewritten (R1)."""
-        if name.startswith(profiles.RESOURCE_PREFIX):
-            return _of_mig(name) if len(name) <= profiles.LONGEST else None
+        if name.startswith(profiles.RESOURCE_PREFIX) and len(name) <= profiles.LONGEST:
+            return _of_mig(name) or self.mapped.get(name)
         return self.mapped.get(name)
 
     def from_template(self, template: str) -> Resource | None:
@@ -110,47 +184,67 @@ def read_mapping(texts: Iterable[str]) -> Resources:
 
     texts: "NAME=DEVICECLASS" or "NAME=mig-PROFILE" each. Raises ValueError, "'...' is not ...".
     """
-    mapped: dict[str, Resource] = {}
-    templates: dict[str, str] = {}
+    targets: dict[str, str] = {}
     for text in texts:
         name, equals, target = text.partition("=")
         if not (equals and name and target):
             raise ValueError(f"{text!r} is not NAME=DEVICECLASS")
-        if name in mapped:
+        if name in targets:
             raise ValueError(f"{name!r} is mapped twice")
-        resource = _mapped(name, target)
+        targets[name] = target
+    mapped: dict[str, Resource] = {}
+    taken: set[str] = set()
+    # a.com/b.c and c.a.com/b are spelt alike: the name with the fewest dots keeps the plain one.
+    for name in sorted(targets, key=lambda name: (name.partition("/")[2].count("."), name)):
+        mapped[name] = resource = _mapped(name, targets[name], taken)
         if resource.profile is None:
-            taken = templates.setdefault(resource.template, name)
-            if taken != name:
-                what = f"would share the template name {resource.template}"
-                raise ValueError(f"{taken!r} and {name!r} {what}")
-        mapped[name] = resource
-    return Resources(mapped)
+            taken |= {resource.template, resource.request}
+    return Resources({name: mapped[name] for name in targets})
 
 
-def _mapped(name: str, target: str) -> Resource:
+def _mapped(name: str, target: str, taken: Set[str]) -> Resource:
+    """taken: templates and requests of others. Raises ValueError."""
     match = _NAME.fullmatch(name)
     # Source: `IsExtendedResourceName` of pkg/apis/core/v1/helper.
-    if match is None or "kubernetes.io/" in name or name.startswith("requests."):
+    if (
+        match is None
+        or not is_subdomain(match[1])
+        or "kubernetes.io/" in name
+        or name.startswith("requests.")
+    ):
         raise ValueError(f"{name!r} is not an extended resource, such as nvidia.com/gpu")
-    if name.startswith(profiles.RESOURCE_PREFIX):
+    if name.startswith(profiles.RESOURCE_PREFIX) and not _SHARED.fullmatch(name):
         raise ValueError(f"{name!r} is built in: MIG resources need no mapping")
-    profile = profiles.from_template(target)
-    if profile:
+    if profile := profiles.from_template(target):
         return of_profile(profile)
-    domain, short = match.groups()
+    if not is_subdomain(target):
+        raise ValueError(f"{target!r} is not the name of a device class, such as gpu.nvidia.com")
+    return Resource(name, *_names(name, match[2], match[1], taken), target)
+
+
+def _names(name: str, short: str, domain: str, taken: Set[str]) -> tuple[str, str]:
+    """The names of a mapped resource's templates and requests.
+
+    "gpu.nvidia.com" for nvidia.com/gpu. What could not be named so, or not be told from others,
+    ends in a digest: "ascend910.huawei.com-" and 16 digits for huawei.com/Ascend910.
+    """
+    digest = "-" + sha256(name.encode()).hexdigest()[:DIGEST]
     template = f"{short}.{domain}"
+    is_reserved = template.startswith(_RESERVED) and not _SHARED.fullmatch(name)
     if (
         not is_subdomain(template)
         or len(template) > MAX_NAME - _COUNT_SUFFIX
-        or _COUNTED.fullmatch(domain.rpartition(".")[2])
-        or profiles.from_template(template)
+        or _COUNTED.fullmatch(template)
+        or is_reserved
+        or template in taken
     ):
-        raise ValueError(f"{name!r} cannot be mapped: no template can be named {template}")
-    if not is_subdomain(target):
-        raise ValueError(f"{target!r} is not the name of a device class, such as gpu.nvidia.com")
-    request = template.replace(".", "-")[:MAX_LABEL].rstrip("-")
-    return Resource(name, template, request, target)
+        plain = re.sub("[^a-z0-9]+", "-", short.lower()) + f".{domain}"
+        plain = f"resource-{plain}" if is_reserved else plain
+        template = plain[: MAX_NAME - _COUNT_SUFFIX - len(digest)].rstrip(".-") + digest
+    request = template.replace(".", "-")
+    if len(request) > MAX_LABEL or request in taken:
+        request = request[: MAX_LABEL - len(digest)].rstrip("-") + digest
+    return template, request
 
 
 def is_subdomain(text: str) -> bool:

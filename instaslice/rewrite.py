@@ -87,7 +87,7 @@ def rewrite(
     own = own_claims(pod, resources)
     settle(asking, own, resources)
     wanted = demands(every, api)
-    wishes, doubts = kept(annotations.read(pod), wanted, api, again=bool(own))
+    wishes, doubts = kept(annotations.read(pod, resources), wanted, api, again=bool(own))
     claims = new_claims(wanted, api, wishes)
     declared: list[Json] = []
     counts: dict[DeviceClaim, int] = {}

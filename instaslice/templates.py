@@ -6,6 +6,7 @@ for the same share it:
     mig-1g.5gb                                one slice
     mig-1g.5gb.x2                             two
     mig-3g.20gb-or-4g.20gb                    a 3g.20gb or, where there is none, a 4g.20gb
+    mig-1g.5gb-or-bigger                      a 1g.5gb or, where there is none, a bigger slice
     same-gpu-mig-1g.5gb.x2-and-mig-3g.20gb    two slices and another, all of one GPU
     gpu.nvidia.com.x2                         two devices that are no slices
 
@@ -29,6 +30,7 @@ from instaslice.resource_api import (
     ResourceAPI,
 )
 from instaslice.resources import (
+    DIGEST,
     DRIVER,
     IS_SLICE,
     MAX_LABEL,
@@ -36,6 +38,8 @@ from instaslice.resources import (
     MIG_DOMAIN,
     Resource,
     Resources,
+    bigger,
+    is_bigger,
     of_profile,
 )
 
@@ -54,8 +58,6 @@ _AND: Final = "-and-"
 _COUNT: Final = re.compile(r"(.+)\.x([1-9][0-9]{0,2})", re.ASCII)
 #: A request of a placed claim: label, count, and which of several that ask for the same.
 _REQUEST: Final = re.compile(r"(.+?)(?:-x([1-9][0-9]{0,2}))?(?:-([1-9][0-9]*))?", re.ASCII)
-#: Hexadecimal digits of the digest that ends a name too long to say all: 64 bits.
-_DIGEST: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,8 @@ class DeviceClaim:
         if self.placement:
             name = f"{self.placement}-{name}"
         if len(name) > MAX_NAME:
-            digest = sha256(name.encode()).hexdigest()[:_DIGEST]
-            name = f"{name[: MAX_NAME - _DIGEST - 1].rstrip('.-')}-{digest}"
+            digest = sha256(name.encode()).hexdigest()[:DIGEST]
+            name = f"{name[: MAX_NAME - DIGEST - 1].rstrip('.-')}-{digest}"
         return name
 
     @property
@@ -108,7 +110,8 @@ class DeviceClaim:
 
 def _request_template(request: DeviceRequest) -> str:
     first, *others = request.choices
-    name = _OR.join([first.template, *(other.template.removeprefix("mig-") for other in others)])
+    texts = [other.template.removeprefix("mig-") for other in others if other.template]
+    name = _OR.join([first.template, *texts])
     return name + (f".x{request.count}" if request.count > 1 else "")
 
 
@@ -140,6 +143,8 @@ def _read_request(text: str, resources: Resources) -> DeviceRequest | None:
     if resource := resources.from_template(name):
         return DeviceRequest((resource,), count)
     parts = name.split(_OR)
+    if parts[1:] == ["bigger"] and (profile := profiles.from_template(parts[0])):
+        return DeviceRequest((of_profile(profile), *bigger(profile)), count)
     choices = [profiles.from_template("mig-" + part.removeprefix("mig-")) for part in parts]
     found = [of_profile(profile) for profile in choices if profile]
     return DeviceRequest(tuple(found), count) if len(found) == len(choices) else None
@@ -203,19 +208,24 @@ def _metadata(claim: DeviceClaim, namespace: str | None) -> Json:
     return {"name": claim.template, **place, "labels": dict(LABELS)}
 
 
-def device_class(api: ResourceAPI, resource: Resource) -> Json:
+def device_class(api: ResourceAPI, resource: Resource, *, or_bigger: bool = False) -> Json:
     """A DeviceClass for one MIG profile, in any version but v1alpha2.
+
+    or_bigger: that also has slices that are bigger (R13), in no order.
 
     Where the API has `extendedResourceName`, the scheduler serves pods that were not rewritten by
     it, and a ResourceQuota on the extended resource counts claims through it (KEP-5004).
     """
     assert resource.profile
     expression = IS_SLICE.format(attribute=resource.profile.attribute)
+    name = resource.template
+    if or_bigger:
+        expression, name = is_bigger(resource.profile), f"{name}-or-bigger"
     extended = {"extendedResourceName": resource.name}
     return {
         "apiVersion": f"{GROUP}/{api.version}",
         "kind": "DeviceClass",
-        "metadata": {"name": f"{resource.template}.{MIG_DOMAIN}", "labels": dict(LABELS)},
+        "metadata": {"name": f"{name}.{MIG_DOMAIN}", "labels": dict(LABELS)},
         "spec": {
             **(extended if EXTENDED_RESOURCES in api.features else {}),
             "selectors": [{"cel": {"expression": expression}}],

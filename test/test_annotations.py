@@ -1,8 +1,8 @@
 import pytest
 
-from instaslice.annotations import ALTERNATIVES, PLACEMENT, read
+from instaslice.annotations import ALTERNATIVES, NO_WISHES, PLACEMENT, read, read_alternatives
 from instaslice.invalid import InvalidPod
-from instaslice.resources import MIG, Resource
+from instaslice.resources import MIG, Resource, Resources
 
 
 def annotated(key: str, value: object) -> dict[str, object]:
@@ -38,9 +38,30 @@ def test_placements(value: str) -> None:
 
 @pytest.mark.parametrize("pod", [{}, {"metadata": None}, {"metadata": {"annotations": []}}])
 def test_without_annotations_nothing_is_asked_for(pod: dict[str, object]) -> None:
-    assert read(pod) == ({}, "")
+    assert read(pod) == NO_WISHES
 
 
+OTHER = read_alternatives("3g.20gb or 7g.40gb")
+DEFAULT = Resources({}, read_alternatives("1g.5gb or bigger"))
+
+
+@pytest.mark.parametrize(
+    ("pod", "alternatives", "is_default"),
+    [
+        ({}, DEFAULT.alternatives, True),
+        (annotated(PLACEMENT, "same-gpu"), DEFAULT.alternatives, True),
+        (annotated(ALTERNATIVES, " none "), {}, False),
+        (annotated(ALTERNATIVES, "3g.20gb or 7g.40gb"), OTHER, False),
+    ],
+)
+def test_the_administrators_alternatives_are_for_pods_without_their_own(
+    pod: dict[str, object], alternatives: dict[Resource, object], is_default: bool
+) -> None:
+    wishes = read(pod, DEFAULT)
+    assert (wishes.alternatives, wishes.is_default) == (alternatives, is_default)
+
+
+ALONE = '"bigger" stands alone behind one profile, as in "1g.5gb or bigger"'
 RIGHT = 'write it like "3g.20gb or 4g.20gb; 1g.5gb or 1g.10gb"'
 
 
@@ -57,6 +78,8 @@ RIGHT = 'write it like "3g.20gb or 4g.20gb; 1g.5gb or 1g.10gb"'
         (ALTERNATIVES, ";" * 16_001, "is longer than 16000 characters"),
         (ALTERNATIVES, "1g.5gb", f"a chain names 2 to 8 profiles: {RIGHT}"),
         (ALTERNATIVES, " or ".join(["1g.5gb"] * 9), f"a chain names 2 to 8 profiles: {RIGHT}"),
+        (ALTERNATIVES, "bigger or 1g.5gb", ALONE),
+        (ALTERNATIVES, "1g.5gb or 2g.10gb or bigger", ALONE),
         (ALTERNATIVES, "1g.5gb or", f'profiles are joined by "or" and chains by ";": {RIGHT}'),
         (ALTERNATIVES, "a, b", f'profiles are joined by "or" and chains by ";": {RIGHT}'),
         (

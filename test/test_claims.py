@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instaslice.annotations import read_alternatives
 from instaslice.containers import MAX_TOLD
 from instaslice.invalid import InvalidPod
 from instaslice.resource_api import NEWEST, SAME_GPU, VERSIONS
-from instaslice.resources import read_mapping
+from instaslice.resources import Resources, read_mapping
 from instaslice.rewrite import Rewrite, rewrite
 from instaslice.templates import claim_spec
 from test.support import pods
@@ -61,6 +62,59 @@ def test_alternatives() -> None:
     result = rewrite(wishing(pod_of(of(2), limits(1)), alternatives=EITHER), NEWEST)
     assert templates(result) == ["mig-3g.20gb-or-4g.20gb.x2", "mig-1g.5gb"]
     assert result.warnings == []
+
+
+def test_or_bigger_is_one_request_whose_choices_grow() -> None:
+    result = rewrite(wishing(pod_of(of(2, MIG)), alternatives="1g.5gb or bigger"), NEWEST)
+    assert (templates(result), result.warnings) == (["mig-1g.5gb-or-bigger.x2"], [])
+    [claim] = result.claims
+    [request] = claim_spec(NEWEST, claim)["devices"]["requests"]
+    choices = request["firstAvailable"]
+    names = ["mig-1g-5gb", "bigger-1g", "bigger-2g", "bigger-3g", "bigger-4g", "bigger-7g"]
+    assert [choice["name"] for choice in choices] == names
+    assert {choice["count"] for choice in choices} == {2}
+    assert [choice["deviceClassName"] for choice in choices] == [
+        "mig-1g.5gb.nvidia.com",
+        *["mig.nvidia.com"] * 5,
+    ]
+
+
+ADMIN = Resources({}, read_alternatives("1g.5gb or bigger; 3g.20gb or 4g.20gb"))
+
+
+def test_the_administrators_alternatives_warn_of_nothing() -> None:
+    pod = pod_of(of(1, MIG))
+    result = rewrite(pod, NEWEST, ADMIN)
+    assert (templates(result), result.warnings) == (["mig-1g.5gb-or-bigger"], [])
+    assert rewrite(apply(result.operations, pod), NEWEST, ADMIN).operations == []
+    result = rewrite(pod, VERSIONS["v1beta2"], ADMIN)
+    assert (templates(result), result.warnings) == (["mig-1g.5gb"], [])
+    result = rewrite(wishing(pod, alternatives="none"), NEWEST, ADMIN)
+    assert (templates(result), result.warnings) == (["mig-1g.5gb"], [])
+
+
+@pytest.mark.property
+@given(pods.pods(), st.sampled_from(["", "same-gpu", "different-gpus"]))
+def test_or_bigger_changes_what_is_asked_for_and_nothing_else(pod: Json, placement: str) -> None:
+    """The same claims for the same containers, each of as many slices."""
+    chains = "; ".join(f"{name} or bigger" for name in ["1g.5gb", "3g.20gb", "9g.999gb"])
+    wishes = {"placement": placement} if placement else {}
+
+    def shape(**more: str) -> list[object]:
+        asks = wishing(pod, **wishes, **more)
+        once = apply(
+            rewrite(asks, NEWEST, new_name=lambda container, _: container).operations, asks
+        )
+        claims = once["spec"].get("resourceClaims") or []
+        return [
+            [
+                claim.get("resourceClaimTemplateName", "").replace("-or-bigger", "")
+                for claim in claims
+            ],
+            [each.get("resources") for _, _, each in pods.each(once)],
+        ]
+
+    assert shape(alternatives=chains) == shape()
 
 
 @pytest.mark.parametrize("version", ["v1alpha2", "v1alpha3", "v1beta1", "v1beta2"])

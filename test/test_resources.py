@@ -1,7 +1,11 @@
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from instaslice.resources import MIG, read_mapping
-from instaslice.templates import claim_of
+from instaslice.templates import claim_of, from_template, is_ours, stands_for
 
 
 def test_mig_is_built_in() -> None:
@@ -39,8 +43,9 @@ def test_a_mapped_name_leaves_room_for_the_count_of_a_template() -> None:
     resource = read_mapping([f"{longest}=x"]).find(longest)
     assert resource
     assert len(claim_of(resource, 112).template) == 253
-    with pytest.raises(ValueError, match="cannot be mapped"):
-        read_mapping([f"{longest}a=x"])
+    longer = read_mapping([f"{longest}a=x"]).find(f"{longest}a")
+    assert longer
+    assert len(claim_of(longer, 112).template) == 253
 
 
 @pytest.mark.parametrize(
@@ -56,11 +61,8 @@ def test_a_mapped_name_leaves_room_for_the_count_of_a_template() -> None:
         (["a.com/x=b", "a.com/x=c"], "'a.com/x' is mapped twice"),
         (["nvidia.com/mig-1g.5gb=a"], "'nvidia.com/mig-1g.5gb' is built in"),
         (["a.com/x=Not_A_Class"], "'Not_A_Class' is not the name of a device class"),
-        (["a.com/X_1=a"], "'a.com/X_1' cannot be mapped: no template can be named X_1.a.com"),
-        ([f"{'a' * 63}.{'b' * 63}.{'c' * 63}/{'d' * 60}=a"], "cannot be mapped"),
-        (["x2/gpu.nvidia.com=a"], "cannot be mapped"),  # two of nvidia.com/gpu
-        (["5gb/mig-1g=a"], "cannot be mapped"),  # a slice
-        (["b.c/a=x", "c/a.b=y"], "'b.c/a' and 'c/a.b' would share the template name a.b.c"),
+        (["A.com/x=a"], "'A.com/x' is not an extended resource"),
+        ([f"{'a.' * 122}b/x=a"], "is not an extended resource"),  # 245 characters of domain
     ],
 )
 def test_a_wrong_mapping_is_refused(texts: list[str], why: str) -> None:
@@ -68,3 +70,48 @@ def test_a_wrong_mapping_is_refused(texts: list[str], why: str) -> None:
         read_mapping(texts)
     assert why in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+_DOMAINS = st.from_regex(r"[a-z0-9](-?[a-z0-9]){0,3}(\.[a-z0-9]{1,4}){0,3}", fullmatch=True)
+_SHORT = st.from_regex(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", fullmatch=True)
+#: Names that are spelt alike, or like templates of MIG slices.
+_TRAPS = st.sampled_from(
+    (
+        *("b.c/a", "c/a.b", "a.com/x_y", "a.com/x-y", "a.com/X-Y", "huawei.com/Ascend910"),
+        *("5gb/mig-1g", "x2/gpu.nvidia.com", "5gb-or-bigger/mig-1g", "5gb/same-gpu-mig-1g"),
+        *("a.com/a..b", "a-b/c", "nvidia.com/mig-1g.5gb.shared", "amd.com/cpx_nps4", "b/c.a"),
+        *(f"{'a' * 63}.{'b' * 63}.{'c' * 63}/{'d' * 60}", f"{'a' * 63}.com/b"),
+        *("nvidia.com/gpu", f"{'a' * 63}.com/b.c"),
+    )
+)
+
+
+@pytest.mark.property
+@given(st.lists(_TRAPS | st.builds("{}/{}".format, _DOMAINS, _SHORT), unique=True, max_size=20))
+def test_every_extended_resource_has_names_of_its_own(names: list[str]) -> None:
+    names = [name for name in names if not name.startswith("requests.")]
+    resources = read_mapping(f"{name}=a-class" for name in names)
+    found = [resource for name in names if (resource := resources.find(name))]
+    assert len({each.template for each in found}) == len({each.request for each in found})
+    assert len({each.template for each in found}) == len(names)
+    label = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+    for resource in found:
+        for count in (1, 2, 112):
+            claim = claim_of(resource, count)
+            assert len(claim.template) <= 253
+            assert re.fullmatch(rf"{label}(\.{label})*", claim.template)
+            assert from_template(claim.template, resources) == claim
+            assert is_ours(claim.template, resources)
+            assert stands_for(claim.template, None, resources) == (resource, count)
+            assert not is_ours(claim.template, MIG)
+        assert len(resource.request) <= 63
+        assert re.fullmatch(label, resource.request)
+
+
+def test_shared_slices_are_left_alone_unless_they_are_mapped() -> None:
+    shared = "nvidia.com/mig-1g.5gb.shared"
+    assert MIG.find(shared) is None
+    found = read_mapping([f"{shared}=shared.example.com"]).find(shared)
+    assert found
+    assert found.template == "mig-1g.5gb.shared.nvidia.com"
+    assert found.device_class == "shared.example.com"

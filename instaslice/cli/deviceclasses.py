@@ -39,6 +39,12 @@ def add(commands: Any) -> None:
         "(ConfigMap kueue-manager-config): one for each of at most 16 resources, and else one for "
         "each 8 profiles",
     )
+    parser.add_argument(
+        "--or-bigger",
+        action="store_true",
+        help="classes that also have every bigger slice, for pods that are served without "
+        "InstaSlice: the scheduler takes any of them, in no order",
+    )
     parser.set_defaults(run=run)
 
 
@@ -47,6 +53,12 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = [_resource(claim) for claim in named_claims(arguments)]
     command = ["deviceclasses"]
     command += [f"--resource {each}" for each in arguments.resource]
+    if arguments.or_bigger:
+        if arguments.kueue:
+            raise UsageError("--kueue and --or-bigger do not go together")
+        if not arguments.names:
+            raise UsageError("--or-bigger needs the profiles that pods ask for, such as 1g.5gb")
+        command.append("--or-bigger")
     if arguments.kueue:
         print_yaml([_kueue(chosen)], " ".join([*command, "--kueue", *arguments.names]))
         return 0
@@ -54,7 +66,11 @@ def run(arguments: argparse.Namespace) -> int:
     if api is not NEWEST:
         command += ["--resource-api", api.version]
     # The classes of mapped resources are the administrator's.
-    manifests = [device_class(api, resource) for resource in chosen if resource.profile]
+    manifests = [
+        device_class(api, resource, or_bigger=arguments.or_bigger)
+        for resource in chosen
+        if resource.profile
+    ]
     print_yaml(manifests, " ".join([*command, *arguments.names]))
     return 0
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from instaslice.annotations import NONE, read_alternatives
 from instaslice.cluster.client import Cluster, ClusterError, in_cluster
 from instaslice.cluster.kubeconfig import from_kubeconfig
 from instaslice.resource_api import VERSIONS
-from instaslice.resources import MIG, Resources, read_mapping
+from instaslice.resources import MIG, Resource, Resources, read_mapping
 from instaslice.templates import serves
 
 
@@ -20,7 +21,7 @@ class Settings:
     port: int
     cert_dir: Path
     resource_api: str  #: a key of resource_api.VERSIONS, or "auto": ask the cluster
-    resources: Resources  #: that are rewritten
+    resources: Resources  #: that are rewritten, and what may stand in for them
     provision_templates: bool
     cluster: Cluster | None  #: None where neither of these two needs one
     log_format: str  #: a key of logs.FORMATS
@@ -95,6 +96,13 @@ def _mapping(text: str) -> Resources:
     return read_mapping(part.strip() for part in text.split(",")) if text else MIG
 
 
+def _alternatives(text: str) -> dict[Resource, tuple[Resource, ...]]:
+    try:
+        return read_alternatives(text) if text not in ("", NONE) else {}
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}") from None
+
+
 class Option(NamedTuple):
     """A setting of `serve`: a flag, and an environment variable for who has no command line."""
 
@@ -151,6 +159,14 @@ SERVE: Final = (
         "an extended resource that is rewritten, beside MIG's, and the device class to ask in its "
         "place, nvidia.com/gpu=gpu.nvidia.com, or a MIG profile, nvidia.com/gpu=mig-1g.5gb",
         is_list=True,
+    ),
+    Option(
+        "--alternatives",
+        "",
+        _alternatives,
+        "CHAINS",
+        'what may serve a slice in pods without an annotation of their own, such as "1g.5gb or '
+        'bigger; 3g.20gb or 3g.40gb"',
     ),
     Option(
         "--provision-templates",
@@ -213,6 +229,8 @@ def read(
     if values["client_names"] and not values["client_ca"]:
         raise SettingsError("--client-names: needs --client-ca, or no caller shows a certificate")
     _check_mapping(values["resources"], values["resource_api"])
+    mapped = values["resources"].mapped
+    values["resources"] = Resources(mapped, values.pop("alternatives"))
     values["cluster"] = _cluster(values, values.pop("kubeconfig"), environment)
     host, port = values.pop("bind")
     return Settings(host=host, port=port, **values)

@@ -4,6 +4,7 @@ import pytest
 
 from instaslice.cli.main import main
 from instaslice.serve import settings
+from instaslice.templates import claim_of
 
 
 def test_help_says_what_each_setting_is_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,3 +131,29 @@ def test_a_bad_mapping_in_the_environment_is_named_by_its_variable(
     assert main(["serve", "--cert-dir", "certs"]) == 2
     line = "instaslice: INSTASLICE_RESOURCES: '' is not NAME=DEVICECLASS\n"
     assert capsys.readouterr() == ("", line)
+
+
+@pytest.mark.parametrize(
+    ("text", "template"),
+    [
+        ("1g.5gb or bigger; 3g.20gb or 3g.40gb", "mig-1g.5gb-or-bigger"),
+        ("none", "mig-1g.5gb"),
+        ("", "mig-1g.5gb"),
+    ],
+)
+def test_alternatives_for_all_pods(text: str, template: str) -> None:
+    resources = settings.read(FIXED, {"INSTASLICE_ALTERNATIVES": text}).resources
+    asked = resources.find("nvidia.com/mig-1g.5gb")
+    assert asked
+    assert claim_of(asked, 1, *resources.alternatives.get(asked, ())).template == template
+
+
+def test_alternatives_that_cannot_be_read_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INSTASLICE_ALTERNATIVES", "1g.5gb or larger")
+    assert main(["serve", "--cert-dir", "certs", "--resource-api", "v1"]) == 2
+    line = "INSTASLICE_ALTERNATIVES: '1g.5gb or larger': larger is not a MIG profile"
+    said = capsys.readouterr().err
+    assert said.startswith(f"instaslice: {line}")
+    assert said.count("\n") == 1
