@@ -10,14 +10,22 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from instaslice import node_labels
 from instaslice.invalid import InvalidPod, shorten
 from instaslice.manifests import split, workloads
 from instaslice.manifests.edit import Edit, Layout, applied, edit, json_layout
-from instaslice.manifests.leftovers import Leftover, in_patch, is_patch, leftovers
-from instaslice.manifests.nodes import BadDocument, Node, locate, read
+from instaslice.manifests.leftovers import (
+    Leftover,
+    in_patch,
+    in_playbook,
+    is_patch,
+    is_playbook,
+    leftovers,
+)
+from instaslice.manifests.nodes import BadDocument, Node, Part, locate, read
 from instaslice.manifests.reverse import reverse
 from instaslice.manifests.workloads import LABEL, Kinds, Manifest, Path, Template, claim_names
-from instaslice.patch import Json, Operation, apply, pointer
+from instaslice.patch import Operation, apply, pointer, unescape
 from instaslice.profiles import RESOURCE_PREFIX
 from instaslice.resource_api import NEWEST, ResourceAPI, template_name
 from instaslice.resources import MIG, Resources
@@ -34,16 +42,46 @@ TOO_LARGE: Final = (
     "their own"
 )
 
+NODE_NAME: Final = (
+    "the scheduler, which allocates claims, never sees a pod with nodeName, and the kubelet "
+    "refuses it: choose the node by nodeSelector kubernetes.io/hostname"
+)
+TWICE: Final = "the key {!r} comes again in the same object, and the last one wins, as for kubectl"
+SELECTOR: Final = (
+    "it asks for nodes with {}, a label of MIG manager or the device plugin, that nobody keeps "
+    "right for NVIDIA's DRA driver: then the pod fits no node"
+)
+#: Labels of nodes whose pods are told of.
+_NODES: Final = (node_labels.MIG_CONFIG, node_labels.MIG_STRATEGY, node_labels.GKE_PARTITION)
 #: What Python decodes bytes to that are no UTF-8.
 _NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
 #: Nothing, or a comment at the end of a file that has no newline there.
 _REMARK: Final = re.compile(r"[ \t]*(?:#.*)?\Z")
 #: Where one object of JSON may end and another begin.
 _BETWEEN: Final = re.compile(r"\}[ \t\r\n]*\{")
-#: Helm's way to say "put a value here".
-_HELM: Final = re.compile(r"\{\{.*?\}\}")
-RENDER: Final = (
-    "looks like a Helm template: render it first (helm template ... | instaslice rewrite -)"
+_RENDER: Final = "looks like {}: render it first ({} | instaslice rewrite -)"
+#: What becomes YAML only when another program has worked on it, in the order of what is certain.
+_NOT_YET_YAML: Final = (
+    (
+        re.compile(
+            r"\{\{-?\s*(?:[.$(\"]|/\*|(?:if|range|with|end|else|include|template|define|toYaml)\b)"
+        ),
+        _RENDER.format("a Helm template", "helm template ..."),
+    ),
+    (
+        re.compile(r"\{[{%#].*?[}%#]\}"),
+        _RENDER.format("a template of Jinja or Ansible", "..."),
+    ),
+    (
+        re.compile(
+            r"^\s*(?:resource|data|module|provider|variable|locals|terraform)\b[^:\n]*\{\s*$", re.M
+        ),
+        "looks like Terraform: rewrite the manifests that it applies",
+    ),
+    (
+        re.compile(r"%\{|\$\{?[A-Za-z_]"),
+        _RENDER.format("a template of a shell or of Terraform", "envsubst < ..."),
+    ),
 )
 #: Between quotes, other ways to write the characters of a name.
 _ESCAPE: Final = re.compile(
@@ -194,9 +232,11 @@ class Rewriter:
             document.edits, document.value, document.operations = [], None, []
             document.needs, document.has, document.claims = {}, {}, {}
             document.changed = False
-            if helm := _HELM.search(body):
-                line = document.line + body.count("\n", 0, helm.start())
-                document.errors = [Problem(line, "", RENDER)]
+            for pattern, what in _NOT_YET_YAML:
+                if found := pattern.search(body):
+                    line = document.line + body.count("\n", 0, found.start())
+                    document.errors = [Problem(line, "", what)]
+                    break
 
 
 class _Work:
@@ -229,7 +269,8 @@ class _Work:
         document, task = self.document, self.task
         if len(self.text) > LARGEST:
             raise BadDocument(TOO_LARGE)
-        root, is_json = read(self.text)
+        dead: list[Part] = []
+        root, is_json = read(self.text, dead)
         if root is None:
             document.is_empty = True
             return
@@ -237,29 +278,37 @@ class _Work:
         document.is_json = document.is_json or is_json
         if is_json and not self.layout:
             self.layout = json_layout(self.text)
+        for part in dead:
+            line = self.line + self._lines_before(part.start)
+            document.warnings.append(Problem(line, "", TWICE.format(part.key)))
         value = root.value[0] if self.inner else root.value
-        if is_patch(value):
-            self._tell_left(in_patch(value, task.resources))
+        if is_patch(value) or is_playbook(value):
+            tell = in_patch if is_patch(value) else in_playbook
+            self._tell_left(tell(value, task.resources))
             document.value = value if task.needs_values else None
             return
         if not isinstance(value, dict):
             raise BadDocument("is not an object, as every manifest is")
-        operations: list[Operation] = []
-        for manifest in workloads.manifests(value):
-            operations += self._manifest(manifest)
+        operations = [o for each in workloads.manifests(value) for o in self._manifest(each)]
         if operations and not document.errors:
-            document.changed, value = True, apply(value, operations)
-            if task.needs_operations:
-                document.operations += _below(pointer(*self.prefix), operations)
-            try:
-                edits = edit(self.text, root, [value] if self.inner else value, self.layout)
-                document.edits += [Edit(a + self.start, b + self.start, new) for a, b, new in edits]
-            except BadDocument:
-                if not task.needs_values:
-                    raise
+            value = self._change(value, operations)
         for manifest in workloads.manifests(value):
             self._refers(manifest)
         document.value = value if task.needs_values else None
+
+    def _change(self, value: Any, operations: list[Operation]) -> Any:
+        """What operations make of the value; its text is edited. Raises BadDocument."""
+        document, task = self.document, self.task
+        document.changed, value = True, apply(value, operations)
+        if task.needs_operations:
+            document.operations += _below(pointer(*self.prefix), operations)
+        try:
+            edits = edit(self.text, self.root, [value] if self.inner else value, self.layout)
+            document.edits += [Edit(a + self.start, b + self.start, new) for a, b, new in edits]
+        except BadDocument:
+            if not task.needs_values:
+                raise
+        return value
 
     def _manifest(self, manifest: Manifest) -> list[Operation]:
         """What rewrites the pod templates of a manifest; tells of what is left in it."""
@@ -269,7 +318,7 @@ class _Work:
         if workloads.is_disabled_namespace(manifest):
             self.disabled.add(manifest.name)
         for template in workloads.templates(manifest, task.kinds):
-            handled.update((*path, "resources") for path, _ in _containers(template))
+            handled.update((*path, "resources") for path, _ in workloads.containers(template))
             why = workloads.why_skipped(manifest, template, self.disabled)
             try:
                 result = self._result(manifest, template)
@@ -283,6 +332,8 @@ class _Work:
                     document.notes.append(self._at(template, "", f"left as it is: it {why}"))
                 continue
             self._warn(template, result.warnings)
+            if not task.is_reverse:
+                self._warn_of_nodes(template, bool(result.operations))
             document.claims |= {claim.template: claim for claim in result.claims}
             operations += _of_template(template, result.operations)
         if not task.is_reverse:
@@ -333,6 +384,22 @@ class _Work:
             if not places:
                 self.document.warnings.append(self._at(template, "", warning))
 
+    def _warn_of_nodes(self, template: Template, is_rewritten: bool) -> None:
+        """Tell of what keeps a pod from the nodes that it is for."""
+        spec = template.pod["spec"]
+        told: list[tuple[Path, str]] = []
+        if spec.get("nodeName") and (is_rewritten or spec.get("resourceClaims")):
+            told.append((("nodeName",), NODE_NAME))
+        for each in node_labels.selected(spec):
+            name = "nvidia.com/gpu"
+            single = each.single and name not in self.task.resources.mapped
+            more = f"; {name} means a slice there: --resource {name}=mig-{each.single}"
+            path: Path = (*each.path.split("."), each.label)
+            told.append((path, SELECTOR.format(each) + (more if single else "")))
+        for path, text in told:
+            place = template.place(("spec", *path))
+            self.document.warnings.append(self._problem(place, text))
+
     def _tell_left(self, found: Iterable[Leftover]) -> None:
         for each in found:
             problem = self._problem(each.path, each.reason, each.container)
@@ -351,19 +418,23 @@ class _Work:
 
     def _at(self, template: Template, field: str, message: str) -> Problem:
         """A problem at a field of a pod, "spec.containers[0]"."""
-        steps: list[str | int] = [
+        steps: Path = tuple(
             name or (int(index) if index.isdecimal() else index)
             for name, index in _STEP.findall(field)
-        ]
-        return self._problem((*template.path, *(steps[1:] if template.is_bare else steps)), message)
+        )
+        return self._problem(template.place(steps), message)
 
     def _problem(self, path: Path, message: str, container: str = "") -> Problem:
         place = locate(self.root, (*self.inner, *path))
-        start, lines = self.counted if place >= self.counted[0] else (0, 0)
-        self.counted = place, lines + self.text.count("\n", start, place)
+        line = self.line + self._lines_before(place)
         who = f"container {container}: " if container else ""
         where = field_path(*self.prefix, *path)
-        return Problem(self.line + self.counted[1], where, who + message)
+        return Problem(line, where, who + message)
+
+    def _lines_before(self, place: int) -> int:
+        start, lines = self.counted if place >= self.counted[0] else (0, 0)
+        self.counted = place, lines + self.text.count("\n", start, place)
+        return self.counted[1]
 
 
 def _names(resources: Resources) -> re.Pattern[str]:
@@ -376,8 +447,11 @@ def _names(resources: Resources) -> re.Pattern[str]:
     )
     # In a JSON Pointer a slash is "~1".
     texts = sorted({RESOURCE_PREFIX, LABEL, *mapped})
-    spelt = [re.escape(text).replace("/", "(?:/|~1)") for text in texts]
-    return re.compile("|".join([*spelt, r"\bmig-[1-9]", "[!:]binary"]))
+    # Helm's --set has backslashes before its dots.
+    spelt = [re.escape(text).replace("/", "(?:/|~1)").replace(r"\.", r"\\*\.") for text in texts]
+    return re.compile(
+        "|".join([*spelt, r"\b(?:mig|MIG)-[1-9]", *map(re.escape, _NODES), "[!:]binary"])
+    )
 
 
 def _unescaped(match: re.Match[str]) -> str:
@@ -405,24 +479,16 @@ def _below(prefix: str, operations: Iterable[Operation]) -> list[Operation]:
 
 def _of_template(template: Template, operations: Iterable[Operation]) -> list[Operation]:
     """Operations on a pod, as they are on the document that has it as a template."""
-    bare = "/spec" if template.is_bare else ""
-    inner = ({**each, "path": each["path"].removeprefix(bare)} for each in operations)
-    return _below(pointer(*template.path), inner)
-
-
-def _containers(template: Template) -> Iterator[tuple[Path, Json]]:
-    """The containers that can have limits of extended resources, each with its path."""
-    spec = template.path if template.is_bare else (*template.path, "spec")
-    for kind in ("containers", "initContainers"):
-        listed = template.pod["spec"].get(kind)
-        for index, container in enumerate(listed if isinstance(listed, list) else ()):
-            if isinstance(container, dict):
-                yield (*spec, kind, index), container
+    found = []
+    for each in operations:
+        steps = tuple(int(s) if s.isdecimal() else unescape(s) for s in each["path"].split("/")[1:])
+        found.append({**each, "path": pointer(*template.place(steps))})
+    return found
 
 
 def _amounts(template: Template) -> Iterator[tuple[Path, str, str]]:
     """The resources in limits, and those in requests alone: path, resource, container's name."""
-    for path, container in _containers(template):
+    for path, container in workloads.containers(template):
         name, resources = container.get("name"), container.get("resources")
         seen: set[str] = set()
         for key in ("limits", "requests"):

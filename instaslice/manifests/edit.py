@@ -42,6 +42,8 @@ def edit(text: str, root: Node, meaning: Any, layout: "Layout | None" = None) ->
     if any(one.end > other.start for one, other in pairwise(edits)):
         raise BadDocument(UNWRITABLE)
     if whole is not text:
+        if edits and edits[-1].end >= len(text):
+            edits = _stripped(text, root, edits)
         edits = _without_end(whole, edits)
     try:
         again, _ = read(applied(text, edits))
@@ -59,6 +61,18 @@ def applied(text: str, edits: Iterable[Edit]) -> str:
         parts += [text[place:start], new]
         place = end
     return "".join([*parts, text[place:]]) if parts else text
+
+
+def _stripped(text: str, root: Node, edits: list[Edit]) -> list[Edit]:
+    """Have a block scalar at the end of a text that has no line end there stay without one."""
+    while root.parts:
+        root = root.parts[-1].node
+    header = re.compile(
+        r"(?:[&!]\S+[ \t]+)*[|>][0-9]?(?P<keeps>\+?)(?=[0-9]?[ \t\r]*(?:#.*)?$)", re.M
+    )
+    if found := header.match(text, root.start):
+        return sorted([*edits, Edit(*found.span("keeps"), "-")])
+    return edits
 
 
 def _without_end(whole: str, edits: list[Edit]) -> list[Edit]:
@@ -122,7 +136,12 @@ class _Editor:
     def pairs(self, node: Node, new: Any) -> list[tuple[Part, Any]]:
         """Each part with what becomes of it, _GONE where it goes."""
         if node.kind is dict:
-            return [(p, new.get(p.key, _GONE)) for p in node.parts if not p.is_merge]
+            # One that counts no more goes with the one that does.
+            return [
+                (p, p.node.value if p.is_dead and p.key in new else new.get(p.key, _GONE))
+                for p in node.parts
+                if not p.is_merge
+            ]
         found, rest = [], list(new)
         for index, part in enumerate(node.parts):
             left = len(node.parts) - index
@@ -400,7 +419,9 @@ class _Editor:
                 continue
             offset = self.column(self.first(below)) - self.column(part.start)
             if below.kind is list and 0 <= offset <= 8:
-                dash = offset
+                dash, start = offset, below.parts[0].start
+                if self.line(start) == self.line(self.first(below)):
+                    gap = self.column(start) - self.column(self.first(below))
             elif below.kind is dict and 0 < offset <= 8:
                 step = offset
         return _Style(step, dash, gap if 2 <= gap <= 8 else style.gap)

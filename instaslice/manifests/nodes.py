@@ -41,7 +41,7 @@ class Node:
     _own: "dict[str | None, Part] | None" = None
 
     def own(self) -> "dict[str | None, Part]":
-        """The members by key, without merge keys."""
+        """The members by key, without merge keys; of several, the last."""
         if self._own is None:  # problems are looked up one by one, and may be one a member
             self._own = {part.key: part for part in self.parts if not part.is_merge}
         return self._own
@@ -55,21 +55,24 @@ class Part:
     start: int  #: of its key, or its value
     node: Node
     is_merge: bool = False
+    is_dead: bool = False  #: the key comes again, and the last one wins
 
 
-def read(text: str) -> tuple[Node | None, bool]:
+def read(text: str, dead: list[Part] | None = None) -> tuple[Node | None, bool]:
     """The root of a document, None where it is empty, and whether it is JSON.
 
-    Raises BadDocument.
+    dead: is told of members whose key comes again. Raises BadDocument.
     """
+    dead = [] if dead is None else dead
     try:
         start = _BLANK.match(text).end()  # type: ignore[union-attr]
-        node = _json(text, start, 0) if text[start : start + 1] in ("{", "[") else None
+        node = _json(text, start, 0, dead) if text[start : start + 1] in ("{", "[") else None
         if node and _BLANK.fullmatch(text, node.end):
             return node, True
     except (ValueError, IndexError):
         pass
-    return _yaml(text), False
+    dead.clear()
+    return _yaml(text, dead), False
 
 
 _BLANK: Final = re.compile(r"[ \t\n\r]*")
@@ -77,7 +80,7 @@ _SCALAR: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+
 _WORDS: Final[dict[str, Any]] = {"true": True, "false": False, "null": None}
 
 
-def _json(text: str, place: int, depth: int) -> Node:
+def _json(text: str, place: int, depth: int, dead: list[Part]) -> Node:
     """The value of JSON at a place. Raises ValueError, IndexError, BadDocument."""
     if depth > MAX_DEPTH:
         raise BadDocument("is nested too deeply")
@@ -93,18 +96,21 @@ def _json(text: str, place: int, depth: int) -> Node:
         return Node(place, match.end(), value)
     kind, closer = (dict, "}") if text[place] == "{" else (list, "]")
     parts: list[Part] = []
+    live: dict[str | None, Part] = {}
     node = Node(place, place, kind(), kind, is_flow=True, parts=parts)
     place = _skip(text, place + 1)
     while text[place] != closer:
         start, key = place, None
         if kind is dict:
             key, place = _key(text, place)
-        below = _json(text, place, depth + 1)
+        below = _json(text, place, depth + 1, dead)
+        part = Part(key, start, below)
         if key is None:
             node.value.append(below.value)
         else:
+            _member(part, live, dead)
             node.value[key] = below.value
-        parts.append(Part(key, start, below))
+        parts.append(part)
         place = _skip(text, below.end)
         if text[place] == ",":
             place = _skip(text, place + 1)
@@ -114,6 +120,15 @@ def _json(text: str, place: int, depth: int) -> Node:
             raise ValueError("no comma")
     node.end = place + 1
     return node
+
+
+def _member(part: Part, live: dict[str | None, Part], dead: list[Part]) -> Part:
+    """A member of a mapping, which takes the place of an earlier one with its key."""
+    if before := live.get(part.key):
+        before.is_dead = True
+        dead.append(before)
+    live[part.key] = part
+    return part
 
 
 def _key(text: str, place: int) -> tuple[str, int]:
@@ -131,14 +146,14 @@ def _skip(text: str, place: int) -> int:
     return _BLANK.match(text, place).end()  # type: ignore[union-attr]
 
 
-def _yaml(text: str) -> Node | None:
+def _yaml(text: str, dead: list[Part]) -> Node | None:
     parser = _PARSER(text)
     try:
         while not isinstance(parser.peek_event(), yaml.DocumentStartEvent):
             if isinstance(parser.get_event(), yaml.StreamEndEvent):
                 return None
         parser.get_event()
-        return _Reader(text, parser).node(0)
+        return _Reader(text, parser, dead).node(0)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = text.count("\n", 0, mark.index) if mark else 0
@@ -150,8 +165,8 @@ def _yaml(text: str) -> Node | None:
 
 
 class _Reader:
-    def __init__(self, text: str, parser: Any) -> None:
-        self.text, self.parser = text, parser
+    def __init__(self, text: str, parser: Any, dead: list[Part]) -> None:
+        self.text, self.parser, self.dead = text, parser, dead
         self.anchors: dict[str | None, Node | None] = {}  #: None while it is open
         self.sizes: dict[int, int] = {}
         self.copies = 0
@@ -199,8 +214,8 @@ class _Reader:
         return node
 
     def _fill(self, node: Node, depth: int) -> None:
-        seen: set[str] = set()
         node.parts = parts = []
+        live: dict[str | None, Part] = {}
         while not isinstance(self.parser.peek_event(), yaml.CollectionEndEvent):
             if node.kind is list:
                 item = self.node(depth + 1)
@@ -211,10 +226,6 @@ class _Reader:
             name = self.node(depth + 1)
             key = scalars.key(name.value)
             is_merge = is_plain and key == "<<" and name.target is None
-            if key in seen and not is_merge:
-                line = self.text.count("\n", 0, name.start)
-                raise BadDocument(f"found duplicate key {key!r}", line)
-            seen.add(key)
             value = self.node(depth + 1)
             parts.append(Part(key, name.start, value, is_merge))
             if is_merge:
@@ -224,6 +235,7 @@ class _Reader:
                         raise BadDocument("a merge key (<<) needs a mapping, or a list of them")
                     node.value.update(source)
             else:
+                _member(parts[-1], live, self.dead)
                 node.value[key] = value.value
         event = self.parser.get_event()
         # A block ends where the next thing begins, for libyaml.

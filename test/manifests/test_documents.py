@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instaslice.manifests.documents import Need, Rewriter, Task
-from instaslice.manifests.workloads import BUILT_IN
+from instaslice.manifests.workloads import BUILT_IN, read_kinds
 from instaslice.resource_api import NEWEST, VERSIONS
 from instaslice.resources import read_mapping
 from instaslice.rewrite import rewrite
@@ -206,7 +206,7 @@ def test_an_error_is_named_by_line_and_path() -> None:
         - kind: Pod  # mig-1
         ---
         a: 1
-        a: 2  # mig-1
+        b: [2  # mig-1
     """)
     template = "spec.jobTemplate.spec.template"
     assert told(text) == [
@@ -222,7 +222,7 @@ def test_an_error_is_named_by_line_and_path() -> None:
         ),
         (25, "spec.containers: must be an array"),
         (27, "is not an object, as every manifest is"),
-        (30, "found duplicate key 'a'"),
+        (31, "did not find expected ',' or ']'"),
     ]
     assert all(d.after == d.before for d in rewritten(text))
 
@@ -257,6 +257,76 @@ def test_warnings_are_named_by_line_path_and_container() -> None:
     ]
 
 
+def test_what_keeps_a_rewritten_pod_from_its_nodes_is_told_of() -> None:
+    text = dedent("""
+        kind: Job
+        spec:
+          template:
+            spec:
+              nodeName: node-1
+              nodeSelector:
+                nvidia.com/gpu.product: NVIDIA-A100-SXM4-40GB-MIG-1g.5gb
+                nvidia.com/mig.config: all-1g.5gb
+              containers:
+              - resources: {limits: {nvidia.com/mig-1g.5gb: 1}}
+    """)
+    (document,) = rewritten(text)
+    (one, name, _), (two, product, single), (three, config, _) = document.warnings
+    assert [one, two, three] == [5, 7, 8]
+    assert name == "spec.template.spec.nodeName"
+    assert product == "spec.template.spec.nodeSelector[nvidia.com/gpu.product]"
+    assert config == "spec.template.spec.nodeSelector[nvidia.com/mig.config]"
+    assert single.endswith(
+        "nvidia.com/gpu means a slice there: --resource nvidia.com/gpu=mig-1g.5gb"
+    )
+    (again,) = rewritten(document.after)
+    assert len(again.warnings) == 3
+    # A pod that asks for GPUs on such nodes is told, too.
+    (other,) = rewritten(text.replace("mig-1g.5gb: 1", "gpu: 1"))
+    assert [each.line for each in other.warnings] == [7, 8]
+
+
+def test_a_key_that_comes_twice_is_told_of() -> None:
+    (document,) = rewritten(LIMITED % "nvidia.com/mig-1g.5gb: 2, nvidia.com/mig-1g.5gb: 1")
+    ((line, _, message),) = document.warnings
+    assert (line, message.partition(" in the")[0]) == (
+        2,
+        "the key 'nvidia.com/mig-1g.5gb' comes again",
+    )
+    assert [*document.needs] == [Need(None, "mig-1g.5gb")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "template"),
+    [
+        ("argoproj.io/Workflow", "spec.templates[*]", '{"container": %s}'),
+        ("argoproj.io/Workflow", "spec.templates[*]", '{"script": %s, "initContainers": []}'),
+        ("argoproj.io/Workflow", "spec.templates[*]", '{"container": {}, "sidecars": [{}, %s]}'),
+        ("argoproj.io/Workflow", "spec.templates[*]", '{"containerSet": {"containers": [%s]}}'),
+        (
+            "serving.kserve.io/InferenceService",
+            "spec.templates[*]",
+            '{"model": %s, "containers": []}',
+        ),
+    ],
+)
+def test_containers_outside_of_lists_of_containers(kind: str, path: str, template: str) -> None:
+    group, _, name = kind.partition("/")
+    container = '{"name": "c", "resources": {"limits": {"nvidia.com/mig-1g.5gb": 1}}}'
+    text = (
+        f'{{"apiVersion": "{group}/v1", "kind": "{name}", "spec": {{"templates": [{template}]}}}}'
+    )
+    (document,) = rewritten(text % container)
+    assert document.left[0].message.endswith(f"(if it keeps them: --kinds {kind}={path})")
+    (document,) = rewritten(text % container, Task(kinds=read_kinds([f"{kind}={path}"])))
+    (made,) = json.loads(document.after)["spec"]["templates"]
+    expected = json.loads(template % '{"name": "c", "resources": {"claims": [{"name": "UUID"}]}}')
+    expected["resourceClaims"] = [{"name": "UUID", "resourceClaimTemplateName": "mig-1g.5gb"}]
+    assert json.loads(nameless(json.dumps(made))) == expected
+    (back,) = rewritten(document.after, Task(kinds=read_kinds([f"{kind}={path}"]), is_reverse=True))
+    assert back.after == text % container
+
+
 def test_every_odd_name_is_told_of() -> None:
     limits = {f"nvidia.com/mig-{n}": 1 for n in range(20)}
     pod = {"kind": "Pod", "spec": {"containers": [{"resources": {"limits": limits}}]}}
@@ -278,6 +348,23 @@ def test_a_helm_template_is_named_as_one(text: str) -> None:
         "looks like a Helm template: render it first (helm template ... | instaslice rewrite -)"
     )
     assert told(text) == [(line, message)]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (LIMITED % 'nvidia.com/mig-1g.5gb: "{{ slices }}"', "a template of Jinja or Ansible"),
+        ("{% if x %}\n" + LIMITED % "nvidia.com/mig-1g.5gb: 1", "a template of Jinja or Ansible"),
+        (LIMITED % "nvidia.com/mig-1g.5gb: ${SLICES}", "a template of a shell or of Terraform"),
+        (
+            'resource "kubernetes_pod" "a" {\n  limits = { "nvidia.com/mig-1g.5gb" = 1 }\n}\n',
+            "Terraform",
+        ),
+    ],
+)
+def test_what_is_not_yaml_yet_is_named(text: str, what: str) -> None:
+    ((_, message),) = told(text)
+    assert message.startswith(f"looks like {what}: ")
 
 
 def test_what_the_webhook_leaves_alone_is_left_alone_with_a_note() -> None:

@@ -90,6 +90,70 @@ def test_a_template_may_have_no_spec_around_its_containers() -> None:
             "from Kubernetes 1.36 on",
         ),
         (
+            "apiVersion: v1\nkind: ResourceQuota\nspec: {hard: {limits.nvidia.com/mig-1g.5gb: 4}}",
+            "it counts nothing",
+        ),
+        (
+            "apiVersion: v1\nkind: ResourceQuota\nspec: {hard: {nvidia.com/mig-1g.5gb: 4}}",
+            "nothing",
+        ),
+        (
+            "apiVersion: kubeflow.org/v1\nkind: Profile\n"
+            "spec: {resourceQuotaSpec: {hard: {requests.nvidia.com/mig-1g.5gb: 4}}}",
+            "a quota counts the claims",
+        ),
+        (
+            "apiVersion: scheduling.volcano.sh/v1beta1\nkind: Queue\n"
+            "spec: {capability: {nvidia.com/mig-1g.5gb: 4}}",
+            "a queue of Volcano goes by limits",
+        ),
+        (
+            "apiVersion: karpenter.sh/v1\nkind: X\nspec: {limits: {nvidia.com/mig-1g.5gb: 4}}",
+            "Karpenter goes by limits",
+        ),
+        (
+            "apiVersion: karpenter.sh/v1alpha1\nkind: NodeOverlay\n"
+            "spec: {capacity: {nvidia.com/mig-1g.5gb: 4}}",
+            "Karpenter goes by limits",
+        ),
+        (
+            "apiVersion: kyverno.io/v1\nkind: X\nspec: {a: {=(limits): {=(nvidia.com/mig-x): 1}}}",
+            "Kyverno goes by limits",
+        ),
+        (
+            "apiVersion: kueue.x-k8s.io/v1beta1\nkind: ClusterQueue\n"
+            "spec: {resourceGroups: [{coveredResources: [nvidia.com/mig-1g.5gb]}]}",
+            "Kueue counts the claims",
+        ),
+        (
+            "apiVersion: argoproj.io/v1alpha1\nkind: Application\n"
+            "spec: {parameters: [{name: 'limits.nvidia\\.com/mig-1g\\.5gb'}]}",
+            "Helm makes a limit of it",
+        ),
+        (
+            "jobs:\n  a:\n    run: helm upgrade x --set 'a.limits.nvidia\\.com/mig-1g\\.5gb=1'",
+            "Helm makes a limit of it",
+        ),
+        ("modelSpec: [{requestGPUType: nvidia.com/mig-4g.71gb}]", "Helm values file"),
+        (
+            "apiVersion: infrastructure.opendatahub.io/v1\nkind: HardwareProfile\n"
+            "spec: {identifiers: [{identifier: nvidia.com/mig-1g.5gb}]}",
+            "HardwareProfile is a custom resource",
+        ),
+        (
+            "apiVersion: sparkoperator.k8s.io/v1beta2\nkind: SparkApplication\n"
+            "spec: {driver: {gpu: {name: nvidia.com/mig-1g.5gb}}}",
+            "SparkApplication is a custom resource",
+        ),
+        (
+            "- hosts: all\n  tasks:\n  - k8s: {definition: {limits: {nvidia.com/mig-1g.5gb: 1}}}",
+            "looks like Ansible",
+        ),
+        (
+            '{"resource": {"kubernetes_pod": {"a": {"limits": {"nvidia.com/mig-1g.5gb": 1}}}}}',
+            "looks like Terraform",
+        ),
+        (
             "apiVersion: v1\nkind: Pod\n"
             f"spec: {{containers: [], ephemeralContainers: [{{name: e, resources: {LIMITS}}}]}}",
             "container e: left as it is: the API server refuses",
@@ -139,6 +203,9 @@ def test_what_becomes_of_it_is_said(text: str, reason: str) -> None:
         "kind: ConfigMap\ndata:\n  a: |\n    # nvidia.com/mig-1g.5gb: 1\n",
         "kind: DeviceClass\nspec: {extendedResourceName: nvidia.com/mig-1g.5gb}",
         "kind: Pod\nspec: {containers: [{resources: {limits: {nvidia.com/mig-1g.5gb: 0}}}]}",
+        "kind: ConfigMap\ndata: {a: 'GPU | nvidia.com/mig-1g.5gb: 1 or nvidia.com/mig-1g.5gb: 1'}",
+        "a: [{description: 'nvidia.com/mig-1g.5gb: 1', display_name: nvidia.com/mig-1g.5gb}]",
+        "kind: Configuration\ndeviceClassMappings: [{name: nvidia.com/mig-1g.5gb}]",
         "kind: Pod\nmetadata: {annotations: {a: 'nvidia.com/mig-1g.5gb: 1'}}\nspec: {}",
     ],
 )

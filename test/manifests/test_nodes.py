@@ -54,11 +54,10 @@ def test_values_are_those_that_kubectl_reads(text: str, value: object) -> None:
     ("text", "line", "reason"),
     [
         ("a: 1\nb: [1\n", 2, "did not find expected ',' or ']'"),
-        ("a: 1\na: 2\n", 1, "found duplicate key 'a'"),
         ("a:\n\t- b\n", 1, "cannot start any token"),
         ("a: *b\n", 0, "the anchor 'b' is not defined"),
         ("a: \u2028 b\nc: d: e\n", 1, "mapping values are not allowed"),
-        ("a: 1\n\u2028\nb: 1\nb: 2\n", 3, "found duplicate key 'b'"),
+        ("a: 1\n\u2028\nb: 1\nb: [\n", 4, "did not find expected node content"),
         ("a: é\n\nb: \x01\n", 2, "control characters are not allowed"),
         ("a: .inf\n", 0, "not a number in JSON"),
         ("a:\n  ~: 1\n", 1, "has a key that is not text"),
@@ -74,6 +73,17 @@ def test_what_is_wrong_is_named_with_its_line(text: str, line: int, reason: str)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.line == line
+
+
+@pytest.mark.parametrize(
+    "text", ["a: {b: 1}\nc: 2\na: {d: 3}\n", '{"a": 1, "c": 2, "a": {"d": 3}}']
+)
+def test_of_a_key_that_comes_twice_the_last_wins(text: str) -> None:
+    dead: list[nodes.Part] = []
+    root, _ = nodes.read(text, dead)
+    assert root is not None
+    assert root.value == {"a": {"d": 3}, "c": 2}
+    assert [(part.key, part.is_dead) for part in dead] == [("a", True)]
 
 
 def test_aliases_that_stand_for_billions_are_refused() -> None:
