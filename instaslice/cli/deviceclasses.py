@@ -3,7 +3,13 @@
 import argparse
 from typing import Any, Final
 
-from instaslice.cli.usage import UsageError, add_resource_options, named_claims, print_yaml
+from instaslice.cli.usage import (
+    UsageError,
+    add_command,
+    add_resource_options,
+    named_claims,
+    print_yaml,
+)
 from instaslice.patch import Json
 from instaslice.resource_api import NEWEST, VERSIONS
 from instaslice.resources import Resource
@@ -17,12 +23,14 @@ MAX_CLASSES: Final = 8
 
 def add(commands: Any) -> None:
     """Add the command's parser."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "deviceclasses",
-        help="print the device classes by which slices of each profile are asked for",
-        description="Print a DeviceClass for each MIG profile. Rewritten pods ask through it, "
+        "print the device classes by which slices of each profile are asked for",
+        "Print a DeviceClass for each MIG profile. Rewritten pods ask through it, "
         "quotas count by it, and on resource.k8s.io/v1 its extendedResourceName lets the scheduler "
         "of Kubernetes 1.36 and later serve pods that are not rewritten.",
+        ("deviceclasses 1g.5gb | kubectl apply -f -", "deviceclasses --kueue 1g.5gb 3g.20gb"),
     )
     add_resource_options(parser)
     parser.add_argument(

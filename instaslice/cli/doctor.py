@@ -1,12 +1,14 @@
 """`instaslice doctor`: what a cluster lacks, or what a pod waits for."""
 
 import argparse
+import shutil
 import sys
 from typing import Any
 
 from instaslice.cli.usage import (
     UsageError,
     add_cluster_options,
+    add_command,
     add_mapping,
     client,
     mapping,
@@ -18,12 +20,14 @@ from instaslice.doctor.snapshot import Unreadable
 
 def add(commands: Any) -> None:
     """Add the command's parser."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "doctor",
-        help="say what a cluster lacks, or what a pod waits for",
-        description="Check a cluster, and say what to do about what is wrong; or explain one pod. "
-        "Only reads, and creates one pod as a dry run.",
-        epilog="Exit code: 0; 1 if something is wrong; 2 if the cluster could not be asked.",
+        "say what a cluster lacks, or what a pod waits for",
+        "Check a cluster, and say what to do about what is wrong; or explain one pod. Changes "
+        "nothing: reads, and creates a few objects as dry runs.",
+        ("doctor", "doctor --namespace ml", "doctor POD --namespace ml --output json"),
+        "Exit code: 0; 1 if something is wrong; 2 if the cluster could not be asked.",
     )
     parser.add_argument("pod", nargs="?", metavar="POD", help="explain this pod")
     parser.add_argument(
@@ -54,5 +58,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output == "json":
         print(report.as_json(findings), end="")
     else:
-        print(report.as_text(findings, colour=wants_colour(sys.stdout)), end="")
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        print(report.as_text(findings, colour=wants_colour(sys.stdout), width=width), end="")
     return int(checks.is_wrong(findings))

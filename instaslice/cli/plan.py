@@ -1,29 +1,40 @@
-"""`instaslice plan`: what a change-over to DRA meets in a cluster, and its steps there and back."""
+"""`instaslice plan`: what a change-over to DRA meets in a cluster, or in the files of a folder."""
 
 import argparse
-from typing import Any
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
 
 from instaslice.cli.usage import (
     UsageError,
     add_cluster_options,
+    add_command,
     add_mapping,
     client,
     mapping,
+    needing,
 )
-from instaslice.doctor import plan, plan_report, survey
+from instaslice.doctor import plan, repository, survey
 from instaslice.doctor.snapshot import Unreadable
-from instaslice.doctor.steps import steps
+
+_SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 
 def add(commands: Any) -> None:
     """Add the command's parser."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "plan",
-        help="plan the change-over from the device plugin to DRA",
-        description="Say which workloads ask for which slices, what the nodes offer, what quotas "
-        "and other policies become, and print the steps for this cluster, there and back. Only "
-        "reads, and creates a few objects as dry runs; nothing need be installed.",
-        epilog="Exit code: 0; 2 if the cluster could not be asked.",
+        "say what a change-over from the device plugin to DRA meets",
+        "Say which workloads ask for which slices, what the nodes offer, what becomes of quotas "
+        "and other policies; what blocks, what is to be decided, and which section of "
+        "docs/migrate.md is for which node and namespace. Changes nothing: reads, and creates a "
+        "few objects as dry runs. Nothing need be installed.",
+        ("plan", "plan --output markdown > ticket.md", "plan --files manifests/"),
+        "Exit code: 0; 2 if the cluster could not be asked, or the folder not be read.",
     )
     parser.add_argument(
         "--output",
@@ -32,23 +43,68 @@ def add(commands: Any) -> None:
         default="text",
         help="how (default: text)",
     )
+    parser.add_argument(
+        "--files",
+        type=Path,
+        metavar="DIR",
+        help="list the workloads in a folder's YAML and JSON, and ask no cluster",
+    )
     add_mapping(parser)
     add_cluster_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read the cluster, and print the plan."""
-    resources = mapping(arguments) if arguments.resource else None
-    cluster = client(arguments, "plan")
-    try:
-        made = plan.make(survey.take_for_plan(cluster, cluster.namespace, resources))
-    except Unreadable as error:
-        raise UsageError(str(error)) from None
-    printers = {
-        "text": plan_report.as_text,
-        "json": plan_report.as_json,
-        "markdown": plan_report.as_markdown,
-    }
-    print(printers[arguments.output](made, steps(made)), end="")
+    """Read the cluster or the folder, and print the plan."""
+    resources = mapping(arguments)
+    if arguments.files:
+        if arguments.kubeconfig or arguments.context:
+            raise UsageError("--files asks no cluster: leave --kubeconfig and --context out")
+        failures: dict[str, str] = {}
+        found = repository.read(_documents(arguments.files, failures), failures, resources)
+        made = plan.make(found, is_files=True)
+    else:
+        cluster = client(arguments, "plan")
+        given = resources if arguments.resource else None
+        try:
+            made = plan.make(survey.take_for_plan(cluster, cluster.namespace, given))
+        except Unreadable as error:
+            raise UsageError(str(error)) from None
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    text = {"json": plan.as_json, "markdown": plan.as_markdown}.get(
+        arguments.output, lambda made: plan.as_text(made, width)
+    )
+    print(text(made), end="")
     return 0
+
+
+def _documents(folder: Path, failures: dict[str, str]) -> Iterator[tuple[str, object]]:
+    """The documents of a folder's files, each with its path there. Raises UsageError.
+
+    failures: takes in, by path, why a file could not be read.
+    """
+    with needing("plan --files needs PyYAML"):
+        import yaml
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    def stop(error: OSError) -> None:
+        raise UsageError(f"{error.filename}: {error.strerror}")
+
+    for where, folders, names in os.walk(folder, onerror=stop):
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        for name in sorted(names):
+            path = Path(where, name)
+            if not name.endswith(_SUFFIXES) or name.startswith("."):
+                continue
+            short = str(path.relative_to(folder))
+            try:
+                for document in yaml.load_all(path.read_bytes(), loader):
+                    yield short, document
+            except OSError as error:
+                failures[short] = error.strerror or "it cannot be read"
+            except RecursionError:
+                failures[short] = "it is nested too deeply"
+            except (yaml.YAMLError, ValueError) as error:
+                mark = getattr(error, "problem_mark", None)
+                line = f", line {mark.line + 1}" if mark else ""
+                failures[short] = f"it is not YAML{line} (a template is to be rendered first)"

@@ -4,17 +4,19 @@ import argparse
 import os
 from typing import Any
 
-from instaslice.cli.usage import UsageError
+from instaslice.cli.usage import UsageError, add_command
 from instaslice.serve import settings
 
 
 def add(commands: Any) -> None:
     """Add the command's parser."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "serve",
-        help="serve the admission webhook over TLS",
-        description="Serve the admission webhook over TLS: POST /mutate, and GET /healthz, "
+        "serve the admission webhook over TLS",
+        "Serve the admission webhook over TLS: POST /mutate, and GET /healthz, "
         "/readyz and /metrics. Each option can be given as an environment variable instead.",
+        ("serve --cert-dir /etc/instaslice/tls --provision-templates",),
     )
     for option in settings.SERVE:
         default = {None: "required", "": "none"}.get(option.default, f"default {option.default}")

@@ -26,11 +26,16 @@ def guarded(command: Callable[[], int]) -> int:
             sys.stdout.flush()
             sys.stderr.flush()
     except BrokenPipeError:
-        return _end("nobody reads the output any more", CUT)
+        return _end("", CUT)  # as head ends what is before it: silently
     except KeyboardInterrupt:
         return _end("interrupted", INTERRUPTED)
     except OSError as error:
         return _end(_reason(error), FAILED)
+    except Exception as error:
+        if os.environ.get("INSTASLICE_DEBUG"):
+            raise
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return _end(f"a fault of its own: {what} (INSTASLICE_DEBUG=1 says where)", FAILED)
 
 
 def _prepare() -> None:
@@ -61,7 +66,8 @@ def _reason(error: OSError) -> str:
 def _end(line: str, code: int) -> int:
     """Say why, if that can be said, and drop what was not written."""
     with suppress(OSError):
-        print(f"instaslice: {line}", file=sys.stderr, flush=True)
+        if line:
+            print(f"instaslice: {line}", file=sys.stderr, flush=True)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

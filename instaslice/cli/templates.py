@@ -8,11 +8,13 @@ from typing import Any
 from instaslice.cli.usage import (
     UsageError,
     add_cluster_options,
+    add_command,
     add_resource_options,
     client,
     named_claims,
     print_yaml,
 )
+from instaslice.cluster.client import ClusterError
 from instaslice.patch import Json
 from instaslice.resource_api import NEWEST, VERSIONS, ResourceAPI
 from instaslice.templates import DeviceClaim, objects, why_not
@@ -20,11 +22,15 @@ from instaslice.templates import DeviceClaim, objects, why_not
 
 def add(commands: Any) -> None:
     """Add the command's parser."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "templates",
-        help="print or apply the ResourceClaimTemplates that rewritten pods use",
-        description="Print the manifests of the templates, or apply them to namespaces. "
+        "print or apply the ResourceClaimTemplates that rewritten pods use",
+        "Print the manifests of the templates, or apply them to namespaces. "
         "With serve --provision-templates they are made as they are needed.",
+        ("templates 1g.5gb 3g.20gb", "templates --apply --namespace ml 1g.5gb"),
+        "Exit code: 0; with --apply, 1 if the cluster refused something, 2 if it could not be "
+        "asked.",
     )
     add_resource_options(parser)
     parser.add_argument(
@@ -60,13 +66,21 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.count < 1:
         raise UsageError(f"--count {arguments.count}: must be at least 1")
     if not arguments.apply:
+        given = {
+            "--namespace": arguments.namespace,
+            "--all-namespaces": arguments.all_namespaces,
+            "--kubeconfig": arguments.kubeconfig,
+            "--context": arguments.context,
+        }
+        if idle := next((flag for flag, value in given.items() if value), None):
+            raise UsageError(f"{idle} means nothing without --apply")
         api = VERSIONS[version or NEWEST.version]
         print_yaml(list(_manifests(api, chosen)), " ".join(_command(api, arguments)))
         return 0
     if arguments.namespace and arguments.all_namespaces:
         raise UsageError("--namespace and --all-namespaces exclude one another")
     cluster = client(arguments, "--apply")
-    from instaslice.cli.kube import ApplyError
+    from instaslice.cli.kube import Refused
 
     try:
         api = VERSIONS[version] if version else cluster.version()
@@ -75,9 +89,11 @@ def run(arguments: argparse.Namespace) -> int:
             namespaces = cluster.namespaces()
         for manifest in _manifests(api, chosen, namespaces):
             print(cluster.apply(manifest))
-    except ApplyError as error:
+    except Refused as error:
         print(f"instaslice: {error}", file=sys.stderr)
         return 1
+    except ClusterError as error:
+        raise UsageError(str(error)) from None
     return 0
 
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,13 +59,38 @@ def client(arguments: argparse.Namespace, who: str) -> "Client":
     who: which command needs it, for who lacks the extra.
     """
     with needing(f"{who} needs the kubernetes client"):
-        from instaslice.cli.kube import Client
-    from instaslice.cli.contexts import KubeconfigError
+        from instaslice.cli.kube import Client, KubeconfigError
 
     try:
         return Client(arguments.kubeconfig, arguments.context)
     except KubeconfigError as error:
         raise UsageError(f"kubeconfig: {error}") from None
+
+
+def add_command(
+    commands: Any, name: str, summary: str, about: str, examples: Sequence[str], more: str = ""
+) -> argparse.ArgumentParser:
+    """Add a command, and return its parser.
+
+    examples: as they are typed, without the program's name. more: what the help ends with.
+    """
+    lines = "\n".join(f"  instaslice {example}" for example in examples)
+    epilog = f"examples:\n{lines}" + (f"\n\n{more}" if more else "")
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=about, epilog=epilog, formatter_class=Wrapped
+    )
+    return parser
+
+
+class Wrapped(argparse.HelpFormatter):
+    """Wraps paragraphs, and leaves lines that begin with a blank, and what heads them, alone."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = [
+            part if "\n  " in part else textwrap.fill(" ".join(part.split()), width)
+            for part in text.strip().split("\n\n")
+        ]
+        return textwrap.indent("\n\n".join(paragraphs), indent)
 
 
 def add_resource_options(parser: argparse.ArgumentParser) -> None:

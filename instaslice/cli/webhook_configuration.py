@@ -3,17 +3,19 @@
 import argparse
 from typing import Any
 
-from instaslice.cli.usage import add_mapping, mapping, print_yaml
+from instaslice.cli.usage import add_command, add_mapping, mapping, print_yaml
 from instaslice.webhook_configuration import ALL, MODES, NAMESPACE, webhook_configuration
 
 
 def add(commands: Any) -> None:
     """Add the command's parser."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "webhook-configuration",
-        help="print the MutatingWebhookConfiguration that fits a mode and a mapping",
-        description="Print the MutatingWebhookConfiguration, without a caBundle, which "
+        "print the MutatingWebhookConfiguration that fits a mode and a mapping",
+        "Print the MutatingWebhookConfiguration, without a caBundle, which "
         "cert-manager or the administrator puts in.",
+        ("webhook-configuration --mode opt-in > webhook.yaml",),
     )
     parser.add_argument(
         "--mode",

@@ -50,6 +50,35 @@ class ClusterError(Exception):
         super().__init__(" ".join(message.split())[:300])
 
 
+def failure(url: str, error: BaseException) -> str:
+    """What went wrong on the way to an API server: "connection to https://10.0.0.1:6443 refused".
+
+    error: what a library raised; the cause may be deep in it.
+    """
+    causes: list[BaseException] = [error]
+    for each in causes:
+        # urllib3 hands its cause on as `reason`, others as __cause__ or __context__.
+        for cause in (getattr(each, "reason", None), each.__cause__, each.__context__):
+            if isinstance(cause, BaseException) and cause not in causes:
+                causes.append(cause)
+    for each in causes:
+        if isinstance(each, ConnectionResetError | BrokenPipeError):  # RemoteDisconnected too
+            return f"{url} closed the connection without an answer"
+        if isinstance(each, ConnectionRefusedError):
+            return f"connection to {url} refused"
+        if isinstance(each, socket.gaierror):
+            return f"{url}: its name cannot be resolved: {each.strerror}"
+        if isinstance(each, ssl.SSLCertVerificationError):
+            return f"{url}: its certificate is not trusted: {each.verify_message}"
+        if isinstance(each, http.client.BadStatusLine):
+            return f"{url} does not answer in HTTP"
+        if isinstance(each, TimeoutError):
+            return f"{url}: no answer in time"
+    last = causes[-1]
+    reason = last.strerror if isinstance(last, OSError) and last.strerror else str(last)
+    return f"{url}: {reason or type(last).__name__}"
+
+
 class Answer(NamedTuple):
     """An HTTP status and the JSON object that came with it, empty where there was none."""
 
@@ -91,15 +120,15 @@ class Cluster:
         except UnicodeDecodeError:
             raise ClusterError("the token is not text") from None
         data = json.dumps(body).encode() if body else None
+        url = f"https://{self.host}:{self.port}"
         exchange = _Exchange(self, context, (method, path, data, headers))
         exchange.start()
         exchange.join(DEADLINE)
         if exchange.is_alive():
             exchange.give_up()
-            raise ClusterError(f"{self.host}:{self.port}: no answer within {DEADLINE:g} s")
+            raise ClusterError(f"{url}: no answer within {DEADLINE:g} s")
         if exchange.error:
-            reason = str(exchange.error) or type(exchange.error).__name__
-            raise ClusterError(f"{self.host}:{self.port}: {reason}")
+            raise ClusterError(failure(url, exchange.error))
         return Answer(exchange.status, _object(exchange.data))
 
     def _context(self) -> ssl.SSLContext:

@@ -4,14 +4,21 @@ Pure: `survey` takes the snapshot. A check is a small function from a snapshot t
 lists them in the order in which things must be right.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from instaslice.doctor import driver, installed, policies
 from instaslice.doctor.findings import Finding, Found, State
+from instaslice.doctor.policies import Policy
+from instaslice.doctor.report import of_policy
 from instaslice.doctor.snapshot import Snapshot, Unreadable
 
 Check = Callable[[Snapshot], Found]
+
+
+def _policies(find: Callable[[Snapshot], Iterator[Policy]]) -> Check:
+    return lambda snapshot: map(of_policy, find(snapshot))
+
 
 #: By title, in the order in which things must be right.
 CHECKS: Final[dict[str, Check]] = {
@@ -27,11 +34,13 @@ CHECKS: Final[dict[str, Check]] = {
     "mapped": driver.mapped,
     "profiles": driver.profiles,
     "templates": driver.templates,
+    "device classes": driver.device_classes,
+    "whole GPUs": driver.whole_gpus,
     "old pods": driver.old_pods,
-    "quotas": policies.quotas,
-    "limit ranges": policies.limit_ranges,
-    "Kueue": policies.kueue,
-    "device classes": policies.device_classes,
+    "node names": driver.node_names,
+    "quotas": _policies(policies.quotas),
+    "limit ranges": _policies(policies.limit_ranges),
+    "Kueue": _policies(policies.kueue),
     "device plugin": driver.device_plugin,
 }
 

@@ -4,22 +4,34 @@ import re
 from collections import defaultdict
 from typing import Final
 
-from instaslice.cluster.gates import PARTITIONABLE
+from instaslice.cluster.gates import EXTENDED, PARTITIONABLE
+from instaslice.compare import difference
 from instaslice.doctor.devices import DRIVER
 from instaslice.doctor.findings import Found, State
 from instaslice.doctor.snapshot import (
+    GPU,
     Snapshot,
     full_name,
     is_mig,
+    is_zero,
     living,
     pod_claims,
     some,
     wanted_limits,
 )
 from instaslice.patch import Json
-from instaslice.resources import MIG_CLASS
-from instaslice.templates import CLASSIC_CLASS
+from instaslice.profiles import known_profiles
+from instaslice.resource_api import NEWEST, ResourceAPI
+from instaslice.resources import MIG_CLASS, Resource, Resources, of_profile
+from instaslice.templates import CLASSIC_CLASS, from_template, objects, why_not
+from instaslice.templates import device_class as device_class_of
 
+#: What is said of pods that name their node, and what to do.
+PAST_SCHEDULER: Final = (
+    "spec.nodeName is past the scheduler, which alone allocates claims, and the kubelet refuses "
+    "a pod without them"
+)
+NODE_SELECTOR: Final = "take nodeName out, and choose by nodeSelector: kubernetes.io/hostname"
 #: How a device class says whose devices it means.
 _DRIVER_IS: Final = re.compile(r"device\.driver\s*==\s*['\"]([^'\"]+)['\"]")
 
@@ -150,7 +162,7 @@ def profiles(snapshot: Snapshot) -> Found:
 
 
 def templates(snapshot: Snapshot) -> Found:
-    """Whether the templates are there that pods' claims are made from."""
+    """Whether the templates are there that pods' claims are made from, and are InstaSlice's."""
     there = {full_name(template) for template in snapshot.all("templates")}
     lacking: dict[str, dict[str, None]] = defaultdict(dict)
     for pod in living(snapshot.all("pods")):
@@ -162,8 +174,96 @@ def templates(snapshot: Snapshot) -> Found:
         text = f"{namespace} has no template {', '.join(names)}, and pods that need it"
         advice = f"instaslice templates --apply -n {namespace} {' '.join(names)}"
         yield State.WRONG, text, advice
-    if not lacking:
+    different = 0
+    for template in snapshot.all("templates"):
+        if why := template_differs(snapshot, template):
+            different += 1
+            name = template["metadata"]["name"]
+            where = f"-n {template['metadata']['namespace']}"
+            text = f"{full_name(template)} is not as InstaSlice makes it, and pods get that: {why}"
+            yield State.WRONG, text, f"kubectl {where} delete resourceclaimtemplate {name}"
+    if not lacking and not different:
         yield State.GOOD, "every namespace has the templates that its pods need"
+
+
+def template_differs(snapshot: Snapshot, template: Json) -> str:
+    """How a template with a name of InstaSlice's differs from what that name stands for."""
+    claim = from_template(template["metadata"]["name"], snapshot.resources)
+    if claim is None or not isinstance(snapshot.api, ResourceAPI) or why_not(snapshot.api, claim):
+        return ""
+    return difference(objects(snapshot.api, claim)[-1], template)
+
+
+def class_wrong(snapshot: Snapshot, resource: Resource) -> tuple[str, str]:
+    """What is wrong with the DeviceClass of a profile, and the command; empty for nothing."""
+    if snapshot.is_classic or not resource.has_own_class:
+        return "", ""
+    name = resource.device_class
+    command = f"instaslice deviceclasses {resource.template} | kubectl apply -f -"
+    ours = device_class_of(NEWEST, resource)
+    if snapshot.api != NEWEST or getattr(snapshot.gates.get(EXTENDED), "on", None) is False:
+        ours["spec"].pop("extendedResourceName")
+    found = {each["metadata"]["name"]: each for each in snapshot.all("classes")}.get(name)
+    if found is None:
+        return f"there is no DeviceClass {name}", command
+    why = difference(ours, found)
+    return (
+        (f"DeviceClass {name} is not as InstaSlice makes it: {why}", command) if why else ("", "")
+    )
+
+
+def device_classes(snapshot: Snapshot) -> Found:
+    """Classes that pods ask through, or by which the scheduler serves what is rewritten, too."""
+    there = {found["metadata"]["name"] for found in snapshot.all("classes")}
+    users: dict[Resource, list[str]] = {
+        resource: []
+        for profile in known_profiles()
+        if (resource := of_profile(profile)).device_class in there
+    }
+    for pod in living(snapshot.all("pods")):
+        for claim in pod_claims(pod, snapshot.resources):
+            for resource in claim.resources:
+                users.setdefault(resource, []).append(full_name(pod))
+    for resource, pods in users.items():
+        text, advice = class_wrong(snapshot, resource)
+        if text:
+            pending = f", which {some(pods)} asks through" if pods else ""
+            yield State.WRONG, text + pending, advice
+    served = snapshot.served_by_scheduler
+    if not served:
+        return
+    names = [name for every in served.values() for name in every]
+    noun, verb = ("DeviceClass", "maps") if len(names) == 1 else ("DeviceClasses", "map")
+    text = f"{len(names)} {noun} {verb} {some(served)} for the scheduler"
+    yield State.GOOD, f"{text}, which serves pods that are not rewritten"
+    for resource_name, several in served.items():
+        if len(several) > 1 and is_mig(resource_name):
+            text = f"{resource_name} is mapped by {some(several)}: the scheduler takes the newest"
+            yield State.UNSURE, text, "keep one"
+
+
+def whole_gpus(snapshot: Snapshot) -> Found:
+    """Whether anybody serves pods that ask for whole GPUs.
+
+    The class of the GPU operator's GPUCluster has no extendedResourceName, unlike the driver's.
+    """
+    if GPU in snapshot.resources.mapped or snapshot.served_by_scheduler.get(GPU):
+        return
+    amounts = [
+        (node.get("status") or {}).get("allocatable") or {} for node in snapshot.all("nodes")
+    ]
+    if any(not is_zero(each.get(GPU, "0")) for each in amounts):
+        return
+    only = Resources({GPU: Resource(GPU, "", "", "")})
+    waiting = [
+        full_name(pod)
+        for pod in living(snapshot.all("pods"))
+        if GPU in wanted_limits(pod, only) and not pod["spec"].get("nodeName")
+    ]
+    if waiting:
+        text = f"{some(waiting)} ask for {GPU}, which no device plugin and no DeviceClass offers"
+        advice = f"map it (serve --resource {GPU}=gpu.nvidia.com): docs/resources.md"
+        yield State.WRONG, text, advice
 
 
 def old_pods(snapshot: Snapshot) -> Found:
@@ -178,6 +278,25 @@ def old_pods(snapshot: Snapshot) -> Found:
         text = f"{some(waiting)} wait with their limits, created without InstaSlice"
         advice = "have them created anew, if instaslice.io/rewrite is not disabled"
         yield State.WRONG, text, advice
+
+
+def node_names(snapshot: Snapshot) -> Found:
+    """Pods whose claims nobody allocates, since they name their node."""
+    found = [
+        full_name(pod) for pod in living(snapshot.all("pods")) if is_past_scheduler(snapshot, pod)
+    ]
+    if found:
+        yield State.WRONG, f"{some(found)}: {PAST_SCHEDULER}", NODE_SELECTOR
+
+
+def is_past_scheduler(snapshot: Snapshot, pod: Json) -> bool:
+    """Whether a pod has a node, and a claim of InstaSlice's without devices."""
+    if not pod["spec"].get("nodeName") or (pod.get("status") or {}).get("phase") == "Running":
+        return False
+    return any(
+        not ((snapshot.claim_of(pod, own) or {}).get("status") or {}).get("allocation")
+        for own in pod_claims(pod, snapshot.resources)
+    )
 
 
 def device_plugin(snapshot: Snapshot) -> Found:

@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
-from instaslice.doctor import inventory, policies
+from instaslice.doctor import driver, inventory, policies
 from instaslice.doctor.findings import Finding, State
 from instaslice.doctor.snapshot import (
     PodClaim,
@@ -52,6 +53,10 @@ def explain(snapshot: Snapshot, pod: Json, events: list[Json]) -> list[Finding]:
         text = f"rewritten: {len(own)} {'claim' if len(own) == 1 else 'claims'}"
         findings.append(Finding("became", State.GOOD, text))
     findings += [_claim(snapshot, pod, claim) for claim in own]
+    with suppress(Unreadable):
+        if driver.is_past_scheduler(snapshot, pod):
+            text, advice = driver.PAST_SCHEDULER, driver.NODE_SELECTOR
+            findings.append(Finding("node name", State.WRONG, text, advice))
     if own and not pod["spec"].get("nodeName"):
         findings += _quotas(snapshot, pod, own)
     findings.append(_state(pod, events))
@@ -91,39 +96,44 @@ def _names(request: DeviceRequest) -> list[str]:
 def _claim(snapshot: Snapshot, pod: Json, own: PodClaim) -> Finding:
     """How it stands with one of a pod's claims."""
     title = f"claim {own.name[:8]}"
-    namespace = pod["metadata"]["namespace"]
     try:
-        templates = {full_name(template) for template in snapshot.all("templates")}
-        claims = {full_name(claim): claim for claim in snapshot.all("claims")}
+        return _judged(snapshot, pod, own, title)
     except Unreadable as error:
-        return Finding(title, State.UNSURE, str(error))
-    statuses = {
-        status["name"]: status.get("resourceClaimName")
-        for status in (pod.get("status") or {}).get("resourceClaimStatuses") or []
-    }
+        return Finding(title, State.UNSURE, str(error), error.advice)
+
+
+def _judged(snapshot: Snapshot, pod: Json, own: PodClaim, title: str) -> Finding:
+    namespace = pod["metadata"]["namespace"]
+    templates = {full_name(template): template for template in snapshot.all("templates")}
+    claim = snapshot.claim_of(pod, own)
     asks = f"asks for {describe(own.asks) if own.asks else own.template}"
-    claim = claims.get(f"{namespace}/{statuses.get(own.name)}")
-    if claim is None:
-        if f"{namespace}/{own.template}" not in templates:
-            advice = f"instaslice templates --apply -n {namespace} {own.template}"
-            text = f"{asks}: there is no ResourceClaimTemplate {own.template} in {namespace}"
-            return Finding(title, State.WRONG, text, advice)
-        text = f"{asks}: its claim is not made yet"
-        return Finding(title, State.UNSURE, text, "what keeps it from being made is below")
-    given = inventory.given(claim)
+    template = templates.get(f"{namespace}/{own.template}")
+    if template is not None and (why := driver.template_differs(snapshot, template)):
+        text = f"{asks} by its name, but its template is not as InstaSlice makes it: {why}"
+        advice = f"kubectl -n {namespace} delete resourceclaimtemplate {own.template}"
+        return Finding(title, State.WRONG, text, advice)
+    if claim is None and template is None:
+        advice = f"instaslice templates --apply -n {namespace} {own.template}"
+        text = f"{asks}: there is no ResourceClaimTemplate {own.template} in {namespace}"
+        return Finding(title, State.WRONG, text, advice)
+    given = inventory.given(claim or {})
     if given:
         where = ", ".join(f"{found.name.device} of {found.name.pool}" for found in given)
         return Finding(title, State.GOOD, f"{asks}, has {_has(own, given)}{where}")
-    if (claim.get("status") or {}).get("allocation"):
+    if ((claim or {}).get("status") or {}).get("allocation"):
         return Finding(title, State.GOOD, f"{asks}: allocated")
+    for resource in own.resources:
+        text, advice = driver.class_wrong(snapshot, resource)
+        if text:
+            return Finding(title, State.WRONG, f"{asks}, but {text}", advice)
+    if claim is None:
+        text = f"{asks}: its claim is not made yet"
+        return Finding(title, State.UNSURE, text, "what keeps it from being made is below")
     if snapshot.is_classic:
         return Finding(title, State.UNSURE, f"{asks}, waits for the driver")
     if own.asks is None or not all(r.resource.profile for r in own.asks.requests):
         return Finding(title, State.UNSURE, f"{asks}, waits", "the scheduler says below for what")
-    try:
-        return _waits(snapshot, title, asks, own.asks)
-    except Unreadable as error:
-        return Finding(title, State.UNSURE, str(error))
+    return _waits(snapshot, title, asks, own.asks)
 
 
 def _has(own: PodClaim, given: list[inventory.Given]) -> str:
@@ -200,6 +210,8 @@ def _quotas(snapshot: Snapshot, pod: Json, own: list[PodClaim]) -> Iterator[Find
         resources = [r.resource for c in own if c.asks for r in c.asks.requests]
         for quota in quotas:
             status = quota.get("status") or {}
+            if policies.scope(quota["spec"]):
+                continue  # claims have none
             hard, used = status.get("hard") or {}, status.get("used") or {}
             for resource in dict.fromkeys(resources):
                 keys = [policies.instead(snapshot, resource)]
@@ -212,7 +224,7 @@ def _quotas(snapshot: Snapshot, pod: Json, own: list[PodClaim]) -> Iterator[Find
                         state = State.UNSURE if used.get(key) == hard[key] else State.GOOD
                         yield Finding("quota", state, text)
     except Unreadable as error:
-        yield Finding("quota", State.UNSURE, str(error))
+        yield Finding("quota", State.UNSURE, str(error), error.advice)
 
 
 def _state(pod: Json, events: list[Json]) -> Finding:

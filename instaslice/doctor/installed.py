@@ -175,7 +175,8 @@ def endpoints(snapshot: Snapshot) -> Found:
 def dry_run(snapshot: Snapshot) -> Found:
     """What becomes of pods that are tried."""
     for probe in snapshot.probes:
-        where = f"a pod with {probe.resource} in {probe.namespace}"
+        what = f"{probe.resource} and {probe.annotation}" if probe.annotation else probe.resource
+        where = f"a pod with {what} in {probe.namespace}"
         if not probe.status:
             yield State.UNSURE, f"{where} could not be tried: {probe.error}", ""
         elif probe.status == FORBIDDEN and "cannot create resource" in probe.error:

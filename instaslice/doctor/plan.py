@@ -1,45 +1,46 @@
-"""What a change-over from the device plugin to DRA would meet in a cluster. Pure.
+"""What a change-over from the device plugin to DRA meets in a cluster or a repository. Pure.
 
-`survey.take_for_plan` takes the snapshot, `steps` makes the steps of what is found here, and
-`plan_report` prints both. What is not in the snapshot because it could not be read is said.
+`survey.take_for_plan` and `repository.read` take the snapshot. The plan says what is there, what
+blocks, what somebody has to decide, and which numbered section of docs/migrate.md is for which
+node and namespace. Commands and their conditions are in that page only.
 """
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import asdict, dataclass, field, replace
+from typing import Final, NamedTuple
 
-from instaslice import profiles
-from instaslice.doctor import installed, policies
+from instaslice import node_labels
+from instaslice.cluster.gates import PARTITIONABLE
+from instaslice.doctor import policies
 from instaslice.doctor.findings import State
+from instaslice.doctor.policies import Policy
+from instaslice.doctor.report import of_policy, wrapped
 from instaslice.doctor.snapshot import (
+    GPU,
     Snapshot,
     Unreadable,
-    full_name,
+    binds_itself,
     living,
     pod_claims,
+    some,
 )
 from instaslice.patch import Json
-from instaslice.resource_api import ResourceAPI
+from instaslice.resource_api import NEWEST, ResourceAPI
 from instaslice.resources import MIG_CLASS
 
-#: The device plugin's resource for a whole GPU; with its strategy "single", for a slice.
-GPU: Final = "nvidia.com/gpu"
 #: Resources of OpenShift's operator that was removed: it wrote them into pods in place of NVIDIA's.
 DAS_PREFIX: Final = "mig.das.com/"
-#: On nodes, by MIG manager and GPU Feature Discovery.
-_MIG_CONFIG: Final = "nvidia.com/mig.config"
-_STRATEGY: Final = "nvidia.com/mig.strategy"
-_PRODUCT: Final = "nvidia.com/gpu.product"
-#: How GPU Feature Discovery names a product whose GPUs are all cut alike ("single").
-_SINGLE: Final = re.compile(r"-MIG-([0-9]+g\.[0-9]+gb(?:\.[a-z.]+)?)$")
+#: The annotation of a workload that names its file.
+FILE: Final = "instaslice.io/file"
 #: GPUs that cannot switch MIG mode on without a reset (dra-driver-nvidia-gpu, guides/mig.md).
 _AMPERE: Final = re.compile(r"\bA(?:100|30)\b|-A(?:100|30)-")
-
+_DRIVER: Final = "NVIDIA's DRA driver"
 #: What pods run, by a part of an image's name.
 _COMPONENTS: Final = {
-    "NVIDIA's DRA driver": ("dra-driver-nvidia-gpu", "k8s-dra-driver"),
+    _DRIVER: ("dra-driver-nvidia-gpu", "k8s-dra-driver"),
     "device plugin": ("k8s-device-plugin",),
     "MIG manager": ("mig-manager",),
     "GPU operator": ("gpu-operator",),
@@ -48,16 +49,36 @@ _COMPONENTS: Final = {
     "Kueue": ("/kueue:",),
 }
 
+#: The numbered sections of docs/migrate.md.
+SECTIONS: Final = {
+    1: "The control plane",
+    2: "InstaSlice, for namespaces that opt in",
+    3: "Whole GPUs",
+    4: "Quotas, LimitRanges, Kueue",
+    5: "The driver",
+    6: "A node with Hopper or later",
+    7: "A node with A100 or A30 that is cut",
+    8: "A node that serves whole GPUs",
+    9: "A namespace",
+    10: "Pods that choose their nodes",
+    11: "The end",
+}
+#: The first with resource.k8s.io/v1, and with a maintained driver that cuts slices on demand.
+FIRST_WITH_V1: Final = 34
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:
     """Pods of one owner that ask for devices, or have them."""
 
-    namespace: str
+    namespace: str  #: empty for a file that names none
     owner: str  #: "Deployment/inference"; "Pod/p" for one that nobody owns
     pods: int
     asks: dict[str, str]  #: resources of one of the pods, with their amounts
     how: str  #: "limits", "claims" or "das"
+    labels: tuple[str, ...] = ()  #: labels of MIG nodes by which it chooses its nodes
+    node_name: str = ""  #: the node that its author has named, past the scheduler
+    file: str = ""  #: where it is from; empty for a cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +93,23 @@ class Node:
     published: bool  #: whether the DRA driver publishes MIG slices of it
 
     @property
-    def needs_mig_mode(self) -> bool:
-        """Whether somebody must switch MIG on before the driver starts."""
-        return bool(_AMPERE.search(self.product))
-
-    @property
     def single(self) -> str:
         """The profile that `nvidia.com/gpu` means on it, or nothing."""
-        found = _SINGLE.search(self.product)
-        return found[1] if found and self.strategy == "single" else ""
+        return node_labels.single_profile(self.product) if self.strategy == "single" else ""
+
+    @property
+    def section(self) -> int:
+        """Which section of docs/migrate.md is for it."""
+        if GPU in self.advertised and not self.single:
+            return 8
+        return 7 if _AMPERE.search(self.product) else 6
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """A ResourceQuota, LimitRange or queue that names resources, and what becomes of it."""
+class Item(NamedTuple):
+    """Something that blocks, or that somebody has to decide."""
 
-    what: str  #: "ResourceQuota ml/gpus"
-    becomes: str
-    command: str = ""
-    back: str = ""
+    section: int  #: of docs/migrate.md
+    text: str
 
 
 @dataclass(slots=True)
@@ -107,12 +126,14 @@ class Plan:
     workloads: list[Workload]
     nodes: list[Node]
     policies: list[Policy]
+    blocks: list[Item] = field(default_factory=list)
+    decisions: list[Item] = field(default_factory=list)
+    sections: dict[int, list[str]] = field(default_factory=dict)  #: nodes and namespaces
     unknown: dict[str, str] = field(default_factory=dict)  #: why a part could not be read
-    notes: list[str] = field(default_factory=list)
 
 
-def make(snapshot: Snapshot) -> Plan:
-    """What a cluster has, and what it is up to."""
+def make(snapshot: Snapshot, *, is_files: bool = False) -> Plan:
+    """What a cluster has, and what it is up to; or, of files, what they have."""
     unknown = {name: str(failure) for name, failure in snapshot.failures.items()}
     pods = list(living(snapshot.lists.get("pods", [])))
     mode = ""
@@ -122,9 +143,7 @@ def make(snapshot: Snapshot) -> Plan:
     if not isinstance(api, ResourceAPI):
         unknown["DRA"] = api.reason
     classes = {found["metadata"]["name"] for found in snapshot.lists.get("classes", [])}
-    nodes = list(_nodes(snapshot))
-    workloads = _workloads(snapshot, pods)
-    return Plan(
+    plan = Plan(
         kubernetes=snapshot.kubernetes,
         resource_api=api.version if isinstance(api, ResourceAPI) else "",
         minor=snapshot.minor,
@@ -132,29 +151,167 @@ def make(snapshot: Snapshot) -> Plan:
         gates={name: known.on for name, known in snapshot.gates.items()},
         components=_components(pods),
         installed=mode,
-        workloads=workloads,
-        nodes=nodes,
+        workloads=_workloads(snapshot, pods),
+        nodes=list(_nodes(snapshot)),
         policies=list(_policies(snapshot)),
         unknown=unknown,
-        notes=list(_notes(pods, nodes)),
     )
+    plan.blocks = [] if is_files else list(_control_plane(plan))
+    plan.blocks += _blocks(plan)
+    plan.decisions = list(_decisions(plan, snapshot))
+    if not is_files:
+        plan.sections = _sections(plan)
+    return plan
 
 
-# -- workloads -----------------------------------------------------------------------------------
+# -- what blocks, and what is to be decided --------------------------------------------------------
+
+
+def _control_plane(plan: Plan) -> Iterator[Item]:
+    if not plan.resource_api:
+        yield Item(1, "DRA is not served: claims would be dropped, and pods run without a GPU")
+    elif plan.resource_api != NEWEST.version:
+        yield Item(
+            1,
+            f"resource.k8s.io/{plan.resource_api} is served: before Kubernetes 1.34.2 no driver of "
+            f"NVIDIA's that is maintained cuts slices on demand, and {PARTITIONABLE}, which it "
+            "needs, is off unless somebody has switched it on",
+        )
+    elif plan.gates.get(PARTITIONABLE) is False:
+        yield Item(
+            1,
+            f"the feature gate {PARTITIONABLE} is off: the driver's counters are dropped, and one "
+            "place of a GPU is handed out twice",
+        )
+    elif plan.gates.get(PARTITIONABLE) is None:
+        yield Item(1, f"nobody knows whether the feature gate {PARTITIONABLE} is on: find out")
+
+
+def _blocks(plan: Plan) -> Iterator[Item]:
+    both = [node.name for node in plan.nodes if node.published and node.advertised]
+    if both:
+        yield Item(6, f"{some(both)}: the device plugin and the DRA driver give out the same GPUs")
+    for policy in plan.policies:
+        state, text, _ = of_policy(policy)
+        if state is State.WRONG:
+            yield Item(4, text)
+
+
+def _decisions(plan: Plan, snapshot: Snapshot) -> Iterator[Item]:
+    for policy in plan.policies:
+        state, text, _ = of_policy(policy)
+        if state is State.UNSURE:
+            yield Item(4, text)
+    yield from _about_whole_gpus(plan, snapshot)
+    yield from _about_slices(plan)
+    yield from _about_pods(plan)
+    if "GPU operator" in plan.components:
+        text = "the GPU operator's validator expects the device plugin's resources on a node unless"
+        yield Item(11, text + " the plugin is off for the whole cluster")
+    if "Karpenter" in plan.components:
+        text = "Karpenter ignores claims unless IGNORE_DRA_REQUESTS=false, and does not know "
+        yield Item(11, text + "extended resources that are served through DRA (its issue 3231)")
+    if "Cluster Autoscaler" in plan.components and plan.minor < FIRST_WITH_V1 + 1:
+        yield Item(11, "the Cluster Autoscaler knows claims from 1.35 on")
+
+
+def _about_whole_gpus(plan: Plan, snapshot: Snapshot) -> Iterator[Item]:
+    whole = [node.name for node in plan.nodes if node.section == 8]
+    if whole:
+        yield Item(
+            8,
+            f"{some(whole)} serve whole GPUs: where MIG mode is on, an A100 or A30 has none to "
+            "give. Leave them with the device plugin, or give whole GPUs up there",
+        )
+    asking = [each for each in plan.workloads if GPU in each.asks and each.how == "limits"]
+    single = sorted({node.single for node in plan.nodes if node.single})
+    if asking and len(single) == 1:
+        text = f"{GPU} means a slice of {single[0]} (strategy single): map it to mig-{single[0]}"
+        yield Item(3, text)
+    elif asking and len(single) > 1:
+        text = f"{GPU} means {' or '.join(single)}, by the node: one mapping cannot say both"
+        yield Item(3, text)
+    elif asking and GPU not in snapshot.resources.mapped and not _is_served(snapshot):
+        text = f"{GPU} is asked for by {_names(asking)}, and no DeviceClass has it as its "
+        yield Item(3, text + "extendedResourceName (that of a GPUCluster has none): map it")
+
+
+def _about_slices(plan: Plan) -> Iterator[Item]:
+    seven = [each for each in plan.workloads if any("7g." in name for name in each.asks)]
+    if seven:
+        yield Item(
+            5,
+            f"{_names(seven)}: a 7g slice fails with the driver's 0.4.1 and DynamicMIG (its issue "
+            "1480, closed since): choose a version that makes it, or another profile. A whole GPU "
+            "is no way out where MIG mode is on",
+        )
+    shared = sorted({n for node in plan.nodes for n in node.advertised if n.endswith(".shared")})
+    if shared:
+        text = f"{', '.join(shared)} are time-sliced, which InstaSlice leaves alone: DRA shares by "
+        yield Item(5, text + "the driver's ConsumableShares (0.5, alpha)")
+
+
+def _about_pods(plan: Plan) -> Iterator[Item]:
+    for label in sorted({label for each in plan.workloads for label in each.labels}):
+        users = _names(each for each in plan.workloads if label in each.labels)
+        profile = node_labels.single_profile(label)
+        hint = f"; or map {GPU} to mig-{profile}" if profile else ""
+        text = f"{users}: chosen by the label {label}, which no node has afterwards: drop it{hint}"
+        yield Item(10, text)
+    bound = [each for each in plan.workloads if each.node_name]
+    if bound:
+        text = f"{_names(bound)}: spec.nodeName is past the scheduler, which alone allocates claims"
+        yield Item(10, text + ": use a nodeSelector of kubernetes.io/hostname")
+    das = [each for each in plan.workloads if each.how == "das"]
+    if das:
+        text = f"{_names(das)}: {DAS_PREFIX}* is of OpenShift's removed operator, which wrote it "
+        yield Item(10, text + "into pods in place of nvidia.com/mig-*: create them anew")
+
+
+def _is_served(snapshot: Snapshot) -> bool:
+    try:
+        return bool(snapshot.served_by_scheduler.get(GPU))
+    except Unreadable:
+        return True  # it is said with what is unknown
+
+
+def _names(workloads: Iterable[Workload]) -> str:
+    return some(f"{each.namespace or each.file} {each.owner}" for each in workloads)
+
+
+def _sections(plan: Plan) -> dict[int, list[str]]:
+    """The sections of docs/migrate.md that apply; with nodes or namespaces where they have some."""
+    wanted = [each for each in plan.workloads if each.how != "claims"]
+    old = [node for node in plan.nodes if node.advertised]
+    if not wanted and not old:
+        return {}
+    found: dict[int, list[str]] = {2: [], 11: []}
+    for item in (*plan.blocks, *plan.decisions):
+        found.setdefault(item.section, [])
+    if "DynamicMIG=true" not in plan.components.get(_DRIVER, ""):
+        found.setdefault(5, [])
+    for node in old:
+        found.setdefault(node.section, []).append(node.name)
+    found[9] = list(dict.fromkeys(each.namespace for each in wanted))
+    return dict(sorted(found.items()))
+
+
+# -- what is there ---------------------------------------------------------------------------------
 
 
 def _workloads(snapshot: Snapshot, pods: Iterable[Json]) -> list[Workload]:
-    found: dict[tuple[str, str, str, str], int] = defaultdict(int)
-    asks_by_key: dict[tuple[str, str, str, str], dict[str, str]] = {}
+    found: dict[str, list[Workload]] = defaultdict(list)
     for pod in pods:
+        labels = tuple(map(str, node_labels.selected(pod["spec"])))
+        where = str(pod["spec"].get("nodeName")) if binds_itself(pod) else ""
         for how, asks in _asks(snapshot, pod):
-            key = (pod["metadata"]["namespace"], _owner(pod), how, str(sorted(asks.items())))
-            found[key] += 1
-            asks_by_key[key] = asks
-    return [
-        Workload(key[0], key[1], count, asks_by_key[key], key[2])
-        for key, count in sorted(found.items())
-    ]
+            one = Workload(
+                *(pod["metadata"].get("namespace") or "", _owner(pod), 1, asks, how),
+                *(labels, where, (pod["metadata"].get("annotations") or {}).get(FILE, "")),
+            )
+            found[json.dumps(asdict(one), sort_keys=True)].append(one)
+    every = [replace(same[0], pods=len(same)) for same in found.values()]
+    return sorted(every, key=lambda each: (each.namespace, each.owner, each.how, each.file))
 
 
 def _asks(snapshot: Snapshot, pod: Json) -> Iterator[tuple[str, dict[str, str]]]:
@@ -164,7 +321,7 @@ def _asks(snapshot: Snapshot, pod: Json) -> Iterator[tuple[str, dict[str, str]]]
     limits: dict[str, dict[str, str]] = {"limits": {}, "das": {}}
     for container in every:
         for name, amount in ((container.get("resources") or {}).get("limits") or {}).items():
-            is_ours = snapshot.resources.find(name) or name == GPU
+            is_ours = _is_ours(snapshot, name)
             how = "das" if name.startswith(DAS_PREFIX) else "limits" if is_ours else ""
             if how and str(amount) != "0":
                 limits[how][name] = _sum(limits[how].get(name), str(amount))
@@ -174,6 +331,10 @@ def _asks(snapshot: Snapshot, pod: Json) -> Iterator[tuple[str, dict[str, str]]]
         claims[claim.template] = _sum(claims.get(claim.template), "1")
     if claims:
         yield "claims", claims
+
+
+def _is_ours(snapshot: Snapshot, resource: str) -> bool:
+    return resource == GPU or snapshot.resources.find(resource) is not None
 
 
 def _sum(before: str | None, amount: str) -> str:
@@ -198,9 +359,6 @@ def _owner(pod: Json) -> str:
     return f"Pod/{metadata['name']}"
 
 
-# -- nodes ---------------------------------------------------------------------------------------
-
-
 def _nodes(snapshot: Snapshot) -> Iterator[Node]:
     published: set[str] = set()
     if "slices" not in snapshot.failures and "claims" not in snapshot.failures:
@@ -212,67 +370,24 @@ def _nodes(snapshot: Snapshot) -> Iterator[Node]:
         advertised = {
             resource: str(amount)
             for resource, amount in amounts.items()
-            if (snapshot.resources.find(resource) or resource == GPU) and str(amount) != "0"
+            if _is_ours(snapshot, resource.removesuffix(".shared")) and str(amount) != "0"
         }
-        product = labels.get(_PRODUCT) or ""
+        product = labels.get(node_labels.PRODUCT) or ""
         if not (advertised or product or name in published):
             continue
         config = " ".join(
-            filter(None, (labels.get(_MIG_CONFIG), labels.get(_MIG_CONFIG + ".state")))
+            filter(None, (labels.get(node_labels.MIG_CONFIG), labels.get(node_labels.MIG_STATE)))
         )
-        strategy = labels.get(_STRATEGY) or ""
+        strategy = labels.get(node_labels.MIG_STRATEGY) or ""
         yield Node(name, product, advertised, config, strategy, name in published)
 
 
-# -- policies ------------------------------------------------------------------------------------
-
-
 def _policies(snapshot: Snapshot) -> Iterator[Policy]:
-    """What names resources that are rewritten, and what is to be done with it."""
-    for quota in snapshot.lists.get("quotas", []):
-        what = f"ResourceQuota {full_name(quota)}"
-        one = _of(snapshot, quotas=[quota])
-        back = policies.unpatch(one, quota) if "classes" not in one.failures else ""
-        for state, text, *advice in _judged(policies.quotas, one):
-            becomes = text.removeprefix(f"{full_name(quota)} ")
-            is_good = state is State.GOOD
-            yield Policy(what, becomes, "" if is_good else advice[0], "" if is_good else back)
-    for found in snapshot.lists.get("limits", []):
-        for _, text, *advice in _judged(policies.limit_ranges, _of(snapshot, limits=[found])):
-            what = f"LimitRange {full_name(found)}"
-            becomes = text.removeprefix(f"{what} ")
-            where = f"-n {found['metadata']['namespace']}"
-            name = f"limitrange {found['metadata']['name']}"
-            file = f"limitrange-{found['metadata']['name']}.yaml"
-            keep = f"kubectl {where} get {name} -o yaml > {file}; kubectl {where} edit {name}"
-            back = f"kubectl replace -f {file}"
-            yield Policy(what, f"{becomes}; {advice[0]}", keep, back)
-    for state, text, *advice in _judged(policies.kueue, snapshot):
-        yield Policy("Kueue", text, "" if state is State.GOOD else advice[0])
-
-
-def _of(snapshot: Snapshot, **lists: list[Json]) -> Snapshot:
-    """The snapshot with these lists only."""
-    kept = {name: snapshot.lists.get(name, []) for name in ("classes", "templates")}
-    return Snapshot(
-        snapshot.now,
-        snapshot.kubernetes,
-        snapshot.api,
-        kept | lists,
-        {name: why for name, why in snapshot.failures.items() if name in kept},
-        resources=snapshot.resources,
-        gates=snapshot.gates,
-    )
-
-
-def _judged(check: object, snapshot: Snapshot) -> list[tuple[State, str] | tuple[State, str, str]]:
-    try:
-        return list(check(snapshot))  # type: ignore[operator]
-    except Unreadable:
-        return []  # it is said with what is unknown
-
-
-# -- the rest ------------------------------------------------------------------------------------
+    for found in (policies.quotas, policies.limit_ranges, policies.kueue):
+        try:
+            yield from list(found(snapshot))
+        except Unreadable:
+            continue  # it is said with what is unknown
 
 
 def _components(pods: Iterable[Json]) -> dict[str, str]:
@@ -298,32 +413,88 @@ def _gates(container: Json) -> str:
     return ""
 
 
-def _notes(pods: Iterable[Json], nodes: Iterable[Node]) -> Iterator[str]:
-    """What an administrator should know beside the steps."""
-    shared = {n for node in nodes for n in node.advertised if n.endswith(".shared")}
-    if shared:
+# -- as it is printed ------------------------------------------------------------------------------
+
+_ON: Final = {True: "on", False: "off", None: "unknown"}
+_HOW: Final = {"limits": "", "claims": " (has claims)", "das": " (of OpenShift's removed operator)"}
+
+
+def as_json(plan: Plan) -> str:
+    """An object with the fields of a `Plan`."""
+    value = asdict(plan)
+    for name in ("blocks", "decisions"):
+        value[name] = [{"section": each[0], "text": each[1]} for each in value[name]]
+    value["policies"] = [each._asdict() for each in plan.policies]
+    value["sections"] = [
+        {"section": number, "title": SECTIONS[number], "for": names}
+        for number, names in plan.sections.items()
+    ]
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_text(plan: Plan, width: int = 0) -> str:
+    """For a terminal. width: columns to wrap at; 0 for none."""
+    lines: list[str] = []
+    for title, found in _parts(plan):
+        body = [wrapped(line, width - 4, "    ") if width else line for line in found]
+        lines += [title, *(f"  {line}" for line in body), ""]
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def as_markdown(plan: Plan) -> str:
+    """For a ticket."""
+    lines = ["# From the device plugin to DRA", ""]
+    for title, found in _parts(plan):
+        lines += [f"## {title}", "", *(f"- {line}" for line in found), ""]
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def _parts(plan: Plan) -> Iterator[tuple[str, list[str]]]:
+    """What was found, by title."""
+    if plan.kubernetes:
+        served = f"resource.k8s.io/{plan.resource_api}" if plan.resource_api else "no DRA"
+        cluster = [f"Kubernetes {plan.kubernetes}, {served}"]
+        cluster += [f"feature gate {name}: {_ON[on]}" for name, on in plan.gates.items()]
+        cluster.append(f"DeviceClass {MIG_CLASS}: {'there' if plan.has_driver else 'none'}")
+        cluster += [f"{name}: {what}" for name, what in plan.components.items()]
+        cluster.append(f"InstaSlice: {plan.installed or 'not installed'}")
+        yield "Cluster", cluster
+    yield "Workloads", [_workload(each) for each in plan.workloads] or ["none asks for slices"]
+    if plan.kubernetes:
+        nodes = [_node(node) for node in plan.nodes]
+        yield "Nodes", nodes or ["none has GPUs that anybody tells of"]
+    if plan.policies:
+        yield "Quotas and limits", [of_policy(each)[1] for each in plan.policies]
+    for title, items in (("What blocks", plan.blocks), ("To decide", plan.decisions)):
+        if items:
+            yield title, [f"{each.text} (section {each.section})" for each in items]
+    if plan.kubernetes:
         yield (
-            f"{', '.join(sorted(shared))} are time-sliced: DRA shares slices by the driver's "
-            "ConsumableShares (0.5, alpha), and InstaSlice leaves such limits alone"
+            "Sections of docs/migrate.md, in this order",
+            [
+                f"{number}. {SECTIONS[number]}" + (f": {', '.join(names)}" if names else "")
+                for number, names in plan.sections.items()
+            ]
+            or ["none: nothing here asks for slices, and no node offers any"],
         )
-    if any(profile_of(name).startswith("7g.") for node in nodes for name in node.advertised):
-        yield (
-            "7g slices are in use: from 0.4.1 on the driver fails to make them with DynamicMIG "
-            "(its issue 1480); ask for whole GPUs instead"
-        )
-    components = _components(pods)
-    if "Karpenter" in components:
-        yield (
-            "Karpenter makes nodes for claims where IGNORE_DRA_REQUESTS=false, and not yet for "
-            "extended resources that are served through DRA (karpenter, issue 3231)"
-        )
+    if plan.unknown:
+        yield "Unknown", [f"{name}: {why}" for name, why in plan.unknown.items()]
 
 
-def profile_of(resource: str) -> str:
-    """The profile of a MIG resource, as tools print it; empty for others."""
-    profile = profiles.from_resource(resource)
-    return profile.attribute if profile else ""
+def _node(node: Node) -> str:
+    offered = ", ".join(f"{name}: {amount}" for name, amount in node.advertised.items())
+    parts = [
+        node.product,
+        f"mig.config {node.config}" if node.config else "",
+        f"strategy {node.strategy}" if node.strategy else "",
+        f"the device plugin offers {offered}" if offered else "",
+        "MIG slices are published for DRA" if node.published else "",
+    ]
+    return f"{node.name}: {'; '.join(filter(None, parts))}"
 
 
-#: From here on the scheduler serves limits by device classes without a gate.
-SCHEDULER_SINCE: Final = installed.FIRST_OF_THE_SCHEDULERS
+def _workload(workload: Workload) -> str:
+    asks = ", ".join(f"{name}: {amount}" for name, amount in workload.asks.items())
+    pods = "1 pod" if workload.pods == 1 else f"{workload.pods} pods"
+    where = " ".join(filter(None, (workload.file, workload.namespace, workload.owner)))
+    return f"{where}: {pods}, {asks}{_HOW[workload.how]}"

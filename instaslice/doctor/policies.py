@@ -1,15 +1,15 @@
-"""Checks of what else in a cluster names MIG resources: quotas, LimitRanges, Kueue. Pure."""
+"""What else in a cluster names resources that are rewritten: quotas, LimitRanges, Kueue. Pure.
+
+Data: `report.of_policy` has the sentences.
+"""
 
 import json
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from instaslice import profiles
 from instaslice.cluster.gates import EXTENDED
-from instaslice.doctor.findings import Found, State
-from instaslice.doctor.snapshot import Snapshot, full_name, some
+from instaslice.doctor.snapshot import Snapshot, full_name, is_zero
 from instaslice.patch import Json
-from instaslice.quantity import InvalidQuantity, nanos
 from instaslice.resources import Resource
 
 #: How a ResourceQuota names an extended resource; there is nothing but requests of one.
@@ -18,14 +18,23 @@ REQUESTS: Final = "requests."
 DEVICES: Final = ".deviceclass.resource.k8s.io/devices"
 #: ... and claims, in v1alpha2.
 CLAIMS: Final = "count/resourceclaims.resource.k8s.io"
+#: The first minor version of Kubernetes whose API server can hold a LimitRange's max by itself
+#: (ValidatingAdmissionPolicy, GA).
+FIRST_WITH_POLICIES: Final = 30
 
 
-def named(snapshot: Snapshot, hard: Json) -> Iterator[tuple[str, Resource]]:
-    """The keys of a quota's `hard` that are for resources which are rewritten."""
-    for key in hard:
-        resource = snapshot.resources.find(key.removeprefix(REQUESTS))
-        if resource and key.startswith(REQUESTS):
-            yield key, resource
+class Policy(NamedTuple):
+    """What becomes of one object that names what is rewritten."""
+
+    kind: str  #: "ResourceQuota", "LimitRange" or "Kueue"
+    name: str  #: "ml/gpus"; empty for Kueue's configuration
+    #: counts, ignores, evaded (quotas); refuses, lifted, lifted-before-1.30 (LimitRanges); mapped,
+    #: unmapped (Kueue). Keys of `report.POLICIES`.
+    effect: str
+    keys: tuple[str, ...]  #: what it names, "requests.nvidia.com/mig-1g.5gb"
+    detail: str = ""  #: of a LimitRange "max for type Pod", of a quota its scope or a caution
+    command: str = ""  #: what makes it right; empty for none
+    back: str = ""  #: what takes that back
 
 
 def counts(snapshot: Snapshot, resource: Resource) -> bool:
@@ -46,29 +55,57 @@ def instead(snapshot: Snapshot, resource: Resource) -> str:
     return CLAIMS if snapshot.is_classic else resource.device_class + DEVICES
 
 
-def quotas(snapshot: Snapshot) -> Found:
-    """Which quotas count on, and what to write where they do not."""
+def quotas(snapshot: Snapshot) -> Iterator[Policy]:
+    """Quotas that count on, that do not, and that pods escape by a scope. Raises Unreadable."""
     for quota in snapshot.all("quotas"):
-        hard = quota["spec"].get("hard") or {}
-        asked = dict(named(snapshot, hard))
-        deaf = {key: each for key, each in asked.items() if not counts(snapshot, each)}
-        good = [key for key in asked if key not in deaf]
-        if good:
-            yield State.GOOD, f"{full_name(quota)} counts on: {some(good)}"
-        if deaf:
-            text = f"{full_name(quota)} limits {some(deaf)}, which rewritten pods do not use"
-            yield State.UNSURE, text, _patch(snapshot, quota, deaf)
-        for text in _through_another_class(snapshot, quota, asked):
-            advice = "delete the template: InstaSlice makes it anew, through the profile's class"
-            yield State.UNSURE, text, advice
+        spec, name = quota["spec"], full_name(quota)
+        hard = spec.get("hard") or {}
+        asked = {
+            key: resource
+            for key in hard
+            if key.startswith(REQUESTS)
+            and (resource := snapshot.resources.find(key.removeprefix(REQUESTS)))
+        }
+        if scopes := scope(spec):
+            keys = [key for key in hard if key in asked or key.endswith(DEVICES)]
+            if keys:
+                # Claims have no scope: pkg/quota/v1/evaluator/core, `claimEvaluator`.
+                limits = ",".join(f"{_counting(snapshot, key, asked)}={hard[key]}" for key in keys)
+                where = f"-n {quota['metadata']['namespace']}"
+                other = f"{quota['metadata']['name']}-unscoped"
+                command = f"kubectl {where} create quota {other} --hard={limits}"
+                back = f"kubectl {where} delete quota {other}"
+                yield Policy("ResourceQuota", name, "evaded", tuple(keys), scopes, command, back)
+            continue
+        ignored = {key: each for key, each in asked.items() if not counts(snapshot, each)}
+        if good := tuple(key for key in asked if key not in ignored):
+            yield Policy("ResourceQuota", name, "counts", good)
+        if ignored:
+            wanted: dict[str, Any] = {}
+            for key, resource in ignored.items():
+                wanted.setdefault(instead(snapshot, resource), hard[key])
+            caution = ""
+            if snapshot.is_classic:
+                caution = "it counts claims of every kind"
+            elif not all(resource.has_own_class for resource in ignored.values()):
+                caution = "a class without a profile of its own counts all of its devices together"
+            gone = dict.fromkeys(key for key in wanted if key not in hard)
+            commands = _merge(quota, wanted), _merge(quota, gone)
+            yield Policy("ResourceQuota", name, "ignores", tuple(ignored), caution, *commands)
 
 
-def unpatch(snapshot: Snapshot, quota: Json) -> str:
-    """The command that takes back what `quotas` advises for one; empty where it advises nothing."""
-    hard = quota["spec"].get("hard") or {}
-    deaf = [each for _, each in named(snapshot, hard) if not counts(snapshot, each)]
-    keys = dict.fromkeys(instead(snapshot, each) for each in deaf)
-    return _merge(quota, dict.fromkeys(key for key in keys if key not in hard)) if keys else ""
+def scope(spec: Json) -> str:
+    """A quota's scopes, "PriorityClass In high"; empty for none."""
+    texts = [str(scope) for scope in spec.get("scopes") or []]
+    for each in (spec.get("scopeSelector") or {}).get("matchExpressions") or []:
+        values = ", ".join(map(str, each.get("values") or []))
+        texts.append(f"{each.get('scopeName')} {each.get('operator')} {values}".rstrip())
+    return "; ".join(texts)
+
+
+def _counting(snapshot: Snapshot, key: str, asked: dict[str, Resource]) -> str:
+    resource = asked.get(key)
+    return key if resource is None or counts(snapshot, resource) else instead(snapshot, resource)
 
 
 def _merge(quota: Json, hard: dict[str, Any]) -> str:
@@ -77,70 +114,36 @@ def _merge(quota: Json, hard: dict[str, Any]) -> str:
     return f"kubectl {where} --type=merge -p '{patch}'"
 
 
-def _patch(snapshot: Snapshot, quota: Json, deaf: dict[str, Resource]) -> str:
-    """The command that has a quota count rewritten pods, too."""
-    hard = quota["spec"]["hard"]
-    wanted: dict[str, Any] = {}
-    for key, resource in deaf.items():
-        wanted.setdefault(instead(snapshot, resource), hard[key])
-    command = _merge(quota, wanted)
-    note = ""
-    if snapshot.is_classic:
-        note = " (it counts claims of every kind)"
-    elif any(not resource.has_own_class for resource in deaf.values()):
-        note = " (a class without a profile of its own counts all of its devices together)"
-    return command + note
-
-
-def _through_another_class(
-    snapshot: Snapshot, quota: Json, asked: dict[str, Resource]
-) -> Iterator[str]:
-    """Templates that were there before, and ask through a class which the quota does not count."""
-    namespace = quota["metadata"]["namespace"]
-    by_template = {resource.template: resource for resource in asked.values()}
-    for template in snapshot.lists.get("templates", []):
-        resource = by_template.get(template["metadata"]["name"])
-        if resource is None or template["metadata"].get("namespace") != namespace:
-            continue
-        devices = (template["spec"].get("spec") or {}).get("devices") or {}
-        for request in devices.get("requests") or []:
-            asks = request.get("exactly") or request
-            name = asks.get("deviceClassName")
-            if name and name != resource.device_class:
-                yield f"template {full_name(template)} asks through {name}, which it does not count"
-
-
-def limit_ranges(snapshot: Snapshot) -> Found:
-    """LimitRanges that would refuse every rewritten pod."""
+def limit_ranges(snapshot: Snapshot) -> Iterator[Policy]:
+    """LimitRanges that refuse every rewritten pod, or hold none. Raises Unreadable."""
     for found in snapshot.all("limits"):
+        where, name = found["metadata"]["namespace"], found["metadata"]["name"]
+        edit = f"kubectl -n {where} edit limitrange {name}"
         for limit in found["spec"].get("limits") or []:
             kind = limit.get("type")
             for field in ("min", "max"):
-                if field == "max" and kind != "Pod":
-                    continue
-                names = [
-                    name
-                    for name, amount in (limit.get(field) or {}).items()
-                    if snapshot.resources.find(name) and (field == "max" or not _is_zero(amount))
-                ]
-                if names:
-                    text = (
-                        f"LimitRange {full_name(found)} has a {field} of {some(names)} for type "
-                        f"{kind}, so that every rewritten pod is refused"
-                    )
-                    advice = "take it out: a rewritten pod has no such limit that could please it"
-                    yield State.WRONG, text, advice
+                keys = tuple(
+                    key
+                    for key, amount in (limit.get(field) or {}).items()
+                    if snapshot.resources.find(key) and (field == "max" or not is_zero(amount))
+                )
+                if keys and (field == "min" or kind == "Pod"):
+                    detail = f"{field} for type {kind}"
+                    yield Policy("LimitRange", f"{where}/{name}", "refuses", keys, detail, edit)
+                elif keys and 0 < snapshot.minor < FIRST_WITH_POLICIES:
+                    yield Policy("LimitRange", f"{where}/{name}", "lifted-before-1.30", keys)
+                elif keys and "policies" in snapshot.lists and not _holds_limits(snapshot):
+                    yield Policy("LimitRange", f"{where}/{name}", "lifted", keys)
 
 
-def _is_zero(amount: object) -> bool:
-    try:
-        return nanos(amount) == 0
-    except InvalidQuantity:
-        return False
+def _holds_limits(snapshot: Snapshot) -> bool:
+    """Whether a ValidatingAdmissionPolicy with LimitRanges as parameters is there."""
+    kinds = [(each.get("spec") or {}).get("paramKind") or {} for each in snapshot.all("policies")]
+    return any(kind.get("kind") == "LimitRange" for kind in kinds)
 
 
-def kueue(snapshot: Snapshot) -> Found:
-    """Queues that count resources which rewritten pods do not ask for by that name."""
+def kueue(snapshot: Snapshot) -> Iterator[Policy]:
+    """Queues of resources that rewritten pods do not ask for by that name. Raises Unreadable."""
     covered = dict.fromkeys(
         name
         for queue in snapshot.all("queues")
@@ -148,40 +151,12 @@ def kueue(snapshot: Snapshot) -> Found:
         for name in group.get("coveredResources") or []
         if snapshot.resources.find(name)
     )
-    if not covered:
-        return
-    text = " ".join(
-        str(value)
-        for found in snapshot.all("kueue")
-        for value in (found.get("data") or {}).values()
-    )
-    resources = [resource for name in covered if (resource := snapshot.resources.find(name))]
-    lacking = [each for each in resources if each.device_class not in text]
-    if not lacking:
-        yield State.GOOD, f"Kueue's configuration maps the classes of {some(covered)}"
-        return
-    names = [resource.name for resource in lacking]
-    found = (
-        f"queues cover {some(names)}, and Kueue's deviceClassMappings do not have their classes: "
-        "Kueue admits Jobs by the limits in their templates, and no rewritten pod of its own"
-    )
-    short = " ".join(each.profile.attribute if each.profile else each.name for each in lacking)
-    yield State.UNSURE, found, f"instaslice deviceclasses --kueue {short}"
-
-
-def device_classes(snapshot: Snapshot) -> Found:
-    """Classes by which the scheduler serves what is rewritten, too."""
-    served = snapshot.served_by_scheduler
-    if not served:
-        return
-    names = [name for every in served.values() for name in every]
-    noun, verb = ("DeviceClass", "maps") if len(names) == 1 else ("DeviceClasses", "map")
-    text = f"{len(names)} {noun} {verb} {some(served)} for the scheduler"
-    yield State.GOOD, f"{text}, which serves pods that are not rewritten"
-    for resource, several in served.items():
-        if len(several) > 1 and profiles.from_resource(resource):
-            yield (
-                State.UNSURE,
-                f"{resource} is mapped by {some(several)}: the scheduler takes the newest",
-                "keep one",
-            )
+    texts = [str(v) for found in snapshot.all("kueue") for v in (found.get("data") or {}).values()]
+    found = [resource for name in covered if (resource := snapshot.resources.find(name))]
+    lacking = [each for each in found if each.device_class not in " ".join(texts)]
+    if lacking:
+        names = [each.profile.attribute if each.profile else each.name for each in lacking]
+        command = f"instaslice deviceclasses --kueue {' '.join(names)}"
+        yield Policy("Kueue", "", "unmapped", tuple(each.name for each in lacking), "", command)
+    elif covered:
+        yield Policy("Kueue", "", "mapped", tuple(covered))

@@ -14,15 +14,19 @@ from instaslice.doctor.modes import Registered, read
 from instaslice.patch import Json
 from instaslice.quantity import InvalidQuantity, nanos
 from instaslice.resource_api import ResourceAPI, Unavailable, template_name
-from instaslice.resources import Resources
+from instaslice.resources import Resource, Resources
 from instaslice.templates import DeviceClaim, from_template, is_ours
 from instaslice.webhook_configuration import WEBHOOK
 
+#: The device plugin's resource for a whole GPU; with its strategy "single", for a slice.
+GPU: Final = "nvidia.com/gpu"
 #: How `serve` is told what to map.
 _FLAG: Final = "--resource"
 _VARIABLE: Final = "INSTASLICE_RESOURCES"
 
 
+#: On pods that a kubelet made of a file of its own (R9).
+MIRROR: Final = "kubernetes.io/config.mirror"
 #: Of HTTP: nobody is logged in, or who is may not.
 UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
@@ -54,6 +58,7 @@ class Probe(NamedTuple):
     pod: Json | None
     error: str  #: why it was refused; empty where it was not
     status: int  #: of HTTP; 0 where there was no answer
+    annotation: str = ""  #: the one of InstaSlice's that it has
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,18 @@ class Snapshot:
         return int(digits) if digits.isdecimal() else 0
 
     @cached_property
+    def _claims(self) -> dict[str, Json]:
+        return {full_name(claim): claim for claim in self.all("claims")}
+
+    def claim_of(self, pod: Json, own: "PodClaim") -> Json | None:
+        """The ResourceClaim that was made for a pod's claim, or None. Raises Unreadable."""
+        for status in (pod.get("status") or {}).get("resourceClaimStatuses") or []:
+            if status["name"] == own.name:
+                where = pod["metadata"]["namespace"]
+                return self._claims.get(f"{where}/{status.get('resourceClaimName')}")
+        return None
+
+    @cached_property
     def inventory(self) -> Inventory:
         """The driver's devices; none in v1alpha2. Raises Unreadable."""
         if self.is_classic:
@@ -129,7 +146,7 @@ class Snapshot:
         found: dict[str, list[str]] = {}
         for each in self.all("classes"):
             name = (each.get("spec") or {}).get("extendedResourceName") or ""
-            if self.resources.find(name):
+            if self.resources.find(name) or name == GPU:
                 found.setdefault(name, []).append(each["metadata"]["name"])
         return found
 
@@ -160,11 +177,12 @@ def wanted_limits(pod: Json, resources: Resources) -> dict[str, Any]:
         name: amount
         for found in limits
         for name, amount in found.items()
-        if resources.find(name) and not _is_zero(amount)
+        if resources.find(name) and not is_zero(amount)
     }
 
 
-def _is_zero(amount: object) -> bool:
+def is_zero(amount: object) -> bool:
+    """Whether an amount asks for nothing. What is no quantity does not."""
     try:
         return nanos(amount) == 0
     except InvalidQuantity:
@@ -183,6 +201,12 @@ class PodClaim(NamedTuple):
     template: str
     asks: DeviceClaim | None  #: None where the template's name is too long to say all
 
+    @property
+    def resources(self) -> list[Resource]:
+        """All that it may be given, each once."""
+        requests = self.asks.requests if self.asks else ()
+        return list(dict.fromkeys(choice for each in requests for choice in each.choices))
+
 
 def pod_claims(pod: Json, resources: Resources) -> Iterator[PodClaim]:
     """A pod's claims from templates that are named as InstaSlice names them."""
@@ -190,6 +214,21 @@ def pod_claims(pod: Json, resources: Resources) -> Iterator[PodClaim]:
         template = template_name(claim)
         if isinstance(template, str) and is_ours(template, resources):
             yield PodClaim(claim["name"], template, from_template(template, resources))
+
+
+def binds_itself(pod: Json) -> bool:
+    """Whether a pod's author has named its node, past the scheduler.
+
+    What the scheduler binds is in no `managedFields`, unlike what somebody has written.
+    """
+    metadata = pod["metadata"]
+    written = metadata.get("managedFields")
+    if not pod["spec"].get("nodeName") or MIRROR in (metadata.get("annotations") or {}):
+        return False
+    if not written:
+        return "uid" not in metadata  # a file
+    fields = [((each.get("fieldsV1") or {}).get("f:spec") or {}) for each in written]
+    return any("f:nodeName" in each for each in fields)
 
 
 def living(pods: Iterable[Json]) -> Iterator[Json]:

@@ -28,6 +28,7 @@ LISTS: Final = {
     "pods": "/api/v1/pods",
     "quotas": "/api/v1/resourcequotas",
     "limits": "/api/v1/limitranges",
+    "policies": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
 }
 #: ... of resource.k8s.io, with the plural by which each is served.
 DRA_LISTS: Final = {
@@ -120,7 +121,7 @@ def _take(reader: Reader, wanted: dict[str, str], resources: Resources | None) -
             lists[name] = list(reader.list(path))
         except Unreadable as error:
             # The version may be served without the kind.
-            if name in optional and error.status == 404:
+            if name in (*optional, "policies") and error.status == 404:
                 lists[name] = []
             else:
                 failures[name] = error
@@ -225,6 +226,6 @@ def _probe(reader: Reader, namespace: str, pod: Json) -> Probe:
         answer = reader.call("POST", path, pod)
     except ClusterError as error:
         return Probe(namespace, resource, None, str(error), 0)
-    if answer.status == 201:
-        return Probe(namespace, resource, answer.body, "", answer.status)
-    return Probe(namespace, resource, None, answer.reason, answer.status)
+    annotation = next(iter(pod["metadata"].get("annotations") or ()), "")
+    made, error_ = (answer.body, "") if answer.status == 201 else (None, answer.reason)
+    return Probe(namespace, resource, made, error_, answer.status, annotation)

@@ -12,7 +12,16 @@ from instaslice.doctor import survey
 from test.support.apiserver import GROUP, APIServer
 from test.support.command import instaslice, without
 from test.support.process import until
-from test.support.snapshots import claim, device_class, named, pod, slice_, webhook
+from test.support.snapshots import (
+    claim,
+    device_class,
+    named,
+    own_classes,
+    pod,
+    slice_,
+    template,
+    webhook,
+)
 
 Json = dict[str, Any]
 
@@ -44,9 +53,9 @@ def filled(api_server: APIServer) -> APIServer:
     }
     dra = {
         "claims": [named("made") | claim("mig-0")],
-        "templates": [named("mig-1g.5gb", spec={})],
+        "templates": [template("mig-1g.5gb")],
         "slices": [slice_("1g.5gb")],
-        "classes": [device_class("mig.nvidia.com")],
+        "classes": [device_class("mig.nvidia.com"), *own_classes("mig-1g.5gb")],
     }
     for name, found in lists.items():
         api_server.lists[survey.LISTS[name]] = found

@@ -39,10 +39,51 @@ def test_a_plan(
     api_server.lists[survey.LISTS["pods"]] = [pod("p", limit="mig-1g.5gb")]
     assert main(["plan", reached, "-o", output]) == 0
     printed = capsys.readouterr().out
-    assert "Change namespace ml over" in printed
+    assert "A namespace" in printed
     if output == "json":
         (found,) = json.loads(printed)["workloads"]
         assert found["owner"] == "Pod/p"
     assert {method for method, _ in api_server.requests} == {"GET", "POST"}
     posts = [path for method, path in api_server.requests if method == "POST"]
     assert all(path.endswith("?dryRun=All") for path in posts)
+
+
+def test_the_files_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    limits = "{limits: {nvidia.com/mig-1g.5gb: 1}}"
+    spec = f"spec: {{nodeName: n, containers: [{{name: c, resources: {limits}}}]}}"
+    pod_ = f"{{kind: Pod, metadata: {{name: p}}, {spec}}}"
+    (tmp_path / "a").mkdir()
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "x.yaml").write_text(pod_)
+    (tmp_path / "notes.txt").write_text(pod_)
+    (tmp_path / "a" / "pods.yaml").write_text(f"kind: List\nitems: [{pod_}, null, 1, {pod_}]")
+    (tmp_path / "a" / "chart.yaml").write_text("a: {{ .Values.x }}\n{{ if }}")
+    (tmp_path / "b.json").write_text(
+        json.dumps(
+            {
+                "kind": "ResourceQuota",
+                "metadata": {"name": "q", "namespace": "ml"},
+                "spec": {
+                    "hard": {"requests.nvidia.com/mig-1g.5gb": 1},
+                    "scopes": ["NotBestEffort"],
+                },
+            }
+        )
+    )
+    assert main(["plan", "--files", str(tmp_path), "-o", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (workload,) = found["workloads"]
+    assert (workload["file"], workload["owner"], workload["pods"]) == ("a/pods.yaml", "Pod/p", 2)
+    assert workload["node_name"] == "n"
+    assert [each["section"] for each in found["decisions"]] == [4, 10]
+    assert list(found["unknown"]) == ["a/chart.yaml"]
+    assert main(["plan", "--files", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "a/pods.yaml Pod/p: 2 pods, nvidia.com/mig-1g.5gb: 1" in text
+    assert "Cluster" not in text
+
+
+def test_files_ask_no_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--files", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err == f"instaslice: {tmp_path}/none: No such file or directory\n"
+    assert main(["plan", "--files", str(tmp_path), "--context", "x"]) == 2

@@ -72,8 +72,7 @@ def test_an_output_that_nobody_reads(command: list[str]) -> None:
         timeout=PATIENCE,
     )
     os.close(writer)
-    line = "instaslice: nobody reads the output any more\n"
-    assert (done.returncode, done.stderr) == (141, line)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.parametrize("command", [COMMANDS[0], COMMANDS[3], ASKING[0]], ids=" ".join)

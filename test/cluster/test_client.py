@@ -38,7 +38,7 @@ def test_a_token_that_rotates_is_read_anew(
 
 def test_another_authority_is_not_trusted(cluster: Cluster, account: Path) -> None:
     Authority().ca.cert_pem.write_to_path(str(account / "ca.crt"))
-    with pytest.raises(ClusterError, match="certificate verify failed"):
+    with pytest.raises(ClusterError, match="its certificate is not trusted: unable to get local"):
         cluster.call("GET", GROUP)
 
 
@@ -168,7 +168,7 @@ def test_a_body_does_not_wait_for_the_acknowledgement_of_its_headers(
 
 def test_nobody_at_the_address(cluster: Cluster) -> None:
     port = free_port()
-    with pytest.raises(ClusterError, match=f"127.0.0.1:{port}: .*refused"):
+    with pytest.raises(ClusterError, match=f"^connection to https://127.0.0.1:{port} refused$"):
         replace(cluster, port=port).call("GET", GROUP)
 
 

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from instaslice.doctor import checks, plan, plan_report
+from instaslice.doctor import checks, plan
 from instaslice.doctor.explain import explain
 from instaslice.doctor.findings import State
 from instaslice.doctor.snapshot import Snapshot, Unreadable
-from instaslice.doctor.steps import steps
 from instaslice.resource_api import VERSIONS
 from instaslice.resources import read_mapping
 from test.support import a100
@@ -35,12 +34,17 @@ def test_a_healthy_cluster() -> None:
         ("slices", "✓", "1g.5gb+me: 0 free, 1 published"),
         ("profiles", "✓", "every profile that pods ask for is published"),
         ("templates", "✓", "every namespace has the templates that its pods need"),
+        (
+            *("device classes", "✓"),
+            "1 DeviceClass maps nvidia.com/mig-1g.5gb for the scheduler, which serves pods that "
+            "are not rewritten",
+        ),
     ]
     assert not checks.is_wrong(findings)
 
 
 def test_one_thing_that_is_wrong() -> None:
-    findings = checks.examine(with_lists(classes=[]))
+    findings = checks.examine(with_lists(classes=[], pods=[]))
     (wrong,) = (finding for finding in findings if finding.state is not State.GOOD)
     assert (wrong.check, wrong.state) == ("driver", State.WRONG)
     assert checks.is_wrong(findings)
@@ -59,8 +63,8 @@ def test_what_cannot_be_read_is_said() -> None:
 
 def test_silence_is_not_a_lack_of_rights() -> None:
     silent = replace(HEALTHY, failures={"nodes": Unreadable("no answer within 10 s")})
-    (found,) = (f for f in checks.examine(silent) if f.state is State.UNSURE)
-    assert (found.check, found.advice) == ("device plugin", "")
+    found = [f for f in checks.examine(silent) if f.state is State.UNSURE]
+    assert [(f.check, f.advice) for f in found] == [("whole GPUs", ""), ("device plugin", "")]
 
 
 def test_the_oldest_version_has_other_kinds() -> None:
@@ -68,6 +72,8 @@ def test_the_oldest_version_has_other_kinds() -> None:
         replace(HEALTHY, api=VERSIONS["v1alpha2"], kubernetes="v1.27.16", gates={}),
         webhooks=[webhook(matchConditions=None, failurePolicy="Ignore")],
         classes=[named("gpu.nvidia.com")],
+        templates=[],
+        pods=[],
         slices=[],
         quotas=[named("q", spec={"hard": {"requests.nvidia.com/mig-1g.5gb": "1"}})],
     )
@@ -138,7 +144,7 @@ def test_whatever_is_left_out_of_an_object_there_is_a_report() -> None:
     for snapshot, changed in with_something_left_out():
         assert checks.examine(snapshot)
         made = plan.make(snapshot)
-        assert plan_report.as_text(made, steps(made))
+        assert plan.as_text(made, 80)
         if "containers" in changed.get("spec", {}):
             assert explain(snapshot, changed, [])
         tried += 1

@@ -5,18 +5,22 @@ from typing import Any
 
 import pytest
 
+from instaslice.cluster.gates import EXTENDED, Known
 from instaslice.doctor import driver
 from instaslice.doctor.snapshot import Snapshot, Unreadable
 from instaslice.resources import read_mapping
 from test.support import a100
 from test.support.snapshots import (
     HEALTHY,
+    claim,
     device_class,
     findings,
     named,
     other_than_good,
+    own_classes,
     pod,
     slice_,
+    template,
     with_lists,
 )
 
@@ -142,9 +146,16 @@ def test_three_of_many_names_are_shown(count: int, shown: str) -> None:
 def test_templates_that_pods_need() -> None:
     pods = [pod("p", template="mig-1g.5gb.x2"), pod("q", template="same-gpu-mig-1g.5gb.x2")]
     elsewhere = [named("mig-1g.5gb.x2", "elsewhere")]
-    ((state, text, advice),) = findings(
-        driver.templates(with_lists(pods=pods, templates=elsewhere))
+    differing, *elsewhere_ = findings(
+        driver.templates(
+            with_lists(pods=[], templates=[*elsewhere, named("x"), template("mig-1g.5gb")])
+        )
     )
+    assert differing[0] == "✗"
+    assert differing[1].startswith("elsewhere/mig-1g.5gb.x2 is not as InstaSlice makes it")
+    assert differing[2] == "kubectl -n elsewhere delete resourceclaimtemplate mig-1g.5gb.x2"
+    assert elsewhere_ == []
+    ((state, text, advice),) = findings(driver.templates(with_lists(pods=pods, templates=[])))
     assert state == "✗"
     assert text.startswith("ml has no template mig-1g.5gb.x2, same-gpu-mig-1g.5gb.x2, and pods")
     assert advice == "instaslice templates --apply -n ml mig-1g.5gb.x2 same-gpu-mig-1g.5gb.x2"
@@ -157,10 +168,54 @@ def test_pods_that_wait_for_nobody() -> None:
         pod("gpu", limit="gpu"),
         pod("done", limit="mig-1g.5gb", phase="Failed"),
     ]
-    ((state, text, _),) = findings(driver.old_pods(with_lists(pods=pods)))
+    ((state, text, _),) = findings(driver.old_pods(with_lists(pods=pods, classes=[])))
     assert (state, text) == ("✗", "ml/old wait with their limits, created without InstaSlice")
     served = [device_class("c", "nvidia.com/mig-1g.5gb")]
     assert findings(driver.old_pods(with_lists(pods=pods, classes=served))) == []
+
+
+def test_classes_that_pods_ask_through() -> None:
+    def found(*classes: Json) -> list[tuple[str, str, str]]:
+        return other_than_good(driver.device_classes(with_lists(classes=[*classes])))
+
+    name, command = "mig-1g.5gb.nvidia.com", "instaslice deviceclasses mig-1g.5gb | kubectl apply"
+    ((state, text, advice),) = found()
+    assert (state, text) == ("✗", f"there is no DeviceClass {name}, which ml/p asks through")
+    assert advice.startswith(command)
+    (ours,) = own_classes("mig-1g.5gb")
+    assert found(ours) == []
+    never = {"cel": {"expression": "false"}}
+    theirs = {**ours, "spec": {**ours["spec"], "selectors": [never]}}
+    ((state, text, advice),) = found(theirs)
+    assert (state, advice.startswith(command)) == ("✗", True)
+    assert text.startswith(f"DeviceClass {name} is not as InstaSlice makes it: ")
+    nameless = {**ours, "spec": {"selectors": ours["spec"]["selectors"]}}
+    assert "extendedResourceName" in found(nameless)[0][1]
+    off = replace(with_lists(classes=[nameless]), gates={EXTENDED: Known(False)})
+    assert other_than_good(driver.device_classes(off)) == []
+
+
+def test_pods_that_name_their_node() -> None:
+    pods = [pod("bound", template="mig-1g.5gb", node="n"), pod("waits", template="mig-1g.5gb")]
+    ((state, text, _),) = findings(driver.node_names(with_lists(pods=pods)))
+    assert (state, text.partition(":")[0]) == ("✗", "ml/bound")
+    pods[0]["status"]["resourceClaimStatuses"] = [{"name": "0123456789", "resourceClaimName": "m"}]
+    made = named("m") | claim("mig-0")
+    assert findings(driver.node_names(with_lists(pods=pods, claims=[made]))) == []
+
+
+def test_whole_gpus_that_nobody_serves() -> None:
+    """The GPU operator's GPUCluster has a class without an extendedResourceName."""
+    whole = device_class("gpu.nvidia.com")
+    cluster = with_lists(pods=[pod("p", limit="gpu")], classes=[whole])
+    ((state, text, advice),) = findings(driver.whole_gpus(cluster))
+    assert (state, advice[:6]) == ("✗", "map it")
+    assert text.startswith("ml/p ask for nvidia.com/gpu, which no device plugin and no DeviceClass")
+    served = device_class("gpu.nvidia.com", "nvidia.com/gpu")
+    mapped = replace(cluster, resources=read_mapping(["nvidia.com/gpu=gpu.nvidia.com"]))
+    offering = with_lists(cluster, nodes=[node("n", gpu="1")])
+    for fine in (with_lists(cluster, classes=[served]), mapped, offering):
+        assert findings(driver.whole_gpus(fine)) == []
 
 
 def node(name: str, **amounts: str) -> Json:

@@ -13,10 +13,12 @@ from test.support.snapshots import (
     claim,
     device_class,
     named,
+    own_classes,
     pod,
     slice_,
     with_lists,
 )
+from test.support.snapshots import template as template_of
 
 Json = dict[str, Any]
 
@@ -33,9 +35,25 @@ def claimed(claim_: Json | None, template: str = "mig-1g.5gb", **lists: list[Jso
     ]
     others = lists.pop("claims", [])
     claims = [*others, *([] if claim_ is None else [named("made") | claim_])]
-    lists.setdefault("templates", [named(template)])
+    lists.setdefault("templates", [template_of(template)])
+    lists.setdefault("classes", own_classes(template))
     found = explain(with_lists(claims=claims, **lists), waiting, [])
     return next(f for f in found if f.check == "claim 01234567")
+
+
+def squatted(name: str) -> Json:
+    """A template of that name that somebody made to have every device."""
+    found = template_of(name)
+    found["spec"]["spec"]["devices"]["requests"][0]["exactly"]["allocationMode"] = "All"
+    return found
+
+
+def test_a_pod_that_names_its_node_is_past_the_scheduler() -> None:
+    pod_ = pod(template="mig-1g.5gb", node="node-1")
+    (name,) = (f for f in explain(HEALTHY, pod_, []) if f.check == "node name")
+    assert (name.state.value, "nodeSelector" in name.advice) == ("✗", True)
+    pod_["status"]["phase"] = "Running"
+    assert not [f for f in explain(HEALTHY, pod_, []) if f.check == "node name"]
 
 
 def test_a_pod_that_runs() -> None:
@@ -85,13 +103,31 @@ def test_what_it_asks_for_in_words(template: str, words: str) -> None:
             "instaslice templates --apply -n ml mig-2g.10gb",
         ),
         (
+            claimed({}, classes=[]),
+            "✗",
+            "asks for 1g.5gb, but there is no DeviceClass mig-1g.5gb.nvidia.com",
+            "instaslice deviceclasses mig-1g.5gb | kubectl apply -f -",
+        ),
+        (
+            claimed({}, classes=[device_class("mig-1g.5gb.nvidia.com", "nvidia.com/mig-1g.5gb")]),
+            "✗",
+            "asks for 1g.5gb, but DeviceClass mig-1g.5gb.nvidia.com is not as InstaSlice makes it",
+            "instaslice deviceclasses mig-1g.5gb | kubectl apply -f -",
+        ),
+        (
+            claimed(claim("mig-0"), templates=[squatted("mig-1g.5gb")]),
+            "✗",
+            "asks for 1g.5gb by its name, but its template is not as InstaSlice makes it: ",
+            "kubectl -n ml delete resourceclaimtemplate mig-1g.5gb",
+        ),
+        (
             claimed({}, claims=[named("other") | claim("mig-0")]),
             *("✗", "asks for 1g.5gb, waits: no 1g.5gb is free, of 1 that are published", "wait"),
         ),
     ],
 )
 def test_how_it_stands_with_a_claim(found: Finding, state: str, text: str, advice: str) -> None:
-    assert (found.state.value, found.text) == (state, text)
+    assert (found.state.value, found.text[: len(text)]) == (state, text)
     assert advice in found.advice
 
 
@@ -181,7 +217,8 @@ def test_a_pod_that_the_scheduler_serves() -> None:
 
 
 def test_pods_that_were_not_rewritten() -> None:
-    assert [state for _, state, _ in explained(pod(limit="mig-1g.5gb"))] == ["✓", "✗", "!"]
+    alone = with_lists(classes=[])
+    assert [state for _, state, _ in explained(pod(limit="mig-1g.5gb"), alone)] == ["✓", "✗", "!"]
     old = pod(limit="mig-1g.5gb", node="node-1", phase="Running")
     assert explained(old)[1] == (
         *("became", "✓", "it has its devices from the device plugin, from before InstaSlice"),

@@ -1,13 +1,16 @@
 """What a change-over meets in a cluster."""
 
+import json
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from instaslice.cluster.gates import EXTENDED, Known
+from instaslice.cluster.gates import PARTITIONABLE, Known
 from instaslice.doctor import plan
-from instaslice.doctor.plan import Node, Policy, Workload
+from instaslice.doctor.plan import Node, Plan, Workload
 from instaslice.doctor.snapshot import Snapshot, Unreadable
 from instaslice.resource_api import VERSIONS, Unavailable
 from instaslice.webhook_configuration import OPT_IN
@@ -92,17 +95,20 @@ def test_nodes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("product", "needs"),
+    ("product", "strategy", "offers", "section"),
     [
-        ("NVIDIA-A100-SXM4-40GB", True),
-        ("NVIDIA-A30", True),
-        ("NVIDIA-A30-MIG-1g.6gb", True),
-        ("NVIDIA-H100-80GB-HBM3", False),
-        ("NVIDIA-RTX-A3000", False),
+        ("NVIDIA-A100-SXM4-40GB", "mixed", "nvidia.com/mig-1g.5gb", 7),
+        ("NVIDIA-A30-MIG-1g.6gb", "single", "nvidia.com/gpu", 7),
+        ("NVIDIA-A30", "mixed", "nvidia.com/gpu", 8),
+        ("NVIDIA-H100-80GB-HBM3", "", "nvidia.com/gpu", 8),
+        ("NVIDIA-H100-80GB-HBM3", "mixed", "nvidia.com/mig-1g.10gb", 6),
+        ("NVIDIA-RTX-A3000", "", "nvidia.com/mig-1g.10gb", 6),
     ],
 )
-def test_gpus_that_need_mig_mode_first(product: str, needs: bool) -> None:
-    assert Node("n", product, {}, "", "", published=False).needs_mig_mode == needs
+def test_the_section_for_a_node(product: str, strategy: str, offers: str, section: int) -> None:
+    """MIG is never switched on where whole GPUs are served."""
+    found = Node("n", product, {offers: "1"}, "", strategy, published=False)
+    assert found.section == section
 
 
 def runs(image: str, **environment: str) -> Json:
@@ -128,37 +134,106 @@ def test_what_runs() -> None:
         "MIG manager": "of an unknown version in ml",
         "Karpenter": "1.9 in ml",
     }
-    assert any("karpenter, issue 3231" in note for note in found.notes)
+    assert "IGNORE_DRA_REQUESTS=false" in told(found)
 
 
-def test_notes() -> None:
-    nodes = [node("a", **{"mig-7g.40gb": "1", "mig-1g.5gb.shared": "4"})]
-    (issue,) = plan.make(empty(nodes=nodes)).notes
-    assert "1480" in issue
+def told(found: Plan) -> str:
+    return "\n".join(f"{section}: {text}" for section, text in (*found.blocks, *found.decisions))
 
 
-def test_policies() -> None:
-    key = "requests.nvidia.com/mig-1g.5gb"
-    snapshot = empty(
-        quotas=[
-            named("q", spec={"hard": {key: "4"}}),
-            named("other", spec={"hard": {"pods": "1"}}),
-        ],
-        limits=[named("l", spec={"limits": [{"type": "Pod", "max": {key[9:]: "1"}}]})],
-        queues=[{"spec": {"resourceGroups": [{"coveredResources": [key[9:]]}]}}],
-        classes=[],
-    )
-    counting = plan.make(snapshot).policies
-    assert counting[0] == Policy("ResourceQuota ml/q", f"counts on: {key}")
-    quota, limit, kueue = plan.make(replace(snapshot, gates={EXTENDED: Known(False)})).policies
-    assert quota.becomes == f"limits {key}, which rewritten pods do not use"
-    hard = "mig-1g.5gb.nvidia.com.deviceclass.resource.k8s.io/devices"
-    assert quota.command.endswith(f'{{"spec":{{"hard":{{"{hard}":"4"}}}}}}\'')
-    assert quota.back.endswith(f'{{"spec":{{"hard":{{"{hard}":null}}}}}}\'')
-    assert limit.what == "LimitRange ml/l"
-    assert limit.becomes.startswith("has a max of nvidia.com/mig-1g.5gb for type Pod")
-    assert limit.command.endswith("kubectl -n ml edit limitrange l")
-    assert kueue.command == "instaslice deviceclasses --kueue 1g.5gb"
+GPU_POD = owned(pod("g", limit="gpu"), "StatefulSet", "db")
+SELECTING = pod("s", limit="mig-1g.5gb")
+SELECTING["spec"]["nodeSelector"] = {"nvidia.com/gpu.product": "NVIDIA-A30-MIG-1g.6gb"}
+BOUND = pod("b", limit="mig-1g.5gb", node="n")
+BOUND["metadata"] |= {"uid": "u", "managedFields": [{"fieldsV1": {"f:spec": {"f:nodeName": {}}}}]}
+SINGLE = node("a", "NVIDIA-A30-MIG-1g.6gb", "single", gpu="4")
+OTHER = node("b", "NVIDIA-A30-MIG-2g.12gb", "single", gpu="2")
+ONE_SLICE = "nvidia.com/mig-1g.5gb"
+
+
+@pytest.mark.parametrize(
+    ("lists", "part"),
+    [
+        ({"nodes": [node("a", "NVIDIA-H100", gpu="8")]}, "8: a serve whole GPUs"),
+        ({"nodes": [SINGLE], "pods": [GPU_POD]}, "3: nvidia.com/gpu means a slice of 1g.6gb"),
+        (
+            {"nodes": [SINGLE, OTHER], "pods": [GPU_POD]},
+            "3: nvidia.com/gpu means 1g.6gb or",
+        ),
+        ({"pods": [GPU_POD]}, "3: nvidia.com/gpu is asked for by ml StatefulSet/db, and no Device"),
+        (
+            {"pods": [pod("p", limit="mig-7g.40gb")]},
+            "5: ml Pod/p: a 7g slice fails with",
+        ),
+        (
+            {"nodes": [node("a", **{"mig-1g.5gb.shared": "4"})]},
+            "5: nvidia.com/mig-1g.5gb.shared",
+        ),
+        (
+            {"pods": [SELECTING]},
+            "10: ml Pod/s: chosen by the label nvidia.com/gpu.product= .. to mig-1g.6gb",
+        ),
+        ({"pods": [BOUND]}, "10: ml Pod/b: spec.nodeName is past the scheduler"),
+        ({"pods": [runs("nvcr.io/nvidia/gpu-operator:v26")]}, "11: the GPU operator's validator"),
+        (
+            {"limits": [named("l", spec={"limits": [{"type": "Pod", "max": {ONE_SLICE: "1"}}]})]},
+            "4: LimitRange ml/l has nvidia.com/mig-1g.5gb in its max for type Pod, so that every",
+        ),
+        (
+            {"nodes": [node("node-1", **{"mig-1g.5gb": "7"})], "slices": a100.resource_slices()},
+            "6: node-1: the device plugin and the DRA driver give out the same GPUs",
+        ),
+    ],
+)
+def test_what_blocks_and_what_is_to_be_decided(lists: Json, part: str) -> None:
+    found = told(plan.make(empty(**{"claims": [], "classes": [], **lists})))
+    assert all(each in found for each in part.split(" .. "))
+
+
+def test_nothing_is_to_be_decided_of_pods_that_the_scheduler_has_bound() -> None:
+    bound = pod("b", limit="mig-1g.5gb", node="n")
+    bound["metadata"] |= {"uid": "u", "managedFields": [{"fieldsV1": {"f:spec": {}}}]}
+    (found,) = plan.make(empty(pods=[bound])).workloads
+    assert found.node_name == ""
+
+
+@pytest.mark.parametrize(
+    ("api", "gate", "part"),
+    [
+        (VERSIONS["v1"], True, ""),
+        (VERSIONS["v1"], False, "1: the feature gate DRAPartitionableDevices is off"),
+        (VERSIONS["v1"], None, "1: nobody knows whether the feature gate"),
+        (VERSIONS["v1beta2"], None, "and DRAPartitionableDevices, which it needs, is off unless"),
+        (Unavailable("no"), None, "1: DRA is not served"),
+    ],
+)
+def test_the_control_plane(api: Any, gate: bool | None, part: str) -> None:
+    snapshot = replace(empty(), api=api, gates={PARTITIONABLE: Known(gate)})
+    found = plan.make(snapshot).blocks
+    assert [each.section for each in found] == ([1] if part else [])
+    assert part in told(plan.make(snapshot))
+
+
+def test_sections_name_the_nodes_and_namespaces_they_are_for() -> None:
+    nodes = [node("a", "NVIDIA-A100-SXM4-40GB", "mixed", **{"mig-1g.5gb": "7"}), node("x")]
+    made = plan.make(empty(nodes=nodes, pods=[pod("p", limit="mig-1g.5gb")]))
+    assert made.sections == {2: [], 5: [], 7: ["a"], 9: ["ml"], 11: []}
+    text = plan.as_text(made, 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "  7. A node with A100 or A30 that is cut: a\n" in text
+    assert "- 9. A namespace: ml\n" in plan.as_markdown(made)
+    assert json.loads(plan.as_json(made))["sections"][2] == {
+        "section": 7,
+        "title": plan.SECTIONS[7],
+        "for": ["a"],
+    }
+    assert plan.make(empty()).sections == {}
+
+
+def test_the_page_has_the_sections() -> None:
+    page = (Path(__file__).parents[2] / "docs/migrate.md").read_text()
+    found = re.findall(r"^### ([0-9]+)\. (.+)$", page, re.MULTILINE)
+    assert {int(number): title for number, title in found} == plan.SECTIONS
 
 
 def test_the_cluster() -> None:

@@ -1,13 +1,17 @@
 """Quotas, LimitRanges and Kueue."""
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from instaslice.cluster.gates import EXTENDED, Known
-from instaslice.doctor import policies
+from instaslice.doctor import driver, policies
+from instaslice.doctor.findings import Found
+from instaslice.doctor.policies import Policy
+from instaslice.doctor.report import of_policy
 from instaslice.doctor.snapshot import Snapshot
 from instaslice.profiles import known_profiles
 from instaslice.resource_api import VERSIONS
@@ -17,6 +21,7 @@ from test.support.snapshots import (
     findings,
     named,
     other_than_good,
+    own_classes,
     with_lists,
 )
 
@@ -24,6 +29,10 @@ Json = dict[str, Any]
 
 ONE_SLICE = "nvidia.com/mig-1g.5gb"
 OWN_CLASS = "mig-1g.5gb.nvidia.com"
+
+
+def said(find: Callable[[Snapshot], Iterator[Policy]], snapshot: Snapshot) -> Found:
+    return map(of_policy, find(snapshot))
 
 
 def hard(*keys: str) -> list[Json]:
@@ -37,19 +46,21 @@ def old(snapshot: Snapshot) -> Snapshot:
 
 COUNTING: dict[str, tuple[Snapshot, bool]] = {
     "by the class": (with_lists(classes=[device_class(OWN_CLASS, ONE_SLICE)]), True),
-    "by the class that will be made": (HEALTHY, True),
+    "by the class that will be made": (with_lists(classes=[]), True),
     "the class lacks the name": (with_lists(classes=[device_class(OWN_CLASS)]), False),
     "another class has the name": (with_lists(classes=[device_class("other", ONE_SLICE)]), True),
     "before 1.36": (old(with_lists(classes=[device_class(OWN_CLASS)])), False),
-    "before 1.36, no class yet": (old(HEALTHY), False),
-    "nobody knows of the gate": (replace(HEALTHY, gates={}), False),
+    "before 1.36, no class yet": (old(with_lists(classes=[])), False),
+    "nobody knows of the gate": (replace(with_lists(classes=[]), gates={}), False),
 }
 
 
 @pytest.mark.parametrize("case", COUNTING)
 def test_quotas_that_count_and_the_one_to_write(case: str) -> None:
     snapshot, counts = COUNTING[case]
-    found = findings(policies.quotas(with_lists(snapshot, quotas=hard(f"requests.{ONE_SLICE}"))))
+    found = findings(
+        said(policies.quotas, with_lists(snapshot, quotas=hard(f"requests.{ONE_SLICE}")))
+    )
     ((state, text, advice),) = found
     if counts:
         assert (state, text) == ("✓", f"ml/q counts on: requests.{ONE_SLICE}")
@@ -66,39 +77,72 @@ def test_quotas_that_count_and_the_one_to_write(case: str) -> None:
 
 def test_quotas_that_name_no_slices_are_fine() -> None:
     quotas = [*hard("pods", "requests.nvidia.com/gpu"), named("empty", spec={})]
-    assert findings(policies.quotas(with_lists(quotas=quotas))) == []
+    assert findings(said(policies.quotas, with_lists(quotas=quotas))) == []
 
 
 def test_a_profile_without_a_class_of_its_own() -> None:
     quotas = hard("requests.nvidia.com/mig-9g.999gb")
-    ((_, _, advice),) = findings(policies.quotas(with_lists(quotas=quotas)))
+    ((_, _, advice),) = findings(said(policies.quotas, with_lists(quotas=quotas)))
     assert "mig.nvidia.com.deviceclass.resource.k8s.io/devices" in advice
     assert advice.endswith("counts all of its devices together)")
 
 
 def test_what_has_no_class_of_its_own_is_not_counted_by_one_to_come() -> None:
     quotas = hard("requests.nvidia.com/mig-9g.999gb")
-    ((state, _, _),) = findings(policies.quotas(with_lists(quotas=quotas, classes=[])))
+    ((state, _, _),) = findings(said(policies.quotas, with_lists(quotas=quotas, classes=[])))
     assert state == "!"
 
 
 def test_the_oldest_version_counts_claims() -> None:
     classic = replace(HEALTHY, api=VERSIONS["v1alpha2"], gates={})
     snapshot = with_lists(classic, quotas=hard(f"requests.{ONE_SLICE}"), classes=[])
-    ((_, _, advice),) = findings(policies.quotas(snapshot))
+    ((_, _, advice),) = findings(said(policies.quotas, snapshot))
     assert "count/resourceclaims.resource.k8s.io" in advice
 
 
-def test_templates_of_an_earlier_version() -> None:
-    request = {"name": "r", "exactly": {"deviceClassName": "mig.nvidia.com"}}
-    spec = {"spec": {"devices": {"requests": [request]}}}
-    templates = [named("mig-1g.5gb", spec=spec), named("mig-1g.5gb", "other", spec=spec)]
-    quotas = hard(f"requests.{ONE_SLICE}")
-    ((_, text, advice),) = other_than_good(
-        policies.quotas(with_lists(quotas=quotas, templates=templates))
+@pytest.mark.parametrize(
+    ("scope", "shown"),
+    [
+        ({"scopes": ["BestEffort"]}, "BestEffort"),
+        (
+            {
+                "scopeSelector": {
+                    "matchExpressions": [
+                        {"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}
+                    ]
+                }
+            },
+            "PriorityClass In high",
+        ),
+    ],
+)
+def test_a_quota_with_a_scope_is_escaped(scope: Json, shown: str) -> None:
+    (quota,) = hard(f"requests.{ONE_SLICE}", f"{OWN_CLASS}.deviceclass.resource.k8s.io/devices")
+    quota["spec"] |= scope
+    ((state, text, advice),) = findings(
+        said(policies.quotas, with_lists(quotas=[quota], classes=[]))
     )
-    assert text == "template ml/mig-1g.5gb asks through mig.nvidia.com, which it does not count"
-    assert "delete the template" in advice
+    assert state == "!"
+    assert f"({shown}); claims have no scope, so that rewritten pods escape it" in text
+    assert advice.startswith(f"kubectl -n ml create quota q-unscoped --hard=requests.{ONE_SLICE}=4")
+
+
+@pytest.mark.parametrize(
+    ("kubernetes", "policies_", "part"),
+    [
+        ("v1.29.1", [], "Kubernetes has the policies for that from 1.30 on"),
+        ("v1.36.3", [], "to which nothing holds rewritten pods"),
+        ("v1.36.3", [named("p", spec={"paramKind": {"kind": "LimitRange"}})], ""),
+    ],
+)
+def test_who_holds_rewritten_pods_to_a_maximum(
+    kubernetes: str, policies_: list[Json], part: str
+) -> None:
+    limits = limit_range("Container", max={ONE_SLICE: "2"})
+    snapshot = replace(with_lists(limits=limits, policies=policies_), kubernetes=kubernetes)
+    found = findings(said(policies.limit_ranges, snapshot))
+    assert [state for state, _, _ in found] == (["!"] if part else [])
+    assert all(part in text for _, text, _ in found)
 
 
 def limit_range(kind: str, **limit: Any) -> list[Json]:
@@ -118,21 +162,21 @@ def limit_range(kind: str, **limit: Any) -> list[Json]:
 )
 def test_limit_ranges(kind: str, field: str, amount: str, refuses: bool) -> None:
     limits = limit_range(kind, **{field: {ONE_SLICE: amount, "cpu": "1"}})
-    found = findings(policies.limit_ranges(with_lists(limits=limits)))
+    found = findings(said(policies.limit_ranges, with_lists(limits=limits)))
     if not refuses:
         assert found == []
         return
     ((state, text, _),) = found
     assert state == "✗"
     assert text == (
-        f"LimitRange ml/l has a {field} of {ONE_SLICE} for type {kind}, so that every rewritten "
+        f"LimitRange ml/l has {ONE_SLICE} in its {field} for type {kind}, so that every rewritten "
         "pod is refused"
     )
 
 
 def test_limit_ranges_of_other_resources() -> None:
     limits = limit_range("Pod", max={"cpu": "4"}, min=None)
-    assert findings(policies.limit_ranges(with_lists(limits=limits))) == []
+    assert findings(said(policies.limit_ranges, with_lists(limits=limits))) == []
 
 
 def kueue(*covered: str, configuration: str = "") -> Snapshot:
@@ -142,21 +186,24 @@ def kueue(*covered: str, configuration: str = "") -> Snapshot:
 
 
 def test_kueue() -> None:
-    assert findings(policies.kueue(HEALTHY)) == []
-    assert findings(policies.kueue(kueue("memory"))) == []
-    ((state, text, advice),) = findings(policies.kueue(kueue(ONE_SLICE, "nvidia.com/mig-2g.10gb")))
-    assert state == "!"
+    assert findings(said(policies.kueue, HEALTHY)) == []
+    assert findings(said(policies.kueue, kueue("memory"))) == []
+    ((state, text, advice),) = findings(
+        said(policies.kueue, kueue(ONE_SLICE, "nvidia.com/mig-2g.10gb"))
+    )
+    assert state == "✗"
+    assert "is not admitted" in text
     assert f"queues cover {ONE_SLICE}, nvidia.com/mig-2g.10gb" in text
     assert advice == "instaslice deviceclasses --kueue 1g.5gb 2g.10gb"
     mapped = kueue(ONE_SLICE, configuration=f"deviceClassNames: [{OWN_CLASS}]")
-    assert [state for state, _, _ in findings(policies.kueue(mapped))] == ["✓"]
+    assert [state for state, _, _ in findings(said(policies.kueue, mapped))] == ["✓"]
 
 
 def test_eighty_device_classes_are_one_line() -> None:
     known = known_profiles()
     assert len(known) > 80
-    classes = [device_class(f"{p.template}.nvidia.com", p.resource) for p in known]
-    ((state, text, _),) = findings(policies.device_classes(with_lists(classes=classes)))
+    classes = [made for p in known for made in own_classes(p.template)]
+    ((state, text, _),) = findings(driver.device_classes(with_lists(classes=classes, pods=[])))
     assert state == "✓"
     assert text == (
         f"{len(known)} DeviceClasses map nvidia.com/mig-1g.5gb, nvidia.com/mig-1g.5gb.me, "
@@ -167,7 +214,9 @@ def test_eighty_device_classes_are_one_line() -> None:
 
 def test_two_classes_for_one_resource() -> None:
     classes = [device_class("a", ONE_SLICE), device_class("b", ONE_SLICE)]
-    ((state, text, _),) = other_than_good(policies.device_classes(with_lists(classes=classes)))
+    ((state, text, _),) = other_than_good(
+        driver.device_classes(with_lists(classes=classes, pods=[]))
+    )
     assert (state, text) == (
         "!",
         f"{ONE_SLICE} is mapped by a, b: the scheduler takes the newest",

@@ -7,7 +7,9 @@ from typing import Any
 from instaslice.cluster.gates import GATES, Known
 from instaslice.doctor.findings import Finding, Found, State
 from instaslice.doctor.snapshot import Probe, Snapshot
-from instaslice.resource_api import VERSIONS
+from instaslice.resource_api import NEWEST, VERSIONS
+from instaslice.resources import MIG
+from instaslice.templates import from_template, objects
 from instaslice.webhook_configuration import ALL, webhook_configuration
 
 Json = dict[str, Any]
@@ -64,6 +66,20 @@ def claim(*names: str, pool: str = "node-1", driver: str = "gpu.nvidia.com") -> 
     return {"status": {"allocation": {"devices": {"results": results}}}}
 
 
+def template(name: str, namespace: str = "ml") -> Json:
+    """The template of that name, as InstaSlice makes it."""
+    found = from_template(name, MIG)
+    assert found
+    return objects(NEWEST, found, namespace)[-1]
+
+
+def own_classes(name: str) -> list[Json]:
+    """The DeviceClasses that a template asks through, as InstaSlice makes them."""
+    found = from_template(name, MIG)
+    assert found
+    return objects(NEWEST, found)[:-1]
+
+
 #: A cluster of which nothing but good is to be said.
 HEALTHY = Snapshot(
     now=NOW,
@@ -72,10 +88,10 @@ HEALTHY = Snapshot(
     lists={
         "webhooks": [{"metadata": {"name": "others"}}, webhook()],
         "endpoints": [{"endpoints": [{"addresses": ["10.0.0.1"]}, {"addresses": ["10.0.0.2"]}]}],
-        "classes": [named("mig.nvidia.com", spec={})],
+        "classes": [named("mig.nvidia.com", spec={}), *own_classes("mig-1g.5gb")],
         "slices": [slice_("1g.5gb", "1g.5gb+me")],
         "claims": [named("theirs") | claim("mig-1")],
-        "templates": [named("mig-1g.5gb", spec={})],
+        "templates": [template("mig-1g.5gb")],
         "pods": [pod(template="mig-1g.5gb"), pod("old", limit="mig-7g.40gb", phase="Succeeded")],
         "nodes": [named("node-1", "", status={"allocatable": {"nvidia.com/mig-1g.5gb": "0"}})],
         "quotas": [named("q", spec={"hard": {"requests.cpu": "1"}}), named("empty", spec={})],
