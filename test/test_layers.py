@@ -29,7 +29,7 @@ LAYERS = {
     "manifests": Layer("core", "yaml"),
     "doctor": Layer("core cluster"),
     "cli": Layer(
-        "core cluster serve manifests doctor", "kubernetes urllib3", late="yaml argcomplete"
+        "core cluster serve manifests doctor", "kubernetes urllib3 yaml", late="argcomplete"
     ),
 }
 #: `python -m instaslice` is the command line.

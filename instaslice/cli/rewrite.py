@@ -4,20 +4,26 @@ import argparse
 import sys
 from typing import Any
 
-from instaslice.cli.usage import UsageError, needing, wants_colour
+from instaslice.cli.usage import UsageError, add_command, needing, wants_colour
 from instaslice.resource_api import NEWEST, VERSIONS
 from instaslice.resources import read_mapping
 
 
 def add(commands: Any) -> None:
     """Add the command's parser."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "rewrite",
-        help="rewrite manifests as the webhook rewrites pods",
-        description="Rewrite the pods and pod templates in files of YAML or JSON, and print the "
+        "rewrite manifests as the webhook rewrites pods",
+        "Rewrite the pods and pod templates in files of YAML or JSON, and print the "
         "result. What does not change stays to the byte, and the same input gives the same output. "
         "Of what is left as it is, a warning says where it is and what becomes of it.",
-        epilog="Exit code: 0; with --check, 1 if something would change, 3 if limits are left that "
+        (
+            "rewrite --diff pod.yaml",
+            "rewrite --check manifests/*.yaml",
+            "rewrite --in-place pod.yaml",
+        ),
+        "Exit code: 0; with --check, 1 if something would change, 3 if limits are left that "
         "are not rewritten; 2 if a file or a document could not be handled: it is left out of what "
         "is printed, and its file is not written. The worst counts: 2, then 3, then 1.",
     )
