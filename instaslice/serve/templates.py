@@ -79,6 +79,7 @@ class Template:
     weight: int = 1024  #: in bytes, while it is waited for
     made: bool = False  #: by this process
     until: float = 0.0  #: when it is not taken to be there any more
+    asked: float = 0.0  #: when a pod last needed it
     checked: float = 0.0
     due: float = 0.0
     pause: float = 0.0
@@ -106,7 +107,7 @@ class Turns:
         row = self.rows.get(namespace)
         return row.templates.get(name) if row else None
 
-    def add(self, template: Template, room: int) -> Template | None:
+    def add(self, template: Template, room: int) -> list[Template]:
         """Put a template in; what gives way where all then weigh more than room."""
         if before := self.find(template.namespace, template.name):
             self.discard(before)
@@ -114,13 +115,15 @@ class Turns:
         row.templates[template.name] = template
         row.weight += self._weighs(template)
         self.weight += self._weighs(template)
-        if self.weight <= room:
-            return None
-        fullest = max(self.rows.values(), key=lambda each: each.weight)
-        # What has failed most, or else the oldest; what counts as made stays longest.
-        victim = max(fullest.templates.values(), key=lambda each: (not each.made, each.pause))
-        self.discard(victim)
-        return victim
+        victims: list[Template] = []
+        while self.weight > room:
+            fullest = max(self.rows.values(), key=lambda each: each.weight)
+            # What has failed most, or else the oldest; what counts as made stays longest.
+            victims.append(
+                max(fullest.templates.values(), key=lambda each: (not each.made, each.pause))
+            )
+            self.discard(victims[-1])
+        return victims
 
     def discard(self, template: Template) -> None:
         """Take a template out, if it is in."""
@@ -198,6 +201,7 @@ class TemplateMaker:
         self._classes: dict[str, _Class] = {}
         self._was_look = False
         self._next_look = 0.0
+        self._next_told = 0.0
         self._changed = threading.Condition()  # of all this
         self._thread = threading.Thread(target=self._run, name="templates", daemon=True)
         self._stopped = False
@@ -250,7 +254,7 @@ class TemplateMaker:
         name = claim.template
         found = self._known.find(namespace, name) or self._missing.find(namespace, name)
         template = found or Template(namespace, name, self._kind(claim), api, None)
-        is_known = template.until > now
+        template.asked, is_known = now, template.until > now
         queue = self._again if is_known else self._missing
         if queue.find(namespace, name) is template:
             if not is_known and template.due > now:
@@ -264,10 +268,14 @@ class TemplateMaker:
         if from_template(name, self._resources) != claim:
             choices = sum(len(request.choices) for request in claim.requests)
             template.claim, template.weight = claim, 1024 * (1 + choices)
-        if victim := queue.add(template, self._limits.waiting):
+        self._wait(template, queue)
+        return template
+
+    def _wait(self, template: Template, queue: Turns) -> None:
+        """Put a template into a queue."""
+        for victim in queue.add(template, self._limits.waiting):
             victim.attempts += 1
             self._changed.notify_all()
-        return template
 
     def _kind(self, claim: DeviceClaim) -> int:
         choices = [choice for request in claim.requests for choice in request.choices]
@@ -318,7 +326,7 @@ class TemplateMaker:
         outcome, pause = "failed", template.pause
         try:
             assert claim is not None  # or it is kept
-            outcome, how, is_whole = self._make(template, claim)
+            outcome, how, again = self._make(template, claim)
         except ClusterError as error:
             reason = str(error)
             with self._changed:
@@ -333,7 +341,10 @@ class TemplateMaker:
             with self._changed:
                 self._forget(template)
                 template.problem = f"ResourceClaimTemplate {template.name} is not there: {beyond}"
-            _log.info("a template is beyond a bound", extra={"fields": fields})
+            if time.monotonic() >= self._next_told:  # there may be hundreds a second
+                self._next_told = time.monotonic() + 1.0
+                fields["reason"] = str(beyond)
+                _log.warning("a template is beyond a bound", extra={"fields": fields})
         except _Gone as gone:
             with self._changed:
                 for turns in (self._missing, self._again, self._known):
@@ -351,8 +362,10 @@ class TemplateMaker:
             with self._changed:
                 is_news = not template.until or bool(how and not template.problem)
                 self._remember(template, outcome, how)
-                if not is_whole:  # a class is missing
-                    self._later(template, self._again)
+                if again and self._again.find(template.namespace, template.name) is None:
+                    template.due = template.checked + again
+                    template.pause = min(2 * template.pause, self._limits.longest_pause)
+                    self._wait(template, self._again)
             if how:
                 fields["reason"] = how
             if outcome == "created" or is_news:
@@ -371,7 +384,7 @@ class TemplateMaker:
         if how:
             what = f"ResourceClaimTemplate {template.name} is not as InstaSlice makes it"
             template.problem = f"{what}, and the pod gets what it asks for: {how}"
-        if victim := self._known.add(template, self._limits.known):
+        for victim in self._known.add(template, self._limits.known):
             victim.until = 0.0
         if self._again.find(template.namespace, template.name) is template:
             template.due = template.checked + self._limits.recheck
@@ -388,32 +401,37 @@ class TemplateMaker:
         template.due = time.monotonic() + template.pause
         template.pause = min(2 * template.pause, self._limits.longest_pause)
         if turns is self._again and self._again.find(template.namespace, template.name) is None:
-            self._again.add(template, self._limits.waiting)
+            self._wait(template, turns)
 
-    def _make(self, template: Template, claim: DeviceClaim) -> tuple[str, str, bool]:
+    def _make(self, template: Template, claim: DeviceClaim) -> tuple[str, str, float]:
         """Make a template and what it refers to, or look at it.
 
-        Returns "created", "existed" or "differs"; how it differs; whether its classes are there.
-        Raises ClusterError, _Beyond and _Gone.
+        Returns "created", "existed" or "differs"; how it differs; and seconds after which to look
+        again, because of its classes, or 0. Raises ClusterError, _Beyond and _Gone.
         """
-        beyond, outcome, differences, is_whole = self._beyond(template), "", [], True
+        beyond, outcome, differences, again = self._beyond(template), "", [], 0.0
         for manifest in objects(template.api, claim, template.namespace):
             path = f"/apis/{manifest['apiVersion']}/"
             if manifest["kind"] == "DeviceClass":
-                is_whole = self._make_class(manifest, path) and is_whole
+                again = max(again, self._make_class(manifest, path, template))
                 continue
             path += f"namespaces/{quote(template.namespace, safe='')}/"
             outcome, how = self._settle(manifest, path, template.until > 0, beyond)
             differences += [how] if how else []
-        return "differs" if differences else outcome, ", ".join(differences), is_whole
+        return "differs" if differences else outcome, ", ".join(differences), again
 
-    def _make_class(self, manifest: Json, path: str) -> bool:
-        """Make a device class, or look at it; whether it is there. Raises ClusterError."""
+    def _make_class(self, manifest: Json, path: str, template: Template) -> float:
+        """Make a device class, or look at it, unless somebody just did.
+
+        Returns seconds after which to look again, or 0. Raises ClusterError.
+        """
         name = manifest["metadata"]["name"]
-        before = self._classes.get(name)
-        if before and time.monotonic() - before.checked < self._limits.recheck:
-            return before.is_there
-        problem, is_there, fields = "", True, {"class": name}
+        before, recheck = self._classes.get(name), self._limits.recheck
+        if before and before.checked >= template.asked and before.is_there:
+            return 0.0
+        if before and not template.until and time.monotonic() < before.checked + recheck:
+            return recheck  # many new templates at once ask through few classes
+        problem, is_there = "", True
         try:
             outcome, how = self._settle(manifest, path, before is not None)
         except _Refused as refused:
@@ -427,15 +445,14 @@ class TemplateMaker:
         self._metrics.class_creations.labels(outcome).inc()
         if how and is_there:
             problem = f"DeviceClass {name} is not as InstaSlice makes it: {how}"
+        fields = {"class": name, "reason": how}
         if problem and (before is None or problem != before.problem):
-            _log.warning(
-                "a device class is not as it should be", extra={"fields": fields | {"reason": how}}
-            )
+            _log.warning("a device class is not as it should be", extra={"fields": fields})
         if outcome == "created":
             _log.info("device class created", extra={"fields": fields})
         with self._changed:
             self._classes[name] = _Class(time.monotonic(), is_there, problem)
-        return is_there
+        return 0.0 if is_there else template.pause
 
     def _settle(self, manifest: Json, path: str, look: bool, beyond: str = "") -> tuple[str, str]:
         """Make one object, unless it is there: an outcome as of `_make`, and how it differs.

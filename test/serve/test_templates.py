@@ -319,6 +319,20 @@ def test_a_class_that_may_be_made_after_all_is_made_without_another_pod(
     assert ensure(maker, "ml", "1g.5gb") == []
 
 
+def test_a_class_that_was_deleted_is_made_again_though_another_namespace_just_looked(
+    start: Start, api_server: APIServer
+) -> None:
+    maker = start(Limits(patience=PATIENCE))
+    for namespace in ("ml", "default"):
+        assert ensure(maker, namespace, "1g.5gb") == []
+    until(lambda: len(api_server.requests) >= 5)
+    for first, second in (("ml", "default"), ("default", "ml")):
+        ensure(maker, first, "1g.5gb")
+        del api_server.objects[f"{CLASSES}/mig-1g.5gb.nvidia.com"]
+        ensure(maker, second, "1g.5gb")
+        until(lambda: api_server.created("DeviceClass"))
+
+
 def test_who_may_not_read_compares_nothing(start: Start, cluster: Cluster) -> None:
     class Blind:
         """An API server whose role for InstaSlice is that of an earlier version."""
@@ -658,6 +672,8 @@ def test_names_are_remembered_and_not_claims(start: Start) -> None:
     """4,141 pods of 17 KB took more than 512 MiB."""
     maker = start(replace(ONCE, patience=0.0), Answering(*[Answer(500, {})] * 100_000))
     tail = "1" * 40
+    for number in range(20):  # short names take their places first
+        maker.ensure("ml", hostile(number), V1, may_wait=True)
     tracemalloc.start()
     for number in range(600):
         new = placed([f"{number + 1}{tail}g.{n + 1}gb" for n in range(64)], alternatives=8)
