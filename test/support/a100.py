@@ -1,5 +1,7 @@
 """A100s with 40 GB as NVIDIA's DRA driver publishes them: names, attributes, capacity, counters.
 
+And H100s with 80 GB, whose slices have other names.
+
 test/e2e/real_driver holds it equal to what the driver itself (v0.4.0 to v0.5.0-dev) publishes on
 the stand-in for NVML. Sources: placements and engines of a profile in NVIDIA's MIG User Guide
 ("A100 MIG Profiles"); memory is what an A100 reports for a slice.
@@ -17,23 +19,25 @@ class Profile(NamedTuple):
 
     name: str
     number: int  #: NVIDIA's "GPU instance profile ID"
-    slices: int  #: of compute, 14 multiprocessors and a copy engine each
+    slices: int  #: of compute, with a copy engine each
     memory: int  #: in MiB
     decoders: int
-    media: int  #: JPEG and optical flow engines, of which a GPU has one each
+    media: int  #: optical flow engines; on an A100 as many JPEG engines
     span: int  #: memory slices
     starts: tuple[int, ...]  #: the first memory slice of each placement
+    processors: int = 0  #: of an H100; an A100 has 14 for each compute slice
+    copies: int = 0  #: copy engines, where they are not one for each compute slice
 
     @property
     def engines(self) -> dict[str, str]:
         """As counters; as a device's capacity the same names are in camel case."""
         return {
-            "copy-engines": str(1 if self.name == "1g.10gb" else self.slices),
+            "copy-engines": str(self.copies or self.slices),
             "decoders": str(self.decoders),
             "encoders": "0",
-            "jpeg-engines": str(self.media),
+            "jpeg-engines": str(self.decoders if self.processors else self.media),
             "memory": f"{self.memory}Mi",
-            "multiprocessors": str(14 * self.slices),
+            "multiprocessors": str(self.processors or 14 * self.slices),
             "ofa-engines": str(self.media),
         }
 
@@ -48,6 +52,30 @@ PROFILES: Final = (
     Profile("7g.40gb", 0, 7, 40192, 5, 1, 8, (0,)),
 )
 WHOLE: Final = PROFILES[-1]
+
+
+class Model(NamedTuple):
+    """A model of GPU."""
+
+    name: str
+    architecture: str
+    capability: str  #: CUDA's
+    profiles: tuple[Profile, ...]  #: the last one is the whole GPU
+
+
+A100: Final = Model("NVIDIA A100-SXM4-40GB", "Ampere", "8.0.0", PROFILES)
+H100: Final = Model(
+    *("NVIDIA H100 80GB HBM3", "Hopper", "9.0.0"),
+    (
+        Profile("1g.10gb", 19, 1, 9856, 1, 0, 1, (0, 1, 2, 3, 4, 5, 6), 16),
+        Profile("1g.10gb+me", 20, 1, 9856, 1, 1, 1, (0, 1, 2, 3, 4, 5, 6), 16),
+        Profile("1g.20gb", 15, 1, 20096, 1, 0, 2, (0, 2, 4, 6), 26),
+        Profile("2g.20gb", 14, 2, 20096, 2, 0, 2, (0, 2, 4), 32),
+        Profile("3g.40gb", 9, 3, 40448, 3, 0, 4, (0, 4), 60),
+        Profile("4g.40gb", 5, 4, 40448, 4, 0, 4, (0,), 64),
+        Profile("7g.80gb", 0, 7, 81152, 7, 1, 8, (0,), 132, 8),
+    ),
+)
 
 #: How many of a profile a GPU has room for.
 ROOM: Final = {"1g.5gb": 7, "1g.5gb+me": 1, "1g.10gb": 4, "2g.10gb": 3} | {
@@ -64,6 +92,7 @@ def resource_slices(
     combined: bool = False,
     counted: bool = True,
     whole: bool = False,
+    model: Model = A100,
 ) -> list[Json]:
     """What the driver publishes of a node with the feature gate DynamicMIG.
 
@@ -71,9 +100,9 @@ def resource_slices(
     are in slices of their own. counted: False for what an API server keeps of it whose gate
     DRAPartitionableDevices is off. whole: with the GPUs themselves, too.
     """
-    sets = [counter_set(gpu) for gpu in range(gpus)] if counted else []
+    sets = [counter_set(gpu, model) for gpu in range(gpus)] if counted else []
     devices = [
-        [*([whole_gpu(gpu)] if whole else []), *slices_of(gpu, counted=counted)]
+        [*([whole_gpu(gpu, model)] if whole else []), *slices_of(gpu, counted=counted, model=model)]
         for gpu in range(gpus)
     ]
     if combined:
@@ -111,24 +140,25 @@ def resource_slice(node: str, number: int, count: int, **spec: Any) -> Json:
     }
 
 
-def counter_set(gpu: int) -> Json:
+def counter_set(gpu: int, model: Model = A100) -> Json:
     """All that a GPU has."""
-    return {"name": f"gpu-{gpu}-counter-set", "counters": _counters(WHOLE, 0)}
+    return {"name": f"gpu-{gpu}-counter-set", "counters": _counters(model.profiles[-1], 0)}
 
 
-def slices_of(gpu: int, *, counted: bool = True) -> list[Json]:
+def slices_of(gpu: int, *, counted: bool = True, model: Model = A100) -> list[Json]:
     """Every slice that a GPU could be cut into."""
     return [
-        _slice(gpu, profile, start, counted=counted)
-        for profile in PROFILES
+        _slice(gpu, profile, start, counted=counted, model=model)
+        for profile in model.profiles
         for start in profile.starts
     ]
 
 
-def whole_gpu(gpu: int) -> Json:
+def whole_gpu(gpu: int, model: Model = A100) -> Json:
     """A GPU as a device of its own, as the driver publishes it where MIG mode can be toggled."""
-    device = _device(f"gpu-{gpu}", gpu, WHOLE, type="gpu", uuid=_uuid(gpu))
-    consumed = {"counterSet": f"gpu-{gpu}-counter-set", "counters": _counters(WHOLE, 0)}
+    has = model.profiles[-1]
+    device = _device(f"gpu-{gpu}", gpu, has, model, type="gpu", uuid=_uuid(gpu))
+    consumed = {"counterSet": f"gpu-{gpu}-counter-set", "counters": _counters(has, 0)}
     return {**device, "consumesCounters": [consumed]}
 
 
@@ -158,12 +188,13 @@ def device_classes() -> list[Json]:
     ]
 
 
-def _slice(gpu: int, profile: Profile, start: int, *, counted: bool) -> Json:
+def _slice(gpu: int, profile: Profile, start: int, *, counted: bool, model: Model = A100) -> Json:
     spelt = profile.name.replace(".", "").replace("+", "-")
     device = _device(
         f"gpu-{gpu}-mig-{spelt}-{profile.number}-{start}",
         gpu,
         profile,
+        model,
         type="mig",
         profile=profile.name,
         parentUUID=_uuid(gpu),
@@ -177,13 +208,13 @@ def _slice(gpu: int, profile: Profile, start: int, *, counted: bool) -> Json:
     return device
 
 
-def _device(name: str, gpu: int, has: Profile, /, **more: str) -> Json:
+def _device(name: str, gpu: int, has: Profile, model: Model, /, **more: str) -> Json:
     return {
         "name": name,
         "attributes": {
-            **_of("string", productName="NVIDIA A100-SXM4-40GB", architecture="Ampere"),
+            **_of("string", productName=model.name, architecture=model.architecture),
             **_of("string", brand="Nvidia", **more),
-            **_of("version", cudaComputeCapability="8.0.0", cudaDriverVersion="12.8.0"),
+            **_of("version", cudaComputeCapability=model.capability, cudaDriverVersion="12.8.0"),
             **_of("version", driverVersion="570.86.15"),
             "resource.kubernetes.io/pciBusID": {"string": f"0000:{7 + 8 * gpu:02x}:00.0"},
         },

@@ -1,0 +1,132 @@
+"""`1g.5gb or bigger`, on a node whose GPUs have no 1g.5gb, as a real scheduler understands it."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from test.e2e import gpus
+from test.e2e.cluster import Cluster
+from test.e2e.gpus import bound, given, gpu_of, held, profile_of
+from test.e2e.pods import container, pod
+from test.support import a100
+from test.support.process import until
+
+Json = dict[str, Any]
+
+#: A node with two H100s, and one whose slices are of models that nobody knows yet.
+HOPPER, STRANGE = "h100s", "strange"
+
+
+def strange(name: str, profile: str | None, memory: str | None) -> Json:
+    """A slice of a GPU that publishes less than NVIDIA's do today."""
+    attributes = {"type": {"string": "mig"}}
+    if profile is not None:
+        attributes["profile"] = {"string": profile}
+    return {
+        "name": name,
+        "attributes": attributes,
+        **({"capacity": {"memory": {"value": memory}}} if memory else {}),
+    }
+
+
+STRANGERS = [
+    strange("no-profile", None, "80Gi"),
+    strange("no-pattern", "half", "80Gi"),
+    strange("overflows", "1g.99999999999999999999gb", "80Gi"),
+    strange("small", "1g.30gb", "2Gi"),  # less than its name says
+    strange("media", "1g.30gb-me", None),
+    strange("graphics", "1g.30gb+gfx", None),
+    strange("fits", "1g.30gb", None),
+    strange("larger", "2g.60gb", "59Gi"),
+]
+
+
+@pytest.fixture(scope="module")
+def nodes(cluster: Cluster) -> Iterator[None]:
+    minor = cluster.plane.version.minor
+    if minor < gpus.FIRST_WITH_COUNTERS:
+        pytest.skip(f"Kubernetes {cluster.plane.version} has no counters")
+    combined = minor < gpus.FIRST_APART
+    slices = a100.resource_slices(HOPPER, combined=combined, model=a100.H100)
+    others = [a100.resource_slice(STRANGE, 0, 1, devices=STRANGERS)]
+    with (
+        gpus.node(cluster, HOPPER, *a100.device_classes(), *slices),
+        gpus.node(cluster, STRANGE, *others),
+    ):
+        yield
+
+
+@pytest.fixture
+def team(nodes: None, namespace: Cluster) -> Iterator[Cluster]:
+    yield namespace
+    gpus.clear(namespace)
+
+
+def asking(name: str, *amounts: Json, node: str = HOPPER, **annotations: str) -> Json:
+    found = {"instaslice.io/alternatives": "1g.5gb or bigger"} | {
+        f"instaslice.io/{key}": value for key, value in annotations.items()
+    }
+    manifest = pod(name, *(container(f"c{i}", limits) for i, limits in enumerate(amounts)))
+    manifest["metadata"]["annotations"] = found
+    return gpus.tolerating(manifest, node)
+
+
+def start(cluster: Cluster, manifest: Json) -> Json:
+    cluster.create(manifest)
+    return bound(cluster, manifest["metadata"]["name"])
+
+
+def test_a_pod_written_for_an_a100_has_the_smallest_slices_of_an_h100(team: Cluster) -> None:
+    """In steps of size: seven of one compute slice on each GPU, before any larger one."""
+    devices = held(team, start(team, asking("p", {"mig-1g.5gb": 7}, {"mig-1g.5gb": 1})))
+    assert len(set(devices)) == 8
+    assert {profile_of(device)[:2] for device in devices} == {"1g"}
+    start(team, asking("q", {"mig-1g.5gb": 1}, alternatives="1g.5gb or 7g.80gb or 1g.10gb"))
+    team.create(asking("none", {"mig-1g.5gb": 1}, alternatives="none"))
+    said = until(lambda: gpus.verdict(team, "none"), "the scheduler's verdict")
+    assert "cannot allocate all claims" in said
+
+
+def test_init_containers_and_placement(team: Cluster) -> None:
+    manifest = asking("p", {"mig-1g.5gb": 2}, {"mig-3g.20gb": 1}, placement="same-gpu")
+    manifest["metadata"]["annotations"]["instaslice.io/alternatives"] += "; 3g.20gb or bigger"
+    manifest["spec"]["initContainers"] = [container("i", {"mig-1g.5gb": 1})]
+    devices = given(team, start(team, manifest))
+    assert {name: len(own) for name, own in devices.items()} == {"c0": 2, "c1": 1, "i": 1}
+    assert set(devices["i"]) < set(devices["c0"])
+    assert list(map(profile_of, devices["c1"])) == ["3g40gb"]
+    assert len({gpu_of(device) for own in devices.values() for device in own}) == 1
+    [claim] = team.list("ResourceClaim")
+    assert len(claim["spec"]["devices"]["requests"]) == 3
+
+
+def test_what_a_driver_does_not_publish_stops_nobody(team: Cluster) -> None:
+    given_ = [
+        held(team, start(team, asking(f"p{n}", {"mig-1g.5gb": 1}, node=STRANGE))) for n in range(2)
+    ]
+    assert given_ == [["fits"], ["larger"]]
+    wish = "1g.24gb-me or bigger"
+    asks = asking("m", {"mig-1g.24gb-me": 1}, node=STRANGE, alternatives=wish)
+    assert held(team, start(team, asks)) == ["media"]
+
+
+def test_a_class_does_it_without_a_webhook(nodes: None, bare_namespace: Cluster) -> None:
+    """From 1.36 on: plain pods, and a class that `instaslice deviceclasses --or-bigger` prints."""
+    if bare_namespace.plane.version.minor < gpus.FIRST_WITH_EXTENDED_RESOURCES:
+        pytest.skip("the scheduler serves extended resources from Kubernetes 1.36 on")
+    command = [sys.executable, "-m", "instaslice", "deviceclasses", "--or-bigger", "1g.5gb"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    (device_class,) = yaml.safe_load_all(printed)
+    assert device_class["spec"]["extendedResourceName"] == "nvidia.com/mig-1g.5gb"
+    bare_namespace.create(device_class)
+    try:
+        plain = gpus.tolerating(pod("p", container("c", {"mig-1g.5gb": 2})), HOPPER)
+        devices = held(bare_namespace, start(bare_namespace, plain))
+        assert len(set(devices)) == 2
+    finally:
+        gpus.clear(bare_namespace)
+        bare_namespace.delete("DeviceClass", device_class["metadata"]["name"])
