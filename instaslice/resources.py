@@ -113,10 +113,22 @@ def bigger(profile: Profile) -> tuple[Resource, ...]:
     )
 
 
+def bigger_of(profile: Profile, names: Iterable[str]) -> list[str]:
+    """Of some profiles, as drivers print them, those that `bigger` is about, the smallest first."""
+    _, memory, variant = profile.size
+    found = []
+    for each in filter(None, map(profiles.from_attribute, names)):
+        has = each.size
+        fits = has[0] in _steps(profile) and has[1] >= memory
+        if fits and re.fullmatch(_VARIANTS[variant], has[2]):
+            found.append((has, each.attribute))
+    return [name for _, name in sorted(found)]
+
+
 def is_bigger(profile: Profile) -> str:
     """CEL: which devices are slices of a profile, or bigger ones, whatever class one asks through.
 
-    Devices without a profile, or a capacity, are no error, which would stop the scheduler.
+    Slices without a capacity are no error, which would stop the scheduler.
     """
     steps = "|".join(map(str, _steps(profile)))
     return f"{_IS_MIG} && {_at_least(profile, f'({steps})g')}"
@@ -129,15 +141,27 @@ def _steps(profile: Profile) -> list[int]:
 
 
 def _at_least(profile: Profile, slices: str) -> str:
+    # One pattern, for the API server refuses what it takes to cost much, as split() and int() do.
     _, memory, variant = profile.size
     capacity = f"device.capacity['{DRIVER}']"
-    pattern = f"^{slices}[.][0-9]{{1,6}}gb{_VARIANTS[variant]}$"
+    pattern = f"^{slices}[.]({_from(memory)})gb{_VARIANTS[variant]}$"
     return (
-        f"'profile' in device.attributes['{DRIVER}'] && {_PROFILE}.matches('{pattern}') && "
-        f"int({_PROFILE}.split('.')[1].split('gb')[0]) >= {memory} && "
+        f"{_PROFILE}.matches('{pattern}') && "
         f"(!('memory' in {capacity}) || "
         f"{capacity}.memory.compareTo(quantity('{memory * _MI_PER_GB}Mi')) >= 0)"
     )
+
+
+def _from(least: int) -> str:
+    """A pattern of the numbers from one on: of 24 on, 24|2[5-9]|[3-9][0-9]|[1-9][0-9]{2,}."""
+    digits = str(least)
+    found = [digits]
+    for at in reversed(range(len(digits))):
+        if digits[at] != "9":
+            rest = len(digits) - at - 1
+            more = "[0-9]" * rest if rest < 2 else f"[0-9]{{{rest}}}"
+            found.append(f"{digits[:at]}[{int(digits[at]) + 1}-9]{more}")
+    return "|".join([*found, f"[1-9][0-9]{{{len(digits)},}}"])
 
 
 @lru_cache(maxsize=1024)

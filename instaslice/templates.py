@@ -14,6 +14,7 @@ Pure: others print the objects, apply them, or create them at admission.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
@@ -39,6 +40,7 @@ from instaslice.resources import (
     Resource,
     Resources,
     bigger,
+    bigger_of,
     is_bigger,
     of_profile,
 )
@@ -71,6 +73,16 @@ class DeviceRequest:
     def resource(self) -> Resource:
         """What the limit names."""
         return self.choices[0]
+
+    def profiles(self, published: Iterable[str]) -> list[str]:
+        """The profiles that may serve it, as drivers print them, the first choices first.
+
+        published: of which those count that a choice by size goes by.
+        """
+        names = [choice.profile.attribute for choice in self.choices if choice.profile]
+        if self.resource.profile and len(names) < len(self.choices):
+            names += bigger_of(self.resource.profile, published)
+        return list(dict.fromkeys(names))
 
 
 @dataclass(frozen=True)

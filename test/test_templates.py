@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from instaslice import profiles
 from instaslice.profiles import Profile
 from instaslice.resource_api import DIFFERENT_GPUS, NEWEST, SAME_GPU, VERSIONS
-from instaslice.resources import is_subdomain, of_profile, read_mapping
+from instaslice.resources import bigger, is_subdomain, of_profile, read_mapping
 from instaslice.templates import (
     DeviceClaim,
     DeviceRequest,
@@ -163,6 +163,37 @@ def test_alternatives_and_placement() -> None:
     assert apart["devices"]["constraints"] == [{"distinctAttribute": "gpu.nvidia.com/parentUUID"}]
 
 
+@pytest.mark.parametrize(
+    ("first", "steps", "serving"),
+    [
+        ("1g.5gb", "12347", "1g.5gb 1g.10gb 1g.20gb 2g.10gb 3g.40gb 7g.80gb"),
+        ("2g.20gb", "2347", "2g.20gb 3g.40gb 7g.80gb"),
+        ("3g.40gb", "347", "3g.40gb 7g.80gb"),
+        ("7g.40gb", "7", "7g.40gb 7g.80gb"),
+        ("1g.5gb+me", "12347", "1g.5gb+me 1g.24gb+me.all"),
+        ("1g.24gb-me", "12347", "1g.24gb-me 3g.40gb 7g.80gb"),
+        ("1g.0gb+me", "12347", "1g.0gb+me 1g.5gb+me 1g.24gb+me.all"),
+    ],
+)
+def test_what_is_bigger(first: str, steps: str, serving: str) -> None:
+    request = DeviceRequest((of_profile(profile(first)), *bigger(profile(first))))
+    names = [choice.request for choice in request.choices[1:]]
+    assert names == [f"bigger-{step}g" for step in steps]
+    published = "7g.80gb 1g.5gb 1g.10gb 3g.40gb 1g.20gb 2g.10gb 1g.5gb+me 1g.24gb+me.all half"
+    published += " 1g.24gb+gfx 1g.24gb-me"
+    assert request.profiles(published.split()) == serving.split()
+
+
+@pytest.mark.property
+@given(st.integers(1, 400), st.integers(0, 4000))
+def test_a_bigger_slice_is_known_by_its_name(least: int, memory: int) -> None:
+    first = profile(f"1g.{least}gb")
+    (pattern,) = re.findall(r"matches\('(.*?)'\)", bigger(first)[1].selector)
+    assert (re.search(pattern, f"2g.{memory}gb") is not None) == (memory >= least)
+    assert not re.search(pattern, f"1g.{memory}gb")
+    assert not re.search(pattern, f"2g.{memory}gb+me")
+
+
 # -- names ---------------------------------------------------------------------------------------
 
 MAPPED = read_mapping(["nvidia.com/gpu=gpu.nvidia.com", "example.com/foo-or-bar=foo.example.com"])
@@ -170,6 +201,10 @@ MIG_RESOURCES = [of_profile(each) for each in profiles.known_profiles()]
 requests = st.builds(
     DeviceRequest,
     st.lists(st.sampled_from(MIG_RESOURCES), min_size=1, max_size=8, unique=True).map(tuple),
+    st.integers(1, 32),
+) | st.builds(
+    lambda first, count: DeviceRequest((of_profile(first), *bigger(first)), count),
+    st.sampled_from([*profiles.known_profiles(), profile("1g.0gb+me")]),
     st.integers(1, 32),
 )
 placed = st.builds(

@@ -151,7 +151,7 @@ def profiles(snapshot: Snapshot) -> Found:
     for pod in living(snapshot.all("pods")):
         for claim in pod_claims(pod, snapshot.resources):
             for request in claim.asks.requests if claim.asks else ():
-                names = [choice.profile.attribute for choice in request.choices if choice.profile]
+                names = request.profiles(supply)
                 if names and not set(names) & supply.keys():
                     users[" or ".join(names)].append(full_name(pod))
     for names_, pods in users.items():

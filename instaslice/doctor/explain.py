@@ -89,8 +89,9 @@ def _request(request: DeviceRequest) -> str:
 
 
 def _names(request: DeviceRequest) -> list[str]:
-    """The choices of a request, profiles as the driver prints them."""
-    return [c.profile.attribute if c.profile else c.name for c in request.choices]
+    """The choices of a request, in words: profiles as the driver prints them, or "bigger"."""
+    first, *others = (c.profile.attribute if c.profile else "" for c in request.choices)
+    return [first or request.resource.name, *(filter(None, others)), *["bigger"][: "" in others]]
 
 
 def _claim(snapshot: Snapshot, pod: Json, own: PodClaim) -> Finding:
@@ -152,7 +153,7 @@ def _waits(snapshot: Snapshot, title: str, asks: str, claim: DeviceClaim) -> Fin
     """What a claim waits for that has no devices."""
     supply = snapshot.supply
     for request in claim.requests:
-        if not supply.keys() & set(_names(request)):
+        if not supply.keys() & set(request.profiles(supply)):
             text = f"{asks}, but no node publishes {' or '.join(_names(request))}"
             advice = f"there is {', '.join(supply)}" if supply else "is the DRA driver there?"
             return Finding(title, State.WRONG, text, advice)
@@ -168,7 +169,7 @@ def _lacking(devices: inventory.Inventory, claim: DeviceClaim) -> Iterator[str]:
     if claim.placement == DIFFERENT_GPUS:
         count = sum(request.count for request in claim.requests)
         for request in claim.requests:
-            gpus = max(devices.gpus_with(name) for name in _names(request))
+            gpus = max(map(devices.gpus_with, request.profiles(devices.supply())))
             if gpus < count:
                 what = " or ".join(_names(request))
                 noun = "GPU has" if gpus == 1 else "GPUs have"
@@ -179,7 +180,8 @@ def _lacking(devices: inventory.Inventory, claim: DeviceClaim) -> Iterator[str]:
         if claim.placement == SAME_GPU
         else (devices.most_on_one_node, "node")
     )
-    wanted = [(_names(request), request.count) for request in claim.requests]
+    supply = devices.supply()
+    wanted = [(request.profiles(supply), request.count) for request in claim.requests]
     needed = sum(count for _, count in wanted)
     # Of the combinations of alternatives the first that fits is enough: those of all first
     # choices, all second ones, and so on stand for them, for requests mostly have one chain.

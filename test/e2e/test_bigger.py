@@ -21,22 +21,18 @@ Json = dict[str, Any]
 HOPPER, STRANGE = "h100s", "strange"
 
 
-def strange(name: str, profile: str | None, memory: str | None) -> Json:
+def strange(name: str, profile: str, memory: str | None) -> Json:
     """A slice of a GPU that publishes less than NVIDIA's do today."""
-    attributes = {"type": {"string": "mig"}}
-    if profile is not None:
-        attributes["profile"] = {"string": profile}
     return {
         "name": name,
-        "attributes": attributes,
+        "attributes": {"type": {"string": "mig"}, "profile": {"string": profile}},
         **({"capacity": {"memory": {"value": memory}}} if memory else {}),
     }
 
 
 STRANGERS = [
-    strange("no-profile", None, "80Gi"),
     strange("no-pattern", "half", "80Gi"),
-    strange("overflows", "1g.99999999999999999999gb", "80Gi"),
+    strange("nothing", "1g.0gb", "80Gi"),
     strange("small", "1g.30gb", "2Gi"),  # less than its name says
     strange("media", "1g.30gb-me", None),
     strange("graphics", "1g.30gb+gfx", None),
