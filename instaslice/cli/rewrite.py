@@ -28,7 +28,10 @@ def add(commands: Any) -> None:
         "is printed, and its file is not written. The worst counts: 2, then 3, then 1.",
     )
     parser.add_argument(
-        "files", nargs="*", metavar="FILE", help="a file, or - for standard input (the default)"
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="a file, a folder of YAML and JSON, or - for standard input (the default)",
     )
     shown = parser.add_argument_group("what to do with the result")
     shown.add_argument(
@@ -46,6 +49,12 @@ def add(commands: Any) -> None:
         "--with-templates",
         action="store_true",
         help="append the ResourceClaimTemplates that the result needs and no file defines",
+    )
+    shown.add_argument(
+        "--templates-to",
+        metavar="FILE",
+        default="",
+        help="write them to a file of their own instead, behind what is in it",
     )
     task = parser.add_argument_group("how to rewrite")
     task.add_argument(
@@ -94,7 +103,13 @@ def run(arguments: argparse.Namespace) -> int:
     names = arguments.files or [files.STANDARD_INPUT]
     if arguments.in_place and files.STANDARD_INPUT in names:
         raise UsageError("--in-place needs the names of files, and not standard input")
-    for one, other in (("in_place", "check"), ("reverse", "with_templates"), ("reverse", "strict")):
+    for one, other in (
+        ("in_place", "check"),
+        ("reverse", "with_templates"),
+        ("reverse", "templates_to"),
+        ("with_templates", "templates_to"),
+        ("reverse", "strict"),
+    ):
         if getattr(arguments, one) and getattr(arguments, other):
             flags = (f"--{flag.replace('_', '-')}" for flag in (one, other))
             raise UsageError(f"{' and '.join(flags)} exclude one another")
@@ -122,6 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
         check=arguments.check,
         in_place=arguments.in_place,
         with_templates=arguments.with_templates,
+        templates_to=arguments.templates_to,
         colour=wants_colour(sys.stdout),
     )
     return files.run(names, options, sys.stdout.buffer, sys.stderr)

@@ -18,6 +18,7 @@ from instaslice.manifests.leftovers import (
     Leftover,
     in_patch,
     in_playbook,
+    is_kustomization,
     is_patch,
     is_playbook,
     leftovers,
@@ -144,6 +145,7 @@ class Document:
     needs: dict[Need, None] = field(default_factory=dict)  #: that its pods, rewritten, refer to
     has: dict[Need, None] = field(default_factory=dict)  #: that it defines itself
     claims: dict[str, DeviceClaim] = field(default_factory=dict)  #: new ones, by template
+    renames: list[tuple[int, str]] = field(default_factory=list)  #: lines of a Kustomization's keys
 
     @property
     def after(self) -> str:
@@ -294,6 +296,9 @@ class _Work:
             value = self._change(value, operations)
         for manifest in workloads.manifests(value):
             self._refers(manifest)
+            for key in ("namePrefix", "nameSuffix") if is_kustomization(manifest) else ():
+                if value.get(key):
+                    document.renames.append((self._problem((key,), "").line, key))
         document.value = value if task.needs_values else None
 
     def _change(self, value: Any, operations: list[Operation]) -> Any:
@@ -450,7 +455,15 @@ def _names(resources: Resources) -> re.Pattern[str]:
     # Helm's --set has backslashes before its dots.
     spelt = [re.escape(text).replace("/", "(?:/|~1)").replace(r"\.", r"\\*\.") for text in texts]
     return re.compile(
-        "|".join([*spelt, r"\b(?:mig|MIG)-[1-9]", *map(re.escape, _NODES), "[!:]binary"])
+        "|".join(
+            [
+                *spelt,
+                r"\b(?:mig|MIG)-[1-9]",
+                *map(re.escape, _NODES),
+                "name(?:Prefix|Suffix):",
+                "[!:]binary",
+            ]
+        )
     )
 
 

@@ -27,6 +27,10 @@ BAD: Final = 2  #: a file or a document that could not be handled
 _WORSE: Final = (FINE, WOULD_CHANGE, LEFT, BAD)
 
 STANDARD_INPUT: Final = "-"
+RENAMES: Final = (
+    "kustomize renames templates and classes, and not what refers to them: have them in a file "
+    "that no Kustomization with a prefix or suffix names (--templates-to FILE)"
+)
 #: Templates that are named before "and N more".
 MAX_NAMED: Final = 8
 #: Lines of context in a diff, as diff -u and git have it.
@@ -45,6 +49,7 @@ class Options:
     check: bool = False
     in_place: bool = False
     with_templates: bool = False
+    templates_to: str = ""  #: a file for the templates; empty for the files that need them
     colour: bool = False
 
 
@@ -84,11 +89,28 @@ def run(names: Sequence[str], options: Options, out: BinaryIO, err: TextIO) -> i
     out: what becomes of them, or of where they differ. err: what is to be told, a line each.
     """
     job = Job(options, out, err)
-    files = [file for name in names or [STANDARD_INPUT] if (file := job.read(name))]
+    every = walk(names) if names else [STANDARD_INPUT]
+    files = [file for name in every if (file := job.read(name))]
     job.templates(files)
     job.show(files)
     out.flush()  # where that fails, it is all there is to tell
     return job.code
+
+
+def walk(names: Iterable[str]) -> Iterator[str]:
+    """Files by name, and those of folders: YAML and JSON, by name; none whose name has a dot first.
+
+    Raises nothing: what is not there is found out when it is read.
+    """
+    for name in names:
+        if name == STANDARD_INPUT or not Path(name).is_dir():
+            yield name
+            continue
+        for folder, folders, found in os.walk(name):
+            folders[:] = sorted(each for each in folders if not each.startswith("."))
+            for each in sorted(found):
+                if each.endswith((".yaml", ".yml", ".json")) and not each.startswith("."):
+                    yield os.path.join(folder, each)
 
 
 class Job:
@@ -144,17 +166,24 @@ class Job:
         """Append the templates that are missing, or say which are needed."""
         documents = [(file, document) for file in files for document in file.documents]
         has = {need for _, document in documents for need in document.has}
+        if self.options.templates_to and Path(self.options.templates_to).is_file():
+            known = self.rewriter.each(Path(self.options.templates_to).read_bytes())
+            has |= {need for document in known for need in document.has}
         needs: dict[Need, File] = {}
         for file, document in documents:
             for need in document.needs:
                 needs.setdefault(need, file)
         missing = {need: file for need, file in needs.items() if need not in has}
         new = {need for _, document in documents if document.changed for need in document.needs}
-        if self.options.with_templates:
+        if self.options.with_templates or self.options.templates_to:
             if missing and self.options.check:
                 self.worse(WOULD_CHANGE)
             claims = {name: c for _, d in documents for name, c in d.claims.items()}
             self.add(missing, claims, has)
+            if any(file.added for file in files):
+                self.warn_of_names(files)
+            if self.options.templates_to:
+                self.move(files)
         elif not self.options.check:
             named = list(dict.fromkeys(need.name for need in missing if need in new))
             if named:
@@ -182,6 +211,28 @@ class Job:
                 if here not in there:
                     there.add(here)
                     file.added.append(manifest)
+
+    def warn_of_names(self, files: list[File]) -> None:
+        """Tell of a Kustomization that would rename the templates, and not what refers to them."""
+        for file in files:
+            for line, key in (each for d in file.documents for each in d.renames):
+                self.say(f"{file.name}:{line}: warning: {key}: {RENAMES}")
+
+    def move(self, files: list[File]) -> None:
+        """Have the templates in a file of their own, behind what is in it."""
+        path = Path(self.options.templates_to)
+        added = [manifest for file in files for manifest in file.added]
+        for file in files:
+            file.added = []
+        if not added or self.options.check or self.options.diff:
+            return
+        try:
+            old = path.read_text() if path.exists() else ""
+            path.write_text(old + join(old[-1:], "---\n".join(map(dump, added))))
+        except OSError as error:
+            self.bad(f"{path}: {error.strerror or error}")
+        else:
+            self.say(f"{path}: written")
 
     def show(self, files: list[File]) -> None:
         options = self.options

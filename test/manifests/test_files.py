@@ -160,15 +160,14 @@ def test_a_bad_document_takes_nothing_with_it(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "latin.yaml").write_bytes(b"a: \xe9\n")
-    names_ = ["bad.yaml", "missing.yaml", "latin.yaml", ".", "good.yaml"]
+    names_ = ["bad.yaml", "missing.yaml", "latin.yaml", "good.yaml"]
     code, out, err = run(*names_, capsys=capsys)
     assert code == 2
     assert [document["kind"] for document in yaml.safe_load_all(out)] == ["Pod", "Pod"]
-    bad, missing, latin, folder_, needs = err.splitlines(keepends=True)
+    bad, missing, latin, needs = err.splitlines(keepends=True)
     assert bad.startswith("bad.yaml:2: spec.containers[0]")
     assert missing == "instaslice: missing.yaml: No such file or directory\n"
     assert latin == "latin.yaml:1: is not UTF-8 at byte 3\n"
-    assert folder_ == "instaslice: .: Is a directory\n"
     assert needs == NEEDS
 
 
@@ -314,6 +313,54 @@ def test_templates_in_a_diff(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert run("--in-place", *arguments, capsys=capsys)[0] == 0
     assert "kind: ResourceClaimTemplate\n" in (folder / "good.yaml").read_text()
     assert run("--diff", *arguments, capsys=capsys)[1] == ""
+
+
+def test_a_folder_is_walked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inner = folder / "inner" / "deeper"
+    inner.mkdir(parents=True)
+    pod = {"kind": "Pod", "spec": SPEC}
+    for name in ("b.yml", "a.json", "c.txt", ".d.yaml"):
+        (inner / name).write_text(json.dumps(pod))
+    (folder / ".git").mkdir()
+    (folder / ".git" / "e.yaml").write_text(json.dumps(pod))
+    code, _, err = run("--check", "inner", ".git/e.yaml", "good.yaml", capsys=capsys)
+    names = [".git/e.yaml", "good.yaml"]
+    assert code == 1
+    assert err.splitlines() == [
+        f"{name}: would be rewritten"
+        for name in ["inner/deeper/a.json", "inner/deeper/b.yml", *names]
+    ]
+    assert ".git" not in run("--check", ".", capsys=capsys)[2]
+
+
+def test_templates_in_a_file_of_their_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--templates-to", "templates.yaml", "good.yaml")
+    code, out, err = run("-i", *arguments, capsys=capsys)
+    assert (code, out, err) == (0, "", "templates.yaml: written\ngood.yaml: rewritten\n")
+    kinds = [each["kind"] for each in yaml.safe_load_all((folder / "templates.yaml").read_text())]
+    assert kinds == ["DeviceClass", "ResourceClaimTemplate"]
+    assert run("-i", *arguments, capsys=capsys) == (0, "", "")
+    # What another file needs comes behind what is there.
+    other = (folder / "bad.yaml").read_text().replace("5gb: -1", "10gb: 1")
+    (folder / "other.yaml").write_text(other)
+    assert run("-i", *arguments, "other.yaml", capsys=capsys)[0] == 0
+    names = [
+        each["metadata"]["name"]
+        for each in yaml.safe_load_all((folder / "templates.yaml").read_text())
+    ]
+    assert names == ["mig-1g.5gb.nvidia.com", "mig-1g.5gb", "mig-1g.10gb.nvidia.com", "mig-1g.10gb"]
+    code, _, err = run("-i", "--templates-to", "no/such.yaml", "bad.yaml", capsys=capsys)
+    assert (code, err.splitlines()[0][:8]) == (2, "bad.yaml")
+
+
+@pytest.mark.parametrize("key", ["namePrefix", "nameSuffix"])
+def test_a_kustomization_that_renames_templates_is_told_of(
+    folder: Path, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "kustomization.yaml").write_text(f"resources: [good.yaml]\n{key}: dev\n")
+    code, _, err = run("--with-templates", "kustomization.yaml", "good.yaml", capsys=capsys)
+    assert (code, err[:45]) == (0, f"kustomization.yaml:2: warning: {key}: kus")
+    assert "kustomize" not in run("kustomization.yaml", "good.yaml", capsys=capsys)[2]
 
 
 def test_a_class_is_appended_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
