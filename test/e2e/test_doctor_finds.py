@@ -92,7 +92,7 @@ def test_limit_ranges_that_refuse_rewritten_pods(namespace: Cluster) -> None:
     name = namespace.namespace
     found = doctor(namespace)
     assert texts(found, "limit ranges", name) == [
-        f"wrong: LimitRange {name}/gpus has a {field} of {ONE_SLICE} for type {kind}, so that "
+        f"wrong: LimitRange {name}/gpus has {ONE_SLICE} in its {field} for type {kind}, so that "
         "every rewritten pod is refused"
         for field, kind in (("max", "Pod"), ("min", "Container"))
     ]
@@ -100,6 +100,65 @@ def test_limit_ranges_that_refuse_rewritten_pods(namespace: Cluster) -> None:
     assert texts(found, "dry run")[0].startswith(
         f"wrong: a pod with {ONE_SLICE} in {name} is refused"
     )
+
+
+def test_a_template_and_a_class_that_somebody_else_made(namespace: Cluster) -> None:
+    """What InstaSlice makes is as doctor expects it, the API server's defaults included."""
+    if namespace.plane.resource_api != "v1":
+        pytest.skip("the objects of this test are of resource.k8s.io/v1")
+    name = namespace.namespace
+    kubeconfig = f"--kubeconfig={namespace.plane.kubeconfig}"
+    args = ("templates", "--apply", kubeconfig, "-n", name)
+    made = instaslice(*args, "1g.12gb", "mig-1g.12gb.x2", "same-gpu-mig-1g.12gb.x2")
+    assert made.code == 0, made.err
+    own = "mig-1g.12gb.nvidia.com"
+    found = doctor(namespace)
+    assert texts(found, "templates", f"{name}/") == []
+    assert texts(found, "device classes", own) == []
+    request = {"name": "r", "exactly": {"deviceClassName": own, "allocationMode": "All"}}
+    theirs = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaimTemplate",
+        "metadata": {"name": "mig-2g.24gb"},
+        "spec": {"spec": {"devices": {"requests": [request]}}},
+    }
+    namespace.create(theirs)
+    never = {"spec": {"selectors": [{"cel": {"expression": "false"}}]}}
+    namespace.patch("DeviceClass", own, never, "merge")
+    try:
+        found = doctor(namespace)
+    finally:
+        namespace.delete("DeviceClass", own)
+    (template,) = texts(found, "templates", f"{name}/mig-2g.24gb")
+    assert template.startswith("wrong: ")
+    assert "allocationMode is All" in template
+    (class_,) = texts(found, "device classes", own)
+    assert class_.startswith(f"wrong: DeviceClass {own} is not as InstaSlice makes it")
+
+
+def test_a_node_that_its_author_has_named(namespace: Cluster) -> None:
+    named = pod("named", container(limits={"mig-1g.5gb": 1}))
+    named["spec"]["nodeName"] = "nowhere"
+    namespace.create(named)
+    namespace.create(pod("free", container(limits={"mig-1g.5gb": 1})))
+    bind = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": "free"},
+        "target": {"kind": "Node", "name": "nowhere"},
+    }
+    path = f"/api/v1/namespaces/{namespace.namespace}/pods/free/binding"
+    done = namespace.kubectl("create", "--raw", path, "-f", "-", stdin=bind)
+    assert done.returncode == 0, done.stderr
+    kubeconfig = f"--kubeconfig={namespace.plane.kubeconfig}"
+    planned = json.loads(instaslice("plan", kubeconfig, "-o", "json").out)
+    mine = [each for each in planned["workloads"] if each["namespace"] == namespace.namespace]
+    assert {each["owner"]: each["node_name"] for each in mine} == {
+        "Pod/named": "nowhere",
+        "Pod/free": "",
+    }
+    found = doctor(namespace, "named")
+    assert texts(found, "node name")[0].startswith("wrong: spec.nodeName is past the scheduler")
 
 
 @pytest.mark.parametrize("kind", ["gpu", "none"])

@@ -60,7 +60,7 @@ def planned(cluster: Cluster, *arguments: str) -> str:
     return done.out
 
 
-def test_what_is_there_and_the_steps_for_it(old_cluster: Cluster) -> None:
+def test_what_is_there_and_the_sections_for_it(old_cluster: Cluster) -> None:
     old_cluster.create(pod("alone", container(limits={"mig-1g.5gb": 2})))
     found = json.loads(planned(old_cluster, "-o", "json"))
     name = old_cluster.namespace
@@ -73,6 +73,9 @@ def test_what_is_there_and_the_steps_for_it(old_cluster: Cluster) -> None:
             "pods": 1,
             "asks": {"nvidia.com/mig-1g.5gb": "2"},
             "how": "limits",
+            "labels": [],
+            "node_name": "",
+            "file": "",
         }
     ]
     (node,) = (each for each in found["nodes"] if each["name"] == NODE)
@@ -82,10 +85,12 @@ def test_what_is_there_and_the_steps_for_it(old_cluster: Cluster) -> None:
         "all-1g.5gb success",
     )
     assert found["components"]["device plugin"] == f"v0.17.1 in {name}"
-    policies = [each["what"] for each in found["policies"] if name in each["what"]]
-    assert policies == [f"ResourceQuota {name}/gpus", f"LimitRange {name}/gpus"]
-    titles = [step["title"] for step in found["steps"]]
-    assert titles.index(f"Change node {NODE} over") < titles.index(f"Change namespace {name} over")
+    policies = [each["kind"] for each in found["policies"] if each["name"] == f"{name}/gpus"]
+    assert policies == ["ResourceQuota", "LimitRange"]
+    sections = {each["section"]: each["for"] for each in found["sections"]}
+    assert sections[7] == [NODE]
+    assert name in sections[9]
+    assert 4 in [each["section"] for each in found["blocks"]], "the LimitRange"
     assert found["unknown"] == {}
 
 
