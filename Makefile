@@ -240,9 +240,13 @@ COMPONENTS ?= cert-manager
 RESOURCES ?=
 # What may serve a slice in pods without an annotation of their own: "1g.5gb or bigger".
 ALTERNATIVES ?=
+# `no` leaves out config/components/policies, which is there from Kubernetes 1.30 on.
+POLICIES ?= yes
+# What build-installer writes for; deploy asks the server.
+KUBERNETES ?=
 # Any; one that is not the usual one is left as it is by undeploy.
 NAMESPACE ?= instaslice-system
-DEPLOY = IMG='$(IMG)' COMPONENTS='$(COMPONENTS)' RESOURCES='$(RESOURCES)' ALTERNATIVES='$(ALTERNATIVES)' NAMESPACE='$(NAMESPACE)' KUBECTL='$(KUBECTL)' hack/deploy.sh
+DEPLOY = IMG='$(IMG)' COMPONENTS='$(COMPONENTS)' RESOURCES='$(RESOURCES)' ALTERNATIVES='$(ALTERNATIVES)' NAMESPACE='$(NAMESPACE)' POLICIES='$(POLICIES)' KUBERNETES='$(KUBERNETES)' KUBECTL='$(KUBECTL)' hack/deploy.sh
 
 .PHONY: build-installer
 build-installer: ## write dist/install.yaml: what `make deploy` deploys, for IMG and COMPONENTS
@@ -276,7 +280,7 @@ demo: ## show what InstaSlice does, on a cluster of 1.36 or later without GPUs
 .PHONY: manifests
 manifests: $(VENV)/dev.stamp ## write hack/mig-profiles.yaml and what the chart has of config/ anew
 	@$(BIN)/instaslice templates --resource-api v1alpha2 > hack/mig-profiles.yaml
-	@$(BIN)/instaslice deviceclasses > config/components/kubernetes-1.36/deviceclasses.yaml
+	@$(BIN)/instaslice deviceclasses > config/components/beside-the-scheduler/deviceclasses.yaml
 	@$(BIN)/python hack/chart.py
 
 # The virtual environment: a stamp for each set of packages.

@@ -1,8 +1,8 @@
 """Part of `make manifests`: write what the chart has of config/, of the code, of its own values.
 
-charts/instaslice/files has the alert rules and the dashboard as config/ has them, and the known
-profiles and the matchConditions of each mode as the code has them; README.md has a table of the
-values with their comments. A test holds all of it equal.
+charts/instaslice/files has the alert rules, the dashboard and the policies as config/ has them, and
+the known profiles and the matchConditions of each mode as the code has them; README.md has a table
+of the values with their comments. A test holds all of it equal.
 """
 
 import json
@@ -103,12 +103,21 @@ def alerts() -> str:
     return "".join(f"{line.removeprefix('  ')}\n" for line in lines)
 
 
+def policies() -> str:
+    """What the component `policies` installs, as a list in JSON."""
+    folder = COMPONENTS / "policies"
+    names = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
+    found = [each for name in names for each in yaml.safe_load_all((folder / name).read_text())]
+    return json.dumps(found, indent=2) + "\n"
+
+
 def files() -> dict[Path, str]:
     """What is made, by where it is."""
     return {
         CHART / "README.md": readme((CHART / "values.yaml").read_text()),
         CHART / "files/modes.json": modes(),
         CHART / "files/alerts.yaml": alerts(),
+        CHART / "files/policies.json": policies(),
         CHART / "files/dashboard.json": (COMPONENTS / "prometheus/dashboard.json").read_text(),
         CHART / "files/profiles.txt": "".join(f"{each.template}\n" for each in known_profiles()),
     }

@@ -1,6 +1,7 @@
 #!/bin/sh
 # What `make build-installer`, `make deploy` and `make undeploy` do, for the cluster that kubectl is
-# set to. The Makefile says what IMG, COMPONENTS, RESOURCES, ALTERNATIVES, NAMESPACE and KUBECTL are.
+# set to. The Makefile says what IMG, COMPONENTS, RESOURCES, ALTERNATIVES, NAMESPACE, POLICIES,
+# KUBERNETES and KUBECTL are.
 #
 # InstaSlice is registered last, when its pods are ready and its CA is known: whatever goes wrong
 # before that, nobody's pod is refused.
@@ -18,6 +19,8 @@ WEBHOOK=mutatingwebhookconfiguration/instaslice
 KINDS="deployments.apps services serviceaccounts configmaps resourcequotas
   poddisruptionbudgets.policy networkpolicies.networking.k8s.io
   clusterroles.rbac.authorization.k8s.io clusterrolebindings.rbac.authorization.k8s.io
+  validatingadmissionpolicies.admissionregistration.k8s.io
+  validatingadmissionpolicybindings.admissionregistration.k8s.io
   certificates.cert-manager.io issuers.cert-manager.io
   servicemonitors.monitoring.coreos.com prometheusrules.monitoring.coreos.com"
 
@@ -54,11 +57,30 @@ check() {
   case $ALTERNATIVES in *[!A-Za-z0-9\ .\;+/-]*)
     fail "ALTERNATIVES: $ALTERNATIVES is not like \"1g.5gb or bigger; 3g.20gb or 3g.40gb\"" ;;
   esac
-  case " $COMPONENTS " in *" kubernetes-1.27 "*)
-    case " $COMPONENTS " in *" kubernetes-1.36 "*)
-      fail "kubernetes-1.27 and kubernetes-1.36 do not go together" ;;
-    esac ;;
-  esac
+  if has kubernetes-1.27 && has beside-the-scheduler; then
+    fail "kubernetes-1.27 and beside-the-scheduler do not go together"
+  fi
+}
+
+has() {
+  case " $COMPONENTS " in *" $1 "*) ;; *) return 1 ;; esac
+}
+
+# Adds the components that this version of Kubernetes needs, and refuses those that are not for it.
+for_version() {
+  minor=$(printf '%s\n' "$KUBERNETES" | sed -n 's/^v\{0,1\}1\.\([0-9][0-9]*\).*/\1/p')
+  [ -n "$minor" ] || fail "KUBERNETES=\"$KUBERNETES\" is not a version, such as 1.36"
+  if has beside-the-scheduler && [ "$minor" -lt 36 ]; then
+    fail "beside-the-scheduler is for Kubernetes 1.36 and later; this is $KUBERNETES"
+  fi
+  if has policies; then
+    [ "$minor" -ge 30 ] || fail "policies is for Kubernetes 1.30 and later; this is $KUBERNETES"
+  elif [ "$minor" -ge 30 ] && [ "$POLICIES" = yes ]; then
+    COMPONENTS="$COMPONENTS policies"
+  fi
+  if [ "$minor" -lt 28 ] && ! has kubernetes-1.27; then
+    COMPONENTS="$COMPONENTS kubernetes-1.27"
+  fi
 }
 
 # The set of components as a label's value. (Their names together may have more than 63 characters.)
@@ -98,10 +120,17 @@ is_mapped() {
   echo " || name in [$names]"
 }
 
+# What is mapped, as the policies have it: a map of CEL.
+NOTHING_MAPPED="dyn({'':''})"
+mapping() {
+  printf '%s\n' $RESOURCES | sed "s/\(.*\)=\(.*\)/'\1':'\2'/" | paste -s -d , | sed 's/,/, /g'
+}
+
 build() {
   # First, so that what an interrupted or refused build leaves is no older installation.
   rm -rf dist/install.yaml dist/kustomize
   check
+  for_version
   mkdir -p dist/kustomize
   kustomization >dist/kustomize/kustomization.yaml
   $KUBECTL kustomize dist/kustomize >dist/kustomize/all.yaml
@@ -109,9 +138,10 @@ build() {
   runbooks=/runbook_url:/d
   [ -z "$PROJECT_URL" ] || runbooks="s|runbook_url: |&$PROJECT_URL/blob/v$VERSION/|"
   sed -e "$runbooks" -e "s|image: instaslice:latest\$|image: $IMG|" -e "s|$DEFAULT|$NAMESPACE|g" \
-    -e "s~$IS_OURS~&$(is_mapped)~g" dist/kustomize/all.yaml >dist/kustomize/install.yaml
+    -e "s~$IS_OURS~&$(is_mapped)~g" -e "s~$NOTHING_MAPPED~dyn({$(mapping)})~" \
+    dist/kustomize/all.yaml >dist/kustomize/install.yaml
   mv dist/kustomize/install.yaml dist/install.yaml
-  echo "dist/install.yaml: $IMG with $COMPONENTS, in namespace $NAMESPACE"
+  echo "dist/install.yaml: $IMG with $COMPONENTS, in namespace $NAMESPACE, for Kubernetes $KUBERNETES"
 }
 
 # --- deploy
@@ -119,6 +149,12 @@ build() {
 reach() {
   said=$($KUBECTL get --raw /version --request-timeout=20s 2>&1) ||
     fail "kubectl reaches no cluster: $(echo "$said" | tail -n 1)"
+}
+
+# The version of the cluster: "1.36". Providers write a minor version of "36+".
+server_version() {
+  reach
+  KUBERNETES=$(echo "$said" | tr -d ' \n' | sed 's/.*"major":"\([0-9]*\)[^"]*","minor":"\([0-9]*\).*/\1.\2/')
 }
 
 # Until somebody has put a caBundle into the registered webhook: cert-manager takes a second or two.
@@ -149,8 +185,9 @@ delete() {
 }
 
 deploy() {
+  check
+  server_version
   build
-  reach
   if [ "$NAMESPACE" != "$DEFAULT" ]; then
     $KUBECTL get namespace "$NAMESPACE" >/dev/null 2>&1 || $KUBECTL create namespace "$NAMESPACE"
   fi
@@ -183,6 +220,8 @@ undeploy() {
 
 : "${PROJECT_URL:=}" "${VERSION:=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' instaslice/__init__.py)}"
 : "${RESOURCES:=}" "${NAMESPACE:=$DEFAULT}" "${KUBECTL:=kubectl}" "${COMPONENTS:=cert-manager}"
+# The newest, where nobody says which and no cluster is asked.
+: "${POLICIES:=yes}" "${KUBERNETES:=1.37}"
 # For the pods to become ready; and in seconds, for the CA to be known.
 : "${TIMEOUT:=3m}" "${CA_TRIES:=60}"
 command -v "${KUBECTL%% *}" >/dev/null || fail "${KUBECTL%% *} is not on PATH"

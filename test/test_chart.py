@@ -34,6 +34,8 @@ DEPLOYMENT = ("Deployment", "instaslice")
 WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
 POLICY = ("NetworkPolicy", "instaslice")
 CERTIFICATE = ("Certificate", "instaslice")
+POLICIES = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+NAMES_OF_POLICIES = ("instaslice-limitranges", "instaslice-service-account")
 POD = "spec.template.spec"
 CONTAINER = f"{POD}.containers.0"
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -341,7 +343,11 @@ CASES: dict[str, tuple[Json, dict[tuple[str, str], Json]]] = {
             },
         },
     ),
-    "no policy": ({"networkPolicy": {"enabled": False}}, {POLICY: {"": None}}),
+    "no policies": (
+        {"policies": {"limitRanges": False, "serviceAccount": False}},
+        {(kind, name): {"": None} for kind in POLICIES for name in NAMES_OF_POLICIES},
+    ),
+    "no network policy": ({"networkPolicy": {"enabled": False}}, {POLICY: {"": None}}),
     "monitoring": (
         {
             "serviceMonitor": {"enabled": True, "labels": {"release": "p"}, "interval": "15s"},
@@ -398,7 +404,8 @@ def test_everything_is_valid_by_the_published_schemas(
     case: str, kubernetes: str, render: Render
 ) -> None:
     for manifest in render(CASES[case][0]):
-        if (manifest["apiVersion"], manifest["kind"]) not in CUSTOM:
+        since_1_30 = manifest["kind"] in POLICIES and kubernetes == OLDEST
+        if (manifest["apiVersion"], manifest["kind"]) not in CUSTOM and not since_1_30:
             kubernetes_validate.validate(manifest, kubernetes, strict=True)
 
 
@@ -474,6 +481,30 @@ def test_the_webhook_is_what_the_command_prints(mode: str, mapped: Json, render:
     assert rendered == webhook_configuration(mode, mapped)["webhooks"]
 
 
+def test_policies_are_of_the_release(render: Render) -> None:
+    """Of its account and its mapping."""
+    values = {"mappedResources": {"nvidia.com/gpu": "gpu.nvidia.com", "a.b/c": "d"}}
+    mapped = [each for each in render(values) if each["kind"] in POLICIES]
+    assert len(mapped) == 4
+    text = json.dumps(mapped)
+    assert text.count("dyn({'a.b/c':'d', 'nvidia.com/gpu':'gpu.nvidia.com'})") == 2
+    account = "system:serviceaccount:instaslice-system:instaslice"
+    assert f"request.userInfo.username == '{account}'" in text
+
+
+@pytest.mark.parametrize(("kubernetes", "there_are"), [("1.29.9", False), ("1.30.0-gke.1", True)])
+def test_there_are_no_policies_before_kubernetes_1_30(
+    kubernetes: str, there_are: bool, tmp_path: Path
+) -> None:
+    """By Helm itself: the package renders for one version only."""
+    if not (found := programs()):
+        pytest.skip(NONE)
+    options = ("--kube-version", kubernetes, "--set", "image.repository=i")
+    done = Helm(found[0], tmp_path).run("template", "instaslice", CHART, *options)
+    assert done.returncode == 0, done.stderr
+    assert ("kind: ValidatingAdmissionPolicy" in done.stdout) == there_are
+
+
 def test_device_classes_come_with_the_mode_that_needs_them_and_stay(render: Render) -> None:
     def classes(mode: str) -> list[Json]:
         manifests = render({"webhook": {"mode": mode}})
@@ -481,7 +512,7 @@ def test_device_classes_come_with_the_mode_that_needs_them_and_stay(render: Rend
 
     assert classes(ALL) == classes(OPT_IN) == []
     beside = classes(BESIDE)
-    expected = (ROOT / "config/components/kubernetes-1.36/deviceclasses.yaml").read_text()
+    expected = (ROOT / "config/components/beside-the-scheduler/deviceclasses.yaml").read_text()
     assert [plain(each) for each in beside] == [
         plain(each) for each in yaml.safe_load_all(expected)
     ]

@@ -16,6 +16,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from instaslice import __version__
+from instaslice.profiles import known_profiles
 from instaslice.resource_api import Unavailable
 from instaslice.serve import server, settings
 from instaslice.serve.metrics import Metrics
@@ -33,8 +34,8 @@ from test.support.manifests import (
 
 ROOT = Path(__file__).parent.parent
 COMPONENTS = (
-    *("cert-manager", "own-certificates", "no-api", "kubernetes-1.27", "kubernetes-1.36"),
-    *("opt-in", "prometheus", "doctor"),
+    *("cert-manager", "own-certificates", "no-api", "kubernetes-1.27", "beside-the-scheduler"),
+    *("opt-in", "prometheus", "doctor", "policies"),
 )
 
 #: What is rendered: components by a name for it.
@@ -42,7 +43,8 @@ COMBINATIONS: dict[str, tuple[str, ...]] = {
     "base": (),
     **{name: (name,) for name in COMPONENTS},
     "all that go with cert-manager": (
-        *("cert-manager", "no-api", "kubernetes-1.36", "opt-in", "prometheus", "doctor"),
+        *("cert-manager", "no-api", "beside-the-scheduler", "opt-in", "prometheus", "doctor"),
+        "policies",
     ),
     "all that go without": (
         *("own-certificates", "no-api", "kubernetes-1.27", "opt-in", "prometheus"),
@@ -54,6 +56,7 @@ CERTIFICATES = {"tls.crt": "a certificate", "tls.key": "a key", "ca.crt": "an au
 Render = Callable[..., Manifests]
 
 DEPLOYMENT = ("Deployment", "instaslice")
+POLICIES = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
 
 
@@ -101,11 +104,9 @@ def test_manifests_are_valid_by_the_published_schemas(
 ) -> None:
     for manifest in render(*components).values():
         kind = manifest["kind"]
-        # resource.k8s.io/v1 begins with 1.34, and the component for 1.36 is not for 1.27.
-        if (manifest["apiVersion"], kind) in CUSTOM or (kind, kubernetes) == (
-            "DeviceClass",
-            OLDEST,
-        ):
+        # resource.k8s.io/v1 begins with 1.34, and the policies with 1.30.
+        newer = kind in ("DeviceClass", *POLICIES) and kubernetes == OLDEST
+        if (manifest["apiVersion"], kind) in CUSTOM or newer:
             continue
         kubernetes_validate.validate(manifest, kubernetes, strict=True)
 
@@ -114,8 +115,19 @@ def test_every_component_is_tried() -> None:
     assert {path.name for path in (ROOT / "config/components").iterdir()} == set(COMPONENTS)
 
 
-def test_the_default_is_the_base_with_cert_manager(render: Render) -> None:
-    assert manifests(kustomize(ROOT / "config/default")) == render("cert-manager")
+def test_the_default_is_the_base_with_cert_manager_and_policies(render: Render) -> None:
+    assert manifests(kustomize(ROOT / "config/default")) == render("cert-manager", "policies")
+
+
+def test_the_policy_knows_the_profiles_that_have_classes(render: Render) -> None:
+    (known,) = (
+        each["expression"]
+        for each in render("policies")["ValidatingAdmissionPolicy", "instaslice-service-account"][
+            "spec"
+        ]["variables"]
+        if each["name"] == "known"
+    )
+    assert known == f"'{' '.join(each.template for each in known_profiles())}'.split(' ')"
 
 
 @pytest.mark.parametrize("components", COMBINATIONS.values(), ids=COMBINATIONS)
@@ -131,7 +143,7 @@ def test_everything_is_in_the_namespace_that_undeploy_deletes(
             ("ClusterRole", "instaslice-doctor-dry-run"),
             WEBHOOK,
         }
-        is_cluster_wide = (kind, name) in cluster_wide or kind == "DeviceClass"
+        is_cluster_wide = (kind, name) in cluster_wide or kind in ("DeviceClass", *POLICIES)
         expected = None if is_cluster_wide else "instaslice-system"
         assert manifest["metadata"].get("namespace") == expected, (kind, name)
 
@@ -266,6 +278,15 @@ CHANGES: dict[str, dict[tuple[str, str], dict[str, Any]]] = {
         ("ClusterRoleBinding", "instaslice"): {"": None},
         ("NetworkPolicy", "instaslice"): {"spec.egress": []},
     },
+    "policies": {
+        ("ValidatingAdmissionPolicyBinding", "instaslice-limitranges"): {
+            "spec.validationActions": ["Deny"],
+            "spec.paramRef": {"selector": {}, "parameterNotFoundAction": "Allow"},
+        },
+        ("ValidatingAdmissionPolicyBinding", "instaslice-service-account"): {
+            "spec.validationActions": ["Deny"],
+        },
+    },
     "kubernetes-1.27": {WEBHOOK: {"webhooks.0.failurePolicy": "Ignore"}},
     "prometheus": {
         ("ServiceMonitor", "instaslice"): {
@@ -281,7 +302,7 @@ CHANGES: dict[str, dict[tuple[str, str], dict[str, Any]]] = {
             ),
         },
     },
-    "kubernetes-1.36": {
+    "beside-the-scheduler": {
         WEBHOOK: {
             "webhooks.0.matchConditions": at(
                 webhook_configuration(BESIDE), "webhooks.0.matchConditions"
@@ -318,7 +339,7 @@ def test_everything_has_the_recommended_labels(components: tuple[str, ...], rend
             assert labels["app.kubernetes.io/component"] in PARTS, (kind, name)
 
 
-PARTS = {"webhook", "registration", "monitoring", "doctor"}
+PARTS = {"policy", "webhook", "registration", "monitoring", "doctor"}
 
 
 def test_only_the_webhook_configuration_is_registration(render: Render) -> None:

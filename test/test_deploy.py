@@ -92,8 +92,8 @@ def test_without_an_image_nothing_is_done(target: str, make: Make) -> None:
         ("prometheus", 'COMPONENTS="prometheus" has 0 sources of certificates'),
         ("cert-manager own-certificates", "has 2 sources of certificates"),
         ("own-certificates", "has no tls.crt; `make own-certificates` makes one for a try"),
-        ("cert-manager promethius", "there is no component promethius; there are: cert-manager "),
-        ("cert-manager kubernetes-1.27 kubernetes-1.36", "do not go together"),
+        ("cert-manager promethius", "there is no component promethius; there are: beside-the"),
+        ("cert-manager kubernetes-1.27 beside-the-scheduler", "do not go together"),
     ],
 )
 @pytest.mark.parametrize("target", ["build-installer", "deploy"])
@@ -128,7 +128,9 @@ def test_another_namespace_is_everywhere_and_stays_the_users(make: Make, checkou
     assert service["namespace"] == "gpu"
 
 
-@pytest.mark.parametrize(("component", "mode"), [("prometheus", ALL), ("kubernetes-1.36", BESIDE)])
+@pytest.mark.parametrize(
+    ("component", "mode"), [("prometheus", ALL), ("beside-the-scheduler", BESIDE)]
+)
 def test_a_mapping_is_the_servers_and_the_webhooks(
     component: str, mode: str, make: Make, checkout: Path
 ) -> None:
@@ -142,6 +144,60 @@ def test_a_mapping_is_the_servers_and_the_webhooks(
     (container,) = manifests["Deployment", "instaslice"]["spec"]["template"]["spec"]["containers"]
     setting = {"name": "INSTASLICE_RESOURCES", "value": mapping.replace(" ", ",")}
     assert setting in container["env"]
+    text = (checkout / "dist/install.yaml").read_text()
+    mapped = "dyn({'nvidia.com/gpu':'gpu.nvidia.com', 'amd.com/gpu':'gpu.amd.com'})"
+    assert text.count(mapped) == 2
+
+
+@pytest.mark.parametrize(
+    ("variables", "policies", "failure_policy"),
+    [
+        ({}, 2, "Fail"),
+        ({"KUBERNETES": "1.30"}, 2, "Fail"),
+        ({"KUBERNETES": "v1.36.2-gke.1", "POLICIES": "no"}, 0, "Fail"),
+        ({"KUBERNETES": "1.29"}, 0, "Fail"),
+        ({"KUBERNETES": "1.27"}, 0, "Ignore"),
+        ({"KUBERNETES": "1.28", "COMPONENTS": "cert-manager kubernetes-1.27"}, 0, "Ignore"),
+    ],
+    ids=str,
+)
+def test_the_components_are_those_of_the_version(
+    variables: dict[str, str], policies: int, failure_policy: str, make: Make, checkout: Path
+) -> None:
+    done = make("build-installer", IMG=IMAGE, NAMESPACE="gpu", **variables)
+    assert done.returncode == 0, done.stderr
+    manifests = installed(checkout)
+    assert [kind for kind, _ in manifests].count("ValidatingAdmissionPolicy") == policies
+    assert manifests[WEBHOOK]["webhooks"][0]["failurePolicy"] == failure_policy
+    text = (checkout / "dist/install.yaml").read_text()
+    assert text.count("system:serviceaccount:gpu:instaslice") == bool(policies)
+
+
+def test_deploy_asks_the_server_for_its_version(make: Make, checkout: Path) -> None:
+    kubectl = checkout / "kubectl"
+    answer = '{"major": "1", "minor": "27+", "gitVersion": "v1.27.3-eks"}'
+    kubectl.write_text(
+        f'#!/bin/sh\ncase $1 in kustomize) exec {find_tool("kubectl")} "$@" ;;\n'
+        f"get) echo '{answer}' ;; *) exit 1 ;; esac\n"
+    )
+    kubectl.chmod(0o755)
+    done = make("deploy", IMG=IMAGE, KUBECTL=str(kubectl))
+    assert "with cert-manager kubernetes-1.27, in namespace instaslice-system" in done.stdout
+    assert installed(checkout)[WEBHOOK]["webhooks"][0]["failurePolicy"] == "Ignore"
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"KUBERNETES": "new"}, 'KUBERNETES="new" is not a version, such as 1.36'),
+        ({"COMPONENTS": "cert-manager policies", "KUBERNETES": "1.29"}, "policies is for"),
+        ({"COMPONENTS": "cert-manager beside-the-scheduler", "KUBERNETES": "1.35"}, "beside-the-s"),
+    ],
+)
+def test_what_is_not_for_the_version_is_one_line(
+    variables: dict[str, str], message: str, make: Make
+) -> None:
+    assert said(make("build-installer", IMG=IMAGE, **variables)).startswith(f"make: {message}")
 
 
 def test_a_bad_mapping_is_one_line(make: Make) -> None:

@@ -8,7 +8,7 @@ import yaml
 
 from instaslice.cli.main import main
 
-PATH = Path(__file__).parents[2] / "config/components/kubernetes-1.36/deviceclasses.yaml"
+PATH = Path(__file__).parents[2] / "config/components/beside-the-scheduler/deviceclasses.yaml"
 
 
 def test_the_device_classes_in_config_are_what_the_command_prints(

@@ -69,7 +69,7 @@ def cluster_without_dra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
 def webhook(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
     """InstaSlice, installed as `config/` has it, running and registered; it maps whole GPUs."""
     folder = tmp_path_factory.mktemp("e2e") / "webhook"
-    kubeconfig = installation.install(cluster, folder)
+    kubeconfig = installation.install(cluster, folder, gpus.MAPPING)
     options = ("--provision-templates", f"--resource={gpus.MAPPING}")
     webhook = Webhook(folder, f"--kubeconfig={kubeconfig}", *options)
     try:

@@ -24,6 +24,12 @@ NAMESPACE = "instaslice-system"
 #: Kubernetes 1.27 drops matchConditions, so InstaSlice is sent every pod, and fails open.
 FIRST_WITH_MATCH_CONDITIONS = Version(1, 28)
 
+#: From here on the API server holds the component `policies`.
+FIRST_WITH_POLICIES = Version(1, 30)
+POLICIES = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+#: Who InstaSlice is to the API server.
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}:instaslice"
+
 #: What InstaSlice's permissions are made of.
 PERMISSIONS = ("Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding")
 
@@ -83,17 +89,19 @@ def render(plane: ControlPlane, *components: str, files: Mapping[str, bytes] = {
     return [document for document in yaml.safe_load_all(rendered.stdout) if document]
 
 
-def install(cluster: Cluster, folder: Path) -> Path:
-    """Create InstaSlice's namespace, service account and role.
+def install(cluster: Cluster, folder: Path, resource: str = "") -> Path:
+    """Create InstaSlice's namespace, service account, role and policies.
 
-    folder: where to write. Returns a kubeconfig with the service account's token, which may do what
-    InstaSlice may do in a cluster.
+    folder: where to write. resource: that is mapped, "NAME=CLASS". Returns a kubeconfig with the
+    service account's token, which may do what InstaSlice may do in a cluster.
     """
     for manifest in render(cluster.plane):
         if manifest["kind"] in PERMISSIONS:
             cluster.create(manifest)
     if cluster.plane.resource_api == "v1alpha2":
         define_parameters(cluster)
+    if cluster.plane.version >= FIRST_WITH_POLICIES:
+        add_policies(cluster, resource)
     token = cluster.within(NAMESPACE).kubectl("create", "token", "instaslice", "--duration=2h")
     token.check_returncode()
     kubeconfig = json.loads(cluster.plane.kubeconfig.read_text())
@@ -102,6 +110,26 @@ def install(cluster: Cluster, folder: Path) -> Path:
     path = folder / "kubeconfig"
     path.write_text(json.dumps(kubeconfig))
     return path
+
+
+def add_policies(cluster: Cluster, resource: str = "") -> None:
+    """Create the component `policies`; returns once the API server goes by it."""
+    name, _, target = resource.partition("=")
+    mapped = f"dyn({{'{name}':'{target}'}})"
+    for manifest in render(cluster.plane, "policies"):
+        if manifest["kind"] in POLICIES:
+            text = json.dumps(manifest).replace("dyn({'':''})", mapped)
+            cluster.create(json.loads(text))
+
+    def holds() -> bool:
+        version = f"resource.k8s.io/{cluster.plane.resource_api}"
+        bad: Json = {"apiVersion": version, "kind": "DeviceClass", "spec": {}}
+        bad |= {"metadata": {"name": "gpu.example.com"}}
+        tried = cluster.kubectl("create", f"--as={ACCOUNT}", "--dry-run=server", "-f-", stdin=bad)
+        return "instaslice-service-account" in tried.stderr
+
+    if cluster.plane.resource_api != "v1alpha2":  # which has no classes
+        until(holds, "the policies hold")
 
 
 def define_parameters(cluster: Cluster) -> None:

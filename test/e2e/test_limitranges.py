@@ -93,12 +93,6 @@ def test_a_manifest_can_be_applied_twice(namespace: Cluster, case: str, side: st
         assert has(namespace.get("Pod", asks)) == {"main": wanted[asks]}, asks
 
 
-def test_a_maximum_does_not_bound_what_is_rewritten(namespace: Cluster) -> None:
-    """LimitRanger checks a pod after the webhooks, and sees 0. A quota bounds it instead."""
-    limit(namespace, max=2)
-    assert has(namespace.create(pod("p", ASKS["three"]))) == {"main": 3}
-
-
 def test_pods_without_a_gpu_start_beside_a_maximum(namespace: Cluster) -> None:
     """Several containers, of which one asks."""
     limit(namespace, max=4, default=0)

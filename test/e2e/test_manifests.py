@@ -60,9 +60,9 @@ INSTALLATIONS = [
     ["cert-manager", "prometheus"],
     ["cert-manager", "no-api"],
     ["cert-manager", "kubernetes-1.27"],
-    ["cert-manager", "kubernetes-1.36"],
+    ["cert-manager", "beside-the-scheduler"],
     ["cert-manager", "opt-in"],
-    ["cert-manager", "doctor"],
+    ["cert-manager", "doctor", "policies"],
     ["own-certificates"],
 ]
 

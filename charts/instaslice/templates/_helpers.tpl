@@ -31,6 +31,11 @@ app.kubernetes.io/name: instaslice
 {{- if or (eq .Values.resourceAPI "auto") .Values.provisionTemplates -}}true{{- end -}}
 {{- end }}
 
+{{/* Who InstaSlice is to the API server. */}}
+{{- define "instaslice.serviceAccount" -}}
+instaslice
+{{- end }}
+
 {{/* The DNS name that the API server calls. */}}
 {{- define "instaslice.host" -}}
 instaslice.{{ .Release.Namespace }}.svc
