@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from instaslice import profiles
-from instaslice.invalid import InvalidPod, invalid, shorten
+from instaslice.invalid import InvalidPod, Path, invalid, shorten
 from instaslice.patch import Json
 from instaslice.profiles import Profile
 from instaslice.resources import MIG, Resource, Resources, bigger, of_profile
@@ -45,9 +45,9 @@ class Wishes(NamedTuple):
 NO_WISHES: Final = Wishes(MappingProxyType({}))
 
 
-def path(key: str) -> str:
+def path(key: str) -> Path:
     """An annotation's path, for an error."""
-    return f"metadata.annotations[{key}]"
+    return ("metadata", "annotations", key)
 
 
 def of(pod: Json) -> Json:

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from instaslice import annotations
 from instaslice.annotations import NO_WISHES, Wishes
-from instaslice.containers import MAX_DEVICES, MAX_TOLD, MAX_USES, Container
-from instaslice.hold import Demand, Group, groups, held
-from instaslice.invalid import FieldError, InvalidPod, forbidden, invalid
+from instaslice.containers import MAX_DEVICES, MAX_TOLD, MAX_USES, Settled
+from instaslice.device_groups import Demand, Group, groups, held
+from instaslice.invalid import FieldError, InvalidPod, Notice, forbidden, invalid
 from instaslice.resource_api import ALTERNATIVES, ResourceAPI
 from instaslice.resources import Resource
 from instaslice.templates import DeviceClaim, DeviceRequest, claim_of, serves
@@ -24,26 +24,29 @@ class NewClaim(NamedTuple):
     uses: list[tuple[int, str]]
 
 
-def demands(containers: Sequence[Container], api: ResourceAPI) -> Demands:
+def demands(containers: Sequence[Settled], api: ResourceAPI) -> Demands:
     """What the containers want, by resource.
 
     Raises InvalidPod where that is too much, or what the API cannot ask for (R8).
     """
     found: Demands = {}
     uses = 0
-    for user, container in enumerate(containers):
-        init = container.index if container.kind == "initContainers" else None
-        for resource, count in container.wants.items():
+    for user, settled in enumerate(containers):
+        container = settled.container
+        init = container.number if container.kind == "initContainers" else None
+        for resource, count in settled.wants.items():
             uses += count
             demand = Demand(user, count, init, init is not None and container.is_sidecar)
             found.setdefault(resource, []).append(demand)
     if uses > MAX_USES:
         detail = f"may use devices at most {MAX_USES} times"
-        raise InvalidPod(invalid("spec.initContainers", f"{len(containers)} containers", detail))
+        raise InvalidPod(
+            invalid(("spec", "initContainers"), f"{len(containers)} containers", detail)
+        )
     total = sum(map(held, found.values()))
     if total > MAX_DEVICES:
         detail = f"InstaSlice lets a pod hold {MAX_DEVICES}"
-        raise InvalidPod(invalid("spec", f"{total} devices", detail))
+        raise InvalidPod(invalid(("spec",), f"{total} devices", detail))
     for resource in found:
         if not serves(api, resource):
             raise InvalidPod(*_unserved(containers, api, resource))
@@ -51,15 +54,15 @@ def demands(containers: Sequence[Container], api: ResourceAPI) -> Demands:
 
 
 def _unserved(
-    containers: Sequence[Container], api: ResourceAPI, resource: Resource
+    containers: Sequence[Settled], api: ResourceAPI, resource: Resource
 ) -> list[FieldError]:
     """An error for each limit that asks for what a version of the API does not have."""
     detail = f"resource.k8s.io/{api.version} cannot ask for {resource.device_class}"
     errors = [
-        forbidden(f"{container.path}.limits[{name}]", detail)
-        for container in containers
-        for name, asked in container.asks.items()
-        if asked == resource and resource in container.wants
+        forbidden((*container.path, "limits", name), detail)
+        for container, claimed, _ in containers
+        for name, asked in claimed.items()
+        if asked.resource == resource
     ]
     return errors[:MAX_TOLD]
 
@@ -88,10 +91,10 @@ def new_claims(wanted: Demands, api: ResourceAPI, wishes: Wishes) -> list[NewCla
     return claims
 
 
-def kept(
+def promised(
     wishes: Wishes, wanted: Demands, api: ResourceAPI, *, again: bool
-) -> tuple[Wishes, list[str]]:
-    """A pod's wishes as far as they can be kept, and warnings about the rest (R13).
+) -> tuple[Wishes, list[Notice]]:
+    """A pod's wishes as far as they can be kept, and notices of the rest (R13).
 
     again: whether an earlier pass made claims for the pod.
     Raises InvalidPod for a placement that cannot be promised: the pod would silently mean less.
@@ -99,27 +102,30 @@ def kept(
     if not wanted or wishes is NO_WISHES:
         return NO_WISHES, []
     alternatives, placement, is_default = wishes
-    warnings = [
-        f"{annotations.ALTERNATIVES}: no container asks for {first.name}"
+    notices = [
+        Notice(annotations.ALTERNATIVES, f"no container asks for {first.name}")
         for first in alternatives
         if first not in wanted and not again and not is_default
     ]
     if ALTERNATIVES not in api.features and not alternatives.keys().isdisjoint(wanted):
         why = f"this cluster's resource.k8s.io/{api.version} has no alternatives"
         if not is_default:  # about which the pod's author can do nothing
-            warnings.append(f"{annotations.ALTERNATIVES}: {why}; only the first is asked for")
+            text = f"{why}; only the first is asked for"
+            notices.append(Notice(annotations.ALTERNATIVES, text))
         alternatives = {}
     slices = sum(held(each) for resource, each in wanted.items() if resource.profile)
     if placement and slices <= 1 and not again:
         what = "one MIG slice" if slices else "no MIG slice"
-        warnings.append(f"{annotations.PLACEMENT}: {placement} is pointless for a pod of {what}")
+        text = f"{placement} is pointless for a pod of {what}"
+        notices.append(Notice(annotations.PLACEMENT, text))
         placement = ""
     if placement and slices:
         if why := _no_placement(placement, slices, api, again):
             raise InvalidPod(forbidden(annotations.path(annotations.PLACEMENT), why))
         if any(resource.profile is None for resource in wanted):
-            warnings.append(f"{annotations.PLACEMENT}: MIG slices are placed, and nothing else")
-    return Wishes(alternatives, placement), warnings
+            text = "MIG slices are placed, and nothing else"
+            notices.append(Notice(annotations.PLACEMENT, text))
+    return Wishes(alternatives, placement), notices
 
 
 def _no_placement(placement: str, slices: int, api: ResourceAPI, again: bool) -> str:

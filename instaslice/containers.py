@@ -1,15 +1,16 @@
 """A pod's containers, and the devices that each of them asks for by extended resources.
 
-What the API server would refuse is refused here, in its words and with the field's path (R7). Every
-bound is checked before any loop over what was typed (R8).
+A container goes through stages, each a value of its own: it names resources (`Surveyed`), by
+amounts that are right (`Counted`), of which some are claimed (`Settled`). What the API server would
+refuse is refused here, in its words and with the field's path (R7). Every bound is checked before
+any loop over what was typed (R8).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
 
 from instaslice import profiles
-from instaslice.invalid import FieldError, InvalidPod, invalid, required, shorten, wrong_type
+from instaslice.invalid import FieldError, InvalidPod, Path, invalid, required, shorten, wrong_type
 from instaslice.patch import Json
 from instaslice.quantity import MALFORMED, NANO, InvalidQuantity, nanos
 from instaslice.resources import Resource, Resources
@@ -19,7 +20,8 @@ MAX_DEVICES: Final = 112
 #: Ordinary init containers share devices, so these do not bound what the patch says of them. 16
 #: init containers that use every slice of the largest pod are more than anyone means to write.
 MAX_USES: Final = 16 * MAX_DEVICES
-#: Entries in limits and requests, those of 0 among them: as many as uses.
+#: Entries in limits and requests, those of 0 among them, and names that begin like a MIG resource
+#: and are none: as many as uses.
 MAX_ENTRIES: Final = MAX_USES
 
 TOO_MANY: Final = f"must be less than or equal to {MAX_DEVICES}, 16 GPUs of 7 slices"
@@ -27,29 +29,27 @@ TOO_MANY: Final = f"must be less than or equal to {MAX_DEVICES}, 16 GPUs of 7 sl
 MAX_TOLD: Final = 8
 
 
-@dataclass(slots=True)
-class Container:
-    """A container, and what it asks for."""
+class Container(NamedTuple):
+    """A container as the pod has it."""
 
     kind: str  #: "containers" or "initContainers"
-    index: int
+    number: int  #: its place among those of its kind
     name: str  #: empty where it has none
-    path: str  #: of its resources, "spec.containers[0].resources"
     resources: Json
     limits: Json
     requests: Json
     claims: list[Any]  #: those that it refers to already
     is_ordinary_init: bool  #: an init container that is not a sidecar
-    asks: dict[str, Resource] = field(default_factory=dict)  #: by name, of limits, then of requests
-    wants: dict[Resource, int] = field(default_factory=dict)  #: by its limits, where not 0
-    wanted: list[str] = field(default_factory=list)  #: the names by which it wants them
-    declined: Sequence[str] = ()  #: the names whose amounts become "0" (R10)
-    fresh: list[Json] = field(default_factory=list)  #: its references to new claims
+
+    @property
+    def path(self) -> Path:
+        """Where its resources are."""
+        return ("spec", self.kind, self.number, "resources")
 
     @property
     def pointer(self) -> str:
         """A JSON Pointer to its resources."""
-        return f"/spec/{self.kind}/{self.index}/resources"
+        return f"/spec/{self.kind}/{self.number}/resources"
 
     @property
     def is_sidecar(self) -> bool:
@@ -57,7 +57,44 @@ class Container:
         return self.kind == "initContainers" and not self.is_ordinary_init
 
 
-def member(holder: Json, key: str, kind: type, where: str = "") -> Any:
+class Surveyed(NamedTuple):
+    """A container that names resources which InstaSlice knows."""
+
+    container: Container
+    asks: dict[str, Resource]  #: by name, of limits, then of requests
+
+
+class Amount(NamedTuple):
+    """How many devices of a resource."""
+
+    resource: Resource
+    devices: int
+
+
+class Counted(NamedTuple):
+    """A container whose amounts are right."""
+
+    container: Container
+    amounts: dict[str, Amount]  #: by name, where not 0
+
+
+class Settled(NamedTuple):
+    """A container of which it is known what becomes of each amount."""
+
+    container: Container
+    claimed: dict[str, Amount]  #: by name; it leaves limits and requests
+    declined: list[str]  #: names whose amounts become "0" (R10)
+
+    @property
+    def wants(self) -> dict[Resource, int]:
+        """What it is to have by new claims."""
+        found: dict[Resource, int] = {}
+        for resource, count in self.claimed.values():
+            found[resource] = found.get(resource, 0) + count
+        return found
+
+
+def member(holder: Json, key: str, kind: type, *where: str | int) -> Any:
     """holder[key], an empty `kind` where it is missing or null; raises InvalidPod for others.
 
     where: the path of the holder, for the error.
@@ -66,8 +103,27 @@ def member(holder: Json, key: str, kind: type, where: str = "") -> Any:
     if value is None:
         return kind()
     if not isinstance(value, kind):
-        raise wrong_type(f"{where}.{key}".removeprefix("."), kind)
+        raise wrong_type((*where, key), kind)
     return value
+
+
+def _lists(pod: Json) -> Iterator[tuple[str, list[Any]]]:
+    spec = member(pod, "spec", dict)
+    for kind in ("containers", "initContainers"):
+        yield kind, member(spec, kind, list, "spec")
+
+
+def _container(kind: str, number: int, holder: Json) -> Container:
+    here = ("spec", kind, number)
+    resources = member(holder, "resources", dict, *here)
+    path = (*here, "resources")
+    limits = member(resources, "limits", dict, *path)
+    requests = member(resources, "requests", dict, *path)
+    claims = member(resources, "claims", list, *path)
+    ordinary = kind == "initContainers" and holder.get("restartPolicy") != "Always"
+    name = holder.get("name")
+    text = name if isinstance(name, str) else ""
+    return Container(kind, number, text, resources, limits, requests, claims, ordinary)
 
 
 def containers(pod: Json) -> Iterator[Container]:
@@ -75,69 +131,102 @@ def containers(pod: Json) -> Iterator[Container]:
 
     Raises InvalidPod (R7).
     """
-    spec = member(pod, "spec", dict)
-    for kind in ("containers", "initContainers"):
-        for index, container in enumerate(member(spec, kind, list, "spec")):
-            here = f"spec.{kind}[{index}]"
-            if not isinstance(container, dict):
-                raise wrong_type(here, dict)
-            resources = member(container, "resources", dict, here)
-            if not resources:
-                continue  # there may be many, and nothing is to be done with them
-            path = here + ".resources"
-            limits = member(resources, "limits", dict, path)
-            requests = member(resources, "requests", dict, path)
-            claims = member(resources, "claims", list, path)
-            ordinary = kind == "initContainers" and container.get("restartPolicy") != "Always"
-            name = container.get("name")
-            text = name if isinstance(name, str) else ""
-            yield Container(kind, index, text, path, resources, limits, requests, claims, ordinary)
+    for kind, holders in _lists(pod):
+        for number, holder in enumerate(holders):
+            if not isinstance(holder, dict):
+                raise wrong_type(("spec", kind, number), dict)
+            if holder.get("resources"):
+                yield _container(kind, number, holder)
 
 
-def survey(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]:
-    """The containers with what they ask for (R1), and names that are spelt like no MIG profile.
+def container_at(pod: Json, kind: str, number: int) -> Container | None:
+    """A container that has resources, or None. Raises InvalidPod (R7)."""
+    holders = dict(_lists(pod))[kind]
+    holder = holders[number] if number < len(holders) else None
+    if isinstance(holder, dict) and holder.get("resources"):
+        return _container(kind, number, holder)
+    return None
+
+
+def survey(pod: Json, resources: Resources) -> tuple[list[Surveyed], list[str]]:
+    """The containers that ask for something (R1), and names that are spelt like no MIG profile.
 
     Raises InvalidPod (R7, R8).
     """
-    found = list(containers(pod))
-    known: dict[str, Resource | None] = {}  # containers ask for the same few
-    odd: list[str] = []
-    left = MAX_ENTRIES
-    for container in found:
-        for amounts in (container.limits, container.requests):
+    found: list[Surveyed] = []
+    names = _Names(resources)
+    for kind, holders in _lists(pod):
+        for number, holder in enumerate(holders):
+            # There may be a million, and nearly none asks for anything: no value is made of those.
+            if type(holder) is not dict:
+                raise wrong_type(("spec", kind, number), dict)
+            held = holder.get("resources")
+            if held is None or held == {}:
+                continue
+            if type(held) is not dict:
+                raise wrong_type(("spec", kind, number, "resources"), dict)
+            if asks := names.asked_in(held, kind, number):
+                found.append(Surveyed(_container(kind, number, holder), asks))
+    return found, names.odd[:MAX_TOLD]
+
+
+class _Names:
+    """The names in a pod's limits and requests, each understood once: containers ask for few."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._find = resources.find
+        self._known: dict[str, Resource | None] = {}
+        self._left = MAX_ENTRIES
+        self.odd: list[str] = []  #: those that begin like a MIG resource and are none
+
+    def asked_in(self, held: Json, kind: str, number: int) -> dict[str, Resource]:
+        """What a container's resources ask for, by name. Raises InvalidPod."""
+        asks: dict[str, Resource] = {}
+        known = self._known
+        for key in ("limits", "requests"):
+            amounts = held.get(key)
+            if amounts is None:
+                continue
+            if type(amounts) is not dict:
+                raise wrong_type(("spec", kind, number, "resources", key), dict)
             for name in amounts:
-                if name in known:
-                    resource = known[name]
-                else:
-                    resource = known[name] = resources.find(name)
-                    if not resource and name.startswith(profiles.RESOURCE_PREFIX):
-                        odd.append(name)
+                resource = known[name] if name in known else self._new(name)
                 if resource:
-                    container.asks[name] = resource
-                    left -= 1
-                    if left < 0:
-                        raise InvalidPod(_too_many_entries(container))
-    return found, odd[:MAX_TOLD]
+                    asks[name] = resource
+                    self._left -= 1
+                if self._left < 0:
+                    raise InvalidPod(_too_many_entries(("spec", kind, number, "resources")))
+        return asks
+
+    def _new(self, name: str) -> Resource | None:
+        resource = self._known[name] = self._find(name)
+        if not resource and name.startswith(profiles.RESOURCE_PREFIX):
+            self.odd.append(name)
+            self._left -= 1
+        return resource
 
 
-def _too_many_entries(container: Container) -> FieldError:
+def _too_many_entries(path: Path) -> FieldError:
     detail = f"limits and requests of a pod may name such resources {MAX_ENTRIES} times"
-    return invalid(container.path, f"more than {MAX_ENTRIES} amounts", detail)
+    return invalid(path, f"more than {MAX_ENTRIES} amounts", detail)
 
 
-def read_amounts(asking: Iterable[Container]) -> None:
-    """Fill in `wants` from the quantities; raises InvalidPod with what is wrong (R7, R8)."""
+def count_devices(surveyed: Iterable[Surveyed]) -> list[Counted]:
+    """The containers with their quantities read; raises InvalidPod with what is wrong (R7, R8)."""
+    found: list[Counted] = []
     errors: list[FieldError] = []
-    for container in asking:
-        for name, resource in container.asks.items():
+    for container, asks in surveyed:
+        amounts = {}
+        for name, resource in asks.items():
             count = _count(container, name, errors)
             if count:
-                container.wants[resource] = container.wants.get(resource, 0) + count
-                container.wanted.append(name)
-        if len(errors) >= MAX_TOLD:
-            break
+                amounts[name] = Amount(resource, count)
+            if len(errors) >= MAX_TOLD:
+                raise InvalidPod(*errors[:MAX_TOLD])
+        found.append(Counted(container, amounts))
     if errors:
-        raise InvalidPod(*errors[:MAX_TOLD])
+        raise InvalidPod(*errors)
+    return found
 
 
 def _count(container: Container, name: str, errors: list[FieldError]) -> int:
@@ -149,18 +238,18 @@ def _count(container: Container, name: str, errors: list[FieldError]) -> int:
     limits, requests = container.limits, container.requests
     if name not in limits:
         detail = "Limit must be set for non overcommitable resources"
-        errors.append(required(container.path + ".limits", detail))
+        errors.append(required((*container.path, "limits"), detail))
         return 0
     limit = limits[name]
     request = requests.get(name, limit)
     amount, details = _amount(limit)
-    errors += [invalid(f"{container.path}.limits[{name}]", limit, detail) for detail in details]
+    errors += [invalid((*container.path, "limits", name), limit, detail) for detail in details]
     # The API server copies limits into requests: one line for one mistake.
     if request != limit:
-        path = f"{container.path}.requests"
+        path = (*container.path, "requests")
         requested, wrong = _amount(request)
         wrong = [detail for detail in wrong if detail != TOO_MANY]
-        errors += [invalid(f"{path}[{name}]", request, detail) for detail in wrong]
+        errors += [invalid((*path, name), request, detail) for detail in wrong]
         if MALFORMED not in (*details, *wrong) and requested != amount:
             detail = f"must be equal to {name} limit of {shorten(limit)}"
             errors.append(invalid(path, request, detail))

@@ -1,18 +1,43 @@
-"""A pod that is refused, in the API server's words.
+"""What is said of a pod: why it is refused, in the API server's words, and what it is warned of.
 
 Source: `field.Error` of apimachinery's `pkg/util/validation/field`.
 """
 
 import json
-from typing import NamedTuple
+import re
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+#: Members and indexes: ("spec", "containers", 0, "resources", "limits", "nvidia.com/mig-1g.5gb").
+Path = tuple[str | int, ...]
+
+#: The longest that a value is shown, in characters: the longest DNS label.
+_SHOWN: Final = 63
+_UNPRINTABLE: Final = re.compile("[^ -~]")
+_MEMBER: Final = re.compile(r"[^./\[\]]+")
+
+
+class Notice(NamedTuple):
+    """Something that a pod's author should know, and is not refused for."""
+
+    about: str  #: a resource, an annotation or a field; may be empty
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.about}: {self.text}" if self.about else self.text
 
 
 class FieldError(NamedTuple):
     """One thing that is wrong with a pod, as `field.Error` of apimachinery has it."""
 
-    field: str  #: "spec.containers[0].resources.limits[nvidia.com/mig-1g.5gb]"
+    path: Path
     reason: str  #: "FieldValueInvalid", a metav1.CauseType
     message: str  #: 'Invalid value: "500m": must be an integer'
+
+    @property
+    def field(self) -> str:
+        """The path as text: "spec.containers[0].resources.limits[nvidia.com/mig-1g.5gb]"."""
+        return field_path(*self.path)
 
     def __str__(self) -> str:
         return f"{self.field}: {self.message}"
@@ -31,19 +56,40 @@ class InvalidPod(Exception):
         return lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
 
 
-def invalid(path: str, value: object, detail: str) -> FieldError:
+def invalid(path: Path, value: object, detail: str) -> FieldError:
     """A value that may not be, as apimachinery's `field.Invalid` words it."""
     return FieldError(path, "FieldValueInvalid", f'Invalid value: "{shorten(value)}": {detail}')
 
 
-def required(path: str, detail: str) -> FieldError:
+def required(path: Path, detail: str) -> FieldError:
     """A value that is missing, as apimachinery's `field.Required` words it."""
     return FieldError(path, "FieldValueRequired", f"Required value: {detail}")
 
 
-def forbidden(path: str, detail: str) -> FieldError:
+def forbidden(path: Path, detail: str) -> FieldError:
     """A field that may not be as it is here, as apimachinery's `field.Forbidden` words it."""
     return FieldError(path, "FieldValueForbidden", f"Forbidden: {detail}")
+
+
+def too_many(path: Path, number: int, most: int) -> FieldError:
+    """A list that is too long, as apimachinery's `field.TooMany` words it."""
+    message = f"Too many: {number}: must have at most {most} items"
+    return FieldError(path, "FieldValueTooMany", message)
+
+
+def wrong_type(path: Path, kind: type) -> InvalidPod:
+    """A value of another JSON type than the field's."""
+    word = "an object" if kind is dict else "an array"
+    return InvalidPod(FieldError(path, "FieldValueTypeInvalid", f"must be {word}"))
+
+
+def field_path(*tokens: str | int) -> str:
+    """A path as apimachinery's `field.Path` prints it: limits[nvidia.com/mig-1g.5gb]."""
+    steps = [
+        f"[{token}]" if isinstance(token, int) or not _MEMBER.fullmatch(token) else f".{token}"
+        for token in tokens
+    ]
+    return "".join(steps).removeprefix(".")
 
 
 def shorten(value: object) -> str:
@@ -51,11 +97,19 @@ def shorten(value: object) -> str:
 
     value: decoded JSON. What is not text is shown as JSON has it, `null` and not `None`.
     """
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 63 else text[:60] + "..."
+    if isinstance(value, str):
+        text = value
+    else:  # piece by piece, since it may be large or deep
+        pieces = accumulate(json.JSONEncoder(ensure_ascii=False).iterencode(value))
+        text = ""
+        for text in pieces:
+            if len(text) > _SHOWN:
+                break
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
-def wrong_type(path: str, kind: type) -> InvalidPod:
-    """A value of another JSON type than the field's."""
-    word = "an object" if kind is dict else "an array"
-    return InvalidPod(FieldError(path, "FieldValueTypeInvalid", f"must be {word}"))
+def printable(text: str) -> str:
+    """Text as one line of printable ASCII: kubectl shows what a user typed as it comes."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -8,9 +8,13 @@ Source: NVIDIA/mig-parted; k8s-device-plugin, `internal/lm`; GKE, "Run multi-ins
 
 import re
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from instaslice.patch import Json
+
+#: Elements of a list, and requirements of a pod, that are read.
+MAX_READ: Final = 1_000
 
 MIG_CONFIG: Final = "nvidia.com/mig.config"
 MIG_STATE: Final = "nvidia.com/mig.config.state"
@@ -23,7 +27,7 @@ GKE_PARTITION: Final = "cloud.google.com/gke-gpu-partition-size"
 _ALWAYS: Final = frozenset({MIG_CONFIG, MIG_STATE, MIG_STRATEGY, GKE_PARTITION})
 _OF_A_PROFILE: Final = "nvidia.com/mig-"
 #: How a product is named whose GPUs are all cut alike, by the strategy `single`.
-_SINGLE: Final = re.compile(r"-MIG-([1-9][0-9]*g\.[1-9][0-9]*gb(?:\.[a-z.]+)?)$", re.ASCII)
+_SINGLE: Final = re.compile(r"-MIG-([1-9][0-9]{0,2}g\.[1-9][0-9]{0,3}gb(?:\.[a-z.]+)?)$", re.ASCII)
 #: Operators that a node without the label does not satisfy (NodeSelectorOperator).
 _NEEDS_IT: Final = frozenset({"In", "Exists", "Gt", "Lt"})
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -57,22 +61,21 @@ def single_profile(product: str) -> str:
 def selected(spec: Json) -> Iterator[Selected]:
     """The labels by which a pod's spec chooses MIG nodes. What is not well-formed is passed over.
 
-    Cost: linear in the spec.
+    Of each list and object it reads the first MAX_READ elements: more are nobody's wish.
     """
-    selector = spec.get("nodeSelector")
-    for label, value in selector.items() if isinstance(selector, dict) else ():
+    for label, value in islice(_dict(spec.get("nodeSelector")).items(), MAX_READ):
         if _tells_of_mig(label, (str(value),)):
             yield Selected("nodeSelector", label, (str(value),), True)
     affinity = _dict(_dict(spec.get("affinity")).get("nodeAffinity"))
     required = _list(_dict(affinity.get(_REQUIRED)).get("nodeSelectorTerms"))
-    preferred = (_dict(each).get("preference") for each in _list(affinity.get(_PREFERRED)))
+    preferred = [_dict(each).get("preference") for each in _list(affinity.get(_PREFERRED))]
     for is_required, terms in ((True, required), (False, preferred)):
-        for term in terms:
-            for requirement in map(_dict, _list(_dict(term).get("matchExpressions"))):
-                label, values = str(requirement.get("key")), _list(requirement.get("values"))
-                texts = tuple(map(str, values))
-                if requirement.get("operator") in _NEEDS_IT and _tells_of_mig(label, texts):
-                    yield Selected("affinity.nodeAffinity", label, texts, is_required)
+        every = (_list(_dict(term).get("matchExpressions")) for term in terms)
+        for requirement in map(_dict, islice(chain.from_iterable(every), MAX_READ)):
+            label, values = str(requirement.get("key")), _list(requirement.get("values"))
+            texts = tuple(map(str, values))
+            if requirement.get("operator") in _NEEDS_IT and _tells_of_mig(label, texts):
+                yield Selected("affinity.nodeAffinity", label, texts, is_required)
 
 
 def _tells_of_mig(label: str, values: tuple[str, ...]) -> bool:
@@ -86,4 +89,4 @@ def _dict(value: object) -> Json:
 
 
 def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
+    return value[:MAX_READ] if isinstance(value, list) else []

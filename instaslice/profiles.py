@@ -21,12 +21,13 @@ from typing import Final, NamedTuple
 RESOURCE_PREFIX: Final = "nvidia.com/mig-"
 
 #: `<n>g.<m>gb` and an attribute, as the device plugin spells them. A pattern and not a list, since
-#: drivers bring new profiles. A slice of a Jetson Thor has 0gb: its memory is the machine's.
+#: drivers bring new profiles. A slice of a Jetson Thor has 0gb: its memory is the machine's. Digits
+#: are bounded, so that the name of a request, with a count, is a DNS label.
 _SPELLING: Final = re.compile(
-    r"([1-9][0-9]*g\.(?:0|[1-9][0-9]*)gb)(?:([.-])(me\.all|me|gfx))?", re.ASCII
+    r"([1-9][0-9]{0,2}g\.(?:0|[1-9][0-9]{0,3})gb)(?:([.-])(me\.all|me|gfx))?", re.ASCII
 )
 _LABEL: Final = re.compile(
-    r"mig-([1-9][0-9]*g)-((?:0|[1-9][0-9]*)gb)(?:(--|-)(me-all|me|gfx))?", re.ASCII
+    r"mig-([1-9][0-9]{0,2}g)-((?:0|[1-9][0-9]{0,3})gb)(?:(--|-)(me-all|me|gfx))?", re.ASCII
 )
 #: The longest resource: "mig-" and the profile fit the 63 characters that Kubernetes allows for the
 #: name part of a resource.

@@ -7,14 +7,18 @@ between the last two.
 
 import re
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import suppress
 from json import JSONEncoder
 from typing import Final, NamedTuple
 
-from instaslice.invalid import InvalidPod, invalid
+from instaslice import node_labels
+from instaslice.invalid import InvalidPod, Notice, invalid, printable, shorten
 from instaslice.patch import Json
+from instaslice.requested import annotate, keep
 from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
 from instaslice.resources import MAX_NAME, MIG, Resources
-from instaslice.rewrite import UNTOUCHED, Rewrite, restore, rewrite
+from instaslice.rewrite import UNTOUCHED, Rewrite, is_mirror, restore, rewrite
 
 API_VERSION: Final = "admission.k8s.io/v1"
 
@@ -30,7 +34,9 @@ MAX_UID: Final = 63
 _NAMESPACE: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 
 
-_UNPRINTABLE: Final = re.compile("[^ -~]")
+_NO_SCHEDULER: Final = (
+    "only the scheduler allocates claims, and it does not see this pod: the kubelet will refuse it"
+)
 
 
 class BadReview(ValueError):
@@ -142,31 +148,43 @@ def failure(code: int, reason: str, message: str) -> Json:
     return {"status": "Failure", "code": code, "reason": reason, "message": printable(message)}
 
 
-def printable(text: str) -> str:
-    """Text as one line of printable ASCII: kubectl shows what a user typed as it comes."""
-    if text.isascii() and text.isprintable():
-        return text
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
 def _judge_create(
     request: Request, api: ResourceAPI | Unavailable, resources: Resources
 ) -> Verdict:
     if request.namespace and not _NAMESPACE.fullmatch(request.namespace):
         detail = "is not the name of a namespace"
-        raise InvalidPod(invalid("metadata.namespace", request.namespace, detail))
+        raise InvalidPod(invalid(("metadata", "namespace"), request.namespace, detail))
     usable = api if isinstance(api, ResourceAPI) else NEWEST
     result = rewrite(request.pod, usable, resources)
     if result.claims and isinstance(api, Unavailable):
         message = f"the pod's devices cannot be claimed: {api.reason}"
         return Verdict("unavailable", status=failure(503, "ServiceUnavailable", message))
+    if result.requested:
+        operations = [*result.operations, *annotate(request.pod, result.requested)]
+        notices = [*result.notices, *_chosen_nodes(request.pod["spec"], usable)]
+        result = result._replace(operations=operations, notices=notices)
     return Verdict("rewritten" if result.operations else "unchanged", result)
+
+
+def _chosen_nodes(spec: Json, api: ResourceAPI) -> Iterator[Notice]:
+    """Notices of a pod that chooses its nodes by what goes with the device plugin, or by itself."""
+    if spec.get("nodeName") and not api.is_classic:  # whose controller allocates such claims
+        yield Notice("spec.nodeName", _NO_SCHEDULER)
+    for each in node_labels.selected(spec):
+        then = "the pod may fit none" if each.is_required else "it prefers none"
+        label = shorten(str(each))
+        yield Notice(f"spec.{each.path}", f"nodes lose {label} with the device plugin; {then}")
 
 
 def _judge_update(
     request: Request, api: ResourceAPI | Unavailable, resources: Resources
 ) -> Verdict:
-    result = restore(request.pod, request.old_pod, resources)
+    pod, old = request.pod, request.old_pod
+    result = restore(pod, old, resources)
+    if not is_mirror(pod):
+        with suppress(InvalidPod):  # which is the API server's to say
+            operations = [*result.operations, *keep(pod, old, resources)]
+            result = result._replace(operations=operations)
     return Verdict("restored" if result.operations else "unchanged", result)
 
 

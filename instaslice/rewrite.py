@@ -13,17 +13,20 @@ R3  The resource leaves limits and requests, and a map left empty goes too.
 R4  Claims that the pod already has stay, in their order; new ones follow.
 R5  A limit of 0 asks for nothing and stays as it is: so a container declines the default of a
     LimitRange.
-R6  Devices are held as the scheduler holds them (`hold`).
+R6  Devices are held as the scheduler holds them (`device_groups`).
 R7  What the API server would refuse is refused in the API server's words, never repaired.
 R8  Bounds are checked before any loop over what was typed: at most 112 devices held by a pod, 1,792
-    uses of them, and 1,792 entries in limits and requests, those of 0 counted.
+    uses of them, and 1,792 entries in limits and requests, those of 0 counted. Of claims that an
+    earlier pass may have made, and of references to them, a pod has at most twice as many. Each of
+    those claims is understood once.
 R9  Mirror pods are left alone: the API server refuses claims on them.
 R10 A later pass over its own result changes nothing. A limit that comes back beside a container's
     own claims of that resource is a LimitRange's default and no new wish: it becomes "0", which
     LimitRanger leaves alone and its checks accept. A limit in a container without such claims is a
     wish, for another webhook may have added the container.
 R11 On update, limits that only return to where claims already stand for them are taken out.
-R12 The patch touches nothing else.
+R12 The patch touches nothing else, but for an annotation that the webhook adds, of what the pod
+    asked for (`requested`).
 R13 Annotations ask for more than limits can (`annotations`).
 """
 
@@ -32,11 +35,12 @@ from typing import Final, NamedTuple
 from uuid import uuid4
 
 from instaslice import annotations
-from instaslice.claims import demands, kept, new_claims
-from instaslice.containers import MAX_TOLD, Container, containers, read_amounts, survey
-from instaslice.earlier import came_back, devices_of, own_claims, put_back, settle, stand_for
-from instaslice.invalid import InvalidPod, shorten
+from instaslice.claims import demands, new_claims, promised
+from instaslice.containers import MAX_TOLD, Settled, container_at, count_devices, survey
+from instaslice.invalid import InvalidPod, Notice, printable, shorten
+from instaslice.own_claims import came_back, own_claims, put_back, stand_for
 from instaslice.patch import Json, Operation, escape, extend, remove, replace
+from instaslice.requested import REQUESTED, describe
 from instaslice.resource_api import ResourceAPI
 from instaslice.resources import MIG, Resources
 from instaslice.templates import DeviceClaim
@@ -51,11 +55,18 @@ class Rewrite(NamedTuple):
     """What to do to a pod, and what was understood of it."""
 
     operations: list[Operation]  #: RFC 6902; empty where nothing is to be done
-    claims: dict[DeviceClaim, int]  #: new claims, by what they ask for
-    warnings: list[str]  #: for the person who wrote the pod
+    claims: dict[DeviceClaim, int]  #: new ones, by what they ask for
+    notices: list[Notice]  #: for the person who wrote the pod
+    odd: list[str]  #: names that begin like a MIG resource and are none (R1)
+    requested: str = ""  #: what the pod asked for, where it has new claims
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the author is told, a few lines."""
+        return [*map(_left_alone, self.odd), *map(str, self.notices)][:MAX_TOLD]
 
 
-UNTOUCHED: Final = Rewrite([], {}, [])
+UNTOUCHED: Final = Rewrite([], {}, [], [])
 
 
 def is_mirror(pod: Json) -> bool:
@@ -78,32 +89,34 @@ def rewrite(
     """
     if is_mirror(pod):
         return UNTOUCHED
-    every, odd = survey(pod, resources)
-    asking = [container for container in every if container.asks]
-    warnings = [_left_alone(name) for name in odd]
-    if not asking:
-        return Rewrite([], {}, warnings)
-    read_amounts(asking)
+    surveyed, odd = survey(pod, resources)
+    if not surveyed:
+        return Rewrite([], {}, [], odd)
+    counted = count_devices(surveyed)
     own = own_claims(pod, resources)
-    settle(asking, own, resources)
-    wanted = demands(every, api)
-    wishes, doubts = kept(annotations.read(pod, resources), wanted, api, again=bool(own))
-    claims = new_claims(wanted, api, wishes)
+    settled = [own.settle(each) for each in counted]
+    wanted = demands(settled, api)
+    wishes, notices = promised(annotations.read(pod, resources), wanted, api, again=bool(own))
     declared: list[Json] = []
     counts: dict[DeviceClaim, int] = {}
-    for asks, uses in claims:
-        name = new_name(every[uses[0][0]].name, asks.template)
+    references: list[list[Json]] = [[] for _ in settled]
+    for asks, uses in new_claims(wanted, api, wishes):
+        name = new_name(settled[uses[0][0]].container.name, asks.template)
         declared.append(api.pod_claim(name, asks.template))
         counts[asks] = counts.get(asks, 0) + 1
         for user, request in uses:
             reference = {"name": name, "request": request} if request else {"name": name}
-            every[user].fresh.append(reference)
+            references[user].append(reference)
     operations: list[Operation] = []
-    for container in asking:
-        operations += _container_operations(container)
+    for each, fresh in zip(settled, references, strict=True):
+        operations += _container_operations(each, fresh)
     operations += extend("/spec/resourceClaims", pod["spec"].get("resourceClaims"), declared)
-    warnings += [*doubts, *_unknown(counts)]
-    return Rewrite(operations, counts, warnings[:MAX_TOLD])
+    if not counts:
+        return Rewrite(operations, counts, notices, odd)
+    notices += _unknown(counts)
+    before = annotations.of(pod).get(REQUESTED) if own else ""
+    requested = describe(settled, before if isinstance(before, str) else "")
+    return Rewrite(operations, counts, notices, odd, requested)
 
 
 def restore(pod: Json, old: Json, resources: Resources = MIG) -> Rewrite:
@@ -115,58 +128,54 @@ def restore(pod: Json, old: Json, resources: Resources = MIG) -> Rewrite:
     """
     if is_mirror(pod):
         return UNTOUCHED
+    operations: list[Operation] = []
     try:
-        before = {(c.kind, c.index): c for c in containers(old)}
-        now, _ = survey(pod, resources)
+        surveyed, _ = survey(pod, resources)
+        if not surveyed:
+            return UNTOUCHED
         own = own_claims(pod, resources)
+        for each in surveyed:
+            container = each.container
+            was = container_at(old, container.kind, container.number)
+            if was is None:
+                return UNTOUCHED
+            names = came_back(each, was)
+            if not stand_for(each, was, names, own.devices_of(container)):
+                return UNTOUCHED
+            operations += put_back(container, was, names)
     except InvalidPod:
         return UNTOUCHED
-    operations: list[Operation] = []
-    for container in now:
-        if not container.asks:
-            continue
-        was = before.get((container.kind, container.index))
-        names = came_back(container, was) if was else []
-        has = devices_of(container, own, resources)
-        if was is None or not stand_for(container, was, names, has):
-            return UNTOUCHED
-        operations += put_back(container, was, names)
-    return Rewrite(operations, {}, [])
+    return Rewrite(operations, {}, [], [])
 
 
-def _container_operations(container: Container) -> list[Operation]:
+def _container_operations(settled: Settled, fresh: list[Json]) -> list[Operation]:
     """Take what is claimed out of a container (R3, R10) and put its new claims in (R4)."""
+    container, claimed, declined = settled
     here = container.pointer
-    operations = extend(f"{here}/claims", container.resources.get("claims"), container.fresh)
+    operations = extend(f"{here}/claims", container.resources.get("claims"), fresh)
     for key, amounts in (("limits", container.limits), ("requests", container.requests)):
         path = f"{here}/{key}"
-        if amounts and not amounts.keys() - container.wanted:
+        gone = [name for name in claimed if name in amounts]
+        if gone and len(gone) == len(amounts):
             operations.append(remove(path))
             continue
-        for name in container.wanted:
-            if name in amounts:
-                operations.append(remove(f"{path}/{escape(name)}"))
-        for name in container.declined:
-            if name in amounts:
-                operations.append(replace(f"{path}/{escape(name)}", "0"))
+        operations += [remove(f"{path}/{escape(name)}") for name in gone]
+        operations += [replace(f"{path}/{escape(n)}", "0") for n in declined if n in amounts]
     return operations
 
 
 def _left_alone(name: str) -> str:
     """The warning for a name that starts like a MIG resource and is not one (R1)."""
     # Kubernetes asks for warnings of at most 120 characters, and the name is what a user typed.
-    shown = ascii(shorten(name))[1:-1]
+    shown = printable(shorten(name))
     return f"{shown} is left as it is: it is not spelt like a MIG profile, as mig-1g.5gb is"
 
 
-def _unknown(claims: Iterable[DeviceClaim]) -> list[str]:
-    """Warnings for profiles that no known GPU has (R1)."""
-    found: dict[str, None] = {}
-    for claim in claims:
-        for request in claim.requests:
-            for choice in request.choices:
-                profile = choice.profile
-                if profile and not profile.known:
-                    what = f"no GPU with the MIG profile {profile.attribute}"
-                    found[f"{choice.name}: InstaSlice knows {what}"] = None
-    return list(found)
+def _unknown(claims: Iterable[DeviceClaim]) -> Iterable[Notice]:
+    """Notices of profiles that no known GPU has (R1)."""
+    choices = {c: None for claim in claims for request in claim.requests for c in request.choices}
+    return [
+        Notice(each.name, f"InstaSlice knows no GPU with the MIG profile {each.profile.attribute}")
+        for each in choices
+        if each.profile and not each.profile.known
+    ]

@@ -112,7 +112,7 @@ def test_entries_are_bounded_those_of_zero_too() -> None:
     half = MAX_ENTRIES // 2
     both = {"limits": entries(half, "0")["resources"]["limits"]}
     both["requests"] = both["limits"]
-    assert rewrite(pod_of({"name": "c", "resources": both}), NEWEST).operations == []
+    assert not rewrite(pod_of({"name": "c", "resources": both}), NEWEST).operations
     one_more = pod_of({"name": "c", "resources": both}, limits(0))
     with pytest.raises(InvalidPod, match=f"{MAX_ENTRIES} times"):
         rewrite(one_more, NEWEST)
@@ -127,7 +127,7 @@ def test_what_is_said_does_not_grow_with_what_was_typed() -> None:
     with pytest.raises(InvalidPod) as caught:
         rewrite(pod_of(entries(1_000, "-1")), NEWEST)
     assert len(caught.value.errors) == MAX_TOLD
-    odd = {f"nvidia.com/mig-{'odd' * 100}-{i}": "1" for i in range(10_000)}
+    odd = {f"nvidia.com/mig-{'odd' * 100}-{i}": "1" for i in range(1_000)}
     warnings = rewrite(pod_of({"name": "c", "resources": {"limits": odd}}), NEWEST).warnings
     assert len(warnings) == MAX_TOLD
     assert max(map(len, warnings)) < 160

@@ -18,17 +18,17 @@ from instaslice.invalid import InvalidPod, forbidden, invalid, required
     ],
 )
 def test_a_value_is_shown_as_its_user_typed_it(value: object, shown: str) -> None:
-    assert invalid("spec", value, "no").message == f'Invalid value: "{shown}": no'
+    assert invalid(("spec",), value, "no").message == f'Invalid value: "{shown}": no'
 
 
 def test_several_errors_are_in_brackets() -> None:
-    one, two = invalid("a", 1, "no"), required("b", "yes")
+    one, two = invalid(("a",), 1, "no"), required(("b",), "yes")
     assert str(InvalidPod(one)) == 'a: Invalid value: "1": no'
     assert str(InvalidPod(one, two)) == '[a: Invalid value: "1": no, b: Required value: yes]'
 
 
 def test_the_reason_of_an_error_is_that_of_the_api_server() -> None:
     """metav1.CauseType, which clients read where people read the message."""
-    errors = (invalid("a", 1, "no"), required("a", "no"), forbidden("a", "no"))
+    errors = (invalid(("a",), 1, "no"), required(("a",), "no"), forbidden(("a",), "no"))
     reasons = [error.reason for error in errors]
     assert reasons == ["FieldValueInvalid", "FieldValueRequired", "FieldValueForbidden"]

@@ -88,3 +88,12 @@ def test_known_profiles_are_those_of_the_gpus_smallest_first() -> None:
     unknown = profiles.from_resource("nvidia.com/mig-9g.999gb")
     assert unknown is not None
     assert not unknown.known
+
+
+def test_digits_are_so_few_that_every_request_has_a_name() -> None:
+    longest = profiles.from_resource("nvidia.com/mig-999g.9999gb.me.all")
+    assert longest
+    assert len(f"{longest.label}-x112-1792") <= 63
+    assert profiles.from_label(longest.label) == longest
+    for spelling in ("1000g.5gb", "1g.10000gb", "1" * 50 + "g.5gb"):
+        assert profiles.from_resource(f"nvidia.com/mig-{spelling}") is None

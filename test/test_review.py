@@ -141,8 +141,14 @@ def test_the_whole_response_to_each_recorded_creation(name: str) -> None:
         declared, resources = REWRITTEN[name]
         wanted = copy.deepcopy(pod)
         wanted["spec"]["resourceClaims"] = declared
+        said = []
         for container, found in zip(wanted["spec"]["containers"], resources, strict=True):
+            asked = container["resources"].get("limits") or {}
+            mig = ", ".join(f"{k}={v}" for k, v in asked.items() if k.startswith("nvidia.com/mig-"))
+            said += [f"{container['name']}: {mig}"] if mig else []
             container["resources"] = found
+        annotations = wanted["metadata"].setdefault("annotations", {})
+        annotations["instaslice.io/requested"] = "; ".join(said)
     names: dict[str, str] = {}
     patched = apply(operations, pod)
     numbered(patched["spec"].get("resourceClaims"), names)

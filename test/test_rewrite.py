@@ -145,7 +145,7 @@ def test_a_second_pass_does_nothing_and_the_input_is_not_modified(
     result = rewrite(pod, api)
     assert pod == original
     again = rewrite(apply(result.operations, pod), api)
-    assert again.operations == []
+    assert not again.operations
     assert again.claims == {}
 
 
@@ -194,7 +194,7 @@ def test_a_limit_of_which_an_init_container_uses_a_part_is_two_claims() -> None:
 
 def test_a_limit_of_0_stays_as_it_is() -> None:
     for n in (0, "0", "0e3"):
-        assert rewrite(pod_of(limits(n, requests={MIG: n})), NEWEST).operations == []
+        assert not rewrite(pod_of(limits(n, requests={MIG: n})), NEWEST).operations
     mixed = pod_of({"resources": {"limits": {MIG: 0, "nvidia.com/mig-3g.20gb": 1}}})
     [container] = rewritten(mixed)["spec"]["containers"]
     assert container["resources"]["limits"] == {MIG: 0}
@@ -242,17 +242,17 @@ def test_the_schemas_tell_a_right_claim_from_a_wrong_one() -> None:
 def test_a_mirror_pod_is_left_alone() -> None:
     pod = pod_of(limits("500m"))
     pod["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "0123"}
-    assert rewrite(pod, NEWEST).operations == []
-    assert restore(pod, pod).operations == []
+    assert not rewrite(pod, NEWEST).operations
+    assert not restore(pod, pod).operations
 
 
 def test_an_update_of_a_mirror_pod_is_left_alone() -> None:
     old = rewritten(pod_of(limits(1)))
     new = copy.deepcopy(old)
     new["spec"]["containers"][0]["resources"]["limits"] = {MIG: 1}
-    assert restore(new, old).operations != []
+    assert restore(new, old).operations
     new["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "0123"}
-    assert restore(new, old).operations == []
+    assert not restore(new, old).operations
 
 
 WORDS = "spec containers initContainers resources limits requests claims resourceClaims source name"

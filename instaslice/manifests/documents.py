@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from instaslice import node_labels
-from instaslice.invalid import InvalidPod, shorten
+from instaslice.invalid import InvalidPod, Notice, field_path
 from instaslice.manifests import split, workloads
 from instaslice.manifests.edit import Edit, Layout, applied, edit, json_layout
 from instaslice.manifests.leftovers import (
@@ -90,7 +90,6 @@ _ESCAPE: Final = re.compile(
     r"|U(?P<w>[0-9a-fA-F]{8}))"
 )
 #: A member or an index of a path such as `spec.containers[0].resources.limits[nvidia.com/mig-x]`.
-_STEP: Final = re.compile(r"\.?([^.\[\]]+)|\[([^\]]*)\]")
 _ODD: Final = "left as it is: it is not spelt like a MIG profile, as mig-1g.5gb is"
 
 
@@ -329,14 +328,14 @@ class _Work:
                 result = self._result(manifest, template)
             except InvalidPod as invalid:
                 if not why:
-                    errors = (self._at(template, e.field, e.message) for e in invalid.errors)
+                    errors = (self._at(template, e.path, e.message) for e in invalid.errors)
                     document.errors += errors
                 continue
             if why:
                 if result.operations:
-                    document.notes.append(self._at(template, "", f"left as it is: it {why}"))
+                    document.notes.append(self._at(template, (), f"left as it is: it {why}"))
                 continue
-            self._warn(template, result.warnings)
+            self._warn(template, result.notices)
             if not task.is_reverse:
                 self._warn_of_nodes(template, bool(result.operations))
             document.claims |= {claim.template: claim for claim in result.claims}
@@ -369,25 +368,19 @@ class _Work:
         elif manifest.kind == "DeviceClass":
             self.document.has[Need(None, manifest.name, manifest.kind)] = None
 
-    def _warn(self, template: Template, warnings: Iterable[str]) -> None:
-        """Tell of warnings where they belong: at each amount of the resource they begin with."""
-        resources = self.task.resources
+    def _warn(self, template: Template, notices: Iterable[Notice]) -> None:
+        """Tell of notices where they belong: at each amount of the resource they are about."""
         amounts = list(_amounts(template))
-        odd = [each for each in amounts if resources.find(each[1]) is None]
-        for path, resource, container in odd:
+        for path, resource, container in amounts:
             # The core tells of a few of them, by name only.
-            if resource.startswith(RESOURCE_PREFIX):
+            if resource.startswith(RESOURCE_PREFIX) and not self.task.resources.find(resource):
                 self.document.left.append(self._problem(path, _ODD, container))
-        shown = {ascii(shorten(each[1]))[1:-1] for each in odd}
-        for warning in warnings:
-            if warning.partition(" ")[0] in shown:
-                continue
-            places = [each for each in amounts if warning.startswith(f"{each[1]}: ")]
-            for path, resource, container in places:
-                text = warning.removeprefix(f"{resource}: ")
-                self.document.warnings.append(self._problem(path, text, container))
+        for notice in notices:
+            places = [each for each in amounts if each[1] == notice.about]
+            for path, _, container in places:
+                self.document.warnings.append(self._problem(path, notice.text, container))
             if not places:
-                self.document.warnings.append(self._at(template, "", warning))
+                self.document.warnings.append(self._at(template, (), str(notice)))
 
     def _warn_of_nodes(self, template: Template, is_rewritten: bool) -> None:
         """Tell of what keeps a pod from the nodes that it is for."""
@@ -421,13 +414,9 @@ class _Work:
         is_block = re.search(r"[|>][-+0-9]*[ \t\r]*(?:#.*)?$", head)
         return (found.line or 0) + 1 if is_block else 0
 
-    def _at(self, template: Template, field: str, message: str) -> Problem:
-        """A problem at a field of a pod, "spec.containers[0]"."""
-        steps: Path = tuple(
-            name or (int(index) if index.isdecimal() else index)
-            for name, index in _STEP.findall(field)
-        )
-        return self._problem(template.place(steps), message)
+    def _at(self, template: Template, field: Path, message: str) -> Problem:
+        """A problem at a field of a pod, ("spec", "containers", 0)."""
+        return self._problem(template.place(field), message)
 
     def _problem(self, path: Path, message: str, container: str = "") -> Problem:
         place = locate(self.root, (*self.inner, *path))
@@ -473,17 +462,6 @@ def _unescaped(match: re.Match[str]) -> str:
     digits = match["x"] or match["u"] or match["w"]
     # No name has a character beyond Unicode's.
     return chr(min(int(digits, 16), 0x10FFFF)) if digits else ""
-
-
-def field_path(*tokens: str | int) -> str:
-    """A path as apimachinery's `field.Path` prints it: limits[nvidia.com/mig-1g.5gb]."""
-    steps = [
-        f"[{token}]"
-        if isinstance(token, int) or not re.fullmatch(r"[^./\[\]]+", token)
-        else f".{token}"
-        for token in tokens
-    ]
-    return "".join(steps).removeprefix(".")
 
 
 def _below(prefix: str, operations: Iterable[Operation]) -> list[Operation]:

@@ -2,11 +2,15 @@
 
 import copy
 import json
+import re
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instaslice.invalid import InvalidPod
+from instaslice.own_claims import MAX_CLAIMS, MAX_REFERENCES
 from instaslice.resource_api import VERSIONS, ResourceAPI
 from instaslice.resources import read_mapping
 from instaslice.rewrite import restore, rewrite
@@ -50,7 +54,7 @@ def test_limits_that_an_update_brings_back_are_taken_out(spelling: str, version:
 def test_other_limits_are_left_for_the_api_server_to_refuse(amounts: tuple[str, str]) -> None:
     old = rewritten(pod_of(limits(2), limits(0)))
     new = came_back(old, *amounts)
-    assert restore(new, old).operations == []
+    assert not restore(new, old).operations
 
 
 def test_a_request_that_kubectl_left_alone_does_not_matter() -> None:
@@ -67,7 +71,7 @@ def test_a_container_that_the_old_pod_lacks_is_left_to_the_api_server() -> None:
     old = rewritten(pod_of(limits(2)))
     new = came_back(old, "2")
     new["spec"]["containers"].append(limits(1))
-    assert restore(new, old).operations == []
+    assert not restore(new, old).operations
 
 
 @pytest.mark.parametrize("n", ["0", "1"])
@@ -76,19 +80,19 @@ def test_a_pod_from_before_the_webhook_keeps_its_limits(n: str) -> None:
     old = pod_of(limits(n))
     new = copy.deepcopy(old)
     new["metadata"]["labels"] = {"a": "b"}
-    assert restore(new, old).operations == []
+    assert not restore(new, old).operations
 
 
 def test_a_limit_from_before_the_webhook_that_an_update_changes_is_left_alone() -> None:
     old = pod_of(limits(1))
     new = came_back(old, "2")
-    assert restore(new, old).operations == []
+    assert not restore(new, old).operations
 
 
 def test_a_limit_beside_claims_from_before_that_an_update_changes_is_left_alone() -> None:
     old = rewritten(pod_of(limits(2)))
     old["spec"]["containers"][0]["resources"]["limits"] = {MIG: "1"}
-    assert restore(came_back(old, "2"), old).operations == []
+    assert not restore(came_back(old, "2"), old).operations
 
 
 def test_two_names_of_one_resource_come_back_together() -> None:
@@ -134,14 +138,14 @@ def test_a_request_that_is_not_its_limit_is_left_for_the_api_server_to_refuse(
     old = rewritten(pod_of(limits(2)))
     new = came_back(old, "2")
     new["spec"]["containers"][0]["resources"]["requests"] = {MIG: request_}
-    assert restore(new, old).operations == []
+    assert not restore(new, old).operations
 
 
 def test_a_request_without_its_limit_is_left_for_the_api_server_to_refuse() -> None:
     old = rewritten(pod_of(limits(2)))
     new = came_back(old, "2")
     del new["spec"]["containers"][0]["resources"]["limits"]
-    assert restore(new, old).operations == []
+    assert not restore(new, old).operations
 
 
 def with_limits_again(result: Json, pod: Json) -> Json:
@@ -188,7 +192,7 @@ def test_limits_that_come_back_between_two_passes_give_no_second_claims(
     between = with_limits_again(once, pod)
     twice = rewritten(between, api)
     assert twice == zeroed(pod, once)
-    assert rewrite(twice, api).operations == []
+    assert not rewrite(twice, api).operations
 
 
 @pytest.mark.parametrize("default", ["1", "2", "3"])
@@ -198,3 +202,22 @@ def test_a_default_beside_claims_asks_for_nothing_more(default: str) -> None:
     assert twice["spec"]["resourceClaims"] == once["spec"]["resourceClaims"]
     resources = twice["spec"]["containers"][0]["resources"]
     assert resources["limits"] == resources["requests"] == {MIG: "0"}
+
+
+@pytest.mark.parametrize(
+    ("claims", "references", "path"),
+    [
+        (MAX_CLAIMS + 1, 1, "spec.resourceClaims"),
+        (1, MAX_REFERENCES + 1, "spec.containers[0].resources.claims"),
+    ],
+)
+def test_claims_of_an_earlier_pass_are_bounded(claims: int, references: int, path: str) -> None:
+    """Each is understood, so many of them would cost much (R8)."""
+    names = [str(UUID(int=i, version=4)) for i in range(claims)]
+    declared = [{"name": name, "resourceClaimTemplateName": "mig-2g.10gb"} for name in names]
+    container = limits(1, claims=[{"name": names[0]}] * references)
+    pod = pod_of(container, resourceClaims=declared)
+    with pytest.raises(InvalidPod, match=rf"^{re.escape(path)}: Too many: [0-9]+: must have at"):
+        rewrite(pod, VERSIONS["v1"])
+    del declared[MAX_CLAIMS:], container["resources"]["claims"][MAX_REFERENCES:]
+    assert rewrite(pod, VERSIONS["v1"]).claims

@@ -2,7 +2,7 @@
 
 import pytest
 
-from instaslice.hold import Demand, Group, groups, held
+from instaslice.device_groups import Demand, Group, groups, held
 
 CONTAINER = Demand(0, 3)
 
