@@ -49,7 +49,7 @@ def test_the_sample_is_rewritten() -> None:
     assert reply.status == 200
     assert reply.headers["content-type"] == "application/json"
     assert reply.headers["content-length"] == str(len(reply.body))
-    assert len(patch_of(reply.json())) == 4
+    assert len(patch_of(reply.json())) == 5
 
 
 @pytest.mark.parametrize(
