@@ -14,8 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from bench.place import MIB, MINUTES, Json, Place, Row, admit, count, percentiles
-from instaslice.serve.room import MAX_PENDING
-from instaslice.serve.server import CONNECTIONS
+from instaslice.serve.limits import Limits
 from test.support import worst
 from test.support.apiserver import FAULTS, APIServer, reaching
 from test.support.limits import memory_limit
@@ -188,22 +187,22 @@ def the_worst(place: Place) -> Iterator[Row]:
         options = ["--provision-templates", *reaching(cluster, account)]
         server = stack.enter_context(place.serve(*options, within=limit.command))
         [worker] = server.workers()
-        worst.hold_idle(server, stack, CONNECTIONS - 100)
+        worst.hold_idle(server, stack, Limits().connections - 100)
         cluster.fault = FAULTS["hang"]
         clients = [
             stack.enter_context(Load(server, clients=1, body=worst.dense(f"n{number}")))
             for number in range(6)
         ]
         until(lambda: sum(each.answered for each in clients) > 6, seconds=120)
-        worst.hold_unfinished(server, stack, MAX_PENDING)
+        worst.hold_unfinished(server, stack, Limits().large)
         until(lambda: sum(each.answered for each in clients) > 12, seconds=120)
         honest = server.call("POST", "/mutate", SAMPLE)[0] == 200
         survived = server.workers() == [worker]
         apart = sum(memory(pid)["VmHWM"] for pid in (server.process.pid, worker)) * MIB
         peak = limit.peak() or apart
     what = (
-        f"Peak of all processes: {CONNECTIONS - 100:,} idle connections, "
-        f"{MAX_PENDING >> 20} MiB of unfinished requests, "
+        f"Peak of all processes: {Limits().connections - 100:,} idle connections, "
+        f"{Limits().large >> 20} MiB of unfinished requests, "
         "6 clients with the densest reviews, an API server that hangs"
     )
     held = honest and survived and peak < size

@@ -53,11 +53,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--cert-dir", type=Path, required=True)
     parser.add_argument("--worker", choices=["stall-free", "gthread"], default="stall-free")
-    parser.add_argument("--parser", choices=["python", "fast"], default="python")
     parser.add_argument("--threads", type=int, default=8)
     parser.add_argument("--json", default="json", help="the module whose loads() decodes reviews")
     arguments = parser.parse_args()
-    changes: dict[str, Any] = {"http_parser": arguments.parser}
+    changes: dict[str, Any] = {}
     if arguments.json != "json":
         setattr(app, "_decode", importlib.import_module(arguments.json).loads)  # noqa: B010
     if arguments.worker == "gthread":

@@ -18,7 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from instaslice import __version__
 from instaslice.profiles import known_profiles
 from instaslice.resource_api import Unavailable
-from instaslice.serve import server, settings
+from instaslice.serve import settings
+from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
 from instaslice.webhook_configuration import BESIDE, OPT_IN, webhook_configuration
 from test.support.command import find_tool
@@ -374,7 +375,7 @@ def test_the_pod_has_time_to_end(render: Render) -> None:
     command = at(deployment, f"{CONTAINER}.lifecycle.preStop.exec.command")
     pause = int(re.fullmatch(r"import time; time\.sleep\((\d+)\)", command[-1])[1])  # type: ignore[index]
     assert pause >= 5
-    assert at(deployment, f"{POD}.terminationGracePeriodSeconds") >= pause + server.GRACE + 5
+    assert at(deployment, f"{POD}.terminationGracePeriodSeconds") >= pause + Limits().grace + 5
 
 
 def test_ports_names_and_labels_meet(render: Render) -> None:

@@ -119,6 +119,8 @@ class Cluster:
             raise ClusterError(f"{error.filename or 'TLS'}: {error.strerror}") from None
         except UnicodeDecodeError:
             raise ClusterError("the token is not text") from None
+        except ValueError as error:  # an empty file of authorities: it is being written
+            raise ClusterError(f"{self.authority}: {error}") from None
         data = json.dumps(body).encode() if body else None
         url = f"https://{self.host}:{self.port}"
         exchange = _Exchange(self, context, (method, path, data, headers))
@@ -185,7 +187,7 @@ class _Exchange(threading.Thread):
     ) -> None:
         super().__init__(name="call", daemon=True)
         self._cluster = cluster
-        self._context = context
+        self._tls = context  # not _context, which a Thread has itself from Python 3.14 on
         self._request = request
         self._sock: ssl.SSLSocket | None = None
         self._given_up = False
@@ -195,14 +197,14 @@ class _Exchange(threading.Thread):
     def run(self) -> None:
         """Make the request; leaves `status` and `data`, or `error`."""
         host, port = self._cluster.host, self._cluster.port
-        connection = http.client.HTTPSConnection(host, port, context=self._context)
+        connection = http.client.HTTPSConnection(host, port, context=self._tls)
         try:
             # For each address, and then for each read: who waits for them all is `call`.
             plain = socket.create_connection((host, port), DEADLINE)
             # As http.client connects: else the body waits for the server's delayed ACK of the
             # headers, 40 ms on Linux.
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.sock = self._sock = self._context.wrap_socket(
+            connection.sock = self._sock = self._tls.wrap_socket(
                 plain, server_hostname=host, do_handshake_on_connect=False
             )
             if self._given_up:

@@ -8,8 +8,9 @@ without its GPU.
 
 import logging
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from instaslice.cluster.client import Answer, Caller, ClusterError
@@ -23,12 +24,29 @@ _log = logging.getLogger("instaslice")
 INTERVAL: Final = 300.0
 RETRY: Final = 5.0
 
+#: Seconds for which the first answer is waited for: half of what the API server gives an admission.
+PATIENCE: Final = 2.5
+
 Served = ResourceAPI | Unavailable
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown(Unavailable):
-    """The API server has not said yet; `reason` is why. Any other Unavailable is its answer."""
+    """The API server has not said yet; `reason` is why. Any other Unavailable is its answer.
+
+    until: on the monotonic clock, when to expect an answer no more. said: set with the answer.
+    """
+
+    until: float = field(default=0.0, compare=False)
+    said: threading.Event = field(default_factory=threading.Event, compare=False)
+
+    def is_expected(self) -> bool:
+        """Whether it is being asked, and may answer soon."""
+        return not self.said.is_set() and time.monotonic() < self.until
+
+    def wait(self) -> None:
+        """Wait until it has answered, or is not expected to any more."""
+        self.said.wait(max(0.0, self.until - time.monotonic()))
 
 
 class Discovery:
@@ -36,11 +54,17 @@ class Discovery:
 
     on_change: called with each answer that differs from the one before.
     namespace: where the API server is asked which features it keeps.
+    pauses: seconds between questions once there is an answer, and while there is none.
     """
 
     def __init__(
-        self, cluster: Caller, on_change: Callable[[Served], None], namespace: str = "default"
+        self,
+        cluster: Caller,
+        on_change: Callable[[Served], None],
+        namespace: str = "default",
+        pauses: tuple[float, float] = (INTERVAL, RETRY),
     ) -> None:
+        self._pauses = pauses
         self._cluster = cluster
         self._on_change = on_change
         self._namespace = namespace
@@ -50,6 +74,8 @@ class Discovery:
 
     def start(self) -> None:
         """Ask for the first time now, and go on."""
+        until = time.monotonic() + PATIENCE
+        self._current = Unknown("the API server has not been asked yet", until)
         self._on_change(self._current)
         self._thread.start()
 
@@ -65,7 +91,7 @@ class Discovery:
     def _run(self) -> None:
         while True:
             self.ask()
-            pause = INTERVAL if isinstance(self._current, ResourceAPI) else RETRY
+            pause = self._pauses[not isinstance(self._current, ResourceAPI)]
             if self._stop.wait(pause):
                 return
 
@@ -85,7 +111,9 @@ class Discovery:
             _log.exception("asking the API server failed")
             return
         if answer != self._current:
-            self._current = answer
+            before, self._current = self._current, answer
+            if isinstance(before, Unknown):
+                before.said.set()
             if isinstance(answer, ResourceAPI):
                 features = ", ".join(sorted(answer.features))
                 fields = {"resource_api": answer.version, "features": features}

@@ -5,10 +5,10 @@ status of 200 and a denial inside the AdmissionReview. A fault of InstaSlice's o
 never a 500: the webhook fails closed, and says so.
 """
 
-import json
+import contextlib
 import logging
+import threading
 from collections.abc import Callable, Iterable
-from functools import partial
 from json import JSONDecodeError, JSONDecoder
 from time import perf_counter
 from typing import Any, Final, Protocol
@@ -20,12 +20,12 @@ from instaslice import review
 from instaslice.cluster.discovery import Unknown
 from instaslice.resource_api import ResourceAPI, Unavailable
 from instaslice.resources import MIG, Resources
+from instaslice.serve.http import MAY_WAIT, PEER, TEXT, Headers
+from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
 from instaslice.templates import DeviceClaim
 
-#: The largest review: two objects (the new and the old one) of 3 MB, which is twice what etcd takes
-#: of one (1.5 MB), and 1 MB of envelope; as controller-runtime derives it.
-MAX_BODY: Final = 7 * 1024 * 1024
+MAX_BODY: Final = Limits().body
 
 #: What a decoded review may take, in bytes: any object of 3 MiB, whatever it holds, and two of them
 #: that are not mostly brackets. A body grows by DENSEST at most; it is counted only where it might
@@ -38,21 +38,9 @@ _LIST: Final = 104
 _OBJECT: Final = 232
 _EMPTY: Final = 88
 
-#: The environ's key for the caller's certificate, verified, as `SSLSocket.getpeercert` has it.
-PEER: Final = "instaslice.peer"
-
-#: The environ's key for whether the answer may take time: False asks for Later instead.
-MAY_WAIT: Final = "instaslice.may_wait"
-
 _log = logging.getLogger("instaslice")
 
-Headers = list[tuple[str, str]]
 Answer = tuple[str, Headers, bytes]
-#: Makes the templates of a pod, and takes whether that may take time; returns warnings for its
-#: author. Raises MustWait.
-Ensure = Callable[[bool], list[str]]
-
-TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 _JSON: Final = ("Content-Type", "application/json")
 
 
@@ -69,21 +57,7 @@ class Provisioner(Protocol):
 
 
 class MustWait(Exception):
-    """A provisioner must wait for the API server, and may not."""
-
-
-class Later(Exception):
-    """The answer waits for the API server: call `resume` where that keeps nobody waiting.
-
-    resume: takes a `start_response`, and returns what the application would have returned. It holds
-    the answer, but for warnings, and nothing of what was decoded: many may wait.
-    size: of that in bytes.
-    """
-
-    def __init__(self, resume: Callable[[StartResponse], list[bytes]], size: int) -> None:
-        super().__init__()
-        self.resume = resume
-        self.size = size
+    """The answer must wait for the API server, and may not: ask again where that stops nobody."""
 
 
 class BadCall(Exception):
@@ -126,6 +100,7 @@ class Webhook:
         self._provisioner = provisioner
         self._callers = callers
         self._resources = resources
+        self._large = threading.Lock()
         self._routes: dict[str, dict[str, Callable[[WSGIEnvironment], Answer]]] = {
             "/mutate": {"POST": self._mutate},
             "/healthz": {"GET": self._healthz, "HEAD": self._healthz},
@@ -159,69 +134,55 @@ class Webhook:
         if self._callers is not None:
             _check_caller(environ.get(PEER), self._callers)
         body = _read_body(environ)
+        may_wait = environ.get(MAY_WAIT, True)
         start = perf_counter()
         with self._metrics.in_flight:
-            request = parse(body)
-            verdict, ensure = self._judge(request)
-            try:
-                return self._finish(request, verdict, ensure, start, environ.get(MAY_WAIT, True))
-            except MustWait:
-                pass
-        # As bytes an answer takes a third of what it takes as operations.
-        answer = review.respond(request, verdict, [])
-        verdict = verdict._replace(rewrite=verdict.rewrite._replace(operations=[]))
-
-        def resume(start_response: StartResponse) -> list[bytes]:
-            with self._metrics.in_flight:
-                finished = self._finish(request, verdict, ensure, start, True, answer)
-            return _send(start_response, *finished)
-
-        raise Later(resume, len(answer))
-
-    def _judge(self, request: review.Request) -> tuple[review.Verdict, Ensure]:
-        """The verdict on a request, whatever happens, and what makes the templates for it."""
-        try:
-            api = self._resource_api()
-            verdict = review.judge(request, api, self._resources)
-            # Decoded, a pod may take 200 MiB, which nobody needs while templates are waited for.
-            request.pod.clear()
-            claims = verdict.rewrite.claims
-            if self._provisioner is None or request.dry_run or not claims:
-                return verdict, _nothing
-            assert isinstance(api, ResourceAPI)  # or there were no claims
-            return verdict, partial(self._provisioner.ensure, request.namespace, claims, api)
-        except Exception:
-            return _failed(request), _nothing
-
-    def _finish(
-        self,
-        request: review.Request,
-        verdict: review.Verdict,
-        ensure: Ensure,
-        start: float,
-        may_wait: bool,
-        answer: bytes = b"",
-    ) -> Answer:
-        """The answer to a request that was judged, once its templates are made.
-
-        answer: that without warnings, if it was made already. Raises MustWait.
-        """
-        try:
-            warnings = ensure(may_wait)
-        except MustWait:
-            raise
-        except Exception:
-            verdict, warnings, answer = _failed(request), [], b""
-        if not answer:
-            answer = review.respond(request, verdict, warnings)
-        elif warnings:
-            answer = _warn(answer, warnings)
+            # Decoded, a large one may take 200 MiB: so one at a time.
+            with self._large if len(body) > Limits().light else contextlib.nullcontext():
+                request = parse(body)
+                verdict = self._judge(request, may_wait)
+            warnings: list[str] = []
+            if verdict.rewrite.claims:
+                verdict, warnings = self._provide(request, verdict, may_wait)
+        answer = review.respond(request, verdict, warnings)
         seconds = perf_counter() - start
         self._metrics.duration.observe(seconds)
         self._metrics.count(request.operation, verdict.outcome, verdict.rewrite.claims)
         if verdict.outcome != "unchanged":
             _log.info(verdict.outcome, extra={"fields": _told(request, verdict, seconds)})
         return "200 OK", [_JSON], answer
+
+    def _judge(self, request: review.Request, may_wait: bool) -> review.Verdict:
+        """The verdict on a request, whatever happens. Raises MustWait."""
+        try:
+            api = self._resource_api()
+            verdict = review.judge(request, api, self._resources)
+            if verdict.outcome == "unavailable" and isinstance(api, Unknown) and api.is_expected():
+                if not may_wait:
+                    raise MustWait
+                api.wait()
+                verdict = review.judge(request, self._resource_api(), self._resources)
+        except MustWait:
+            raise
+        except Exception:
+            verdict = _failed(request)
+        # Nobody needs the pod while templates are waited for.
+        request.pod.clear()
+        return verdict
+
+    def _provide(
+        self, request: review.Request, verdict: review.Verdict, may_wait: bool
+    ) -> tuple[review.Verdict, list[str]]:
+        """Make what a pod needs; the verdict after it, and warnings. Raises MustWait."""
+        api, claims = self._resource_api(), verdict.rewrite.claims
+        if self._provisioner is None or request.dry_run or not isinstance(api, ResourceAPI):
+            return verdict, []
+        try:
+            return verdict, self._provisioner.ensure(request.namespace, claims, api, may_wait)
+        except MustWait:
+            raise
+        except Exception:
+            return _failed(request), []
 
     def _healthz(self, environ: WSGIEnvironment) -> Answer:
         return "200 OK", [TEXT], b"ok\n"
@@ -241,24 +202,12 @@ class Webhook:
         return "200 OK", [TEXT], f"ok, resource.k8s.io/{api.version}\n".encode()
 
     def _show_metrics(self, environ: WSGIEnvironment) -> Answer:
-        return "200 OK", [("Content-Type", CONTENT_TYPE_LATEST)], self._metrics.render()
-
-
-def _nothing(may_wait: bool) -> list[str]:
-    """Make no templates."""
-    return []
+        return "200 OK", [("Content-Type", CONTENT_TYPE_LATEST)], self._metrics.show()
 
 
 def _send(start_response: StartResponse, status: str, headers: Headers, body: bytes) -> list[bytes]:
     start_response(status, [*headers, ("Content-Length", str(len(body)))])
     return [body]
-
-
-def _warn(answer: bytes, warnings: list[str]) -> bytes:
-    """An answer with more warnings."""
-    whole = json.loads(answer)
-    whole["response"].setdefault("warnings", []).extend(warnings)
-    return json.dumps(whole, separators=(",", ":")).encode()
 
 
 def _failed(request: review.Request) -> review.Verdict:

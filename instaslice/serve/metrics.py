@@ -4,6 +4,7 @@ Every label has few values, whatever users type, and those that are likely exist
 that a rate over them is zero and not absent.
 """
 
+import time
 from typing import Final
 
 from prometheus_client import (
@@ -30,10 +31,12 @@ CREATION_OUTCOMES: Final = ("created", "existed", "differs", "failed", "beyond_b
 class Metrics:
     """InstaSlice's metrics in a registry of their own.
 
-    resources: that are rewritten.
+    resources: that are rewritten. fresh: seconds for which what was rendered is shown again.
     """
 
-    def __init__(self, resources: Resources = MIG) -> None:
+    def __init__(self, resources: Resources = MIG, fresh: float = 0.0) -> None:
+        self._fresh = fresh
+        self._shown, self._shown_until = b"", 0.0
         # When a series began: half of all series, and nobody reads them.
         disable_created_metrics()
         self.registry = CollectorRegistry()
@@ -117,6 +120,13 @@ class Metrics:
             registry=self.registry,
         )
         build.labels(__version__).set(1)
+
+    def show(self) -> bytes:
+        """The metrics, as they were a moment ago: to render them takes 2 ms, whoever asks."""
+        now = time.monotonic()
+        if now >= self._shown_until:
+            self._shown, self._shown_until = self.render(), now + self._fresh
+        return self._shown
 
     def render(self) -> bytes:
         """The metrics in Prometheus' text format."""

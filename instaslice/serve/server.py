@@ -23,7 +23,8 @@ from gunicorn.glogging import Logger
 from instaslice.cluster.discovery import Discovery, Served
 from instaslice.resource_api import VERSIONS, ResourceAPI
 from instaslice.serve import logs
-from instaslice.serve.app import MAX_BODY, Webhook
+from instaslice.serve.app import Webhook
+from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
 from instaslice.serve.settings import ANY, Settings
 from instaslice.serve.templates import TemplateMaker
@@ -37,35 +38,21 @@ _log = logging.getLogger("instaslice")
 #: on a slow disk can block the heartbeat (gunicorn's FAQ).
 _MEMORY: Final = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 
-#: The API server keeps idle connections for 90 s (Go's http.Transport, IdleConnTimeout). The server
-#: keeps them longer, so that it never closes one that is about to be used.
-KEEP_ALIVE: Final = 120
-
-#: Seconds for requests in flight after SIGTERM: the webhook's timeout of 5 s, doubled.
-GRACE: Final = 10
-
-#: Seconds without a sign of life after which gunicorn replaces the worker. The loop gives two a
-#: second; the longest that one review was seen to keep it is 1 s.
-HEARTBEAT: Final = 30
-
-#: Connections of a worker. The API server keeps a few dozen; the rest is room for those who stall.
-CONNECTIONS: Final = 2000
-
 
 class StartError(Exception):
     """The server cannot start; `str()` of it says why, in one line."""
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, limits: Limits = Limits()) -> None:  # noqa: B008 - it is frozen
     """Serve until SIGTERM or SIGINT. Raises StartError."""
     log = logs.configure(settings.log_format)
     try:
-        certificates = Certificates(settings.cert_dir, settings.client_ca)
+        certificates = Certificates(settings.cert_dir, settings.client_ca, limits.certificate_check)
     except UnusableCertificate as error:
         raise StartError(str(error)) from None
     _raise_file_limit()
     listener = listen(settings.host, settings.port).detach()  # gunicorn closes it
-    Server(settings, certificates, listener, log).run()
+    Server(settings, certificates, listener, log, limits).run()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -124,8 +111,14 @@ class Server(BaseApplication):
     """InstaSlice as gunicorn runs it."""
 
     def __init__(
-        self, settings: Settings, certificates: Certificates, listener: int, log: logs.Handler
+        self,
+        settings: Settings,
+        certificates: Certificates,
+        listener: int,
+        log: logs.Handler,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
     ) -> None:
+        self._limits = limits
         self._settings = settings
         self.certificates = certificates
         self._listener = listener
@@ -134,9 +127,11 @@ class Server(BaseApplication):
 
     def load_config(self) -> None:
         """Called by gunicorn: set its settings."""
+        limits = self._limits
 
-        def tell_generation(worker: StallFreeWorker) -> None:
+        def equip(worker: StallFreeWorker) -> None:
             worker.generation = self.certificates.generation
+            worker.limits = limits
 
         def ssl_context(config: Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
             return self.certificates.context()
@@ -144,25 +139,18 @@ class Server(BaseApplication):
         values: dict[str, Any] = {
             "bind": f"fd://{self._listener}",
             "worker_class": StallFreeWorker,
-            "worker_connections": CONNECTIONS,
+            "worker_connections": limits.connections,
             # Two on one core served 4 % less than one. More replicas are what adds capacity.
             "workers": 1,
             "threads": self._settings.threads,
-            "keepalive": KEEP_ALIVE,
-            "graceful_timeout": GRACE,
-            "timeout": HEARTBEAT,
+            "graceful_timeout": limits.grace,
+            "timeout": limits.heartbeat,
             "worker_tmp_dir": _MEMORY,
             "control_socket_disable": True,
-            # gunicorn_h1c, the parser in C, takes lines that end in a bare LF, and by the bench it
-            # is not worth that: bench/RESULTS.md.
-            "http_parser": "python",
-            # No proxy stands before a webhook: no header may say who calls, or as what.
-            "forwarded_allow_ips": "",
-            "forwarder_headers": "",
             "logger_class": _Log,
             "proc_name": "instaslice",
             "ssl_context": ssl_context,
-            "post_worker_init": tell_generation,
+            "post_worker_init": equip,
             # gunicorn serves TLS only where a file is named; the context is that of `tls`.
             "certfile": str(self._settings.cert_dir / "tls.crt"),
             "keyfile": str(self._settings.cert_dir / "tls.key"),
@@ -179,8 +167,8 @@ class Server(BaseApplication):
         # glibc gives memory of over 128 KiB back to the system, and so to the next request page by
         # page, until a larger block has been freed once (mallopt(3), M_MMAP_THRESHOLD). No page of
         # this one is touched.
-        bytes(MAX_BODY)
-        metrics = Metrics(self._settings.resources)
+        bytes(self._limits.body)
+        metrics = Metrics(self._settings.resources, self._limits.metrics)
         metrics.certificate_expiry.set(self.certificates.expiry)
         self.certificates.on_load = metrics.certificate_expiry.set
         self.certificates.on_failure = metrics.certificate_failures.inc
@@ -198,7 +186,8 @@ class Server(BaseApplication):
         """What tells the version of resource.k8s.io, and asks for it if it is not fixed."""
         cluster, version = self._settings.cluster, self._settings.resource_api
         if version == "auto" and cluster:
-            discovery = Discovery(cluster, partial(self._on_change, metrics), cluster.namespace)
+            on_change, pauses = partial(self._on_change, metrics), self._limits.discovery
+            discovery = Discovery(cluster, on_change, cluster.namespace, pauses)
             discovery.start()
             return discovery.current
         api = VERSIONS[version].without_proof

@@ -11,21 +11,25 @@ may not be any more, so connections are told by a number which of them they were
 """
 
 import contextlib
+import errno
 import logging
 import os
 import ssl
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from stat import S_ISDIR, S_ISREG
+from typing import Any, Final
+
+from instaslice.serve.limits import Limits
 
 _log = logging.getLogger("instaslice")
 
-#: How often the files are looked at, in seconds: a few stat() calls. cert-manager renews weeks
-#: ahead, so this only bounds how long a person who watches has to wait.
-CHECK_INTERVAL: Final = 1.0
+#: Bytes of a file at most: of certificates, a hundred.
+_MAX_FILE: Final = 1024 * 1024
 
 _Signature = tuple[tuple[int, int, int], ...]
 
@@ -40,6 +44,7 @@ class Certificates:
     folder: holds tls.crt (the leaf first) and tls.key, both PEM.
     client_ca: PEM file of the authorities that a client's certificate is checked against, if it
     shows one; None asks for none. It is not demanded here, since the kubelet's probes have none.
+    check: seconds between two looks at them.
     Raises UnusableCertificate if the first pair cannot be used.
     """
 
@@ -48,7 +53,10 @@ class Certificates:
     #: Called for each pair that is not.
     on_failure: Callable[[], None]
 
-    def __init__(self, folder: Path, client_ca: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, client_ca: Path | None = None, check: float = Limits().certificate_check
+    ) -> None:
+        self._check = check
         self._paths = [folder / "tls.crt", folder / "tls.key"]
         self._client_ca = client_ca
         if client_ca:
@@ -60,8 +68,8 @@ class Certificates:
         self._failed: _Signature | None = None
         self._authorities = b""
         self._generation = 0
-        self._context, self.expiry = self._load()
-        self._next_check = time.monotonic() + CHECK_INTERVAL
+        self._context, (_, self.expiry) = self._load()
+        self._next_check = time.monotonic() + self._check
 
     def context(self) -> ssl.SSLContext:
         """The context to serve a new connection with."""
@@ -82,7 +90,7 @@ class Certificates:
         now = time.monotonic()
         if now >= self._next_check and self._lock.acquire(blocking=False):
             try:
-                self._next_check = now + CHECK_INTERVAL
+                self._next_check = now + self._check
                 self._refresh()
             finally:
                 self._lock.release()
@@ -92,7 +100,11 @@ class Certificates:
             signature = self._sign()
             if signature == self._signature:
                 return
-            context, expiry = self._load()
+            context, (begin, expiry) = self._load()
+            now = time.time()
+            if not begin <= now < expiry and now < self.expiry:
+                what = "has expired" if now >= expiry else "is not valid yet"
+                raise UnusableCertificate(f"{self._paths[0]}: {what}, and the one in use has not")
         except UnusableCertificate as error:
             self._fail(str(error))
             return
@@ -124,16 +136,19 @@ class Certificates:
             signature.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
         return tuple(signature)
 
-    def _load(self) -> tuple[ssl.SSLContext, float]:
+    def _load(self) -> tuple[ssl.SSLContext, tuple[float, float]]:
+        """The context for what is on disk, and from when to when its certificate is valid."""
         certificate, key = self._paths[:2]
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION
         try:
-            for path in self._paths:  # OpenSSL does not say which it could not read
-                path.read_bytes()
-            _require_certificate(certificate)
-            context.load_cert_chain(certificate, key, password=_no_password)
-            expiry = not_after(_leaf(context))
+            # Nothing that is there now is read again: it may be another file by then.
+            read = [_read(path) for path in self._paths]
+            _require_certificate(certificate, read[0])
+            with _in_memory(read[0]) as chain, _in_memory(read[1]) as secret:
+                context.load_cert_chain(chain, secret, password=_no_password)
+            times = validity(_leaf(context))
         except ssl.SSLError as error:
             reason = error.reason or "not a PEM private key"
             raise UnusableCertificate(f"{certificate} and {key}: {reason}") from None
@@ -142,14 +157,49 @@ class Certificates:
         except ValueError as error:
             raise UnusableCertificate(f"{certificate}: {error}") from None
         if self._client_ca:
-            _require_certificate(self._client_ca)
-            authorities = self._client_ca.read_bytes()
-            context.load_verify_locations(self._client_ca)
+            _require_certificate(self._client_ca, read[2])
+            context.load_verify_locations(cadata=_ascii(read[2]))
             context.verify_mode = ssl.CERT_OPTIONAL
-            if authorities != self._authorities:
-                self._authorities = authorities
+            if read[2] != self._authorities:
+                self._authorities = read[2]
                 self._generation += 1
-        return context, expiry
+        return context, times
+
+
+def _read(path: Path) -> bytes:
+    """What a file holds; nobody waits for it. Raises OSError, UnusableCertificate."""
+    # Without O_NONBLOCK opening a pipe waits until somebody writes to it.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        stat = os.fstat(fd)
+        if S_ISDIR(stat.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not S_ISREG(stat.st_mode):
+            raise UnusableCertificate(f"{path}: is not a file")
+        if stat.st_size > _MAX_FILE:
+            raise UnusableCertificate(f"{path}: is over {_MAX_FILE} bytes")
+        return os.read(fd, _MAX_FILE)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _in_memory(data: bytes) -> Iterator[str]:
+    """The name of a file that holds some bytes: a chain of certificates is read from no other."""
+    with contextlib.ExitStack() as stack:
+        if hasattr(os, "memfd_create"):
+            file: Any = stack.enter_context(open(os.memfd_create("pem"), "wb"))
+        else:
+            file = stack.enter_context(tempfile.TemporaryFile())
+        file.write(data)
+        file.flush()
+        file.seek(0)
+        yield f"/dev/fd/{file.fileno()}"
+
+
+def _ascii(pem: bytes) -> str:
+    # What is not ASCII is around the PEM, where OpenSSL does not look at it.
+    return pem.decode("ascii", "ignore")
 
 
 def _no_password() -> str:
@@ -157,11 +207,11 @@ def _no_password() -> str:
     return ""
 
 
-def _require_certificate(path: Path) -> None:
-    """Raises UnusableCertificate unless OpenSSL finds a certificate in a file."""
+def _require_certificate(path: Path, pem: bytes) -> None:
+    """Raises UnusableCertificate unless OpenSSL finds a certificate in what a file holds."""
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except ssl.SSLError:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=_ascii(pem))
+    except (ssl.SSLError, ValueError):
         raise UnusableCertificate(f"{path}: holds no PEM certificate") from None
 
 
@@ -187,8 +237,8 @@ def _leaf(context: ssl.SSLContext) -> bytes:
     return shown
 
 
-def not_after(der: bytes) -> float:
-    """When a certificate in DER expires, in seconds since 1970.
+def validity(der: bytes) -> tuple[float, float]:
+    """From when to when a certificate in DER is valid, in seconds since 1970.
 
     The few fields up to the validity are walked by hand (RFC 5280, section 4.1; DER, ITU-T X.690).
     Raises ValueError.
@@ -200,10 +250,13 @@ def not_after(der: bytes) -> float:
         _, _, rest = _der(rest)  # serialNumber
     _, _, rest = _der(rest)  # signature
     _, _, rest = _der(rest)  # issuer
-    _, validity, _ = _der(rest)
-    _, _, rest = _der(validity)  # notBefore
-    tag, moment, _ = _der(rest)
-    text = moment.decode("ascii")
+    _, times, _ = _der(rest)
+    before, after = _der(times), _der(_der(times)[2])
+    return _moment(*before[:2]), _moment(*after[:2])
+
+
+def _moment(tag: int, digits: bytes) -> float:
+    text = digits.decode("ascii")
     if tag == 0x17:  # UTCTime: years 50 to 99 are of the 20th century (RFC 5280, section 4.1.2.5.1)
         text = ("19" if text[:2] >= "50" else "20") + text
     return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()

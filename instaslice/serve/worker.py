@@ -1,33 +1,39 @@
-"""gunicorn's worker for a webhook: a loop that slow clients cannot stall.
+"""gunicorn's worker for a webhook: a loop that nobody can stall, nor keep for themselves.
 
 gunicorn's gthread worker does the TLS handshake and reads the request on a thread of its pool, so
 as many silent clients as there are threads stop it. Here one loop does all that a socket can make
-wait for, and answers a request once it has arrived whole, which is a matter of microseconds. Only
-an answer that must wait for the API server is waited for on a thread of the pool.
+wait for. What one source can make it do in a turn, hold, or leave queued is bounded before it is
+done (`limits`), and sources take turns.
 
-1. The loop accepts, shakes hands, reads and writes, and blocks on none of it. In each turn it reads
-   what has come, shakes hands for HANDSHAKES seconds, answers the requests that have come whole,
-   first come first served, for HOLD seconds, and writes those replies.
-2. `framing` says where a request ends, `gateway` what the reply is, `room` how long each phase of a
-   connection may take, how much all of them may hold, and who is dropped where that is too much.
-3. Whatever is written waits in a connection's outbox until the socket has taken it: TLS demands
-   that a write which could not be finished is repeated with the same bytes.
-4. No connection that is idle is closed without a look whether something has come on it.
-5. On SIGTERM the loop takes in the connections of the backlog, and listens no more. It goes on with
-   the connections that are there, and answers what comes on them with "Connection: close", for as
-   long as the grace period allows (`room.idle_until`); then it closes what is idle, and ends when
+1. In each turn the loop reads what has come, begins handshakes, answers requests that are whole,
+   and writes the replies, each for so long only, and blocks on none of it.
+2. Whose turn it is: who showed a certificate that was verified; then the address that has used the
+   least of the processor lately; then, within an address, what costs least; then who was served
+   longest ago. Once in a turn, the request that has been starving. New handshakes: the newest
+   first, since who came before it may have gone.
+3. A large body may take a second. It is judged beside the loop, one at a time, with a pause between
+   them. So is a request that must wait for the API server: it runs again in the pool, where it may.
+4. Connections, and bytes that they hold, are bounded in every phase. Where there is no room left,
+   the one goes that is missed least (`Connection.rank`). Nobody is dropped who is answered: if all
+   are, the newcomer is. No connection that is idle is closed without a look whether something has
+   come on it.
+5. Idle is not stalled: the API server dials ahead, and may use a connection a minute later.
+6. On SIGTERM the loop takes in the connections of the backlog, for so long, and listens no more. It
+   goes on with the connections that are there, and answers what comes on them with "Connection:
+   close", for as long as the grace period allows; then it closes what is idle, and ends when
    nothing is in flight.
-6. When the authorities that callers' certificates are checked by have changed (`generation`), a
+7. When the authorities that callers' certificates are checked by have changed (`generation`), a
    connection from before is closed with its next reply: who was let in then may not be let in now.
 """
 
 import collections
 import contextlib
 import errno
+import logging
 import os
 import selectors
 import socket
-import ssl
+import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,33 +41,46 @@ from typing import Any, Final
 
 from gunicorn.workers.base import Worker
 
-from instaslice.serve import room
-from instaslice.serve.app import MAX_BODY
-from instaslice.serve.connection import Connection
-from instaslice.serve.framing import CONTINUE, Refusal
-from instaslice.serve.gateway import NO_MEMORY, Gateway, Peer, Reply
-from instaslice.serve.room import Phase
+from instaslice.serve.app import MustWait
+from instaslice.serve.connection import Account, Connection, Phase
+from instaslice.serve.http import CONTINUE, Headers, Peer, Refusal, Reply, Request
+from instaslice.serve.limits import Limits
 
-#: How much is read at once: what a TLS record holds at most (RFC 8446, section 5.1).
-RECORD: Final = 16 * 1024
-#: Reads of one connection before others are looked after again: those of the largest body, where
-#: its records are full.
-READS: Final = MAX_BODY // RECORD + 2
-#: And where as much is whole as may wait: small requests go on, large ones have to wait.
-FEW_READS: Final = 2
-#: Seconds for which a turn accepts connections, and again for which it shakes hands, a millisecond
-#: each: what comes on the others waits for no longer.
-HANDSHAKES: Final = 0.005
-#: Seconds for which a turn answers requests, and holds their replies back to send them together.
-#: That wakes up their receiver once and not for each of them, which served a third more requests a
-#: second on 16 connections; longer ones no more.
-HOLD: Final = 0.001
-#: Seconds between two looks for connections whose time is up.
-SWEEP: Final = 0.5
+_log = logging.getLogger("instaslice")
 
 _NOT_WHOLE: Final = Refusal("400 Bad Request", "the request is not whole")
 _TOO_SLOW: Final = Refusal("408 Request Timeout", "the request took too long")
 _TOO_MANY: Final = Refusal("503 Service Unavailable", "too much waits already")
+_NO_MEMORY: Final = Refusal("503 Service Unavailable", "there is no memory left for this request")
+_FAULT: Final = Refusal(
+    "500 Internal Server Error", "InstaSlice hit an internal error; see its log"
+)
+
+
+def respond(application: Any, request: Request, peer: Peer, may_wait: bool, last: bool) -> Reply:
+    """The reply of a WSGI application. Raises MustWait."""
+    if request.refusal:
+        fields = {"client": str(peer.client), "reason": request.refusal.message}
+        _log.warning("a bad request", extra={"fields": fields})
+        return Reply.refusing(request.refusal)
+    status = ""
+    headers: Headers = []
+
+    def start_response(its_status: str, its_headers: Headers, exc_info: Any = None) -> None:
+        nonlocal status, headers
+        status, headers = its_status, its_headers
+
+    try:
+        body = b"".join(application(request.environ(peer, may_wait), start_response))
+        return Reply.make(status, headers, body, request.keep and not last)
+    except MustWait:
+        raise
+    except MemoryError:
+        _log.error("a request was refused for lack of memory")
+        return Reply.refusing(_NO_MEMORY)
+    except Exception:
+        _log.exception("a request failed")
+        return Reply.refusing(_FAULT)
 
 
 class StallFreeWorker(Worker):
@@ -71,27 +90,37 @@ class StallFreeWorker(Worker):
         super().__init__(*args, **kwargs)
         #: Tells a number that changes when the authorities of callers do; set by `server`.
         self.generation: Callable[[], int] = lambda: 0
+        self.limits = Limits()  #: set by `server`, too
         self.connections: set[Connection] = set()
+        self.accounts: dict[str, Account] = {}
+        #: Those that have sent nothing, and those whose handshake has begun; oldest first.
+        self.silent: dict[Connection, None] = {}
+        self.shaking: dict[Connection, None] = {}
         self.pending = 0  #: bytes that the connections' readers hold
         self.unsent = 0  #: bytes of the connections' outboxes
+        self.large = 0  #: bytes that are reserved for large bodies
+        self.paused: dict[Connection, None] = {}  #: who waits for such a reservation
+        self.waiting = 0  #: bytes of requests that wait in the pool
         self.selector = selectors.DefaultSelector()
-        self.next_sweep = 0.0  #: on the monotonic clock, as is the next
+        self.turns = 0
+        self.next_sweep = 0.0  #: on the monotonic clock, as are all of these
         self.stopping_since: float | None = None
-        #: Connections whose next bytes are here, perhaps without the selector knowing.
-        self.ready: set[Connection] = set()
-        #: Connections whose request has come whole and is not answered yet, and the bytes of those.
-        self.whole: collections.deque[tuple[Connection, int]] = collections.deque()
-        self.whole_bytes = 0
-        self.waiting = 0  #: bytes of requests, and of their answers, that wait in the pool
-        #: What is done in the pool: its size, the connection, the reply.
-        self.done: collections.deque[tuple[int, Connection, Reply]] = collections.deque()
+        self.ready: set[Connection] = set()  #: whose next request may be here already
+        #: Connections whose request has come whole, oldest first: those that are answered in the
+        #: loop, and the large ones.
+        self.whole: dict[Connection, None] = {}
+        self.heavy: dict[Connection, None] = {}
+        self.heavy_after = 0.0  #: infinite while one is being judged
+        #: What is done in the pool: sets the reply, in the loop.
+        self.done: collections.deque[Callable[[], None]] = collections.deque()
 
     # -- the loop --------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Called by gunicorn in the worker's process: serve until told to stop."""
-        self.gateway = Gateway(self.wsgi, self.cfg)
+        sys.setswitchinterval(self.limits.switch)
         self.pool = ThreadPoolExecutor(self.cfg.threads, thread_name_prefix="admission")
+        self.judge = ThreadPoolExecutor(1, thread_name_prefix="judge")
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.PIPE[0], selectors.EVENT_READ, self._wake)
         for listener in self.sockets:
@@ -99,36 +128,39 @@ class StallFreeWorker(Worker):
             self.selector.register(listener, selectors.EVENT_READ, self._accept)
         while self.alive or not self._drained():
             self._turn()
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self.pool, self.judge):
+            pool.shutdown(wait=False, cancel_futures=True)
         for connection in list(self.connections):
             self._close(connection)
 
     def _turn(self) -> None:
         """Wait for something to happen, and do what follows from it."""
-        strangers = []
-        for key, _ in self.selector.select(0 if self.ready or self.whole else SWEEP):
-            if not isinstance(key.data, Connection):
-                key.data(key.fileobj)
-            elif key.data.phase == Phase.HANDSHAKE:
-                strangers.append(key.data)
+        self.turns += 1
+        patience = self.limits.sweep
+        if self.ready or self.whole:
+            patience = 0
+        elif self.heavy:
+            patience = min(patience, max(0.0, self.heavy_after - time.monotonic()))
+        known, new = self.ready, []
+        self.ready = set()
+        for key, _ in self.selector.select(patience):
+            connection = key.data
+            if not isinstance(connection, Connection):
+                connection(key.fileobj)
+            elif connection.phase == Phase.WORKING:
+                self._watch(connection, 0)  # what follows its request is read after it
+            elif connection.phase == Phase.HANDSHAKE and connection.tls is None:
+                new.append(connection)
             else:
-                self._advance(key.data)
+                known.add(connection)
         while self.done:
-            size, connection, reply = self.done.popleft()
-            self.waiting -= size
-            self._reply(connection, reply)
-        ready, self.ready = self.ready, set()
-        for connection in ready:
-            self._advance(connection)
-        until = time.monotonic() + HANDSHAKES
-        for connection in strangers:  # the selector names again whom there is no time for now
-            self._advance(connection)
-            if time.monotonic() > until:
-                break
+            self.done.popleft()()
+        self._look_after(sorted(known, key=_turn_of), self.limits.reading)
+        self._look_after(sorted(new, key=_newest), self.limits.newcomers)
         self._work()
         now = time.monotonic()
         if now >= self.next_sweep:
-            self.next_sweep = now + SWEEP
+            self.next_sweep = now + self.limits.sweep
             self.notify()
             self._sweep(now)
             if self.ppid != os.getppid():
@@ -142,9 +174,9 @@ class StallFreeWorker(Worker):
             self.stopping_since = now
             for listener in self.sockets:
                 self.selector.unregister(listener)
-                self._accept(listener, float("inf"))
+                self._accept(listener, self.limits.last_call)
                 listener.close()
-        if now >= room.idle_until(self.stopping_since, self.cfg.graceful_timeout):
+        if now >= self.stopping_since + max(0.0, self.cfg.graceful_timeout - self.limits.wrap_up):
             for connection in list(self.connections):
                 if connection.phase == Phase.IDLE:
                     self._close_idle(connection)
@@ -155,83 +187,134 @@ class StallFreeWorker(Worker):
         with contextlib.suppress(BlockingIOError):
             os.read(fd, 4096)
 
-    def _accept(self, listener: Any, seconds: float = HANDSHAKES) -> None:
+    def _accept(self, listener: Any, seconds: float | None = None) -> None:
         """Take in the connections that wait, for some seconds; hands are shaken later."""
-        until = time.monotonic() + seconds
+        until = time.monotonic() + (self.limits.newcomers if seconds is None else seconds)
         while time.monotonic() < until:
             try:
-                plain, client = listener.accept()
+                sock, client = listener.accept()
             except OSError as error:
-                is_short = error.errno in (errno.EMFILE, errno.ENFILE)
-                if is_short and self._make_room(self.connections):
+                if error.errno in (errno.EMFILE, errno.ENFILE) and self._make_room():
                     continue
                 return  # there is none, or it is gone again
-            is_full = len(self.connections) >= self.cfg.worker_connections
-            if is_full and not self._make_room(self.connections):
-                plain.close()
+            if len(self.connections) >= self.cfg.worker_connections and not self._make_room():
+                sock.close()
                 continue
             try:
-                plain.setblocking(False)
-                context = self.cfg.ssl_context(self.cfg, None)
-                sock = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+                sock.setblocking(False)
                 peer = Peer(client, listener.getsockname(), None)
-                connection = Connection(sock, peer, self.generation())
+                account = self.accounts.setdefault(str(client[0]), Account())
+                made = Connection(sock, peer, account, self.generation(), self.limits)
+                self._watch(made, selectors.EVENT_READ)
             except OSError:
-                plain.close()
+                sock.close()
                 continue
-            self.connections.add(connection)
-            self._watch(connection, selectors.EVENT_READ)
+            account.connections += 1
+            self.connections.add(made)
+            self.silent[made] = None
+
+    def _look_after(self, connections: list[Connection], seconds: float) -> None:
+        """Do what each can do without waiting, for some seconds; the rest is named again."""
+        until = time.monotonic() + seconds
+        for number, connection in enumerate(connections):
+            before = time.monotonic()
+            if before > until:
+                # By the selector, but for these, of which it does not know.
+                self.ready.update(c for c in connections[number:] if len(c.reader))
+                return
+            connection.turn = self.turns
+            self._advance(connection)
+            connection.account.used += time.monotonic() - before
 
     def _advance(self, connection: Connection) -> None:
         """Do what the connection's phase can do without waiting."""
-        step = _STEPS.get(connection.phase)
-        if step is None:
-            return  # dropped, or answered, since the selector or `ready` said so
         try:
-            step(self, connection)
-        except (ssl.SSLWantReadError, BlockingIOError):
+            self._send(connection)
+            if connection.outbox:
+                self._watch(connection, selectors.EVENT_WRITE)
+            elif connection.phase == Phase.WRITING:
+                self._written(connection)
+            elif connection.phase == Phase.LINGERING:
+                if connection.forget():
+                    self._close(connection)
+            elif connection.phase < Phase.WORKING:
+                self._read(connection)
+        except BlockingIOError:
             self._watch(connection, selectors.EVENT_READ)
-        except ssl.SSLWantWriteError:
-            self._watch(connection, selectors.EVENT_WRITE)
         except (OSError, ValueError, MemoryError):  # reset, no TLS at all, closed under our feet
+            with contextlib.suppress(OSError):
+                connection.flush()  # a TLS alert says why
             self._close(connection)
 
     # -- a connection's phases -------------------------------------------------------------------
 
-    def _shake_hands(self, connection: Connection) -> None:
-        connection.sock.do_handshake()
-        connection.learn_certificate()
-        connection.enter(Phase.IDLE)
-        self._read(connection)
-
     def _read(self, connection: Connection) -> None:
         reader = connection.reader
-        self._send(connection)  # what is left of "100 Continue"
-        for _ in range(READS if self.whole_bytes <= room.MAX_WHOLE else FEW_READS):
-            if reader.is_whole():
-                connection.enter(Phase.WORKING)
-                self.whole.append((connection, len(reader)))
-                self.whole_bytes += len(reader)
-                return
-            if reader.wants_continue():
-                self._put(connection, CONTINUE)
-                self._send(connection)
-            data = connection.sock.recv(RECORD)
-            if not data:
-                self._cut_short(connection, _NOT_WHOLE)
-                return
-            before = len(reader)
-            reader.feed(data)
-            self.pending += len(reader) - before
-            if connection.phase == Phase.IDLE and len(reader):
-                connection.enter(Phase.ARRIVING)
-            if self.pending > room.MAX_PENDING:
-                self._make_room(c for c in self.connections if len(c.reader))
-                if connection.phase == Phase.CLOSED:
-                    return
-        # It sends as fast as it is read, perhaps a byte in each record. Others come first.
-        self._watch(connection, selectors.EVENT_READ)
-        self.ready.add(connection)
+        if not reader.is_whole():
+            self._receive(connection)
+        if reader.is_whole():
+            connection.used = True
+            connection.enter(Phase.WORKING)
+            (self.heavy if reader.size > self.limits.light else self.whole)[connection] = None
+            return
+        if connection.ended:
+            self._cut_short(connection, _NOT_WHOLE)
+            return
+        if connection.phase == Phase.IDLE and len(reader):
+            connection.enter(Phase.ARRIVING)
+        is_late = reader.size > self.limits.light and not self._reserve(connection)
+        if not is_late and reader.wants_continue():
+            self._put(connection, CONTINUE)
+        self._send(connection)
+        if connection.phase != Phase.CLOSED:
+            events = selectors.EVENT_WRITE if connection.outbox else selectors.EVENT_READ
+            self._watch(connection, 0 if is_late else events)
+        if self.pending > self.limits.pending:
+            self._make_room(c for c in self.connections if len(c.reader))
+
+    def _receive(self, connection: Connection) -> None:
+        """Take in a part of what has come."""
+        before, unsent = len(connection.reader), len(connection.outbox)
+        was_silent = connection.tls is None
+        try:
+            connection.receive(self.cfg.ssl_context(self.cfg, None))
+        finally:
+            self.pending += len(connection.reader) - before
+            self.unsent += len(connection.outbox) - unsent
+        if connection.phase != Phase.HANDSHAKE:
+            self.silent.pop(connection, None)
+            self.shaking.pop(connection, None)
+        elif was_silent and connection.tls is not None:
+            self.silent.pop(connection, None)
+            self.shaking[connection] = None
+            if len(self.shaking) > self.limits.handshakes:
+                self._close(next(iter(self.shaking)))
+
+    def _reserve(self, connection: Connection) -> bool:
+        """Whether a large body may come now; if not it is read when others are answered."""
+        size = connection.reader.size
+        if connection.reserved:
+            return True
+        if self.large and self.large + size > self.limits.large:
+            self.paused[connection] = None
+            return False
+        self.large += size
+        connection.reserved = size
+        return True
+
+    def _release(self, connection: Connection) -> None:
+        """Give back what a large body has reserved."""
+        self.paused.pop(connection, None)
+        if not connection.reserved:
+            return
+        self.large -= connection.reserved
+        connection.reserved = 0
+        for other in list(self.paused):
+            if not self._reserve(other):
+                break
+            del self.paused[other]
+            other.since = time.monotonic()
+            self._watch(other, selectors.EVENT_READ)
 
     def _cut_short(self, connection: Connection, refusal: Refusal) -> None:
         """End a connection on which no whole request will come, and say so where one began."""
@@ -240,92 +323,128 @@ class StallFreeWorker(Worker):
         else:
             self._close(connection)
 
+    # -- answers ---------------------------------------------------------------------------------
+
     def _work(self) -> None:
-        """Answer requests that have come whole, for HOLD seconds, and write the replies."""
+        """Answer requests that have come whole, for a while, and write the replies."""
         replies: list[tuple[Connection, Reply]] = []
-        until = time.monotonic() + HOLD
-        while self.whole:
-            connection, size = self.whole.popleft()
-            self.whole_bytes -= size
-            reply = self._answer(connection)
-            if reply:
-                replies.append((connection, reply))
-            if time.monotonic() > until:
-                break
+        limits = self.limits
+        if self.whole:
+            now = time.monotonic()
+            until = now + limits.answering + limits.ordering * len(self.whole)
+            for connection in sorted(self.whole, key=_cheapest):
+                self._answer(connection, replies)
+                if time.monotonic() > until:
+                    break
+            oldest = next(iter(self.whole), None)
+            if oldest and now - oldest.since > limits.starving:
+                self._answer(oldest, replies)
+        if self.heavy and time.monotonic() >= self.heavy_after:
+            oldest = next(iter(self.heavy))
+            is_starving = time.monotonic() - oldest.since > limits.starving
+            connection = oldest if is_starving else min(self.heavy, key=_cheapest)
+            del self.heavy[connection]
+            request, is_last = self._take(connection)
+            self.heavy_after = float("inf")
+            self.judge.submit(self._run, connection, request, is_last, may_wait=False)
         for connection, reply in replies:
             self._reply(connection, reply)
 
-    def _answer(self, connection: Connection) -> Reply | None:
-        """The reply to a request that is whole; None where it is waited for in the pool."""
+    def _take(self, connection: Connection) -> tuple[Request, bool]:
+        """A request that is whole, and whether it is to be the connection's last."""
         reader = connection.reader
         before = len(reader)
-        connection.used = True
-        try:
-            request = reader.take()
-        except MemoryError:
-            return Reply.refusing(NO_MEMORY)
-        size = before - len(reader)
-        self.pending -= size
-        is_last = not self.alive or connection.generation != self.generation()
-        answer = self.gateway.answer(request, connection.peer, connection.memo, is_last)
-        if isinstance(answer, Reply):
-            return answer
-        size += answer.size
-        if self.waiting + size > room.MAX_WAITING:
-            return Reply.refusing(_TOO_MANY)
-        self.waiting += size
-        self._watch(connection, 0)
-        self.pool.submit(self._wait, size, connection, answer.finish)
-        return None
+        request = reader.take()
+        self.pending -= before - len(reader)
+        return request, not self.alive or connection.generation != self.generation()
 
-    def _wait(self, size: int, connection: Connection, finish: Callable[[], Reply]) -> None:
-        """Make a reply on a thread of the pool, and hand it to the loop."""
-        self.done.append((size, connection, finish()))
+    def _answer(self, connection: Connection, replies: list[tuple[Connection, Reply]]) -> None:
+        """Answer a request, or leave it to the pool."""
+        del self.whole[connection]
+        before = time.monotonic()
+        try:
+            request, is_last = self._take(connection)
+            try:
+                reply = respond(self.wsgi, request, connection.peer, False, is_last)
+            except MustWait:
+                self._wait(connection, request, is_last)
+                return
+            replies.append((connection, reply))
+        except MemoryError:
+            replies.append((connection, Reply.refusing(_NO_MEMORY)))
+        finally:
+            _charge(connection, time.monotonic() - before)
+
+    def _wait(self, connection: Connection, request: Request, is_last: bool) -> None:
+        """Run a request again in the pool, where it may wait."""
+        if self.waiting + len(request.body) > self.limits.waiting:
+            self._reply(connection, Reply.refusing(_TOO_MANY))
+            return
+        self.waiting += len(request.body)
+        self.pool.submit(self._run, connection, request, is_last, may_wait=True)
+
+    def _run(self, connection: Connection, request: Request, is_last: bool, may_wait: bool) -> None:
+        """Make a reply on a thread of a pool, and hand it to the loop."""
+        before = time.thread_time()
+        reply: Reply | None = None
+        with contextlib.suppress(MustWait):
+            reply = respond(self.wsgi, request, connection.peer, may_wait, is_last)
+        seconds = time.thread_time() - before
+
+        def finish() -> None:
+            _charge(connection, seconds)
+            if may_wait:
+                self.waiting -= len(request.body)
+            else:
+                self.heavy_after = time.monotonic() + min(seconds, self.limits.pause)
+            if reply is None:
+                self._wait(connection, request, is_last)
+            else:
+                self._reply(connection, reply)
+
+        self.done.append(finish)
         with contextlib.suppress(BlockingIOError):
             os.write(self.PIPE[1], b".")
 
     def _reply(self, connection: Connection, reply: Reply) -> None:
         if connection.phase == Phase.CLOSED:
             return
+        self._release(connection)
         connection.keep = reply.keep
         connection.enter(Phase.WRITING)
-        self._put(connection, reply.data)
+        try:
+            self._put(connection, reply.data)
+        except (OSError, MemoryError):
+            self._close(connection)
+            return
         self._advance(connection)
-        if self.unsent > room.MAX_UNSENT:
+        if self.unsent > self.limits.unsent:
             self._make_room(c for c in self.connections if c.outbox)
 
     def _put(self, connection: Connection, data: bytes) -> None:
-        self.unsent += len(data) - len(connection.outbox)
-        connection.outbox = data
+        before = len(connection.outbox)
+        connection.put(data)
+        self.unsent += len(connection.outbox) - before
 
     def _send(self, connection: Connection) -> None:
-        while connection.outbox:
-            sent = connection.sock.send(connection.outbox)
-            self._put(connection, connection.outbox[sent:])
+        if before := len(connection.outbox):
+            connection.flush()
+            self.unsent += len(connection.outbox) - before
 
-    def _write(self, connection: Connection) -> None:
-        self._send(connection)
+    def _written(self, connection: Connection) -> None:
+        """What follows a reply that is taken."""
         if not connection.keep:
             connection.enter(Phase.LINGERING)
-            with contextlib.suppress(OSError):
-                connection.sock.unwrap()  # says goodbye in TLS, and does not wait for an answer
+            connection.say_goodbye()
+            self.unsent += len(connection.outbox)
+            self._send(connection)
             connection.sock.shutdown(socket.SHUT_WR)
-            self._linger(connection)
+            self._watch(connection, selectors.EVENT_READ)
             return
         connection.enter(Phase.ARRIVING if len(connection.reader) else Phase.IDLE)
         self._watch(connection, selectors.EVENT_READ)
-        if len(connection.reader) or connection.sock.pending():
-            # The next request is here already, and the selector may not see it. Others come first.
-            self.ready.add(connection)
-
-    def _linger(self, connection: Connection) -> None:
-        """Read what still comes, and forget it, until the peer has hung up."""
-        while connection.to_forget > 0:
-            data = connection.sock.recv(RECORD)  # not TLS any more after shutdown()
-            if not data:
-                break
-            connection.to_forget -= len(data)
-        self._close(connection)
+        if len(connection.reader):
+            self.ready.add(connection)  # the next request is here, and the selector does not see it
 
     def _watch(self, connection: Connection, events: int) -> None:
         """Have the selector wait for `events` of a connection, 0 for none."""
@@ -342,9 +461,12 @@ class StallFreeWorker(Worker):
     # -- those who go ----------------------------------------------------------------------------
 
     def _sweep(self, now: float) -> None:
-        """Close the connections whose time is up."""
-        allowed = {phase: room.patience(phase, self.cfg.keepalive) for phase in Phase}
-        for connection in [c for c in self.connections if now - c.since > allowed[c.phase]]:
+        """Close the connections whose time is up, and let what was used be forgotten."""
+        for address, account in list(self.accounts.items()):
+            account.used *= self.limits.memory
+            if not account.connections and account.used < self.limits.cheap:
+                del self.accounts[address]
+        for connection in [c for c in self.connections if now - c.since > c.patience()]:
             if connection.phase == Phase.IDLE:
                 self._close_idle(connection)
             elif connection.phase == Phase.ARRIVING and not connection.outbox:
@@ -353,6 +475,9 @@ class StallFreeWorker(Worker):
                     self._cut_short(connection, _TOO_SLOW)
             else:
                 self._close(connection)
+        first = next(iter(self.paused), None)
+        if first and now - first.since > self.limits.prompt:
+            self._make_room(c for c in self.connections if c.reserved)
 
     def _close_idle(self, connection: Connection) -> None:
         """Close an idle connection, unless something has come on it."""
@@ -360,14 +485,16 @@ class StallFreeWorker(Worker):
         if connection.phase == Phase.IDLE:
             self._close(connection)
 
-    def _make_room(self, candidates: Iterable[Connection]) -> bool:
+    def _make_room(self, candidates: Iterable[Connection] | None = None) -> bool:
         """Close the connection that is missed least, if any may be closed."""
+        if candidates is None:
+            for connection in self.silent:
+                if not connection.has_bytes():
+                    self._close(connection)
+                    return True
+            candidates = self.connections
         now = time.monotonic()
-        ranked = []
-        for connection in candidates:
-            rank = room.rank(connection.phase, now - connection.since, connection.used)
-            if rank is not None:
-                ranked.append((rank, connection.since, id(connection), connection))
+        ranked = [(rank, id(c), c) for c in candidates if (rank := c.rank(now)) is not None]
         for *_, connection in sorted(ranked):
             if connection.phase != Phase.IDLE or not connection.has_bytes():
                 self._close(connection)
@@ -379,17 +506,35 @@ class StallFreeWorker(Worker):
             return
         self._watch(connection, 0)
         self.pending -= len(connection.reader)
-        self._put(connection, b"")
+        self.unsent -= len(connection.outbox)
+        connection.outbox = b""
         connection.phase = Phase.CLOSED
         connection.sock.close()
+        connection.account.connections -= 1
+        for held in (self.silent, self.shaking, self.whole, self.heavy):
+            held.pop(connection, None)
         self.connections.discard(connection)
+        self._release(connection)
 
 
-#: phase -> what to do when the socket is ready.
-_STEPS: Final = {
-    Phase.HANDSHAKE: StallFreeWorker._shake_hands,
-    Phase.IDLE: StallFreeWorker._read,
-    Phase.ARRIVING: StallFreeWorker._read,
-    Phase.WRITING: StallFreeWorker._write,
-    Phase.LINGERING: StallFreeWorker._linger,
-}
+def _charge(connection: Connection, seconds: float) -> None:
+    connection.account.used += seconds
+    connection.cost = max(seconds, connection.cost * 0.9)  # the dearest lately
+
+
+def _turn_of(connection: Connection) -> tuple[bool, int, int]:
+    """Who comes first, the least of all."""
+    limits = connection.limits
+    used = min(connection.account.used, limits.heavy_user) / limits.heavy_user
+    return not connection.is_known, int(10 * used), connection.turn
+
+
+def _newest(connection: Connection) -> tuple[int, float]:
+    return _turn_of(connection)[1], -connection.since
+
+
+def _cheapest(connection: Connection) -> tuple[bool, int, int, int]:
+    is_known, used, turn = _turn_of(connection)
+    # A class is twice as dear as the one before.
+    dear = int(connection.expected() / connection.limits.cheap).bit_length()
+    return is_known, used, dear, turn

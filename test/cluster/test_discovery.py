@@ -50,13 +50,9 @@ def test_without_dra_it_says_so(cluster: Cluster, api_server: APIServer) -> None
     assert served.reason.startswith("the cluster does not serve resource.k8s.io")
 
 
-def test_it_asks_again_and_tells_of_a_change(
-    cluster: Cluster, api_server: APIServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(discovery, "INTERVAL", 0.01)
-    monkeypatch.setattr(discovery, "RETRY", 0.01)
+def test_it_asks_again_and_tells_of_a_change(cluster: Cluster, api_server: APIServer) -> None:
     told: list[Served] = []
-    asking = Discovery(cluster, told.append)
+    asking = Discovery(cluster, told.append, pauses=(0.01, 0.01))
     assert isinstance(asking.current(), Unknown), "nothing is known before the first answer"
     asking.start()
     until(lambda: asking.current() is VERSIONS["v1"])
@@ -72,13 +68,9 @@ def test_it_asks_again_and_tells_of_a_change(
     )
 
 
-def test_it_asks_more_often_while_pods_are_refused(
-    cluster: Cluster, api_server: APIServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(discovery, "INTERVAL", 3600.0)
-    monkeypatch.setattr(discovery, "RETRY", 0.01)
+def test_it_asks_more_often_while_pods_are_refused(cluster: Cluster, api_server: APIServer) -> None:
     api_server.versions = []
-    asking = Discovery(cluster, lambda served: None)
+    asking = Discovery(cluster, lambda served: None, pauses=(3600.0, 0.01))
     asking.start()
     until(lambda: not isinstance(asking.current(), Unknown))
     api_server.versions = ["v1"]
@@ -100,9 +92,8 @@ class Broken:
         return self.cluster.call(method, path, body)
 
 
-def test_the_thread_outlives_a_fault(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discovery, "RETRY", 0.01)
-    asking = Discovery(Broken(cluster), lambda served: None)
+def test_the_thread_outlives_a_fault(cluster: Cluster) -> None:
+    asking = Discovery(Broken(cluster), lambda served: None, pauses=(0.01, 0.01))
     asking.start()
     until(lambda: asking.current() is VERSIONS["v1"])
     asking.stop()
@@ -139,7 +130,7 @@ def test_an_api_server_that_does_not_answer_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
-    asking = Discovery(cluster, lambda served: None)
+    asking = Discovery(cluster, lambda served: None, pauses=(3600.0, 0.01))
     api_server.fault = FAULTS[fault]
     asking.ask()
     first = asking.current()
@@ -160,7 +151,7 @@ def test_an_api_server_that_does_not_answer_changes_nothing(
 
 
 def test_nobody_at_the_address_changes_nothing(cluster: Cluster) -> None:
-    asking = Discovery(cluster, lambda served: None)
+    asking = Discovery(cluster, lambda served: None, pauses=(3600.0, 0.01))
     asking.ask()
     asking._cluster = replace(cluster, port=free_port())
     asking.ask()
@@ -169,7 +160,7 @@ def test_nobody_at_the_address_changes_nothing(cluster: Cluster) -> None:
 
 def test_not_allowed_is_told_from_not_served(cluster: Cluster, api_server: APIServer) -> None:
     api_server.fault = error(403, 'forbidden: User "x" cannot get path')
-    asking = Discovery(cluster, lambda served: None)
+    asking = Discovery(cluster, lambda served: None, pauses=(3600.0, 0.01))
     asking.ask()
     served = asking.current()
     assert isinstance(served, Unknown)

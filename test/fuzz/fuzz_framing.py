@@ -11,7 +11,6 @@ def check(data: bytes) -> None:
     chance = random.Random(len(data))
     seen, accepted = witnesses.ours(data, chance)
     assert seen == witnesses.gunicorns(data)[: len(seen)], (data, seen)
-    # Without the empty lines that were skipped, which h11 refuses.
     assert seen == [each for part in accepted for each in witnesses.h11s(part)], (data, seen)
 
 

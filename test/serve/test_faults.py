@@ -14,11 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from instaslice.serve.app import MAX_BODY
-from instaslice.serve.room import ARRIVAL, FAREWELL, MAX_PENDING
-from instaslice.serve.server import CONNECTIONS, HEARTBEAT
-from instaslice.serve.templates import Limits
-from instaslice.serve.worker import SWEEP
+from instaslice.serve.limits import Limits
+from instaslice.serve.templates import Limits as TemplateLimits
 from test.fuzz import fuzz_socket
 from test.support.apiserver import FAULTS, APIServer, reaching
 from test.support.certs import Authority
@@ -42,6 +39,7 @@ from test.support.serving import (
     until,
 )
 
+LIMITS = Limits()
 MANY = json.dumps(load("create", "many")).encode()
 
 
@@ -71,10 +69,10 @@ def test_stalled_clients_stop_nobody_and_are_dropped_and_idle_ones_are_not(
     cert_dir: Path, authority: Authority
 ) -> None:
     """In a third of the time that is promised; what each is told is tested of the loop itself."""
-    assert ARRIVAL + FAREWELL + 2 * SWEEP <= 10, "what the README promises"
-    quick = {"instaslice.serve.room": {"ARRIVAL": ARRIVAL / 3}}
+    assert LIMITS.arrival + LIMITS.farewell + 2 * LIMITS.sweep <= 10, "what the README promises"
+    quick = {"arrival": LIMITS.arrival / 3}
     with (
-        serve(cert_dir, authority.trusting(), constants=quick) as server,
+        serve(cert_dir, authority.trusting(), limits=quick) as server,
         contextlib.ExitStack() as stack,
     ):
         used = stack.enter_context(contextlib.closing(server.connect()))
@@ -94,7 +92,7 @@ def test_stalled_clients_stop_nobody_and_are_dropped_and_idle_ones_are_not(
 # -- certificates --------------------------------------------------------------------------------
 
 #: Looks at its files for each connection, and takes up every change.
-EAGER = {"instaslice.serve.tls": {"CHECK_INTERVAL": 0.0}}
+EAGER = {"certificate_check": 0.0}
 
 
 def served(server: Server) -> bytes:
@@ -115,7 +113,7 @@ def test_fifty_rotations_under_load_lose_nothing(
 ) -> None:
     pairs = [authority.mint(tmp_path / "new" / str(i)) for i in range(2)]
     with (
-        serve(cert_dir, authority.trusting(), constants=EAGER) as server,
+        serve(cert_dir, authority.trusting(), limits=EAGER) as server,
         Load(server),
         Load(server, clients=2, reconnect=True) as fresh,
     ):
@@ -129,7 +127,7 @@ def test_fifty_rotations_under_load_lose_nothing(
 def test_a_bad_pair_is_logged_and_counted_and_the_old_one_served(
     cert_dir: Path, authority: Authority
 ) -> None:
-    with serve(cert_dir, authority.trusting(), constants=EAGER) as server:
+    with serve(cert_dir, authority.trusting(), limits=EAGER) as server:
         before = served(server)
         (cert_dir / "tls.key").write_text("no key")
         failures = "instaslice_certificate_reload_failures_total"
@@ -159,15 +157,15 @@ def test_a_killed_worker_is_replaced_at_once(cert_dir: Path, authority: Authorit
             os.kill(worker, signal.SIGKILL)
             start = time.monotonic()
             assert server.call("POST", "/mutate", SAMPLE)[0] == 200
-            assert time.monotonic() - start < HEARTBEAT / 3, "long before it would be missed"
+            assert time.monotonic() - start < LIMITS.heartbeat / 3, "long before it would be missed"
             until(lambda: len(server.workers()) == 1)
 
 
 def test_a_worker_whose_loop_hangs_is_replaced_and_one_that_idles_is_not(
     cert_dir: Path, authority: Authority
 ) -> None:
-    quick = {"instaslice.serve.server": {"HEARTBEAT": 2}}
-    with serve(cert_dir, authority.trusting(), constants=quick) as server:
+    quick = {"heartbeat": 2}
+    with serve(cert_dir, authority.trusting(), limits=quick) as server:
         [worker] = server.workers()
         for _ in range(3):
             last = heartbeat(worker)
@@ -190,8 +188,8 @@ def heartbeat(worker: int) -> int:
 
 def test_a_server_without_a_file_to_spare_makes_room(cert_dir: Path, authority: Authority) -> None:
     """Those that stall are closed for it at once, long before their time is up."""
-    patient = {"instaslice.serve.room": {"ARRIVAL": 600.0, "PROMPT": 0.0}}
-    with serve(cert_dir, authority.trusting(), constants=patient) as server:
+    patient = {"arrival": 600.0, "prompt": 0.0}
+    with serve(cert_dir, authority.trusting(), limits=patient) as server:
         [worker] = server.workers()
         limit = len(os.listdir(f"/proc/{worker}/fd")) + 10
         resource.prlimit(worker, resource.RLIMIT_NOFILE, (limit, limit))
@@ -228,11 +226,11 @@ def post(body: bytes, *headers: str, length: int | None = None) -> bytes:
 
 def test_many_of_the_largest_bodies_at_once(cert_dir: Path, authority: Authority) -> None:
     """As many as may be pending in all; those that have come whole are not kept waiting."""
-    full = SAMPLE + b" " * (MAX_BODY - len(SAMPLE))
-    number = MAX_PENDING // MAX_BODY
+    full = SAMPLE + b" " * (LIMITS.body - len(SAMPLE))
+    number = LIMITS.large // LIMITS.body
     #: Where the machine is busy they are not late.
-    patient = {"instaslice.serve.room": {"ARRIVAL": 600.0}}
-    with serve(cert_dir, authority.trusting(), constants=patient) as server:
+    patient = {"arrival": 600.0}
+    with serve(cert_dir, authority.trusting(), limits=patient) as server:
         with Load(server, clients=number, body=full) as clients:
             until(lambda: clients.answered >= number, seconds=2 * PATIENCE)
         assert clients.failures == []
@@ -240,7 +238,7 @@ def test_many_of_the_largest_bodies_at_once(cert_dir: Path, authority: Authority
 
 
 def test_bodies_at_and_over_the_limit(server: Server) -> None:
-    full = SAMPLE + b" " * (MAX_BODY - len(SAMPLE))
+    full = SAMPLE + b" " * (LIMITS.body - len(SAMPLE))
     assert send(server, post(full)).startswith(b"HTTP/1.1 200 ")
     answer = send(server, post(full + b" "))
     assert answer.startswith(b"HTTP/1.1 413 ")
@@ -329,7 +327,7 @@ def test_a_new_authority_of_callers_ends_what_the_old_one_let_in(
     client_ca = tmp_path / "client-ca.crt"
     old.ca.cert_pem.write_to_path(str(client_ca))
     old.ca.issue_cert(common_name="kube-apiserver").configure_cert(context)
-    with serve(cert_dir, context, "--client-ca", str(client_ca), constants=EAGER) as server:
+    with serve(cert_dir, context, "--client-ca", str(client_ca), limits=EAGER) as server:
         connection = server.connect()
         assert exchange(connection, "POST", "/mutate", SAMPLE)[0] == 200
         kept = connection.sock
@@ -354,7 +352,7 @@ def test_more_connections_than_there_is_room_for(server: Server) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         with contextlib.ExitStack() as stack:
-            for _ in range(CONNECTIONS + 200):
+            for _ in range(LIMITS.connections + 200):
                 stack.enter_context(stall_in_handshake(server))
             for _ in range(20):
                 assert server.call("POST", "/mutate", SAMPLE)[0] == 200
@@ -415,9 +413,9 @@ def _send_all(plain: socket.socket, data: bytes) -> None:
 def test_idle_connections_make_room_for_requests(cert_dir: Path, authority: Authority) -> None:
     """Whoever holds every connection, and is idle on it, stops nobody."""
     few = 100
-    small = {"instaslice.serve.server": {"CONNECTIONS": few}}
+    small = {"connections": few}
     with (
-        serve(cert_dir, authority.trusting(), constants=small) as server,
+        serve(cert_dir, authority.trusting(), limits=small) as server,
         contextlib.ExitStack() as stack,
     ):
         for number in range(few):
@@ -480,4 +478,4 @@ def test_an_api_server_that_hangs_costs_many_pods_no_more_than_one(
             thread.join()
     assert len(seconds) == pods
     # If each waited anew when a thread is free it would be half a minute.
-    assert max(seconds) < Limits().patience * pods / 2 / 3
+    assert max(seconds) < TemplateLimits().patience * pods / 2 / 3

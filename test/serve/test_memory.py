@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from instaslice.quantity import NANO, nanos
-from instaslice.serve.room import MAX_PENDING
+from instaslice.serve.limits import Limits
 from test.support import worst
 from test.support.apiserver import FAULTS, APIServer, reaching
 from test.support.certs import Authority
@@ -29,7 +29,7 @@ def test_the_worst_fits_into_what_the_deployment_has(
     options = ["--provision-templates", *reaching(api_server, account)]
     size = deployed()
     #: What is not whole is held for as long as the test takes.
-    constants = {"instaslice.serve.room": {"ARRIVAL": 600.0}}
+    limits = {"arrival": 600.0}
     with (
         memory_limit(size) as limit,
         serve(
@@ -37,14 +37,14 @@ def test_the_worst_fits_into_what_the_deployment_has(
             authority.trusting(),
             *options,
             within=limit.command,
-            constants=constants,
+            limits=limits,
         ) as server,
         contextlib.ExitStack() as stack,
     ):
         [worker] = server.workers()
         worst.hold_idle(server, stack, 200)
         # Before the rest: they would have to wait for their turns.
-        unfinished = worst.hold_unfinished(server, stack, MAX_PENDING)
+        unfinished = worst.hold_unfinished(server, stack, Limits().large)
         api_server.fault = FAULTS["hang"]
         # Each of a namespace whose templates are not known, so that its answer waits.
         clients = [

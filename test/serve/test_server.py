@@ -136,8 +136,8 @@ def test_through_a_service_a_user_reads_why_pods_are_refused(
     api_server.versions = []
     api_server.fault = FAULTS["hang_up"]
     options = ["--resource-api", "auto", *reaching(api_server, account)]
-    impatient = {"instaslice.cluster.discovery": {"RETRY": 0.1}}
-    with serve(cert_dir, authority.trusting(), *options, constants=impatient) as server:
+    impatient = {"discovery": (300.0, 0.1)}
+    with serve(cert_dir, authority.trusting(), *options, limits=impatient) as server:
 
         def is_ready() -> bool:
             return server.call("GET", "/readyz")[0] == 200

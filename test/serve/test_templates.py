@@ -717,8 +717,8 @@ def test_in_a_cluster_the_version_is_found_and_templates_are_made(
 ) -> None:
     api_server.versions = []
     options = ["--resource-api", "auto", "--provision-templates", *reaching(api_server, account)]
-    constants = {"instaslice.cluster.discovery": {"RETRY": 0.1}}
-    with serve(cert_dir, authority.trusting(), *options, constants=constants) as process:
+    limits = {"discovery": (300.0, 0.1)}
+    with serve(cert_dir, authority.trusting(), *options, limits=limits) as process:
         until(lambda: b"does not serve" in process.call("GET", "/readyz")[1])
         assert process.call("GET", "/readyz")[0] == 200
         assert process.metric('instaslice_resource_api_info{version="none"}') == 1

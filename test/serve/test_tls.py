@@ -1,4 +1,5 @@
 import datetime
+import functools
 import os
 import shutil
 import ssl
@@ -13,9 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instaslice.serve import tls
-from instaslice.serve.tls import Certificates, UnusableCertificate, not_after
+from instaslice.serve.tls import Certificates, UnusableCertificate, validity
 from test.support.certs import Authority
+
+Eager = functools.partial(Certificates, check=0.0)
 
 
 def expiry_of(folder: Path) -> float:
@@ -42,14 +44,15 @@ def test_the_expiry_is_read_as_another_library_reads_it(
         .sign(key, hashes.SHA256())
     )
     der = certificate.public_bytes(serialization.Encoding.DER)
-    assert not_after(der) == moment.timestamp()
+    begin = moment - datetime.timedelta(days=1)
+    assert validity(der) == (begin.timestamp(), moment.timestamp())
 
 
 @pytest.mark.property
 @given(st.binary(max_size=80))
 def test_what_is_not_a_certificate_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - any of its kinds
-        not_after(data)
+        validity(data)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,7 @@ def test_text_around_a_certificate_is_passed_over_as_openssl_does(
     certificate = (cert_dir / "tls.crt").read_bytes()
     for name, pem in (("tls.crt", certificate), ("ca.crt", certificate)):
         (cert_dir / name).write_bytes(around.replace(b"{}", pem))
-    assert Certificates(cert_dir, cert_dir / "ca.crt").expiry == expiry
+    assert Eager(cert_dir, cert_dir / "ca.crt").expiry == expiry
 
 
 def test_the_expiry_is_that_of_the_certificate_that_is_shown(
@@ -79,7 +82,7 @@ def test_the_expiry_is_that_of_the_certificate_that_is_shown(
     expiry = expiry_of(cert_dir)
     with (cert_dir / "tls.crt").open("ab") as chain:
         chain.write(authority.ca.cert_pem.bytes())
-    assert Certificates(cert_dir).expiry == expiry
+    assert Eager(cert_dir).expiry == expiry
 
 
 @pytest.mark.parametrize(
@@ -100,7 +103,7 @@ def test_a_file_without_what_it_should_hold_is_named(
     shutil.copy(cert_dir / "tls.crt", cert_dir / "ca.crt")
     (cert_dir / file).write_bytes(content)
     with pytest.raises(UnusableCertificate) as caught:
-        Certificates(cert_dir, cert_dir / "ca.crt")
+        Eager(cert_dir, cert_dir / "ca.crt")
     assert str(caught.value).endswith(f"{cert_dir}/{reason}")
     assert "\n" not in str(caught.value)
 
@@ -114,7 +117,7 @@ def test_a_file_that_cannot_be_read_is_named(is_folder: bool, file: str, cert_di
         (cert_dir / file).mkdir()
     reason = "Is a directory" if is_folder else "No such file or directory"
     with pytest.raises(UnusableCertificate, match=rf"{file}: {reason}$"):
-        Certificates(cert_dir, cert_dir / "ca.crt")
+        Eager(cert_dir, cert_dir / "ca.crt")
 
 
 def test_callers_are_checked_anew_once_their_authorities_have_changed(
@@ -122,7 +125,7 @@ def test_callers_are_checked_anew_once_their_authorities_have_changed(
 ) -> None:
     file = tmp_path / "client-ca.crt"
     authority.ca.cert_pem.write_to_path(str(file))
-    certificates = Certificates(cert_dir, file)
+    certificates = Eager(cert_dir, file)
     first = certificates.generation()
     overwrite(cert_dir, authority.mint(tmp_path / "new"))
     assert certificates.generation() == first, "another certificate of our own"
@@ -145,11 +148,6 @@ def rename(folder: Path, new: Path) -> None:
 def overwrite(folder: Path, new: Path) -> None:
     for name in ("tls.crt", "tls.key"):
         shutil.copyfile(new / name, folder / name)
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tls, "CHECK_INTERVAL", 0.0)
 
 
 @pytest.fixture
@@ -176,7 +174,7 @@ def test_a_new_pair_is_taken_up(
     swap: Callable[[Path, Path], None], mounted: Path, authority: Authority, tmp_path: Path
 ) -> None:
     expiries: list[float] = []
-    certificates = Certificates(mounted)
+    certificates = Eager(mounted)
     certificates.on_load = expiries.append
     before = certificates.context()
     assert certificates.context() is before, "the context is built once"
@@ -191,7 +189,7 @@ def test_a_bad_pair_keeps_the_old_one_and_is_counted_once(
     cert_dir: Path, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     failures: list[int] = []
-    certificates = Certificates(cert_dir)
+    certificates = Eager(cert_dir)
     certificates.on_failure = lambda: failures.append(1)
     good = certificates.context()
     new = authority.mint(tmp_path / "new")
@@ -210,11 +208,45 @@ def test_a_bad_pair_keeps_the_old_one_and_is_counted_once(
     assert certificates.context() is not good
 
 
+@pytest.mark.parametrize(("days", "why"), [((-9, -1), "has expired"), ((1, 9), "is not valid yet")])
+def test_a_pair_that_is_not_valid_now_replaces_none_that_is(
+    days: tuple[int, int], why: str, cert_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificates = Eager(cert_dir)
+    good = certificates.context()
+    key = ec.generate_private_key(ec.SECP256R1())
+    now, name = datetime.datetime.now(datetime.UTC), x509.Name([])
+    begin, end = (now + datetime.timedelta(days=each) for each in days)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, begin, end)
+    encoding = serialization.Encoding.PEM
+    pem = builder.sign(key, hashes.SHA256()).public_bytes(encoding)
+    (cert_dir / "tls.crt").write_bytes(pem)
+    secret = key.private_bytes(
+        encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (cert_dir / "tls.key").write_bytes(secret)
+    assert certificates.context() is good
+    assert why in caplog.records[-1].__dict__["fields"]["reason"]
+    assert Eager(cert_dir).context() is not good, "where there is no other it is served"
+
+
+@pytest.mark.parametrize("name", ["tls.crt", "tls.key", "ca.crt"])
+def test_a_pipe_or_too_long_a_file_is_not_waited_for(name: str, cert_dir: Path) -> None:
+    shutil.copy(cert_dir / "tls.crt", cert_dir / "ca.crt")
+    certificates = Eager(cert_dir, cert_dir / "ca.crt")
+    good = certificates.context()
+    with (cert_dir / name).open("ab") as file:
+        file.write(b" " * 1024 * 1024)
+    assert certificates.context() is good
+    (cert_dir / name).unlink()
+    os.mkfifo(cert_dir / name)
+    assert certificates.context() is good
+
+
 def test_the_files_are_not_looked_at_for_every_connection(
     cert_dir: Path, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tls, "CHECK_INTERVAL", 3600.0)
-    certificates = Certificates(cert_dir)
+    certificates = Certificates(cert_dir, check=3600.0)
     before = certificates.context()
     overwrite(cert_dir, authority.mint(tmp_path / "new"))
     assert certificates.context() is before
@@ -232,4 +264,4 @@ def test_an_encrypted_key_is_refused_and_nobody_is_asked(cert_dir: Path) -> None
     )
     (cert_dir / "tls.key").write_bytes(encrypted)
     with pytest.raises(UnusableCertificate, match=r"tls\.key"):
-        Certificates(cert_dir)
+        Eager(cert_dir)

@@ -40,6 +40,7 @@ class APIServer:
         self.lists: dict[str, list[Json]] = {}  # path -> what is listed there
         self.requests: list[tuple[str, str]] = []
         self.fault: Fault | None = None
+        self.delay = 0.0  #: seconds before each answer
         #: Seconds that it takes to create an object; one at a time, as on one core.
         self.cost: Callable[[Json], float] = lambda manifest: 0.0
         self._core = threading.Lock()
@@ -98,6 +99,7 @@ class APIServer:
             return
         length = int(handler.headers.get("Content-Length") or 0)
         body = json.loads(handler.rfile.read(length)) if length else None
+        time.sleep(self.delay)
         if self.fault:
             handler.close_connection = True
             self.fault(handler)

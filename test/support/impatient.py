@@ -1,18 +1,17 @@
-"""The command line with other constants, so that a test need not wait for those that are promised.
+"""The command line with other limits, so that a test need not wait for those that are promised.
 
-python -m test.support.impatient '{"instaslice.serve.worker": {"ARRIVAL": 0.5}}' serve ...
+python -m test.support.impatient '{"arrival": 0.5}' serve ...
 """
 
-import importlib
 import json
 import sys
+from functools import partial
 
 from instaslice.cli.main import main
+from instaslice.serve import server
+from instaslice.serve.limits import Limits
 
 if __name__ == "__main__":
-    for module, constants in json.loads(sys.argv[1]).items():
-        for name, value in constants.items():
-            found = importlib.import_module(module)
-            assert hasattr(found, name), f"{module} has no {name}"
-            setattr(found, name, value)
+    limits = Limits(**json.loads(sys.argv[1]))
+    setattr(server, "serve", partial(server.serve, limits=limits))  # noqa: B010
     sys.exit(main(sys.argv[2:]))

@@ -17,6 +17,7 @@ from wsgiref.types import WSGIApplication
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
+from instaslice.serve.limits import Limits
 from instaslice.serve.worker import StallFreeWorker
 from test.support.process import HOST as HOST
 from test.support.process import PATIENCE
@@ -66,11 +67,15 @@ class Loop:
 
 @contextlib.contextmanager
 def running(
-    app: WSGIApplication, cert_dir: Path, trust: ssl.SSLContext, **settings: Any
+    app: WSGIApplication,
+    cert_dir: Path,
+    trust: ssl.SSLContext,
+    limits: Limits = Limits(),  # noqa: B008 - it is frozen
+    **settings: Any,
 ) -> Iterator[Loop]:
     """Run the loop with an application until the block ends.
 
-    settings: gunicorn's, as `graceful_timeout=1`.
+    limits: the loop's. settings: gunicorn's, as `graceful_timeout=1`.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert_dir / "tls.crt", cert_dir / "tls.key")
@@ -79,8 +84,6 @@ def running(
         "certfile": str(cert_dir / "tls.crt"),
         "keyfile": str(cert_dir / "tls.key"),
         "graceful_timeout": 2,
-        "http_parser": "python",
-        "keepalive": 120,
         "ssl_context": lambda config, default: context,
         "threads": 8,
         "worker_connections": 100,
@@ -93,6 +96,7 @@ def running(
             0, os.getppid(), [listener], cast("Any", None), 30, config, Logger(config)
         )
         stack.callback(worker.tmp.close)
+        worker.limits = limits
         worker.wsgi = cast("Any", app)
         setattr(worker, "PIPE", list(os.pipe()))  # noqa: B010 - typed as of the class
         for fd in worker.PIPE:

@@ -96,20 +96,20 @@ def serve(
     *options: str,
     environment: dict[str, str] | None = None,
     stderr: str | None = None,
-    constants: Mapping[str, Mapping[str, float]] | None = None,
+    limits: Mapping[str, Any] | None = None,
     bind: str = HOST,
     within: Sequence[str] = (),
 ) -> Iterator[Server]:
     """Run `instaslice serve` until the block ends; nothing is left behind.
 
     stderr: a file for its log, in place of one that is there to be read.
-    constants: by module, those that are other than promised, so that nobody need wait for them.
+    limits: those that are other than promised (`Limits`), so that nobody need wait for them.
     within: a command that takes it as its own.
     """
     port = free_port()
     command = [*within, sys.executable, "-m", "instaslice"]
-    if constants:
-        command[-1:] = ["test.support.impatient", json.dumps(constants)]
+    if limits:
+        command[-1:] = ["test.support.impatient", json.dumps(limits)]
     command += ["serve", "--cert-dir", str(cert_dir), "--bind", f"{bind}:{port}", *options]
     with tempfile.NamedTemporaryFile(prefix="instaslice-log-") as file:
         log = Path(stderr or file.name)

@@ -1,0 +1,291 @@
+"""HTTP/1.1: bytes to requests and WSGI environs (PEP 3333), replies to bytes. No socket.
+
+1. A request is a header section, which ends with an empty line, and as many bytes of body as its
+   Content-Length says, or none (RFC 9112, section 6). One reading of the headers decides both.
+2. It is strict: what two programs might read in two ways is refused, by `Request.refusal`, and
+   nothing that follows may be read as a request. It is so where there is a transfer coding, two
+   lengths, or one that is not a number; where a line is folded, or holds a control character.
+3. Nothing is searched twice: a header section costs its length, in however many pieces.
+4. One empty line before a request line is skipped (RFC 9112, section 2.2).
+5. A body that is too long is not read; the application is to say so.
+
+feed(data) -> is_whole()? -> take() -> is_whole()? -> ... (what is left begins the next request)
+"""
+
+import io
+import re
+import sys
+import time
+from email.utils import formatdate
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote_to_bytes
+from wsgiref.types import WSGIEnvironment
+
+#: The environ's key for the caller's certificate, verified, as `SSLSocket.getpeercert` has it.
+PEER: Final = "instaslice.peer"
+#: The environ's key for whether the answer may take time: False asks for MustWait instead.
+MAY_WAIT: Final = "instaslice.may_wait"
+
+Headers = list[tuple[str, str]]
+TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
+#: What a client that waits to be told so is told (RFC 9110, section 10.1.1).
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+#: A bound on what is made of 32 KiB of headers; and as long as a target may be.
+MAX_FIELDS: Final = 100
+MAX_TARGET: Final = 8 * 1024
+
+_END: Final = b"\r\n\r\n"
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+# Possessive, so that no part of it is read twice.
+_HEAD: Final = re.compile(
+    rb"([A-Z]{3,20}+) ([!-~]++) HTTP/1\.([01])\r\n((?:%b:[\t -~\x80-\xff]*+\r\n)*+)\r\n" % _TOKEN
+)
+_FIELD: Final = re.compile(rb"([^:]++):([^\r]*+)\r\n")
+_ABSOLUTE: Final = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
+
+
+class Refusal(NamedTuple):
+    """Why a request is refused by the server itself: an HTTP status, and a line of text."""
+
+    status: str  #: "400 Bad Request"
+    message: str
+
+
+class Request(NamedTuple):
+    """A request, or as much of it as will be read."""
+
+    method: str = ""
+    target: str = ""
+    version: str = "HTTP/1.1"
+    fields: dict[str, str] = {}  # noqa: RUF012 - nobody writes to it
+    length: int | None = None  #: what Content-Length says
+    keep: bool = False  #: whether another request may follow
+    refusal: Refusal | None = None
+    body: bytes = b""
+
+    def environ(self, peer: "Peer", may_wait: bool) -> WSGIEnvironment:
+        """The environ for an application."""
+        path, _, query = _ABSOLUTE.sub("", self.target, count=1).partition("?")
+        made: WSGIEnvironment = {
+            f"HTTP_{name.replace('-', '_')}": value
+            for name, value in self.fields.items()
+            if "_" not in name  # it would pass for another
+        }
+        made |= {
+            "REQUEST_METHOD": self.method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": unquote_to_bytes(path).decode("latin-1") if "%" in path else path,
+            "QUERY_STRING": query,
+            "RAW_URI": self.target,
+            "CONTENT_TYPE": self.fields.get("CONTENT-TYPE", ""),
+            "SERVER_NAME": str(peer.server[0]),
+            "SERVER_PORT": str(peer.server[1]),
+            "SERVER_PROTOCOL": self.version,
+            "REMOTE_ADDR": str(peer.client[0]),
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "https",
+            "wsgi.input": io.BytesIO(self.body),
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+            # Without a length there is no body: the stream's end is the request's (wsgi.org).
+            "wsgi.input_terminated": False,
+            PEER: peer.certificate,
+            MAY_WAIT: may_wait,
+        }
+        if self.length is not None:
+            made["CONTENT_LENGTH"] = str(self.length)
+        return made
+
+
+class Peer(NamedTuple):
+    """Who is at the other end of a connection."""
+
+    client: Any  #: its address, as socket.accept() gives it
+    server: Any  #: the address that it connected to
+    certificate: Any  #: as SSLSocket.getpeercert() gives it
+
+
+def _refuse(status: str, message: str) -> Request:
+    return Request(refusal=Refusal(status, message))
+
+
+_BAD: Final = "400 Bad Request"
+_TOO_LARGE: Final = "431 Request Header Fields Too Large"
+
+
+def _read_head(head: bytes, max_body: int) -> Request:
+    """A request without its body yet, from its header section; `length` is at most one more."""
+    match = _HEAD.fullmatch(head)
+    if match is None:
+        bad_line = not re.match(rb"[A-Z]{3,20} [!-~]+ HTTP/1\.[01]\r\n", head)
+        return _refuse(_BAD, f"the {'request line' if bad_line else 'headers'} cannot be read")
+    method, target, minor, lines = match.groups()
+    if len(target) > MAX_TARGET:
+        return _refuse("414 URI Too Long", f"the target is over {MAX_TARGET} bytes")
+    found = _FIELD.findall(lines)
+    if len(found) > MAX_FIELDS:
+        return _refuse(_TOO_LARGE, f"there are over {MAX_FIELDS} headers")
+    fields: dict[str, str] = {}
+    for name, value in found:
+        key, text = name.decode().upper(), value.strip(b" \t").decode("latin-1")
+        if key in fields:
+            if key in ("HOST", "CONTENT-LENGTH"):
+                return _refuse(_BAD, f"there is more than one {key.title()}")
+            text = f"{fields[key]},{text}"
+        fields[key] = text
+    if refused := _wrong(fields, target.decode(), minor == b"1"):
+        return refused
+    length, digits = None, fields.pop("CONTENT-LENGTH", None)
+    if digits is not None:
+        # Compared as digits: int() of thousands of them would cost or fail.
+        digits = digits.lstrip("0") or "0"
+        length = int(digits) if len(digits) <= len(str(max_body)) else max_body + 1
+    keep = minor == b"1"
+    if "CONNECTION" in fields:
+        options = [option.strip(" \t").lower() for option in fields["CONNECTION"].split(",")]
+        keep = "close" not in options and (keep or "keep-alive" in options)
+    keep = keep and (length or 0) <= max_body
+    return Request(
+        method.decode(), target.decode(), f"HTTP/1.{minor.decode()}", fields, length, keep
+    )
+
+
+def _wrong(fields: dict[str, str], target: str, is_new: bool) -> Request | None:
+    """Why a request with such fields is refused, if it is; is_new: HTTP/1.1."""
+    if "TRANSFER-ENCODING" in fields:
+        return _refuse("411 Length Required", "there is no Content-Length")
+    if is_new and "HOST" not in fields:
+        return _refuse(_BAD, "there is no Host")
+    if fields.get("EXPECT", "100-continue").lower() != "100-continue":
+        return _refuse("417 Expectation Failed", "only 100-continue can be expected")
+    if target[0] != "/" and target != "*" and not _ABSOLUTE.match(target):
+        return _refuse(_BAD, "the target is not a path")
+    digits = fields.get("CONTENT-LENGTH", "0")
+    if not (digits.isascii() and digits.isdigit()):
+        return _refuse(_BAD, "the Content-Length is not a number")
+    return None
+
+
+class Reader:
+    """The bytes of a connection, and the requests in them.
+
+    max_body, max_headers: in bytes.
+    """
+
+    __slots__ = (
+        *("_buffer", "_end", "_max_body", "_max_headers", "_request", "_searched", "_size"),
+        *("_skipped", "_told"),
+    )
+
+    def __init__(self, max_body: int, max_headers: int) -> None:
+        self._max_body, self._max_headers = max_body, max_headers
+        self._buffer = bytearray()
+        self._skipped = False  #: an empty line, before the request that is arriving
+        self._begin()
+
+    def _begin(self) -> None:
+        self._searched = 0  #: bytes of the buffer that hold no end of a header section
+        self._request: Request | None = None  #: without its body; None until its headers are whole
+        self._end = 0  #: of its headers in the buffer
+        self._size = 0  #: of that request in bytes, as far as it will be read
+        self._told = False  #: to continue
+
+    def __len__(self) -> int:
+        """How many bytes are held."""
+        return len(self._buffer)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the request that is arriving, 0 until its headers are whole."""
+        return self._size
+
+    def feed(self, data: bytes) -> None:
+        """Take in what has come."""
+        buffer = self._buffer
+        buffer += data
+        if buffer[:1] == b"\r" and not self._skipped and buffer[:2] == b"\r\n":
+            del buffer[:2]
+            self._skipped = True
+
+    def is_whole(self) -> bool:
+        """Whether a request can be taken."""
+        return (self._request or self._look()) is not None and len(self._buffer) >= self._size
+
+    def wants_continue(self) -> bool:
+        """Whether the client waits to be told to send its body; true at most once a request."""
+        request = self._request
+        if request is None or self._told or len(self._buffer) >= self._size:
+            return False
+        self._told = True
+        # HTTP/1.0 knows no interim replies (RFC 9110, section 15.2).
+        return request.version != "HTTP/1.0" and "EXPECT" in request.fields
+
+    def take(self) -> Request:
+        """The request that is whole. Raises ValueError where none is."""
+        if not self.is_whole() or self._request is None:
+            raise ValueError("no request is whole")
+        request, buffer = self._request, self._buffer
+        with memoryview(buffer) as view:
+            body = bytes(view[self._end : self._size])
+        if request.refusal:
+            buffer.clear()
+        else:
+            del buffer[: self._size]
+        self._skipped = False
+        self._begin()
+        self.feed(b"")  # an empty line may have come behind the body
+        return request._replace(body=body) if body else request
+
+    def _look(self) -> Request | None:
+        """Look for the end of the headers, and read them."""
+        buffer = self._buffer
+        end = buffer.find(_END, max(0, self._searched - 3), self._max_headers)
+        if buffer[:2] == b"\r\n":
+            request, end = _refuse(_BAD, "the request line is empty"), -4
+        elif end >= 0:
+            request = _read_head(bytes(buffer[: end + 4]), self._max_body)
+        elif len(buffer) >= self._max_headers:
+            message = f"the headers are over {self._max_headers} bytes"
+            request, end = _refuse(_TOO_LARGE, message), -4
+        else:
+            self._searched = len(buffer)
+            return None
+        self._request = request
+        self._end = self._size = end + 4
+        if request.length is not None and request.length <= self._max_body:
+            self._size += request.length
+        return request
+
+
+class Reply(NamedTuple):
+    """The bytes of a reply, and whether another request may follow on the connection."""
+
+    data: bytes
+    keep: bool
+
+    @classmethod
+    def make(cls, status: str, headers: Headers, body: bytes, keep: bool) -> "Reply":
+        """An HTTP/1.1 reply (RFC 9112, section 4), whose headers say how long its body is."""
+        top = (
+            f"HTTP/1.1 {status}\r\nDate: {_date(int(time.time()))}\r\n"
+            f"Connection: {'keep-alive' if keep else 'close'}\r\n"
+        )
+        fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        return cls(f"{top}{fields}\r\n".encode("latin-1") + body, keep)
+
+    @classmethod
+    def refusing(cls, refusal: Refusal) -> "Reply":
+        """The last reply, for what the server itself refuses."""
+        body = f"{refusal.message}\n".encode()
+        length = ("Content-Length", str(len(body)))
+        return cls.make(refusal.status, [TEXT, length], body, keep=False)
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    """A moment as HTTP writes it (RFC 9110, section 5.6.7)."""
+    return formatdate(second, usegmt=True)

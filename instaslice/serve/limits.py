@@ -1,0 +1,120 @@
+"""Every number that bounds what a source can make the server do, hold, or leave queued.
+
+A value that is passed in: whoever needs other numbers makes another one. Seconds and bytes.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from instaslice.cluster import discovery
+
+_MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """See each field."""
+
+    #: The largest review: two objects (the new and the old one) of 3 MB, which is twice what etcd
+    #: takes of one (1.5 MB), and 1 MB of envelope; as controller-runtime derives it.
+    body: int = 7 * _MIB
+    #: The longest header section; the API server's has a few hundred bytes.
+    headers: int = 32 * 1024
+
+    # -- a connection ----------------------------------------------------------------------------
+
+    #: Connections. The API server keeps a few dozen; the rest is room for those who stall.
+    connections: int = 2000
+    #: Raw bytes taken from a connection at once: a full TLS record (RFC 8446, section 5.2), or 600
+    #: of those that carry nothing, each 25 us of OpenSSL's.
+    raw: int = 16 * 1024 + 512
+    #: Raw bytes that carry nothing, before the connection is closed: many times what a handshake
+    #: with a chain of certificates takes.
+    dataless: int = 64 * 1024
+    #: Raw bytes that a byte of data may take beside those: in a record of its own it takes 30.
+    wrapping: int = 64
+    #: The longest ClientHello; one with post-quantum keys has 2 KiB. OpenSSL sets aside what is
+    #: announced, up to 128 KiB.
+    hello: int = 16 * 1024
+    #: Handshakes that have begun: 40 MiB, by what OpenSSL sets aside for one.
+    handshakes: int = 256
+    #: For a handshake, for a request to arrive whole, for a reply to be taken: longer than the API
+    #: server's timeout (5 s as deployed), after which nobody waits for the answer any more.
+    arrival: float = 6.0
+    #: After that long what is not done is taken to be stalled, where room is scarce.
+    prompt: float = 1.0
+    #: The API server keeps idle connections for 90 s (Go's http.Transport, IdleConnTimeout). The
+    #: server keeps them longer, so that it never closes one that is about to be used.
+    keep_alive: int = 120
+    #: For which a connection that is closed is still read, so that the peer gets the reply before
+    #: it learns that the rest of its request went nowhere (RFC 9112, section 9.6).
+    farewell: float = 2.0
+    farewell_bytes: int = 14 * _MIB
+
+    # -- all of them -----------------------------------------------------------------------------
+
+    #: Bytes of requests that are here, whole or not.
+    pending: int = 64 * _MIB
+    #: A body that may take long: only what decodes and judges within 30 ms is done in the loop.
+    light: int = 64 * 1024
+    #: Bytes of larger bodies that may be under way, from their headers to their answers. Others are
+    #: not read meanwhile.
+    large: int = 48 * _MIB
+    #: Bytes of requests that wait in the pool, for the API server.
+    waiting: int = 14 * _MIB
+    #: Bytes of replies that are not taken. A reply has a few KiB, and sockets take megabytes: more
+    #: than this is somebody who asks and does not listen.
+    unsent: int = 32 * _MIB
+
+    # -- a turn of the loop ----------------------------------------------------------------------
+
+    #: For accepting, and for new handshakes, a millisecond each.
+    newcomers: float = 0.005
+    #: For what comes on connections that are known.
+    reading: float = 0.010
+    #: For answers, whose replies are held back to be sent together: that wakes up their receiver
+    #: once and not for each of them, a third more requests a second on 16 connections.
+    answering: float = 0.001
+    #: And for each that waits, since ordering them takes as long.
+    ordering: float = 3e-6
+    #: Between two looks for those whose time is up.
+    sweep: float = 0.5
+    #: How often Python may hand over to the loop while a large body is judged beside it.
+    switch: float = 0.0005
+
+    # -- whose turn it is ------------------------------------------------------------------------
+
+    #: What is left, after a sweep, of the seconds of processor that an address has used: half after
+    #: a second.
+    memory: float = 0.7
+    #: Addresses that have used more seconds than this are equal: or the busiest, the API server,
+    #: would stand aside for as long while a newcomer makes up for it.
+    heavy_user: float = 0.1
+    #: The cost of a byte of a request on a connection of which nothing is known yet, and at least.
+    unknown_byte: float = 1e-6
+    known_byte: float = 1e-7
+    #: Requests that cost less are equal: a round of 2,000 of them is short.
+    cheap: float = 0.002
+    #: After that long the one that waits longest is answered, whatever it costs, once in a turn.
+    starving: float = 1.0
+    #: Between two large bodies, if they take as long themselves: for handshakes that are under way.
+    pause: float = 0.05
+
+    # -- the process -----------------------------------------------------------------------------
+
+    #: For requests in flight after SIGTERM: the webhook's timeout of 5 s, doubled.
+    grace: int = 10
+    #: For taking in the connections that wait to be accepted then.
+    last_call: float = 0.3
+    #: Of the grace period, kept for requests in flight: an admission waits at most one for its
+    #: templates, and a second is a long time for the rest.
+    wrap_up: float = 2.0
+    #: Without a sign of life after which gunicorn replaces the worker. The loop gives two a second.
+    heartbeat: int = 30
+    #: Between two looks at the certificate's files, a few stat() calls. cert-manager renews weeks
+    #: ahead, so this only bounds how long a person who watches has to wait.
+    certificate_check: float = 1.0
+    #: For which rendered metrics are shown again.
+    metrics: float = 1.0
+    #: Between questions for the API version, once it is known, and while it is not.
+    discovery: tuple[float, float] = (discovery.INTERVAL, discovery.RETRY)

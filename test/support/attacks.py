@@ -1,0 +1,215 @@
+"""What a hostile client does to a server until it is killed.
+
+python -m test.support.attacks NAME PORT
+"""
+
+import contextlib
+import ctypes
+import itertools
+import json
+import selectors
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from test.support import worst
+from test.support.process import HOST
+from test.support.reviews import pod_review
+
+_MIB = 1024 * 1024
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+TRUST = _context()
+
+
+def post(body: bytes) -> bytes:
+    head = "POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def review(containers: int, inits: int, size: int = 0) -> bytes:
+    """A pod with so many containers that ask for slices, and as much else as makes it so large."""
+    limits = {"resources": {"limits": {"nvidia.com/mig-1g.5gb": "1"}}}
+    spec = {
+        "containers": [{"name": f"c{i}", **limits} for i in range(containers)],
+        "initContainers": [{"name": f"i{i}", **limits} for i in range(inits)],
+    }
+    pod = {"metadata": {"name": "x", "namespace": "default"}, "spec": spec}
+    body = json.dumps(pod_review(pod), separators=(",", ":"))
+    if size > len(body):  # volumes: ordinary lists and objects
+        volume = '{"name":"v","emptyDir":{}},'
+        many = volume * ((size - len(body)) // len(volume))
+        body = body.replace('"containers"', f'"volumes":[{many[:-1]}],"containers"', 1)
+    return body.encode()
+
+
+def connect(port: int, context: ssl.SSLContext = TRUST) -> ssl.SSLSocket:
+    return context.wrap_socket(socket.create_connection((HOST, port), 30), server_hostname=HOST)
+
+
+def flood(port: int, number: int, request: bytes) -> None:
+    """Send a small request on so many connections, and again with each answer."""
+    selector = selectors.DefaultSelector()
+
+    def begin() -> None:
+        with contextlib.suppress(OSError):
+            connection = connect(port)
+            connection.sendall(request)
+            selector.register(connection, selectors.EVENT_READ)
+
+    for _ in range(number):
+        begin()
+    while True:
+        for key, _ in selector.select(1):
+            connection: ssl.SSLSocket = key.fileobj  # type: ignore[assignment]
+            try:
+                if not connection.recv(1 << 16):
+                    raise OSError
+                connection.sendall(request)
+            except OSError:
+                selector.unregister(connection)
+                connection.close()
+                begin()
+
+
+def large(port: int, number: int, body: bytes) -> None:
+    """The same with large ones: a thread for each."""
+    request = post(body)
+
+    def run() -> None:
+        while True:
+            with contextlib.suppress(OSError), connect(port) as connection:
+                while True:
+                    connection.sendall(request)
+                    if not connection.recv(1 << 16):
+                        break
+
+    for _ in range(number):
+        threading.Thread(target=run, daemon=True).start()
+    time.sleep(3600)
+
+
+def key_updates(port: int) -> None:
+    """Messages of TLS 1.3 that carry no data (RFC 8446, section 4.6.3), 5.4 MB of them at once."""
+    # Python's ssl has no call for them; its object holds OpenSSL's behind two pointers and a count.
+    library = ctypes.CDLL("libssl.so.3")
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection((HOST, port), 30) as plain:
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = TRUST.wrap_bio(incoming, outgoing)
+            while True:
+                try:
+                    tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    plain.sendall(outgoing.read())
+                    incoming.write(plain.recv(1 << 16))
+            inner = id(vars(tls)["_sslobj"])
+            pointer = ctypes.c_void_p.from_address(inner + 3 * ctypes.sizeof(ctypes.c_void_p))
+            for _ in range(200_000):
+                library.SSL_key_update(pointer, 0)
+                library.SSL_do_handshake(pointer)
+            plain.sendall(outgoing.read())
+            plain.recv(1)
+
+
+def renegotiation(port: int) -> None:
+    """TLS 1.2, and openssl's s_client asks for another handshake, again and again."""
+    while True:
+        process = subprocess.Popen(
+            ["openssl", "s_client", "-connect", f"{HOST}:{port}", "-tls1_2"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        with contextlib.suppress(OSError):
+            assert process.stdin
+            for _ in range(200_000):
+                process.stdin.write(b"R\n")
+                process.stdin.flush()
+        process.kill()
+        process.wait()
+
+
+def hellos(port: int) -> None:
+    """The beginning of a ClientHello that announces 131,396 bytes, on as many connections as go."""
+    held = []
+    for _ in range(1990):
+        with contextlib.suppress(OSError):
+            plain = socket.create_connection((HOST, port), 30)
+            plain.sendall(b"\x16\x03\x01\x40\x00\x01\x02\x01\x44\x03\x03")
+            held.append(plain)
+    time.sleep(3600)
+
+
+def connects(port: int) -> None:
+    """Nothing but connect(), as fast as it goes."""
+    held: list[socket.socket] = []
+    for number in itertools.count():
+        with contextlib.suppress(OSError):
+            held.append(socket.create_connection((HOST, port), 1))
+        if len(held) > 500:
+            held[number % 500].close()
+            held[number % 500] = held.pop()
+
+
+def handshakes(port: int) -> None:
+    """Handshake after handshake, on 16 threads."""
+
+    def run() -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                connect(port).close()
+
+    for _ in range(16):
+        threading.Thread(target=run, daemon=True).start()
+    time.sleep(3600)
+
+
+GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+
+ATTACKS: dict[str, Callable[[int], None]] = {
+    "KeyUpdate records": key_updates,
+    "renegotiation": renegotiation,
+    "400 dear reviews of 7 KB": lambda port: flood(port, 400, post(review(56, 60))),
+    "1,900 x /metrics": lambda port: flood(port, 1900, GET),
+    "600 reviews of 30 KiB": lambda port: flood(port, 600, post(review(56, 56, 30 * 1024))),
+    "60 reviews of 1 MiB": lambda port: large(port, 60, review(56, 56, _MIB)),
+    "16 reviews of 7 MiB": lambda port: large(port, 16, review(56, 56, 7 * _MIB - 4096)),
+    "16 dense reviews of 7 MiB": lambda port: large(port, 16, worst.dense()),
+    "hellos of 128 KiB": hellos,
+    "handshakes": handshakes,
+    "connect()": connects,
+}
+
+
+@contextlib.contextmanager
+def attack(name: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Attack a server in a process of its own until the block ends."""
+    command = [sys.executable, "-m", "test.support.attacks", name, str(port)]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+if __name__ == "__main__":
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    ATTACKS[sys.argv[1]](int(sys.argv[2]))
