@@ -11,7 +11,7 @@ import yaml
 from test.e2e import gpus
 from test.e2e.cluster import Cluster
 from test.e2e.gpus import bound, given, gpu_of, held, profile_of
-from test.e2e.pods import container, pod
+from test.e2e.pods import container, pod, workload
 from test.support import a100
 from test.support.process import until
 
@@ -85,6 +85,54 @@ def test_a_pod_written_for_an_a100_has_the_smallest_slices_of_an_h100(team: Clus
     team.create(asking("none", {"mig-1g.5gb": 1}, alternatives="none"))
     said = until(lambda: gpus.verdict(team, "none"), "the scheduler's verdict")
     assert "cannot allocate all claims" in said
+
+
+def test_a_deployment_runs_on_both_kinds_of_gpu(team: Cluster) -> None:
+    """16 pods, where two A100s have room for 14; and what a quota counts of each of them."""
+    keys = [
+        "mig-1g.5gb.nvidia.com.deviceclass.resource.k8s.io/devices",
+        "mig.nvidia.com.deviceclass.resource.k8s.io/devices",
+        "requests.nvidia.com/mig-1g.5gb",
+    ]
+    hard = dict.fromkeys(keys, "100")
+    team.create(
+        {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "q"},
+            "spec": {"hard": hard},
+        }
+    )
+    until(lambda: team.get("ResourceQuota", "q").get("status", {}).get("used"), "it counts")
+    minor = team.plane.version.minor
+    slices = a100.resource_slices("ampere", combined=minor < gpus.FIRST_APART)
+    template = asking("p", {"mig-1g.5gb": 1})
+    for name in (HOPPER, "ampere"):
+        template["spec"]["tolerations"] += gpus.tolerating(template, name)["spec"]["tolerations"]
+    deployment = workload("Deployment", "d", replicas=16, template=template)
+    deployment["spec"]["template"]["metadata"] |= {
+        "annotations": template["metadata"]["annotations"]
+    }
+    with gpus.node(team, "ampere", *slices):
+        team.create(deployment)
+
+        def nodes() -> list[str]:
+            return [name for p in team.list("Pod") if (name := p["spec"].get("nodeName"))]
+
+        until(lambda: len(nodes()) == 16, "every pod has a node")
+        assert {*nodes()} == {HOPPER, "ampere"}
+        claims = team.list("ResourceClaim")
+        devices = {
+            (result["pool"], result["device"])
+            for claim in claims
+            for result in claim["status"]["allocation"]["devices"]["results"]
+        }
+        assert len(devices) == 16
+        used = team.get("ResourceQuota", "q")["status"]["used"]
+        is_counted = minor >= gpus.FIRST_WITH_EXTENDED_RESOURCES
+        assert [used[key] for key in keys] == ["16", "16", "16" if is_counted else "0"]
+        team.delete("Deployment", "d")
+        gpus.clear(team)
 
 
 def test_init_containers_and_placement(team: Cluster) -> None:
