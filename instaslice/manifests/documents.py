@@ -4,15 +4,18 @@ A document in which nothing changes is kept to the byte, one that is wrong is le
 every limit that is left in either is told of. One that names nothing of interest is not parsed.
 """
 
+import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from instaslice import node_labels
 from instaslice.invalid import InvalidPod, Notice, field_path
-from instaslice.manifests import split, workloads
+from instaslice.manifests import patches, split, workloads
 from instaslice.manifests.edit import Edit, Layout, applied, edit, json_layout
 from instaslice.manifests.leftovers import (
     Leftover,
@@ -26,7 +29,7 @@ from instaslice.manifests.leftovers import (
 from instaslice.manifests.nodes import BadDocument, Node, Part, locate, read
 from instaslice.manifests.reverse import reverse
 from instaslice.manifests.workloads import LABEL, Kinds, Manifest, Path, Template, claim_names
-from instaslice.patch import Operation, apply, pointer, unescape
+from instaslice.patch import Json, Operation, apply, pointer, replace, unescape
 from instaslice.profiles import RESOURCE_PREFIX
 from instaslice.resource_api import NEWEST, ResourceAPI, template_name
 from instaslice.resources import MIG, Resources
@@ -43,6 +46,25 @@ TOO_LARGE: Final = (
     "their own"
 )
 
+#: What may matter although it names no resource: in a Kustomization, or a patch.
+_HINTS: Final = (
+    r"name(?:Prefix|Suffix):",
+    r"""\$patch["']?:""",
+    r"""\bresourceClaims["']?:""",
+    r"""\b(?:resources|limits|requests)["']?:[ \t]*(?:null|~)(?=[ \t]*(?:[\r\n#,}]|\Z))""",
+)
+NO_BASE: Final = (
+    "whose base is not among the files: name both, or rewrite what kustomize makes of them "
+    "(kubectl kustomize ... | instaslice rewrite -)"
+)
+SEVERAL: Final = (
+    "and more than one patch or base goes with it: rewrite what kustomize makes of them "
+    "(kubectl kustomize ... | instaslice rewrite -)"
+)
+CANNOT: Final = (
+    "of which no other makes the same of its rewritten base: rewrite what kustomize makes of them "
+    "(kubectl kustomize ... | instaslice rewrite -)"
+)
 NODE_NAME: Final = (
     "the scheduler, which allocates claims, never sees a pod with nodeName, and the kubelet "
     "refuses it: choose the node by nodeSelector kubernetes.io/hostname"
@@ -144,12 +166,22 @@ class Document:
     needs: dict[Need, None] = field(default_factory=dict)  #: that its pods, rewritten, refer to
     has: dict[Need, None] = field(default_factory=dict)  #: that it defines itself
     claims: dict[str, DeviceClaim] = field(default_factory=dict)  #: new ones, by template
+    patches: list["Patch"] = field(default_factory=list)  #: that wait for their bases
     renames: list[tuple[int, str]] = field(default_factory=list)  #: lines of a Kustomization's keys
 
     @property
     def after(self) -> str:
         """Its text rewritten; `before` where nothing changes."""
         return applied(self.before, self.edits)
+
+
+class Patch(NamedTuple):
+    """A strategic-merge patch that is, or stands in, a document."""
+
+    work: "_Work"
+    manifest: Manifest
+    path: Path = ()  #: of the text that it is in, in a Kustomization
+    text: str = ""
 
 
 class Rewriter:
@@ -159,10 +191,26 @@ class Rewriter:
         """large: documents of so many characters are read item by item."""
         self.task, self.large = task, large
         self.disabled: set[str] = set()  #: namespaces that are labelled so
+        #: The folders of Kustomizations that name a patch's file, and the folders that one names.
+        self.patch_files: dict[str, set[str]] = {}
+        self.includes: dict[str, set[str]] = {}
+        self.is_patch_file, self.name = False, ""
         self._names = _names(task.resources)
 
-    def each(self, data: bytes) -> Iterator[Document]:
+    def note_kustomization(self, name: str, data: bytes) -> None:
+        """Learn which files are patches from a file that may be a Kustomization."""
+        if os.path.basename(name) in ("kustomization.yaml", "kustomization.yml", "Kustomization"):
+            with suppress(BadDocument, UnicodeDecodeError):
+                root, _ = read(data.decode())
+                if root and isinstance(root.value, dict):
+                    folder = os.path.normpath(os.path.dirname(name))
+                    for path in patches.files_of(root.value, folder):
+                        self.patch_files.setdefault(path, set()).add(folder)
+                    self.includes[folder] = set(patches.folders_of(root.value, folder))
+
+    def each(self, data: bytes, name: str = "") -> Iterator[Document]:
         """The documents of a file."""
+        self.name, self.is_patch_file = name, os.path.normpath(name) in self.patch_files
         text, done = data.decode(errors="surrogateescape"), 0
         line = 1
         for part in split.documents(text):
@@ -175,6 +223,56 @@ class Rewriter:
                 yield self.rewrite(part, line)
             line += part.count("\n")
             done += len(part)
+
+    def resolve(self, documents: Iterable[Document]) -> None:
+        """Rewrite the patches among documents, or tell why they are left as they are."""
+        documents = list(documents)
+        waiting = [patch for document in documents for patch in document.patches]
+        whose: Counter[tuple[str, str, str]] = Counter(_id(patch.manifest) for patch in waiting)
+        for patch in waiting:
+            found = [
+                pair
+                for document in documents
+                if patch.manifest.name in document.before and not document.errors
+                for pair in self._bases(document, patch)
+            ]
+            why = NO_BASE if not found else SEVERAL if len(found) > 1 else ""
+            if not why and whose[_id(patch.manifest)] > 1 and self._is_chain(patch, waiting):
+                why = SEVERAL
+            patch.work.settle(patch, None if why else found[0], why)
+            self._judge(patch.work.document, patch.work.text)
+
+    def _bases(self, document: Document, patch: Patch) -> Iterator[tuple[Manifest, Json]]:
+        """The objects of a document that a patch is for, before and after."""
+        if any(_id(each.manifest) == _id(patch.manifest) for each in document.patches):
+            return
+        with suppress(BadDocument):
+            before, _ = read(document.before)
+            after, _ = read(document.after) if document.changed else (before, False)
+            if before and after and isinstance(before.value, dict):
+                for manifest in workloads.manifests(before.value):
+                    if _id(manifest) == _id(patch.manifest):
+                        yield manifest, workloads.at(after.value, manifest.path)
+
+    def _is_chain(self, patch: Patch, waiting: list[Patch]) -> bool:
+        """Whether one build may have another patch of the same object, too."""
+
+        def reached(each: Patch) -> set[str]:
+            found = list(self._named(each))
+            for folder in found:
+                found += [more for more in self.includes.get(folder, ()) if more not in found]
+            return set(found)
+
+        others = (each for each in waiting if each is not patch)
+        mine = reached(patch)
+        same = (each for each in others if _id(each.manifest) == _id(patch.manifest))
+        named = self._named(patch)
+        return any(mine & reached(each) & (named | self._named(each)) for each in same)
+
+    def _named(self, patch: Patch) -> set[str]:
+        """The folders of the Kustomizations that name a patch."""
+        name = os.path.normpath(patch.work.name)
+        return self.patch_files.get(name, {os.path.dirname(name) or "."})
 
     def rewrite(self, text: str, line: int = 1) -> Document:
         """Rewrite every pod and pod template in a document; what is wrong is in its `errors`.
@@ -258,6 +356,7 @@ class _Work:
         layout: that of the List, where it is JSON.
         """
         self.task, self.disabled = rewriter.task, rewriter.disabled
+        self.name, self.is_patch_file = rewriter.name, rewriter.is_patch_file
         self.document, self.text, self.start, self.prefix = document, text, start, prefix
         self.layout, self.line = layout, document.line + line
         #: An item of YAML comes with its dash, as a list of one.
@@ -321,6 +420,19 @@ class _Work:
         operations: list[Operation] = []
         if workloads.is_disabled_namespace(manifest):
             self.disabled.add(manifest.name)
+        place = workloads.BUILT_IN.get((manifest.group or "", manifest.kind))
+        is_patch = not self.prefix and (
+            place is not None
+            and manifest.group is not None
+            and (self.is_patch_file or patches.looks_like_one(manifest))
+        )
+        if is_patch and not task.is_reverse:
+            spec = workloads.at(manifest.value, (*(place or ()), "spec"))
+            if patches.concerns(spec, task.resources):
+                document.patches.append(Patch(self, manifest))
+            return []
+        if is_kustomization(manifest) and not task.is_reverse:
+            handled.update(self._inline(manifest))
         for template in workloads.templates(manifest, task.kinds):
             handled.update((*path, "resources") for path, _ in workloads.containers(template))
             why = workloads.why_skipped(manifest, template, self.disabled)
@@ -343,6 +455,96 @@ class _Work:
         if not task.is_reverse:
             self._tell_left(leftovers(manifest, handled, task.kinds, task.resources))
         return operations
+
+    def _inline(self, manifest: Manifest) -> Iterator[Path]:
+        """Note the patches that stand in a Kustomization; yields where those are."""
+        for path, text in patches.inline(manifest.value):
+            with suppress(BadDocument):
+                root, _ = read(text)
+                if not (root and isinstance(root.value, dict)):
+                    continue
+                for each in workloads.manifests(root.value):
+                    place = workloads.BUILT_IN.get((each.group or "", each.kind))
+                    spec = workloads.at(each.value, (*(place or ()), "spec"))
+                    if place is not None and patches.concerns(spec, self.task.resources):
+                        self.document.patches.append(Patch(self, each, path, text))
+                        yield path
+
+    def settle(self, patch: Patch, base: tuple[Manifest, Json] | None, why: str) -> None:
+        """Rewrite a patch for its base, or tell why it is left."""
+        manifest, document = patch.manifest, self.document
+        place = workloads.BUILT_IN[manifest.group or "", manifest.kind]
+        try:
+            if base is None:
+                raise BadDocument(why)
+            new = self._rewritten(base, manifest, place)
+            if new == manifest.value:
+                return
+            if patch.path:
+                self._inner(patch, new)
+            else:
+                self.put_value(new)
+            document.changed = True
+        except (BadDocument, InvalidPod) as bad:
+            why = str(bad) if isinstance(bad, BadDocument) else CANNOT
+            found = leftovers(manifest, set(), self.task.kinds, self.task.resources)
+            paths = [each.path for each in found] or [(*place, "spec")]
+            if patch.path:
+                paths = [patch.path]
+            document.left.append(self._problem(paths[0], f"left as it is: it is a patch, {why}"))
+
+    def _rewritten(self, base: tuple[Manifest, Json], manifest: Manifest, place: Path) -> Json:
+        """What becomes of a patch. Raises BadDocument, InvalidPod."""
+        before, after = base
+
+        def whole(value: Json) -> Json:
+            of = before._replace(value=value)
+            for template in workloads.templates(of, self.task.kinds):
+                result = self._result(of, template)
+                self.document.claims |= {claim.template: claim for claim in result.claims}
+                value = workloads.put(
+                    value, template.path[len(before.path) :], apply(template.pod, result.operations)
+                )
+            return value
+
+        new = patches.rewritten(before.value, after, manifest.value, place, whole)
+        if new is None:
+            raise BadDocument(CANNOT)
+        self._refers(manifest._replace(value=new))
+        return new
+
+    def _inner(self, patch: Patch, new: Json) -> None:
+        """Have a patch that stands in a block of text mean something else. Raises BadDocument."""
+        inner, is_json = read(patch.text)
+        node = self.root
+        for step in patch.path:
+            key = step if isinstance(step, int) else None
+            part = node.parts[key] if key is not None else node.own().get(str(step))
+            if part is None:
+                raise BadDocument(CANNOT)
+            node = part.node
+        start = self.text.find("\n", node.start) + 1
+        old = self.text[start : node.end]
+        margin = re.match(r"[ ]*", old).group()  # type: ignore[union-attr]
+        body = re.sub(rf"^{margin}", "", old, flags=re.MULTILINE)
+        if self.prefix or is_json or inner is None or body.rstrip() != patch.text.rstrip():
+            raise BadDocument(CANNOT)
+        text = applied(body, edit(body, inner, new))
+        text = re.sub(r"^(?=[^\n])", margin, text, flags=re.MULTILINE)
+        made = Edit(start + self.start, node.end + self.start, text)
+        if read(applied(self.text, [Edit(start, node.end, text)]))[0] is None:
+            raise BadDocument(CANNOT)
+        self.document.edits = sorted([*self.document.edits, made])
+
+    def put_value(self, value: Any) -> None:
+        """Have the document mean something else. Raises BadDocument."""
+        if self.prefix:
+            raise BadDocument(CANNOT)
+        edits = edit(self.text, self.root, value, self.layout)
+        self.document.edits = [Edit(a + self.start, b + self.start, new) for a, b, new in edits]
+        if self.task.needs_operations:
+            self.document.operations = [replace("", value)]
+        self.document.value = value if self.task.needs_values else None
 
     def _result(self, manifest: Manifest, template: Template) -> Rewrite:
         task = self.task
@@ -449,7 +651,7 @@ def _names(resources: Resources) -> re.Pattern[str]:
                 *spelt,
                 r"\b(?:mig|MIG)-[1-9]",
                 *map(re.escape, _NODES),
-                "name(?:Prefix|Suffix):",
+                *_HINTS,
                 "[!:]binary",
             ]
         )
@@ -462,6 +664,10 @@ def _unescaped(match: re.Match[str]) -> str:
     digits = match["x"] or match["u"] or match["w"]
     # No name has a character beyond Unicode's.
     return chr(min(int(digits, 16), 0x10FFFF)) if digits else ""
+
+
+def _id(manifest: Manifest) -> tuple[str, str, str]:
+    return manifest.group or "", manifest.kind, manifest.name
 
 
 def _below(prefix: str, operations: Iterable[Operation]) -> list[Operation]:

@@ -90,7 +90,14 @@ def run(names: Sequence[str], options: Options, out: BinaryIO, err: TextIO) -> i
     """
     job = Job(options, out, err)
     every = walk(names) if names else [STANDARD_INPUT]
-    files = [file for name in every if (file := job.read(name))]
+    read = [(name, data) for name in every if (data := job.read(name)) is not None]
+    for name, data in read:
+        job.rewriter.note_kustomization(name, data)
+    files = [File(name, list(job.rewriter.each(data, name))) for name, data in read]
+    del read
+    job.rewriter.resolve(document for file in files for document in file.documents)
+    for file in files:
+        job.report(file)
     job.templates(files)
     job.show(files)
     out.flush()  # where that fails, it is all there is to tell
@@ -110,7 +117,7 @@ def walk(names: Iterable[str]) -> Iterator[str]:
             folders[:] = sorted(each for each in folders if not each.startswith("."))
             for each in sorted(found):
                 if each.endswith((".yaml", ".yml", ".json")) and not each.startswith("."):
-                    yield os.path.join(folder, each)
+                    yield os.path.normpath(os.path.join(folder, each))
 
 
 class Job:
@@ -121,24 +128,26 @@ class Job:
         self.rewriter = Rewriter(options.task)
         self.code = FINE
 
-    def read(self, name: str) -> File | None:
-        """A file rewritten; None where it cannot be read."""
+    def read(self, name: str) -> bytes | None:
+        """What is in a file; None where it cannot be read."""
         try:
             if name != STANDARD_INPUT:
                 path = Path(name)
                 if self.options.in_place and not stat.S_ISREG(path.stat().st_mode):
                     self.bad(f"{name}: is not a regular file, which --in-place needs")
                     return None
-                data = path.read_bytes()
-            elif sys.stdin is None:
+                return path.read_bytes()
+            if sys.stdin is None:
                 self.bad(f"{name}: is closed")
                 return None
-            else:
-                data = sys.stdin.buffer.read()
+            return sys.stdin.buffer.read()
         except OSError as error:
             self.bad(f"{name}: {error.strerror or error}")
             return None
-        file = File(name, list(self.rewriter.each(data)))
+
+    def report(self, file: File) -> None:
+        """Tell of a file's documents."""
+        name = file.name
         for document in file.documents:
             self.tell(name, document)
         if file.is_bad:
@@ -147,7 +156,6 @@ class Job:
             self.worse(WOULD_CHANGE)
             if not self.options.diff:
                 self.say(f"{name}: would be rewritten")
-        return file
 
     def tell(self, name: str, document: Document) -> None:
         if document.left and self.options.check:

@@ -34,8 +34,11 @@ SAMPLE = Path(__file__).parents[2] / "samples" / "sample.yaml"
 def wrapped(group: str, kind: str, pod: Json) -> Json:
     """A manifest of a kind with the pod as its template."""
     inner: Json = {"spec": pod["spec"]}
-    for step in reversed(BUILT_IN[group, kind]):
+    steps = BUILT_IN[group, kind]
+    for step in reversed(steps):
         inner = {str(step): inner}
+    if group == "apps":
+        inner["spec"] = {"selector": {"matchLabels": {"a": "b"}}, **inner["spec"]}
     version = f"{group}/v1" if group else "v1"
     return {"apiVersion": version, "kind": kind, "metadata": {"name": "x"}, **inner}
 
@@ -50,6 +53,9 @@ def told(text: str, task: Task | None = None) -> list[tuple[int, str]]:
 @pods.FEWER
 @given(pod=pods.pods(), of=st.sampled_from([*BUILT_IN]))
 def test_a_template_is_rewritten_as_the_pod_is(pod: Json, of: tuple[str, str]) -> None:
+    spec = pod["spec"]
+    for container in [*spec.get("containers", []), *(spec.get("initContainers") or [])]:
+        container["image"] = "registry.example.com/x"  # without one it is a patch
     manifest = wrapped(*of, pod)
     operations = rewrite(pod, NEWEST, new_name=numbered()).operations
     template = wrapped(*of, jsonpatch.apply_patch(pod, operations))
@@ -530,15 +536,20 @@ POD: Json = {
         "containers": [
             {
                 "name": "a",
+                "image": "x",
                 "resources": {
                     "limits": {"nvidia.com/mig-1g.5gb": "1"},
                     "requests": {"nvidia.com/mig-1g.5gb": "1"},
                     "claims": [{"name": "x"}],
                 },
             },
-            {"name": "b", "resources": {"limits": {"cpu": 1}, "claims": [{"name": "c"}]}},
+            {
+                "name": "b",
+                "image": "x",
+                "resources": {"limits": {"cpu": 1}, "claims": [{"name": "c"}]},
+            },
         ],
-        "initContainers": [{"name": "i", "restartPolicy": "Always"}],
+        "initContainers": [{"name": "i", "image": "x", "restartPolicy": "Always"}],
         "resourceClaims": [{"name": "x", "resourceClaimTemplateName": "mig-1g.5gb"}],
     },
 }

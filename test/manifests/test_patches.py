@@ -1,0 +1,161 @@
+"""What kustomize builds of base and patch means the same after both are rewritten."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from instaslice.cli.main import main
+from instaslice.profiles import from_template
+from test.support.command import find_tool
+
+Json = dict[str, Any]
+
+BASE = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: server}
+spec:
+  selector: {matchLabels: {app: server}}
+  template:
+    metadata: {labels: {app: server}}
+    spec:
+      containers:
+      - name: model
+        image: registry.example.com/model
+        resources:
+          limits:
+            nvidia.com/mig-1g.5gb: 1
+      - name: embed
+        image: registry.example.com/embed
+        resources:
+          limits:
+            nvidia.com/mig-1g.5gb: 1
+"""
+PATCH = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: server}
+spec:
+  template:
+    spec:
+      containers:
+"""
+
+
+def slices(manifest: Json) -> Json:
+    """What each container has of slices, by limits or by claims."""
+    spec = manifest["spec"]["template"]["spec"]
+    declared = {c["name"]: c["resourceClaimTemplateName"] for c in spec.get("resourceClaims") or []}
+    found: dict[str, dict[str, int]] = {}
+    used = set()
+    for container in [*spec["containers"], *spec.get("initContainers", [])]:
+        resources = container.get("resources") or {}
+        has = found[container["name"]] = {}
+        for name, count in (resources.get("limits") or {}).items():
+            if name.startswith("nvidia.com/mig-"):
+                has[name.removeprefix("nvidia.com/mig-")] = int(count)
+        for claim in resources.get("claims") or []:
+            used.add(claim["name"])
+            profile, _, count = declared[claim["name"]].removeprefix("mig-").partition(".x")
+            has[profile] = has.get(profile, 0) + int(count or 1)
+            assert from_template(f"mig-{profile}")
+    assert used == set(declared), "a claim is held for nobody, or not declared"
+    return found
+
+
+def built(folder: Path) -> Json:
+    done = subprocess.run(
+        [find_tool("kubectl"), "kustomize", folder], capture_output=True, text=True, check=True
+    )
+    found: Json = yaml.safe_load(done.stdout)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A base, and an overlay that has yet to say what its patch is."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("base", "overlay"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "base" / "server.yaml").write_text(BASE)
+    (tmp_path / "base" / "kustomization.yaml").write_text("resources: [server.yaml]\n")
+    overlay = "resources: [../base]\npatches:\n- path: patch.yaml\n"
+    (tmp_path / "overlay" / "kustomization.yaml").write_text(overlay)
+    return tmp_path
+
+
+NONE = "resources: {limits: null}"
+CONTAINERS = [
+    "- {name: model, resources: {limits: {nvidia.com/mig-1g.5gb: 2}}}",
+    "- {name: model, resources: {limits: {nvidia.com/mig-1g.5gb: null}}}",
+    "- name: model\n        resources:\n          limits:\n            nvidia.com/mig-1g.5gb: null"
+    "\n            nvidia.com/mig-2g.10gb: 1\n            cpu: 4",
+    "- {name: model, resources: {limits: null}}",
+    "- {name: model, resources: null}",
+    "- {name: model, $patch: delete}",
+    "- {name: model, resources: {$patch: replace, limits: {cpu: 1}}}",
+    "- {name: more, image: a, resources: {limits: {nvidia.com/mig-3g.20gb: 1}}}",
+    f"- {{name: model, {NONE}}}\n      - {{name: embed, {NONE}}}",
+    "- {name: model, env: [{name: a, value: b}]}",
+]
+
+
+@pytest.mark.parametrize(
+    ("containers", "is_inline"),
+    [(each, False) for each in CONTAINERS] + [(each, True) for each in CONTAINERS[:3]],
+)
+def test_what_is_built_keeps_its_meaning(
+    folder: Path, containers: str, is_inline: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f"{PATCH}      {containers}\n"
+    if is_inline:
+        block = "".join(f"    {line}\n" for line in text.splitlines())
+        kustomization = f"resources: [../base]  # kept\npatches:\n- patch: |-\n{block}"
+        (folder / "overlay" / "kustomization.yaml").write_text(kustomization)
+    else:
+        (folder / "overlay" / "patch.yaml").write_text(text)
+    before = slices(built(folder / "overlay"))
+    assert main(["rewrite", "--in-place", "."]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert slices(built(folder / "overlay")) == before
+    assert slices(built(folder / "base")) == {"model": {"1g.5gb": 1}, "embed": {"1g.5gb": 1}}
+    assert "claims" in (folder / "base" / "server.yaml").read_text()
+    # And so it stays.
+    assert main(["rewrite", "--check", "."]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("containers", [CONTAINERS[0], CONTAINERS[1], CONTAINERS[5], CONTAINERS[7]])
+def test_a_patch_without_its_base_is_left_with_a_warning(
+    folder: Path, containers: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "overlay" / "patch.yaml"
+    path.write_text(f"{PATCH}      {containers}\n")
+    shutil.rmtree(folder / "base")
+    assert main(["rewrite", "--check", "overlay/patch.yaml"]) == 3
+    assert "whose base is not among the files: name both, or" in capsys.readouterr().err
+    assert main(["rewrite", "--strict", "-i", "overlay"]) == 2
+    assert path.read_text() == f"{PATCH}      {containers}\n"
+
+
+def test_two_patches_of_one_build_are_left_with_a_warning(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overlay = "resources: [../base]\npatches:\n- path: patch.yaml\n- path: other.yaml\n"
+    (folder / "overlay" / "kustomization.yaml").write_text(overlay)
+    for name, text in (("patch", CONTAINERS[0]), ("other", CONTAINERS[7])):
+        (folder / "overlay" / f"{name}.yaml").write_text(f"{PATCH}      {text}\n")
+    assert main(["rewrite", "--check", "."]) == 3
+    assert capsys.readouterr().err.count("more than one patch or base goes with it") == 2
+
+
+def test_overlays_side_by_side_are_rewritten_each(folder: Path) -> None:
+    shutil.copytree(folder / "overlay", folder / "other")
+    for name, text in (("overlay", CONTAINERS[0]), ("other", CONTAINERS[7])):
+        (folder / name / "patch.yaml").write_text(f"{PATCH}      {text}\n")
+    before = [slices(built(folder / name)) for name in ("overlay", "other")]
+    assert main(["rewrite", "-i", "."]) == 0
+    assert [slices(built(folder / name)) for name in ("overlay", "other")] == before
