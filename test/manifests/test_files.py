@@ -164,7 +164,7 @@ def test_a_bad_document_takes_nothing_with_it(
     code, out, err = run(*names_, capsys=capsys)
     assert code == 2
     assert [document["kind"] for document in yaml.safe_load_all(out)] == ["Pod", "Pod"]
-    bad, missing, latin, needs = err.splitlines(keepends=True)
+    missing, bad, latin, needs = err.splitlines(keepends=True)
     assert bad.startswith("bad.yaml:2: spec.containers[0]")
     assert missing == "instaslice: missing.yaml: No such file or directory\n"
     assert latin == "latin.yaml:1: is not UTF-8 at byte 3\n"
