@@ -205,6 +205,7 @@ def test_what_becomes_of_it_is_said(text: str, reason: str) -> None:
         "kind: Pod\nspec: {containers: [{resources: {limits: {nvidia.com/mig-1g.5gb: 0}}}]}",
         "kind: ConfigMap\ndata: {a: 'GPU | nvidia.com/mig-1g.5gb: 1 or nvidia.com/mig-1g.5gb: 1'}",
         "a: [{description: 'nvidia.com/mig-1g.5gb: 1', display_name: nvidia.com/mig-1g.5gb}]",
+        "a: {extraTolerations: [{key: nvidia.com/mig-1g.5gb}]}",
         "kind: Configuration\ndeviceClassMappings: [{name: nvidia.com/mig-1g.5gb}]",
         "kind: Pod\nmetadata: {annotations: {a: 'nvidia.com/mig-1g.5gb: 1'}}\nspec: {}",
     ],
