@@ -23,6 +23,7 @@ from instaslice.doctor.snapshot import (
     Snapshot,
     Unreadable,
     binds_itself,
+    is_zero,
     living,
     pod_claims,
     some,
@@ -323,7 +324,7 @@ def _asks(snapshot: Snapshot, pod: Json) -> Iterator[tuple[str, dict[str, str]]]
         for name, amount in ((container.get("resources") or {}).get("limits") or {}).items():
             is_ours = _is_ours(snapshot, name)
             how = "das" if name.startswith(DAS_PREFIX) else "limits" if is_ours else ""
-            if how and str(amount) != "0":
+            if how and amount is not None and not is_zero(amount):
                 limits[how][name] = _sum(limits[how].get(name), str(amount))
     yield from ((how, asks) for how, asks in limits.items() if asks)
     claims: dict[str, str] = {}

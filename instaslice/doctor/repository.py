@@ -9,6 +9,8 @@ from instaslice.patch import Json
 from instaslice.resource_api import NEWEST
 from instaslice.resources import Resources
 
+#: Where Kueue's manifests have its configuration.
+KUEUE_CONFIGURATION = "kueue-manager-config"
 _LISTS = {"ResourceQuota": "quotas", "LimitRange": "limits", "ClusterQueue": "queues"}
 
 
@@ -23,12 +25,16 @@ def read(
     for path, document in documents:
         for manifest in _manifests(document):
             kind, found = manifest["kind"], _metadata(manifest)
+            if kind == "ConfigMap" and found["name"] == KUEUE_CONFIGURATION:
+                lists.setdefault("kueue", []).append(manifest)
             if kind in _LISTS and isinstance(manifest.get("spec"), dict):
                 lists.setdefault(_LISTS[kind], []).append({**manifest, "metadata": found})
             for spec in _pod_specs(manifest):
                 owner = {"kind": kind, "name": found["name"], "controller": True}
                 about = {**found, "ownerReferences": [owner], "annotations": {FILE: path}}
                 lists["pods"].append({"metadata": about, "spec": spec})
+    if "kueue" not in lists:
+        lists.pop("queues", None)  # nobody knows what the configuration maps
     why = {path: Unreadable(text) for path, text in failures.items()}
     return Snapshot(datetime.now(UTC), "", NEWEST, lists, why, resources=resources)
 
@@ -47,16 +53,20 @@ def _manifests(document: object) -> Iterator[Json]:
 def _metadata(manifest: Json) -> dict[str, str]:
     found = manifest.get("metadata")
     texts = found if isinstance(found, dict) else {}
-    return {"name": str(texts.get("name")), "namespace": str(texts.get("namespace") or "")}
+    name = texts.get("name") or texts.get("generateName") or "?"
+    return {"name": str(name), "namespace": str(texts.get("namespace") or "")}
 
 
 def _pod_specs(value: object) -> Iterator[Json]:
-    """Every pod spec in a value: what has containers with resources, wherever it is."""
+    """Every pod spec in a value: what has containers, or limits as one of Argo's has."""
     if isinstance(value, dict):
         containers = value.get("containers")
         if isinstance(containers, list) and all(isinstance(each, dict) for each in containers):
             yield {**value, **{key: _containers(value.get(key)) for key in _CONTAINERS}}
             return
+        resources = value.get("resources")
+        if isinstance(resources, dict) and isinstance(resources.get("limits"), dict):
+            yield {"containers": _containers([value])}
         for below in value.values():
             yield from _pod_specs(below)
     elif isinstance(value, list):

@@ -56,6 +56,13 @@ def test_the_files_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / ".git").mkdir()
     (tmp_path / ".git" / "x.yaml").write_text(pod_)
     (tmp_path / "notes.txt").write_text(pod_)
+    (tmp_path / "argo.yml").write_text(
+        f"kind: Workflow\nspec: {{templates: [{{name: t, container: {{resources: {limits}}}}}]}}\n"
+        "---\nkind: Pod\n"
+        "spec: {containers: [{resources: {limits: {nvidia.com/mig-1g.5gb: null}}}]}\n"
+        "---\nkind: ClusterQueue\n"
+        "spec: {resourceGroups: [{coveredResources: [nvidia.com/mig-1g.5gb]}]}\n"
+    )
     (tmp_path / "a" / "pods.yaml").write_text(f"kind: List\nitems: [{pod_}, null, 1, {pod_}]")
     (tmp_path / "a" / "chart.yaml").write_text("a: {{ .Values.x }}\n{{ if }}")
     (tmp_path / "b.json").write_text(
@@ -72,7 +79,8 @@ def test_the_files_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str
     )
     assert main(["plan", "--files", str(tmp_path), "-o", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    (workload,) = found["workloads"]
+    workload, of_argo = found["workloads"]
+    assert (of_argo["file"], of_argo["owner"]) == ("argo.yml", "Workflow/?")
     assert (workload["file"], workload["owner"], workload["pods"]) == ("a/pods.yaml", "Pod/p", 2)
     assert workload["node_name"] == "n"
     assert [each["section"] for each in found["decisions"]] == [4, 10]

@@ -218,6 +218,8 @@ def test_what_is_not_in_every_cluster() -> None:
     groups = [
         group("resource.k8s.io", "v1", "v1beta2", "v1alpha3"),
         group("kueue.x-k8s.io", "v1beta2", "v1beta1"),
+        {"name": "without", "versions": [{"version": "v1"}, {}]},
+        {"name": "empty", "preferredVersion": None},
     ]
     cluster.found["/apis"] = {"groups": groups}
     cluster.found["/apis/kueue.x-k8s.io/v1beta2/clusterqueues"] = [named("queue")]
@@ -227,6 +229,7 @@ def test_what_is_not_in_every_cluster() -> None:
     assert snapshot.all("rules") == [], "the version is served without the kind"
     assert snapshot.all("queues") == [named("queue")]
     assert snapshot.all("kueue") == [{"data": {"x": "y"}}]
+    assert (snapshot.groups["without"], snapshot.groups["empty"]) == (("v1",), ())
     assert snapshot.groups["kueue.x-k8s.io"] == ("v1beta2", "v1beta1")
     cluster.found[survey.KUEUE_CONFIGURATION] = Answer(403, {"message": "no"})
     rules = f"{DRA}/v1/devicetaintrules"
