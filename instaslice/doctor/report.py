@@ -30,7 +30,7 @@ POLICIES: Final = {
     "lifted": (
         State.UNSURE,
         "LimitRange {name} has a max of {keys}, to which nothing holds rewritten pods",
-        "deploy InstaSlice's ValidatingAdmissionPolicy for LimitRanges: docs/quotas.md",
+        "deploy InstaSlice's ValidatingAdmissionPolicy, the component policies: docs/quotas.md",
     ),
     "lifted-before-1.30": (
         State.UNSURE,
