@@ -41,10 +41,10 @@ def driver(real_node: Node, namespace: Cluster) -> NvidiaNode:
 
 
 @pytest.fixture
-def other(driver: NvidiaNode) -> Iterator[NvidiaNode]:
+def other(driver: NvidiaNode, namespace: Cluster) -> Iterator[NvidiaNode]:
     """The node, whose GPUs a test exchanges (`other_gpus`)."""
     yield driver
-    pods = driver.cluster.kubectl("delete", "pods", "-A", "--all", "--timeout=50s")
+    pods = namespace.kubectl("delete", "pods", "--all", "--timeout=50s")
     assert pods.returncode == 0, pods.stderr
     driver.other_gpus()
 
