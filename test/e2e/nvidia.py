@@ -9,8 +9,7 @@ import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -83,7 +82,6 @@ class NvidiaNode(Node):
         settings = {
             "FAKE_NVML_STATE": str(self.driver_folder / "state"),
             "FAKE_NVML_LOG": str(self.log),
-            "FAKE_NVML_FAIL": str(self.driver_folder / "fail"),
             "ALT_PROC_DEVICES_PATH": str(root / "devices"),
             **dict(option.split("=", 1) for option in options),
         }
@@ -115,15 +113,6 @@ class NvidiaNode(Node):
             self.cluster.delete("ResourceSlice", each["metadata"]["name"])
         self.start_driver(*options, gates=gates)
         until(lambda: self.cluster.list("ResourceSlice"), "devices are published", self.check)
-
-    @contextmanager
-    def failing_driver(self) -> Iterator[str]:
-        order = self.driver_folder / "fail"
-        order.touch()
-        try:
-            yield "GPU is lost"
-        finally:
-            order.unlink()
 
     def prepared(self) -> set[str]:
         found = (re.search("claim_(.{36})", f.name) for f in self.driver_folder.glob("cdi/*"))

@@ -28,8 +28,8 @@ def here(empty_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
 
 def check(here: Cluster) -> None:
     """The Secret is complete, and the API server trusts who has signed it."""
-    secret = cert_manager.secret(here, "instaslice-tls")
-    assert secret.keys() == {"ca.crt", "tls.crt", "tls.key"}
+    keys = {"ca.crt", "tls.crt", "tls.key"}
+    until(lambda: cert_manager.secret(here, "instaslice-tls").keys() == keys, "the Secret is there")
 
     def trusted() -> Json | None:
         (webhook,) = here.get(*WEBHOOK)["webhooks"] or [{}]

@@ -6,7 +6,6 @@
  * FAKE_NVML_STATE  a file that outlives the process, as what is cut outlives it on a GPU
  * FAKE_NVML_CUT    slices that are there at first: "0:19:2 1:9:0" (GPU, profile, first memory slice)
  * FAKE_NVML_LOG    a file to which every change is written
- * FAKE_NVML_FAIL   a file: while it is there, no slice can be made
  *
  * The ID of a GPU instance tells what it is: 1 and on, in the order of the table below and of its placements.
  * Sizes and layouts are those of NVML's public ABI.
@@ -20,7 +19,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { OK = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, GPU_IS_LOST = 15, INSUFFICIENT_SIZE = 7, IN_USE = 19, INSUFFICIENT_RESOURCES = 23 };
+enum { OK = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, IN_USE = 19, INSUFFICIENT_RESOURCES = 23 };
 #define API __attribute__((visibility("default")))
 #define MAX_GPUS 8
 #define MAX_GI 32 /* more than a GPU has placements */
@@ -158,7 +157,6 @@ API const char *nvmlErrorString(int code) {
     case INVALID: return "Invalid Argument";
     case NOT_SUPPORTED: return "Not Supported";
     case NOT_FOUND: return "Not Found";
-    case GPU_IS_LOST: return "GPU is lost";
     case INSUFFICIENT_SIZE: return "Insufficient Size";
     case IN_USE: return "In use by another client";
     case INSUFFICIENT_RESOURCES: return "Insufficient Resources";
@@ -297,9 +295,7 @@ static int cut(gpu_t *g, unsigned id, const placement_t *at, gi_t **out) {
   return OK;
 }
 API int nvmlDeviceCreateGpuInstanceWithPlacement(device_t *d, unsigned id, const placement_t *at, gi_t **out) {
-  const char *fail = getenv("FAKE_NVML_FAIL");
   if (!d->gpu->mig) return NOT_SUPPORTED;
-  if (fail && !access(fail, F_OK)) return GPU_IS_LOST;
   pthread_mutex_lock(&lock);
   int code = cut(d->gpu, id, at, out);
   pthread_mutex_unlock(&lock);

@@ -33,6 +33,8 @@ def events(cluster: Cluster, name: str, reason: str) -> list[str]:
 def test_a_driver_that_fails_shows_and_the_pod_runs_once_it_works(
     namespace: Cluster, real_node: Node
 ) -> None:
+    if wanted() is not Node:
+        pytest.skip("NVIDIA's driver never prepares a claim whose slice could not be made at first")
     with real_node.failing_driver() as words:
         namespace.create(pod("p", stays(limits={"mig-1g.5gb": 1})))
         told = until(
