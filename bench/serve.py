@@ -70,6 +70,7 @@ def main() -> None:
         provision_templates=False,
         cluster=None,
         log_format="json",
+        log_level="info",
         threads=arguments.threads,
         client_ca=None,
         client_names=frozenset(),

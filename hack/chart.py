@@ -23,7 +23,16 @@ COMPONENTS = ROOT / "config" / "components"
 PLACEHOLDER = "MAPPED"
 
 #: Values that are whole objects of Kubernetes': what is in them are not values of the chart.
-WHOLE = {"resources", "topologySpreadConstraints"}
+WHOLE = {
+    *(
+        "resources",
+        "topologySpreadConstraints",
+        "strategy",
+        "podSecurityContext",
+        "securityContext",
+    ),
+    *("startupProbe", "livenessProbe", "readinessProbe"),
+}
 
 #: What stands before the table.
 README = ROOT / "hack" / "chart-readme.md"

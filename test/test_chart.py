@@ -33,6 +33,14 @@ IMAGE: Json = {"image": {"repository": "instaslice", "tag": "latest"}}
 DEPLOYMENT = ("Deployment", "instaslice")
 WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
 POLICY = ("NetworkPolicy", "instaslice")
+SERVICE = ("Service", "instaslice")
+ACCOUNT = ("ServiceAccount", "instaslice")
+ROLE = ("ClusterRole", "instaslice")
+BUDGET = {
+    "minAvailable": 1,
+    "unhealthyPodEvictionPolicy": "AlwaysAllow",
+    "selector": {"matchLabels": {"app.kubernetes.io/name": "instaslice"}},
+}
 CERTIFICATE = ("Certificate", "instaslice")
 POLICIES = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 NAMES_OF_POLICIES = ("instaslice-limitranges", "instaslice-service-account")
@@ -290,7 +298,7 @@ CASES: dict[str, tuple[Json, dict[tuple[str, str], Json]]] = {
             "replicas": 6,
             "podAnnotations": {"a": "b"},
             "podLabels": {"c": "d"},
-            "env": {"INSTASLICE_THREADS": 4},
+            "threads": 4,
             "resources": {"limits": {"memory": "1Gi"}},
             "nodeSelector": {"e": "f"},
             "tolerations": [{"key": "g", "operator": "Exists"}],
@@ -321,6 +329,99 @@ CASES: dict[str, tuple[Json, dict[tuple[str, str], Json]]] = {
             },
         },
     ),
+    "labels and annotations everywhere": (
+        {"commonLabels": {"team": "gpu"}, "commonAnnotations": {"a": "b"}},
+        {
+            key: {"metadata.labels.team": "gpu", "metadata.annotations.a": "b"}
+            for key in (DEPLOYMENT, WEBHOOK, POLICY, CERTIFICATE, SERVICE, ACCOUNT, ROLE)
+        },
+    ),
+    "an account of one's own": (
+        {"serviceAccount": {"create": False, "name": "mine"}, "rbac": {"create": False}},
+        {
+            ACCOUNT: {"": None},
+            ROLE: {"": None},
+            DEPLOYMENT: {f"{POD}.serviceAccountName": "mine"},
+            ("ValidatingAdmissionPolicy", "instaslice-service-account"): {
+                "spec.matchConditions.0.expression": (
+                    "request.userInfo.username == 'system:serviceaccount:instaslice-system:mine'"
+                )
+            },
+        },
+    ),
+    "annotations": (
+        {
+            "serviceAccount": {"annotations": {"a": "b"}},
+            "service": {"annotations": {"c": "d"}},
+            "deploymentAnnotations": {"e": "f"},
+            "webhook": {"annotations": {"g": "h"}, "readyTimeoutSeconds": 60},
+        },
+        {
+            ACCOUNT: {"metadata.annotations": {"a": "b"}},
+            SERVICE: {"metadata.annotations": {"c": "d"}},
+            DEPLOYMENT: {"metadata.annotations": {"e": "f"}},
+            WEBHOOK: {"metadata.annotations.g": "h"},
+        },
+    ),
+    "the node's network": (
+        {"hostNetwork": True, "port": 9443, "dnsPolicy": "Default"},
+        {
+            DEPLOYMENT: {
+                f"{POD}.hostNetwork": True,
+                f"{POD}.dnsPolicy": "Default",
+                f"{CONTAINER}.ports.0.containerPort": 9443,
+                f"{CONTAINER}.env.2": {"name": "INSTASLICE_BIND", "value": "[::]:9443"},
+            }
+        },
+    ),
+    "the log, and alternatives": (
+        {"logFormat": "text", "logLevel": "error", "alternatives": "1g.5gb or bigger"},
+        {
+            DEPLOYMENT: {
+                f"{CONTAINER}.env.2.value": "1g.5gb or bigger",
+                f"{CONTAINER}.env.3.value": "text",
+                f"{CONTAINER}.env.4.value": "error",
+            }
+        },
+    ),
+    "both families": (
+        {"service": {"ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv6", "IPv4"]}},
+        {SERVICE: {"spec.ipFamilyPolicy": "PreferDualStack", "spec.ipFamilies": ["IPv6", "IPv4"]}},
+    ),
+    "more of the pods": (
+        {
+            "revisionHistoryLimit": 3,
+            "strategy": {"rollingUpdate": {"maxSurge": 2}},
+            "extraEnv": [{"name": "A", "value": "b"}],
+            "extraArgs": ["--log-format=text"],
+            "extraVolumes": [{"name": "v", "emptyDir": {}}],
+            "extraVolumeMounts": [{"name": "v", "mountPath": "/v"}],
+            "podSecurityContext": {"runAsUser": 1000},
+            "securityContext": {"runAsGroup": 1000},
+            "startupProbe": {"failureThreshold": 90},
+            "livenessProbe": {"periodSeconds": 20},
+            "readinessProbe": {"timeoutSeconds": 9},
+        },
+        {
+            DEPLOYMENT: {
+                "spec.revisionHistoryLimit": 3,
+                "spec.strategy.rollingUpdate": {"maxUnavailable": 0, "maxSurge": 2},
+                f"{CONTAINER}.env.2": {"name": "A", "value": "b"},
+                f"{CONTAINER}.args": ["--log-format=text"],
+                f"{CONTAINER}.volumeMounts.1.mountPath": "/v",
+                f"{POD}.volumes.1.emptyDir": {},
+                f"{POD}.securityContext.runAsUser": 1000,
+                f"{CONTAINER}.securityContext.runAsGroup": 1000,
+                f"{CONTAINER}.startupProbe.failureThreshold": 90,
+                f"{CONTAINER}.livenessProbe.periodSeconds": 20,
+                f"{CONTAINER}.readinessProbe.timeoutSeconds": 9,
+            }
+        },
+    ),
+    "a budget of those that must be there": (
+        {"podDisruptionBudget": {"minAvailable": 1}},
+        {("PodDisruptionBudget", "instaslice"): {"spec": BUDGET}},
+    ),
     "no quota": ({"criticalPodsQuota": False}, {("ResourceQuota", "critical-pods"): {"": None}}),
     "another budget": (
         {"podDisruptionBudget": {"maxUnavailable": "50%"}},
@@ -350,7 +451,14 @@ CASES: dict[str, tuple[Json, dict[tuple[str, str], Json]]] = {
     "no network policy": ({"networkPolicy": {"enabled": False}}, {POLICY: {"": None}}),
     "monitoring": (
         {
-            "serviceMonitor": {"enabled": True, "labels": {"release": "p"}, "interval": "15s"},
+            "serviceMonitor": {
+                "enabled": True,
+                "labels": {"release": "p"},
+                "interval": "15s",
+                "scrapeTimeout": "5s",
+                "relabelings": [{"action": "labeldrop", "regex": "pod"}],
+                "metricRelabelings": [{"action": "labeldrop", "regex": "le"}],
+            },
             "prometheusRule": {"enabled": True, "labels": {"release": "p"}},
             "grafanaDashboard": {"enabled": True, "labels": {"grafana_dashboard": "yes"}},
         },
@@ -358,6 +466,9 @@ CASES: dict[str, tuple[Json, dict[tuple[str, str], Json]]] = {
             ("ServiceMonitor", "instaslice"): {
                 "metadata.labels.release": "p",
                 "spec.endpoints.0.interval": "15s",
+                "spec.endpoints.0.scrapeTimeout": "5s",
+                "spec.endpoints.0.relabelings.0.regex": "pod",
+                "spec.endpoints.0.metricRelabelings.0.regex": "le",
                 "spec.endpoints.0.tlsConfig.serverName": "instaslice.instaslice-system.svc",
             },
             ("PrometheusRule", "instaslice"): {"metadata.labels.release": "p"},
@@ -383,7 +494,7 @@ def test_every_value_is_tried_and_in_the_readme() -> None:
     assert known <= tried
     defaults = set(leaves(yaml.safe_load((CHART / "values.yaml").read_text())))
     groups = {name for name in defaults if any(each.startswith(f"{name}.") for each in known)}
-    objects = ("resources.", "nodeSelector.", "grafanaDashboard.labels.")
+    objects = (*(f"{each}." for each in making.WHOLE), "nodeSelector.", "grafanaDashboard.labels.")
     rest = {name for name in defaults - groups if not name.startswith(objects)}
     assert rest <= known, "without a comment in values.yaml"
 
@@ -444,7 +555,9 @@ def test_a_secret_without_a_ca_says_so(render: Render, helm: Any) -> None:
         ({"tls": {"source": "self-signed"}}, "/tls/source"),
         ({"tls": {"caBundle": "LS0tLS1CRUdJTg=="}}, "/tls/caBundle"),
         ({"replicas": 0}, "/replicas"),
-        ({"env": {"INSTASLICE_CERT_DIR": "/x"}}, "/env"),
+        ({"threads": "4"}, "/threads"),
+        ({"logLevel": "debug"}, "/logLevel"),
+        ({"podDisruptionBudget": {"minAvailable": "half"}}, "/podDisruptionBudget/minAvailable"),
         ({"networkPolicy": {"apiServer": {"cidrs": ["192.0.2.1"]}}}, "/networkPolicy/apiServer"),
         ({"networkPolicy": {"apiServer": {"ports": []}}}, "/networkPolicy/apiServer/ports"),
         ({"replicaCount": 3}, "replicaCount"),
@@ -458,16 +571,10 @@ def test_the_schema_refuses_what_is_wrong(values: Json, path: str, chart: Any, h
     assert path in str(refused.value)
 
 
-def test_every_setting_of_the_server_has_a_value(chart: Any) -> None:
-    """Or is the chart's own business."""
-    of_the_chart = {"INSTASLICE_BIND", "INSTASLICE_CERT_DIR", "INSTASLICE_KUBECONFIG"}
-    with_a_value = {
-        *("INSTASLICE_RESOURCE_API", "INSTASLICE_RESOURCES", "INSTASLICE_PROVISION_TEMPLATES"),
-        *("INSTASLICE_CLIENT_CA", "INSTASLICE_CLIENT_NAMES"),
-    }
-    by_env = set(chart.schema["properties"]["env"]["properties"])
-    settings = {option.variable for option in SERVE}
-    assert by_env == settings - of_the_chart - with_a_value
+def test_every_setting_of_the_server_has_a_value() -> None:
+    text = (CHART / "templates/deployment.yaml").read_text()
+    lacking = {option.variable for option in SERVE if f"name: {option.variable}\n" not in text}
+    assert lacking == {"INSTASLICE_KUBECONFIG"}
 
 
 # The webhook

@@ -163,7 +163,7 @@ def together(lines: Iterable[bytes]) -> Iterator[bytes]:
 _LOGGERS: Final = ("instaslice", "gunicorn.error")
 
 
-def configure(log_format: str) -> Handler:
+def configure(log_format: str, level: str = "info") -> Handler:
     """Send the log of this process, and of those that it forks, to standard error."""
     # What no line shows need not be found out (logging's HOWTO, "Optimization"): 2 us a record.
     logging._srcfile = None
@@ -172,7 +172,7 @@ def configure(log_format: str) -> Handler:
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [handler]
-        logger.setLevel(logging.INFO)
+        logger.setLevel(level.upper())
         logger.propagate = False
     os.register_at_fork(after_in_child=handler.start)
     return handler

@@ -45,7 +45,7 @@ class StartError(Exception):
 
 def serve(settings: Settings, limits: Limits = Limits()) -> None:  # noqa: B008 - it is frozen
     """Serve until SIGTERM or SIGINT. Raises StartError."""
-    log = logs.configure(settings.log_format)
+    log = logs.configure(settings.log_format, settings.log_level)
     try:
         certificates = Certificates(settings.cert_dir, settings.client_ca, limits.certificate_check)
     except UnusableCertificate as error:

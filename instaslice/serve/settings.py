@@ -25,6 +25,7 @@ class Settings:
     provision_templates: bool
     cluster: Cluster | None  #: None where neither of these two needs one
     log_format: str  #: a key of logs.FORMATS
+    log_level: str  #: "info", "warning" or "error": the least that is logged
     threads: int
     client_ca: Path | None  #: who signs the certificates of callers; None lets in anyone
     #: Of which a caller's certificate must have one; empty for any. Only beside `client_ca`.
@@ -199,6 +200,13 @@ SERVE: Final = (
         "needs --client-ca",
     ),
     Option("--log-format", "json", _one_of("json", "text"), "FORMAT", "json, or text for people"),
+    Option(
+        "--log-level",
+        "info",
+        _one_of("info", "warning", "error"),
+        "LEVEL",
+        "the least that is logged",
+    ),
     Option("--threads", "8", _number, "N", "admissions that may wait for templates at a time"),
 )
 

@@ -18,6 +18,7 @@ from test.e2e.kubelet import kubelet
 from test.e2e.pods import pod
 from test.e2e.webhook import Webhook
 from test.support.manifests import CUSTOM
+from test.support.process import HOST
 
 Json = dict[str, Any]
 
@@ -205,6 +206,8 @@ def test_helm_test_sees_a_pod_that_is_not(bare_namespace: Cluster) -> None:
 
 
 def test_the_hook_waits_until_it_is_ready(webhook: Webhook) -> None:
+    """Where its Service is, the kubelet says by environment variables."""
     url = webhook.client_config["url"].removesuffix("/mutate") + "/readyz"
-    done = script("await_ready.py", url)
+    address = {"INSTASLICE_SERVICE_HOST": HOST, "INSTASLICE_SERVICE_PORT": str(webhook.port)}
+    done = script("await_ready.py", "/readyz", **address)
     assert (done.returncode, done.stdout) == (0, f"{url}: 200\n")

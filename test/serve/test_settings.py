@@ -28,6 +28,7 @@ def test_help_says_what_each_setting_is_for(capsys: pytest.CaptureFixture[str]) 
         (["--threads", "0"], "--threads: '0' is not a number from 1 to 512"),
         (["--threads", "many"], "--threads: 'many' is not a number from 1 to 512"),
         (["--log-format", "xml"], "--log-format: 'xml' is not one of json, text"),
+        (["--log-level", "all"], "--log-level: 'all' is not one of info, warning, error"),
         (
             ["--client-ca", "ca.crt", "--client-names", " ,"],
             "--client-names: ' ,' has no name in it",

@@ -1,11 +1,14 @@
-"""Wait until a URL answers with 200. The one who started this ends it where that takes too long."""
+"""Wait until InstaSlice's Service answers with 200; the Job's deadline ends what takes too long."""
 
+import os
 import ssl
 import sys
 import time
 import urllib.request
 
-URL = sys.argv[1]
+# The kubelet says where Services are, so no DNS of the cluster is needed.
+HOST, PORT = (os.environ[f"INSTASLICE_SERVICE_{part}"] for part in ("HOST", "PORT"))
+URL = f"https://{f'[{HOST}]' if ':' in HOST else HOST}:{PORT}{sys.argv[1]}"
 # Whether the certificate is trusted is between it and the API server, which has the CA.
 ANY = ssl._create_unverified_context()  # noqa: S323
 OPENER = urllib.request.build_opener(

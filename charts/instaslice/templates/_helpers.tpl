@@ -7,6 +7,9 @@ app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{/* The labels that selectors go by. They can never change. */}}
@@ -33,7 +36,7 @@ app.kubernetes.io/name: instaslice
 
 {{/* Who InstaSlice is to the API server. */}}
 {{- define "instaslice.serviceAccount" -}}
-instaslice
+{{ .Values.serviceAccount.name | default (ternary "instaslice" "default" .Values.serviceAccount.create) }}
 {{- end }}
 
 {{/* The DNS name that the API server calls. */}}
