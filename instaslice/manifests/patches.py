@@ -32,7 +32,8 @@ def files_of(kustomization: Json, folder: str) -> Iterator[str]:
 def folders_of(kustomization: Json, folder: str) -> Iterator[str]:
     """What else a Kustomization in a folder is built from."""
     for key in ("resources", "bases", "components"):
-        for path in _list(kustomization.get(key)):
+        listed = kustomization.get(key)
+        for path in listed if isinstance(listed, list) else ():
             if isinstance(path, str):
                 yield os.path.normpath(os.path.join(folder, path))
 
@@ -57,7 +58,7 @@ def looks_like_one(manifest: Manifest) -> bool:
     if needs_selector and not at(manifest.value, ("spec", "selector")):
         return True
     return _has_directive(manifest.value) or any(
-        isinstance(each, dict) and "image" not in each
+        "image" not in each
         for kind in _CONTAINERS
         for each in _list(at(manifest.value, (*place, "spec", kind)))
     )
@@ -71,14 +72,12 @@ def concerns(spec: Any, resources: Resources) -> bool:
         return True
     for kind in _CONTAINERS:
         for each in _list(spec.get(kind)):
-            held = each.get("resources", {}) if isinstance(each, dict) else {}
-            amounts = [held.get(key, {}) for key in ("limits", "requests")] if held else [None]
-            if held != {} and (
-                "claims" in (held or {})
-                or None in amounts
-                or any(resources.find(name) for some in amounts if some for name in some)
-            ):
+            held = each.get("resources", {})
+            if not isinstance(held, dict) or "claims" in held:
                 return True
+            for amounts in (held.get(key, {}) for key in ("limits", "requests")):
+                if not isinstance(amounts, dict) or any(map(resources.find, amounts)):
+                    return True
     return False
 
 
@@ -112,7 +111,7 @@ def _merged_list(base: list[Any], patch: list[Any]) -> list[Any]:
         return [merged({}, each) for each in patch if each != {_DIRECTIVE: "replace"}]
     result = list(base)
     new = []
-    for each in patch:
+    for each in _list(patch):
         index = _index(result, each.get("name"))
         if each.get(_DIRECTIVE) == "delete":
             if index is not None:
@@ -177,11 +176,11 @@ def _users(value: Json, place: Path) -> dict[str, list[Any]]:
     """Who uses each of a pod's claims."""
     users: dict[str, list[Any]] = {}
     for claim in _list(at(value, (*place, "spec", "resourceClaims"))):
-        users[claim.get("name")] = []
+        users[str(claim.get("name"))] = []
     for kind in _CONTAINERS:
         for container in _list(at(value, (*place, "spec", kind))):
-            for claim in _claims(container) or ():
-                users.setdefault(claim.get("name"), []).append(container.get("name"))
+            for claim in _list(_claims(container)):
+                users.setdefault(str(claim.get("name")), []).append(container.get("name"))
     return users
 
 
@@ -259,5 +258,6 @@ def _index(listed: list[Any], name: Any) -> int | None:
     )
 
 
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _list(value: object) -> list[Json]:
+    """The objects of a list; none of what is no list."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

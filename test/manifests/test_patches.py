@@ -1,5 +1,6 @@
 """What kustomize builds of base and patch means the same after both are rewritten."""
 
+import copy
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 import yaml
 
 from instaslice.cli.main import main
+from instaslice.manifests.documents import Rewriter, Task
 from instaslice.profiles import from_template
+from test.manifests.test_documents import places
 from test.support.command import find_tool
 
 Json = dict[str, Any]
@@ -159,3 +162,22 @@ def test_overlays_side_by_side_are_rewritten_each(folder: Path) -> None:
     before = [slices(built(folder / name)) for name in ("overlay", "other")]
     assert main(["rewrite", "-i", "."]) == 0
     assert [slices(built(folder / name)) for name in ("overlay", "other")] == before
+
+
+@pytest.mark.parametrize("wrong", [5, "x", [1], [[]], {"a": 1}, None], ids=repr)
+def test_whatever_is_of_the_wrong_type_in_a_patch_is_handled(wrong: Any) -> None:
+    claims = [{"name": "a", "resourceClaimTemplateName": "mig-1g.5gb"}]
+    patch = yaml.safe_load(f"{PATCH}      {CONTAINERS[0]}\n      {CONTAINERS[5]}\n")
+    spec = patch["spec"]["template"]["spec"]
+    spec |= {"initContainers": [{"name": "i", "image": "x"}], "resourceClaims": claims}
+    spec["containers"][1]["resources"] = {"claims": [{"name": "a"}]}
+    for path in places(patch)[1:]:
+        value = copy.deepcopy(patch)
+        holder = value
+        for step in path[:-1]:
+            holder = holder[step]
+        holder[path[-1]] = wrong
+        rewriter = Rewriter(Task())
+        documents = list(rewriter.each(f"{BASE}---\n{yaml.safe_dump(value)}".encode()))
+        rewriter.resolve(documents)
+        assert documents[0].changed
