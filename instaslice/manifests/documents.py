@@ -53,6 +53,20 @@ _HINTS: Final = (
     r"""\bresourceClaims["']?:""",
     r"""\b(?:resources|limits|requests)["']?:[ \t]*(?:null|~)(?=[ \t]*(?:[\r\n#,}]|\Z))""",
 )
+#: Something of which whatever `_names` finds has.
+_HINTS_IN_TEXT: Final = {
+    *(
+        "mig-",
+        "MIG-",
+        "binary",
+        LABEL.rpartition("/")[2],
+        "mig.",
+        "gke-gpu-partition-size",
+        "namePrefix",
+        "nameSuffix",
+    ),
+    *("$patch", "resourceClaims", "null", "~"),
+}
 NO_BASE: Final = (
     "whose base is not among the files: name both, or rewrite what kustomize makes of them "
     "(kubectl kustomize ... | instaslice rewrite -)"
@@ -196,6 +210,9 @@ class Rewriter:
         self.includes: dict[str, set[str]] = {}
         self.is_patch_file, self.name = False, ""
         self._names = _names(task.resources)
+        mapped = task.resources.mapped.items()
+        names = [text for name, found in mapped for text in (name, found.template)]
+        self._hints = {*_HINTS_IN_TEXT, *(re.split(r"[/.]", name)[-1] for name in names)}
 
     def note_kustomization(self, name: str, data: bytes) -> None:
         """Learn which files are patches from a file that may be a Kustomization."""
@@ -318,7 +335,8 @@ class Rewriter:
 
     def needs_look(self, text: str) -> bool:
         """Whether a document names anything that matters here."""
-        if self._names.search(text):
+        # To look for a few words is ten times as fast as the whole expression.
+        if any(hint in text for hint in self._hints) and self._names.search(text):
             return True
         return "\\" in text and bool(self._names.search(_ESCAPE.sub(_unescaped, text)))
 
