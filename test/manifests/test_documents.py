@@ -19,7 +19,7 @@ from instaslice.resources import read_mapping
 from instaslice.rewrite import rewrite
 from test.support import pods, yaml_styles
 from test.support.counting import lines_of_python
-from test.support.streams import after, dedent, nameless, numbered, rewritten
+from test.support.streams import after, dedent, nameless, numbered, places, rewritten
 
 Json = dict[str, Any]
 
@@ -553,13 +553,6 @@ POD: Json = {
         "resourceClaims": [{"name": "x", "resourceClaimTemplateName": "mig-1g.5gb"}],
     },
 }
-
-
-def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """The path of everything in a value."""
-    inner = enumerate(value) if isinstance(value, list) else ()
-    found = [*value.items()] if isinstance(value, dict) else [*inner]
-    return [path, *(each for key, below in found for each in places(below, (*path, key)))]
 
 
 @pytest.mark.parametrize("wrong", [5, True, "x", [1], [[]], {"a": 1}, None], ids=repr)

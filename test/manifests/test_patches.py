@@ -12,8 +12,8 @@ import yaml
 from instaslice.cli.main import main
 from instaslice.manifests.documents import Rewriter, Task
 from instaslice.profiles import from_template
-from test.manifests.test_documents import places
 from test.support.command import find_tool
+from test.support.streams import places
 
 Json = dict[str, Any]
 

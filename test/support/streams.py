@@ -37,3 +37,10 @@ def numbered() -> NewName:
 def nameless(text: str) -> str:
     """A text in which every UUID is "UUID"."""
     return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "UUID", text)
+
+
+def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """The path of everything in a value."""
+    inner = enumerate(value) if isinstance(value, list) else ()
+    found = [*value.items()] if isinstance(value, dict) else [*inner]
+    return [path, *(each for key, below in found for each in places(below, (*path, key)))]
