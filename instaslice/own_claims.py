@@ -19,7 +19,7 @@ from instaslice.invalid import InvalidPod, too_many
 from instaslice.patch import Json, Operation, escape, remove, replace
 from instaslice.quantity import NANO, InvalidQuantity, nanos
 from instaslice.resource_api import template_name
-from instaslice.resources import Resource, Resources
+from instaslice.resources import MIG, Resource, Resources
 from instaslice.templates import is_ours, stands_for
 
 #: A UUID (RFC 9562) of version 4, or of version 5, by which `instaslice rewrite` names claims.
@@ -85,17 +85,27 @@ class OwnClaims:
         once more. A LimitRange with a default brings the limit back in between.
         """
         container, amounts = counted
+        if not self._shares:
+            return Settled(container, amounts, [])
         has = self.devices_of(container)
         declined = [name for name, (resource, _) in amounts.items() if resource in has]
         claimed = {n: each for n, each in amounts.items() if each.resource not in has}
-        return Settled(container, claimed if has else amounts, declined)
+        return Settled(container, claimed, declined)
+
+
+_NONE: Final = OwnClaims({}, {}, MIG)
 
 
 def own_claims(pod: Json, resources: Resources) -> OwnClaims:
-    """Find a pod's claims of an earlier pass. Raises InvalidPod (R7, R8)."""
-    spec = member(pod, "spec", dict)
+    """Find a pod's claims of an earlier pass. Raises InvalidPod (R7, R8).
+
+    pod: with a spec.
+    """
+    declared = member(pod["spec"], "resourceClaims", list, "spec")
+    if not declared:
+        return _NONE
     found: dict[str, str] = {}
-    for claim in member(spec, "resourceClaims", list, "spec"):
+    for claim in declared:
         name = claim.get("name") if type(claim) is dict else None
         if type(name) is str and len(name) == _UUID_LENGTH:
             template = template_name(claim)

@@ -55,6 +55,10 @@ def keep(pod: Json, old: Json, resources: Resources) -> list[Operation]:
     Raises InvalidPod.
     """
     was = annotations.of(old).get(REQUESTED)
-    if was is None or annotations.of(pod).get(REQUESTED) == was or not own_claims(old, resources):
+    if (
+        was is None
+        or annotations.of(pod).get(REQUESTED) == was
+        or not (isinstance(old.get("spec"), dict) and own_claims(old, resources))
+    ):
         return []
     return annotate(pod, was)

@@ -170,7 +170,8 @@ def _chosen_nodes(spec: Json, api: ResourceAPI) -> Iterator[Notice]:
     """Notices of a pod that chooses its nodes by what goes with the device plugin, or by itself."""
     if spec.get("nodeName") and not api.is_classic:  # whose controller allocates such claims
         yield Notice("spec.nodeName", _NO_SCHEDULER)
-    for each in node_labels.selected(spec):
+    chooses = spec.get("nodeSelector") or spec.get("affinity")
+    for each in node_labels.selected(spec) if chooses else ():
         then = "the pod may fit none" if each.is_required else "it prefers none"
         label = shorten(str(each))
         yield Notice(f"spec.{each.path}", f"nodes lose {label} with the device plugin; {then}")

@@ -171,11 +171,13 @@ def _left_alone(name: str) -> str:
     return f"{shown} is left as it is: it is not spelt like a MIG profile, as mig-1g.5gb is"
 
 
-def _unknown(claims: Iterable[DeviceClaim]) -> Iterable[Notice]:
+def _unknown(claims: Iterable[DeviceClaim]) -> list[Notice]:
     """Notices of profiles that no known GPU has (R1)."""
-    choices = {c: None for claim in claims for request in claim.requests for c in request.choices}
-    return [
-        Notice(each.name, f"InstaSlice knows no GPU with the MIG profile {each.profile.attribute}")
-        for each in choices
-        if each.profile and not each.profile.known
-    ]
+    found: dict[str, Notice] = {}
+    for claim in claims:
+        for request in claim.requests:
+            for choice in request.choices:
+                if choice.profile and not choice.profile.known:
+                    what = f"no GPU with the MIG profile {choice.profile.attribute}"
+                    found[choice.name] = Notice(choice.name, f"InstaSlice knows {what}")
+    return list(found.values())
