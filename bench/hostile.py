@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.place import MIB, MINUTES, Json, Place, Row, admit, count, percentiles
 from instaslice.serve.limits import Limits
-from test.support import worst
+from test.support import attacks, worst
 from test.support.apiserver import FAULTS, APIServer, reaching
 from test.support.limits import memory_limit
 from test.support.process import until
@@ -259,7 +259,33 @@ def warnings(server: Server, body: bytes) -> list[str]:
     return found
 
 
+def attacked(place: Place) -> Iterator[Row]:
+    """Each attack beside an honest client of the same address, kept connection and new ones."""
+    for name in attacks.ATTACKS:
+        seconds: list[float] = []
+        lost = 0
+        with place.serve() as server, contextlib.closing(server.connect()) as kept:
+            [worker] = server.workers()
+            with attacks.attack(name, server.port):
+                time.sleep(1)
+                end = time.monotonic() + count(30)
+                while time.monotonic() < end:
+                    start = time.monotonic()
+                    try:
+                        lost += server.call("POST", "/mutate", SAMPLE)[0] != 200
+                    except (OSError, http.client.HTTPException):
+                        lost += 1
+                    lost += not answers(kept)
+                    seconds.append(time.monotonic() - start)
+            peak = memory(worker)["VmHWM"]
+            held = lost == 0 and max(seconds) < 1 and server.workers() == [worker]
+        what = f"{name}: two honest requests, p50 / p99 / max; lost; worker's peak"
+        measured = f"{percentiles(seconds)}; {lost}; {peak / MIB:.0f} MiB"
+        yield Row(what, measured, "max 1 s; 0", held and peak < 400 * MIB, "over 5 s")
+
+
 SECTIONS = (
+    attacked,
     *(long_pods, dialled_ahead, unread_log, untaken_replies, the_worst),
     *(silent_api_server, tried_again),
 )
