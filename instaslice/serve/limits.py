@@ -74,7 +74,7 @@ class Limits:
     reading: float = 0.010
     #: For answers, whose replies are held back to be sent together: that wakes up their receiver
     #: once and not for each of them, a third more requests a second on 16 connections.
-    answering: float = 0.001
+    answering: float = 0.002
     #: And for each that waits, since ordering them takes as long.
     ordering: float = 3e-6
     #: Between two looks for those whose time is up.
