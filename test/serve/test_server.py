@@ -46,9 +46,8 @@ def test_the_sample_over_tls(cert_dir: Path, authority: Authority) -> None:
         assert status == 200
         answer = json.loads(body)
         assert answer["response"]["uid"] == json.loads(SAMPLE)["request"]["uid"]
-        [*_, last] = patch_of(answer)
-        assert last["path"] == "/spec/resourceClaims"
-        assert last["value"][0]["source"] == {"resourceClaimTemplateName": "mig-1g.5gb"}
+        (claims,) = [e["value"] for e in patch_of(answer) if e["path"] == "/spec/resourceClaims"]
+        assert claims[0]["source"] == {"resourceClaimTemplateName": "mig-1g.5gb"}
 
         assert server.call("GET", "/readyz") == (200, b"ok, resource.k8s.io/v1alpha2\n")
         assert server.metric("instaslice_certificate_expiry_timestamp_seconds") > time.time()
@@ -80,8 +79,9 @@ def test_a_mapped_resource_is_rewritten_and_counted(cert_dir: Path, authority: A
     body = json.dumps(recorded).encode()
     options = ["--resource", "nvidia.com/gpu=gpu.nvidia.com", "--resource", "a.com/b=c"]
     with serve(cert_dir, authority.trusting(), *options) as server:
-        [*_, last] = patch_of(json.loads(server.call("POST", "/mutate", body)[1]))
-        assert last["value"][0]["resourceClaimTemplateName"] == "gpu.nvidia.com.x2"
+        patch = patch_of(json.loads(server.call("POST", "/mutate", body)[1]))
+        (claims,) = [each["value"] for each in patch if each["path"] == "/spec/resourceClaims"]
+        assert claims[0]["resourceClaimTemplateName"] == "gpu.nvidia.com.x2"
         assert server.metric('instaslice_claims_total{resource="nvidia.com/gpu"}') == 1
         assert server.metric('instaslice_claims_total{resource="a.com/b"}') == 0
 
