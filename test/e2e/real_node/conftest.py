@@ -32,7 +32,7 @@ def cluster(real_node: Node) -> Cluster:
 def webhook(real_node: Node) -> Iterator[Webhook]:
     """InstaSlice, running beside the node and registered; it serves whole GPUs, too."""
     folder = real_node.folder / "webhook"
-    kubeconfig = installation.install(real_node.cluster, folder)
+    kubeconfig = installation.install(real_node.cluster, folder, MAPPING)
     options = ("--provision-templates", f"--resource={MAPPING}")
     webhook = Webhook(folder, f"--kubeconfig={kubeconfig}", *options)
     try:
