@@ -1,4 +1,4 @@
-"""What a hostile review of the code found, done to the real server: rows of the soak."""
+"""Attacks on the real server, each beside an honest client: rows of the soak."""
 
 import contextlib
 import http.client

@@ -36,7 +36,7 @@ def needing(what: str) -> Iterator[None]:
     try:
         yield
     except ImportError:
-        raise UsageError(f"{what}: pip install 'instaslice[cli]'") from None
+        raise UsageError(f"{what}: pip install '.[cli]' in its source") from None
 
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:

@@ -56,7 +56,7 @@ def _read_config(path: Path) -> Json:
     try:
         import yaml  # an extra, and only who serves outside a cluster needs it
     except ImportError:
-        raise ValueError("is YAML, which needs: pip install 'instaslice[cli]'") from None
+        raise ValueError("is YAML, which needs: pip install '.[cli]' in its source") from None
     try:
         config = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -34,7 +34,7 @@ def test_no_cluster_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_extra_is_named_where_it_is_missing() -> None:
-    line = "instaslice: doctor needs the kubernetes client: pip install 'instaslice[cli]'\n"
+    line = "instaslice: doctor needs the kubernetes client: pip install '.[cli]' in its source\n"
     assert without("kubernetes", "doctor") == (2, "", line)
 
 

@@ -26,7 +26,7 @@ def test_a_bad_mapping_is_one_line() -> None:
 
 def test_the_extra_is_named_where_it_is_missing() -> None:
     done = without("kubernetes", "plan")
-    line = "instaslice: plan needs the kubernetes client: pip install 'instaslice[cli]'\n"
+    line = "instaslice: plan needs the kubernetes client: pip install '.[cli]' in its source\n"
     assert done == (2, "", line)
 
 

@@ -58,7 +58,7 @@ def test_a_diff_on_a_terminal_has_colours(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_extra_is_named_where_it_is_missing() -> None:
-    line = "instaslice: rewrite needs PyYAML: pip install 'instaslice[cli]'\n"
+    line = "instaslice: rewrite needs PyYAML: pip install '.[cli]' in its source\n"
     assert without("yaml", "rewrite", "-") == (2, "", line)
 
 
