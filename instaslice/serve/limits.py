@@ -43,6 +43,8 @@ class Limits:
     arrival: float = 6.0
     #: After that long what is not done is taken to be stalled, where room is scarce.
     prompt: float = 1.0
+    #: For a ClientHello to follow its connection, before others may take the place.
+    silence: float = 0.05
     #: The API server keeps idle connections for 90 s (Go's http.Transport, IdleConnTimeout). The
     #: server keeps them longer, so that it never closes one that is about to be used.
     keep_alive: int = 120

@@ -487,13 +487,15 @@ class StallFreeWorker(Worker):
 
     def _make_room(self, candidates: Iterable[Connection] | None = None) -> bool:
         """Close the connection that is missed least, if any may be closed."""
+        now = time.monotonic()
         if candidates is None:
-            for connection in self.silent:
+            for connection in self.silent:  # the oldest first
+                if now - connection.since < self.limits.silence:
+                    break  # its ClientHello may be on its way
                 if not connection.has_bytes():
                     self._close(connection)
                     return True
             candidates = self.connections
-        now = time.monotonic()
         ranked = [(rank, id(c), c) for c in candidates if (rank := c.rank(now)) is not None]
         for *_, connection in sorted(ranked):
             if connection.phase != Phase.IDLE or not connection.has_bytes():

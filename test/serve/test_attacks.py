@@ -40,7 +40,8 @@ def test_honest_requests_are_answered_beside_an_attack(
                     time.sleep(0.02)
             assert attacker.poll() is None
         assert sorted(seconds)[len(seconds) * 9 // 10] < PROMPT
-        assert max(seconds) < 10 * PROMPT
+        # A full backlog drops SYNs, which the kernel repeats after 1, 3 and 7 s.
+        assert max(seconds) < (PATIENCE if name == "connect()" else 10 * PROMPT)
         assert server.workers() == [worker]
         assert memory(worker)["VmHWM"] < 400 * 1024
         assert [line for line in server.lines() if line["level"] == "error"] == []
