@@ -62,7 +62,7 @@ def test_what_cannot_be_meant_is_one_line(typed: list[str], count: int, message:
 
 def test_a_package_that_is_not_installed_is_named_with_its_cure() -> None:
     with (
-        pytest.raises(UsageError, match=r"^this needs x: pip install 'instaslice\[cli\]'$"),
+        pytest.raises(UsageError, match=r"^this needs x: pip install '\.\[cli\]' in its source$"),
         usage.needing("this needs x"),
     ):
         import instaslice.no_such_module  # type: ignore[import-not-found]  # noqa: F401
