@@ -155,11 +155,22 @@ def workload(team: Cluster, name: str) -> Json:
     return until(judged, f"Kueue has judged {name}")
 
 
-def waits(team: Cluster, name: str) -> str:
-    """Why Kueue does not admit it."""
-    status = workload(team, name)
-    assert not status.get("admission")
-    return " ".join(each["message"] for each in status["conditions"])
+def waits(team: Cluster, name: str, why: str) -> None:
+    """Returns once Kueue has said why it does not admit a pod."""
+
+    def told() -> bool:
+        status = workload(team, name)
+        assert not status.get("admission")
+        return any(why in each["message"] for each in status["conditions"])
+
+    until(told, f"Kueue says {why!r} of {name}")
+
+
+def usage(team: Cluster, name: str) -> Json:
+    """What an admitted workload takes of the quota."""
+    assigned: Json = workload(team, name)["admission"]["podSetAssignments"][0]
+    used: Json = assigned["resourceUsage"]
+    return used
 
 
 def running_pods(team: Cluster) -> set[str]:
@@ -173,29 +184,32 @@ def test_a_quota_admits_two_and_the_next_when_one_leaves(team: Cluster) -> None:
         assert limits_left(queued(team, pod(name))) == {}
     first = until(lambda: running_pods(team) if len(running_pods(team)) == 2 else None, "two run")
     for name in names - first:
-        assert "insufficient unused quota" in until(lambda n=name: waits(team, n), "it waits")
+        waits(team, name, "insufficient unused quota")
     team.delete("Pod", min(first))
     until(lambda: len(running_pods(team) - first) == 1, "the next one runs")
 
 
 def test_more_slices_than_the_quota_has_are_not_admitted(team: Cluster) -> None:
     queued(team, pod("p", container(limits={"mig-1g.5gb": 3})))
-    assert "insufficient quota" in waits(team, "p")
+    waits(team, "p", "insufficient quota")
 
 
 def test_a_class_that_is_not_mapped_is_not_admitted(team: Cluster) -> None:
     """It is not merely uncounted: the pod waits for good."""
     queued(team, pod("p", container(limits={"mig-2g.10gb": 1})))
-    assert "mig-2g.10gb.nvidia.com" in waits(team, "p")
+    waits(team, "p", "mig-2g.10gb.nvidia.com")
 
 
-@pytest.mark.parametrize(
-    "wishes", [{"placement": "same-gpu"}, {"alternatives": "1g.5gb or 3g.20gb"}], ids=str
-)
-def test_what_kueue_does_not_take(team: Cluster, wishes: dict[str, str]) -> None:
-    queued(team, pod("p", container(limits={"mig-1g.5gb": 1})), **wishes)
-    print(waits(team, "p"))
-    assert running_pods(team) == set()
+def test_a_placement_is_admitted_and_counted(team: Cluster) -> None:
+    """Which GPU the slices share, Kueue leaves to the scheduler."""
+    queued(team, pod("p", container(limits={"mig-1g.5gb": 2})), placement="same-gpu")
+    until(lambda: workload(team, "p").get("admission"), "it is admitted")
+    assert usage(team, "p") == {"nvidia.com/mig-1g.5gb": "2"}
+
+
+def test_alternatives_are_not_admitted(team: Cluster) -> None:
+    queued(team, pod("p"), alternatives="1g.5gb or 3g.20gb")
+    waits(team, "p", "FirstAvailable device selection is not supported")
 
 
 def test_a_job_is_admitted_by_its_limits_and_its_pod_rewritten(team: Cluster) -> None:
@@ -205,9 +219,7 @@ def test_a_job_is_admitted_by_its_limits_and_its_pod_rewritten(team: Cluster) ->
     spec = {"suspend": True, "template": {"spec": template["spec"]}}
     team.create({**manifest, "metadata": metadata, "spec": spec})
     (name,) = until(lambda: running_pods(team), "its pod has a node")
-    assert workload(team, "j")["admission"]["podSetAssignments"][0]["resourceUsage"] == {
-        "nvidia.com/mig-3g.20gb": "1"
-    }
+    assert usage(team, "j") == {"nvidia.com/mig-3g.20gb": "1"}
     made = team.get("Pod", name)
     assert limits_left(made) == {}
     assert len(gpus.held(team, made)) == 1
