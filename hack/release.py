@@ -101,14 +101,22 @@ def python_packages(epoch: int) -> None:
     archive(sdist, list(unpacked(sdist)), epoch)
 
 
+def chart_metadata(project: str) -> str:
+    """Chart.yaml with what depends on the project's address: home, sources, icon and runbooks."""
+    text = (CHART / "Chart.yaml").read_text()
+    if not project:
+        return text
+    icon = f"{project}/raw/v{__version__}/docs/icon.svg"
+    return f"{text}home: {project}\nsources: [{project}]\nicon: {icon}\n"
+
+
 def chart(epoch: int, project: str) -> None:
     """The chart, as `helm package` lays it out."""
     members = []
     for name in run("git", "ls-files", CHART).splitlines():
         path = ROOT / name
-        content = path.read_bytes()
-        if path.name == "Chart.yaml" and project:
-            content += f"home: {project}\nsources: [{project}]\n".encode()
+        is_metadata = path == CHART / "Chart.yaml"
+        content = chart_metadata(project).encode() if is_metadata else path.read_bytes()
         members.append((f"instaslice/{path.relative_to(CHART)}", content, False))
     archive(DIST / f"{NAME}.tgz", members, epoch)
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 from cryptography import x509
 
 from hack import chart as making
+from hack.release import chart_metadata
 from instaslice import __version__
 from instaslice.serve.settings import SERVE
 from instaslice.webhook_configuration import ALL, BESIDE, MODES, OPT_IN, webhook_configuration
@@ -148,6 +150,8 @@ def plain(manifest: Json) -> Json:
 
 
 # What each value does
+
+COMMON: Json = {"team": "gpu"}
 
 #: Values, and by object and path what becomes of them.
 CASES: dict[str, tuple[Json, dict[tuple[str, str], Json]]] = {
@@ -330,11 +334,8 @@ CASES: dict[str, tuple[Json, dict[tuple[str, str], Json]]] = {
         },
     ),
     "labels and annotations everywhere": (
-        {"commonLabels": {"team": "gpu"}, "commonAnnotations": {"a": "b"}},
-        {
-            key: {"metadata.labels.team": "gpu", "metadata.annotations.a": "b"}
-            for key in (DEPLOYMENT, WEBHOOK, POLICY, CERTIFICATE, SERVICE, ACCOUNT, ROLE)
-        },
+        {"commonLabels": COMMON, "commonAnnotations": COMMON},
+        {},  # a test of its own: hooks and device classes have them, too
     ),
     "an account of one's own": (
         {"serviceAccount": {"create": False, "name": "mine"}, "rbac": {"create": False}},
@@ -479,6 +480,14 @@ CASES: dict[str, tuple[Json, dict[tuple[str, str], Json]]] = {
 }
 
 
+#: Values with which the chart makes all that it can make.
+EVERYTHING: Json = {
+    **{key: {"enabled": True} for key in ("serviceMonitor", "prometheusRule", "grafanaDashboard")},
+    "clientCA": {"pem": PEM},
+    "webhook": {"mode": BESIDE},
+}
+
+
 def leaves(values: Json, prefix: str = "") -> Iterator[str]:
     """The names of values: "image.tag"."""
     for key, value in values.items():
@@ -507,6 +516,39 @@ def test_a_value_does_what_is_said_of_it(case: str, render: Render) -> None:
         (key, path): value for key, paths in expected.items() for path, value in paths.items()
     }
     assert {(key, path): at(objects.get(key), path) for key, path in wanted} == wanted
+
+
+def test_every_object_and_pod_has_the_common_labels_and_annotations(render: Render) -> None:
+    own: Json = {"team": "mine"}
+    values = {**EVERYTHING, "commonLabels": COMMON, "commonAnnotations": COMMON, "podLabels": own}
+    for manifest in render(values):
+        pods = at(manifest, "spec.template.metadata")
+        for metadata in filter(None, (manifest["metadata"], pods)):
+            common = {key: metadata[key].get("team") for key in ("labels", "annotations")}
+            wins = "mine" if pods is metadata and not is_hook(manifest) else "gpu"
+            assert common == {"labels": wins, "annotations": "gpu"}, manifest["metadata"]["name"]
+
+
+def test_runbooks_are_linked_where_the_project_has_an_address(
+    helm: Any, render: Render, tmp_path: Path
+) -> None:
+    def annotations(manifests: list[Json]) -> Iterator[Json]:
+        (rules,) = [each for each in manifests if each["kind"] == "PrometheusRule"]
+        for group in rules["spec"]["groups"]:
+            yield from (rule["annotations"] for rule in group["rules"] if "alert" in rule)
+
+    assert not any("runbook_url" in each for each in annotations(render(EVERYTHING)))
+    released = tmp_path / "instaslice"
+    shutil.copytree(CHART, released)
+    (released / "Chart.yaml").write_text(chart_metadata("https://example.com/instaslice"))
+    assert helm.lint(released, with_image(EVERYTHING), strict=True)["messages"] == []
+    with helm.Chart.load(released) as chart:
+        texts = chart.render(with_image(EVERYTHING), name="instaslice", namespace=NAMESPACE)
+    rules = yaml.safe_load_all(texts["instaslice/templates/monitoring.yaml"])
+    page = f"https://example.com/instaslice/blob/v{__version__}/docs/operations.md#instaslice"
+    links = [each["runbook_url"] for each in annotations(list(rules))]
+    assert len(links) == 10
+    assert all(link.startswith(page) for link in links)
 
 
 @pytest.mark.parametrize("kubernetes", [OLDEST, NEWEST])
@@ -561,6 +603,7 @@ def test_a_secret_without_a_ca_says_so(render: Render, helm: Any) -> None:
         ({"networkPolicy": {"apiServer": {"cidrs": ["192.0.2.1"]}}}, "/networkPolicy/apiServer"),
         ({"networkPolicy": {"apiServer": {"ports": []}}}, "/networkPolicy/apiServer/ports"),
         ({"replicaCount": 3}, "replicaCount"),
+        ({"podLabels": {"app.kubernetes.io/name": "mine"}}, "app.kubernetes.io/name"),
         ({"serviceMonitor": {"enable": True}}, "/serviceMonitor"),
     ],
     ids=str,

@@ -1,14 +1,22 @@
-{{/* What everything is labelled with. Takes a dict: root, component. */}}
-{{- define "instaslice.labels" -}}
-app.kubernetes.io/name: instaslice
-app.kubernetes.io/part-of: instaslice
-app.kubernetes.io/component: {{ .component }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
+{{/*
+The labels and annotations of an object. Takes a dict: root, component; labels and annotations of the
+object's own, which win over the common ones; and name, for pods to which no call may ever be sent.
+*/}}
+{{- define "instaslice.metadata" -}}
+labels:
+{{- $usual := dict
+  "app.kubernetes.io/name" (.name | default "instaslice")
+  "app.kubernetes.io/part-of" "instaslice"
+  "app.kubernetes.io/component" .component
+  "app.kubernetes.io/version" .root.Chart.AppVersion
+  "app.kubernetes.io/instance" .root.Release.Name
+  "app.kubernetes.io/managed-by" .root.Release.Service
+  "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_")
+}}
+  {{- toYaml (merge (deepCopy (.labels | default dict)) .root.Values.commonLabels $usual) | nindent 2 }}
+{{- with merge (deepCopy (.annotations | default dict)) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
@@ -60,6 +68,22 @@ Ignore
 {{- else -}}
 {{ .Values.webhook.failurePolicy }}
 {{- end -}}
+{{- end }}
+
+{{/* Where any pod of the chart may run, and with which secrets its image is pulled. */}}
+{{- define "instaslice.placement" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{/* What a pod of the chart's may do: nothing. */}}
