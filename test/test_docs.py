@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from instaslice.cli.main import parser
+from instaslice.cli.main import parsers
 from instaslice.serve.settings import SERVE
 
 ROOT = Path(__file__).parent.parent
@@ -129,7 +129,7 @@ def test_what_cannot_be_run_as_it_stands_says_so(block: Block) -> None:
 def subcommands() -> dict[str, argparse.ArgumentParser]:
     (found,) = (
         action.choices
-        for action in parser()._actions
+        for action in parsers()[0]._actions
         if isinstance(action, argparse._SubParsersAction)
     )
     assert isinstance(found, dict)

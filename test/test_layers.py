@@ -28,9 +28,7 @@ LAYERS = {
     "serve": Layer("core cluster", "gunicorn prometheus_client"),
     "manifests": Layer("core", "yaml"),
     "doctor": Layer("core cluster"),
-    "cli": Layer(
-        "core cluster serve manifests doctor", "kubernetes urllib3 yaml", late="argcomplete"
-    ),
+    "cli": Layer("core cluster serve manifests doctor", "kubernetes yaml", late="argcomplete"),
 }
 #: `python -m instaslice` is the command line.
 ENTRY = "__main__"

@@ -1,15 +1,9 @@
 """`instaslice deviceclasses`: a device class for each MIG profile, and what else refers to them."""
 
 import argparse
-from typing import Any, Final
+from typing import Final
 
-from instaslice.cli.usage import (
-    UsageError,
-    add_command,
-    add_resource_options,
-    named_claims,
-    print_yaml,
-)
+from instaslice.cli.usage import Command, UsageError, add_shared, named_claims, print_yaml
 from instaslice.patch import Json
 from instaslice.resource_api import NEWEST, VERSIONS
 from instaslice.resources import Resource
@@ -20,24 +14,25 @@ from instaslice.templates import DeviceClaim, device_class
 MAX_MAPPINGS: Final = 16
 MAX_CLASSES: Final = 8
 
+COMMAND: Final = Command(
+    "deviceclasses",
+    "print the device classes by which slices of each profile are asked for",
+    "Print a DeviceClass for each MIG profile. Rewritten pods ask through it, "
+    "quotas count by it, and on resource.k8s.io/v1 its extendedResourceName lets the scheduler "
+    "of Kubernetes 1.36 and later serve pods that are not rewritten.",
+    ("deviceclasses 1g.5gb | kubectl apply -f -", "deviceclasses --kueue 1g.5gb 3g.20gb"),
+)
 
-def add(commands: Any) -> None:
-    """Add the command's parser."""
-    parser = add_command(
-        commands,
-        "deviceclasses",
-        "print the device classes by which slices of each profile are asked for",
-        "Print a DeviceClass for each MIG profile. Rewritten pods ask through it, "
-        "quotas count by it, and on resource.k8s.io/v1 its extendedResourceName lets the scheduler "
-        "of Kubernetes 1.36 and later serve pods that are not rewritten.",
-        ("deviceclasses 1g.5gb | kubectl apply -f -", "deviceclasses --kueue 1g.5gb 3g.20gb"),
-    )
-    add_resource_options(parser)
-    parser.add_argument(
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_shared(parser, "names")
+    add_shared(parser, "--resource")
+    add_shared(
+        parser,
         "--resource-api",
         choices=[name for name, api in VERSIONS.items() if not api.is_classic],
         default=NEWEST.version,
-        metavar="VERSION",
         help=f"any but v1alpha2, which has no device classes (default: {NEWEST.version})",
     )
     parser.add_argument(
@@ -53,33 +48,29 @@ def add(commands: Any) -> None:
         help="classes that also have every bigger slice, for pods that are served without "
         "InstaSlice: the scheduler takes any of them, in no order",
     )
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the classes."""
     chosen = [_resource(claim) for claim in named_claims(arguments)]
-    command = ["deviceclasses"]
-    command += [f"--resource {each}" for each in arguments.resource]
-    if arguments.or_bigger:
-        if arguments.kueue:
-            raise UsageError("--kueue and --or-bigger do not go together")
-        if not arguments.names:
-            raise UsageError("--or-bigger needs the profiles that pods ask for, such as 1g.5gb")
-        command.append("--or-bigger")
+    resources = ["--resource", *arguments.resource]
     if arguments.kueue:
-        print_yaml([_kueue(chosen)], " ".join([*command, "--kueue", *arguments.names]))
+        if arguments.or_bigger:
+            raise UsageError("--kueue and --or-bigger do not go together")
+        made = _kueue(chosen)
+        print_yaml([made], "deviceclasses", resources, "--kueue", *arguments.names)
         return 0
+    if arguments.or_bigger and not arguments.names:
+        raise UsageError("--or-bigger needs the profiles that pods ask for, such as 1g.5gb")
     api = VERSIONS[arguments.resource_api]
-    if api is not NEWEST:
-        command += ["--resource-api", api.version]
+    options = (
+        "--or-bigger" if arguments.or_bigger else "",
+        "" if api is NEWEST else f"--resource-api {api.version}",
+    )
     # The classes of mapped resources are the administrator's.
-    manifests = [
-        device_class(api, resource, or_bigger=arguments.or_bigger)
-        for resource in chosen
-        if resource.profile
-    ]
-    print_yaml(manifests, " ".join([*command, *arguments.names]))
+    slices = [each for each in chosen if each.profile]
+    classes = [device_class(api, each, or_bigger=arguments.or_bigger) for each in slices]
+    print_yaml(classes, "deviceclasses", resources, *options, *arguments.names)
     return 0
 
 

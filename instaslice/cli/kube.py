@@ -4,41 +4,37 @@ That client reads the kubeconfig and logs in. Every request has a deadline of it
 client has none: an API server that accepts connections and says nothing is not waited for.
 """
 
-import json
 import logging
 import os
-import queue
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from logging.handlers import BufferingHandler
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import urllib3
 import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
+from instaslice.cli.usage import Refused, UsageError
 from instaslice.cluster import discovery
-from instaslice.cluster.client import PLURALS, SERVICE_ACCOUNT, Answer, ClusterError, failure
+from instaslice.cluster.client import (
+    PLURALS,
+    SERVICE_ACCOUNT,
+    Answer,
+    ClusterError,
+    failure,
+    json_object,
+)
 from instaslice.patch import Json
 from instaslice.resource_api import ResourceAPI, Unavailable
 
 #: Who owns the fields that are applied (metav1.ManagedFieldsEntry.manager).
 FIELD_MANAGER: Final = "instaslice"
 #: Where kubectl looks, too.
-DEFAULT: Final = Path("~/.kube/config")
+DEFAULT: Final = "~/.kube/config"
 #: Seconds for a whole request. An API server answers a page of 500 pods in less than one.
 DEADLINE: Final = 10.0
-
-
-class KubeconfigError(Exception):
-    """Nobody can be logged in by a kubeconfig; `str()` of it says why, in one line."""
-
-
-class Refused(Exception):
-    """The cluster was asked, and did not take it; `str()` of it says what and why, in one line."""
 
 
 class Client:
@@ -46,7 +42,7 @@ class Client:
 
     kubeconfig: the file that was named; None for $KUBECONFIG, ~/.kube/config or the service account
     of a pod. context: its name; None for the current one. deadline: in seconds; None for DEADLINE.
-    Raises KubeconfigError.
+    Raises UsageError.
     """
 
     def __init__(
@@ -57,27 +53,29 @@ class Client:
     ) -> None:
         self._deadline = deadline or DEADLINE
         configuration = client.Configuration()
-        where = _files(kubeconfig)
+        # One attempt: what is asked twice of a cluster in trouble takes twice as long.
+        configuration.retries = False
+        named = str(kubeconfig or os.environ.get("KUBECONFIG", "").strip(os.pathsep))
+        where = named or DEFAULT
+        #: Where the client only logs that nobody could be logged in.
+        log = BufferingHandler(capacity=1000)
+        log.setLevel(logging.ERROR)
+        logging.getLogger().addHandler(log)
         try:
-            with _complaints() as complaints:
+            if named or Path(DEFAULT).expanduser().exists():
                 self.namespace: str = _log_in(where, context, configuration)  #: the context's
-            # One attempt: what is asked twice of a cluster in trouble takes twice as long.
-            configuration.retries = False
+            else:
+                self.namespace = _log_in_as_a_pod(context, configuration)
             self._api = client.ApiClient(configuration)
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f"line {mark.line + 1}: " if mark else ""
-            problem = getattr(error, "problem", None) or error
-            raise KubeconfigError(f"{where}: not YAML: {line}{_line(problem)}") from None
-        except (AttributeError, TypeError, KeyError, UnicodeDecodeError):
-            raise KubeconfigError(f"{where}: not a kubeconfig") from None
-        except OSError as error:
-            raise KubeconfigError(f"{error.filename or where}: {error.strerror}") from None
-        except Exception as error:
-            reason = _line(error).removeprefix("Invalid kube-config file. ")
-            raise KubeconfigError(f"{where}: {reason}") from None
-        if complaints:
-            raise KubeconfigError(f"{where}: {complaints[0]}")
+        except UsageError:
+            raise
+        except Exception as error:  # the package raises whatever its parts do
+            raise UsageError(f"kubeconfig: {_what_is_wrong(error, where)}") from None
+        finally:
+            logging.getLogger().removeHandler(log)
+        if log.buffer:
+            complaint = " ".join(log.buffer[0].getMessage().split())
+            raise UsageError(f"kubeconfig: {where}: {complaint}")
 
     def call(
         self,
@@ -88,24 +86,32 @@ class Client:
     ) -> Answer:
         """One request with a JSON answer of any status. Raises ClusterError."""
         host = self._api.configuration.host
+        late = ClusterError(f"{host}: no answer within {self._deadline:g} s")
+        results: list[Answer | ClusterError] = []
 
-        def ask() -> Answer:
-            url = host + path
+        def ask() -> None:
             headers = {"Accept": "application/json", "Content-Type": content_type}
-            self._api.update_params_for_auth(headers, [], ["BearerToken"], url, method, None)
+            # Longer than the deadline, which is what is told; it ends what was left behind.
+            timeout = 2 * self._deadline
             try:
-                # Longer than the deadline, which is what is told; it ends what was left behind.
-                timeout = 2 * self._deadline
+                self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
+                url = host + path
                 response = self._api.call_api(method, url, headers, body, _request_timeout=timeout)
-                return Answer(response.status, _object(response.read()))
-            except ApiException as error:
-                if not error.status:  # no answer: the client wraps what urllib3 has raised
-                    raise ClusterError(failure(host, error)) from None
-                return Answer(error.status, _object(error.body))
-            except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-                raise ClusterError(failure(host, error)) from None
+                results.append(Answer(response.status, json_object(response.read())))
+            except Exception as error:  # without a status: the client wraps what urllib3 has raised
+                if isinstance(error, ApiException) and error.status:
+                    results.append(Answer(error.status, json_object(error.body or "")))
+                else:
+                    results.append(ClusterError(failure(host, error)))
 
-        return _within(self._deadline, host, ask)
+        # The client's own timeout is for each read, and a slow answer has many.
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(self._deadline)
+        (result,) = results or [late]
+        if isinstance(result, ClusterError):
+            raise result
+        return result
 
     def version(self) -> ResourceAPI:
         """The version of resource.k8s.io that the cluster serves. Raises Refused, ClusterError."""
@@ -144,27 +150,11 @@ class Client:
         return answer.body
 
 
-def _files(kubeconfig: Path | None) -> str:
-    """The files to read, as in $KUBECONFIG; empty in a pod. Raises KubeconfigError."""
-    if kubeconfig:
-        return str(kubeconfig)
-    if named := os.environ.get("KUBECONFIG", "").strip(os.pathsep):
-        return named
-    if DEFAULT.expanduser().exists():
-        return str(DEFAULT.expanduser())
-    if os.environ.get("KUBERNETES_SERVICE_HOST") and SERVICE_ACCOUNT.is_dir():
-        return ""
-    text = f"{DEFAULT} does not exist; name a file by --kubeconfig or $KUBECONFIG"
-    raise KubeconfigError(text)
-
-
 def _log_in(files: str, context: str | None, configuration: client.Configuration) -> str:
-    """Log in, and return the context's namespace. Raises what the package raises."""
-    if not files:
-        if context:
-            raise KubeconfigError(f"--context {context}: a pod's service account has no contexts")
-        config.load_incluster_config(configuration)
-        return (SERVICE_ACCOUNT / "namespace").read_text().strip() or "default"
+    """Log in by files as in $KUBECONFIG, and return the context's namespace.
+
+    Raises what the package raises.
+    """
     merged = KubeConfigMerger(files)
     if merged.config is None:  # the package passes over what is not there
         raise FileNotFoundError(2, "No such file or directory", files)
@@ -181,54 +171,24 @@ def _log_in(files: str, context: str | None, configuration: client.Configuration
     return str(loader.current_context["context"].get("namespace") or "default")
 
 
-def _within(seconds: float, where: str, ask: Callable[[], Answer]) -> Answer:
-    """What a request brings within its time. Raises ClusterError.
-
-    The client's own timeout is for each read, and a slow answer has many.
-    """
-    results: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            results.put(ask())
-        except Exception as error:
-            results.put(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        result = results.get(timeout=seconds)
-    except queue.Empty:
-        result = ClusterError(f"{where}: no answer within {seconds:g} s")
-    if isinstance(result, Exception):
-        raise result
-    return result
+def _log_in_as_a_pod(context: str | None, configuration: client.Configuration) -> str:
+    """Log in by the service account of a pod, and return its namespace. Raises UsageError."""
+    if not os.environ.get("KUBERNETES_SERVICE_HOST") or not SERVICE_ACCOUNT.is_dir():
+        text = f"{DEFAULT} does not exist; name a file by --kubeconfig or $KUBECONFIG"
+        raise UsageError(f"kubeconfig: {text}")
+    if context:
+        raise UsageError(f"--context {context}: a pod's service account has no contexts")
+    config.load_incluster_config(configuration)
+    return (SERVICE_ACCOUNT / "namespace").read_text().strip() or "default"
 
 
-@contextmanager
-def _complaints() -> Iterator[list[str]]:
-    """What the client only logs: that nobody could be logged in."""
-    found: list[str] = []
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.levelno >= logging.ERROR:
-                found.append(" ".join(record.getMessage().split()))
-
-    listener, root = Listener(), logging.getLogger()
-    root.addHandler(listener)
-    try:
-        yield found
-    finally:
-        root.removeHandler(listener)
-
-
-def _object(data: Any) -> Json:
-    try:
-        found = json.loads(data or "")
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _line(error: object) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _what_is_wrong(error: Exception, where: str) -> str:
+    """What a user can do something about, of what logging in has raised."""
+    if isinstance(error, OSError):
+        return f"{error.filename or where}: {error.strerror}"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"{where}: not YAML: line {error.problem_mark.line + 1}: {error.problem}"
+    if isinstance(error, AttributeError | TypeError | KeyError | UnicodeDecodeError):
+        return f"{where}: not a kubeconfig"
+    reason = " ".join(str(error).split()).removeprefix("Invalid kube-config file. ")
+    return f"{where}: {reason or type(error).__name__}"

@@ -1,14 +1,15 @@
 """The command line: `instaslice serve`, and what helps around it.
 
-Whatever is wrong with what was typed is one line on standard error and exit code 2, and so is an
-output that cannot be written. Ctrl-C is 130, and an output that nobody reads 141, as in any shell.
+Whatever is wrong with what was typed is one line on standard error and exit code 2, and so is a
+cluster that cannot be asked, or an output that cannot be written. Ctrl-C is 130, and an output that
+nobody reads 141, as in any shell.
 """
 
 import argparse
 import difflib
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from instaslice import __version__
@@ -22,7 +23,9 @@ from instaslice.cli import (
     webhook_configuration,
 )
 from instaslice.cli.streams import guarded
-from instaslice.cli.usage import UsageError, Wrapped
+from instaslice.cli.usage import Refused, UsageError, Wrapped
+from instaslice.cluster.client import ClusterError
+from instaslice.doctor.snapshot import Unreadable
 
 ABOUT: Final = """\
 InstaSlice lets pods that ask for MIG slices as extended resources (nvidia.com/mig-1g.5gb: 1)
@@ -40,9 +43,9 @@ examples:
 eval "$(register-python-argcomplete instaslice)" (bash and zsh; from the extra `cli`).
 """
 
-#: Each has `add(commands)`, which adds its parser, and `run(arguments)`, which returns the exit
-#: code.
-COMMANDS: Final = (serve, templates, deviceclasses, webhook_configuration, rewrite, doctor, plan)
+#: Each has `COMMAND`, `add(parser)`, which adds its arguments, and `run(arguments)`, which returns
+#: the exit code.
+MODULES: Final = (serve, templates, deviceclasses, webhook_configuration, rewrite, doctor, plan)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,9 +56,9 @@ class _Parser(argparse.ArgumentParser):
         (file or sys.stderr).write(message)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            names = [str(each) for each in action.choices]
-            hint = meant(str(value), names) or f"; there is {', '.join(names)}"
+        names = list(action.choices or ())
+        if names and value not in names:
+            hint = _meant(value, names) or f"; there is {', '.join(names)}"
             raise argparse.ArgumentError(
                 action if action.option_strings else None, f"there is no {value!r}{hint}"
             )
@@ -68,74 +71,53 @@ class _Parser(argparse.ArgumentParser):
         """Raise UsageError for what no option and no argument takes."""
         options = [name for action in self._actions for name in action.option_strings]
         word = next((each for each in words if each.startswith("-")), words[0])
-        hint = meant(word.partition("=")[0], options) if word.startswith("-") else ""
+        hint = _meant(word.partition("=")[0], options) if word.startswith("-") else ""
         self.error(f"{word!r} is not understood{hint}")
 
 
-def meant(word: str, names: Iterable[str]) -> str:
+def _meant(word: str, names: Sequence[str]) -> str:
     """What may have been meant by a word, "; did you mean doctor?"; empty for nothing."""
-    close = difflib.get_close_matches(word, list(names), 1)
+    close = difflib.get_close_matches(word, names, 1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
-    return _parsers()[0]
-
-
-def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
-    """The parser of the whole, and those of the commands."""
-    whole = _Parser(prog=_called_as(), description=ABOUT, epilog=EPILOG, formatter_class=Wrapped)
+def parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    """The parser of the whole command line, and those of the commands."""
+    # kubectl runs programs that are named kubectl-*.
+    is_plugin = os.path.basename(sys.argv[0]).startswith("kubectl-")
+    name = "kubectl instaslice" if is_plugin else "instaslice"
+    whole = _Parser(prog=name, description=ABOUT, epilog=EPILOG, formatter_class=Wrapped)
     whole.add_argument("--version", action="version", version=f"instaslice {__version__}")
     commands = whole.add_subparsers(metavar="COMMAND", dest="command")
-    for command in COMMANDS:
-        command.add(commands)
+    for module in MODULES:
+        parser = module.COMMAND.add_to(commands)
+        parser.set_defaults(run=module.run)
+        module.add(parser)
     return whole, commands.choices
-
-
-def _called_as() -> str:
-    """The command as it was typed: kubectl runs programs that are named kubectl-*."""
-    is_plugin = os.path.basename(sys.argv[0]).startswith("kubectl-")
-    return "kubectl instaslice" if is_plugin else "instaslice"
-
-
-def _complete(whole: argparse.ArgumentParser) -> None:
-    """Answer a shell that asks what may follow, and exit; do nothing where none asks."""
-    if "_ARGCOMPLETE" in os.environ:
-        import argcomplete  # only who asks for it has it
-
-        argcomplete.autocomplete(whole)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    return guarded(lambda: _run(argv))
+    return guarded(lambda: _run(list(sys.argv[1:] if argv is None else argv)))
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    whole, commands = _parsers()
-    _complete(whole)
-    words = list(sys.argv[1:] if argv is None else argv)
+def _run(words: list[str]) -> int:
+    whole, commands = parsers()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may follow
+        import argcomplete  # only who asks for it has it
+
+        argcomplete.autocomplete(whole)
+    if words[:1] in ([], ["help"]):
+        words = [*words[1:2], "--help"]
+    elif words == ["version"]:
+        words = ["--version"]
     try:
-        if not words or words[0] == "help":
-            return _help(whole, commands, words[1:])
-        if words == ["version"]:
-            words = ["--version"]
         arguments, rest = whole.parse_known_args(words)
-        if rest:
-            commands.get(arguments.command, whole).unknown(rest)
-        if arguments.command is None:
-            return _help(whole, commands, [])
+        if rest or not arguments.command:
+            commands.get(arguments.command, whole).unknown(rest or words)
         return int(arguments.run(arguments))
-    except UsageError as error:
+    except SystemExit as end:  # help and the version were printed
+        return int(end.code or 0)
+    except (UsageError, ClusterError, Unreadable) as error:
         print(f"instaslice: {error}", file=sys.stderr)
-        return 2
-
-
-def _help(whole: _Parser, commands: Mapping[str, _Parser], names: Sequence[str]) -> int:
-    """Print the help of the whole, or of a command. Raises UsageError."""
-    if names and names[0] not in commands:
-        hint = meant(names[0], commands)
-        whole.error(f"there is no {names[0]!r}{hint}")
-    (commands[names[0]] if names else whole).print_help(sys.stdout)
-    return 0
+        return 1 if isinstance(error, Refused) else 2

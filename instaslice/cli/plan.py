@@ -2,56 +2,43 @@
 
 import argparse
 import os
-import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from instaslice.cli.usage import (
+    Command,
     UsageError,
-    add_cluster_options,
-    add_command,
-    add_mapping,
+    add_cluster,
+    add_shared,
     client,
     mapping,
     needing,
+    width,
 )
 from instaslice.doctor import plan, repository, survey
-from instaslice.doctor.snapshot import Unreadable
 
+COMMAND: Final = Command(
+    "plan",
+    "say what a change-over from the device plugin to DRA meets",
+    "Say which workloads ask for which slices, what the nodes offer, what becomes of quotas "
+    "and other policies; what blocks, what is to be decided, and which section of "
+    "docs/migrate.md is for which node and namespace. Changes nothing: reads, and creates a "
+    "few objects as dry runs. Nothing need be installed.",
+    ("plan", "plan --output markdown > ticket.md", "plan --files manifests/"),
+    "Exit code: 0; 2 if the cluster could not be asked, or the folder not be read.",
+)
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 
-def add(commands: Any) -> None:
-    """Add the command's parser."""
-    parser = add_command(
-        commands,
-        "plan",
-        "say what a change-over from the device plugin to DRA meets",
-        "Say which workloads ask for which slices, what the nodes offer, what becomes of quotas "
-        "and other policies; what blocks, what is to be decided, and which section of "
-        "docs/migrate.md is for which node and namespace. Changes nothing: reads, and creates a "
-        "few objects as dry runs. Nothing need be installed.",
-        ("plan", "plan --output markdown > ticket.md", "plan --files manifests/"),
-        "Exit code: 0; 2 if the cluster could not be asked, or the folder not be read.",
-    )
-    parser.add_argument(
-        "--output",
-        "-o",
-        choices=("text", "json", "markdown"),
-        default="text",
-        help="how (default: text)",
-    )
-    parser.add_argument(
-        "--files",
-        type=Path,
-        metavar="DIR",
-        help="list the workloads in a folder's YAML and JSON, and ask no cluster",
-    )
-    add_mapping(parser)
-    add_cluster_options(parser)
-    parser.set_defaults(run=run)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    outputs = ("text", "json", "markdown")
+    add_shared(parser, "--output", choices=outputs, help="how (default: text)")
+    help_ = "list the workloads in a folder's YAML and JSON, and ask no cluster"
+    parser.add_argument("--files", type=Path, metavar="DIR", help=help_)
+    add_shared(parser, "--resource")
+    add_cluster(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -62,19 +49,16 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError("--files asks no cluster: leave --kubeconfig and --context out")
         failures: dict[str, str] = {}
         found = repository.read(_documents(arguments.files, failures), failures, resources)
-        made = plan.make(found, is_files=True)
     else:
         cluster = client(arguments, "plan")
         given = resources if arguments.resource else None
-        try:
-            made = plan.make(survey.take_for_plan(cluster, cluster.namespace, given))
-        except Unreadable as error:
-            raise UsageError(str(error)) from None
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    text = {"json": plan.as_json, "markdown": plan.as_markdown}.get(
-        arguments.output, lambda made: plan.as_text(made, width)
-    )
-    print(text(made), end="")
+        found = survey.take_for_plan(cluster, cluster.namespace, given)
+    made = plan.make(found, is_files=bool(arguments.files))
+    if arguments.output == "text":
+        text = plan.as_text(made, width())
+    else:
+        text = (plan.as_json if arguments.output == "json" else plan.as_markdown)(made)
+    print(text, end="")
     return 0
 
 
@@ -93,9 +77,9 @@ def _documents(folder: Path, failures: dict[str, str]) -> Iterator[tuple[str, ob
     for where, folders, names in os.walk(folder, onerror=stop):
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         for name in sorted(names):
-            path = Path(where, name)
             if not name.endswith(_SUFFIXES) or name.startswith("."):
                 continue
+            path = Path(where, name)
             short = str(path.relative_to(folder))
             try:
                 for document in yaml.load_all(path.read_bytes(), loader):

@@ -2,41 +2,44 @@
 
 import argparse
 import sys
-from typing import Any
+from typing import Final
 
-from instaslice.cli.usage import UsageError, add_command, needing, wants_colour
+from instaslice.cli.usage import Command, UsageError, add_shared, mapping, needing, wants_colour
 from instaslice.resource_api import NEWEST, VERSIONS
-from instaslice.resources import read_mapping
+
+COMMAND: Final = Command(
+    "rewrite",
+    "rewrite manifests as the webhook rewrites pods",
+    "Rewrite the pods and pod templates in files of YAML or JSON, and print the "
+    "result. What does not change stays to the byte, and the same input gives the same output. "
+    "Of what is left as it is, a warning says where it is and what becomes of it.",
+    (
+        "rewrite --diff pod.yaml",
+        "rewrite --check manifests/*.yaml",
+        "rewrite --in-place pod.yaml",
+    ),
+    "Exit code: 0; with --check, 1 if something would change, 3 if limits are left that "
+    "are not rewritten; 2 if a file or a document could not be handled: it is left out of what "
+    "is printed, and its file is not written. The worst counts: 2, then 3, then 1.",
+)
+#: Options that exclude one another.
+_EXCLUSIVE: Final = (
+    ("in_place", "check"),
+    ("reverse", "with_templates"),
+    ("reverse", "templates_to"),
+    ("with_templates", "templates_to"),
+    ("reverse", "strict"),
+)
 
 
-def add(commands: Any) -> None:
-    """Add the command's parser."""
-    parser = add_command(
-        commands,
-        "rewrite",
-        "rewrite manifests as the webhook rewrites pods",
-        "Rewrite the pods and pod templates in files of YAML or JSON, and print the "
-        "result. What does not change stays to the byte, and the same input gives the same output. "
-        "Of what is left as it is, a warning says where it is and what becomes of it.",
-        (
-            "rewrite --diff pod.yaml",
-            "rewrite --check manifests/*.yaml",
-            "rewrite --in-place pod.yaml",
-        ),
-        "Exit code: 0; with --check, 1 if something would change, 3 if limits are left that "
-        "are not rewritten; 2 if a file or a document could not be handled: it is left out of what "
-        "is printed, and its file is not written. The worst counts: 2, then 3, then 1.",
-    )
-    parser.add_argument(
-        "files",
-        nargs="*",
-        metavar="FILE",
-        help="a file, a folder of YAML and JSON, or - for standard input (the default)",
-    )
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    help_ = "a file, a folder of YAML and JSON, or - for standard input (the default)"
+    parser.add_argument("files", nargs="*", metavar="FILE", help=help_)
     shown = parser.add_argument_group("what to do with the result")
-    shown.add_argument(
+    add_shared(
+        shown,
         "--output",
-        "-o",
         choices=("yaml", "json", "patch"),
         default="yaml",
         help="what to print: yaml; json, a List if there is more than one document; or patch, "
@@ -45,30 +48,21 @@ def add(commands: Any) -> None:
     shown.add_argument("--diff", action="store_true", help="print what would change")
     shown.add_argument("--in-place", "-i", action="store_true", help="write the files")
     shown.add_argument("--check", action="store_true", help="only say whether anything changes")
-    shown.add_argument(
-        "--with-templates",
-        action="store_true",
-        help="append the ResourceClaimTemplates that the result needs and no file defines",
-    )
-    shown.add_argument(
-        "--templates-to",
-        metavar="FILE",
-        default="",
-        help="write them to a file of their own instead, behind what is in it",
-    )
+    help_ = "append the ResourceClaimTemplates that the result needs and no file defines"
+    shown.add_argument("--with-templates", action="store_true", help=help_)
+    help_ = "write them to a file of their own instead, behind what is in it"
+    shown.add_argument("--templates-to", metavar="FILE", default="", help=help_)
     task = parser.add_argument_group("how to rewrite")
-    task.add_argument(
+    add_shared(
+        task,
         "--resource-api",
-        choices=VERSIONS,
         default=NEWEST.version,
-        metavar="VERSION",
         help=f"the version of resource.k8s.io that the cluster serves: {', '.join(VERSIONS)} "
         f"(default {NEWEST.version})",
     )
-    task.add_argument(
+    add_shared(
+        task,
         "--resource",
-        action="append",
-        default=[],
         metavar="NAME=CLASS",
         help="rewrite this extended resource, too, to ask for devices of a class, or of a MIG "
         "profile (nvidia.com/gpu=gpu.nvidia.com, nvidia.com/gpu=mig-1g.5gb); may be repeated",
@@ -83,16 +77,10 @@ def add(commands: Any) -> None:
         "ray.io/RayCluster=spec.workerGroupSpecs[*].template); may be repeated",
     )
     task.add_argument(
-        "--strict",
-        action="store_true",
-        help="take a limit that is left for an error",
+        "--strict", action="store_true", help="take a limit that is left for an error"
     )
-    task.add_argument(
-        "--reverse",
-        action="store_true",
-        help="make limits of the claims again, for a return to NVIDIA's MIG manager",
-    )
-    parser.set_defaults(run=run)
+    help_ = "make limits of the claims again, for a return to NVIDIA's MIG manager"
+    task.add_argument("--reverse", action="store_true", help=help_)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -103,20 +91,11 @@ def run(arguments: argparse.Namespace) -> int:
     names = arguments.files or [files.STANDARD_INPUT]
     if arguments.in_place and files.STANDARD_INPUT in names:
         raise UsageError("--in-place needs the names of files, and not standard input")
-    for one, other in (
-        ("in_place", "check"),
-        ("reverse", "with_templates"),
-        ("reverse", "templates_to"),
-        ("with_templates", "templates_to"),
-        ("reverse", "strict"),
-    ):
-        if getattr(arguments, one) and getattr(arguments, other):
-            flags = (f"--{flag.replace('_', '-')}" for flag in (one, other))
+    for pair in _EXCLUSIVE:
+        if all(getattr(arguments, name) for name in pair):
+            flags = (f"--{name.replace('_', '-')}" for name in pair)
             raise UsageError(f"{' and '.join(flags)} exclude one another")
-    try:
-        resources = read_mapping(arguments.resource)
-    except ValueError as error:
-        raise UsageError(f"--resource: {error}") from None
+    resources = mapping(arguments)
     try:
         kinds = workloads.read_kinds(arguments.kinds)
     except ValueError as error:

@@ -2,35 +2,29 @@
 
 import argparse
 import os
-from typing import Any
+from typing import Any, Final
 
-from instaslice.cli.usage import UsageError, add_command
+from instaslice.cli.usage import Command, UsageError
 from instaslice.serve import settings
 
+COMMAND: Final = Command(
+    "serve",
+    "serve the admission webhook over TLS",
+    "Serve the admission webhook over TLS: POST /mutate, and GET /healthz, "
+    "/readyz and /metrics. Each option can be given as an environment variable instead.",
+    ("serve --cert-dir /etc/instaslice/tls --provision-templates",),
+)
 
-def add(commands: Any) -> None:
-    """Add the command's parser."""
-    parser = add_command(
-        commands,
-        "serve",
-        "serve the admission webhook over TLS",
-        "Serve the admission webhook over TLS: POST /mutate, and GET /healthz, "
-        "/readyz and /metrics. Each option can be given as an environment variable instead.",
-        ("serve --cert-dir /etc/instaslice/tls --provision-templates",),
-    )
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     for option in settings.SERVE:
         default = {None: "required", "": "none"}.get(option.default, f"default {option.default}")
         how: dict[str, Any] = {"nargs": "?", "const": "true"} if option.is_switch else {}
         if option.is_list:
             how = {"action": "append"}
-        parser.add_argument(
-            option.flag,
-            **how,
-            dest=option.key,
-            metavar=option.metavar,
-            help=f"{option.help} ({default}; {option.variable})",
-        )
-    parser.set_defaults(run=run)
+        help_ = f"{option.help} ({default}; {option.variable})"
+        parser.add_argument(option.flag, **how, dest=option.key, metavar=option.metavar, help=help_)
 
 
 def run(arguments: argparse.Namespace) -> int:

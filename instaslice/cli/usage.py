@@ -1,30 +1,101 @@
-"""What the commands share: mistakes of who types, optional packages, clusters, profiles, YAML."""
+"""What the commands share: how they are declared, what is typed to several, YAML, terminals."""
 
 import argparse
 import os
+import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO
 
 from instaslice import profiles
+from instaslice.resource_api import VERSIONS
 from instaslice.resources import Resources, of_profile, read_mapping
 from instaslice.templates import DeviceClaim, claim_of, from_template
 
 if TYPE_CHECKING:
     from instaslice.cli.kube import Client
 
-#: Help for arguments that name what is asked for.
-NAMES: Final = (
-    "a MIG profile, such as 1g.5gb or 1g.10gb+me, a resource that is mapped, or a template's name "
-    "(default: all profiles that are known, and what is mapped)"
-)
+#: Arguments that several commands have, by how they are typed; each command may change some of it.
+SHARED: Final[Mapping[str, Mapping[str, Any]]] = {
+    "names": {
+        "nargs": "*",
+        "metavar": "NAME",
+        "help": "a MIG profile, such as 1g.5gb or 1g.10gb+me, a resource that is mapped, or a "
+        "template's name (default: all profiles that are known, and what is mapped)",
+    },
+    "--resource": {
+        "action": "append",
+        "default": [],
+        "metavar": "NAME=DEVICECLASS",
+        "help": "a resource that serve maps, beside MIG slices; may be repeated",
+    },
+    "--resource-api": {"choices": VERSIONS, "metavar": "VERSION"},
+    "--namespace": {"metavar": "NS"},
+    "--output": {"choices": ("text", "json"), "default": "text"},
+    "--kubeconfig": {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "how to reach the cluster (default: $KUBECONFIG, ~/.kube/config, or the pod's "
+        "service account)",
+    },
+    "--context": {"metavar": "NAME", "help": "of the kubeconfig (default: its current-context)"},
+}
+_SHORT: Final = {"--namespace": ("-n",), "--output": ("-o",)}
 
 
 class UsageError(Exception):
     """What was typed cannot be done; `str()` of it says why, in one line."""
+
+
+class Refused(UsageError):
+    """The cluster was asked, and did not take it; `str()` of it says what and why, in one line."""
+
+
+class Command(NamedTuple):
+    """What the help says of a command."""
+
+    name: str
+    summary: str
+    about: str
+    examples: Sequence[str]  #: as they are typed, without the program's name
+    exit_codes: str = ""  #: what the help ends with
+
+    def add_to(self, commands: Any) -> argparse.ArgumentParser:
+        """Add the command, and return its parser."""
+        lines = "\n".join(f"  instaslice {example}" for example in self.examples)
+        parser: argparse.ArgumentParser = commands.add_parser(
+            self.name,
+            help=self.summary,
+            description=self.about,
+            epilog=f"examples:\n{lines}\n\n{self.exit_codes}",
+            formatter_class=Wrapped,
+        )
+        return parser
+
+
+class Wrapped(argparse.HelpFormatter):
+    """Wraps paragraphs, and leaves lines that begin with a blank, and what heads them, alone."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = [
+            part if "\n  " in part else textwrap.fill(" ".join(part.split()), width)
+            for part in text.strip().split("\n\n")
+        ]
+        return textwrap.indent("\n\n".join(paragraphs), indent)
+
+
+def add_shared(parser: argparse._ActionsContainer, name: str, **changes: Any) -> None:
+    """Add an argument of `SHARED`. changes: what this command has otherwise."""
+    parser.add_argument(name, *_SHORT.get(name, ()), **{**SHARED[name], **changes})
+
+
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which cluster to ask."""
+    add_shared(parser, "--kubeconfig")
+    add_shared(parser, "--context")
 
 
 @contextmanager
@@ -39,79 +110,18 @@ def needing(what: str) -> Iterator[None]:
         raise UsageError(f"{what}: pip install '.[cli]' in its source") from None
 
 
-def add_cluster_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which cluster to ask."""
-    parser.add_argument(
-        "--kubeconfig",
-        type=Path,
-        metavar="FILE",
-        help="how to reach the cluster (default: $KUBECONFIG, ~/.kube/config, or the pod's "
-        "service account)",
-    )
-    parser.add_argument(
-        "--context", metavar="NAME", help="of the kubeconfig (default: its current-context)"
-    )
-
-
 def client(arguments: argparse.Namespace, who: str) -> "Client":
-    """The cluster of `add_cluster_options`; nothing is sent yet. Raises UsageError.
+    """The cluster of `add_cluster`; nothing is sent yet. Raises UsageError.
 
     who: which command needs it, for who lacks the extra.
     """
     with needing(f"{who} needs the kubernetes client"):
-        from instaslice.cli.kube import Client, KubeconfigError
-
-    try:
-        return Client(arguments.kubeconfig, arguments.context)
-    except KubeconfigError as error:
-        raise UsageError(f"kubeconfig: {error}") from None
-
-
-def add_command(
-    commands: Any, name: str, summary: str, about: str, examples: Sequence[str], more: str = ""
-) -> argparse.ArgumentParser:
-    """Add a command, and return its parser.
-
-    examples: as they are typed, without the program's name. more: what the help ends with.
-    """
-    lines = "\n".join(f"  instaslice {example}" for example in examples)
-    epilog = f"examples:\n{lines}" + (f"\n\n{more}" if more else "")
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=about, epilog=epilog, formatter_class=Wrapped
-    )
-    return parser
-
-
-class Wrapped(argparse.HelpFormatter):
-    """Wraps paragraphs, and leaves lines that begin with a blank, and what heads them, alone."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        paragraphs = [
-            part if "\n  " in part else textwrap.fill(" ".join(part.split()), width)
-            for part in text.strip().split("\n\n")
-        ]
-        return textwrap.indent("\n\n".join(paragraphs), indent)
-
-
-def add_resource_options(parser: argparse.ArgumentParser) -> None:
-    """Add the names of what is asked for, and the mapping of what is not a MIG slice."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help=NAMES)
-    add_mapping(parser)
-
-
-def add_mapping(parser: argparse.ArgumentParser) -> None:
-    """Add the option that maps resources, as `serve` has it."""
-    parser.add_argument(
-        "--resource",
-        action="append",
-        default=[],
-        metavar="NAME=DEVICECLASS",
-        help="a resource that serve maps, beside MIG slices; may be repeated",
-    )
+        from instaslice.cli.kube import Client
+    return Client(arguments.kubeconfig, arguments.context)
 
 
 def mapping(arguments: argparse.Namespace) -> Resources:
-    """The resources of `add_mapping`. Raises UsageError."""
+    """The resources of --resource. Raises UsageError."""
     try:
         return read_mapping(arguments.resource)
     except ValueError as error:
@@ -119,16 +129,15 @@ def mapping(arguments: argparse.Namespace) -> Resources:
 
 
 def named_claims(arguments: argparse.Namespace, count: int = 1) -> list[DeviceClaim]:
-    """Claims of what `add_resource_options` has named; of all that is known where nothing is.
+    """Claims of the names that were typed; of all that is known where nothing was.
 
     count: devices of each; a template's name says by itself how many it asks for.
     Raises UsageError.
     """
     resources = mapping(arguments)
     known = [of_profile(profile) for profile in profiles.known_profiles()]
-    every = [*known, *resources.mapped.values()]
     if not arguments.names:
-        return [claim_of(resource, count) for resource in every]
+        return [claim_of(resource, count) for resource in (*known, *resources.mapped.values())]
     return [_named(name, resources, count) for name in arguments.names]
 
 
@@ -147,8 +156,11 @@ def _named(name: str, resources: Resources, count: int) -> DeviceClaim:
     return claim
 
 
-def print_yaml(manifests: Sequence[dict[str, Any]], command: str) -> None:
-    """Print manifests as a stream of YAML documents, and the command that made them."""
+def print_yaml(manifests: Sequence[Any], *command: str | Sequence[str]) -> None:
+    """Print manifests as a stream of YAML documents, and the command that made them.
+
+    command: its words; a list is an option and its values, `["--resource", "a=b", "c=d"]`.
+    """
     with needing("this needs PyYAML"):
         import yaml
 
@@ -164,7 +176,11 @@ def print_yaml(manifests: Sequence[dict[str, Any]], command: str) -> None:
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
     Plain.add_representer(str, block)
-    print(f"# Made by: instaslice {command}\n---")
+    words = (
+        each if isinstance(each, str) else " ".join(f"{each[0]} {value}" for value in each[1:])
+        for each in command
+    )
+    print(f"# Made by: instaslice {' '.join(filter(None, words))}\n---")
     yaml.dump_all(manifests, sys.stdout, Dumper=Plain, sort_keys=False, width=100)
 
 
@@ -172,3 +188,8 @@ def wants_colour(stream: TextIO) -> bool:
     """Whether to colour: on a terminal, unless the user is known not to want it (no-color.org)."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return stream.isatty() and not plain
+
+
+def width() -> int:
+    """The columns to wrap at; 0 for an output that is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0

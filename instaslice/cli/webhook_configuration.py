@@ -1,22 +1,22 @@
 """`instaslice webhook-configuration`: what makes the API server send pods to InstaSlice."""
 
 import argparse
-from typing import Any
+from typing import Final
 
-from instaslice.cli.usage import add_command, add_mapping, mapping, print_yaml
+from instaslice.cli.usage import Command, add_shared, mapping, print_yaml
 from instaslice.webhook_configuration import ALL, MODES, NAMESPACE, webhook_configuration
 
+COMMAND: Final = Command(
+    "webhook-configuration",
+    "print the MutatingWebhookConfiguration that fits a mode and a mapping",
+    "Print the MutatingWebhookConfiguration, without a caBundle, which "
+    "cert-manager or the administrator puts in.",
+    ("webhook-configuration --mode opt-in > webhook.yaml",),
+)
 
-def add(commands: Any) -> None:
-    """Add the command's parser."""
-    parser = add_command(
-        commands,
-        "webhook-configuration",
-        "print the MutatingWebhookConfiguration that fits a mode and a mapping",
-        "Print the MutatingWebhookConfiguration, without a caBundle, which "
-        "cert-manager or the administrator puts in.",
-        ("webhook-configuration --mode opt-in > webhook.yaml",),
-    )
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
     parser.add_argument(
         "--mode",
         choices=MODES,
@@ -25,25 +25,17 @@ def add(commands: Any) -> None:
         "instaslice.io/rewrite=enabled; or what the scheduler of Kubernetes 1.36 cannot do "
         "by itself (default: all)",
     )
-    add_mapping(parser)
-    parser.add_argument(
-        "--namespace",
-        "-n",
-        metavar="NS",
-        default=NAMESPACE,
-        help=f"of InstaSlice's Service (default: {NAMESPACE})",
-    )
-    parser.set_defaults(run=run)
+    add_shared(parser, "--resource")
+    help_ = f"of InstaSlice's Service (default: {NAMESPACE})"
+    add_shared(parser, "--namespace", default=NAMESPACE, help=help_)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the configuration."""
-    names = mapping(arguments).mapped
-    manifest = webhook_configuration(arguments.mode, names, arguments.namespace)
-    command = ["webhook-configuration", "--mode", arguments.mode]
-    for each in arguments.resource:
-        command += ["--resource", each]
-    if arguments.namespace != NAMESPACE:
-        command += ["--namespace", arguments.namespace]
-    print_yaml([manifest], " ".join(command))
+    mode, namespace = arguments.mode, arguments.namespace
+    manifest = webhook_configuration(mode, mapping(arguments).mapped, namespace)
+    options = ["--mode", mode, ["--resource", *arguments.resource]]
+    if namespace != NAMESPACE:
+        options += ["--namespace", namespace]
+    print_yaml([manifest], COMMAND.name, *options)
     return 0

@@ -131,7 +131,7 @@ class Cluster:
             raise ClusterError(f"{url}: no answer within {DEADLINE:g} s")
         if exchange.error:
             raise ClusterError(failure(url, exchange.error))
-        return Answer(exchange.status, _object(exchange.data))
+        return Answer(exchange.status, json_object(exchange.data))
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -227,7 +227,8 @@ class _Exchange(threading.Thread):
                 socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
 
-def _object(data: bytes) -> Json:
+def json_object(data: bytes | str) -> Json:
+    """The object that an answer holds; empty for anything else."""
     with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(data)
         if isinstance(found, dict):

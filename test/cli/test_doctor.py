@@ -1,7 +1,6 @@
 """`instaslice doctor`, as a user types it."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +8,8 @@ import pytest
 from instaslice.cli import kube
 from instaslice.cli.main import main
 from instaslice.doctor import survey
+from test.support import apiserver
 from test.support.apiserver import GROUP, APIServer
-from test.support.command import instaslice, without
-from test.support.process import until
 from test.support.snapshots import (
     claim,
     device_class,
@@ -24,18 +22,6 @@ from test.support.snapshots import (
 )
 
 Json = dict[str, Any]
-
-
-def test_no_cluster_is_one_line(tmp_path: Path) -> None:
-    done = instaslice("doctor", "--kubeconfig", str(tmp_path / "missing"))
-    assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("instaslice: kubeconfig: ")
-    assert done.err.count("\n") == 1
-
-
-def test_the_extra_is_named_where_it_is_missing() -> None:
-    line = "instaslice: doctor needs the kubernetes client: pip install '.[cli]' in its source\n"
-    assert without("kubernetes", "doctor") == (2, "", line)
 
 
 @pytest.fixture
@@ -97,40 +83,36 @@ def test_a_pod_in_the_contexts_namespace(
 
 
 def test_what_was_found_is_printed_when_the_api_server_stops_answering(
-    filled: APIServer,
-    reached: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    filled: APIServer, reached: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    filled.silent_after = 5
-    within = kube._within
-
-    def hurried(seconds: float, *rest: Any) -> Any:
-        """Short of patience only where there will be no answer."""
-        return within(seconds if len(filled.requests) < 5 else 0.1, *rest)
-
-    monkeypatch.setattr(kube, "_within", hurried)
+    filled.fault, filled.fault_after = apiserver.hang_up, 5
     assert main(["doctor", reached]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
     assert "resource.k8s.io/v1" in captured.out
-    assert "no answer within 0.1 s" in captured.out
+    assert "closed the connection without an answer" in captured.out
     assert "the API server has stopped answering" in captured.out
-    until(lambda: len(filled.requests) >= 5 + 2, "what was given up arrives")
     assert len(filled.requests) == 5 + 2
 
 
-def test_an_api_server_that_says_nothing_is_one_line(
+@pytest.mark.parametrize("command", ["doctor", "doctor p", "plan", "templates --apply 1g.5gb"])
+@pytest.mark.parametrize("fault", ["hang", "refuse", "401"])
+def test_a_cluster_that_cannot_be_asked_is_one_line(
+    command: str,
+    fault: str,
     filled: APIServer,
     reached: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(kube, "DEADLINE", 0.3)
-    filled.silent_after = 0
-    for command in (["doctor"], ["doctor", "p"], ["plan"]):
-        assert main([*command, reached]) == 2
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        assert captured.err.count("\n") == 1
-        assert "no answer within 0.3 s" in captured.err
+    said = {"hang": "no answer within 0.3 s", "refuse": "connection to https://", "401": "401 "}
+    if fault == "hang":
+        monkeypatch.setattr(kube, "DEADLINE", 0.3)
+    if fault == "refuse":
+        filled.close()
+    else:
+        filled.fault = apiserver.FAULTS[fault]
+    assert main([*command.split(), reached]) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    assert said[fault] in captured.err

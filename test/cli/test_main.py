@@ -1,3 +1,5 @@
+"""Help, mistakes, the programs that are installed, and what a shell completes."""
+
 import os
 import subprocess
 import sys
@@ -7,63 +9,118 @@ from typing import Any
 import pytest
 
 import instaslice
-from instaslice.cli.main import COMMANDS, main
-
-
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main(["--version"])
-    assert exit_.value.code == 0
-    assert capsys.readouterr().out == f"instaslice {instaslice.__version__}\n"
+from instaslice.cli.main import MODULES, main
+from instaslice.serve import settings
+from test.support import command
 
 
 def test_help_and_version_are_commands_too(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 0
-    bare = capsys.readouterr().out
-    assert bare.startswith("usage: instaslice")
-    assert main(["help"]) == 0
-    assert capsys.readouterr().out == bare
-    with pytest.raises(SystemExit):
-        main(["version"])
-    assert capsys.readouterr().out == f"instaslice {instaslice.__version__}\n"
+    printed = []
+    for typed in ([], ["help"], ["--help"], ["version"], ["--version"]):
+        assert main(typed) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0].startswith("usage: instaslice")
+    assert printed[0] == printed[1] == printed[2]
+    assert printed[3] == printed[4] == f"instaslice {instaslice.__version__}\n"
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
-def test_every_help_has_examples(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    name = command.__name__.rpartition(".")[2].replace("_", "-")
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.COMMAND.name)
+def test_every_help_has_examples(module: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    name = module.COMMAND.name
     assert main(["help", name]) == 0
     text = capsys.readouterr().out
     assert "\nexamples:\n  instaslice " + name in text
-    with pytest.raises(SystemExit):
-        main([name, "--help"])
+    assert main([name, "--help"]) == 0
     assert capsys.readouterr().out == text
 
 
+MANY = " ".join(f"--resource example.com/gpu{i}=gpu{i}.example.com" for i in range(17))
+NO_PROFILE = "is not a MIG profile, such as 1g.5gb or 1g.10gb+me"
+STANDARD_INPUT = "--in-place needs the names of files, and not standard input"
+#: What is typed, and the line that it brings.
+MISTAKES = {
+    "docter": "there is no 'docter'; did you mean doctor? (see instaslice --help)",
+    "help plann": "there is no 'plann'; did you mean plan? (see instaslice --help)",
+    "--": "'--' is not understood (see instaslice --help)",
+    "doctor --kubconfig=x": "'--kubconfig=x' is not understood; did you mean --kubeconfig? "
+    "(see instaslice doctor --help)",
+    "plan -o jsn": "argument --output/-o: there is no 'jsn'; did you mean json? "
+    "(see instaslice plan --help)",
+    "plan x": "'x' is not understood (see instaslice plan --help)",
+    "plan --files a --context x": "--files asks no cluster: leave --kubeconfig and --context out",
+    "plan --files /none": "/none: No such file or directory",
+    "doctor --kubeconfig /none": "kubeconfig: /none: No such file or directory",
+    "plan --kubeconfig /none": "kubeconfig: /none: No such file or directory",
+    "plan --resource x": "--resource: 'x' is not NAME=DEVICECLASS",
+    "webhook-configuration --resource =gpu.nvidia.com": "--resource: '=gpu.nvidia.com' is not "
+    "NAME=DEVICECLASS",
+    "serve --resource-api v1 --cert-dir / --bind here": "--bind: 'here' is not HOST:PORT",
+    "rewrite -i": STANDARD_INPUT,
+    "rewrite -i a -": STANDARD_INPUT,
+    "rewrite -i --check a": "--in-place and --check exclude one another",
+    "rewrite --reverse --strict": "--reverse and --strict exclude one another",
+    "rewrite --reverse --with-templates": "--reverse and --with-templates exclude one another",
+    "rewrite --reverse --templates-to x": "--reverse and --templates-to exclude one another",
+    "rewrite --resource a": "--resource: 'a' is not NAME=DEVICECLASS",
+    "rewrite --kinds Rollout=spec": "--kinds: 'Rollout=spec' is not GROUP/KIND=PATH, such as "
+    "argoproj.io/Rollout=spec.template",
+    "deviceclasses --resource-api v1alpha2": "argument --resource-api: there is no 'v1alpha2'; "
+    "did you mean v1alpha3? (see instaslice deviceclasses --help)",
+    f"deviceclasses --kueue {MANY}": "--kueue: Kueue takes at most 16 mappings, and these would be "
+    "28: name the profiles that your nodes have",
+    "deviceclasses --or-bigger": "--or-bigger needs the profiles that pods ask for, such as 1g.5gb",
+    "deviceclasses --or-bigger --kueue 1g.5gb": "--kueue and --or-bigger do not go together",
+    "deviceclasses mig-1g.5gb.x2": f"'mig-1g.5gb.x2' {NO_PROFILE}",
+    "deviceclasses nvidia.com/gpu": f"'nvidia.com/gpu' {NO_PROFILE}",
+    "templates banana": f"'banana' {NO_PROFILE}",
+    "templates --resource amd.com/gpu=gpu.amd.com banana": f"'banana' {NO_PROFILE}; "
+    "amd.com/gpu may be named too",
+    "templates --resource cpu=x 1g.5gb": "--resource: 'cpu' is not an extended resource, such as "
+    "nvidia.com/gpu",
+    "templates -n ml": "--namespace means nothing without --apply",
+    "templates -A": "--all-namespaces means nothing without --apply",
+    "templates --apply -A -n ml": "--namespace and --all-namespaces exclude one another",
+    "templates 1g.5gb --count 0": "--count 0: must be at least 1",
+    "templates mig-1g.5gb.x2 --count 2": "'mig-1g.5gb.x2' says by itself how many it asks for: "
+    "--count is too much",
+    "templates 1g.5gb --count 33": "mig-1g.5gb.x33: a claim of resource.k8s.io/v1 holds at most 32",
+    "templates 1g.5gb --count 2 --resource-api v1alpha2": "mig-1g.5gb.x2: a claim of "
+    "resource.k8s.io/v1alpha2 holds at most 1",
+    "templates mig-3g.20gb-or-4g.20gb --resource-api v1beta1": "mig-3g.20gb-or-4g.20gb: "
+    "resource.k8s.io/v1beta1 has no alternatives",
+    "templates different-gpus-mig-1g.5gb.x2 --resource-api v1beta1": "different-gpus-mig-1g.5gb.x2:"
+    " resource.k8s.io/v1beta1 cannot hold a placement on different-gpus",
+    "templates --resource amd.com/gpu=gpu.amd.com amd.com/gpu --resource-api v1alpha2": "gpu.amd."
+    "com: the driver of resource.k8s.io/v1alpha2 does not have amd.com/gpu",
+}
+
+
+@pytest.mark.parametrize("typed", MISTAKES)
+def test_a_mistake_is_one_line(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(typed.split()) == 2
+    assert capsys.readouterr() == ("", f"instaslice: {MISTAKES[typed]}\n")
+
+
 @pytest.mark.parametrize(
-    ("typed", "line"),
+    ("package", "typed", "what"),
     [
-        (["docter"], "there is no 'docter'; did you mean doctor? (see instaslice --help)"),
-        (["help", "plann"], "there is no 'plann'; did you mean plan? (see instaslice --help)"),
-        (
-            ["doctor", "--kubconfig=x"],
-            "'--kubconfig=x' is not understood; did you mean --kubeconfig? "
-            "(see instaslice doctor --help)",
-        ),
-        (
-            ["plan", "-o", "jsn"],
-            "argument --output/-o: there is no 'jsn'; did you mean json? (see instaslice plan "
-            "--help)",
-        ),
-        (["plan", "x"], "'x' is not understood (see instaslice plan --help)"),
-        (["templates", "-n", "ml"], "--namespace means nothing without --apply"),
-        (["templates", "-A"], "--all-namespaces means nothing without --apply"),
+        ("kubernetes", "doctor", "doctor needs the kubernetes client"),
+        ("yaml", "rewrite", "rewrite needs PyYAML"),
+        ("yaml", "templates", "this needs PyYAML"),
     ],
 )
-def test_a_mistake_is_one_line(
-    typed: list[str], line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(typed) == 2
-    assert capsys.readouterr() == ("", f"instaslice: {line}\n")
+def test_the_extra_is_named_where_it_is_missing(package: str, typed: str, what: str) -> None:
+    line = f"instaslice: {what}: pip install '.[cli]' in its source\n"
+    assert command.without(package, typed) == (2, "", line)
+
+
+@pytest.mark.parametrize("ignored", [(), settings.GUNICORN_VARIABLES])
+def test_a_server_that_cannot_start_is_one_line(ignored: tuple[str, ...], tmp_path: Path) -> None:
+    """Whatever gunicorn would read from the environment, too."""
+    environment = dict.fromkeys(ignored, "1")
+    line = f"instaslice: {tmp_path}/tls.crt: No such file or directory\n"
+    typed = ("serve", "--resource-api", "v1", "--cert-dir", str(tmp_path), "--bind", "127.0.0.1:0")
+    assert command.instaslice(*typed, **environment) == (2, "", line)
 
 
 def installed(name: str) -> Path:
@@ -84,7 +141,6 @@ def test_kubectl_finds_it_as_a_plugin() -> None:
     [
         ("instaslice d", {"deviceclasses", "doctor"}),
         ("instaslice doctor --con", {"--context"}),
-        ("instaslice plan -o m", {"markdown"}),
         ("instaslice webhook-configuration --mode o", {"opt-in"}),
     ],
 )

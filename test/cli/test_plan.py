@@ -8,26 +8,7 @@ import pytest
 from instaslice.cli.main import main
 from instaslice.doctor import survey
 from test.support.apiserver import APIServer
-from test.support.command import instaslice, without
 from test.support.snapshots import pod
-
-
-def test_no_cluster_is_one_line(tmp_path: Path) -> None:
-    done = instaslice("plan", "--kubeconfig", str(tmp_path / "missing"))
-    assert (done.code, done.out) == (2, "")
-    assert done.err == f"instaslice: kubeconfig: {tmp_path}/missing: No such file or directory\n"
-
-
-def test_a_bad_mapping_is_one_line() -> None:
-    done = instaslice("plan", "--resource", "x")
-    assert (done.code, done.out) == (2, "")
-    assert done.err == "instaslice: --resource: 'x' is not NAME=DEVICECLASS\n"
-
-
-def test_the_extra_is_named_where_it_is_missing() -> None:
-    done = without("kubernetes", "plan")
-    line = "instaslice: plan needs the kubernetes client: pip install '.[cli]' in its source\n"
-    assert done == (2, "", line)
 
 
 @pytest.mark.parametrize("output", ["text", "markdown", "json"])
@@ -89,9 +70,3 @@ def test_the_files_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str
     text = capsys.readouterr().out
     assert "a/pods.yaml Pod/p: 2 pods, nvidia.com/mig-1g.5gb: 1" in text
     assert "Cluster" not in text
-
-
-def test_files_ask_no_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "--files", str(tmp_path / "none")]) == 2
-    assert capsys.readouterr().err == f"instaslice: {tmp_path}/none: No such file or directory\n"
-    assert main(["plan", "--files", str(tmp_path), "--context", "x"]) == 2

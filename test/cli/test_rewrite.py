@@ -9,35 +9,12 @@ import pytest
 import yaml
 
 from instaslice.cli.main import main
-from test.support.command import without
 
 
 def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
     code = main(["rewrite", *arguments])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["-i"], "--in-place needs the names of files, and not standard input"),
-        (["-i", "a", "-"], "--in-place needs the names of files, and not standard input"),
-        (["-i", "--check", "a"], "--in-place and --check exclude one another"),
-        (["--reverse", "--strict"], "--reverse and --strict exclude one another"),
-        (["--reverse", "--with-templates"], "--reverse and --with-templates exclude one another"),
-        (["--resource", "a"], "--resource: 'a' is not NAME=DEVICECLASS"),
-        (
-            ["--kinds", "Rollout=spec"],
-            "--kinds: 'Rollout=spec' is not GROUP/KIND=PATH, such as "
-            "argoproj.io/Rollout=spec.template",
-        ),
-    ],
-)
-def test_flags_that_make_no_sense(
-    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(*arguments, capsys=capsys) == (2, "", f"instaslice: {line}\n")
 
 
 def test_a_diff_on_a_terminal_has_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,11 +32,6 @@ def test_a_diff_on_a_terminal_has_colours(tmp_path: Path, monkeypatch: pytest.Mo
     )
     assert main(["rewrite", "--diff", str(pod)]) == 0
     assert b"\x1b[36m@@ " in raw.getvalue()
-
-
-def test_the_extra_is_named_where_it_is_missing() -> None:
-    line = "instaslice: rewrite needs PyYAML: pip install '.[cli]' in its source\n"
-    assert without("yaml", "rewrite", "-") == (2, "", line)
 
 
 def test_options_reach_the_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,66 +66,19 @@ def test_what_a_claim_may_ask_for(arguments: list[str], names: list[str]) -> Non
     assert [manifest["metadata"]["name"] for manifest in found] == names
 
 
+def test_without_names_everything_that_is_known_is_meant() -> None:
+    mapped = "--resource=nvidia.com/gpu=gpu.nvidia.com"
+    found = yaml.safe_load_all(printed("templates", "--count", "2", mapped))
+    names = [m["metadata"]["name"] for m in found if m["kind"] == "ResourceClaimTemplate"]
+    known = [f"{profile.template}.x2" for profile in profiles.known_profiles()]
+    assert names == [*known, "gpu.nvidia.com.x2"]
+
+
 def test_the_command_that_made_them_makes_them_again() -> None:
     mapped = ["--resource", "nvidia.com/gpu=gpu.nvidia.com"]
     text = printed("templates", "--count", "2", *mapped, "1g.5gb", "nvidia.com/gpu")
     command = text.partition("\n")[0].removeprefix("# Made by: instaslice ")
     assert printed(*command.split()) == text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["templates", "1g.5gb", "--count", "0"], "--count 0: must be at least 1"),
-        (
-            ["templates", "1g.5gb", "--count", "33"],
-            "mig-1g.5gb.x33: a claim of resource.k8s.io/v1 holds at most 32",
-        ),
-        (
-            ["templates", "1g.5gb", "--count", "2", "--resource-api", "v1alpha2"],
-            "mig-1g.5gb.x2: a claim of resource.k8s.io/v1alpha2 holds at most 1",
-        ),
-        (
-            ["templates", "mig-3g.20gb-or-4g.20gb", "--resource-api", "v1beta1"],
-            "mig-3g.20gb-or-4g.20gb: resource.k8s.io/v1beta1 has no alternatives",
-        ),
-        (
-            ["templates", "different-gpus-mig-1g.5gb.x2", "--resource-api", "v1beta1"],
-            "different-gpus-mig-1g.5gb.x2: resource.k8s.io/v1beta1 cannot hold a placement on "
-            "different-gpus",
-        ),
-        (
-            [
-                *("templates", "--resource", "amd.com/gpu=gpu.amd.com", "amd.com/gpu"),
-                *("--resource-api", "v1alpha2"),
-            ],
-            "gpu.amd.com: the driver of resource.k8s.io/v1alpha2 does not have amd.com/gpu",
-        ),
-        (
-            ["templates", "mig-1g.5gb.x2", "--count", "2"],
-            "'mig-1g.5gb.x2' says by itself how many it asks for: --count is too much",
-        ),
-        (
-            ["templates", "--resource", "cpu=x", "1g.5gb"],
-            "--resource: 'cpu' is not an extended resource, such as nvidia.com/gpu",
-        ),
-        (
-            ["templates", "--resource", "amd.com/gpu=gpu.amd.com", "banana"],
-            "'banana' is not a MIG profile, such as 1g.5gb or 1g.10gb+me; "
-            "amd.com/gpu may be named too",
-        ),
-        (["templates", "banana"], "'banana' is not a MIG profile, such as 1g.5gb or 1g.10gb+me"),
-        (
-            ["templates", "--apply", "-A", "-n", "ml"],
-            "--namespace and --all-namespaces exclude one another",
-        ),
-    ],
-)
-def test_what_cannot_be_done_is_one_line(
-    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(arguments) == 2
-    assert capsys.readouterr() == ("", f"instaslice: {line}\n")
 
 
 def test_applying_to_the_contexts_namespace_or_to_all(

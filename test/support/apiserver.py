@@ -40,12 +40,11 @@ class APIServer:
         self.lists: dict[str, list[Json]] = {}  # path -> what is listed there
         self.requests: list[tuple[str, str]] = []
         self.fault: Fault | None = None
+        self.fault_after = 0  #: requests that are answered before the fault
         self.delay = 0.0  #: seconds before each answer
         #: Seconds that it takes to create an object; one at a time, as on one core.
         self.cost: Callable[[Json], float] = lambda manifest: 0.0
         self._core = threading.Lock()
-        #: Requests that are answered; those that follow it takes, and says nothing.
-        self.silent_after: int | None = None
         self._cert_dir = cert_dir
         server = self
 
@@ -93,14 +92,10 @@ class APIServer:
 
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
         self.requests.append((handler.command, handler.path))
-        if self.silent_after is not None and len(self.requests) > self.silent_after:
-            hang(handler)
-            handler.close_connection = True
-            return
         length = int(handler.headers.get("Content-Length") or 0)
         body = json.loads(handler.rfile.read(length)) if length else None
         time.sleep(self.delay)
-        if self.fault:
+        if self.fault and len(self.requests) > self.fault_after:
             handler.close_connection = True
             self.fault(handler)
             return
