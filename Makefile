@@ -90,7 +90,7 @@ e2e: $(VENV)/dev.stamp ## test against a real control plane, of KUBEBUILDER_ASSE
 .PHONY: e2e-node
 e2e-node: $(VENV)/dev.stamp ## the part of it whose pods run: on a real node (kubelet, containerd, runc; as root)
 	@test -n "$$KUBEBUILDER_ASSETS" || { echo 'make: KUBEBUILDER_ASSETS names no folder with a kubelet' >&2; exit 1; }
-	@$(BIN)/python -m pytest test/e2e/real_node test/e2e/deployed test/e2e/test_driver.py test/e2e/test_machine.py $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest test/e2e/real_node test/e2e/deployed test/e2e/test_machine.py $(PYTEST_ARGS)
 
 .PHONY: e2e-driver
 e2e-driver: $(VENV)/dev.stamp ## e2e-node's pods on NVIDIA's own DRA driver, NVIDIA_DRA_DRIVER, without a GPU

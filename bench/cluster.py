@@ -165,7 +165,7 @@ def bench(assets: Path, folder: Path, load: Load) -> str:
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         cluster.create(namespace)
         kubeconfig = installation.install(cluster, folder / "webhook")
-        webhook = Webhook(folder / "webhook", f"--kubeconfig={kubeconfig}", "--provision-templates")
+        webhook = Webhook(folder / "webhook", kubeconfig)
         try:
             webhook.start()
             play(rows, cluster, webhook, load)

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.cluster import percentile
-from test.e2e import installation
 from test.e2e.cluster import Cluster
+from test.e2e.installation import serving
 from test.e2e.node import Node, missing, real_node_of_tests
 from test.e2e.pods import pod
 from test.e2e.runs import stays
-from test.e2e.webhook import Webhook
 from test.support.process import until
 
 Json = dict[str, Any]
@@ -93,12 +92,7 @@ def play(node: Node, pods: int) -> list[Variant]:
     everywhere.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     cluster = everywhere.within(NAMESPACE)
     until(lambda: cluster.find("ServiceAccount", "default"), "the service account")
-    folder = node.folder / "webhook"
-    kubeconfig = installation.install(everywhere, folder)
-    webhook = Webhook(folder, f"--kubeconfig={kubeconfig}", "--provision-templates")
-    try:
-        webhook.start()
-        installation.register(everywhere, webhook.client_config)
+    with serving(everywhere, node.folder / "webhook"):
         prepare(cluster)
         for turn in range(pods + 1):
             for row in rows if turn % 2 else reversed(rows):
@@ -106,8 +100,6 @@ def play(node: Node, pods: int) -> list[Variant]:
                 if turn == 0:
                     for times in (row.created, row.scheduled, row.running):
                         times.clear()
-    finally:
-        webhook.stop()
     return rows
 
 

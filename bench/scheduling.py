@@ -34,12 +34,11 @@ from instaslice.profiles import from_attribute
 from instaslice.resource_api import NEWEST
 from instaslice.resources import of_profile
 from instaslice.templates import claim_of, device_class, objects
-from test.e2e import installation
 from test.e2e.cluster import Cluster
 from test.e2e.controlplane import ControlPlane, control_plane
 from test.e2e.gpus import FIRST_WITH_EXTENDED_RESOURCES
+from test.e2e.installation import serving
 from test.e2e.pods import container, pod
-from test.e2e.webhook import Webhook
 from test.support.a100 import DRIVER, device_classes
 from test.support.process import until
 
@@ -145,17 +144,11 @@ def claims(cluster: Cluster, folder: Path) -> Iterator[None]:
 @contextmanager
 def instaslice(cluster: Cluster, folder: Path) -> Iterator[None]:
     nodes(cluster, plugin=False)
-    kubeconfig = installation.install(cluster, folder)
     for manifest in device_classes():
         if not cluster.find("DeviceClass", manifest["metadata"]["name"]):
             cluster.create(manifest)
-    webhook = Webhook(folder, f"--kubeconfig={kubeconfig}", "--provision-templates")
-    try:
-        webhook.start()
-        installation.register(cluster, webhook.client_config)
+    with serving(cluster, folder):
         yield
-    finally:
-        webhook.stop()
 
 
 Way = Callable[[Cluster, Path], Any]

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from test.e2e import gpus, installation, nvidia
+from test.e2e import gpus, nvidia
 from test.e2e.cluster import Cluster, fresh_namespace
 from test.e2e.controlplane import COUNTERS, ControlPlane, control_plane
+from test.e2e.installation import serving
 from test.e2e.node import Node, missing
 from test.e2e.webhook import Webhook
 
@@ -69,15 +70,8 @@ def cluster_without_dra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
 def webhook(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
     """InstaSlice, installed as `config/` has it, running and registered; it maps whole GPUs."""
     folder = tmp_path_factory.mktemp("e2e") / "webhook"
-    kubeconfig = installation.install(cluster, folder, gpus.MAPPING)
-    options = ("--provision-templates", f"--resource={gpus.MAPPING}")
-    webhook = Webhook(folder, f"--kubeconfig={kubeconfig}", *options)
-    try:
-        webhook.start()
-        installation.register(cluster, webhook.client_config, gpus.GPU)
+    with serving(cluster, folder, gpus.MAPPING) as webhook:
         yield webhook
-    finally:
-        webhook.stop()
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,16 @@ are all that it remembers. It fails as long as there is a file `fail` in its fol
 words in it.
 
     python -m test.e2e.driver FOLDER --kubelet ROOT --node NAME --kubeconfig FILE
+
+Sources of the messages, their fields and their numbers: k8s.io/kubelet/pkg/apis,
+pluginregistration/v1/api.proto and dra/{v1,v1beta1}/api.proto.
 """
 
 import argparse
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +27,6 @@ import grpc
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
-from test.e2e import kubelet_api
 from test.support.a100 import DRIVER, resource_slices
 
 Json = dict[str, Any]
@@ -34,27 +36,26 @@ CDI_KIND: Final = "instaslice.test/slice"
 CDI_VERSION: Final = "0.5.0"
 
 GROUP_VERSION: Final = ("resource.k8s.io", "v1")
+#: The services of a kubelet's two versions of the API, as a driver registers them.
+SERVICES: Final = ("v1.DRAPlugin", "v1beta1.DRAPlugin")
 
 #: Of the environment variables that tell of devices.
 PREFIX: Final = "SLICE_"
 
 
 class Driver:
-    """The driver's answers to a kubelet."""
+    """The driver's answers to a kubelet: messages of protobuf in and out."""
 
     def __init__(
-        self,
-        folder: Path,
-        find_claim: Callable[[str, str], Json],
-        services: Sequence[str] = tuple(kubelet_api.DRA),
+        self, folder: Path, find_claim: Callable[[str, str], Json], services: Sequence[str]
     ) -> None:
         """folder: for CDI files, below `cdi`, and for the order to fail.
 
         find_claim: from namespace and name to the ResourceClaim. services: those it speaks.
         """
-        self.folder = folder
-        self.cdi = folder / "cdi"
-        self.cdi.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._cdi = folder / "cdi"
+        self._cdi.mkdir(parents=True, exist_ok=True)
         self._find_claim = find_claim
         self._services = services
         self.registered = Event()
@@ -64,116 +65,157 @@ class Driver:
         """Answer while the context lasts. root: the kubelet's own folder (`--root-dir`)."""
         endpoint = root / "plugins" / DRIVER / "dra.sock"
         registration = root / "plugins_registry" / f"{DRIVER}-reg.sock"
-        info = kubelet_api.MESSAGES[kubelet_api.REGISTRATION]["PluginInfo"](
-            type="DRAPlugin",
-            name=DRIVER,
-            endpoint=str(endpoint),
-            supported_versions=self._services,
-        )
-        dra = [
-            kubelet_api.handler(
-                kubelet_api.DRA[service],
-                {
-                    "NodePrepareResources": self.prepare,
-                    "NodeUnprepareResources": self.unprepare,
-                },
-            )
+        texts = ((1, "DRAPlugin"), (2, DRIVER), (3, str(endpoint)))
+        info = _message(*texts, *((4, service) for service in self._services))
+        dra = {
+            f"k8s.io.kubelet.pkg.apis.dra.{service}": {
+                "NodePrepareResources": self._prepare_all,
+                "NodeUnprepareResources": self._unprepare_all,
+            }
             for service in self._services
-        ]
-        register = kubelet_api.handler(
-            kubelet_api.REGISTRATION,
-            {"GetInfo": lambda _: info, "NotifyRegistrationStatus": self._notify},
-        )
+        }
+        register = {"GetInfo": lambda _: info, "NotifyRegistrationStatus": self._notify}
         # The kubelet looks for the second, and calls the first as soon as it has found it.
-        with _listening(endpoint, dra), _listening(registration, [register]):
+        with (
+            _listening(endpoint, dra),
+            _listening(registration, {"pluginregistration.Registration": register}),
+        ):
             yield
 
-    def _notify(self, status: Any) -> Any:
-        if status.plugin_registered:
+    def _notify(self, status: bytes) -> bytes:
+        fields = _fields(status)
+        if fields.get(1):
             self.registered.set()
         else:
-            print(f"the kubelet does not take it: {status.error}", flush=True)
-        return kubelet_api.MESSAGES[kubelet_api.REGISTRATION]["RegistrationStatusResponse"]()
+            print(f"the kubelet does not take it: {fields.get(2)}", flush=True)
+        return b""
 
-    def prepare(self, request: Any) -> Any:
-        """NodePrepareResources: write the CDI files of claims, and name their devices."""
-        classes = _classes_of(request)
-        answer = classes["NodePrepareResourcesResponse"]()
-        for claim in request.claims:
-            one = answer.claims[claim.uid]
+    def _prepare_all(self, request: bytes) -> bytes:
+        """Write the CDI files of claims, and name their devices."""
+
+        def answer(claim: "_Claim") -> bytes:
             try:
-                for device in self._prepare(claim):
-                    one.devices.add(**device)
+                return _message(*((1, device) for device in self._prepare(*claim)))
             except (OSError, LookupError, ValueError) as error:
-                one.error = str(error)
-        return answer
+                return _message((2, str(error)))
 
-    def _prepare(self, claim: Any) -> list[Json]:
-        """The devices of a claim, as fields of the message. Raises OSError, LookupError."""
+        return _by_claim(request, answer)
+
+    def _prepare(self, namespace: str, uid: str, name: str) -> list[bytes]:
+        """The messages of a claim's devices. Raises OSError, LookupError."""
         with suppress(FileNotFoundError):
-            raise ValueError((self.folder / "fail").read_text())
-        found = self._find_claim(claim.namespace, claim.name)
-        if found["metadata"]["uid"] != claim.uid:
-            raise ValueError(f"claim {claim.name} is another one")
+            raise ValueError((self._folder / "fail").read_text())
+        found = self._find_claim(namespace, name)
+        if found["metadata"]["uid"] != uid:
+            raise ValueError(f"claim {name} is another one")
         results = [
             result
             for result in found["status"]["allocation"]["devices"]["results"]
             if result["driver"] == DRIVER
         ]
-        names = [result["device"] for result in results]
-        ids = {name: f"{claim.uid}-{name}" for name in names}
-        spec = {
-            "cdiVersion": CDI_VERSION,
-            "kind": CDI_KIND,
-            "devices": [
-                {"name": ids[name], "containerEdits": {"env": [f"{variable(name)}={name}"]}}
-                for name in names
-            ],
-        }
-        file = self._file(claim.uid)
+        devices = []
+        for name in (result["device"] for result in results):
+            env = [f"{_variable(name)}={name}"]
+            devices.append({"name": f"{uid}-{name}", "containerEdits": {"env": env}})
+        spec = {"cdiVersion": CDI_VERSION, "kind": CDI_KIND, "devices": devices}
+        file = self._file(uid)
         file.with_suffix(".new").write_text(json.dumps(spec))
         os.replace(file.with_suffix(".new"), file)
         return [
-            {
+            _message(
                 # Of `firstAvailable` the result names request and choice; containers name the
                 # first (resource.k8s.io/v1, DeviceRequestAllocationResult.request).
-                "request_names": [result["request"].partition("/")[0]],
-                "pool_name": result["pool"],
-                "device_name": result["device"],
-                "cdi_device_ids": [f"{CDI_KIND}={ids[result['device']]}"],
-            }
+                (1, result["request"].partition("/")[0]),
+                (2, result["pool"]),
+                (3, result["device"]),
+                (4, f"{CDI_KIND}={uid}-{result['device']}"),
+            )
             for result in results
         ]
 
-    def unprepare(self, request: Any) -> Any:
-        """NodeUnprepareResources: remove the CDI files of claims."""
-        answer = _classes_of(request)["NodeUnprepareResourcesResponse"]()
-        for claim in request.claims:
-            self._file(claim.uid).unlink(missing_ok=True)
-            answer.claims[claim.uid].error = ""
-        return answer
+    def _unprepare_all(self, request: bytes) -> bytes:
+        """Remove the CDI files of claims."""
+
+        def answer(claim: "_Claim") -> bytes:
+            self._file(claim[1]).unlink(missing_ok=True)
+            return b""
+
+        return _by_claim(request, answer)
 
     def _file(self, uid: str) -> Path:
-        return self.cdi / f"{uid}.json"
+        return self._cdi / f"{uid}.json"
 
 
-def variable(device: str) -> str:
+def _variable(device: str) -> str:
     """The environment variable of a device: SLICE_GPU_0."""
     return PREFIX + device.upper().replace("-", "_")
 
 
-def _classes_of(message: Any) -> Json:
-    """The messages of the same package as this one."""
-    return kubelet_api.MESSAGES[message.DESCRIPTOR.file.package]
+_Claim = tuple[str, str, str]  # namespace, uid, name
+
+
+def _by_claim(request: bytes, answer: Callable[[_Claim], bytes]) -> bytes:
+    """The answer to a message of claims: a map from UID to message, which has entries."""
+    entries = []
+    for each in _fields(request).get(1, []):
+        fields = _fields(each)
+        namespace, uid, name = (fields[number][0].decode() for number in (1, 2, 3))
+        entries.append((1, _message((1, uid), (2, answer((namespace, uid, name))))))
+    return _message(*entries)
+
+
+def _message(*fields: tuple[int, str | bytes]) -> bytes:
+    """A message of protobuf, whose fields are texts and messages (encoding, wire type 2)."""
+    encoded = b""
+    for number, value in fields:
+        data = value.encode() if isinstance(value, str) else value
+        length, size = len(data), b""
+        while length > 0x7F:
+            length, size = length >> 7, size + bytes([length & 0x7F | 0x80])
+        encoded += bytes([number << 3 | 2]) + size + bytes([length]) + data
+    return encoded
+
+
+def _fields(message: bytes) -> dict[int, list[Any]]:
+    """The fields of a message by number: bytes of texts and messages, else integers."""
+    found: dict[int, list[Any]] = {}
+    place = 0
+
+    def integer() -> int:
+        nonlocal place
+        value = shift = 0
+        while True:
+            byte = message[place]
+            place, value, shift = place + 1, value | (byte & 0x7F) << shift, shift + 7
+            if byte < 0x80:
+                return value
+
+    while place < len(message):
+        tag, value = integer(), integer()
+        if tag & 7 == 2:
+            place += value
+            found.setdefault(tag >> 3, []).append(message[place - value : place])
+        else:
+            found.setdefault(tag >> 3, []).append(value)
+    return found
+
+
+Service = Mapping[str, Callable[[bytes], bytes]]
 
 
 @contextmanager
-def _listening(socket: Path, handlers: Sequence[grpc.GenericRpcHandler]) -> Iterator[None]:
+def _listening(socket: Path, services: Mapping[str, Service]) -> Iterator[None]:
     """A gRPC server on a Unix socket; the socket is gone afterwards."""
+
+    def handler(function: Callable[[bytes], bytes]) -> Any:
+        return grpc.unary_unary_rpc_method_handler(lambda request, context: function(request))
+
     socket.parent.mkdir(parents=True, exist_ok=True)
     socket.unlink(missing_ok=True)
     server = grpc.server(ThreadPoolExecutor(max_workers=4))
-    server.add_generic_rpc_handlers(handlers)
+    for name, methods in services.items():
+        handlers = {method: handler(function) for method, function in methods.items()}
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(name, handlers)])
     server.add_insecure_port(f"unix:{socket}")
     server.start()
     try:
@@ -218,12 +260,12 @@ def main() -> None:
     parser.add_argument("--kubelet", type=Path, required=True)
     parser.add_argument("--node", required=True)
     parser.add_argument("--kubeconfig", type=Path, required=True)
-    parser.add_argument("--service", action="append", choices=list(kubelet_api.DRA))
+    parser.add_argument("--service", action="append", choices=SERVICES)
     parser.add_argument("--combined", action="store_true", help="counters beside their devices")
     options = parser.parse_args()
     api = _API(options.kubeconfig)
     slices = resource_slices(options.node, combined=options.combined, whole=True)
-    driver = Driver(options.folder, api.find_claim, options.service or tuple(kubelet_api.DRA))
+    driver = Driver(options.folder, api.find_claim, options.service or SERVICES)
     ended = Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     with driver.serving(options.kubelet):

@@ -1,24 +1,51 @@
 """What a real API server keeps of resource.k8s.io, found out by dry runs."""
 
+import pytest
+
 from instaslice.cluster import discovery
-from instaslice.cluster.gates import find_out
+from instaslice.cluster.gates import GATES, ask, find_out
 from instaslice.cluster.kubeconfig import from_kubeconfig
 from instaslice.resource_api import ALTERNATIVES, DIFFERENT_GPUS, ResourceAPI
-from test.e2e.cluster import Cluster
-from test.e2e.controlplane import ControlPlane, Version
+from test.e2e.cluster import Cluster, Json
+from test.e2e.controlplane import Version
+from test.e2e.installation import ACCOUNT, FIRST_WITH_POLICIES
+from test.e2e.webhook import Webhook
 
 #: From when on the feature's gate is on by default.
 ON_SINCE = {ALTERNATIVES: Version(1, 34), DIFFERENT_GPUS: Version(1, 36)}
 
 
-def test_features_are_those_whose_gates_are_on(plane: ControlPlane, cluster: Cluster) -> None:
-    caller = from_kubeconfig(plane.kubeconfig)
+@pytest.mark.parametrize("account", ["administrator", "InstaSlice"])
+def test_features_are_those_whose_gates_are_on(
+    cluster: Cluster, webhook: Webhook, account: str
+) -> None:
+    """InstaSlice may ask, too, whom the component `policies` lets create little else."""
+    plane = cluster.plane
+    path = plane.kubeconfig if account == "administrator" else webhook.kubeconfig
+    caller = from_kubeconfig(path)
     api = discovery.ask(caller)
     assert isinstance(api, ResourceAPI)
     assert api.version == plane.resource_api
+    if plane.resource_api == "v1":
+        for name in (name for name, gate in GATES.items() if gate.feature):
+            assert ask(caller, api, name, "default").why == ""
     found = find_out(caller, api, api, "default")
     for feature, since in ON_SINCE.items():
         assert (feature in found.features) == (plane.version >= since), feature
     assert api.features - found.features <= ON_SINCE.keys()
     if plane.resource_api != "v1alpha2":
         assert cluster.find("ResourceClaimTemplate", "instaslice-probe") is None, "none was made"
+
+
+def test_a_probe_that_would_be_kept_is_not_let_in(namespace: Cluster) -> None:
+    plane = namespace.plane
+    if plane.version < FIRST_WITH_POLICIES or plane.resource_api != "v1":
+        pytest.skip("needs the component `policies`, and resource.k8s.io/v1")
+    probe: Json = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaimTemplate"}
+    exactly = {"deviceClassName": "gpu.nvidia.com", "adminAccess": True}
+    probe["metadata"] = {"name": "instaslice-probe"}
+    probe["spec"] = {"spec": {"devices": {"requests": [{"name": "any", "exactly": exactly}]}}}
+    label = {"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}}
+    namespace.patch("Namespace", namespace.namespace, label)
+    done = namespace.kubectl("create", f"--as={ACCOUNT}", "-f-", stdin=probe)
+    assert "instaslice-service-account" in done.stderr

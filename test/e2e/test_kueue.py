@@ -16,10 +16,10 @@ from typing import Final
 import pytest
 import yaml
 
-from test.e2e import gpus, installation
+from test.e2e import gpus
 from test.e2e.cluster import Cluster, Json, fresh_namespace
+from test.e2e.installation import serving
 from test.e2e.pods import container, job, limits_left, pod
-from test.e2e.webhook import Webhook
 from test.support.certs import Authority
 from test.support.command import instaslice
 from test.support.process import HOST, free_ports, running, until
@@ -53,13 +53,9 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 def cluster(empty_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster with two A100s, InstaSlice and Kueue."""
     folder, cluster = tmp_path_factory.mktemp("kueue"), empty_cluster
-    kubeconfig = installation.install(cluster, folder / "webhook")
-    webhook = Webhook(folder / "webhook", f"--kubeconfig={kubeconfig}", "--provision-templates")
     with ExitStack() as stack:
         stack.enter_context(gpus.a100s(cluster))
-        stack.callback(webhook.stop)
-        webhook.start()
-        installation.register(cluster, webhook.client_config)
+        stack.enter_context(serving(cluster, folder / "webhook"))
         stack.enter_context(_kueue(cluster, folder))
         yield cluster
 

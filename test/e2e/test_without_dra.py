@@ -28,7 +28,7 @@ def test_the_reason_comes_through_a_service(cluster_without_dra: Cluster, tmp_pa
     """Only ready pods are behind a Service, so InstaSlice has to be one."""
     cluster = cluster_without_dra
     kubeconfig = install(cluster, tmp_path / "webhook")
-    webhook = Webhook(tmp_path / "webhook", f"--kubeconfig={kubeconfig}", "--provision-templates")
+    webhook = Webhook(tmp_path / "webhook", kubeconfig)
     with Service(webhook.port, lambda: webhook.readiness() != "") as service:
         configuration = webhook_configuration(ALL)
         for each in configuration["webhooks"]:

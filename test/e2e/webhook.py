@@ -15,10 +15,11 @@ from test.support.process import HOST, Process, free_port, until
 class Webhook:
     """`instaslice serve` on loopback, which can be ended and started again."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        """folder: for the certificate and the log."""
+    def __init__(self, folder: Path, kubeconfig: Path, *options: str) -> None:
+        """folder: for the certificate and the log. kubeconfig: InstaSlice's own."""
         authority = Authority()
         self.port = free_port()
+        self.kubeconfig = kubeconfig
         self._ca = authority.pem
         self._url = f"https://{HOST}:{self.port}"
         self._log = folder / "instaslice.log"
@@ -26,7 +27,7 @@ class Webhook:
             *(sys.executable, "-m", "instaslice", "serve"),
             f"--bind={HOST}:{self.port}",
             f"--cert-dir={authority.mint(folder / 'tls')}",
-            "--log-format=text",
+            *("--log-format=text", f"--kubeconfig={kubeconfig}", "--provision-templates"),
             *options,
         ]
         self._process: Process | None = None

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from test.e2e import installation
 from test.e2e.cluster import Cluster
-from test.e2e.gpus import GPU, MAPPING
+from test.e2e.gpus import MAPPING
+from test.e2e.installation import serving
 from test.e2e.node import Node, real_node_of_tests
 from test.e2e.nvidia import wanted
 from test.e2e.webhook import Webhook
@@ -31,16 +31,8 @@ def cluster(real_node: Node) -> Cluster:
 @pytest.fixture(scope="package")
 def webhook(real_node: Node) -> Iterator[Webhook]:
     """InstaSlice, running beside the node and registered; it serves whole GPUs, too."""
-    folder = real_node.folder / "webhook"
-    kubeconfig = installation.install(real_node.cluster, folder, MAPPING)
-    options = ("--provision-templates", f"--resource={MAPPING}")
-    webhook = Webhook(folder, f"--kubeconfig={kubeconfig}", *options)
-    try:
-        webhook.start()
-        installation.register(real_node.cluster, webhook.client_config, GPU)
+    with serving(real_node.cluster, real_node.folder / "webhook", MAPPING) as webhook:
         yield webhook
-    finally:
-        webhook.stop()
 
 
 @pytest.fixture
