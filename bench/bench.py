@@ -29,7 +29,7 @@ from bench.results import record
 from bench.servers import CONNECTIONS, App, Load, Place, Server, in_turn, running
 from instaslice import review
 from instaslice.resource_api import NEWEST
-from instaslice.serve.app import parse
+from instaslice.serve.judge import parse
 from test.support import serving
 from test.support.certs import Authority
 

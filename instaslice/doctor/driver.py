@@ -19,7 +19,6 @@ from instaslice.doctor.snapshot import (
     some,
     wanted_limits,
 )
-from instaslice.node_labels import NODE_SELECTOR, PAST_SCHEDULER
 from instaslice.patch import Json
 from instaslice.profiles import known_profiles
 from instaslice.resource_api import NEWEST, ResourceAPI
@@ -27,6 +26,12 @@ from instaslice.resources import MIG_CLASS, Resource, Resources, of_profile
 from instaslice.templates import CLASSIC_CLASS, from_template, objects, why_not
 from instaslice.templates import device_class as device_class_of
 
+#: What is said of pods that name their node, and what to do.
+PAST_SCHEDULER: Final = (
+    "spec.nodeName is past the scheduler, which alone allocates claims, and the kubelet refuses "
+    "a pod without them"
+)
+NODE_SELECTOR: Final = "take nodeName out, and choose by nodeSelector: kubernetes.io/hostname"
 #: How a device class says whose devices it means.
 _DRIVER_IS: Final = re.compile(r"device\.driver\s*==\s*['\"]([^'\"]+)['\"]")
 

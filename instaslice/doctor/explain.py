@@ -15,7 +15,6 @@ from instaslice.doctor.snapshot import (
     pod_claims,
     wanted_limits,
 )
-from instaslice.node_labels import NODE_SELECTOR, PAST_SCHEDULER
 from instaslice.patch import Json
 from instaslice.resource_api import DIFFERENT_GPUS, SAME_GPU
 from instaslice.templates import DeviceClaim, DeviceRequest
@@ -56,7 +55,7 @@ def explain(snapshot: Snapshot, pod: Json, events: list[Json]) -> list[Finding]:
     findings += [_claim(snapshot, pod, claim) for claim in own]
     with suppress(Unreadable):
         if driver.is_past_scheduler(snapshot, pod):
-            text, advice = PAST_SCHEDULER, NODE_SELECTOR
+            text, advice = driver.PAST_SCHEDULER, driver.NODE_SELECTOR
             findings.append(Finding("node name", State.WRONG, text, advice))
     if own and not pod["spec"].get("nodeName"):
         findings += _quotas(snapshot, pod, own)

@@ -261,8 +261,8 @@ def _about_pods(plan: Plan) -> Iterator[Item]:
         yield Item(10, text)
     bound = [each for each in plan.workloads if each.node_name]
     if bound:
-        text = f"{_names(bound)}: {node_labels.PAST_SCHEDULER}; {node_labels.NODE_SELECTOR}"
-        yield Item(10, text)
+        text = f"{_names(bound)}: spec.nodeName is past the scheduler, which alone allocates claims"
+        yield Item(10, text + ": use a nodeSelector of kubernetes.io/hostname")
     das = [each for each in plan.workloads if each.how == "das"]
     if das:
         text = f"{_names(das)}: {DAS_PREFIX}* is of OpenShift's removed operator, which wrote it "

@@ -15,7 +15,6 @@ from instaslice.patch import Json
 from instaslice.quantity import InvalidQuantity, nanos
 from instaslice.resource_api import ResourceAPI, Unavailable, template_name
 from instaslice.resources import Resource, Resources
-from instaslice.rewrite import is_mirror
 from instaslice.templates import DeviceClaim, from_template, is_ours
 from instaslice.webhook_configuration import WEBHOOK
 
@@ -27,6 +26,7 @@ _VARIABLE: Final = "INSTASLICE_RESOURCES"
 
 
 #: On pods that a kubelet made of a file of its own (R9).
+MIRROR: Final = "kubernetes.io/config.mirror"
 #: Of HTTP: nobody is logged in, or who is may not.
 UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
@@ -223,7 +223,7 @@ def binds_itself(pod: Json) -> bool:
     """
     metadata = pod["metadata"]
     written = metadata.get("managedFields")
-    if not pod["spec"].get("nodeName") or is_mirror(pod):
+    if not pod["spec"].get("nodeName") or MIRROR in (metadata.get("annotations") or {}):
         return False
     if not written:
         return "uid" not in metadata  # a file

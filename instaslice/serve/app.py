@@ -5,11 +5,9 @@ status of 200 and a denial inside the AdmissionReview. A fault of InstaSlice's o
 never a 500: the webhook fails closed, and says so.
 """
 
-import contextlib
 import logging
-import threading
+import traceback
 from collections.abc import Callable, Iterable
-from json import JSONDecodeError, JSONDecoder
 from time import perf_counter
 from typing import Any, Final, Protocol
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -21,26 +19,16 @@ from instaslice.cluster.discovery import Unknown
 from instaslice.resource_api import ResourceAPI, Unavailable
 from instaslice.resources import MIG, Resources
 from instaslice.serve.http import MAY_WAIT, PEER, TEXT, Headers
+from instaslice.serve.judge import Answer, BadCall, Decide, decide
 from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
 from instaslice.templates import DeviceClaim
 
 MAX_BODY: Final = Limits().body
-
-#: What a decoded review may take, in bytes: any object of 3 MiB, whatever it holds, and two of them
-#: that are not mostly brackets. A body grows by DENSEST at most; it is counted only where it might
-#: grow to more than this.
-MAX_DECODED: Final = 160 * 1024 * 1024
-#: Bytes for two of the body at most, lists in lists, in CPython: a list of one, 104.
-DENSEST: Final = 52
-#: Bytes of each in CPython 3.11 to 3.13, its place in another list or object included.
-_LIST: Final = 104
-_OBJECT: Final = 232
-_EMPTY: Final = 88
+LIGHT: Final = Limits().light
 
 _log = logging.getLogger("instaslice")
 
-Answer = tuple[str, Headers, bytes]
 _JSON: Final = ("Content-Type", "application/json")
 
 
@@ -60,22 +48,6 @@ class MustWait(Exception):
     """The answer must wait for the API server, and may not: ask again where that stops nobody."""
 
 
-class BadCall(Exception):
-    """A call that cannot be answered with a review, and its HTTP status ("400 Bad Request")."""
-
-    def __init__(self, status: str, message: str, *headers: tuple[str, str]) -> None:
-        super().__init__(message)
-        self.answer: Answer = (status, [TEXT, *headers], f"{message}\n".encode())
-
-
-def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-# Python's decoder takes NaN and Infinity by default, which RFC 8259 does not have.
-_decode: Final = JSONDecoder(parse_constant=_refuse_constant).decode
-
-
 class Webhook:
     """InstaSlice as a WSGI application.
 
@@ -83,6 +55,7 @@ class Webhook:
     metrics: what to count in, and what /metrics shows.
     provisioner: makes templates at admission; None makes none.
     resources: the extended resources that are rewritten.
+    decide_large: decides on bodies of over Limits.light.
     callers: names of which the caller's certificate must have one; any certificate will do where it
     is empty, and none is needed where it is None. The kubelet's probes, and metrics, need none.
     """
@@ -94,13 +67,14 @@ class Webhook:
         provisioner: Provisioner | None = None,
         callers: frozenset[str] | None = None,
         resources: Resources = MIG,
+        decide_large: Decide = decide,
     ) -> None:
         self._resource_api = resource_api
         self._metrics = metrics
         self._provisioner = provisioner
         self._callers = callers
         self._resources = resources
-        self._large = threading.Lock()
+        self._decide_large = decide_large
         self._routes: dict[str, dict[str, Callable[[WSGIEnvironment], Answer]]] = {
             "/mutate": {"POST": self._mutate},
             "/healthz": {"GET": self._healthz, "HEAD": self._healthz},
@@ -137,10 +111,7 @@ class Webhook:
         may_wait = environ.get(MAY_WAIT, True)
         start = perf_counter()
         with self._metrics.in_flight:
-            # Decoded, a large one may take 200 MiB: so one at a time.
-            with self._large if len(body) > Limits().light else contextlib.nullcontext():
-                request = parse(body)
-                verdict = self._judge(request, may_wait)
+            request, verdict = self._judge(body, may_wait)
             warnings: list[str] = []
             if verdict.rewrite.claims:
                 verdict, warnings = self._provide(request, verdict, may_wait)
@@ -152,23 +123,18 @@ class Webhook:
             _log.info(verdict.outcome, extra={"fields": _told(request, verdict, seconds)})
         return "200 OK", [_JSON], answer
 
-    def _judge(self, request: review.Request, may_wait: bool) -> review.Verdict:
-        """The verdict on a request, whatever happens. Raises MustWait."""
-        try:
-            api = self._resource_api()
-            verdict = review.judge(request, api, self._resources)
-            if verdict.outcome == "unavailable" and isinstance(api, Unknown) and api.is_expected():
-                if not may_wait:
-                    raise MustWait
-                api.wait()
-                verdict = review.judge(request, self._resource_api(), self._resources)
-        except MustWait:
-            raise
-        except Exception:
-            verdict = _failed(request)
-        # Nobody needs the pod while templates are waited for.
-        request.pod.clear()
-        return verdict
+    def _judge(self, body: bytes, may_wait: bool) -> tuple[review.Request, review.Verdict]:
+        """The request in a body, and the verdict on it. Raises BadCall, MustWait."""
+        settle = self._decide_large if len(body) > LIGHT else decide
+        api = self._resource_api()
+        request, verdict = settle(body, api, self._resources)
+        is_unavailable = isinstance(verdict, review.Verdict) and verdict.outcome == "unavailable"
+        if is_unavailable and isinstance(api, Unknown) and api.is_expected():
+            if not may_wait:
+                raise MustWait
+            api.wait()
+            request, verdict = settle(body, self._resource_api(), self._resources)
+        return request, _failed(request, verdict) if isinstance(verdict, str) else verdict
 
     def _provide(
         self, request: review.Request, verdict: review.Verdict, may_wait: bool
@@ -182,7 +148,7 @@ class Webhook:
         except MustWait:
             raise
         except Exception:
-            return _failed(request), []
+            return _failed(request, traceback.format_exc()), []
 
     def _healthz(self, environ: WSGIEnvironment) -> Answer:
         return "200 OK", [TEXT], b"ok\n"
@@ -210,9 +176,10 @@ def _send(start_response: StartResponse, status: str, headers: Headers, body: by
     return [body]
 
 
-def _failed(request: review.Request) -> review.Verdict:
-    """A denial, for the exception that is being handled."""
-    _log.exception("an admission failed", extra={"fields": _subject(request)})
+def _failed(request: review.Request, reason: str) -> review.Verdict:
+    """A denial, for an error of our own. reason: its traceback."""
+    fields = {**_subject(request), "traceback": reason}
+    _log.error("an admission failed", extra={"fields": fields})
     message = "InstaSlice hit an internal error; see its log"
     return review.Verdict("failed", status=review.failure(500, "InternalError", message))
 
@@ -257,35 +224,6 @@ def _read_body(environ: WSGIEnvironment) -> bytes:
 
 def _too_large() -> BadCall:
     return BadCall("413 Content Too Large", f"the body is over {MAX_BODY} bytes")
-
-
-def parse(body: bytes) -> review.Request:
-    """The review that a body holds. Raises BadCall."""
-    if len(body) * DENSEST > MAX_DECODED and estimate(body) > MAX_DECODED:
-        raise BadCall("413 Content Too Large", "the body holds too many lists and objects")
-    try:
-        return review.read(_decode(body.decode()))
-    except review.BadReview as bad:
-        raise BadCall("400 Bad Request", str(bad)) from None
-    except UnicodeDecodeError as bad:
-        raise BadCall("400 Bad Request", f"byte {bad.start} of the body is not UTF-8") from None
-    except JSONDecodeError as bad:
-        where = f"line {bad.lineno}, column {bad.colno}"
-        raise BadCall("400 Bad Request", f"the body is not JSON: {bad.msg}: {where}") from None
-    except RecursionError:
-        raise BadCall("400 Bad Request", "the body is nested too deeply") from None
-    except ValueError as bad:  # NaN, or a number of more digits than Python reads
-        raise BadCall("400 Bad Request", f"the body is not JSON: {bad}") from None
-
-
-def estimate(body: bytes) -> int:
-    """The bytes that JSON's lists and objects take when they are decoded, at most.
-
-    Brackets in strings count, too: to tell them apart would take as long as decoding.
-    """
-    empty = body.count(b"[]") + body.count(b"{}")
-    lists, objects = body.count(b"[") - body.count(b"[]"), body.count(b"{") - body.count(b"{}")
-    return _LIST * lists + _OBJECT * objects + _EMPTY * empty
 
 
 def _subject(request: review.Request) -> dict[str, Any]:

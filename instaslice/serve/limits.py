@@ -18,6 +18,9 @@ class Limits:
     #: The largest review: two objects (the new and the old one) of 3 MB, which is twice what etcd
     #: takes of one (1.5 MB), and 1 MB of envelope; as controller-runtime derives it.
     body: int = 7 * _MIB
+    #: Bytes that its lists and objects may take once they are decoded: any object of 3 MiB,
+    #: whatever it holds, and two of them that are not mostly brackets.
+    decoded: int = 160 * _MIB
     #: The longest header section; the API server's has a few hundred bytes.
     headers: int = 32 * 1024
 
@@ -62,7 +65,7 @@ class Limits:
     #: Bytes of larger bodies that may be under way, from their headers to their answers. Others are
     #: not read meanwhile.
     large: int = 48 * _MIB
-    #: Bytes of requests that wait in the pool, for the API server.
+    #: Bytes of requests that wait in the pool, for the API server, without the large ones.
     waiting: int = 14 * _MIB
     #: Bytes of replies that are not taken. A reply has a few KiB, and sockets take megabytes: more
     #: than this is somebody who asks and does not listen.
@@ -72,8 +75,10 @@ class Limits:
 
     #: For accepting, and for new handshakes, a millisecond each.
     newcomers: float = 0.005
-    #: For what comes on connections that are known.
+    #: For what comes on connections that are known, and for large bodies: who begins a connection
+    #: meanwhile waits for three turns.
     reading: float = 0.010
+    reading_large: float = 0.002
     #: For answers, whose replies are held back to be sent together: that wakes up their receiver
     #: once and not for each of them, a third more requests a second on 16 connections.
     answering: float = 0.002
@@ -81,7 +86,7 @@ class Limits:
     ordering: float = 3e-6
     #: Between two looks for those whose time is up.
     sweep: float = 0.5
-    #: How often Python may hand over to the loop while a large body is judged beside it.
+    #: How often Python may hand over to the loop while the pool answers those that had to wait.
     switch: float = 0.0005
 
     # -- whose turn it is ------------------------------------------------------------------------
@@ -99,8 +104,6 @@ class Limits:
     cheap: float = 0.002
     #: After that long the one that waits longest is answered, whatever it costs, once in a turn.
     starving: float = 1.0
-    #: Between two large bodies, if they take as long themselves: for handshakes that are under way.
-    pause: float = 0.05
 
     # -- the process -----------------------------------------------------------------------------
 

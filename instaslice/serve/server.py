@@ -24,6 +24,7 @@ from instaslice.cluster.discovery import Discovery, Served
 from instaslice.resource_api import VERSIONS, ResourceAPI
 from instaslice.serve import logs
 from instaslice.serve.app import Webhook
+from instaslice.serve.judge import Judge
 from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
 from instaslice.serve.settings import ANY, Settings
@@ -180,6 +181,7 @@ class Server(BaseApplication):
             provisioner=self._provisioner(metrics),
             callers=settings.client_names if settings.client_ca else None,
             resources=settings.resources,
+            decide_large=Judge().decide,
         )
 
     def _resource_api(self, metrics: Metrics) -> Callable[[], Served]:

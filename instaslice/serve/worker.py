@@ -11,8 +11,8 @@ done (`limits`), and sources take turns.
    least of the processor lately; then, within an address, what costs least; then who was served
    longest ago. Once in a turn, the request that has been starving. New handshakes: the newest
    first, since who came before it may have gone.
-3. A large body may take a second. It is judged beside the loop, one at a time, with a pause between
-   them. So is a request that must wait for the API server: it runs again in the pool, where it may.
+3. A large body may take a second. It is judged in another process, one at a time. A request that
+   must wait for the API server runs again in the pool, where it may.
 4. Connections, and bytes that they hold, are bounded in every phase. Where there is no room left,
    the one goes that is missed least (`Connection.rank`). Nobody is dropped who is answered: if all
    are, the newcomer is. No connection that is idle is closed without a look whether something has
@@ -110,7 +110,7 @@ class StallFreeWorker(Worker):
         #: loop, and the large ones.
         self.whole: dict[Connection, None] = {}
         self.heavy: dict[Connection, None] = {}
-        self.heavy_after = 0.0  #: infinite while one is being judged
+        self.judging = False  #: one of the large ones
         #: What is done in the pool: sets the reply, in the loop.
         self.done: collections.deque[Callable[[], None]] = collections.deque()
 
@@ -139,8 +139,6 @@ class StallFreeWorker(Worker):
         patience = self.limits.sweep
         if self.ready or self.whole:
             patience = 0
-        elif self.heavy:
-            patience = min(patience, max(0.0, self.heavy_after - time.monotonic()))
         known, new = self.ready, []
         self.ready = set()
         for key, _ in self.selector.select(patience):
@@ -155,8 +153,10 @@ class StallFreeWorker(Worker):
                 known.add(connection)
         while self.done:
             self.done.popleft()()
-        self._look_after(sorted(known, key=_turn_of), self.limits.reading)
+        large = [each for each in known if each.reader.size > self.limits.light]
+        self._look_after(sorted(known.difference(large), key=_turn_of), self.limits.reading)
         self._look_after(sorted(new, key=_newest), self.limits.newcomers)
+        self._look_after(sorted(large, key=_turn_of), self.limits.reading_large)
         self._work()
         now = time.monotonic()
         if now >= self.next_sweep:
@@ -339,13 +339,13 @@ class StallFreeWorker(Worker):
             oldest = next(iter(self.whole), None)
             if oldest and now - oldest.since > limits.starving:
                 self._answer(oldest, replies)
-        if self.heavy and time.monotonic() >= self.heavy_after:
+        if self.heavy and not self.judging:
             oldest = next(iter(self.heavy))
             is_starving = time.monotonic() - oldest.since > limits.starving
             connection = oldest if is_starving else min(self.heavy, key=_cheapest)
             del self.heavy[connection]
             request, is_last = self._take(connection)
-            self.heavy_after = float("inf")
+            self.judging = True
             self.judge.submit(self._run, connection, request, is_last, may_wait=False)
         for connection, reply in replies:
             self._reply(connection, reply)
@@ -377,26 +377,28 @@ class StallFreeWorker(Worker):
 
     def _wait(self, connection: Connection, request: Request, is_last: bool) -> None:
         """Run a request again in the pool, where it may wait."""
-        if self.waiting + len(request.body) > self.limits.waiting:
+        small = 0 if connection.reserved else len(request.body)
+        if self.waiting + small > self.limits.waiting:
             self._reply(connection, Reply.refusing(_TOO_MANY))
             return
-        self.waiting += len(request.body)
+        self.waiting += small
         self.pool.submit(self._run, connection, request, is_last, may_wait=True)
 
     def _run(self, connection: Connection, request: Request, is_last: bool, may_wait: bool) -> None:
         """Make a reply on a thread of a pool, and hand it to the loop."""
-        before = time.thread_time()
+        clock = time.thread_time if may_wait else time.monotonic  # a large one is judged elsewhere
+        before = clock()
         reply: Reply | None = None
         with contextlib.suppress(MustWait):
             reply = respond(self.wsgi, request, connection.peer, may_wait, is_last)
-        seconds = time.thread_time() - before
+        seconds = clock() - before
 
         def finish() -> None:
             _charge(connection, seconds)
             if may_wait:
-                self.waiting -= len(request.body)
+                self.waiting -= 0 if connection.reserved else len(request.body)
             else:
-                self.heavy_after = time.monotonic() + min(seconds, self.limits.pause)
+                self.judging = False
             if reply is None:
                 self._wait(connection, request, is_last)
             else:

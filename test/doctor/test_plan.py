@@ -173,7 +173,7 @@ ONE_SLICE = "nvidia.com/mig-1g.5gb"
             {"pods": [SELECTING]},
             "10: ml Pod/s: chosen by the label nvidia.com/gpu.product= .. to mig-1g.6gb",
         ),
-        ({"pods": [BOUND]}, "10: ml Pod/b: only the scheduler allocates claims"),
+        ({"pods": [BOUND]}, "10: ml Pod/b: spec.nodeName is past the scheduler"),
         ({"pods": [runs("nvcr.io/nvidia/gpu-operator:v26")]}, "11: the GPU operator's validator"),
         (
             {"limits": [named("l", spec={"limits": [{"type": "Pod", "max": {ONE_SLICE: "1"}}]})]},

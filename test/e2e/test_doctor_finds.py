@@ -158,7 +158,7 @@ def test_a_node_that_its_author_has_named(namespace: Cluster) -> None:
         "Pod/free": "",
     }
     found = doctor(namespace, "named")
-    assert "only the scheduler allocates claims" in texts(found, "node name")[0]
+    assert texts(found, "node name")[0].startswith("wrong: spec.nodeName is past the scheduler")
 
 
 @pytest.mark.parametrize("kind", ["gpu", "none"])

@@ -13,11 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instaslice import review
 from instaslice.cluster.discovery import Unknown
 from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
 from instaslice.serve import app as webhook
+from instaslice.serve import judge
 from instaslice.serve.app import MAX_BODY, Webhook
 from instaslice.serve.http import MAY_WAIT, PEER
+from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
 from instaslice.templates import DeviceClaim
 from test.support.reviews import CREATE, Json, load, patch_of, pod_review
@@ -378,16 +381,17 @@ def test_no_template_is_asked_for_without_a_claim_or_on_a_dry_run(name: str) -> 
 def test_a_fault_of_our_own_is_a_denial_and_a_traceback_in_the_log(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken() -> ResourceAPI:
+    def broken(*arguments: Any) -> review.Verdict:
         raise ZeroDivisionError
 
     monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
-    reply = post(SAMPLE, Webhook(broken, Metrics()))
+    monkeypatch.setattr(review, "judge", broken)
+    reply = post(SAMPLE)
     assert reply.status == 200
     response = reply.json()["response"]
     assert (response["allowed"], response["status"]["code"]) == (False, 500)
     assert response["status"]["message"].startswith("InstaSlice hit an internal error")
-    assert caplog.records[0].exc_info
+    assert "ZeroDivisionError" in caplog.records[0].__dict__["fields"]["traceback"]
 
 
 BODIES = [json.dumps(load("create", name)).encode() for name in CREATE if name != "many"]
@@ -471,9 +475,9 @@ def test_what_a_body_grows_to_is_not_underestimated(name: str) -> None:
     finally:
         tracemalloc.stop()
     assert held
-    guess = webhook.estimate(text.encode())
+    guess = judge.estimate(text.encode())
     assert taken < guess
-    assert guess <= webhook.DENSEST * len(text)
+    assert guess <= judge.DENSEST * len(text)
 
 
 @pytest.mark.parametrize("name", DENSE)
@@ -483,7 +487,13 @@ def test_an_object_of_3_mib_may_hold_anything_and_a_body_of_7_not_everything(nam
     def stuffed(size: int) -> bytes:
         return f"[{DENSE[name] * ((size - 10) // len(DENSE[name]))}0]".encode()
 
-    assert webhook.estimate(stuffed(3 * 1024 * 1024)) <= webhook.MAX_DECODED
+    assert judge.estimate(stuffed(3 * 1024 * 1024)) <= Limits().decoded
     reply = post(stuffed(MAX_BODY))
     assert reply.status == 413
     assert line(reply) == "the body holds too many lists and objects"
+
+
+def test_brackets_in_strings_are_none() -> None:
+    env = [{"name": "JSON", "value": "[" * 3 * 1024 * 1024}]
+    pod = {"spec": {"containers": [{"name": "c", "env": env}]}}
+    assert post(json.dumps(pod_review(pod)).encode()).status == 200

@@ -4,10 +4,12 @@ import contextlib
 import json
 import ssl
 
-from instaslice.serve.app import MAX_BODY, MAX_DECODED, estimate
+from instaslice.serve.judge import estimate
+from instaslice.serve.limits import Limits
 from test.support.reviews import load
 from test.support.serving import Server
 
+MAX_BODY, MAX_DECODED = Limits().body, Limits().decoded
 #: Longer headers are not remembered.
 _LONG = "".join(f"X-{i}: {'y' * 100}\r\n" for i in range(16))
 

@@ -1,0 +1,69 @@
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from instaslice import review
+from instaslice.cluster.discovery import Unknown
+from instaslice.resource_api import NEWEST
+from instaslice.resources import MIG
+from instaslice.serve.judge import BadCall, Judge, decide
+from instaslice.serve.limits import Limits
+from test.support.certs import Authority
+from test.support.process import until
+from test.support.serving import SAMPLE, Server, serve
+
+LARGE = SAMPLE + b" " * Limits().light
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[Judge]:
+    with contextlib.closing(Judge()) as made:
+        yield made
+
+
+def test_it_decides_as_is_decided_without_it(judge: Judge) -> None:
+    one, other = (each(SAMPLE, NEWEST, MIG) for each in (decide, judge.decide))
+    assert one[0] == other[0]
+    assert isinstance(one[1], review.Verdict)
+    assert isinstance(other[1], review.Verdict)
+    assert other[1].rewrite.claims == one[1].rewrite.claims
+    _, away = judge.decide(SAMPLE, Unknown("not asked yet"), MIG)
+    assert isinstance(away, review.Verdict)
+    assert away.outcome == "unavailable"
+
+
+def test_a_bad_call_is_one(judge: Judge) -> None:
+    with pytest.raises(BadCall) as bad:
+        judge.decide(b"{", NEWEST, MIG)
+    assert bad.value.answer[0] == "400 Bad Request"
+
+
+def judges(server: Server) -> list[int]:
+    """The process ids of the worker's children."""
+    tasks = Path(f"/proc/{server.workers()[0]}/task")
+    return [int(pid) for each in tasks.iterdir() for pid in (each / "children").read_text().split()]
+
+
+def test_one_that_was_killed_is_replaced(cert_dir: Path, authority: Authority) -> None:
+    with serve(cert_dir, authority.trusting()) as server:
+        assert judges(server) == [], "nobody has sent a large one"
+        assert server.call("POST", "/mutate", LARGE)[0] == 200
+        [old] = judges(server)
+        os.kill(old, signal.SIGKILL)
+        status, body = server.call("POST", "/mutate", LARGE)
+        assert (status, body) == (503, b"there is no memory left for this request\n")
+        assert server.call("POST", "/mutate", LARGE)[0] == 200
+        [new] = judges(server)
+        assert new != old
+
+
+def test_it_ends_with_its_worker(cert_dir: Path, authority: Authority) -> None:
+    with serve(cert_dir, authority.trusting()) as server:
+        assert server.call("POST", "/mutate", LARGE)[0] == 200
+        [judge] = judges(server)
+        os.kill(server.workers()[0], signal.SIGKILL)
+        until(lambda: not Path(f"/proc/{judge}").exists())
