@@ -13,6 +13,12 @@ from typing import Final, NamedTuple
 
 from instaslice.patch import Json
 
+#: What becomes of a pod that names its node instead, and what to do.
+PAST_SCHEDULER: Final = (
+    "only the scheduler allocates claims, and it does not see a pod with nodeName: the kubelet "
+    "refuses it"
+)
+NODE_SELECTOR: Final = "choose the node by nodeSelector: kubernetes.io/hostname"
 #: Elements of a list, and requirements of a pod, that are read.
 MAX_READ: Final = 1_000
 

@@ -34,11 +34,6 @@ MAX_UID: Final = 63
 _NAMESPACE: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 
 
-_NO_SCHEDULER: Final = (
-    "only the scheduler allocates claims, and it does not see this pod: the kubelet will refuse it"
-)
-
-
 class BadReview(ValueError):
     """The call holds no AdmissionReview that can be answered; `str()` of it says why."""
 
@@ -169,7 +164,7 @@ def _judge_create(
 def _chosen_nodes(spec: Json, api: ResourceAPI) -> Iterator[Notice]:
     """Notices of a pod that chooses its nodes by what goes with the device plugin, or by itself."""
     if spec.get("nodeName") and not api.is_classic:  # whose controller allocates such claims
-        yield Notice("spec.nodeName", _NO_SCHEDULER)
+        yield Notice("spec.nodeName", node_labels.PAST_SCHEDULER)
     chooses = spec.get("nodeSelector") or spec.get("affinity")
     for each in node_labels.selected(spec) if chooses else ():
         then = "the pod may fit none" if each.is_required else "it prefers none"

@@ -13,7 +13,7 @@ from instaslice.cli.usage import (
     wants_colour,
     width,
 )
-from instaslice.doctor import checks, explain, report, survey
+from instaslice.doctor import examine, explain, reading, report
 
 COMMAND: Final = Command(
     "doctor",
@@ -41,12 +41,12 @@ def run(arguments: argparse.Namespace) -> int:
     cluster = client(arguments, "doctor")
     namespace = arguments.namespace or cluster.namespace
     if arguments.pod:
-        found = survey.take_for_pod(cluster, namespace, arguments.pod, resources)
+        found = reading.take_for_pod(cluster, namespace, arguments.pod, resources)
         findings = explain.explain(*found)
     else:
-        findings = checks.examine(survey.take(cluster, namespace, resources))
+        findings = examine(reading.take(cluster, namespace, resources))
     if arguments.output == "json":
         print(report.as_json(findings), end="")
     else:
         print(report.as_text(findings, colour=wants_colour(sys.stdout), width=width()), end="")
-    return int(checks.is_wrong(findings))
+    return int(report.is_wrong(findings))

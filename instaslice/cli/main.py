@@ -25,7 +25,6 @@ from instaslice.cli import (
 from instaslice.cli.streams import guarded
 from instaslice.cli.usage import Refused, UsageError, Wrapped
 from instaslice.cluster.client import ClusterError
-from instaslice.doctor.snapshot import Unreadable
 
 ABOUT: Final = """\
 InstaSlice lets pods that ask for MIG slices as extended resources (nvidia.com/mig-1g.5gb: 1)
@@ -118,6 +117,6 @@ def _run(words: list[str]) -> int:
         return int(arguments.run(arguments))
     except SystemExit as end:  # help and the version were printed
         return int(end.code or 0)
-    except (UsageError, ClusterError, Unreadable) as error:
+    except (UsageError, ClusterError) as error:
         print(f"instaslice: {error}", file=sys.stderr)
         return 1 if isinstance(error, Refused) else 2

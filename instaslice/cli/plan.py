@@ -16,7 +16,7 @@ from instaslice.cli.usage import (
     needing,
     width,
 )
-from instaslice.doctor import plan, repository, survey
+from instaslice.doctor import plan, reading, repository
 
 COMMAND: Final = Command(
     "plan",
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         cluster = client(arguments, "plan")
         given = resources if arguments.resource else None
-        found = survey.take_for_plan(cluster, cluster.namespace, given)
+        found = reading.take(cluster, cluster.namespace, given, tries_pods=False)
     made = plan.make(found, is_files=bool(arguments.files))
     if arguments.output == "text":
         text = plan.as_text(made, width())

@@ -1,19 +1,23 @@
 """Checks of InstaSlice itself: is it registered, is it called, does it rewrite. Pure."""
 
-from typing import Final
+import re
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from instaslice.cluster import gates
-from instaslice.doctor.findings import Found, State
-from instaslice.doctor.snapshot import (
-    FORBIDDEN,
-    RIGHTS,
-    Snapshot,
-    advice_on,
-    some,
-    wanted_limits,
-)
+from instaslice.doctor.report import Found, State
+from instaslice.doctor.snapshot import FORBIDDEN, RIGHTS, Pod, Snapshot, advice_on, some
+from instaslice.patch import Json
 from instaslice.resource_api import Unavailable
-from instaslice.webhook_configuration import BESIDE, LABEL, OPT_IN, WEBHOOK
+from instaslice.webhook_configuration import (
+    ALL,
+    BESIDE,
+    LABEL,
+    OPT_IN,
+    WEBHOOK,
+    match_conditions,
+    webhook_configuration,
+)
 
 #: Kubernetes' minor versions: the first to know matchConditions, and the first whose scheduler
 #: serves extended resources without a feature gate.
@@ -24,10 +28,57 @@ INTERNAL_ERROR: Final = 500
 
 #: What a mode means, as a reader is told.
 _MODES: Final = {
-    "all": "every pod with a limit that can be rewritten is sent",
+    ALL: "every pod with a limit that can be rewritten is sent",
     OPT_IN: f"pods of namespaces labelled {LABEL}=enabled are sent",
     BESIDE: "only what the scheduler cannot do by itself is sent",
 }
+#: How the expressions name resources beside those of MIG.
+_NAMES: Final = re.compile(r"name in \[([^]]*)\]")
+#: What a mode does not change, and an administrator should not.
+_FIXED: Final = ("rules", "matchPolicy", "objectSelector", "reinvocationPolicy")
+#: The two that a dry run is let through by.
+_SIDE_EFFECTS: Final = ("None", "NoneOnDryRun")
+_PRINTED: Final = "register what instaslice webhook-configuration{} prints"
+
+
+class Registered(NamedTuple):
+    """Which pods the API server sends."""
+
+    mode: str  #: a key of `webhook_configuration.MODES`; empty where the conditions are others
+    opt_in: bool  #: only of namespaces that are labelled so
+    resources: frozenset[str]  #: those beside MIG's that the conditions name
+    has_conditions: bool
+    differences: tuple[str, ...]  #: fields that are not as InstaSlice prints them
+
+
+def read(webhook: Json) -> Registered:
+    """What is sent to a webhook.
+
+    It is held against what `instaslice webhook-configuration` prints, since InstaSlice cannot judge
+    other CEL than its own.
+    """
+    expressions = [str(each.get("expression")) for each in webhook.get("matchConditions") or []]
+    named = _NAMES.search("".join(expressions))
+    resources = frozenset(re.findall(r"'([^']*)'", named[1])) if named else frozenset()
+    opt_in = any(
+        requirement.get("key") == LABEL and requirement.get("operator") == "In"
+        for requirement in (webhook.get("namespaceSelector") or {}).get("matchExpressions") or []
+    )
+    mode = ""
+    for each in (ALL, BESIDE):
+        ours = (condition["expression"] for condition in match_conditions(each, resources))
+        if _bare(expressions) == _bare(ours):
+            mode = OPT_IN if opt_in and each == ALL else each
+    expected = webhook_configuration()["webhooks"][0]
+    differences = [key for key in _FIXED if webhook.get(key) != expected[key]]
+    if webhook.get("sideEffects") not in _SIDE_EFFECTS:
+        differences.append("sideEffects")
+    return Registered(mode, opt_in, resources, bool(expressions), tuple(differences))
+
+
+def _bare(expressions: Iterable[str]) -> list[str]:
+    """Expressions without blanks, which say nothing."""
+    return ["".join(expression.split()) for expression in expressions]
 
 
 def dra(snapshot: Snapshot) -> Found:
@@ -46,15 +97,13 @@ def dra(snapshot: Snapshot) -> Found:
 def feature_gates(snapshot: Snapshot) -> Found:
     """Which of the gates that matter are on, by what the API server keeps."""
     known = snapshot.gates
-    on = [name for name, gate in known.items() if gate.on]
-    if on:
+    if on := [name for name, gate in known.items() if gate.on]:
         yield State.GOOD, f"on: {', '.join(on)}"
     for name, gate in known.items():
         if gate.on is False:
             state = State.UNSURE if name == gates.PARTITIONABLE else State.GOOD
             yield state, f"off: {name}, for {gates.GATES[name].needed_for}"
-    unknown = {name: gate for name, gate in known.items() if gate.on is None}
-    if unknown:
+    if unknown := {name: gate for name, gate in known.items() if gate.on is None}:
         first = next(iter(unknown.values()))
         text = f"nobody knows whether {', '.join(unknown)} are on: {first.why}"
         yield State.UNSURE, text, advice_on(first.status)
@@ -62,14 +111,13 @@ def feature_gates(snapshot: Snapshot) -> Found:
 
 def registered(snapshot: Snapshot) -> Found:
     """Whether the API server is told to call InstaSlice, and for the right pods."""
-    webhook, found = snapshot.webhook, snapshot.registered
-    if webhook is None or found is None:
+    webhook = snapshot.webhook
+    if webhook is None:
         advice = "make deploy; until then pods are created with their limits as they are"
         yield State.WRONG, f"no MutatingWebhookConfiguration has {WEBHOOK}", advice
         return
-    policy = webhook.get("failurePolicy")
+    found, policy = read(webhook), webhook.get("failurePolicy")
     yield State.GOOD, f"{WEBHOOK} is registered, failurePolicy {policy}"
-    printed = "register what instaslice webhook-configuration prints"
     if 0 < snapshot.minor < FIRST_WITH_CONDITIONS:
         if policy == "Fail":
             text = "no pod of the cluster can be created while InstaSlice is away"
@@ -77,7 +125,7 @@ def registered(snapshot: Snapshot) -> Found:
             yield State.WRONG, text, advice
     elif not found.has_conditions:
         text = "it has no matchConditions, so that every pod of the cluster is sent to it"
-        yield State.UNSURE, text, printed
+        yield State.UNSURE, text, _PRINTED.format("")
     elif policy == "Ignore":
         text = "while InstaSlice is away, pods are let through as they are, and stay Pending"
         yield State.UNSURE, text, "set failurePolicy: Fail; no pod without a MIG limit is sent"
@@ -87,36 +135,29 @@ def registered(snapshot: Snapshot) -> Found:
         yield State.WRONG, "the configuration has no caBundle, so every call fails", advice
     if found.differences:
         text = f"{', '.join(found.differences)} are not as InstaSlice needs them"
-        yield State.WRONG, text, printed
-    if found.has_conditions:
-        lacking = [name for name in snapshot.resources.mapped if name not in found.resources]
-        if lacking:
-            text = f"pods with {', '.join(lacking)} are not sent, though serve would rewrite them"
-            options = "".join(f" --resource {name}=..." for name in snapshot.resources.mapped)
-            yield (
-                State.WRONG,
-                text,
-                f"register what instaslice webhook-configuration{options} prints",
-            )
-        if not found.mode:
-            text = "its matchConditions are not InstaSlice's, so that nobody knows what is sent"
-            yield State.UNSURE, text, printed
+        yield State.WRONG, text, _PRINTED.format("")
+    if not found.has_conditions:
+        return
+    mapped = snapshot.resources.mapped
+    if lacking := [name for name in mapped if name not in found.resources]:
+        text = f"pods with {', '.join(lacking)} are not sent, though serve would rewrite them"
+        options = "".join(f" --resource {name}=..." for name in mapped)
+        yield State.WRONG, text, _PRINTED.format(options)
+    if not found.mode:
+        text = "its matchConditions are not InstaSlice's, so that nobody knows what is sent"
+        yield State.UNSURE, text, _PRINTED.format("")
 
 
 def mode(snapshot: Snapshot) -> Found:
     """Which pods are InstaSlice's, and whether that fits the cluster."""
-    found = snapshot.registered
-    if found is None or not (found.mode or found.opt_in):
-        return
-    yield (
-        State.GOOD,
-        "; ".join(
-            f"{name}: {_MODES[name]}"
-            for name in dict.fromkeys([found.mode, OPT_IN if found.opt_in else ""])
-            if name
-        ),
-    )
-    if found.opt_in and not _opted_in(snapshot):
+    found = read(snapshot.webhook or {})
+    modes = dict.fromkeys(filter(None, [found.mode, OPT_IN if found.opt_in else ""]))
+    if modes:
+        yield State.GOOD, "; ".join(f"{name}: {_MODES[name]}" for name in modes)
+    if found.opt_in and not any(
+        (namespace["metadata"].get("labels") or {}).get(LABEL) == "enabled"
+        for namespace in snapshot.all("namespaces")
+    ):
         text = f"no namespace is labelled {LABEL}=enabled, so that nothing is rewritten"
         yield State.UNSURE, text, f"kubectl label namespace NAME {LABEL}=enabled"
     if found.mode != BESIDE:
@@ -131,32 +172,19 @@ def mode(snapshot: Snapshot) -> Found:
         advice = f"the mode all or opt-in; or the feature gate {gates.EXTENDED}, from 1.34 on"
         yield State.WRONG, text, advice
         return
-    served = snapshot.served_by_scheduler
-    lacking = [name for name in _published(snapshot) if name not in served]
+    published = (f"nvidia.com/mig-{profile.replace('+', '.')}" for profile in snapshot.supply)
+    lacking = [name for name in published if name not in snapshot.served_by_scheduler]
     if lacking:
         text = f"no DeviceClass has the extendedResourceName {some(lacking)}"
         names = " ".join(name.partition("mig-")[2] for name in lacking)
         yield State.WRONG, text, f"instaslice deviceclasses {names} | kubectl apply -f -"
 
 
-def _opted_in(snapshot: Snapshot) -> bool:
-    return any(
-        (namespace["metadata"].get("labels") or {}).get(LABEL) == "enabled"
-        for namespace in snapshot.all("namespaces")
-    )
-
-
-def _published(snapshot: Snapshot) -> list[str]:
-    """The resources of the profiles that nodes publish."""
-    return [f"nvidia.com/mig-{profile.replace('+', '.')}" for profile in snapshot.supply]
-
-
 def endpoints(snapshot: Snapshot) -> Found:
     """Whether anybody is there to be called."""
-    webhook = snapshot.webhook
-    if webhook is None or "service" not in webhook["clientConfig"]:
+    service = ((snapshot.webhook or {}).get("clientConfig") or {}).get("service")
+    if not service:
         return
-    service = webhook["clientConfig"]["service"]
     where = f"{service['namespace']}/{service['name']}"
     ready = sum(
         len(endpoint.get("addresses") or [])
@@ -177,19 +205,19 @@ def dry_run(snapshot: Snapshot) -> Found:
     for probe in snapshot.probes:
         what = f"{probe.resource} and {probe.annotation}" if probe.annotation else probe.resource
         where = f"a pod with {what} in {probe.namespace}"
-        if not probe.status:
-            yield State.UNSURE, f"{where} could not be tried: {probe.error}", ""
-        elif probe.status == FORBIDDEN and "cannot create resource" in probe.error:
-            yield State.UNSURE, f"{where} could not be tried: {probe.error}", RIGHTS
+        is_forbidden = probe.status == FORBIDDEN and "cannot create resource" in probe.error
+        if is_forbidden or not probe.status:
+            advice = RIGHTS if is_forbidden else ""
+            yield State.UNSURE, f"{where} could not be tried: {probe.error}", advice
         elif probe.pod is None:
             called = "is it there, and does the caBundle trust its certificate? See endpoints"
             advice = called if probe.status == INTERNAL_ERROR else ""
             yield State.WRONG, f"{where} is refused: {probe.error}", advice
-        elif probe.resource not in wanted_limits(probe.pod, snapshot.resources):
+        elif probe.resource not in Pod(probe.pod, snapshot.resources).limits:
             yield State.GOOD, f"{where} is rewritten"
         elif snapshot.webhook is None:
             yield State.WRONG, f"{where} keeps its limits", "register the webhook"
-        elif (found := snapshot.registered) and found.opt_in:
+        elif read(snapshot.webhook).opt_in:
             advice = f"kubectl label namespace {probe.namespace} {LABEL}=enabled, if it is to be"
             yield State.UNSURE, f"{where} keeps its limits", advice
         else:

@@ -1,17 +1,74 @@
-"""What of a driver's devices is free, counted as the scheduler allocates. Pure.
+"""What NVIDIA's DRA driver publishes, and what of it is free, as the scheduler allocates. Pure.
 
-Source: the scheduler's allocator (dynamic-resource-allocation/structured): a device is taken by
-one claim, unless it may be shared; what admin access was granted takes nothing; counters that are
-consumed are gone for every other device; tainted devices and incomplete pools are passed over.
+A driver either lists the slices that a GPU has been cut into, or all that it could be cut into,
+each saying which of the GPU's shared counters it consumes (KEP-4815, partitionable devices). A
+device is taken by one claim, unless it may be shared; what admin access was granted takes nothing;
+counters that are consumed are gone for every other device; tainted devices and incomplete pools
+are passed over.
+
+Source: ResourceSlice of resource.k8s.io, v1alpha3 to v1; the scheduler's allocator
+(dynamic-resource-allocation/structured, pools_stable.go).
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final, NamedTuple
 
-from instaslice.doctor.devices import Device, DeviceName, Pool, pools
 from instaslice.patch import Json
 from instaslice.quantity import InvalidQuantity, nanos
+from instaslice.resources import DRIVER
+
+#: Taints that keep claims without a toleration away, as those of InstaSlice are (DeviceTaint).
+_KEEPS_AWAY: Final = frozenset({"NoSchedule", "NoExecute"})
+
+#: A counter: pool, counter set, counter. Amounts are in nano-units.
+CounterName = tuple[str, str, str]
+
+
+class DeviceName(NamedTuple):
+    """A device, as an allocation names it."""
+
+    driver: str
+    pool: str
+    device: str
+
+
+@dataclass(slots=True)
+class Device:
+    """A GPU, or a MIG slice that is there or could be made."""
+
+    name: DeviceName
+    kind: str  #: "mig", "gpu", ...
+    profile: str  #: as the driver prints it, "1g.5gb+me"; empty for what is not a MIG slice
+    node: str  #: empty where the slice names none
+    gpu: str  #: the UUID of its GPU; empty where the driver does not say
+    is_static: bool  #: somebody has cut it: it has a UUID of its own
+    taint: str  #: the first that keeps claims away, "key:NoSchedule"; empty for none
+    is_shared: bool  #: several claims may have it at once (KEP-5075, consumable capacity)
+    consumes: dict[CounterName, int]
+    #: By capacity, what there is and what a claim takes that asks for no amount of it.
+    capacity: dict[str, tuple[int, int]]
+
+    @property
+    def may_overlap(self) -> bool:
+        """Whether nothing keeps the scheduler from handing out its place twice.
+
+        With the gate DRAPartitionableDevices off the API server drops the counters of slices that
+        could be made. A slice that has been cut needs none.
+        """
+        return bool(self.profile) and not self.is_static and not self.consumes
+
+
+@dataclass(slots=True)
+class Pool:
+    """The newest generation of a driver's devices under one name, mostly a node's."""
+
+    name: str
+    devices: list[Device] = field(default_factory=list)
+    counters: dict[CounterName, int] = field(default_factory=dict)
+    problem: str = ""  #: why the scheduler takes nothing from it; empty where it does
 
 
 class Supply(NamedTuple):
@@ -40,19 +97,22 @@ class Inventory:
         self, slices: Iterable[Json], claims: Iterable[Json], rules: Iterable[Json] = ()
     ) -> None:
         self.pools: list[Pool] = pools(slices, rules)
-        self._taken, self._consumed = _allocated(claims)
+        self.devices: list[Device] = [each for pool in self.pools for each in pool.devices]
+        taken, self._consumed = _allocated(claims)
         self._left: Counter[object] = Counter()
         for pool in self.pools:
             self._left.update(pool.counters)
         for device in self.devices:
-            if device.name in self._taken or device.name in self._consumed:
+            if device.name in taken or device.name in self._consumed:
                 self._left.subtract(device.consumes)
-
-    @property
-    def devices(self) -> Iterator[Device]:
-        """Every device that is published."""
-        for pool in self.pools:
-            yield from pool.devices
+        #: Those that the scheduler would look at for one more claim.
+        self._usable = {
+            device.name: device
+            for pool in self.pools
+            if not pool.problem
+            for device in pool.devices
+            if not device.taint and device.name not in taken and self._has_room(device)
+        }
 
     def nodes(self) -> set[str]:
         """The nodes for which MIG slices are published."""
@@ -64,62 +124,49 @@ class Inventory:
         for device in self.devices:
             if device.profile:
                 found[device.profile].append(device)
-        usable = list(self._usable())
-        return {
-            profile: Supply(
-                published=len(every),
-                free=self._fitting(usable, profile, Counter(self._left), len(every)),
-                tainted=sum(bool(device.taint) for device in every),
-                shared=sum(device.is_shared for device in every),
-            )
-            for profile, every in found.items()
-        }
+        return {profile: self._supply(every) for profile, every in found.items()}
 
-    def whole(self, kind: str = "gpu") -> Supply:
-        """Published and free devices of another kind than MIG slices."""
-        every = [device for device in self.devices if device.kind == kind]
-        left, free = Counter(self._left), 0
-        for device in self._usable():
-            if device.kind == kind and self._take(device, left):
-                free += 1
-        tainted = sum(bool(device.taint) for device in every)
-        return Supply(len(every), free, tainted, sum(device.is_shared for device in every))
+    def whole(self) -> Supply:
+        """Published and free GPUs that are not cut."""
+        return self._supply([device for device in self.devices if device.kind == "gpu"])
 
-    def most_on_one_gpu(self, wanted: Sequence[tuple[str, int]]) -> int:
+    def _supply(self, every: Sequence[Device]) -> Supply:
+        left = Counter(self._left)
+        return Supply(
+            published=len(every),
+            free=sum(self._take(each, left) for each in every if each.name in self._usable),
+            tainted=sum(bool(device.taint) for device in every),
+            shared=sum(device.is_shared for device in every),
+        )
+
+    def most_on_one_gpu(self, wanted: Iterable[tuple[str, int]]) -> int:
         """How many of `wanted`, profiles with a count, the best GPU could have at once."""
         return self._most(wanted, lambda device: device.gpu)
 
-    def most_on_one_node(self, wanted: Sequence[tuple[str, int]]) -> int:
+    def most_on_one_node(self, wanted: Iterable[tuple[str, int]]) -> int:
         """Likewise of a node; a claim's devices are all of one."""
         return self._most(wanted, lambda device: device.node)
 
-    def _most(self, wanted: Sequence[tuple[str, int]], place: Callable[[Device], str]) -> int:
+    def _most(self, wanted: Iterable[tuple[str, int]], place: Callable[[Device], str]) -> int:
         by_place: dict[str, list[Device]] = defaultdict(list)
-        for device in self._usable():
+        for device in self._usable.values():
             by_place[place(device)].append(device)
         # The largest first: what is left between them has room for small ones only.
         ordered = sorted(wanted, key=lambda one: int(one[0].partition("g.")[0] or 0), reverse=True)
         return max((self._fit(devices, ordered) for devices in by_place.values()), default=0)
 
+    def _fit(self, devices: list[Device], wanted: Iterable[tuple[str, int]]) -> int:
+        """How many of `wanted` fit beside one another."""
+        left, count = Counter(self._left), 0
+        for profile, most in wanted:
+            taken = (each for each in devices if each.profile == profile and self._take(each, left))
+            count += sum(1 for _ in islice(taken, most))
+        return count
+
     def gpus_with(self, profile: str) -> int:
         """How many GPUs have a free slice of a profile."""
-        left = Counter(self._left)
-        usable = [device for device in self._usable() if device.profile == profile]
-        return len({device.gpu for device in usable if self._fits(device, left)})
-
-    def _fit(self, devices: list[Device], wanted: Sequence[tuple[str, int]]) -> int:
-        left = Counter(self._left)
-        return sum(self._fitting(devices, profile, left, count) for profile, count in wanted)
-
-    def _fitting(
-        self, devices: Iterable[Device], profile: str, left: Counter[object], most: int
-    ) -> int:
-        """How many of a profile fit beside one another, at most `most`; takes them from `left`."""
-        count = 0
-        for device in devices:
-            if count < most and device.profile == profile and self._take(device, left):
-                count += 1
-        return count
+        usable = (each for each in self._usable.values() if each.profile == profile)
+        return len({each.gpu for each in usable if self._fits(each, self._left)})
 
     def _take(self, device: Device, left: Counter[object]) -> bool:
         """Take a device's counters, if there is enough of each."""
@@ -134,19 +181,12 @@ class Inventory:
             left[name] >= amount for name, amount in device.consumes.items()
         )
 
-    def _usable(self) -> Iterator[Device]:
-        """Devices that the scheduler would look at for one more claim."""
-        for pool in self.pools:
-            for device in () if pool.problem else pool.devices:
-                if not device.taint and device.name not in self._taken and self._has_room(device):
-                    yield device
-
     def _has_room(self, device: Device) -> bool:
         """Whether a shared device has capacity left for a claim that names no amount."""
         consumed: Mapping[str, int] = self._consumed.get(device.name, {})
-        return all(
+        return not device.is_shared or all(
             whole - consumed.get(name, 0) >= default
-            for name, (whole, default) in (device.capacity if device.is_shared else {}).items()
+            for name, (whole, default) in device.capacity.items()
         )
 
 
@@ -169,18 +209,112 @@ def _allocated(
     """The devices that are taken whole, and what is consumed of shared ones."""
     taken: set[DeviceName] = set()
     consumed: dict[DeviceName, Counter[str]] = {}
-    for claim in claims:
-        for result in _results(claim):
-            if result.get("adminAccess"):
-                continue
-            name = DeviceName(result["driver"], result["pool"], result["device"])
-            if not result.get("shareID"):
-                taken.add(name)
-                continue
-            mine = consumed.setdefault(name, Counter())
-            for capacity, amount in (result.get("consumedCapacity") or {}).items():
-                try:
-                    mine[capacity] += nanos(amount)
-                except InvalidQuantity:
-                    continue
+    for result in (result for claim in claims for result in _results(claim)):
+        name = DeviceName(result["driver"], result["pool"], result["device"])
+        if result.get("adminAccess"):
+            continue
+        if result.get("shareID"):
+            amounts = (result.get("consumedCapacity") or {}).items()
+            consumed.setdefault(name, Counter()).update({key: _amount(n) for key, n in amounts})
+        else:
+            taken.add(name)
     return taken, consumed
+
+
+# -- ResourceSlices ------------------------------------------------------------------------------
+
+
+def pools(slices: Iterable[Json], rules: Iterable[Json] = ()) -> list[Pool]:
+    """The driver's pools, in the order in which their first slices are listed.
+
+    slices, rules: ResourceSlices and DeviceTaintRules, decoded.
+    """
+    by_name: dict[str, list[Json]] = defaultdict(list)
+    for slice_ in slices:
+        if slice_["spec"].get("driver") == DRIVER:
+            by_name[slice_["spec"]["pool"]["name"]].append(slice_["spec"])
+    selected = [rule.get("spec") or {} for rule in rules]
+    return [_pool(name, found, selected) for name, found in by_name.items()]
+
+
+def _pool(name: str, specs: list[Json], rules: list[Json]) -> Pool:
+    newest = max(int(spec["pool"].get("generation") or 0) for spec in specs)
+    current = [spec for spec in specs if int(spec["pool"].get("generation") or 0) == newest]
+    pool = Pool(name)
+    for spec in current:
+        for counters in spec.get("sharedCounters") or []:
+            for counter, amount in (counters.get("counters") or {}).items():
+                pool.counters[name, counters["name"], counter] = _amount(amount)
+        pool.devices += _devices(name, spec, rules)
+    count = current[0]["pool"].get("resourceSliceCount") or len(current)
+    pool.problem = next(_problems(pool, len(current), count), "")
+    return pool
+
+
+def _problems(pool: Pool, found: int, count: int) -> Iterator[str]:
+    """Why the scheduler would take nothing from a pool."""
+    if found != count:
+        yield f"{found} of its {count} ResourceSlices are there"
+    names = {device.name.device for device in pool.devices}
+    if len(names) < len(pool.devices):
+        yield "two of its devices have one name"
+    for device in pool.devices:
+        for counter in device.consumes:
+            if counter not in pool.counters:
+                yield f"{device.name.device} consumes {counter[2]}, which no ResourceSlice has"
+
+
+def _devices(pool: str, spec: Json, rules: list[Json]) -> Iterator[Device]:
+    for device in spec.get("devices") or []:
+        body = device.get("basic") or device  # v1alpha3 and v1beta1 have it one level deeper
+        attributes = body.get("attributes") or {}
+        profile, uuid = _text(attributes, "profile"), _text(attributes, "uuid")
+        name = DeviceName(DRIVER, pool, device["name"])
+        taints = [*(body.get("taints") or []), *_of_rules(name, rules)]
+        away = (f"{t['key']}:{t['effect']}" for t in taints if t.get("effect") in _KEEPS_AWAY)
+        yield Device(
+            name=name,
+            kind=_text(attributes, "type") or ("mig" if profile else ""),
+            profile=profile,
+            node=spec.get("nodeName") or body.get("nodeName") or "",
+            gpu=_text(attributes, "parentUUID") if profile else uuid,
+            is_static=bool(profile and uuid),
+            taint=next(away, ""),
+            is_shared=body.get("allowMultipleAllocations") is True,
+            consumes={
+                (pool, consumption.get("counterSet") or "", counter): _amount(amount)
+                for consumption in body.get("consumesCounters") or []
+                for counter, amount in (consumption.get("counters") or {}).items()
+            },
+            capacity=dict(_capacity(body.get("capacity") or {})),
+        )
+
+
+def _text(attributes: Mapping[str, Json], name: str) -> str:
+    value = attributes.get(name) or attributes.get(f"{DRIVER}/{name}") or {}
+    return str(value.get("string") or "")
+
+
+def _of_rules(name: DeviceName, rules: list[Json]) -> Iterator[Json]:
+    """The taints that DeviceTaintRules put on a device; a rule without a selector has none."""
+    for rule in rules:
+        selector = rule.get("deviceSelector")
+        if selector is not None and all(
+            selector.get(key) in (None, mine)
+            for key, mine in zip(("driver", "pool", "device"), name, strict=True)
+        ):
+            yield rule.get("taint") or {}
+
+
+def _capacity(capacity: Mapping[str, object]) -> Iterator[tuple[str, tuple[int, int]]]:
+    for name, found in capacity.items():
+        policy = (found.get("requestPolicy") if isinstance(found, dict) else None) or {}
+        yield name, (_amount(found), _amount(policy.get("default") or found))
+
+
+def _amount(counter: object) -> int:
+    """Nano-units of {"value": quantity}, or of the quantity alone, as v1alpha3 has it."""
+    try:
+        return nanos(counter.get("value") if isinstance(counter, dict) else counter)
+    except InvalidQuantity:
+        return 0

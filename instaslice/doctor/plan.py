@@ -1,6 +1,6 @@
 """What a change-over from the device plugin to DRA meets in a cluster or a repository. Pure.
 
-`survey.take_for_plan` and `repository.read` take the snapshot. The plan says what is there, what
+`reading.take` and `repository.read` take the snapshot. The plan says what is there, what
 blocks, what somebody has to decide, and which numbered section of docs/migrate.md is for which
 node and namespace. Commands and their conditions are in that page only.
 """
@@ -9,25 +9,16 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final, NamedTuple
 
 from instaslice import node_labels
 from instaslice.cluster.gates import PARTITIONABLE
-from instaslice.doctor import policies
-from instaslice.doctor.findings import State
+from instaslice.doctor import installed, policies
 from instaslice.doctor.policies import Policy
-from instaslice.doctor.report import of_policy, wrapped
-from instaslice.doctor.snapshot import (
-    GPU,
-    Snapshot,
-    Unreadable,
-    binds_itself,
-    is_zero,
-    living,
-    pod_claims,
-    some,
-)
+from instaslice.doctor.report import State, wrapped
+from instaslice.doctor.snapshot import GPU, Pod, Snapshot, Unreadable, advertised, some, total
 from instaslice.patch import Json
 from instaslice.resource_api import NEWEST, ResourceAPI
 from instaslice.resources import MIG_CLASS
@@ -136,24 +127,21 @@ class Plan:
 def make(snapshot: Snapshot, *, is_files: bool = False) -> Plan:
     """What a cluster has, and what it is up to; or, of files, what they have."""
     unknown = {name: str(failure) for name, failure in snapshot.failures.items()}
-    pods = list(living(snapshot.lists.get("pods", [])))
-    mode = ""
-    if "webhooks" not in snapshot.failures and (found := snapshot.registered):
-        mode = found.mode or "unknown"
     api = snapshot.api
     if not isinstance(api, ResourceAPI):
         unknown["DRA"] = api.reason
-    classes = {found["metadata"]["name"] for found in snapshot.lists.get("classes", [])}
+    seen = replace(snapshot, failures={})  # the rest is unknown, and nothing is said of it
+    webhook = seen.webhook
     plan = Plan(
         kubernetes=snapshot.kubernetes,
         resource_api=api.version if isinstance(api, ResourceAPI) else "",
         minor=snapshot.minor,
-        has_driver=MIG_CLASS in classes,
+        has_driver=MIG_CLASS in seen.classes,
         gates={name: known.on for name, known in snapshot.gates.items()},
-        components=_components(pods),
-        installed=mode,
-        workloads=_workloads(snapshot, pods),
-        nodes=list(_nodes(snapshot)),
+        components=_components(seen.pods),
+        installed=installed.read(webhook).mode or "unknown" if webhook else "",
+        workloads=_workloads(seen),
+        nodes=list(_nodes(seen)),
         policies=list(_policies(snapshot)),
         unknown=unknown,
     )
@@ -193,14 +181,14 @@ def _blocks(plan: Plan) -> Iterator[Item]:
     if both:
         yield Item(6, f"{some(both)}: the device plugin and the DRA driver give out the same GPUs")
     for policy in plan.policies:
-        state, text, _ = of_policy(policy)
+        state, text, _ = policy.finding
         if state is State.WRONG:
             yield Item(4, text)
 
 
 def _decisions(plan: Plan, snapshot: Snapshot) -> Iterator[Item]:
     for policy in plan.policies:
-        state, text, _ = of_policy(policy)
+        state, text, _ = policy.finding
         if state is State.UNSURE:
             yield Item(4, text)
     yield from _about_whole_gpus(plan, snapshot)
@@ -261,8 +249,8 @@ def _about_pods(plan: Plan) -> Iterator[Item]:
         yield Item(10, text)
     bound = [each for each in plan.workloads if each.node_name]
     if bound:
-        text = f"{_names(bound)}: spec.nodeName is past the scheduler, which alone allocates claims"
-        yield Item(10, text + ": use a nodeSelector of kubernetes.io/hostname")
+        text = f"{_names(bound)}: {node_labels.PAST_SCHEDULER}; {node_labels.NODE_SELECTOR}"
+        yield Item(10, text)
     das = [each for each in plan.workloads if each.how == "das"]
     if das:
         text = f"{_names(das)}: {DAS_PREFIX}* is of OpenShift's removed operator, which wrote it "
@@ -300,118 +288,87 @@ def _sections(plan: Plan) -> dict[int, list[str]]:
 # -- what is there ---------------------------------------------------------------------------------
 
 
-def _workloads(snapshot: Snapshot, pods: Iterable[Json]) -> list[Workload]:
+def _workloads(snapshot: Snapshot) -> list[Workload]:
     found: dict[str, list[Workload]] = defaultdict(list)
-    for pod in pods:
-        labels = tuple(map(str, node_labels.selected(pod["spec"])))
-        where = str(pod["spec"].get("nodeName")) if binds_itself(pod) else ""
-        for how, asks in _asks(snapshot, pod):
-            one = Workload(
-                *(pod["metadata"].get("namespace") or "", _owner(pod), 1, asks, how),
-                *(labels, where, (pod["metadata"].get("annotations") or {}).get(FILE, "")),
-            )
+    for pod in snapshot.pods:
+        labels = tuple(map(str, node_labels.selected(pod.spec)))
+        node = pod.node if pod.names_its_node else ""
+        file = (pod.metadata.get("annotations") or {}).get(FILE, "")
+        for how, asks in _asks(pod):
+            one = Workload(pod.namespace, _owner(pod), 1, asks, how, labels, node, file)
             found[json.dumps(asdict(one), sort_keys=True)].append(one)
     every = [replace(same[0], pods=len(same)) for same in found.values()]
     return sorted(every, key=lambda each: (each.namespace, each.owner, each.how, each.file))
 
 
-def _asks(snapshot: Snapshot, pod: Json) -> Iterator[tuple[str, dict[str, str]]]:
+def _asks(pod: Pod) -> Iterator[tuple[str, dict[str, str]]]:
     """What a pod asks for, by how it asks."""
-    spec = pod["spec"]
-    every = [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
-    limits: dict[str, dict[str, str]] = {"limits": {}, "das": {}}
-    for container in every:
-        for name, amount in ((container.get("resources") or {}).get("limits") or {}).items():
-            is_ours = _is_ours(snapshot, name)
-            how = "das" if name.startswith(DAS_PREFIX) else "limits" if is_ours else ""
-            if how and amount is not None and not is_zero(amount):
-                limits[how][name] = _sum(limits[how].get(name), str(amount))
-    yield from ((how, asks) for how, asks in limits.items() if asks)
+    limits = {name: n for name, n in pod.extended.items() if name in pod.limits or name == GPU}
+    das = {name: n for name, n in pod.extended.items() if name.startswith(DAS_PREFIX)}
     claims: dict[str, str] = {}
-    for claim in pod_claims(pod, snapshot.resources):
-        claims[claim.template] = _sum(claims.get(claim.template), "1")
-    if claims:
-        yield "claims", claims
+    for claim in pod.claims:
+        claims[claim.template] = total(claims.get(claim.template), "1")
+    for how, asks in (("limits", limits), ("das", das), ("claims", claims)):
+        if asks:
+            yield how, asks
 
 
-def _is_ours(snapshot: Snapshot, resource: str) -> bool:
-    return resource == GPU or snapshot.resources.find(resource) is not None
-
-
-def _sum(before: str | None, amount: str) -> str:
-    """Two amounts in one; those that are no plain numbers are written side by side."""
-    if before is None:
-        return amount
-    if before.isdecimal() and amount.isdecimal():
-        return str(int(before) + int(amount))
-    return f"{before} + {amount}"
-
-
-def _owner(pod: Json) -> str:
+def _owner(pod: Pod) -> str:
     """Who made a pod: a Deployment by its ReplicaSet, the CRDs of others as they are."""
-    metadata = pod["metadata"]
-    for owner in metadata.get("ownerReferences") or []:
+    for owner in pod.metadata.get("ownerReferences") or []:
         if owner.get("controller"):
             kind, name = owner["kind"], owner["name"]
-            suffix = "-" + str((metadata.get("labels") or {}).get("pod-template-hash"))
+            suffix = f"-{(pod.metadata.get('labels') or {}).get('pod-template-hash')}"
             if kind == "ReplicaSet" and name.endswith(suffix):
                 return f"Deployment/{name.removesuffix(suffix)}"
             return f"{kind}/{name}"
-    return f"Pod/{metadata['name']}"
+    return f"Pod/{pod.metadata['name']}"
 
 
 def _nodes(snapshot: Snapshot) -> Iterator[Node]:
-    published: set[str] = set()
-    if "slices" not in snapshot.failures and "claims" not in snapshot.failures:
-        published = snapshot.inventory.nodes()
-    for node in snapshot.lists.get("nodes", []):
+    published = snapshot.inventory.nodes()
+    for node in snapshot.all("nodes"):
         name = node["metadata"]["name"]
         labels = node["metadata"].get("labels") or {}
-        amounts = (node.get("status") or {}).get("allocatable") or {}
-        advertised = {
-            resource: str(amount)
-            for resource, amount in amounts.items()
-            if _is_ours(snapshot, resource.removesuffix(".shared")) and str(amount) != "0"
+        offers = {
+            resource: amount
+            for resource, amount in advertised(node).items()
+            if (plain := resource.removesuffix(".shared")) == GPU or snapshot.resources.find(plain)
         }
         product = labels.get(node_labels.PRODUCT) or ""
-        if not (advertised or product or name in published):
+        if not (offers or product or name in published):
             continue
-        config = " ".join(
-            filter(None, (labels.get(node_labels.MIG_CONFIG), labels.get(node_labels.MIG_STATE)))
-        )
+        config = (labels.get(node_labels.MIG_CONFIG), labels.get(node_labels.MIG_STATE))
         strategy = labels.get(node_labels.MIG_STRATEGY) or ""
-        yield Node(name, product, advertised, config, strategy, name in published)
+        text = " ".join(filter(None, config))
+        yield Node(name, product, offers, text, strategy, name in published)
 
 
 def _policies(snapshot: Snapshot) -> Iterator[Policy]:
     for found in (policies.quotas, policies.limit_ranges, policies.kueue):
-        try:
+        with suppress(Unreadable):  # it is said with what is unknown
             yield from list(found(snapshot))
-        except Unreadable:
-            continue  # it is said with what is unknown
 
 
-def _components(pods: Iterable[Json]) -> dict[str, str]:
+def _components(pods: Iterable[Pod]) -> dict[str, str]:
     """What runs that a change-over touches, with the tag of its image."""
     found: dict[str, str] = {}
     for pod in pods:
-        for container in pod["spec"].get("containers") or []:
+        for container in pod.spec.get("containers") or []:
             image = str(container.get("image") or "")
             for name, parts in _COMPONENTS.items():
                 if name not in found and any(part in image for part in parts):
                     tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
-                    where = pod["metadata"]["namespace"]
-                    gates = _gates(container)
-                    found[name] = f"{tag or 'of an unknown version'} in {where}{gates}"
+                    where = f"{tag or 'of an unknown version'} in {pod.namespace}"
+                    found[name] = ", ".join([where, *_gates(container)])
     return found
 
 
-def _gates(container: Json) -> str:
+def _gates(container: Json) -> list[str]:
     """The driver's feature gates, as its chart hands them over."""
-    for variable in container.get("env") or []:
-        if variable.get("name") == "FEATURE_GATES" and variable.get("value"):
-            return f", {variable['value']}"
-    return ""
+    every = container.get("env") or []
+    found = [each.get("value") for each in every if each.get("name") == "FEATURE_GATES"]
+    return list(filter(None, found))
 
 
 # -- as it is printed ------------------------------------------------------------------------------
@@ -437,7 +394,7 @@ def as_text(plan: Plan, width: int = 0) -> str:
     """For a terminal. width: columns to wrap at; 0 for none."""
     lines: list[str] = []
     for title, found in _parts(plan):
-        body = [wrapped(line, width - 4, "    ") if width else line for line in found]
+        body = [wrapped(line, width, 4) for line in found]
         lines += [title, *(f"  {line}" for line in body), ""]
     return "\n".join(lines[:-1]) + "\n"
 
@@ -465,7 +422,7 @@ def _parts(plan: Plan) -> Iterator[tuple[str, list[str]]]:
         nodes = [_node(node) for node in plan.nodes]
         yield "Nodes", nodes or ["none has GPUs that anybody tells of"]
     if plan.policies:
-        yield "Quotas and limits", [of_policy(each)[1] for each in plan.policies]
+        yield "Quotas and limits", [each.finding[1] for each in plan.policies]
     for title, items in (("What blocks", plan.blocks), ("To decide", plan.decisions)):
         if items:
             yield title, [f"{each.text} (section {each.section})" for each in items]

@@ -1,6 +1,6 @@
 """What else in a cluster names resources that are rewritten: quotas, LimitRanges, Kueue. Pure.
 
-Data: `report.of_policy` has the sentences.
+`quotas`, `limit_ranges` and `kueue` give data; `EFFECTS` has the sentences.
 """
 
 import json
@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from instaslice.cluster.gates import EXTENDED
-from instaslice.doctor.snapshot import Snapshot, full_name, is_zero
+from instaslice.doctor.report import Found, State
+from instaslice.doctor.snapshot import Snapshot, full_name, is_zero, some
 from instaslice.patch import Json
 from instaslice.resources import Resource
 
@@ -22,19 +23,64 @@ CLAIMS: Final = "count/resourceclaims.resource.k8s.io"
 #: (ValidatingAdmissionPolicy, GA).
 FIRST_WITH_POLICIES: Final = 30
 
+#: By effect of a policy: how that is, what is said of it, and what to do.
+EFFECTS: Final = {
+    "counts": (State.GOOD, "{name} counts on: {keys}", ""),
+    "ignores": (State.UNSURE, "{name} limits {keys}, which rewritten pods do not use", "{command}"),
+    "evaded": (
+        State.UNSURE,
+        "{name} limits {keys} of pods in its scope ({detail}); claims have no scope, so that "
+        "rewritten pods escape it",
+        "{command}",
+    ),
+    "refuses": (
+        State.WRONG,
+        "LimitRange {name} has {keys} in its {detail}, so that every rewritten pod is refused",
+        "take it out: a rewritten pod has no such limit that could please it; {command}",
+    ),
+    "lifted": (
+        State.UNSURE,
+        "LimitRange {name} has a max of {keys}, to which nothing holds rewritten pods",
+        "deploy InstaSlice's ValidatingAdmissionPolicy, the component policies: docs/quotas.md",
+    ),
+    "lifted-before-1.30": (
+        State.UNSURE,
+        "LimitRange {name} has a max of {keys}, to which nothing holds rewritten pods: Kubernetes "
+        "has the policies for that from 1.30 on",
+        "use a ResourceQuota: docs/quotas.md",
+    ),
+    "mapped": (State.GOOD, "Kueue's configuration maps the classes of {keys}", ""),
+    "unmapped": (
+        State.WRONG,
+        "queues cover {keys}, and Kueue's deviceClassMappings lack their classes: a rewritten pod "
+        "of no Job is not admitted (Jobs count by the limits in their templates)",
+        "{command}",
+    ),
+}
+
 
 class Policy(NamedTuple):
     """What becomes of one object that names what is rewritten."""
 
     kind: str  #: "ResourceQuota", "LimitRange" or "Kueue"
     name: str  #: "ml/gpus"; empty for Kueue's configuration
-    #: counts, ignores, evaded (quotas); refuses, lifted, lifted-before-1.30 (LimitRanges); mapped,
-    #: unmapped (Kueue). Keys of `report.POLICIES`.
-    effect: str
+    effect: str  #: a key of `EFFECTS`
     keys: tuple[str, ...]  #: what it names, "requests.nvidia.com/mig-1g.5gb"
     detail: str = ""  #: of a LimitRange "max for type Pod", of a quota its scope or a caution
     command: str = ""  #: what makes it right; empty for none
-    back: str = ""  #: what takes that back
+
+    @property
+    def finding(self) -> tuple[State, str, str]:
+        """State, text and advice."""
+        state, text, advice = EFFECTS[self.effect]
+        values = self._asdict() | {"keys": some(self.keys)}
+        caution = f" ({self.detail})" if self.detail and self.effect == "ignores" else ""
+        return state, text.format(**values), advice.format(**values) + caution
+
+
+def findings(policies: Iterator[Policy]) -> Found:
+    """As a check finds them."""
+    return (policy.finding for policy in policies)
 
 
 def counts(snapshot: Snapshot, resource: Resource) -> bool:
@@ -42,8 +88,7 @@ def counts(snapshot: Snapshot, resource: Resource) -> bool:
 
     The API server charges a claim to the extended resource of its class (KEP-5004).
     """
-    classes = {found["metadata"]["name"] for found in snapshot.all("classes")}
-    if resource.device_class in classes:
+    if resource.device_class in snapshot.classes:
         return resource.device_class in snapshot.served_by_scheduler.get(resource.name, [])
     # InstaSlice makes it with the first template that asks through it.
     gate = snapshot.gates.get(EXTENDED)
@@ -58,40 +103,60 @@ def instead(snapshot: Snapshot, resource: Resource) -> str:
 def quotas(snapshot: Snapshot) -> Iterator[Policy]:
     """Quotas that count on, that do not, and that pods escape by a scope. Raises Unreadable."""
     for quota in snapshot.all("quotas"):
-        spec, name = quota["spec"], full_name(quota)
-        hard = spec.get("hard") or {}
+        hard = quota["spec"].get("hard") or {}
         asked = {
             key: resource
             for key in hard
             if key.startswith(REQUESTS)
             and (resource := snapshot.resources.find(key.removeprefix(REQUESTS)))
         }
-        if scopes := scope(spec):
-            keys = [key for key in hard if key in asked or key.endswith(DEVICES)]
+        if scopes := scope(quota["spec"]):
+            keys = tuple(key for key in hard if key in asked or key.endswith(DEVICES))
             if keys:
-                # Claims have no scope: pkg/quota/v1/evaluator/core, `claimEvaluator`.
-                limits = ",".join(f"{_counting(snapshot, key, asked)}={hard[key]}" for key in keys)
-                where = f"-n {quota['metadata']['namespace']}"
-                other = f"{quota['metadata']['name']}-unscoped"
-                command = f"kubectl {where} create quota {other} --hard={limits}"
-                back = f"kubectl {where} delete quota {other}"
-                yield Policy("ResourceQuota", name, "evaded", tuple(keys), scopes, command, back)
+                yield _evaded(snapshot, quota, keys, asked, scopes)
             continue
         ignored = {key: each for key, each in asked.items() if not counts(snapshot, each)}
         if good := tuple(key for key in asked if key not in ignored):
-            yield Policy("ResourceQuota", name, "counts", good)
+            yield Policy("ResourceQuota", full_name(quota), "counts", good)
         if ignored:
-            wanted: dict[str, Any] = {}
-            for key, resource in ignored.items():
-                wanted.setdefault(instead(snapshot, resource), hard[key])
-            caution = ""
-            if snapshot.is_classic:
-                caution = "it counts claims of every kind"
-            elif not all(resource.has_own_class for resource in ignored.values()):
-                caution = "a class without a profile of its own counts all of its devices together"
-            gone = dict.fromkeys(key for key in wanted if key not in hard)
-            commands = _merge(quota, wanted), _merge(quota, gone)
-            yield Policy("ResourceQuota", name, "ignores", tuple(ignored), caution, *commands)
+            yield _ignored(snapshot, quota, ignored)
+
+
+def _evaded(
+    snapshot: Snapshot,
+    quota: Json,
+    keys: tuple[str, ...],
+    asked: dict[str, Resource],
+    scopes: str,
+) -> Policy:
+    # Claims have no scope: pkg/quota/v1/evaluator/core, `claimEvaluator`.
+    hard = quota["spec"]["hard"]
+    names = {
+        key: instead(snapshot, asked[key])
+        if key in asked and not counts(snapshot, asked[key])
+        else key
+        for key in keys
+    }
+    limits = ",".join(f"{name}={hard[key]}" for key, name in names.items())
+    where, other = f"-n {quota['metadata']['namespace']}", f"{quota['metadata']['name']}-unscoped"
+    command = f"kubectl {where} create quota {other} --hard={limits}"
+    return Policy("ResourceQuota", full_name(quota), "evaded", keys, scopes, command)
+
+
+def _ignored(snapshot: Snapshot, quota: Json, ignored: dict[str, Resource]) -> Policy:
+    hard = quota["spec"]["hard"]
+    wanted: dict[str, Any] = {}
+    for key, resource in ignored.items():
+        wanted.setdefault(instead(snapshot, resource), hard[key])
+    caution = ""
+    if snapshot.is_classic:
+        caution = "it counts claims of every kind"
+    elif not all(resource.has_own_class for resource in ignored.values()):
+        caution = "a class without a profile of its own counts all of its devices together"
+    patch = json.dumps({"spec": {"hard": wanted}}, separators=(",", ":"))
+    where = f"-n {quota['metadata']['namespace']} patch resourcequota {quota['metadata']['name']}"
+    command = f"kubectl {where} --type=merge -p '{patch}'"
+    return Policy("ResourceQuota", full_name(quota), "ignores", tuple(ignored), caution, command)
 
 
 def scope(spec: Json) -> str:
@@ -103,37 +168,25 @@ def scope(spec: Json) -> str:
     return "; ".join(texts)
 
 
-def _counting(snapshot: Snapshot, key: str, asked: dict[str, Resource]) -> str:
-    resource = asked.get(key)
-    return key if resource is None or counts(snapshot, resource) else instead(snapshot, resource)
-
-
-def _merge(quota: Json, hard: dict[str, Any]) -> str:
-    patch = json.dumps({"spec": {"hard": hard}}, separators=(",", ":"))
-    where = f"-n {quota['metadata']['namespace']} patch resourcequota {quota['metadata']['name']}"
-    return f"kubectl {where} --type=merge -p '{patch}'"
-
-
 def limit_ranges(snapshot: Snapshot) -> Iterator[Policy]:
     """LimitRanges that refuse every rewritten pod, or hold none. Raises Unreadable."""
-    for found in snapshot.all("limits"):
-        where, name = found["metadata"]["namespace"], found["metadata"]["name"]
-        edit = f"kubectl -n {where} edit limitrange {name}"
-        for limit in found["spec"].get("limits") or []:
-            kind = limit.get("type")
-            for field in ("min", "max"):
-                keys = tuple(
-                    key
-                    for key, amount in (limit.get(field) or {}).items()
-                    if snapshot.resources.find(key) and (field == "max" or not is_zero(amount))
-                )
-                if keys and (field == "min" or kind == "Pod"):
-                    detail = f"{field} for type {kind}"
-                    yield Policy("LimitRange", f"{where}/{name}", "refuses", keys, detail, edit)
-                elif keys and 0 < snapshot.minor < FIRST_WITH_POLICIES:
-                    yield Policy("LimitRange", f"{where}/{name}", "lifted-before-1.30", keys)
-                elif keys and "policies" in snapshot.lists and not _holds_limits(snapshot):
-                    yield Policy("LimitRange", f"{where}/{name}", "lifted", keys)
+    limits = [(e, limit) for e in snapshot.all("limits") for limit in e["spec"].get("limits") or []]
+    for (found, limit), side in ((each, side) for each in limits for side in ("min", "max")):
+        keys = tuple(
+            key
+            for key, amount in (limit.get(side) or {}).items()
+            if snapshot.resources.find(key) and (side == "max" or not is_zero(amount))
+        )
+        name = full_name(found)
+        if keys and (side == "min" or limit.get("type") == "Pod"):
+            namespace, _, short = name.partition("/")
+            edit = f"kubectl -n {namespace} edit limitrange {short}"
+            detail = f"{side} for type {limit.get('type')}"
+            yield Policy("LimitRange", name, "refuses", keys, detail, edit)
+        elif keys and 0 < snapshot.minor < FIRST_WITH_POLICIES:
+            yield Policy("LimitRange", name, "lifted-before-1.30", keys)
+        elif keys and "policies" in snapshot.lists and not _holds_limits(snapshot):
+            yield Policy("LimitRange", name, "lifted", keys)
 
 
 def _holds_limits(snapshot: Snapshot) -> bool:
@@ -144,16 +197,15 @@ def _holds_limits(snapshot: Snapshot) -> bool:
 
 def kueue(snapshot: Snapshot) -> Iterator[Policy]:
     """Queues of resources that rewritten pods do not ask for by that name. Raises Unreadable."""
-    covered = dict.fromkeys(
-        name
+    covered = {
+        name: resource
         for queue in snapshot.all("queues")
         for group in queue["spec"].get("resourceGroups") or []
         for name in group.get("coveredResources") or []
-        if snapshot.resources.find(name)
-    )
-    texts = [str(v) for found in snapshot.all("kueue") for v in (found.get("data") or {}).values()]
-    found = [resource for name in covered if (resource := snapshot.resources.find(name))]
-    lacking = [each for each in found if each.device_class not in " ".join(texts)]
+        if (resource := snapshot.resources.find(name))
+    }
+    mapped = [str(v) for found in snapshot.all("kueue") for v in (found.get("data") or {}).values()]
+    lacking = [each for each in covered.values() if each.device_class not in " ".join(mapped)]
     if lacking:
         names = [each.profile.attribute if each.profile else each.name for each in lacking]
         command = f"instaslice deviceclasses --kueue {' '.join(names)}"

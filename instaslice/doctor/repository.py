@@ -1,7 +1,6 @@
 """The workloads in the files of a repository, as a snapshot that `plan` reads. Pure."""
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 
 from instaslice.doctor.plan import FILE
 from instaslice.doctor.snapshot import Snapshot, Unreadable
@@ -36,7 +35,7 @@ def read(
     if "kueue" not in lists:
         lists.pop("queues", None)  # nobody knows what the configuration maps
     why = {path: Unreadable(text) for path, text in failures.items()}
-    return Snapshot(datetime.now(UTC), "", NEWEST, lists, why, resources=resources)
+    return Snapshot("", NEWEST, lists, why, resources=resources)
 
 
 def _manifests(document: object) -> Iterator[Json]:

@@ -1,40 +1,33 @@
 """A cluster as `instaslice doctor` sees it, and what can be read off it. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
-from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from instaslice import profiles
+from instaslice.cluster.client import ClusterError
 from instaslice.cluster.gates import Known
 from instaslice.doctor.inventory import Inventory, Supply
-from instaslice.doctor.modes import Registered, read
 from instaslice.patch import Json
 from instaslice.quantity import InvalidQuantity, nanos
 from instaslice.resource_api import ResourceAPI, Unavailable, template_name
 from instaslice.resources import Resource, Resources
+from instaslice.rewrite import is_mirror
 from instaslice.templates import DeviceClaim, from_template, is_ours
 from instaslice.webhook_configuration import WEBHOOK
 
 #: The device plugin's resource for a whole GPU; with its strategy "single", for a slice.
 GPU: Final = "nvidia.com/gpu"
-#: How `serve` is told what to map.
-_FLAG: Final = "--resource"
-_VARIABLE: Final = "INSTASLICE_RESOURCES"
-
-
-#: On pods that a kubelet made of a file of its own (R9).
-MIRROR: Final = "kubernetes.io/config.mirror"
 #: Of HTTP: nobody is logged in, or who is may not.
 UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
 #: What to do where an API server says that somebody may not.
 RIGHTS: Final = "the rights that this needs are in config/components/doctor"
+#: How many names a finding lists.
+_SHOWN: Final = 3
 
 
-class Unreadable(Exception):
+class Unreadable(ClusterError):
     """A part of the cluster could not be read; `str()` of it says what and why, in one line.
 
     status: of HTTP, by which the API server refused it; 0 where it did not answer.
@@ -50,6 +43,11 @@ class Unreadable(Exception):
         return advice_on(self.status)
 
 
+def advice_on(status: int) -> str:
+    """What to do where the API server refused an answer; empty for nothing."""
+    return RIGHTS if status in (UNAUTHORIZED, FORBIDDEN) else ""
+
+
 class Probe(NamedTuple):
     """What became of a pod that was created as a dry run."""
 
@@ -61,23 +59,114 @@ class Probe(NamedTuple):
     annotation: str = ""  #: the one of InstaSlice's that it has
 
 
+class PodClaim(NamedTuple):
+    """A claim of a pod that is made from a template of InstaSlice's."""
+
+    name: str
+    template: str
+    asks: DeviceClaim | None  #: None where the template's name is too long to say all
+
+    @property
+    def resources(self) -> list[Resource]:
+        """All that it may be given, each once."""
+        requests = self.asks.requests if self.asks else ()
+        return list(dict.fromkeys(choice for each in requests for choice in each.choices))
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod, by what it asks for."""
+
+    json: Json
+    rewritten: Resources  #: those that are rewritten
+
+    @cached_property
+    def spec(self) -> Json:
+        """As the API server has it."""
+        return dict(self.json["spec"])
+
+    @cached_property
+    def metadata(self) -> Json:
+        """As the API server has it."""
+        return dict(self.json["metadata"])
+
+    @property
+    def namespace(self) -> str:
+        """Where it is; empty for a file that names none."""
+        return self.metadata.get("namespace") or ""
+
+    @property
+    def full_name(self) -> str:
+        """Namespace and name, "ml/training"."""
+        return full_name(self.json)
+
+    @property
+    def node(self) -> str:
+        """The node that it is bound to; empty for none."""
+        return self.spec.get("nodeName") or ""
+
+    @property
+    def phase(self) -> str:
+        """Its phase, "Pending"."""
+        return str((self.json.get("status") or {}).get("phase") or "Unknown")
+
+    @property
+    def containers(self) -> list[Json]:
+        """Those that run, and those that run before them."""
+        return [*(self.spec.get("containers") or []), *(self.spec.get("initContainers") or [])]
+
+    @cached_property
+    def extended(self) -> dict[str, str]:
+        """Extended resources in its limits, with their sums; limits of 0 ask for nothing."""
+        found: dict[str, str] = {}
+        for container in self.containers:
+            for name, amount in ((container.get("resources") or {}).get("limits") or {}).items():
+                if "/" in name and amount is not None and not is_zero(amount):
+                    found[name] = total(found.get(name), str(amount))
+        return found
+
+    @property
+    def limits(self) -> dict[str, str]:
+        """Those of them that could be rewritten."""
+        return {name: n for name, n in self.extended.items() if self.rewritten.find(name)}
+
+    @cached_property
+    def claims(self) -> list[PodClaim]:
+        """Its claims from templates that are named as InstaSlice names them."""
+        named = [(each, template_name(each)) for each in self.spec.get("resourceClaims") or []]
+        return [
+            PodClaim(each["name"], template, from_template(template, self.rewritten))
+            for each, template in named
+            if isinstance(template, str) and is_ours(template, self.rewritten)
+        ]
+
+    @property
+    def names_its_node(self) -> bool:
+        """Whether its author has bound it, past the scheduler.
+
+        What the scheduler binds is in no `managedFields`, unlike what somebody has written.
+        """
+        if not self.node or is_mirror(self.json):
+            return False
+        written = self.metadata.get("managedFields")
+        if not written:
+            return "uid" not in self.metadata  # a file
+        fields = [((each.get("fieldsV1") or {}).get("f:spec") or {}) for each in written]
+        return any("f:nodeName" in each for each in fields)
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """The parts of a cluster that the checks look at, as decoded JSON."""
 
-    now: datetime
     kubernetes: str  #: "v1.36.3"
     api: ResourceAPI | Unavailable
-    #: By name: webhooks, namespaces, nodes, pods, quotas, limits, slices, rules, claims, templates,
-    #: classes, queues, kueue, endpoints.
+    #: By the names of `reading.LISTS`.
     lists: dict[str, list[Json]] = field(default_factory=dict)
     failures: dict[str, Unreadable] = field(default_factory=dict)  #: by name, why it is not there
-    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  #: API groups, versions
     resources: Resources = field(default_factory=Resources)  #: those that are rewritten
     probes: tuple[Probe, ...] = ()
-    gates: Mapping[str, Known] = field(
-        default_factory=dict
-    )  #: by the names of `cluster.gates.GATES`
+    gates: Mapping[str, Known] = field(default_factory=dict)  #: by name, as in `cluster.gates`
 
     def all(self, name: str) -> list[Json]:
         """A list by its name. Raises Unreadable."""
@@ -96,12 +185,6 @@ class Snapshot:
         return None
 
     @property
-    def registered(self) -> Registered | None:
-        """Which pods that webhook is sent. Raises Unreadable."""
-        webhook = self.webhook
-        return read(webhook) if webhook else None
-
-    @property
     def is_classic(self) -> bool:
         """Whether only the driver knows its devices, as in v1alpha2."""
         return isinstance(self.api, ResourceAPI) and self.api.is_classic
@@ -109,21 +192,41 @@ class Snapshot:
     @property
     def minor(self) -> int:
         """34, of "v1.34.1"; 0 for anything that is not a version of Kubernetes."""
-        _, _, rest = self.kubernetes.partition("1.")
-        digits = rest.partition(".")[0].rstrip("+")
+        digits = self.kubernetes.partition("1.")[2].partition(".")[0].rstrip("+")
         return int(digits) if digits.isdecimal() else 0
+
+    @cached_property
+    def pods(self) -> list[Pod]:
+        """The pods that have not ended. Raises Unreadable."""
+        every = (Pod(each, self.resources) for each in self.all("pods"))
+        return [pod for pod in every if pod.phase not in ("Succeeded", "Failed")]
+
+    @cached_property
+    def users(self) -> list[tuple[Pod, PodClaim]]:
+        """The claims of InstaSlice's that those have. Raises Unreadable."""
+        return [(pod, claim) for pod in self.pods for claim in pod.claims]
+
+    @cached_property
+    def classes(self) -> dict[str, Json]:
+        """Device classes by their names. Raises Unreadable."""
+        return {found["metadata"]["name"]: found for found in self.all("classes")}
+
+    @cached_property
+    def templates(self) -> dict[str, Json]:
+        """ResourceClaimTemplates by "namespace/name". Raises Unreadable."""
+        return {full_name(template): template for template in self.all("templates")}
 
     @cached_property
     def _claims(self) -> dict[str, Json]:
         return {full_name(claim): claim for claim in self.all("claims")}
 
-    def claim_of(self, pod: Json, own: "PodClaim") -> Json | None:
-        """The ResourceClaim that was made for a pod's claim, or None. Raises Unreadable."""
-        for status in (pod.get("status") or {}).get("resourceClaimStatuses") or []:
+    def claim_of(self, pod: Pod, own: PodClaim) -> Json:
+        """The ResourceClaim that was made for a pod's claim; empty for none. Raises Unreadable."""
+        for status in (pod.json.get("status") or {}).get("resourceClaimStatuses") or []:
             if status["name"] == own.name:
-                where = pod["metadata"]["namespace"]
-                return self._claims.get(f"{where}/{status.get('resourceClaimName')}")
-        return None
+                name = f"{pod.namespace}/{status.get('resourceClaimName')}"
+                return self._claims.get(name) or {}
+        return {}
 
     @cached_property
     def inventory(self) -> Inventory:
@@ -144,41 +247,17 @@ class Snapshot:
         Source: DeviceClass.spec.extendedResourceName, KEP-5004.
         """
         found: dict[str, list[str]] = {}
-        for each in self.all("classes"):
+        for class_name, each in self.classes.items():
             name = (each.get("spec") or {}).get("extendedResourceName") or ""
             if self.resources.find(name) or name == GPU:
-                found.setdefault(name, []).append(each["metadata"]["name"])
+                found.setdefault(name, []).append(class_name)
         return found
 
 
-def mapping_of(pods: Iterable[Json]) -> list[str]:
-    """What InstaSlice's pods have been told to map, "nvidia.com/gpu=gpu.nvidia.com"."""
-    found: list[str] = []
-    for pod in pods:
-        for container in pod["spec"].get("containers") or []:
-            words = [*(container.get("command") or []), *(container.get("args") or [])]
-            for word, following in pairwise([*words, ""]):
-                if word == _FLAG:
-                    found.append(following)
-                elif word.startswith(_FLAG + "="):
-                    found.append(word.partition("=")[2])
-            for variable in container.get("env") or []:
-                if variable["name"] == _VARIABLE:
-                    found += filter(None, (variable.get("value") or "").split(","))
-    return list(dict.fromkeys(text.strip() for text in found))
-
-
-def wanted_limits(pod: Json, resources: Resources) -> dict[str, Any]:
-    """What a pod's containers ask for by limits that could be rewritten; those of 0 ask nothing."""
-    spec = pod["spec"]
-    every = [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
-    limits = ((container.get("resources") or {}).get("limits") or {} for container in every)
-    return {
-        name: amount
-        for found in limits
-        for name, amount in found.items()
-        if resources.find(name) and not is_zero(amount)
-    }
+def advertised(node: Json) -> dict[str, str]:
+    """What device plugins offer on a node; the kubelet keeps at 0 what is gone."""
+    amounts = (node.get("status") or {}).get("allocatable") or {}
+    return {name: str(n) for name, n in amounts.items() if "/" in name and not is_zero(n)}
 
 
 def is_zero(amount: object) -> bool:
@@ -189,67 +268,18 @@ def is_zero(amount: object) -> bool:
         return False
 
 
-def advice_on(status: int) -> str:
-    """What to do where the API server refused an answer; empty for nothing."""
-    return RIGHTS if status in (UNAUTHORIZED, FORBIDDEN) else ""
-
-
-class PodClaim(NamedTuple):
-    """A claim of a pod that is made from a template of InstaSlice's."""
-
-    name: str
-    template: str
-    asks: DeviceClaim | None  #: None where the template's name is too long to say all
-
-    @property
-    def resources(self) -> list[Resource]:
-        """All that it may be given, each once."""
-        requests = self.asks.requests if self.asks else ()
-        return list(dict.fromkeys(choice for each in requests for choice in each.choices))
-
-
-def pod_claims(pod: Json, resources: Resources) -> Iterator[PodClaim]:
-    """A pod's claims from templates that are named as InstaSlice names them."""
-    for claim in pod["spec"].get("resourceClaims") or []:
-        template = template_name(claim)
-        if isinstance(template, str) and is_ours(template, resources):
-            yield PodClaim(claim["name"], template, from_template(template, resources))
-
-
-def binds_itself(pod: Json) -> bool:
-    """Whether a pod's author has named its node, past the scheduler.
-
-    What the scheduler binds is in no `managedFields`, unlike what somebody has written.
-    """
-    metadata = pod["metadata"]
-    written = metadata.get("managedFields")
-    if not pod["spec"].get("nodeName") or MIRROR in (metadata.get("annotations") or {}):
-        return False
-    if not written:
-        return "uid" not in metadata  # a file
-    fields = [((each.get("fieldsV1") or {}).get("f:spec") or {}) for each in written]
-    return any("f:nodeName" in each for each in fields)
-
-
-def living(pods: Iterable[Json]) -> Iterator[Json]:
-    """The pods that have not ended."""
-    for pod in pods:
-        if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
-            yield pod
-
-
-def is_mig(name: str) -> bool:
-    """Whether a resource is a MIG slice, as the device plugin spells one."""
-    return profiles.from_resource(name) is not None
+def total(before: str | None, amount: str) -> str:
+    """Two amounts in one; those that are no plain numbers are written side by side."""
+    if before is None:
+        return amount
+    if before.isdecimal() and amount.isdecimal():
+        return str(int(before) + int(amount))
+    return f"{before} + {amount}"
 
 
 def full_name(manifest: Json) -> str:
     """An object as "namespace/name"."""
     return f"{manifest['metadata']['namespace']}/{manifest['metadata']['name']}"
-
-
-#: How many names a finding lists.
-_SHOWN: Final = 3
 
 
 def some(names: Iterable[str]) -> str:

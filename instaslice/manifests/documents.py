@@ -79,10 +79,6 @@ CANNOT: Final = (
     "of which no other makes the same of its rewritten base: rewrite what kustomize makes of them "
     "(kubectl kustomize ... | instaslice rewrite -)"
 )
-NODE_NAME: Final = (
-    "the scheduler, which allocates claims, never sees a pod with nodeName, and the kubelet "
-    "refuses it: choose the node by nodeSelector kubernetes.io/hostname"
-)
 TWICE: Final = "the key {!r} comes again in the same object, and the last one wins, as for kubectl"
 SELECTOR: Final = (
     "it asks for nodes with {}, a label of MIG manager or the device plugin, that nobody keeps "
@@ -607,7 +603,8 @@ class _Work:
         spec = template.pod["spec"]
         told: list[tuple[Path, str]] = []
         if spec.get("nodeName") and (is_rewritten or spec.get("resourceClaims")):
-            told.append((("nodeName",), NODE_NAME))
+            advice = f"{node_labels.PAST_SCHEDULER}; {node_labels.NODE_SELECTOR}"
+            told.append((("nodeName",), advice))
         for each in node_labels.selected(spec):
             name = "nvidia.com/gpu"
             single = each.single and name not in self.task.resources.mapped

@@ -7,7 +7,7 @@ import pytest
 
 from instaslice.cli import kube
 from instaslice.cli.main import main
-from instaslice.doctor import survey
+from instaslice.doctor import reading
 from test.support import apiserver
 from test.support.apiserver import GROUP, APIServer
 from test.support.snapshots import (
@@ -43,10 +43,11 @@ def filled(api_server: APIServer) -> APIServer:
         "slices": [slice_("1g.5gb")],
         "classes": [device_class("mig.nvidia.com"), *own_classes("mig-1g.5gb")],
     }
-    for name, found in lists.items():
-        api_server.lists[survey.LISTS[name]] = found
-    for name, found in dra.items():
-        api_server.lists[f"{GROUP}/v1/{survey.DRA_LISTS[name]}"] = found
+    bases = {"core": "/api/v1", "admission": "/apis/admissionregistration.k8s.io/v1"}
+    bases["dra"] = f"{GROUP}/v1"
+    for name, found in (lists | dra).items():
+        base, _, rest = reading.LISTS[name].partition("/")
+        api_server.lists[f"{bases[base]}/{rest}"] = found
     api_server.objects["/version"] = {"gitVersion": "v1.36.3"}
     api_server.objects["/apis"] = {"groups": []}
     api_server.objects["/api/v1/namespaces/ml/pods/p"] = user

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from instaslice.cli.main import main
-from instaslice.doctor import survey
 from test.support.apiserver import APIServer
 from test.support.snapshots import pod
 
@@ -15,9 +14,7 @@ from test.support.snapshots import pod
 def test_a_plan(
     output: str, api_server: APIServer, reached: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for path in survey.LISTS.values():
-        api_server.lists[path] = []
-    api_server.lists[survey.LISTS["pods"]] = [pod("p", limit="mig-1g.5gb")]
+    api_server.lists["/api/v1/pods"] = [pod("p", limit="mig-1g.5gb")]
     assert main(["plan", reached, "-o", output]) == 0
     printed = capsys.readouterr().out
     assert "A namespace" in printed

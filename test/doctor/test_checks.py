@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from instaslice.doctor import checks, plan
+from instaslice.doctor import examine, plan
 from instaslice.doctor.explain import explain
-from instaslice.doctor.findings import State
+from instaslice.doctor.report import State, is_wrong
 from instaslice.doctor.snapshot import Snapshot, Unreadable
 from instaslice.resource_api import VERSIONS
 from instaslice.resources import read_mapping
@@ -16,7 +16,7 @@ from test.support.snapshots import HEALTHY, device_class, named, pod, webhook, w
 
 
 def test_a_healthy_cluster() -> None:
-    findings = checks.examine(HEALTHY)
+    findings = examine(HEALTHY)
     assert [(f.check, f.state.value, f.text) for f in findings] == [
         ("DRA", "✓", "Kubernetes v1.36.3 serves resource.k8s.io/v1"),
         (
@@ -40,30 +40,30 @@ def test_a_healthy_cluster() -> None:
             "are not rewritten",
         ),
     ]
-    assert not checks.is_wrong(findings)
+    assert not is_wrong(findings)
 
 
 def test_one_thing_that_is_wrong() -> None:
-    findings = checks.examine(with_lists(classes=[], pods=[]))
+    findings = examine(with_lists(classes=[], pods=[]))
     (wrong,) = (finding for finding in findings if finding.state is not State.GOOD)
     assert (wrong.check, wrong.state) == ("driver", State.WRONG)
-    assert checks.is_wrong(findings)
+    assert is_wrong(findings)
 
 
 def test_what_cannot_be_read_is_said() -> None:
     forbidden = dict.fromkeys(HEALTHY.lists, Unreadable("403 forbidden", 403))
     blind = replace(HEALTHY, lists={}, failures=forbidden)
-    findings = checks.examine(replace(blind, probes=(), gates={}))
+    findings = examine(replace(blind, probes=(), gates={}))
     assert {f.state for f in findings if f.check != "DRA"} == {State.UNSURE}
     assert "nodes could not be read: 403 forbidden" in [f.text for f in findings]
-    assert not checks.is_wrong(findings)
+    assert not is_wrong(findings)
     rights = "the rights that this needs are in config/components/doctor"
     assert {f.advice for f in findings if f.check != "DRA"} == {rights}
 
 
 def test_silence_is_not_a_lack_of_rights() -> None:
     silent = replace(HEALTHY, failures={"nodes": Unreadable("no answer within 10 s")})
-    found = [f for f in checks.examine(silent) if f.state is State.UNSURE]
+    found = [f for f in examine(silent) if f.state is State.UNSURE]
     assert [(f.check, f.advice) for f in found] == [("whole GPUs", ""), ("device plugin", "")]
 
 
@@ -77,7 +77,7 @@ def test_the_oldest_version_has_other_kinds() -> None:
         slices=[],
         quotas=[named("q", spec={"hard": {"requests.nvidia.com/mig-1g.5gb": "1"}})],
     )
-    findings = checks.examine(classic)
+    findings = examine(classic)
     (quota,) = (finding for finding in findings if finding.state is not State.GOOD)
     assert '{"count/resourceclaims.resource.k8s.io":"1"}' in quota.advice
     assert "slices" in [finding.check for finding in findings]
@@ -142,7 +142,7 @@ def paths(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 def test_whatever_is_left_out_of_an_object_there_is_a_report() -> None:
     tried = 0
     for snapshot, changed in with_something_left_out():
-        assert checks.examine(snapshot)
+        assert examine(snapshot)
         made = plan.make(snapshot)
         assert plan.as_text(made, 80)
         if "containers" in changed.get("spec", {}):

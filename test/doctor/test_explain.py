@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from instaslice.doctor.explain import explain
-from instaslice.doctor.findings import Finding
+from instaslice.doctor.report import Finding
 from instaslice.doctor.snapshot import Snapshot
 from test.support import a100
 from test.support.snapshots import (

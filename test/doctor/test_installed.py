@@ -7,10 +7,11 @@ import pytest
 
 from instaslice.cluster.gates import EXTENDED, PARTITIONABLE, Known
 from instaslice.doctor import installed
+from instaslice.doctor.installed import Registered
 from instaslice.doctor.snapshot import RIGHTS, Probe, Snapshot
 from instaslice.resource_api import Unavailable
 from instaslice.resources import read_mapping
-from instaslice.webhook_configuration import BESIDE, OPT_IN
+from instaslice.webhook_configuration import ALL, BESIDE, MODES, OPT_IN
 from test.support.snapshots import (
     HEALTHY,
     device_class,
@@ -246,3 +247,50 @@ def test_a_limit_in_a_LimitRange_is_not_a_limit_that_was_kept() -> None:  # noqa
     rewritten = pod(template="mig-1g.5gb", limit="mig-1g.5gb")
     rewritten["spec"]["containers"][0]["resources"]["limits"][ONE_SLICE] = "0"
     one(findings(installed.dry_run(probed(rewritten))), "✓", "is rewritten", "")
+
+
+def sent(*arguments: str, **fields: Any) -> Registered:
+    return installed.read(webhook(*arguments, **fields)["webhooks"][1])
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("resources", [(), ("nvidia.com/gpu",), ("amd.com/gpu", "nvidia.com/gpu")])
+def test_what_instaslice_prints_is_known(mode: str, resources: tuple[str, ...]) -> None:
+    found = sent(mode, *resources)
+    assert found == Registered(mode, mode == OPT_IN, frozenset(resources), True, ())
+
+
+def test_blanks_say_nothing() -> None:
+    (_, printed) = webhook()["webhooks"]
+    conditions = [
+        {**each, "expression": each["expression"].replace("\n", " ") + "\n"}
+        for each in printed["matchConditions"]
+    ]
+    assert sent(ALL, matchConditions=conditions).mode == ALL
+
+
+def test_both_components_together() -> None:
+    selector = webhook(OPT_IN)["webhooks"][1]["namespaceSelector"]
+    found = sent(BESIDE, namespaceSelector=selector)
+    assert (found.mode, found.opt_in) == (BESIDE, True)
+
+
+def test_other_conditions_are_not_judged() -> None:
+    found = sent(matchConditions=[{"name": "a", "expression": "true"}])
+    assert (found.mode, found.has_conditions) == ("", True)
+    assert not sent(matchConditions=None).has_conditions
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("rules", []),
+        ("matchPolicy", "Exact"),
+        ("objectSelector", {}),
+        ("reinvocationPolicy", "Never"),
+        ("sideEffects", "Some"),
+    ],
+)
+def test_what_no_mode_changes(field: str, value: object) -> None:
+    assert sent(ALL, **{field: value}).differences == (field,)
+    assert sent(ALL, timeoutSeconds=10, sideEffects="None").differences == ()

@@ -9,9 +9,8 @@ import pytest
 
 from instaslice.cluster.gates import EXTENDED, Known
 from instaslice.doctor import driver, policies
-from instaslice.doctor.findings import Found
 from instaslice.doctor.policies import Policy
-from instaslice.doctor.report import of_policy
+from instaslice.doctor.report import Found
 from instaslice.doctor.snapshot import Snapshot
 from instaslice.profiles import known_profiles
 from instaslice.resource_api import VERSIONS
@@ -32,7 +31,7 @@ OWN_CLASS = "mig-1g.5gb.nvidia.com"
 
 
 def said(find: Callable[[Snapshot], Iterator[Policy]], snapshot: Snapshot) -> Found:
-    return map(of_policy, find(snapshot))
+    return policies.findings(find(snapshot))
 
 
 def hard(*keys: str) -> list[Json]:

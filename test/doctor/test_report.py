@@ -3,7 +3,7 @@
 import json
 
 from instaslice.doctor import report
-from instaslice.doctor.findings import Finding, State
+from instaslice.doctor.report import Finding, State
 
 FINDINGS = [
     Finding("DRA", State.GOOD, "served"),

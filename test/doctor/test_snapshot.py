@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from instaslice.doctor import snapshot
-from instaslice.doctor.snapshot import Unreadable
+from instaslice.doctor.snapshot import Pod, Unreadable
 from instaslice.resource_api import VERSIONS
 from instaslice.resources import MIG, read_mapping
-from test.support.snapshots import HEALTHY, named, pod, with_lists
+from test.support.snapshots import HEALTHY, pod, with_lists
 
 
 def test_a_list_that_could_not_be_read_is_an_error_and_no_empty_list() -> None:
@@ -36,14 +36,14 @@ def test_what_a_pod_still_asks_for_by_limits() -> None:
     one = pod(limit="mig-1g.5gb")
     one["spec"]["initContainers"] = [
         {"resources": {"limits": {"nvidia.com/mig-3g.20gb": "2", "nvidia.com/gpu": "1"}}},
-        {"resources": {"limits": {"nvidia.com/mig-2g.10gb": "0"}}},
+        {"resources": {"limits": {"nvidia.com/mig-3g.20gb": 1, "nvidia.com/mig-2g.10gb": "0"}}},
         {"resources": None},
         {},
     ]
-    slices = {"nvidia.com/mig-1g.5gb": "1", "nvidia.com/mig-3g.20gb": "2"}
-    assert snapshot.wanted_limits(one, MIG) == slices
+    slices = {"nvidia.com/mig-1g.5gb": "1", "nvidia.com/mig-3g.20gb": "3"}
+    assert Pod(one, MIG).limits == slices
     mapped = read_mapping(["nvidia.com/gpu=gpu.nvidia.com"])
-    assert snapshot.wanted_limits(one, mapped) == {**slices, "nvidia.com/gpu": "1"}
+    assert Pod(one, mapped).limits == {**slices, "nvidia.com/gpu": "1"}
 
 
 @pytest.mark.parametrize(
@@ -69,16 +69,11 @@ def test_a_pods_claims_from_templates_of_ours() -> None:
         {"name": "made", "resourceClaimName": "mig-1g.5gb"},
         {"name": "old", "source": {"resourceClaimTemplateName": "mig-2g.10gb"}},
     ]
-    found = {claim.name: claim.template for claim in snapshot.pod_claims(one, MIG)}
+    found = {claim.name: claim.template for claim in Pod(one, MIG).claims}
     assert found == {"0123456789": "mig-1g.5gb.x2", "old": "mig-2g.10gb"}
 
 
 def test_pods_that_have_ended_hold_nothing() -> None:
     phases = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
-    living = snapshot.living(pod(phase, phase=phase) for phase in phases)
-    assert [each["metadata"]["name"] for each in living] == ["Pending", "Running", "Unknown"]
-    assert list(snapshot.living([{"metadata": {}}])) == [{"metadata": {}}]
-
-
-def test_an_object_is_named_with_its_namespace() -> None:
-    assert snapshot.full_name(named("a")) == "ml/a"
+    snapshot_ = with_lists(pods=[pod(phase, phase=phase) for phase in phases])
+    assert [each.full_name for each in snapshot_.pods] == ["ml/Pending", "ml/Running", "ml/Unknown"]

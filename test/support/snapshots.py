@@ -1,11 +1,10 @@
 """The objects of a cluster that `doctor` reads, as plain data."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from instaslice.cluster.gates import GATES, Known
-from instaslice.doctor.findings import Finding, Found, State
+from instaslice.doctor.report import Finding, Found, State
 from instaslice.doctor.snapshot import Probe, Snapshot
 from instaslice.resource_api import NEWEST, VERSIONS
 from instaslice.resources import MIG
@@ -13,8 +12,6 @@ from instaslice.templates import from_template, objects
 from instaslice.webhook_configuration import ALL, webhook_configuration
 
 Json = dict[str, Any]
-
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def webhook(mode: str = ALL, *resources: str, **fields: Any) -> Json:
@@ -82,7 +79,6 @@ def own_classes(name: str) -> list[Json]:
 
 #: A cluster of which nothing but good is to be said.
 HEALTHY = Snapshot(
-    now=NOW,
     kubernetes="v1.36.3",
     api=VERSIONS["v1"],
     lists={

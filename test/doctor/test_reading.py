@@ -7,8 +7,8 @@ import pytest
 
 from instaslice.cluster.client import Answer, ClusterError
 from instaslice.cluster.gates import GATES
-from instaslice.doctor import survey
-from instaslice.doctor.checks import examine
+from instaslice.doctor import examine, reading
+from instaslice.doctor.reading import Reader
 from instaslice.doctor.snapshot import Unreadable
 from instaslice.resource_api import VERSIONS, Unavailable
 from instaslice.resources import read_mapping
@@ -18,12 +18,22 @@ from test.support.snapshots import named, pod, webhook
 Json = dict[str, Any]
 
 DRA = "/apis/resource.k8s.io"
+ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 SYSTEM = "/namespaces/instaslice-system"
+KUEUE_CONFIGURATION = "/api/v1/namespaces/kueue-system/configmaps/kueue-manager-config"
 
 
 def group(name: str, *versions: str) -> Json:
     served = [{"version": version} for version in versions]
     return {"name": name, "versions": served, "preferredVersion": served[0]}
+
+
+def listed(name: str, version: str = "v1") -> str:
+    """The path of a list."""
+    base, _, rest = reading.LISTS[name].partition("/")
+    if version == "v1alpha2":
+        rest = rest.replace("deviceclasses", "resourceclasses")
+    return {"core": "/api/v1", "admission": ADMISSION, "dra": f"{DRA}/{version}"}[base] + "/" + rest
 
 
 class Cluster:
@@ -38,10 +48,7 @@ class Cluster:
             DRA: {"versions": [{"version": version}]},
             f"{DRA}/{version}": {"resources": kinds},
         }
-        for name, path in survey.LISTS.items():
-            self.found[path] = lists.get(name, [])
-        for name, kind in (*survey.DRA_LISTS.items(), *survey.CLASSIC_DRA_LISTS.items()):
-            self.found[f"{DRA}/{version}/{kind}"] = lists.get(name, [])
+        self.found |= {listed(name, version): found for name, found in lists.items()}
         self.made: Answer = Answer(201, pod(template="mig-1g.5gb"))
 
     def call(self, method: str, path: str, body: Json | None = None) -> Answer:
@@ -76,6 +83,7 @@ def installed(**lists: list[Json]) -> Cluster:
             {"endpoints": [{"addresses": ["10.0.0.1"]}]}
         ],
         f"/api/v1{SYSTEM}/services/instaslice": {"spec": {"selector": selector}},
+        f"/api/v1{SYSTEM}/pods": [own],
     }
     return cluster
 
@@ -83,7 +91,7 @@ def installed(**lists: list[Json]) -> Cluster:
 def checks(cluster: Cluster, namespace: str = "default") -> dict[str, str]:
     """The sign of each check; the worst where there are several."""
     found: dict[str, str] = {}
-    for finding in examine(survey.take(cluster, namespace)):
+    for finding in examine(reading.take(cluster, namespace)):
         sign = finding.state.value
         found[finding.check] = max(
             found.get(finding.check, ""), sign, key=["", "✓", "!", "✗"].index
@@ -100,7 +108,7 @@ def test_a_cluster_with_instaslice() -> None:
 
 def test_nothing_is_changed() -> None:
     cluster = installed()
-    survey.take(cluster, "ml")
+    reading.take(cluster, "ml")
     others = [(method, path) for method, path in cluster.asked if method != "GET"]
     assert others[0] == ("POST", "/api/v1/namespaces/ml/pods?dryRun=All")
     assert len(others) == 1 + len(GATES)
@@ -119,18 +127,18 @@ def test_what_may_not_be_read() -> None:
 def test_a_pod_that_is_refused() -> None:
     cluster = installed()
     cluster.made = Answer(500, {"message": "failed calling webhook"})
-    snapshot = survey.take(cluster, "ml")
+    snapshot = reading.take(cluster, "ml")
     (probe,) = snapshot.probes
     assert (probe.error, probe.status) == ("500 failed calling webhook", 500)
 
 
 def test_versions() -> None:
-    classic = survey.take(Cluster("v1alpha2", classes=[named("gpu.nvidia.com")]), "default")
+    classic = reading.take(Cluster("v1alpha2", classes=[named("gpu.nvidia.com")]), "default")
     assert classic.api == VERSIONS["v1alpha2"]
     assert [found["metadata"]["name"] for found in classic.all("classes")] == ["gpu.nvidia.com"]
     without = Cluster()
     del without.found[DRA]
-    assert isinstance(survey.take(without, "default").api, Unavailable)
+    assert isinstance(reading.take(without, "default").api, Unavailable)
     assert checks(without)["DRA"] == "✗"
 
 
@@ -140,11 +148,11 @@ def test_one_pod() -> None:
     found["metadata"]["uid"] = "u-1"
     cluster.found["/api/v1/namespaces/ml/pods/p"] = found
     cluster.found["/api/v1/namespaces/ml/events"] = [{"reason": "x"}]
-    _, pod_, events = survey.take_for_pod(cluster, "ml", "p")
+    _, pod_, events = reading.take_for_pod(cluster, "ml", "p")
     assert (pod_, events) == (found, [{"reason": "x"}])
     assert any("involvedObject.uid%3Du-1" in path for _, path in cluster.asked)
     with pytest.raises(Unreadable, match="404 not found"):
-        survey.take_for_pod(cluster, "ml", "q")
+        reading.take_for_pod(cluster, "ml", "q")
 
 
 def test_no_api_server() -> None:
@@ -152,8 +160,8 @@ def test_no_api_server() -> None:
         def call(self, method: str, path: str, body: Json | None = None) -> Answer:
             raise ClusterError("connection refused")
 
-    with pytest.raises(Unreadable, match="connection refused"):
-        survey.take(Away(), "default")
+    with pytest.raises(ClusterError, match="connection refused"):
+        reading.take(Away(), "default")
 
 
 def test_an_api_server_that_stops_answering() -> None:
@@ -171,7 +179,7 @@ def test_an_api_server_that_stops_answering() -> None:
             return cluster.call(method, path, body)
 
     silent = Silent()
-    findings = examine(survey.take(silent, "default"))
+    findings = examine(reading.take(silent, "default"))
     assert silent.silent == 2
     assert ("DRA", "✓") in [(finding.check, finding.state.value) for finding in findings]
     texts = [finding.text for finding in findings]
@@ -180,7 +188,7 @@ def test_an_api_server_that_stops_answering() -> None:
 
 def test_what_the_pods_were_told_to_map() -> None:
     cluster = installed()
-    own = cluster.found["/api/v1/pods"][1]
+    (own,) = cluster.found[f"/api/v1{SYSTEM}/pods"]
     own["spec"]["containers"] = [
         {
             "name": "instaslice",
@@ -188,17 +196,17 @@ def test_what_the_pods_were_told_to_map() -> None:
             "env": [{"name": "INSTASLICE_RESOURCES", "value": "nvidia.com/gpu=gpu.nvidia.com,"}],
         }
     ]
-    snapshot = survey.take(cluster, "ml")
+    snapshot = reading.take(cluster, "ml")
     names = ["amd.com/gpu", "a.com/b", "nvidia.com/gpu"]
     assert list(snapshot.resources.mapped) == names
     assert [probe.resource for probe in snapshot.probes] == ["nvidia.com/mig-1g.5gb", *names]
     own["spec"]["containers"][0]["args"] = ["--resource", "cpu=x"]
-    assert "'cpu' is not an extended" in str(survey.take(cluster, "ml").failures["mapping"])
+    assert "'cpu' is not an extended" in str(reading.take(cluster, "ml").failures["mapping"])
 
 
 def test_beside_the_scheduler_a_pod_is_tried_that_is_instaslices() -> None:
     cluster = installed()
-    cluster.found[survey.LISTS["webhooks"]] = [webhook(BESIDE)]
+    cluster.found[listed("webhooks")] = [webhook(BESIDE)]
     bodies: list[Json] = []
     answer = cluster.call
 
@@ -208,7 +216,7 @@ def test_beside_the_scheduler_a_pod_is_tried_that_is_instaslices() -> None:
         return answer(method, path, body)
 
     cluster.call = call  # type: ignore[method-assign]
-    survey.take(cluster, "ml", read_mapping(["amd.com/gpu=gpu.amd.com"]))
+    reading.take(cluster, "ml", read_mapping(["amd.com/gpu=gpu.amd.com"]))
     (tried,) = bodies
     assert "instaslice.io/alternatives" in tried["metadata"]["annotations"]
 
@@ -223,16 +231,63 @@ def test_what_is_not_in_every_cluster() -> None:
     ]
     cluster.found["/apis"] = {"groups": groups}
     cluster.found["/apis/kueue.x-k8s.io/v1beta2/clusterqueues"] = [named("queue")]
-    cluster.found[survey.KUEUE_CONFIGURATION] = {"data": {"x": "y"}}
-    snapshot = survey.take(cluster, "ml")
+    cluster.found[KUEUE_CONFIGURATION] = {"data": {"x": "y"}}
+    snapshot = reading.take(cluster, "ml")
     assert snapshot.failures == {}
     assert snapshot.all("rules") == [], "the version is served without the kind"
     assert snapshot.all("queues") == [named("queue")]
     assert snapshot.all("kueue") == [{"data": {"x": "y"}}]
-    assert (snapshot.groups["without"], snapshot.groups["empty"]) == (("v1",), ())
-    assert snapshot.groups["kueue.x-k8s.io"] == ("v1beta2", "v1beta1")
-    cluster.found[survey.KUEUE_CONFIGURATION] = Answer(403, {"message": "no"})
+    cluster.found[KUEUE_CONFIGURATION] = Answer(403, {"message": "no"})
     rules = f"{DRA}/v1/devicetaintrules"
     cluster.found[rules] = Answer(403, {"message": "no"})
-    failures = survey.take(cluster, "ml").failures
+    failures = reading.take(cluster, "ml").failures
     assert {name: error.status for name, error in failures.items()} == {"kueue": 403, "rules": 403}
+
+
+class Answering:
+    """Gives its answers one after the other; an empty one is silence."""
+
+    def __init__(self, *answers: Answer | None) -> None:
+        self.answers = list(answers)
+        self.asked: list[str] = []
+
+    def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+        self.asked.append(path)
+        answer = self.answers.pop(0)
+        if answer is None:
+            raise ClusterError("no answer within 10 s")
+        return answer
+
+
+GOOD = Answer(200, {"items": []})
+
+
+def test_after_two_silences_no_more_is_asked() -> None:
+    cluster = Answering(GOOD, None, GOOD, None, None, GOOD)
+    asking = Reader(cluster)
+    said = []
+    for number in range(7):
+        try:
+            asking.get(f"/{number}")
+        except Unreadable as error:
+            said.append(f"{number}: {error}")
+    assert said == [
+        "1: no answer within 10 s",
+        "3: no answer within 10 s",
+        "4: no answer within 10 s",
+        "5: not asked for, since the API server has stopped answering",
+        "6: not asked for, since the API server has stopped answering",
+    ]
+    assert cluster.asked == ["/0", "/1", "/2", "/3", "/4"]
+
+
+def test_long_lists_are_read_page_by_page() -> None:
+    pages = [
+        Answer(200, {"items": [{"n": 1}], "metadata": {"continue": "a b"}}),
+        Answer(200, {"items": [{"n": 2}]}),
+    ]
+    cluster = Answering(*pages, *pages)
+    assert list(Reader(cluster).every("/x")) == [{"n": 1}, {"n": 2}]
+    assert cluster.asked == [f"/x?limit={reading.PAGE}", f"/x?limit={reading.PAGE}&continue=a+b"]
+    list(Reader(cluster).every("/x?a=b"))
+    assert cluster.asked[2] == f"/x?a=b&limit={reading.PAGE}"

@@ -1,0 +1,281 @@
+"""Takes the snapshot of a cluster that `doctor` and `plan` judge.
+
+Reads, and creates a few objects as dry runs (dryRun=All), which no storage ever sees. The API
+server may stop answering in the middle of it.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from instaslice.cluster import discovery, gates
+from instaslice.cluster.client import Answer, Caller, ClusterError
+from instaslice.doctor import installed
+from instaslice.doctor.snapshot import Probe, Snapshot, Unreadable
+from instaslice.patch import Json
+from instaslice.profiles import RESOURCE_PREFIX
+from instaslice.resource_api import GROUP, NEWEST, ResourceAPI
+from instaslice.resources import Resources, read_mapping
+from instaslice.webhook_configuration import BESIDE
+
+#: What is listed, by its name in a Snapshot: a key of `_bases`, and the path below it.
+LISTS: Final[Mapping[str, str]] = {
+    "webhooks": "admission/mutatingwebhookconfigurations",
+    "namespaces": "core/namespaces",
+    "nodes": "core/nodes",
+    "pods": "core/pods",
+    "quotas": "core/resourcequotas",
+    "limits": "core/limitranges",
+    "policies": "admission/validatingadmissionpolicies",
+    "claims": "dra/resourceclaims",
+    "templates": "dra/resourceclaimtemplates",
+    "slices": "dra/resourceslices",
+    "classes": "dra/deviceclasses",
+    "rules": "taints/devicetaintrules",
+    "queues": "kueue/clusterqueues",
+    "kueue": "kueue-system/configmaps/kueue-manager-config",
+}
+#: The versions of resource.k8s.io that have DeviceTaintRules, the newest first.
+_TAINTS: Final = ("v1", "v1beta2", "v1alpha3")
+_KUEUE: Final = "kueue.x-k8s.io"
+#: Objects to ask for at once.
+PAGE: Final = 500
+#: Calls in a row that bring no answer, after which no more is asked: each has waited for its whole
+#: deadline, and a report of what was found is worth more than another wait.
+_MAX_SILENT: Final = 2
+#: How `serve` is told what to map.
+_FLAG: Final = "--resource"
+_VARIABLE: Final = "INSTASLICE_RESOURCES"
+
+
+class Reader:
+    """A `Caller` that gives up, and what it reads."""
+
+    def __init__(self, cluster: Caller) -> None:
+        self._cluster = cluster
+        self._silent = 0
+        self.lists: dict[str, list[Json]] = {}
+        self.failures: dict[str, Unreadable] = {}  #: by name, why a list is not there
+
+    def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+        """One request with a JSON answer of any status. Raises ClusterError."""
+        if self._silent >= _MAX_SILENT:
+            raise ClusterError("not asked for, since the API server has stopped answering")
+        try:
+            answer = self._cluster.call(method, path, body)
+        except ClusterError:
+            self._silent += 1
+            raise
+        self._silent = 0
+        return answer
+
+    def get(self, path: str) -> Json:
+        """An object. Raises Unreadable."""
+        try:
+            answer = self.call("GET", path)
+        except ClusterError as error:
+            raise Unreadable(str(error)) from None
+        if answer.status != 200:
+            raise Unreadable(answer.reason, answer.status)
+        return answer.body
+
+    def every(self, path: str) -> Iterator[Json]:
+        """The objects of a list, page by page, or the one that is there. Raises Unreadable."""
+        query: dict[str, Any] = {"limit": PAGE}
+        while True:
+            page = self.get(f"{path}{'&' if '?' in path else '?'}{urlencode(query)}")
+            if "items" not in page:
+                yield page
+                return
+            for item in page["items"] or []:
+                if not isinstance(item, dict):
+                    raise Unreadable(f"{path}: what is listed there is no object")
+                yield item
+            query["continue"] = (page.get("metadata") or {}).get("continue")
+            if not query["continue"]:
+                return
+
+    def read(self, name: str, path: str) -> list[Json]:
+        """Keep under a name what is there, or why it cannot be read."""
+        try:
+            self.lists[name] = list(self.every(path))
+        except Unreadable as error:
+            if error.status != 404:  # a version may be served without the kind
+                self.failures[name] = error
+                return []
+            self.lists[name] = []
+        return self.lists[name]
+
+
+def take(
+    cluster: Caller, namespace: str, resources: Resources | None = None, *, tries_pods: bool = True
+) -> Snapshot:
+    """All that the checks look at. Raises ClusterError where the API server is out of reach.
+
+    namespace: where to create objects as dry runs. resources: those that are rewritten; None for
+    what the pods of InstaSlice have been told. tries_pods: whether pods are among the dry runs.
+    """
+    return _take(Reader(cluster), LISTS, namespace, resources, tries_pods=tries_pods)
+
+
+def take_for_pod(
+    cluster: Caller, namespace: str, name: str, resources: Resources | None = None
+) -> tuple[Snapshot, Json, list[Json]]:
+    """What is around a pod, the pod, and the events about it. Raises ClusterError."""
+    reader = Reader(cluster)
+    where = f"namespaces/{quote(namespace)}"
+    pod = reader.get(f"/api/v1/{where}/pods/{quote(name)}")
+    selector = urlencode({"fieldSelector": f"involvedObject.uid={pod['metadata']['uid']}"})
+    events = list(reader.every(f"/api/v1/{where}/events?{selector}"))
+    around = {"quotas": f"core/{where}/resourcequotas"}
+    around |= {name: path for name, path in LISTS.items() if path.startswith(_AROUND)}
+    return _take(reader, around, namespace, resources, tries_pods=False), pod, events
+
+
+#: Of what is listed, what is about a single pod too.
+_AROUND: Final = ("dra/", "taints/", LISTS["webhooks"])
+
+
+def _take(
+    reader: Reader,
+    wanted: Mapping[str, str],
+    namespace: str,
+    resources: Resources | None,
+    *,
+    tries_pods: bool,
+) -> Snapshot:
+    api = discovery.ask(reader)
+    kubernetes = "of an unknown version"
+    with suppress(Unreadable):
+        kubernetes = str(reader.get("/version").get("gitVersion"))
+    bases = _bases(reader, api.version if isinstance(api, ResourceAPI) else "")
+    for name, path in wanted.items():
+        base, _, rest = path.partition("/")
+        if isinstance(api, ResourceAPI) and api.is_classic:
+            rest = rest.replace("deviceclasses", "resourceclasses")
+        if base in bases:
+            reader.read(name, f"{bases[base]}/{rest}")
+    found = Snapshot(kubernetes, api, reader.lists, reader.failures)
+    webhook = None
+    with suppress(Unreadable):
+        webhook = found.webhook
+    told = _read_about_webhook(reader, (webhook or {}).get("clientConfig") or {}, tries_pods)
+    if resources is None:
+        try:
+            resources = read_mapping(told)
+        except ValueError as error:
+            resources = Resources()
+            reader.failures["mapping"] = Unreadable(str(error))
+    pods = _pods_to_try(webhook, resources) if tries_pods else []
+    return Snapshot(
+        *(kubernetes, api, reader.lists, reader.failures, resources),
+        probes=tuple(_probe(reader, namespace, pod) for pod in pods),
+        gates={name: gates.ask(reader, NEWEST, name, namespace) for name in gates.GATES}
+        if api == NEWEST
+        else {},
+    )
+
+
+def _bases(reader: Reader, version: str) -> dict[str, str]:
+    """Where each API group is, in the version to read it in; those that are not served lack.
+
+    version: of resource.k8s.io; empty where it is not served.
+    """
+    bases = {"core": "/api/v1", "admission": "/apis/admissionregistration.k8s.io/v1"}
+    if version:
+        bases["dra"] = f"/apis/{GROUP}/{version}"
+    groups: dict[str, list[str]] = {}
+    try:
+        for group in reader.get("/apis").get("groups") or []:
+            every = [group.get("preferredVersion"), *(group.get("versions") or [])]
+            versions = [each.get("version") for each in every if isinstance(each, dict)]
+            groups[str(group.get("name"))] = list(filter(None, versions))
+    except Unreadable as error:
+        reader.failures["groups"] = error
+    for each in _TAINTS:
+        if each in groups.get(GROUP, ()):
+            bases.setdefault("taints", f"/apis/{GROUP}/{each}")
+    if groups.get(_KUEUE):
+        bases["kueue"] = f"/apis/{_KUEUE}/{groups[_KUEUE][0]}"
+        bases["kueue-system"] = "/api/v1/namespaces/kueue-system"
+    return bases
+
+
+def _read_about_webhook(reader: Reader, client: Json, endpoints: bool) -> list[str]:
+    """Read the webhook's endpoints if asked to. What its pods have been told to map, as texts."""
+    if "service" not in client:
+        return []
+    namespace, name = client["service"]["namespace"], client["service"]["name"]
+    if endpoints:
+        selector = urlencode({"labelSelector": f"kubernetes.io/service-name={name}"})
+        slices = f"namespaces/{namespace}/endpointslices"
+        reader.read("endpoints", f"/apis/discovery.k8s.io/v1/{slices}?{selector}")
+    try:
+        service = reader.get(f"/api/v1/namespaces/{namespace}/services/{name}")
+        labels = (service["spec"].get("selector") or {}).items()
+        selector = urlencode({"labelSelector": ",".join(f"{key}={value}" for key, value in labels)})
+        return mapping_of(reader.every(f"/api/v1/namespaces/{namespace}/pods?{selector}"))
+    except Unreadable as error:
+        reader.failures["own pods"] = error
+        return []
+
+
+def mapping_of(pods: Iterator[Json]) -> list[str]:
+    """What InstaSlice's pods have been told to map, "nvidia.com/gpu=gpu.nvidia.com"."""
+    found: list[str] = []
+    for container in (each for pod in pods for each in pod["spec"].get("containers") or []):
+        words = [*(container.get("command") or []), *(container.get("args") or []), ""]
+        for word, following in pairwise(words):
+            if word == _FLAG:
+                found.append(following)
+            elif word.startswith(_FLAG + "="):
+                found.append(word.partition("=")[2])
+        for variable in container.get("env") or []:
+            if variable["name"] == _VARIABLE:
+                found += filter(None, (variable.get("value") or "").split(","))
+    return list(dict.fromkeys(text.strip() for text in found))
+
+
+def _pods_to_try(webhook: Json | None, resources: Resources) -> list[Json]:
+    """One with a slice, and one with a device of each mapped resource."""
+    slice_ = RESOURCE_PREFIX + "1g.5gb"
+    if webhook is not None and installed.read(webhook).mode == BESIDE:
+        return [_pod(slice_, annotations={"instaslice.io/alternatives": "1g.5gb or 1g.10gb"})]
+    return [_pod(name) for name in (slice_, *resources.mapped)]
+
+
+def _pod(resource: str, **metadata: Json) -> Json:
+    """A pod with one device, which Pod Security's level `restricted` takes."""
+    container = {
+        "name": "probe",
+        "image": "probe.invalid/probe",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "resources": {"limits": {resource: 1}},
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"generateName": "instaslice-doctor-", **metadata},
+        "spec": {
+            "restartPolicy": "Never",
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [container],
+        },
+    }
+
+
+def _probe(reader: Reader, namespace: str, pod: Json) -> Probe:
+    path = f"/api/v1/namespaces/{quote(namespace)}/pods?dryRun=All"
+    (resource,) = pod["spec"]["containers"][0]["resources"]["limits"]
+    try:
+        answer = reader.call("POST", path, pod)
+    except ClusterError as error:
+        return Probe(namespace, resource, None, str(error), 0)
+    annotation = next(iter(pod["metadata"].get("annotations") or ()), "")
+    made, error_ = (answer.body, "") if answer.status == 201 else (None, answer.reason)
+    return Probe(namespace, resource, made, error_, answer.status, annotation)
