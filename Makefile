@@ -209,6 +209,14 @@ docker-buildx: need-image ## build and push IMG for PLATFORMS, with an SBOM and 
 	docker buildx build $(BUILD_ARGS) --platform $(PLATFORMS) --tag $(IMG) \
 	  --sbom=true --provenance=mode=max --push .
 
+.PHONY: base-images
+base-images: ## print the BUILD_OPTIONS that name the base images by digest (needs skopeo)
+	@for name in BUILD_IMAGE BASE_IMAGE; do \
+	  image=$$(sed -n "s/^ARG $$name=//p" Containerfile); \
+	  digest=$$(skopeo inspect --no-tags --format '{{.Digest}}' "docker://$$image") || exit 1; \
+	  printf -- '--build-arg=%s=%s@%s ' "$$name" "$$image" "$$digest"; \
+	done; echo
+
 .PHONY: need-image
 need-image:
 	@test -n '$(IMG)' || { echo 'make: IMG is not set: the image, in a registry that the cluster can pull from' >&2; exit 1; }
