@@ -1,6 +1,5 @@
 """config/: every manifest is valid, and is what the README says of it."""
 
-import base64
 import itertools
 import re
 import shutil
@@ -9,7 +8,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
 from prometheus_client import generate_latest
@@ -24,13 +22,14 @@ from instaslice.serve.metrics import Metrics
 from instaslice.webhook_configuration import BESIDE, OPT_IN, webhook_configuration
 from test.support.command import find_tool
 from test.support.manifests import (
-    CUSTOM,
-    NEWEST,
-    OLDEST,
+    POLICIES,
     Manifests,
+    as_expected,
     at,
     by_kind_and_name,
+    expectations,
     kustomize,
+    validate,
 )
 
 ROOT = Path(__file__).parent.parent
@@ -57,7 +56,6 @@ CERTIFICATES = {"tls.crt": "a certificate", "tls.key": "a key", "ca.crt": "an au
 Render = Callable[..., Manifests]
 
 DEPLOYMENT = ("Deployment", "instaslice")
-POLICIES = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
 
 
@@ -98,20 +96,6 @@ def env(deployment: dict[str, Any]) -> dict[str, str]:
 # Valid, and of one piece
 
 
-@pytest.mark.parametrize("kubernetes", [OLDEST, NEWEST])
-@pytest.mark.parametrize("components", COMBINATIONS.values(), ids=COMBINATIONS)
-def test_manifests_are_valid_by_the_published_schemas(
-    components: tuple[str, ...], kubernetes: str, render: Render
-) -> None:
-    for manifest in render(*components).values():
-        kind = manifest["kind"]
-        # resource.k8s.io/v1 begins with 1.34, and the policies with 1.30.
-        newer = kind in ("DeviceClass", *POLICIES) and kubernetes == OLDEST
-        if (manifest["apiVersion"], kind) in CUSTOM or newer:
-            continue
-        kubernetes_validate.validate(manifest, kubernetes, strict=True)
-
-
 def test_every_component_is_tried() -> None:
     assert {path.name for path in (ROOT / "config/components").iterdir()} == set(COMPONENTS)
 
@@ -131,216 +115,55 @@ def test_the_policy_knows_the_profiles_that_have_classes(render: Render) -> None
     assert known == f"'{' '.join(each.template for each in known_profiles())}'.split(' ')"
 
 
-@pytest.mark.parametrize("components", COMBINATIONS.values(), ids=COMBINATIONS)
-def test_everything_is_in_the_namespace_that_undeploy_deletes(
-    components: tuple[str, ...], render: Render
-) -> None:
-    for (kind, name), manifest in render(*components).items():
-        cluster_wide = {
-            ("Namespace", "instaslice-system"),
-            ("ClusterRole", "instaslice"),
-            ("ClusterRoleBinding", "instaslice"),
-            ("ClusterRole", "instaslice-doctor"),
-            ("ClusterRole", "instaslice-doctor-dry-run"),
-            WEBHOOK,
-        }
-        is_cluster_wide = (kind, name) in cluster_wide or kind in ("DeviceClass", *POLICIES)
-        expected = None if is_cluster_wide else "instaslice-system"
-        assert manifest["metadata"].get("namespace") == expected, (kind, name)
-
-
 # What is promised
 
-POD = "spec.template.spec"
-MIG_1G_5GB = (
-    "device.driver == 'gpu.nvidia.com' && device.attributes['gpu.nvidia.com'].type == 'mig' && "
-    "device.attributes['gpu.nvidia.com'].profile == '1g.5gb'"
-)
 #: https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/
 LABELS = {
     "app.kubernetes.io/name": "instaslice",
     "app.kubernetes.io/part-of": "instaslice",
     "app.kubernetes.io/version": __version__,
 }
-CONTAINER = f"{POD}.containers.0"
-OPTED_OUT = {"key": "instaslice.io/rewrite", "operator": "NotIn", "values": ["disabled"]}
-NEVER = {
-    "key": "kubernetes.io/metadata.name",
-    "operator": "NotIn",
-    "values": ["kube-system", "instaslice-system"],
-}
-
-#: Manifest and path in it to what is there.
-PROMISES: dict[tuple[str, str], dict[str, Any]] = {
-    ("Namespace", "instaslice-system"): {
-        "metadata.labels": {
-            **LABELS,
-            "app.kubernetes.io/component": "webhook",
-            "pod-security.kubernetes.io/enforce": "restricted",
-            "pod-security.kubernetes.io/audit": "restricted",
-            "pod-security.kubernetes.io/warn": "restricted",
-        },
-    },
-    DEPLOYMENT: {
-        "spec.replicas": 2,
-        "spec.strategy.rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
-        # No runAsUser: any uid will do, and some clusters choose it.
-        f"{POD}.securityContext": {
-            "runAsNonRoot": True,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        f"{CONTAINER}.securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        f"{POD}.hostNetwork": None,
-        f"{POD}.hostPID": None,
-        f"{POD}.hostIPC": None,
-        f"{POD}.priorityClassName": "system-cluster-critical",
-        f"{POD}.serviceAccountName": "instaslice",
-        f"{POD}.automountServiceAccountToken": True,
-        f"{POD}.topologySpreadConstraints.0.topologyKey": "kubernetes.io/hostname",
-        f"{POD}.topologySpreadConstraints.1.topologyKey": "topology.kubernetes.io/zone",
-        f"{CONTAINER}.resources": {
-            "requests": {"cpu": "100m", "memory": "64Mi", "ephemeral-storage": "64Mi"},
-            "limits": {"memory": "512Mi", "ephemeral-storage": "512Mi"},
-        },
-        f"{CONTAINER}.startupProbe.httpGet.path": "/healthz",
-        f"{CONTAINER}.livenessProbe.httpGet.path": "/healthz",
-        f"{CONTAINER}.readinessProbe.httpGet.path": "/readyz",
-    },
-    ("PodDisruptionBudget", "instaslice"): {"spec.maxUnavailable": 1},
-    ("Service", "instaslice"): {"spec.ports.0.port": 443},
-    ("ServiceAccount", "instaslice"): {"automountServiceAccountToken": False},
-    ("ClusterRole", "instaslice"): {
-        "rules": [
-            {"apiGroups": [group], "resources": resources, "verbs": ["create", "get"]}
-            for group, resources in (
-                ("resource.k8s.io", ["resourceclaimtemplates", "deviceclasses"]),
-                ("gpu.resource.nvidia.com", ["migdeviceclaimparameters", "gpuclaimparameters"]),
-            )
-        ],
-    },
-    ("NetworkPolicy", "instaslice"): {
-        "spec.policyTypes": ["Ingress", "Egress"],
-        "spec.ingress": [{"ports": [{"port": "https", "protocol": "TCP"}]}],
-        "spec.egress": [
-            {"ports": [{"port": n, "protocol": "TCP"} for n in (443, 6443, 8443, 16443)]}
-        ],
-    },
-    WEBHOOK: {
-        "metadata.annotations": None,
-        "webhooks.0.name": "rewrite.instaslice.io",
-        "webhooks.0.failurePolicy": "Fail",
-        "webhooks.0.reinvocationPolicy": "IfNeeded",
-        "webhooks.0.sideEffects": "NoneOnDryRun",
-        "webhooks.0.timeoutSeconds": 5,
-        "webhooks.0.matchPolicy": "Equivalent",
-        "webhooks.0.rules.0.operations": ["CREATE", "UPDATE"],
-        "webhooks.0.rules.0.resources": ["pods"],
-        "webhooks.0.matchConditions.0.name": "has-a-mig-limit",
-        "webhooks.0.matchConditions.1.name": "is-new-or-has-another-spec",
-        "webhooks.0.namespaceSelector.matchExpressions": [NEVER, OPTED_OUT],
-        "webhooks.0.objectSelector.matchExpressions": [OPTED_OUT],
-        "webhooks.0.clientConfig.caBundle": None,
-    },
-}
-
-#: What a component makes of it; an empty path is the whole manifest.
-CHANGES: dict[str, dict[tuple[str, str], dict[str, Any]]] = {
-    "doctor": {
-        ("ClusterRole", "instaslice-doctor"): {"rules.0.verbs": ["get", "list"]},
-        ("ClusterRole", "instaslice-doctor-dry-run"): {"rules.0.verbs": ["create"]},
-    },
-    "cert-manager": {
-        WEBHOOK: {
-            "metadata.annotations": {
-                "cert-manager.io/inject-ca-from": "instaslice-system/instaslice"
-            },
-        },
-        ("Certificate", "instaslice"): {
-            "spec.privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
-            "spec.secretName": "instaslice-tls",
-            "spec.dnsNames.0": "instaslice.instaslice-system.svc",
-        },
-    },
-    "own-certificates": {
-        ("Secret", "instaslice-tls"): {"type": "kubernetes.io/tls"},
-        WEBHOOK: {
-            "webhooks.0.clientConfig.caBundle": base64.b64encode(
-                CERTIFICATES["ca.crt"].encode()
-            ).decode(),
-        },
-    },
-    "no-api": {
-        DEPLOYMENT: {f"{POD}.automountServiceAccountToken": False},
-        ("ClusterRole", "instaslice"): {"": None, "rules": None},
-        ("ClusterRoleBinding", "instaslice"): {"": None},
-        ("NetworkPolicy", "instaslice"): {"spec.egress": []},
-    },
-    "policies": {
-        ("ValidatingAdmissionPolicyBinding", "instaslice-limitranges"): {
-            "spec.validationActions": ["Deny"],
-            "spec.paramRef": {"selector": {}, "parameterNotFoundAction": "Allow"},
-        },
-        ("ValidatingAdmissionPolicyBinding", "instaslice-service-account"): {
-            "spec.validationActions": ["Deny"],
-        },
-    },
-    "kubernetes-1.27": {WEBHOOK: {"webhooks.0.failurePolicy": "Ignore"}},
-    "prometheus": {
-        ("ServiceMonitor", "instaslice"): {
-            "spec.endpoints.0.tlsConfig.serverName": "instaslice.instaslice-system.svc",
-            "spec.endpoints.0.tlsConfig.ca.secret": {"name": "instaslice-tls", "key": "ca.crt"},
-        },
-        ("ConfigMap", "instaslice-dashboard"): {"metadata.labels.grafana_dashboard": "1"},
-    },
-    "opt-in": {
-        WEBHOOK: {
-            "webhooks.0.namespaceSelector.matchExpressions": at(
-                webhook_configuration(OPT_IN), "webhooks.0.namespaceSelector.matchExpressions"
-            ),
-        },
-    },
-    "beside-the-scheduler": {
-        WEBHOOK: {
-            "webhooks.0.matchConditions": at(
-                webhook_configuration(BESIDE), "webhooks.0.matchConditions"
-            ),
-        },
-        ("DeviceClass", "mig-1g.5gb.nvidia.com"): {
-            "spec": {
-                "extendedResourceName": "nvidia.com/mig-1g.5gb",
-                "selectors": [{"cel": {"expression": MIG_1G_5GB}}],
-            },
-        },
-    },
-}
+EXPECTED = expectations()
+#: What a component makes of the webhook is what the command prints.
+for component, mode, path in (
+    ("opt-in", OPT_IN, "webhooks.0.namespaceSelector.matchExpressions"),
+    ("beside-the-scheduler", BESIDE, "webhooks.0.matchConditions"),
+):
+    changed = {path: at(webhook_configuration(mode), path)}
+    EXPECTED["components"][component][" ".join(WEBHOOK)] = changed
 
 
 @pytest.mark.parametrize("components", COMBINATIONS.values(), ids=COMBINATIONS)
-def test_promises(components: tuple[str, ...], render: Render) -> None:
-    expected = {(key, path): value for key in PROMISES for path, value in PROMISES[key].items()}
-    for name in components:
-        for key, changes in CHANGES[name].items():
-            expected |= {(key, path): value for path, value in changes.items()}
+def test_a_combination_is_valid_and_what_is_promised(
+    components: tuple[str, ...], render: Render
+) -> None:
     rendered = render(*components)
-    assert {(key, path): at(rendered.get(key), path) for key, path in expected} == expected
+    validate(rendered.values())
+    expected = dict(EXPECTED["config"])
+    for name in components:
+        for key, changes in EXPECTED["components"][name].items():
+            expected[key] = changes and {**expected.get(key, {}), **changes}
+    assert as_expected(rendered, expected) == expected
+
+
+#: What is in no namespace, which undeploy deletes.
+CLUSTER_WIDE = {*POLICIES, "ClusterRole", "ClusterRoleBinding", "Namespace", "DeviceClass"}
+PARTS = {"policy", "webhook", "registration", "monitoring", "doctor"}
 
 
 @pytest.mark.parametrize("components", COMBINATIONS.values(), ids=COMBINATIONS)
-def test_everything_has_the_recommended_labels(components: tuple[str, ...], render: Render) -> None:
+def test_everything_has_its_namespace_and_labels(
+    components: tuple[str, ...], render: Render
+) -> None:
     for (kind, name), manifest in render(*components).items():
+        expected = None if kind in {*CLUSTER_WIDE, WEBHOOK[0]} else "instaslice-system"
+        assert manifest["metadata"].get("namespace") == expected, (kind, name)
         if kind == "DeviceClass":
             continue  # InstaSlice makes the same ones, and they outlive it
         pod = at(manifest, "spec.template.metadata.labels")
         for labels in (manifest["metadata"]["labels"], *([pod] if pod else [])):
             assert labels.items() >= LABELS.items(), (kind, name)
             assert labels["app.kubernetes.io/component"] in PARTS, (kind, name)
-
-
-PARTS = {"policy", "webhook", "registration", "monitoring", "doctor"}
 
 
 def test_only_the_webhook_configuration_is_registration(render: Render) -> None:
@@ -372,10 +195,10 @@ def test_without_the_api_nothing_is_asked_of_it(render: Render) -> None:
 def test_the_pod_has_time_to_end(render: Render) -> None:
     """The pause before SIGTERM and the server's own drain, and a margin."""
     deployment = render()[DEPLOYMENT]
-    command = at(deployment, f"{CONTAINER}.lifecycle.preStop.exec.command")
+    command = at(deployment, "CONTAINER.lifecycle.preStop.exec.command")
     pause = int(re.fullmatch(r"import time; time\.sleep\((\d+)\)", command[-1])[1])  # type: ignore[index]
     assert pause >= 5
-    assert at(deployment, f"{POD}.terminationGracePeriodSeconds") >= pause + Limits().grace + 5
+    assert at(deployment, "POD.terminationGracePeriodSeconds") >= pause + Limits().grace + 5
 
 
 def test_ports_names_and_labels_meet(render: Render) -> None:
@@ -387,28 +210,28 @@ def test_ports_names_and_labels_meet(render: Render) -> None:
         at(service, "spec.selector"),
         at(rendered["PodDisruptionBudget", "instaslice"], "spec.selector.matchLabels"),
         at(rendered["NetworkPolicy", "instaslice"], "spec.podSelector.matchLabels"),
-        at(deployment, f"{POD}.topologySpreadConstraints.0.labelSelector.matchLabels"),
-        at(deployment, f"{POD}.topologySpreadConstraints.1.labelSelector.matchLabels"),
+        at(deployment, "POD.topologySpreadConstraints.0.labelSelector.matchLabels"),
+        at(deployment, "POD.topologySpreadConstraints.1.labelSelector.matchLabels"),
     ):
         assert selector.items() <= labels.items()
     monitor = rendered["ServiceMonitor", "instaslice"]
     wanted = at(monitor, "spec.selector.matchLabels")
     assert wanted.items() <= service["metadata"]["labels"].items()
 
-    assert len(at(deployment, f"{POD}.containers")) == 1
-    (port,) = at(deployment, f"{CONTAINER}.ports")
+    assert len(at(deployment, "POD.containers")) == 1
+    (port,) = at(deployment, "CONTAINER.ports")
     (bind,) = [option for option in settings.SERVE if option.flag == "--bind"]
     assert str(port["containerPort"]) == str(bind.default).rpartition(":")[2]
     assert at(service, "spec.ports.0.targetPort") == port["name"]
     assert at(monitor, "spec.endpoints.0.port") == at(service, "spec.ports.0.name")
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        assert at(deployment, f"{CONTAINER}.{probe}.httpGet.port") == port["name"]
-        assert at(deployment, f"{CONTAINER}.{probe}.httpGet.scheme") == "HTTPS"
+        assert at(deployment, f"CONTAINER.{probe}.httpGet.port") == port["name"]
+        assert at(deployment, f"CONTAINER.{probe}.httpGet.scheme") == "HTTPS"
 
     client = at(rendered[WEBHOOK], "webhooks.0.clientConfig.service")
     assert (client["name"], client["port"], client["path"]) == ("instaslice", 443, "/mutate")
-    (volume,) = at(deployment, f"{POD}.volumes")
-    (mount,) = at(deployment, f"{CONTAINER}.volumeMounts")
+    (volume,) = at(deployment, "POD.volumes")
+    (mount,) = at(deployment, "CONTAINER.volumeMounts")
     certificate = rendered["Certificate", "instaslice"]
     assert volume["secret"]["secretName"] == at(certificate, "spec.secretName")
     assert mount == {"name": volume["name"], "mountPath": mount["mountPath"], "readOnly": True}

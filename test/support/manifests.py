@@ -1,11 +1,18 @@
 """What tests of manifests share: kubectl's kustomize, and ways to look into what it renders."""
 
+import functools
+import json
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import kubernetes_validate
+import yaml
+
+from instaslice import __version__
 from test.support.command import find_tool
+from test.support.process import ROOT
 
 Json = dict[str, Any]
 #: Manifests by kind and name.
@@ -14,15 +21,33 @@ Manifests = Mapping[tuple[str, str], Json]
 #: The versions of Kubernetes by whose published schemas manifests are held.
 OLDEST: Final = "1.27"
 NEWEST: Final = "1.37"
-#: Kinds that no published schema of Kubernetes' has.
-CUSTOM: Final = frozenset(
-    {
-        ("cert-manager.io/v1", "Issuer"),
-        ("cert-manager.io/v1", "Certificate"),
-        ("monitoring.coreos.com/v1", "ServiceMonitor"),
-        ("monitoring.coreos.com/v1", "PrometheusRule"),
-    }
-)
+#: Groups whose kinds no published schema of Kubernetes' has.
+_CUSTOM: Final = ("cert-manager.io/", "monitoring.coreos.com/")
+#: resource.k8s.io/v1 begins with 1.34, and the policies with 1.30.
+POLICIES: Final = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+_NEWER: Final = ("DeviceClass", *POLICIES)
+
+
+def validate(manifests: Iterable[Json]) -> None:
+    """Hold manifests by the schemas of the oldest and of the newest Kubernetes that has them."""
+    for manifest in manifests:
+        if not manifest["apiVersion"].startswith(_CUSTOM):
+            if manifest["kind"] not in _NEWER:
+                _validate(json.dumps(manifest), OLDEST)
+            _validate(json.dumps(manifest), NEWEST)
+
+
+@functools.cache
+def _validate(text: str, kubernetes: str) -> None:
+    """Once for each manifest: most are in many a rendering."""
+    kubernetes_validate.validate(json.loads(text), kubernetes, strict=True)
+
+
+def expectations() -> Json:
+    """test/expectations.yaml: what config/ and the chart make."""
+    text = (ROOT / "test/expectations.yaml").read_text().replace("VERSION", __version__)
+    found: Json = yaml.safe_load(text)
+    return found
 
 
 def kustomize(folder: Path) -> str:
@@ -44,8 +69,22 @@ def by_kind_and_name(manifests: Iterable[Json]) -> Manifests:
     return found
 
 
+def as_expected(manifests: Manifests, expected: Json) -> Json:
+    """What there is of each thing expected, in the form of test/expectations.yaml."""
+    found: Json = {}
+    for name, paths in expected.items():
+        kind, _, bare = name.partition(" ")
+        manifest = manifests.get((kind, bare))
+        if paths is None or manifest is None:
+            found[name] = manifest
+        else:
+            found[name] = {path: at(manifest, path) for path in paths}
+    return found
+
+
 def at(value: Any, path: str) -> Any:
-    """The value at a path such as "spec.containers.0.name"; None where there is none."""
+    """The value at a path such as "POD.containers.0.name"; None where there is none."""
+    path = path.replace("CONTAINER", "POD.containers.0").replace("POD", "spec.template.spec")
     for step in filter(None, path.split(".")):
         if value is None:
             return None
