@@ -169,7 +169,7 @@ def test_the_api_server_takes_every_object(empty_cluster: Cluster, mode: str) ->
         for path, text in texts.items()
         if not path.endswith("NOTES.txt")
         for manifest in yaml.safe_load_all(text)
-        if manifest and (manifest["apiVersion"], manifest["kind"]) not in CUSTOM
+        if manifest and not manifest["apiVersion"].startswith(CUSTOM)
     ]
     # Pods are refused until their accounts are there.
     accounts = [each for each in manifests if each["kind"] == "ServiceAccount"]

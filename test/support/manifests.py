@@ -22,7 +22,7 @@ Manifests = Mapping[tuple[str, str], Json]
 OLDEST: Final = "1.27"
 NEWEST: Final = "1.37"
 #: Groups whose kinds no published schema of Kubernetes' has.
-_CUSTOM: Final = ("cert-manager.io/", "monitoring.coreos.com/")
+CUSTOM: Final = ("cert-manager.io/", "monitoring.coreos.com/")
 #: resource.k8s.io/v1 begins with 1.34, and the policies with 1.30.
 POLICIES: Final = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 _NEWER: Final = ("DeviceClass", *POLICIES)
@@ -31,7 +31,7 @@ _NEWER: Final = ("DeviceClass", *POLICIES)
 def validate(manifests: Iterable[Json]) -> None:
     """Hold manifests by the schemas of the oldest and of the newest Kubernetes that has them."""
     for manifest in manifests:
-        if not manifest["apiVersion"].startswith(_CUSTOM):
+        if not manifest["apiVersion"].startswith(CUSTOM):
             if manifest["kind"] not in _NEWER:
                 _validate(json.dumps(manifest), OLDEST)
             _validate(json.dumps(manifest), NEWEST)
