@@ -28,6 +28,8 @@ class Limits:
 
     #: Connections. The API server keeps a few dozen; the rest is room for those who stall.
     connections: int = 2000
+    #: Those that have sent nothing yet; most of them wait in the kernel until they have.
+    silent: int = 1000
     #: Raw bytes taken from a connection at once: a full TLS record (RFC 8446, section 5.2), or 600
     #: of those that carry nothing, each 25 us of OpenSSL's.
     raw: int = 16 * 1024 + 512
@@ -109,7 +111,7 @@ class Limits:
 
     #: For requests in flight after SIGTERM: the webhook's timeout of 5 s, doubled.
     grace: int = 10
-    #: For taking in the connections that wait to be accepted then.
+    #: For taking in new connections then: the backlog, and who has not heard of it.
     last_call: float = 0.3
     #: Of the grace period, kept for requests in flight: an admission waits at most one for its
     #: templates, and a second is a long time for the rest.

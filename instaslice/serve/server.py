@@ -85,6 +85,9 @@ def _bound(family: int, address: Any) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if address[0] == ANY:  # whatever net.ipv6.bindv6only says
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # Who only connects stays in the kernel for a second. A client of TLS speaks first.
+        with contextlib.suppress(AttributeError):  # Linux has it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
         listener.bind(address)
     except OSError:
         listener.close()
@@ -139,6 +142,9 @@ class Server(BaseApplication):
 
         values: dict[str, Any] = {
             "bind": f"fd://{self._listener}",
+            # As many as the kernel allows (net.core.somaxconn): who finds no room tries again after
+            # a second, and after three, and seven.
+            "backlog": 65535,
             "worker_class": StallFreeWorker,
             "worker_connections": limits.connections,
             # Two on one core served 4 % less than one. More replicas are what adds capacity.

@@ -18,10 +18,9 @@ done (`limits`), and sources take turns.
    are, the newcomer is. No connection that is idle is closed without a look whether something has
    come on it.
 5. Idle is not stalled: the API server dials ahead, and may use a connection a minute later.
-6. On SIGTERM the loop takes in the connections of the backlog, for so long, and listens no more. It
-   goes on with the connections that are there, and answers what comes on them with "Connection:
-   close", for as long as the grace period allows; then it closes what is idle, and ends when
-   nothing is in flight.
+6. After SIGTERM the loop takes in connections for a moment more, and goes on with those that are
+   there: it answers what comes on them with "Connection: close", for as long as the grace period
+   allows; then it closes what is idle, and ends when nothing is in flight.
 7. When the authorities that callers' certificates are checked by have changed (`generation`), a
    connection from before is closed with its next reply: who was let in then may not be let in now.
 """
@@ -172,24 +171,26 @@ class StallFreeWorker(Worker):
         now = time.monotonic()
         if self.stopping_since is None:
             self.stopping_since = now
-            for listener in self.sockets:
+        if now >= self.stopping_since + self.limits.last_call:
+            while self.sockets:
+                listener = self.sockets.pop()
                 self.selector.unregister(listener)
-                self._accept(listener, self.limits.last_call)
                 listener.close()
         if now >= self.stopping_since + max(0.0, self.cfg.graceful_timeout - self.limits.wrap_up):
             for connection in list(self.connections):
                 if connection.phase == Phase.IDLE:
                     self._close_idle(connection)
-        return not self.connections or now >= self.stopping_since + self.cfg.graceful_timeout
+        is_empty = not self.connections and not self.sockets
+        return is_empty or now >= self.stopping_since + self.cfg.graceful_timeout
 
     def _wake(self, fd: int) -> None:
         """Signals and pool threads write to the pipe to end the selector's wait."""
         with contextlib.suppress(BlockingIOError):
             os.read(fd, 4096)
 
-    def _accept(self, listener: Any, seconds: float | None = None) -> None:
-        """Take in the connections that wait, for some seconds; hands are shaken later."""
-        until = time.monotonic() + (self.limits.newcomers if seconds is None else seconds)
+    def _accept(self, listener: Any) -> None:
+        """Take in the connections that wait, for a while; hands are shaken later."""
+        until = time.monotonic() + self.limits.newcomers
         while time.monotonic() < until:
             try:
                 sock, client = listener.accept()
@@ -197,11 +198,11 @@ class StallFreeWorker(Worker):
                 if error.errno in (errno.EMFILE, errno.ENFILE) and self._make_room():
                     continue
                 return  # there is none, or it is gone again
-            if len(self.connections) >= self.cfg.worker_connections and not self._make_room():
-                sock.close()
-                continue
             try:
                 sock.setblocking(False)
+                if not self._let_in(sock):
+                    sock.close()
+                    continue
                 peer = Peer(client, listener.getsockname(), None)
                 account = self.accounts.setdefault(str(client[0]), Account())
                 made = Connection(sock, peer, account, self.generation(), self.limits)
@@ -212,6 +213,26 @@ class StallFreeWorker(Worker):
             account.connections += 1
             self.connections.add(made)
             self.silent[made] = None
+
+    def _let_in(self, sock: socket.socket) -> bool:
+        """Whether a newcomer gets a place, which must cost less than to connect does."""
+        try:
+            if not sock.recv(1, socket.MSG_PEEK):
+                return False  # it has hung up
+        except BlockingIOError:
+            if len(self.silent) >= self.limits.silent and not self._drop_silent():
+                return False
+        return len(self.connections) < self.cfg.worker_connections or self._make_room()
+
+    def _drop_silent(self) -> bool:
+        """Close who has been silent longest, if that is long enough."""
+        for connection in self.silent:
+            if time.monotonic() - connection.since < self.limits.silence:
+                break  # its ClientHello may be on its way
+            if not connection.has_bytes():
+                self._close(connection)
+                return True
+        return False
 
     def _look_after(self, connections: list[Connection], seconds: float) -> None:
         """Do what each can do without waiting, for some seconds; the rest is named again."""
@@ -491,12 +512,8 @@ class StallFreeWorker(Worker):
         """Close the connection that is missed least, if any may be closed."""
         now = time.monotonic()
         if candidates is None:
-            for connection in self.silent:  # the oldest first
-                if now - connection.since < self.limits.silence:
-                    break  # its ClientHello may be on its way
-                if not connection.has_bytes():
-                    self._close(connection)
-                    return True
+            if self._drop_silent():
+                return True
             candidates = self.connections
         ranked = [(rank, id(c), c) for c in candidates if (rank := c.rank(now)) is not None]
         for *_, connection in sorted(ranked):

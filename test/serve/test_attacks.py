@@ -1,8 +1,11 @@
 """A hostile client beside an honest one, from the same address; the rest of it is `make soak`."""
 
 import contextlib
+import http.client
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,12 +14,18 @@ from test.support import attacks
 from test.support.apiserver import APIServer, reaching
 from test.support.certs import Authority
 from test.support.process import PATIENCE
-from test.support.serving import SAMPLE, exchange, memory, serve, until
+from test.support.serving import SAMPLE, Server, exchange, memory, serve, until
 
-#: Seconds for an honest request: on a quiet machine all take less than half of one. Where others
-#: use the processor, too, that is true of most of them.
+#: Seconds for an honest request, on a quiet machine. On another, ten times what the longest of
+#: OFTEN takes there without any attack, if that is more.
 PROMPT = 0.5
 OFTEN = 25
+
+
+def timed(call: Callable[..., tuple[int, bytes]]) -> float:
+    start = time.monotonic()
+    assert call("POST", "/mutate", SAMPLE)[0] == 200
+    return time.monotonic() - start
 
 
 @pytest.mark.parametrize("name", attacks.ATTACKS)
@@ -25,26 +34,34 @@ def test_honest_requests_are_answered_beside_an_attack(
 ) -> None:
     with serve(cert_dir, authority.trusting()) as server:
         [worker] = server.workers()
-        seconds: list[float] = []
+        quiet = [timed(server.call) for _ in range(OFTEN)]
         with (
             contextlib.closing(server.connect()) as kept,
             attacks.attack(name, server.port) as attacker,
         ):
-            assert exchange(kept, "POST", "/mutate", SAMPLE)[0] == 200
+            calls = (server.call, partial(exchange, kept))
+            assert timed(calls[1]) < PATIENCE
             time.sleep(1)  # it has to begin, and no sign tells that it has
+            seconds = []
             for _ in range(OFTEN):
-                for call in (server.call, lambda *request: exchange(kept, *request)):
-                    start = time.monotonic()
-                    assert call("POST", "/mutate", SAMPLE)[0] == 200
-                    seconds.append(time.monotonic() - start)
+                for call in calls:
+                    seconds.append(timed(call))
                     time.sleep(0.02)
             assert attacker.poll() is None
-        assert sorted(seconds)[len(seconds) * 9 // 10] < PROMPT
-        # A full backlog drops SYNs, which the kernel repeats after 1, 3 and 7 s.
-        assert max(seconds) < (PATIENCE if name == "connect()" else 10 * PROMPT)
+        assert max(seconds) < max(PROMPT, 10 * max(quiet))
         assert server.workers() == [worker]
-        assert memory(worker)["VmHWM"] < 400 * 1024
+        assert memory(worker)["VmHWM"] < 200 * 1024
         assert [line for line in server.lines() if line["level"] == "error"] == []
+
+
+def connected(server: Server) -> http.client.HTTPSConnection | None:
+    """A connection whose handshake is done, or None where nobody listens any more."""
+    connection = server.connect()
+    try:
+        connection.connect()
+    except ConnectionError:
+        return None
+    return connection
 
 
 def test_sigterm_during_a_flood_loses_no_request(cert_dir: Path, authority: Authority) -> None:
@@ -56,6 +73,12 @@ def test_sigterm_during_a_flood_loses_no_request(cert_dir: Path, authority: Auth
             stack.enter_context(attacks.attack("connect()", server.port))
         time.sleep(1)
         server.process.send_signal(signal.SIGTERM)
+        let_in = 0
+        while new := connected(server):  # at last it listens no more
+            with contextlib.closing(new):
+                assert exchange(new, "POST", "/mutate", SAMPLE)[0] == 200
+            let_in += 1
+        assert let_in
         for connection in kept:
             assert exchange(connection, "POST", "/mutate", SAMPLE)[0] == 200
         assert server.process.wait(timeout=PATIENCE) == 0

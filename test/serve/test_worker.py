@@ -569,6 +569,7 @@ def test_while_it_stops_it_answers_what_still_comes(start: Start) -> None:
         reply_to(used)
         loop.stop()
         loop.worker.stopping_since = until(lambda: loop.worker.stopping_since) - 55  # so long ago
+        until(lambda: not loop.worker.sockets)
         with pytest.raises(OSError):  # noqa: PT011 - refused, or reset
             loop.say(get("/new"))
         for connection in (idle, used):
