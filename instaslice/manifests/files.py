@@ -13,7 +13,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import BinaryIO, Final, TextIO
 
-from instaslice.manifests.documents import Document, Need, Problem, Rewriter, Task
+from instaslice.manifests.documents import RENAME, WEIGHTS, Document, Need, Rewriter, Task
 from instaslice.manifests.edit import Edit, applied
 from instaslice.patch import Json
 from instaslice.templates import DeviceClaim, from_template, objects, why_not
@@ -27,10 +27,6 @@ BAD: Final = 2  #: a file or a document that could not be handled
 _WORSE: Final = (FINE, WOULD_CHANGE, LEFT, BAD)
 
 STANDARD_INPUT: Final = "-"
-RENAMES: Final = (
-    "kustomize renames templates and classes, and not what refers to them: have them in a file "
-    "that no Kustomization with a prefix or suffix names (--templates-to FILE)"
-)
 #: Templates that are named before "and N more".
 MAX_NAMED: Final = 8
 #: Lines of context in a diff, as diff -u and git have it.
@@ -158,16 +154,10 @@ class Job:
                 self.say(f"{name}: would be rewritten")
 
     def tell(self, name: str, document: Document) -> None:
-        if document.left and self.options.check:
+        if document.problems["left"] and self.options.check:
             self.worse(LEFT)
-        kinds: Iterable[tuple[str, list[Problem]]] = (
-            ("", document.errors),
-            ("warning: ", document.left),
-            ("warning: ", document.warnings),
-            ("note: ", document.notes),
-        )
-        for kind, problems in kinds:
-            for problem in problems:
+        for weight, kind in WEIGHTS.items():
+            for problem in document.problems[weight]:
                 self.say(f"{name}:{problem.line}: {kind}{problem}")
 
     def templates(self, files: list[File]) -> None:
@@ -223,8 +213,8 @@ class Job:
     def warn_of_names(self, files: list[File]) -> None:
         """Tell of a Kustomization that would rename the templates, and not what refers to them."""
         for file in files:
-            for line, key in (each for d in file.documents for each in d.renames):
-                self.say(f"{file.name}:{line}: warning: {key}: {RENAMES}")
+            for problem in (each for d in file.documents for each in d.problems[RENAME]):
+                self.say(f"{file.name}:{problem.line}: warning: {problem}")
 
     def move(self, files: list[File]) -> None:
         """Have the templates in a file of their own, behind what is in it."""

@@ -266,19 +266,19 @@ def walk(node: Node) -> Iterator[Node]:
         yield from walk(part.node)
 
 
-def locate(node: Node, path: Sequence[str | int]) -> int:
-    """Where the value at a path begins, with its key; its nearest parent if it has none."""
+def locate(node: Node, path: Sequence[str | int]) -> tuple[int, Node]:
+    """Where the value at a path begins, with its key, and its node; its nearest parent's if none.
+
+    Of an alias nothing is written below it.
+    """
     start = node.start
     for token in path:
-        holder = node.target or node
         found = None
-        if holder.kind is dict:
-            found = holder.own().get(str(token))
-        elif str(token).isdecimal() and int(token) < len(holder.parts):
-            found = holder.parts[int(token)]
+        if node.kind is dict:
+            found = node.own().get(str(token))
+        elif str(token).isdecimal() and int(token) < len(node.parts):
+            found = node.parts[int(token)]
         if found is None:
             break
         start, node = found.start, found.node
-        if node.target is not None:  # the alias is what was typed here
-            break
-    return start
+    return start, node

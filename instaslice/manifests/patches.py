@@ -6,8 +6,9 @@ name and replaces `resourceClaims` and `claims`, which its schema does not know,
 """
 
 import copy
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from instaslice.manifests.workloads import BUILT_IN, Manifest, Path, at
@@ -18,41 +19,85 @@ from instaslice.resources import Resources
 _NEED_SELECTOR: Final = {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"}
 _CONTAINERS: Final = ("containers", "initContainers")
 _DIRECTIVE: Final = "$patch"
+#: Where a Kustomization names patches, and what else it is built from.
+_PATCHES: Final = ("patches", "patchesStrategicMerge")
+_BUILT_FROM: Final = ("resources", "bases", "components")
 
 
-def files_of(kustomization: Json, folder: str) -> Iterator[str]:
-    """The files of patches that a Kustomization in a folder names."""
-    listed = [kustomization.get(key) for key in ("patches", "patchesStrategicMerge")]
-    for each in (each for patches in listed if isinstance(patches, list) for each in patches):
-        path = each.get("path") if isinstance(each, dict) else each
-        if isinstance(path, str) and "\n" not in path:
-            yield os.path.normpath(os.path.join(folder, path))
+class Builds:
+    """What Kustomizations are built from, as far as it is among the files. Paths are normal."""
 
+    def __init__(self) -> None:
+        self.refers: dict[str, set[str]] = {}  #: the folders and patches that a folder's names
+        self.patches: set[str] = set()  #: files that hold patches
 
-def folders_of(kustomization: Json, folder: str) -> Iterator[str]:
-    """What else a Kustomization in a folder is built from."""
-    for key in ("resources", "bases", "components"):
-        listed = kustomization.get(key)
-        for path in listed if isinstance(listed, list) else ():
-            if isinstance(path, str):
-                yield os.path.normpath(os.path.join(folder, path))
+    def note(self, name: str, kustomization: Json) -> None:
+        """Learn of a Kustomization in a file."""
+        folder = os.path.normpath(os.path.dirname(name))
+
+        def named(*keys: str) -> set[str]:
+            found = (each for key in keys for each in _list(kustomization.get(key)))
+            paths = (each.get("path") if isinstance(each, dict) else each for each in found)
+            return {
+                os.path.normpath(os.path.join(folder, path))
+                for path in paths
+                if isinstance(path, str) and "\n" not in path
+            }
+
+        files = named(*_PATCHES)
+        self.patches |= files
+        self.refers[folder] = {os.path.normpath(name), *files, *named(*_BUILT_FROM)}
+
+    def is_patch(self, file: str) -> bool:
+        """Whether a Kustomization names a file as a patch."""
+        return os.path.normpath(file) in self.patches
+
+    def has_another(self, file: str, others: Iterable[str]) -> bool:
+        """Whether one build may have the patches of a file and of one of the others."""
+        file, *rest = (os.path.normpath(each) for each in (file, *others))
+        refers = dict(self.refers)
+        for each in (file, *rest):
+            if not any(each in found for found in self.refers.values()):
+                folder = os.path.dirname(each) or "."
+                refers[folder] = {each, *refers.get(folder, ())}
+
+        def built_from(folder: str) -> set[str]:
+            found = [folder]
+            for each in found:
+                found += [more for more in refers.get(each, ()) if more not in found]
+            return set(found)
+
+        builds = (built_from(folder) for folder in refers if {file, *rest} & refers[folder])
+        return any(file in build and not build.isdisjoint(rest) for build in builds)
 
 
 def inline(kustomization: Json) -> Iterator[tuple[Path, str]]:
     """The patches that stand in a Kustomization as text, with their paths."""
-    for key in ("patches", "patchesStrategicMerge"):
-        patches = kustomization.get(key)
-        for index, each in enumerate(patches if isinstance(patches, list) else ()):
+    for key in _PATCHES:
+        for index, each in enumerate(_list(kustomization.get(key))):
             path: Path = (key, index, "patch") if isinstance(each, dict) else (key, index)
             text = at(kustomization, path)
             if isinstance(text, str) and "\n" in text:
                 yield path, text
 
 
-def looks_like_one(manifest: Manifest) -> bool:
-    """Whether a manifest lacks what every object has, or has what only patches have."""
+def spec_of(manifest: Manifest) -> Path:
+    """Where the pod's spec is in one of Kubernetes' own objects; empty in any other."""
     place = BUILT_IN.get((manifest.group or "", manifest.kind))
-    if manifest.group is None or place is None or manifest.path or not manifest.name:
+    return () if place is None else (*place, "spec")
+
+
+def is_patch(manifest: Manifest, is_named: bool) -> bool:
+    """Whether a manifest is a patch: named so, without what every object has, or with directives.
+
+    is_named: a Kustomization says that its file is one.
+    """
+    spec = spec_of(manifest)
+    if manifest.group is None or not spec:
+        return False
+    if is_named:
+        return True
+    if manifest.path or not manifest.name:
         return False
     needs_selector = manifest.group == "apps" and manifest.kind in _NEED_SELECTOR
     if needs_selector and not at(manifest.value, ("spec", "selector")):
@@ -60,24 +105,25 @@ def looks_like_one(manifest: Manifest) -> bool:
     return _has_directive(manifest.value) or any(
         "image" not in each
         for kind in _CONTAINERS
-        for each in _list(at(manifest.value, (*place, "spec", kind)))
+        for each in _objects(at(manifest.value, (*spec, kind)))
     )
 
 
-def concerns(spec: Any, resources: Resources) -> bool:
-    """Whether a patch of a pod's spec can matter to what the pod has by limits, or by claims."""
+def concerns(patch: Manifest, resources: Resources) -> bool:
+    """Whether a patch can matter to what a pod has by limits, or by claims."""
+    path = spec_of(patch)
+    spec = at(patch.value, path) if path else None
     if not isinstance(spec, dict):
         return False
     if _has_directive(spec) or "resourceClaims" in spec:
         return True
-    for kind in _CONTAINERS:
-        for each in _list(spec.get(kind)):
-            held = each.get("resources", {})
-            if not isinstance(held, dict) or "claims" in held:
+    for each in (each for kind in _CONTAINERS for each in _objects(spec.get(kind))):
+        held = each.get("resources", {})
+        if not isinstance(held, dict) or "claims" in held:
+            return True
+        for amounts in (held.get(key, {}) for key in ("limits", "requests")):
+            if not isinstance(amounts, dict) or any(map(resources.find, amounts)):
                 return True
-            for amounts in (held.get(key, {}) for key in ("limits", "requests")):
-                if not isinstance(amounts, dict) or any(map(resources.find, amounts)):
-                    return True
     return False
 
 
@@ -111,135 +157,107 @@ def _merged_list(base: list[Any], patch: list[Any]) -> list[Any]:
         return [merged({}, each) for each in patch if each != {_DIRECTIVE: "replace"}]
     result = list(base)
     new = []
-    for each in _list(patch):
-        index = _index(result, each.get("name"))
+    for each in _objects(patch):
+        found = _find(result, each)
         if each.get(_DIRECTIVE) == "delete":
-            if index is not None:
-                del result[index]
-        elif index is None:
+            result = [other for other in result if other is not found]
+        elif found is None:
             new.append(merged({}, each))
         else:
-            result[index] = merged(result[index], each)
+            result[result.index(found)] = merged(found, each)
     return [*new, *result]
 
 
-def rewritten(
-    base: Json, after: Json, patch: Json, place: Path, rewrite: Callable[[Json], Json]
-) -> Json | None:
-    """The patch that makes of `after` what `rewrite` makes of base and patch; None if none does.
+def rewritten(base: Manifest, patch: Manifest, rewrite: Callable[[Manifest], Json]) -> Json | None:
+    """The patch that makes of the rewritten base what `rewrite` makes of base and patch.
 
-    base, after: an object before and after it was rewritten. place: of its pod template.
+    None if none does. rewrite: what becomes of an object.
     """
-    wanted = _named_alike(rewrite(merged(base, patch)), after, place)
-    result = copy.deepcopy(patch)
-    spec: Path = (*place, "spec")
-    for kind in _CONTAINERS:
-        for container in _list(at(wanted, (*spec, kind))):
-            _strip(result, (*spec, kind), container)
+    spec, after = spec_of(base), rewrite(base)
+    both = base._replace(value=merged(base.value, patch.value))
+    wanted = _named_alike(rewrite(both), after, spec)
+    result = copy.deepcopy(patch.value)
+    containers = [
+        (kind, each) for kind in _CONTAINERS for each in _objects(at(wanted, (*spec, kind)))
+    ]
+    for kind, container in containers:
+        _strip(_find(at(result, (*spec, kind)), container), container)
     there = merged(after, result)
-    for kind in _CONTAINERS:
-        for container in _list(at(wanted, (*spec, kind))):
-            name = container.get("name")
-            found = _list(at(there, (*spec, kind)))
-            index = _index(found, name)
-            claims = _claims(container)
-            if index is not None and _claims(found[index]) != claims:
-                _held(_own(result, (*spec, kind), name))["claims"] = claims or None
+    for kind, container in containers:
+        found = _find(at(there, (*spec, kind)), container)
+        if found is not None and _claims(found) != _claims(container):
+            own = _own(result, (*spec, kind), container)
+            _below(own, ("resources",))["claims"] = _claims(container)
     listed = at(wanted, (*spec, "resourceClaims"))
     if at(merged(after, result), (*spec, "resourceClaims")) != listed:
         _below(result, spec)["resourceClaims"] = listed
     return result if _devices(merged(after, result), spec) == _devices(wanted, spec) else None
 
 
-def _named_alike(wanted: Json, after: Json, place: Path) -> Json:
+def _named_alike(wanted: Json, after: Json, spec: Path) -> Json:
     """What is wanted with the names of the base's claims, where the same containers have one."""
-    old, new = _users(after, place), _users(wanted, place)
-    names = {}
+    old, new = _users(after, spec), _users(wanted, spec)
     free = {name: users for name, users in old.items() if name not in new}
+    text = json.dumps(wanted)
     for name, users in new.items():
         like = next((each for each in free if free[each] == users), None)
         if name not in old and like:
-            names[name] = like
+            text = text.replace(json.dumps(name), json.dumps(like))
             del free[like]
-
-    def renamed(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: renamed(below) for key, below in value.items()}
-        if isinstance(value, list):
-            return [renamed(each) for each in value]
-        return names.get(value, value) if isinstance(value, str) else value
-
-    return renamed(wanted)  # type: ignore[no-any-return]
+    result: Json = json.loads(text)
+    return result
 
 
-def _users(value: Json, place: Path) -> dict[str, list[Any]]:
+def _users(value: Json, spec: Path) -> dict[str, list[Any]]:
     """Who uses each of a pod's claims."""
-    users: dict[str, list[Any]] = {}
-    for claim in _list(at(value, (*place, "spec", "resourceClaims"))):
-        users[str(claim.get("name"))] = []
+    declared = _objects(at(value, (*spec, "resourceClaims")))
+    users: dict[str, list[Any]] = {str(claim.get("name")): [] for claim in declared}
     for kind in _CONTAINERS:
-        for container in _list(at(value, (*place, "spec", kind))):
-            for claim in _list(_claims(container)):
+        for container in _objects(at(value, (*spec, kind))):
+            for claim in _objects(_claims(container)):
                 users.setdefault(str(claim.get("name")), []).append(container.get("name"))
     return users
 
 
-def _strip(patch: Json, path: Path, wanted: Json) -> None:
+def _strip(container: Json | None, wanted: Json) -> None:
     """Take amounts out of a patch's container that became claims."""
-    found = _list(at(patch, path))
-    index = _index(found, wanted.get("name"))
-    held = at(found, (index, "resources")) if index is not None else None
-    if not isinstance(held, dict):
+    held = at(container, ("resources",))
+    if not container or not isinstance(held, dict):
         return
     for key in ("limits", "requests"):
-        amounts = held.get(key)
-        if not isinstance(amounts, dict):
-            continue
-        stays = at(wanted, ("resources", key)) or {}
-        for name in [each for each, amount in amounts.items() if amount is not None]:
-            if name not in stays:
-                del amounts[name]
-        if not amounts:
-            del held[key]
+        if isinstance(amounts := held.get(key), dict):
+            stays = at(wanted, ("resources", key)) or {}
+            for name in [each for each, amount in amounts.items() if amount is not None]:
+                if name not in stays:
+                    del amounts[name]
+            if not amounts:
+                del held[key]
     if not held:
-        del found[index or 0]["resources"]
+        del container["resources"]
 
 
 def _devices(value: Json, spec: Path) -> Any:
     """What a pod has of devices, and of everything else that resources are."""
-    containers = [
-        [kind, each.get("name"), _full(each.get("resources"))]
-        for kind in _CONTAINERS
-        for each in _list(at(value, (*spec, kind)))
-    ]
+    containers = []
+    for kind in _CONTAINERS:
+        for each in _objects(at(value, (*spec, kind))):
+            held = each.get("resources")
+            full = {k: v for k, v in held.items() if v} if isinstance(held, dict) else {}
+            containers.append([kind, each.get("name"), full])
     return sorted(containers, key=str), at(value, (*spec, "resourceClaims")) or None
 
 
-def _full(resources: Any) -> Any:
-    """Resources without what is empty."""
-    return {k: v for k, v in resources.items() if v} if isinstance(resources, dict) else {}
-
-
-def _own(patch: Json, path: Path, name: Any) -> Json:
-    """A patch's container; made, where it has none of that name."""
+def _own(patch: Json, path: Path, container: Json) -> Json:
+    """A patch's container of the same name; made, where it has none."""
     *above, kind = path
-    listed = _below(patch, tuple(above)).setdefault(str(kind), [])
-    index = _index(listed, name)
-    if index is None:
-        listed.append({"name": name})
-        index = -1
-    found: Json = listed[index]
+    listed = _below(patch, above).setdefault(str(kind), [])
+    found = _find(listed, container)
+    if found is None:
+        listed.append(found := {"name": container.get("name")})
     return found
 
 
-def _held(container: Json) -> Json:
-    if not isinstance(container.get("resources"), dict):
-        container["resources"] = {}
-    held: Json = container["resources"]
-    return held
-
-
-def _below(value: Json, path: Path) -> Json:
+def _below(value: Json, path: Iterable[str | int]) -> Json:
     """The object at a path; made, where there is none."""
     for step in map(str, path):
         if not isinstance(value.get(step), dict):
@@ -252,12 +270,15 @@ def _claims(container: Json) -> Any:
     return at(container, ("resources", "claims")) or None
 
 
-def _index(listed: list[Any], name: Any) -> int | None:
-    return next(
-        (i for i, e in enumerate(listed) if isinstance(e, dict) and e.get("name") == name), None
-    )
+def _find(listed: Any, like: Json) -> Json | None:
+    """The object of a list that has another's name."""
+    return next((each for each in _objects(listed) if each.get("name") == like.get("name")), None)
 
 
-def _list(value: object) -> list[Json]:
+def _objects(value: object) -> list[Json]:
     """The objects of a list; none of what is no list."""
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+    return [each for each in _list(value) if isinstance(each, dict)]
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

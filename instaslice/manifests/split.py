@@ -21,6 +21,7 @@ _BETWEEN: Final = re.compile(r"\}[ \t\r\n]*\{")
 _BLANK: Final = re.compile(r"[ \t\r\n]*")
 _JSON: Final = json.JSONDecoder(parse_float=str, parse_int=str)
 
+_JSON_ITEMS: Final = re.compile(r'"items"[ \t\r\n]*:[ \t\r\n]*\[')
 _ITEMS: Final = re.compile(r"^items:[ \t]*(?:#[^\n]*)?\r?\n(?P<indent> *)- ", re.MULTILINE)
 #: An alias, which may lead from one item to another.
 _ALIAS: Final = re.compile(
@@ -77,48 +78,22 @@ def items(text: str) -> list[tuple[int, int]] | None:
 
 def items_of_json(text: str) -> list[tuple[int, int]] | None:
     """Where the items of a List in JSON are; None if it is not such a list."""
+    head = _JSON_ITEMS.search(text)
+    if head is None:
+        return None
     found: list[tuple[int, int]] = []
-    is_list = False
+    place = _skip(text, head.end())
     try:
-        place = _after(text, _skip(text, 0), "{")
-        while text[place] != "}":
-            key, place = _JSON.raw_decode(text, place)
-            if not isinstance(key, str):
-                raise ValueError("no key")
-            place = _after(text, _skip(text, place), ":")
-            if key == "items" and text[place] == "[":
-                place = _skip(text, place + 1)
-                while text[place] != "]":
-                    stop = _JSON.raw_decode(text, place)[1]
-                    found.append((place, stop))
-                    place = _next(text, stop, "]")
-                place += 1
-            else:
-                value, place = _JSON.raw_decode(text, place)
-                is_list = is_list or (key == "kind" and value == "List")
-            place = _next(text, place, "}")
+        while not found or text[place] == ",":
+            start = _skip(text, place + bool(found))
+            stop = _JSON.raw_decode(text, start)[1]
+            found.append((start, stop))
+            place = _skip(text, stop)
+        rest = _JSON.decode(text[: head.end()] + text[place:])
     except (ValueError, IndexError, RecursionError):
         return None
-    return found if is_list and found and _skip(text, place + 1) == len(text) else None
+    return found if rest.get("kind") == "List" and rest.get("items") == [] else None
 
 
 def _skip(text: str, place: int) -> int:
     return _BLANK.match(text, place).end()  # type: ignore[union-attr]
-
-
-def _after(text: str, place: int, character: str) -> int:
-    """What comes behind a character that must be there. Raises ValueError, IndexError."""
-    if text[place] != character:
-        raise ValueError(f"no {character}")
-    return _skip(text, place + 1)
-
-
-def _next(text: str, place: int, closing: str) -> int:
-    """The next member, or the closing bracket. Raises ValueError, IndexError."""
-    place = _skip(text, place)
-    if text[place] == closing:
-        return place
-    place = _after(text, place, ",")
-    if text[place] == closing:
-        raise ValueError("nothing behind a comma")
-    return place

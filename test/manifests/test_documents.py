@@ -46,7 +46,7 @@ def wrapped(group: str, kind: str, pod: Json) -> Json:
 def told(text: str, task: Task | None = None) -> list[tuple[int, str]]:
     """The errors of a stream, or else the limits that are left in it."""
     documents = rewritten(text, task)
-    return [(p.line, str(p)) for d in documents for p in [*d.errors, *d.left]]
+    return [(p.line, str(p)) for d in documents for p in [*d.errors, *d.problems["left"]]]
 
 
 @pytest.mark.property
@@ -256,9 +256,11 @@ def test_warnings_are_named_by_line_path_and_container() -> None:
     (document,) = rewritten(text)
     path = "spec.containers[1].resources.limits"
     odd = "left as it is: it is not spelt like a MIG profile, as mig-1g.5gb is"
-    assert document.left == [(9, f"{path}[nvidia.com/mig-1g.5GB]", f"container b: {odd}")]
+    assert document.problems["left"] == [
+        (9, f"{path}[nvidia.com/mig-1g.5GB]", f"container b: {odd}")
+    ]
     unknown = "InstaSlice knows no GPU with the MIG profile 9g.999gb"
-    assert document.warnings == [
+    assert document.problems["warning"] == [
         (10, f"{path}[nvidia.com/mig-9g.999gb]", f"container b: {unknown}")
     ]
 
@@ -277,7 +279,7 @@ def test_what_keeps_a_rewritten_pod_from_its_nodes_is_told_of() -> None:
               - resources: {limits: {nvidia.com/mig-1g.5gb: 1}}
     """)
     (document,) = rewritten(text)
-    (one, name, _), (two, product, single), (three, config, _) = document.warnings
+    (one, name, _), (two, product, single), (three, config, _) = document.problems["warning"]
     assert [one, two, three] == [5, 7, 8]
     assert name == "spec.template.spec.nodeName"
     assert product == "spec.template.spec.nodeSelector[nvidia.com/gpu.product]"
@@ -286,15 +288,15 @@ def test_what_keeps_a_rewritten_pod_from_its_nodes_is_told_of() -> None:
         "nvidia.com/gpu means a slice there: --resource nvidia.com/gpu=mig-1g.5gb"
     )
     (again,) = rewritten(document.after)
-    assert len(again.warnings) == 3
+    assert len(again.problems["warning"]) == 3
     # A pod that asks for GPUs on such nodes is told, too.
     (other,) = rewritten(text.replace("mig-1g.5gb: 1", "gpu: 1"))
-    assert [each.line for each in other.warnings] == [7, 8]
+    assert [each.line for each in other.problems["warning"]] == [7, 8]
 
 
 def test_a_key_that_comes_twice_is_told_of() -> None:
     (document,) = rewritten(LIMITED % "nvidia.com/mig-1g.5gb: 2, nvidia.com/mig-1g.5gb: 1")
-    ((line, _, message),) = document.warnings
+    ((line, _, message),) = document.problems["warning"]
     assert (line, message.partition(" in the")[0]) == (
         2,
         "the key 'nvidia.com/mig-1g.5gb' comes again",
@@ -323,7 +325,9 @@ def test_containers_outside_of_lists_of_containers(kind: str, path: str, templat
         f'{{"apiVersion": "{group}/v1", "kind": "{name}", "spec": {{"templates": [{template}]}}}}'
     )
     (document,) = rewritten(text % container)
-    assert document.left[0].message.endswith(f"(if it keeps them: --kinds {kind}={path})")
+    assert document.problems["left"][0].message.endswith(
+        f"(if it keeps them: --kinds {kind}={path})"
+    )
     (document,) = rewritten(text % container, Task(kinds=read_kinds([f"{kind}={path}"])))
     (made,) = json.loads(document.after)["spec"]["templates"]
     expected = json.loads(template % '{"name": "c", "resources": {"claims": [{"name": "UUID"}]}}')
@@ -388,21 +392,21 @@ def test_what_the_webhook_leaves_alone_is_left_alone_with_a_note() -> None:
     )
     documents = rewritten(text)
     assert [d.changed for d in documents] == [False] * 5 + [True]
-    assert [str(note) for d in documents for note in d.notes] == [
+    assert [str(note) for d in documents for note in d.problems["note"]] == [
         "left as it is: it has the label instaslice.io/rewrite: disabled",
         "left as it is: it is in the namespace kube-system",
         "left as it is: it is in the namespace ours, which has the label "
         "instaslice.io/rewrite: disabled",
     ]
-    assert not any(d.left or d.errors for d in documents)
+    assert not any(d.problems["left"] or d.errors for d in documents)
 
 
 def test_strict_makes_an_error_of_what_is_left() -> None:
     text = LIMITED % "nvidia.com/mig-1g.5gb: 1, nvidia.com/mig-x: 1"
     (document,) = rewritten(text)
-    assert (len(document.left), document.errors, document.changed) == (1, [], True)
+    assert (len(document.problems["left"]), document.errors, document.changed) == (1, [], True)
     (document,) = rewritten(text, Task(is_strict=True))
-    assert (document.left, len(document.errors), document.changed) == ([], 1, False)
+    assert (document.problems["left"], len(document.errors), document.changed) == ([], 1, False)
     assert document.after == text
 
 
@@ -590,7 +594,7 @@ def test_a_patch_that_names_something_in_a_comment_alone_is_left_as_it_is() -> N
     lines = "- {op: remove, path: /spec/x}\n" * 2
     text = f"- {{op: remove, path: /a}} # nvidia.com/mig-1g.5gb\n{lines}"
     (document,) = rewritten(text)
-    assert (document.errors, document.left, document.after) == ([], [], text)
+    assert (document.errors, document.problems["left"], document.after) == ([], [], text)
 
 
 def test_a_list_of_what_is_no_operation_is_no_patch() -> None:

@@ -14,7 +14,7 @@ LIMITS = "{limits: {nvidia.com/mig-1g.5gb: 1}}"
 
 
 def left(text: str, task: Task | None = None) -> list[tuple[int, str]]:
-    return [(p.line, str(p)) for d in rewritten(text, task) for p in d.left]
+    return [(p.line, str(p)) for d in rewritten(text, task) for p in d.problems["left"]]
 
 
 def test_a_limit_is_named_by_line_path_and_container() -> None:
@@ -247,8 +247,8 @@ def test_what_an_alias_is_for_is_a_note() -> None:
             name: a
     """)
     (document,) = rewritten(text)
-    assert (document.changed, document.left) == (True, [])
-    assert [note.path for note in document.notes] == [
+    assert (document.changed, document.problems["left"]) == (True, [])
+    assert [note.path for note in document.problems["note"]] == [
         "x-defaults.resources.limits[nvidia.com/mig-1g.5gb]"
     ]
 

@@ -56,7 +56,7 @@ def test_forwards_and_back_is_the_identity(pod: Json, api: ResourceAPI, random: 
     (there,) = rewritten(text, Task(api=api))
     assert not there.errors
     (back,) = rewritten(there.after, Task(api=api, is_reverse=True))
-    assert (back.errors, back.warnings) == ([], [])
+    assert (back.errors, back.problems["warning"]) == ([], [])
     assert plain(yaml.safe_load(back.after)) == pod
 
 
@@ -154,15 +154,15 @@ def test_what_no_limit_can_say_is_left_with_a_warning(users: list[str], warning:
     pod = {"kind": "Pod", "spec": {"containers": containers, "resourceClaims": [claim]}}
     (document,) = rewritten(json.dumps(pod), BACK)
     assert not document.changed
-    assert [each.message for each in document.warnings] == [warning]
+    assert [each.message for each in document.problems["warning"]] == [warning]
 
 
 def test_a_template_is_left_with_a_note() -> None:
     text = "kind: ResourceClaimTemplate\nmetadata: {name: mig-1g.5gb}\n"
     (document,) = rewritten(text, BACK)
-    assert (document.after, len(document.notes)) == (text, 1)
+    assert (document.after, len(document.problems["note"])) == (text, 1)
     (document,) = rewritten(text)
-    assert document.notes == []
+    assert document.problems["note"] == []
 
 
 def test_a_claim_whose_request_its_template_does_not_have_stays() -> None:
@@ -178,5 +178,5 @@ def test_a_claim_whose_request_its_template_does_not_have_stays() -> None:
         Task(is_reverse=True),
     )
     assert not document.changed
-    [warning] = document.warnings
+    [warning] = document.problems["warning"]
     assert "c asks for a request that its template does not have" in warning.message
