@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         cluster = client(arguments, "plan")
         given = resources if arguments.resource else None
         found = reading.take(cluster, cluster.namespace, given, tries_pods=False)
-    made = plan.make(found, is_files=bool(arguments.files))
+    made = plan.make(found)
     if arguments.output == "text":
         text = plan.as_text(made, width())
     else:

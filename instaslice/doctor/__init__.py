@@ -29,9 +29,11 @@ CHECKS: Final[dict[str, Callable[[Snapshot], Found]]] = {
     "whole GPUs": driver.whole_gpus,
     "old pods": driver.old_pods,
     "node names": driver.node_names,
+    "node labels": driver.chosen_labels,
     "quotas": lambda snapshot: policies.findings(policies.quotas(snapshot)),
     "limit ranges": lambda snapshot: policies.findings(policies.limit_ranges(snapshot)),
     "Kueue": lambda snapshot: policies.findings(policies.kueue(snapshot)),
+    "policies": policies.own,
     "device plugin": driver.device_plugin,
 }
 

@@ -4,11 +4,11 @@ import re
 from collections import defaultdict
 from typing import Final
 
+from instaslice import node_labels
 from instaslice.cluster.gates import EXTENDED, PARTITIONABLE
 from instaslice.compare import difference
 from instaslice.doctor.report import Found, State
 from instaslice.doctor.snapshot import GPU, Pod, Snapshot, advertised, some
-from instaslice.node_labels import NODE_SELECTOR, PAST_SCHEDULER
 from instaslice.profiles import RESOURCE_PREFIX, known_profiles
 from instaslice.resource_api import NEWEST, ResourceAPI
 from instaslice.resources import DRIVER, MIG_CLASS, Resource, of_profile
@@ -23,7 +23,7 @@ def device_class(snapshot: Snapshot) -> Found:
     """Whether NVIDIA's driver is installed."""
     kind, name = ("Device", MIG_CLASS) if not snapshot.is_classic else ("Resource", CLASSIC_CLASS)
     if name in snapshot.classes:
-        yield State.GOOD, f"{kind}Class {name} is there"
+        yield State.GOOD, f"{kind}Class {name} exists"
     else:
         yield State.WRONG, f"there is no {kind}Class {name}", "install NVIDIA's DRA driver"
 
@@ -45,8 +45,8 @@ def slices(snapshot: Snapshot) -> Found:
         yield State.GOOD, text
     for pool in snapshot.inventory.pools:
         if pool.problem:
-            advice = "the driver is at work on it, or see its kubelet plugin's log on that node"
-            yield State.UNSURE, f"nothing of pool {pool.name} is given out: {pool.problem}", advice
+            advice = "wait for the driver, or see the log of its kubelet plugin on that node"
+            yield State.UNSURE, f"nothing of pool {pool.name} is free: {pool.problem}", advice
     taints = {d.taint: d.name.device for d in snapshot.inventory.devices if d.taint}
     for taint, device in taints.items():
         text = f"{device} has the taint {taint}, which keeps claims away"
@@ -58,8 +58,8 @@ def overlap(snapshot: Snapshot) -> Found:
     overlapping = [d.name.device for d in snapshot.inventory.devices if d.may_overlap]
     if overlapping:
         text = (
-            f"{some(overlapping)} consume no counters, so that the scheduler will hand out the "
-            "same place of a GPU twice, and the driver will fail"
+            f"{some(overlapping)} consume no counters: the scheduler will give the same part of a "
+            "GPU to two claims, and the driver will fail"
         )
         advice = (
             f"the API server drops the counters: switch on the feature gate {PARTITIONABLE} "
@@ -72,16 +72,16 @@ def overlap(snapshot: Snapshot) -> Found:
 def mapped(snapshot: Snapshot) -> Found:
     """Whether what resources are mapped to is there."""
     if "mapping" in snapshot.failures:
-        text = f"what serve was told to map is wrong: {snapshot.failures['mapping']}"
+        text = f"InstaSlice's mapping is wrong: {snapshot.failures['mapping']}"
         yield State.WRONG, text, "see the log of InstaSlice"
     if failure := snapshot.failures.get("own pods"):
-        yield State.UNSURE, f"what serve was told to map is unknown: {failure}", failure.advice
+        yield State.UNSURE, f"InstaSlice's mapping is unknown: {failure}", failure.advice
     for name, resource in snapshot.resources.mapped.items():
         what = f"{name} is mapped to {resource.device_class}"
         if resource.profile and resource.has_own_class:
-            yield State.GOOD, f"{what}, which is made as pods need it"
+            yield State.GOOD, f"{what}, which InstaSlice makes when a pod needs it"
         elif resource.device_class not in snapshot.classes:
-            yield State.WRONG, f"{what}, which is not there", "install the driver that brings it"
+            yield State.WRONG, f"{what}, which does not exist", "install the driver that brings it"
         else:
             yield from _devices(snapshot, resource.device_class, what)
 
@@ -121,8 +121,8 @@ def profiles(snapshot: Snapshot) -> Found:
             if names and not set(names) & supply.keys():
                 users[" or ".join(names)].append(pod.full_name)
     for names_, pods in users.items():
-        text = f"{names_} is published by no node, and asked for by {some(pods)}"
-        yield State.WRONG, text, f"there is {', '.join(supply)}"
+        text = f"no node publishes {names_}, needed by {some(pods)}"
+        yield State.WRONG, text, f"nodes publish {', '.join(supply)}"
     if not users:
         yield State.GOOD, "every profile that pods ask for is published"
 
@@ -134,13 +134,13 @@ def templates(snapshot: Snapshot) -> Found:
         if f"{pod.namespace}/{claim.template}" not in snapshot.templates:
             lacking[pod.namespace][claim.template] = None
     for namespace, names in lacking.items():
-        text = f"{namespace} has no template {', '.join(names)}, and pods that need it"
+        text = f"pods in {namespace} need templates that do not exist: {', '.join(names)}"
         advice = f"instaslice templates --apply -n {namespace} {' '.join(names)}"
         yield State.WRONG, text, advice
     wrong = [(name, template_wrong(snapshot, name)) for name in snapshot.templates]
     for name, (why, advice) in wrong:
         if why:
-            text = f"{name} is not as InstaSlice makes it, and pods get that: {why}"
+            text = f"{name} is not as InstaSlice makes it, and its pods get something else: {why}"
             yield State.WRONG, text, advice
     if not lacking and not any(why for _, (why, _) in wrong):
         yield State.GOOD, "every namespace has the templates that its pods need"
@@ -185,17 +185,16 @@ def device_classes(snapshot: Snapshot) -> Found:
     for resource, pods in users.items():
         text, advice = class_wrong(snapshot, resource)
         if text:
-            pending = f", which {some(pods)} asks through" if pods else ""
+            pending = f", needed by {some(pods)}" if pods else ""
             yield State.WRONG, text + pending, advice
     served = snapshot.served_by_scheduler
     names = [name for every in served.values() for name in every]
     if names:
-        classes = "1 DeviceClass maps" if len(names) == 1 else f"{len(names)} DeviceClasses map"
-        text = f"{classes} {some(served)} for the scheduler, which serves pods that are not"
-        yield State.GOOD, f"{text} rewritten"
+        classes = "1 DeviceClass" if len(names) == 1 else f"{len(names)} DeviceClasses"
+        yield State.GOOD, f"by {classes}, the scheduler itself serves limits of {some(served)}"
     for name, several in served.items():
         if len(several) > 1 and name.startswith(RESOURCE_PREFIX):
-            text = f"{name} is mapped by {some(several)}: the scheduler takes the newest"
+            text = f"{some(several)} all serve {name}: the scheduler takes the newest"
             yield State.UNSURE, text, "keep one"
 
 
@@ -210,7 +209,7 @@ def whole_gpus(snapshot: Snapshot) -> Found:
         return
     waiting = [pod.full_name for pod in snapshot.pods if GPU in pod.extended and not pod.node]
     if waiting:
-        text = f"{some(waiting)} ask for {GPU}, which no device plugin and no DeviceClass offers"
+        text = f"{some(waiting)} need {GPU}, which no device plugin and no DeviceClass offers"
         advice = f"map it (serve --resource {GPU}=gpu.nvidia.com): docs/resources.md"
         yield State.WRONG, text, advice
 
@@ -224,8 +223,8 @@ def old_pods(snapshot: Snapshot) -> Found:
         if not pod.node and pod.limits.keys() - snapshot.served_by_scheduler.keys()
     ]
     if waiting:
-        text = f"{some(waiting)} wait with their limits, created without InstaSlice"
-        advice = "have them created anew, if instaslice.io/rewrite is not disabled"
+        text = f"{some(waiting)} were created without InstaSlice, and nobody serves their limits"
+        advice = "have them created again, unless instaslice.io/rewrite is disabled for them"
         yield State.WRONG, text, advice
 
 
@@ -233,7 +232,7 @@ def node_names(snapshot: Snapshot) -> Found:
     """Pods whose claims nobody allocates, since they name their node."""
     found = [pod.full_name for pod in snapshot.pods if is_past_scheduler(snapshot, pod)]
     if found:
-        yield State.WRONG, f"{some(found)}: {PAST_SCHEDULER}", NODE_SELECTOR
+        yield State.WRONG, f"{some(found)}: {node_labels.PAST_SCHEDULER}", node_labels.NODE_SELECTOR
 
 
 def is_past_scheduler(snapshot: Snapshot, pod: Pod) -> bool:
@@ -242,6 +241,22 @@ def is_past_scheduler(snapshot: Snapshot, pod: Pod) -> bool:
         return False
     statuses = (snapshot.claim_of(pod, own).get("status") or {} for own in pod.claims)
     return not all(status.get("allocation") for status in statuses)
+
+
+def chosen_labels(snapshot: Snapshot) -> Found:
+    """Pods that wait for a node with a label of the device plugin's, which no node has."""
+    nodes = [node["metadata"].get("labels") or {} for node in snapshot.all("nodes")]
+    waiting: dict[str, list[str]] = defaultdict(list)
+    for pod in snapshot.pods:
+        for wanted in node_labels.selected(pod.spec) if not pod.node else ():
+            values = [labels[wanted.label] for labels in nodes if wanted.label in labels]
+            # A number may be compared otherwise than by being equal.
+            fits = not wanted.values or any(n in wanted.values or n.isdecimal() for n in values)
+            if wanted.is_required and not (values and fits):
+                waiting[str(wanted)].append(pod.full_name)
+    for label, pods in waiting.items():
+        text = f"{some(pods)} can only run on nodes with the label {label}, and no node has it"
+        yield State.WRONG, text, "choose nodes otherwise: docs/migrate.md, section 10"
 
 
 def device_plugin(snapshot: Snapshot) -> Found:

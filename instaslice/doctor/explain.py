@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Final
 
 from instaslice.doctor import driver, policies
-from instaslice.doctor.inventory import Given, Inventory, given
+from instaslice.doctor.inventory import Inventory, given
 from instaslice.doctor.report import Finding, Found, State, gather
 from instaslice.doctor.snapshot import Pod, PodClaim, Snapshot, Unreadable
 from instaslice.node_labels import NODE_SELECTOR, PAST_SCHEDULER
@@ -61,21 +61,19 @@ def _names(request: DeviceRequest) -> list[str]:
 
 
 def _became(snapshot: Snapshot, pod: Pod) -> Found:
-    served: set[str] = set()
-    with suppress(Unreadable):
-        served = set(snapshot.served_by_scheduler)
-    made = (pod.json.get("status") or {}).get("extendedResourceClaimStatus")
+    served = snapshot.readable.served_by_scheduler
+    made = pod.status.get("extendedResourceClaimStatus")
     if made:
         text = f"the scheduler made the claim {made['resourceClaimName']} of its limits itself"
         yield State.GOOD, text
     elif pod.limits and pod.node:
         yield State.GOOD, "it has its devices from the device plugin, from before InstaSlice"
-    elif pod.limits and not pod.limits.keys() - served:
-        text = "it was not rewritten: device classes have the scheduler serve its limits"
+    elif pod.limits and not pod.limits.keys() - served.keys():
+        text = "it was not rewritten: the scheduler serves its limits by device classes"
         yield State.GOOD, text
     elif pod.limits:
-        advice = "delete it, and have it created again; instaslice doctor says if that will help"
-        text = "it was not rewritten: InstaSlice was not there, or is not to touch it"
+        advice = "delete it and let it be created again; instaslice doctor says whether that helps"
+        text = "it was not rewritten: InstaSlice was absent, or may not touch it"
         yield State.WRONG, text, advice
     elif pod.claims:
         noun = "claim" if len(pod.claims) == 1 else "claims"
@@ -95,39 +93,31 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
     wrong, advice = driver.template_wrong(snapshot, name)
     classes = (driver.class_wrong(snapshot, resource) for resource in own.resources)
     if wrong:
-        text = f"{asks} by its name, but its template is not as InstaSlice makes it: {wrong}"
+        text = f"{asks}, but its template is not as InstaSlice makes it: {wrong}"
         yield State.WRONG, text, advice
     elif not claim and name not in snapshot.templates:
         advice = f"instaslice templates --apply -n {pod.namespace} {own.template}"
         text = f"{asks}: there is no ResourceClaimTemplate {own.template} in {pod.namespace}"
         yield State.WRONG, text, advice
     elif devices := given(claim):
-        where = ", ".join(f"{each.name.device} of {each.name.pool}" for each in devices)
-        yield State.GOOD, f"{asks}, has {_has(own, devices)}{where}"
+        profiles = {each.name: each.profile for each in snapshot.readable.inventory.devices}
+        chosen = dict.fromkeys(filter(None, (profiles.get(name) for name, _ in devices)))
+        what = " and ".join(chosen) + ": " if chosen and len(own.resources) > 1 else ""
+        where = ", ".join(f"{name.device} on {name.pool}" for name, _ in devices)
+        yield State.GOOD, f"{asks}, has {what}{where}"
     elif (claim.get("status") or {}).get("allocation"):
         yield State.GOOD, f"{asks}: allocated"
     elif found := next((each for each in classes if each[0]), None):
         yield State.WRONG, f"{asks}, but {found[0]}", found[1]
     elif not claim:
-        text = f"{asks}: its claim is not made yet"
-        yield State.UNSURE, text, "what keeps it from being made is below"
+        text = f"{asks}: Kubernetes has not made its claim yet"
+        yield State.UNSURE, text, "see the state below for the reason"
     elif snapshot.is_classic:
         yield State.UNSURE, f"{asks}, waits for the driver"
     elif own.asks is None or not all(r.resource.profile for r in own.asks.requests):
-        yield State.UNSURE, f"{asks}, waits", "the scheduler says below for what"
+        yield State.UNSURE, f"{asks}, waits", "see the state below for the scheduler's reason"
     else:
         yield from _waits(snapshot, asks, own.asks)
-
-
-def _has(own: PodClaim, devices: list[Given]) -> str:
-    """Which of the alternatives a claim was given: "4g.20gb: "; empty where there were none."""
-    if own.asks is None or all(len(request.choices) == 1 for request in own.asks.requests):
-        return ""
-    # "request/subrequest" (AllocationResult); a subrequest is named like its profile.
-    names = {c.request: c.profile.attribute if c.profile else c.name for c in own.resources}
-    found = dict.fromkeys(names.get(each.request.partition("/")[2], "") for each in devices)
-    chosen = " and ".join(filter(None, found))
-    return f"{chosen}: " if chosen else ""
 
 
 def _waits(snapshot: Snapshot, asks: str, claim: DeviceClaim) -> Found:
@@ -136,14 +126,14 @@ def _waits(snapshot: Snapshot, asks: str, claim: DeviceClaim) -> Found:
     for request in claim.requests:
         if not supply.keys() & set(request.profiles(supply)):
             text = f"{asks}, but no node publishes {' or '.join(_names(request))}"
-            advice = f"there is {', '.join(supply)}" if supply else "is the DRA driver there?"
+            advice = f"nodes publish {', '.join(supply)}" if supply else "does the DRA driver run?"
             yield State.WRONG, text, advice
             return
     if lacking := next(_lacking(snapshot.inventory, claim), ""):
-        yield State.WRONG, f"{asks}, waits: {lacking}", "wait, or end a pod"
+        yield State.WRONG, f"{asks}, waits: {lacking}", "wait, or delete a pod that has such slices"
     else:
         text = f"{asks}, waits, though there is room for it"
-        yield State.UNSURE, text, "the scheduler says below what else is in the way"
+        yield State.UNSURE, text, "see the state below for the scheduler's reason"
 
 
 def _lacking(devices: Inventory, claim: DeviceClaim) -> Iterator[str]:
@@ -160,18 +150,19 @@ def _lacking(devices: Inventory, claim: DeviceClaim) -> Iterator[str]:
                 yield f"{_word(gpus)} {noun} a free {what}, and {_word(needed)} are asked for"
         return
     is_same = claim.placement == SAME_GPU
-    most = devices.most_on_one_gpu if is_same else devices.most_on_one_node
     # Of the combinations of alternatives the first that fits is enough: those of all first
     # choices, all second ones, and so on stand for them, for requests mostly have one chain.
     for index in range(max(len(names) for names, _ in wanted)):
-        if most((names[min(index, len(names) - 1)], count) for names, count in wanted) >= needed:
+        chosen = ((names[min(index, len(names) - 1)], count) for names, count in wanted)
+        if devices.most(chosen, on_one_gpu=is_same) >= needed:
             return
-    if len(wanted) == 1 and needed == 1:
-        names, _ = wanted[0]
-        published = sum(found.published for name, found in supply.items() if name in names)
-        yield f"no {' or '.join(names)} is free, of {published} that are published"
+    texts = [" or ".join(_names(request)) for request in claim.requests]
+    if needed == 1:
+        published = sum(found.published for name, found in supply.items() if name in wanted[0][0])
+        yield f"no {texts[0]} is free, of {published} that are published"
     else:
-        parts = [f"{_word(count)} free {' or '.join(names)}" for names, count in wanted]
+        pairs = zip(claim.requests, texts, strict=True)
+        parts = [f"{_word(request.count)} free {text}" for request, text in pairs]
         yield f"no {'GPU' if is_same else 'node'} has {' and '.join(parts)}"
 
 

@@ -102,10 +102,10 @@ def feature_gates(snapshot: Snapshot) -> Found:
     for name, gate in known.items():
         if gate.on is False:
             state = State.UNSURE if name == gates.PARTITIONABLE else State.GOOD
-            yield state, f"off: {name}, for {gates.GATES[name].needed_for}"
+            yield state, f"off: {name}, needed for {gates.GATES[name].needed_for}"
     if unknown := {name: gate for name, gate in known.items() if gate.on is None}:
         first = next(iter(unknown.values()))
-        text = f"nobody knows whether {', '.join(unknown)} are on: {first.why}"
+        text = f"could not find out whether {', '.join(unknown)} are on: {first.why}"
         yield State.UNSURE, text, advice_on(first.status)
 
 
@@ -113,7 +113,7 @@ def registered(snapshot: Snapshot) -> Found:
     """Whether the API server is told to call InstaSlice, and for the right pods."""
     webhook = snapshot.webhook
     if webhook is None:
-        advice = "make deploy; until then pods are created with their limits as they are"
+        advice = "make deploy; until then, nobody rewrites pods"
         yield State.WRONG, f"no MutatingWebhookConfiguration has {WEBHOOK}", advice
         return
     found, policy = read(webhook), webhook.get("failurePolicy")
@@ -124,7 +124,7 @@ def registered(snapshot: Snapshot) -> Found:
             advice = "Kubernetes 1.27 drops matchConditions: deploy the component kubernetes-1.27"
             yield State.WRONG, text, advice
     elif not found.has_conditions:
-        text = "it has no matchConditions, so that every pod of the cluster is sent to it"
+        text = "it has no matchConditions: every pod of the cluster is sent to it"
         yield State.UNSURE, text, _PRINTED.format("")
     elif policy == "Ignore":
         text = "while InstaSlice is away, pods are let through as they are, and stay Pending"
@@ -134,7 +134,7 @@ def registered(snapshot: Snapshot) -> Found:
         advice = "with cert-manager: see its cainjector's log; without: write the CA there"
         yield State.WRONG, "the configuration has no caBundle, so every call fails", advice
     if found.differences:
-        text = f"{', '.join(found.differences)} are not as InstaSlice needs them"
+        text = f"these fields are not as InstaSlice needs them: {', '.join(found.differences)}"
         yield State.WRONG, text, _PRINTED.format("")
     if not found.has_conditions:
         return
@@ -144,7 +144,7 @@ def registered(snapshot: Snapshot) -> Found:
         options = "".join(f" --resource {name}=..." for name in mapped)
         yield State.WRONG, text, _PRINTED.format(options)
     if not found.mode:
-        text = "its matchConditions are not InstaSlice's, so that nobody knows what is sent"
+        text = "its matchConditions are not InstaSlice's: doctor cannot tell which pods it is sent"
         yield State.UNSURE, text, _PRINTED.format("")
 
 
@@ -158,7 +158,7 @@ def mode(snapshot: Snapshot) -> Found:
         (namespace["metadata"].get("labels") or {}).get(LABEL) == "enabled"
         for namespace in snapshot.all("namespaces")
     ):
-        text = f"no namespace is labelled {LABEL}=enabled, so that nothing is rewritten"
+        text = f"no namespace is labelled {LABEL}=enabled: nothing is rewritten"
         yield State.UNSURE, text, f"kubectl label namespace NAME {LABEL}=enabled"
     if found.mode != BESIDE:
         return
@@ -166,8 +166,8 @@ def mode(snapshot: Snapshot) -> Found:
     is_on = gate.on if gate else None
     if is_on is False or (is_on is None and 0 < snapshot.minor < FIRST_OF_THE_SCHEDULERS):
         text = (
-            f"the scheduler of {snapshot.kubernetes} serves no extended resources, so that plain "
-            "pods with MIG limits stay Pending"
+            f"the scheduler of {snapshot.kubernetes} serves no extended resources: plain pods with "
+            "MIG limits stay Pending"
         )
         advice = f"the mode all or opt-in; or the feature gate {gates.EXTENDED}, from 1.34 on"
         yield State.WRONG, text, advice
@@ -197,7 +197,7 @@ def endpoints(snapshot: Snapshot) -> Found:
         yield State.GOOD, f"{where} has {ready} ready {'pod' if ready == 1 else 'pods'}"
     else:
         advice = f"kubectl -n {service['namespace']} get pods, and their log: /readyz says why"
-        yield State.WRONG, f"{where} has no pod that is ready", advice
+        yield State.WRONG, f"{where} has no ready pod", advice
 
 
 def dry_run(snapshot: Snapshot) -> Found:
@@ -210,7 +210,7 @@ def dry_run(snapshot: Snapshot) -> Found:
             advice = RIGHTS if is_forbidden else ""
             yield State.UNSURE, f"{where} could not be tried: {probe.error}", advice
         elif probe.pod is None:
-            called = "is it there, and does the caBundle trust its certificate? See endpoints"
+            called = "does it run (see endpoints), and does the caBundle trust its certificate?"
             advice = called if probe.status == INTERNAL_ERROR else ""
             yield State.WRONG, f"{where} is refused: {probe.error}", advice
         elif probe.resource not in Pod(probe.pod, snapshot.resources).limits:

@@ -11,7 +11,7 @@ Source: ResourceSlice of resource.k8s.io, v1alpha3 to v1; the scheduler's alloca
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, NamedTuple
@@ -80,13 +80,6 @@ class Supply(NamedTuple):
     shared: int = 0  #: of those published, for several claims at once
 
 
-class Given(NamedTuple):
-    """A device that a claim has been given."""
-
-    name: DeviceName
-    request: str  #: "mig-1g-5gb", or "request/subrequest" of a list of alternatives
-
-
 class Inventory:
     """The devices of a cluster, and what is left of them.
 
@@ -139,18 +132,11 @@ class Inventory:
             shared=sum(device.is_shared for device in every),
         )
 
-    def most_on_one_gpu(self, wanted: Iterable[tuple[str, int]]) -> int:
-        """How many of `wanted`, profiles with a count, the best GPU could have at once."""
-        return self._most(wanted, lambda device: device.gpu)
-
-    def most_on_one_node(self, wanted: Iterable[tuple[str, int]]) -> int:
-        """Likewise of a node; a claim's devices are all of one."""
-        return self._most(wanted, lambda device: device.node)
-
-    def _most(self, wanted: Iterable[tuple[str, int]], place: Callable[[Device], str]) -> int:
+    def most(self, wanted: Iterable[tuple[str, int]], *, on_one_gpu: bool = False) -> int:
+        """How many of `wanted`, profiles with a count, the best node or GPU could have at once."""
         by_place: dict[str, list[Device]] = defaultdict(list)
         for device in self._usable.values():
-            by_place[place(device)].append(device)
+            by_place[device.gpu if on_one_gpu else device.node].append(device)
         # The largest first: what is left between them has room for small ones only.
         ordered = sorted(wanted, key=lambda one: int(one[0].partition("g.")[0] or 0), reverse=True)
         return max((self._fit(devices, ordered) for devices in by_place.values()), default=0)
@@ -190,17 +176,11 @@ class Inventory:
         )
 
 
-def given(claim: Json) -> list[Given]:
-    """The devices that a claim has been given."""
-    return [
-        Given(DeviceName(r["driver"], r["pool"], r["device"]), str(r.get("request") or ""))
-        for r in _results(claim)
-    ]
-
-
-def _results(claim: Json) -> list[Json]:
+def given(claim: Json) -> list[tuple[DeviceName, Json]]:
+    """The devices that a claim has been given, and how (DeviceRequestAllocationResult)."""
     allocation = (claim.get("status") or {}).get("allocation") or {}
-    return (allocation.get("devices") or {}).get("results") or []
+    results = (allocation.get("devices") or {}).get("results") or []
+    return [(DeviceName(each["driver"], each["pool"], each["device"]), each) for each in results]
 
 
 def _allocated(
@@ -209,8 +189,7 @@ def _allocated(
     """The devices that are taken whole, and what is consumed of shared ones."""
     taken: set[DeviceName] = set()
     consumed: dict[DeviceName, Counter[str]] = {}
-    for result in (result for claim in claims for result in _results(claim)):
-        name = DeviceName(result["driver"], result["pool"], result["device"])
+    for name, result in (each for claim in claims for each in given(claim)):
         if result.get("adminAccess"):
             continue
         if result.get("shareID"):
@@ -255,8 +234,7 @@ def _problems(pool: Pool, found: int, count: int) -> Iterator[str]:
     """Why the scheduler would take nothing from a pool."""
     if found != count:
         yield f"{found} of its {count} ResourceSlices are there"
-    names = {device.name.device for device in pool.devices}
-    if len(names) < len(pool.devices):
+    if len({device.name for device in pool.devices}) < len(pool.devices):
         yield "two of its devices have one name"
     for device in pool.devices:
         for counter in device.consumes:

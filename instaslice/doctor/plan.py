@@ -124,13 +124,13 @@ class Plan:
     unknown: dict[str, str] = field(default_factory=dict)  #: why a part could not be read
 
 
-def make(snapshot: Snapshot, *, is_files: bool = False) -> Plan:
+def make(snapshot: Snapshot) -> Plan:
     """What a cluster has, and what it is up to; or, of files, what they have."""
     unknown = {name: str(failure) for name, failure in snapshot.failures.items()}
     api = snapshot.api
     if not isinstance(api, ResourceAPI):
         unknown["DRA"] = api.reason
-    seen = replace(snapshot, failures={})  # the rest is unknown, and nothing is said of it
+    seen = snapshot.readable  # the rest is unknown, and nothing is said of it
     webhook = seen.webhook
     plan = Plan(
         kubernetes=snapshot.kubernetes,
@@ -145,127 +145,128 @@ def make(snapshot: Snapshot, *, is_files: bool = False) -> Plan:
         policies=list(_policies(snapshot)),
         unknown=unknown,
     )
-    plan.blocks = [] if is_files else list(_control_plane(plan))
-    plan.blocks += _blocks(plan)
-    plan.decisions = list(_decisions(plan, snapshot))
-    if not is_files:
-        plan.sections = _sections(plan)
+    has_gpus = GPU in snapshot.resources.mapped or "classes" in snapshot.failures
+    has_gpus = has_gpus or GPU in snapshot.served_by_scheduler
+    plan.blocks = list(_blocks(plan))
+    plan.decisions = list(_decisions(plan, has_gpus=has_gpus))
+    plan.sections = _sections(plan) if plan.kubernetes else {}
     return plan
 
 
 # -- what blocks, and what is to be decided --------------------------------------------------------
 
 
+def _blocks(plan: Plan) -> Iterator[Item]:
+    yield from () if not plan.kubernetes else _control_plane(plan)
+    both = [node.name for node in plan.nodes if node.published and node.advertised]
+    if both:
+        yield Item(6, f"{some(both)}: the device plugin and the DRA driver give out the same GPUs")
+    yield from _of_policies(plan, State.WRONG)
+
+
 def _control_plane(plan: Plan) -> Iterator[Item]:
+    is_on = plan.gates.get(PARTITIONABLE)
     if not plan.resource_api:
         yield Item(1, "DRA is not served: claims would be dropped, and pods run without a GPU")
     elif plan.resource_api != NEWEST.version:
         yield Item(
             1,
             f"resource.k8s.io/{plan.resource_api} is served: before Kubernetes 1.34.2 no driver of "
-            f"NVIDIA's that is maintained cuts slices on demand, and {PARTITIONABLE}, which it "
-            "needs, is off unless somebody has switched it on",
+            f"NVIDIA's that is maintained cuts slices on demand, and the feature gate "
+            f"{PARTITIONABLE}, which that needs, is off by default",
         )
-    elif plan.gates.get(PARTITIONABLE) is False:
+    elif is_on is False:
         yield Item(
             1,
-            f"the feature gate {PARTITIONABLE} is off: the driver's counters are dropped, and one "
-            "place of a GPU is handed out twice",
+            f"the feature gate {PARTITIONABLE} is off: the API server drops the driver's counters, "
+            "and the scheduler gives the same part of a GPU to two claims",
         )
-    elif plan.gates.get(PARTITIONABLE) is None:
-        yield Item(1, f"nobody knows whether the feature gate {PARTITIONABLE} is on: find out")
+    elif is_on is None:
+        yield Item(1, f"find out whether the feature gate {PARTITIONABLE} is on: it has to be")
 
 
-def _blocks(plan: Plan) -> Iterator[Item]:
-    both = [node.name for node in plan.nodes if node.published and node.advertised]
-    if both:
-        yield Item(6, f"{some(both)}: the device plugin and the DRA driver give out the same GPUs")
-    for policy in plan.policies:
-        state, text, _ = policy.finding
-        if state is State.WRONG:
-            yield Item(4, text)
+def _of_policies(plan: Plan, wanted: State) -> Iterator[Item]:
+    findings = (policy.finding for policy in plan.policies)
+    return (Item(4, text) for state, text, _ in findings if state is wanted)
 
 
-def _decisions(plan: Plan, snapshot: Snapshot) -> Iterator[Item]:
-    for policy in plan.policies:
-        state, text, _ = policy.finding
-        if state is State.UNSURE:
-            yield Item(4, text)
-    yield from _about_whole_gpus(plan, snapshot)
-    yield from _about_slices(plan)
-    yield from _about_pods(plan)
-    if "GPU operator" in plan.components:
-        text = "the GPU operator's validator expects the device plugin's resources on a node unless"
-        yield Item(11, text + " the plugin is off for the whole cluster")
-    if "Karpenter" in plan.components:
-        text = "Karpenter ignores claims unless IGNORE_DRA_REQUESTS=false, and does not know "
-        yield Item(11, text + "extended resources that are served through DRA (its issue 3231)")
-    if "Cluster Autoscaler" in plan.components and plan.minor < FIRST_WITH_V1 + 1:
-        yield Item(11, "the Cluster Autoscaler knows claims from 1.35 on")
-
-
-def _about_whole_gpus(plan: Plan, snapshot: Snapshot) -> Iterator[Item]:
-    whole = [node.name for node in plan.nodes if node.section == 8]
-    if whole:
-        yield Item(
+def _decisions(plan: Plan, *, has_gpus: bool) -> Iterator[Item]:
+    """has_gpus: whether somebody serves `GPU` through DRA."""
+    yield from _of_policies(plan, State.UNSURE)
+    work, nodes = plan.workloads, plan.nodes
+    asking = [each for each in work if GPU in each.asks and each.how == "limits"]
+    single = sorted({node.single for node in nodes if node.single})
+    if single:
+        whole = f"{GPU} means {' or '.join(single)} there (strategy single): "
+        whole += f"map it to mig-{single[0]}" if len(single) == 1 else "one mapping cannot say both"
+    else:
+        whole = f"no DeviceClass has the extendedResourceName {GPU} that they ask for: map it"
+        asking = [] if has_gpus else asking
+    labels = sorted({label for each in work for label in each.labels})
+    runs = plan.components
+    scaler = "Cluster Autoscaler" if plan.minor < FIRST_WITH_V1 + 1 else ""
+    for section, names, text in (
+        (
             8,
-            f"{some(whole)} serve whole GPUs: where MIG mode is on, an A100 or A30 has none to "
-            "give. Leave them with the device plugin, or give whole GPUs up there",
-        )
-    asking = [each for each in plan.workloads if GPU in each.asks and each.how == "limits"]
-    single = sorted({node.single for node in plan.nodes if node.single})
-    if asking and len(single) == 1:
-        text = f"{GPU} means a slice of {single[0]} (strategy single): map it to mig-{single[0]}"
-        yield Item(3, text)
-    elif asking and len(single) > 1:
-        text = f"{GPU} means {' or '.join(single)}, by the node: one mapping cannot say both"
-        yield Item(3, text)
-    elif asking and GPU not in snapshot.resources.mapped and not _is_served(snapshot):
-        text = f"{GPU} is asked for by {_names(asking)}, and no DeviceClass has it as its "
-        yield Item(3, text + "extendedResourceName (that of a GPUCluster has none): map it")
-
-
-def _about_slices(plan: Plan) -> Iterator[Item]:
-    seven = [each for each in plan.workloads if any("7g." in name for name in each.asks)]
-    if seven:
-        yield Item(
+            [node.name for node in nodes if node.section == 8],
+            "whole GPUs are served there, and where MIG mode is on, an A100 or A30 has none to "
+            "give: leave the node with the device plugin, or do without whole GPUs there",
+        ),
+        (3, _names(asking), whole),
+        (
             5,
-            f"{_names(seven)}: a 7g slice fails with the driver's 0.4.1 and DynamicMIG (its issue "
-            "1480, closed since): choose a version that makes it, or another profile. A whole GPU "
-            "is no way out where MIG mode is on",
-        )
-    shared = sorted({n for node in plan.nodes for n in node.advertised if n.endswith(".shared")})
-    if shared:
-        text = f"{', '.join(shared)} are time-sliced, which InstaSlice leaves alone: DRA shares by "
-        yield Item(5, text + "the driver's ConsumableShares (0.5, alpha)")
+            _names(each for each in work if any("7g." in name for name in each.asks)),
+            "the driver's 0.4.1 with DynamicMIG cannot make a 7g slice (its issue 1480, closed "
+            "since): choose another version or profile. Where MIG mode is on, there is no whole "
+            "GPU to ask for instead",
+        ),
+        (
+            5,
+            sorted({n for node in nodes for n in node.advertised if n.endswith(".shared")}),
+            "InstaSlice leaves time-sliced resources alone; through DRA, the driver shares slices "
+            "by its feature gate ConsumableShares (0.5, alpha)",
+        ),
+        *(
+            (10, _names(each for each in work if label in each.labels), _drop(label))
+            for label in labels
+        ),
+        (
+            10,
+            _names(each for each in work if each.node_name),
+            f"{node_labels.PAST_SCHEDULER}; {node_labels.NODE_SELECTOR}",
+        ),
+        (
+            10,
+            _names(each for each in work if each.how == "das"),
+            f"OpenShift's removed operator wrote {DAS_PREFIX}* into these pods in place of "
+            "nvidia.com/mig-*: create them anew",
+        ),
+        (
+            11,
+            runs.keys() & {"GPU operator"},
+            "its validator expects the device plugin's resources on a node unless the plugin is "
+            "off for the whole cluster",
+        ),
+        (
+            11,
+            runs.keys() & {"Karpenter"},
+            "it ignores claims unless IGNORE_DRA_REQUESTS=false, and does not know extended "
+            "resources that are served through DRA (its issue 3231)",
+        ),
+        (11, runs.keys() & {scaler}, "it knows claims from 1.35 on"),
+    ):
+        if names:
+            yield Item(section, f"{some(names)}: {text}")
 
 
-def _about_pods(plan: Plan) -> Iterator[Item]:
-    for label in sorted({label for each in plan.workloads for label in each.labels}):
-        users = _names(each for each in plan.workloads if label in each.labels)
-        profile = node_labels.single_profile(label)
-        hint = f"; or map {GPU} to mig-{profile}" if profile else ""
-        text = f"{users}: chosen by the label {label}, which no node has afterwards: drop it{hint}"
-        yield Item(10, text)
-    bound = [each for each in plan.workloads if each.node_name]
-    if bound:
-        text = f"{_names(bound)}: {node_labels.PAST_SCHEDULER}; {node_labels.NODE_SELECTOR}"
-        yield Item(10, text)
-    das = [each for each in plan.workloads if each.how == "das"]
-    if das:
-        text = f"{_names(das)}: {DAS_PREFIX}* is of OpenShift's removed operator, which wrote it "
-        yield Item(10, text + "into pods in place of nvidia.com/mig-*: create them anew")
+def _drop(label: str) -> str:
+    profile = node_labels.single_profile(label)
+    hint = f", or map {GPU} to mig-{profile}" if profile else ""
+    return f"they choose nodes by the label {label}, which no node will have: remove it{hint}"
 
 
-def _is_served(snapshot: Snapshot) -> bool:
-    try:
-        return bool(snapshot.served_by_scheduler.get(GPU))
-    except Unreadable:
-        return True  # it is said with what is unknown
-
-
-def _names(workloads: Iterable[Workload]) -> str:
-    return some(f"{each.namespace or each.file} {each.owner}" for each in workloads)
+def _names(workloads: Iterable[Workload]) -> list[str]:
+    return [f"{each.namespace or each.file} {each.owner}" for each in workloads]
 
 
 def _sections(plan: Plan) -> dict[int, list[str]]:
@@ -421,8 +422,8 @@ def _parts(plan: Plan) -> Iterator[tuple[str, list[str]]]:
     if plan.kubernetes:
         nodes = [_node(node) for node in plan.nodes]
         yield "Nodes", nodes or ["none has GPUs that anybody tells of"]
-    if plan.policies:
-        yield "Quotas and limits", [each.finding[1] for each in plan.policies]
+    if fine := [item.text for item in _of_policies(plan, State.GOOD)]:
+        yield "Quotas and limits", fine
     for title, items in (("What blocks", plan.blocks), ("To decide", plan.decisions)):
         if items:
             yield title, [f"{each.text} (section {each.section})" for each in items]

@@ -23,37 +23,48 @@ CLAIMS: Final = "count/resourceclaims.resource.k8s.io"
 #: (ValidatingAdmissionPolicy, GA).
 FIRST_WITH_POLICIES: Final = 30
 
+#: The ValidatingAdmissionPolicies of config/components/policies, and what is so without them.
+OWN: Final = {
+    "instaslice-limitranges": "the max of a LimitRange does not hold for rewritten pods",
+    "instaslice-service-account": "whoever has InstaSlice's token may make any template or class",
+}
+
 #: By effect of a policy: how that is, what is said of it, and what to do.
 EFFECTS: Final = {
-    "counts": (State.GOOD, "{name} counts on: {keys}", ""),
-    "ignores": (State.UNSURE, "{name} limits {keys}, which rewritten pods do not use", "{command}"),
+    "counts": (State.GOOD, "{name} still counts {keys}", ""),
+    "ignores": (
+        State.UNSURE,
+        "{name} limits {keys}, but counts no rewritten pods{detail}",
+        "{command}",
+    ),
     "evaded": (
         State.UNSURE,
-        "{name} limits {keys} of pods in its scope ({detail}); claims have no scope, so that "
-        "rewritten pods escape it",
+        "{name} limits {keys} in its scope ({detail}), but counts no rewritten pods: claims "
+        "have no scope",
         "{command}",
     ),
     "refuses": (
         State.WRONG,
-        "LimitRange {name} has {keys} in its {detail}, so that every rewritten pod is refused",
-        "take it out: a rewritten pod has no such limit that could please it; {command}",
+        "LimitRange {name} has {keys} in its {detail}, which no rewritten pod can satisfy: all are "
+        "refused",
+        "{command}",
     ),
     "lifted": (
         State.UNSURE,
-        "LimitRange {name} has a max of {keys}, to which nothing holds rewritten pods",
-        "deploy InstaSlice's ValidatingAdmissionPolicy, the component policies: docs/quotas.md",
+        "LimitRange {name} has a max of {keys}, which nothing applies to rewritten pods",
+        "deploy InstaSlice's component policies: docs/quotas.md",
     ),
     "lifted-before-1.30": (
         State.UNSURE,
-        "LimitRange {name} has a max of {keys}, to which nothing holds rewritten pods: Kubernetes "
-        "has the policies for that from 1.30 on",
+        "LimitRange {name} has a max of {keys}, which nothing applies to rewritten pods: "
+        "Kubernetes has the policies for that from 1.30 on",
         "use a ResourceQuota: docs/quotas.md",
     ),
     "mapped": (State.GOOD, "Kueue's configuration maps the classes of {keys}", ""),
     "unmapped": (
         State.WRONG,
-        "queues cover {keys}, and Kueue's deviceClassMappings lack their classes: a rewritten pod "
-        "of no Job is not admitted (Jobs count by the limits in their templates)",
+        "queues cover {keys}, but Kueue's deviceClassMappings lack their device classes: it admits "
+        "no rewritten pod without a Job (Jobs count by the limits in their templates)",
         "{command}",
     ),
 }
@@ -74,8 +85,7 @@ class Policy(NamedTuple):
         """State, text and advice."""
         state, text, advice = EFFECTS[self.effect]
         values = self._asdict() | {"keys": some(self.keys)}
-        caution = f" ({self.detail})" if self.detail and self.effect == "ignores" else ""
-        return state, text.format(**values), advice.format(**values) + caution
+        return state, text.format(**values), advice.format(**values)
 
 
 def findings(policies: Iterator[Policy]) -> Found:
@@ -150,9 +160,9 @@ def _ignored(snapshot: Snapshot, quota: Json, ignored: dict[str, Resource]) -> P
         wanted.setdefault(instead(snapshot, resource), hard[key])
     caution = ""
     if snapshot.is_classic:
-        caution = "it counts claims of every kind"
+        caution = "; a quota on claims counts claims of every kind"
     elif not all(resource.has_own_class for resource in ignored.values()):
-        caution = "a class without a profile of its own counts all of its devices together"
+        caution = "; a quota on its class counts all devices of the class"
     patch = json.dumps({"spec": {"hard": wanted}}, separators=(",", ":"))
     where = f"-n {quota['metadata']['namespace']} patch resourcequota {quota['metadata']['name']}"
     command = f"kubectl {where} --type=merge -p '{patch}'"
@@ -190,9 +200,36 @@ def limit_ranges(snapshot: Snapshot) -> Iterator[Policy]:
 
 
 def _holds_limits(snapshot: Snapshot) -> bool:
-    """Whether a ValidatingAdmissionPolicy with LimitRanges as parameters is there."""
-    kinds = [(each.get("spec") or {}).get("paramKind") or {} for each in snapshot.all("policies")]
+    """Whether a ValidatingAdmissionPolicy with LimitRanges as parameters holds."""
+    found = [
+        each for each in snapshot.all("policies") if each["metadata"]["name"] in held(snapshot)
+    ]
+    kinds = [(each.get("spec") or {}).get("paramKind") or {} for each in found]
     return any(kind.get("kind") == "LimitRange" for kind in kinds)
+
+
+def held(snapshot: Snapshot) -> set[str]:
+    """The names of ValidatingAdmissionPolicies that are bound so that they deny."""
+    specs = [each.get("spec") or {} for each in snapshot.all("bindings")]
+    return {
+        str(spec.get("policyName"))
+        for spec in specs
+        if "Deny" in (spec.get("validationActions") or [])
+    }
+
+
+def own(snapshot: Snapshot) -> Found:
+    """Whether InstaSlice's own policies are there, and bound."""
+    if snapshot.webhook is None or 0 < snapshot.minor < FIRST_WITH_POLICIES:
+        return
+    there = {each["metadata"]["name"] for each in snapshot.all("policies")}
+    lacking = [name for name in OWN if name not in there & held(snapshot)]
+    for name in lacking:
+        how = "is not bound so that it denies" if name in there else "does not exist"
+        text = f"the ValidatingAdmissionPolicy {name} {how}: {OWN[name]}"
+        yield State.UNSURE, text, "deploy InstaSlice's component policies: docs/security.md"
+    if not lacking:
+        yield State.GOOD, f"{' and '.join(OWN)} hold"
 
 
 def kueue(snapshot: Snapshot) -> Iterator[Policy]:

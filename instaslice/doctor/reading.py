@@ -29,6 +29,7 @@ LISTS: Final[Mapping[str, str]] = {
     "quotas": "core/resourcequotas",
     "limits": "core/limitranges",
     "policies": "admission/validatingadmissionpolicies",
+    "bindings": "admission/validatingadmissionpolicybindings",
     "claims": "dra/resourceclaims",
     "templates": "dra/resourceclaimtemplates",
     "slices": "dra/resourceslices",

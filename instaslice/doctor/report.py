@@ -21,6 +21,10 @@ class State(Enum):
 _COLOURS: Final = {State.GOOD: "32", State.UNSURE: "33", State.WRONG: "31"}
 
 
+#: How advice begins that is to be copied.
+_COMMANDS: Final = ("kubectl ", "instaslice ")
+
+
 class Finding(NamedTuple):
     """One line of the report."""
 
@@ -53,7 +57,7 @@ def is_wrong(findings: Iterable[Finding]) -> bool:
 def as_text(findings: Sequence[Finding], *, colour: bool = False, width: int = 0) -> str:
     """A table: sign, check, what was found; and below it, what to do.
 
-    width: columns to wrap at; 0 for none. Advice, which is to be copied, is not wrapped.
+    width: columns to wrap at; 0 for none. Commands, which are to be copied, are not wrapped.
     """
     first = max((len(finding.check) for finding in findings), default=0)
     lines = []
@@ -64,7 +68,9 @@ def as_text(findings: Sequence[Finding], *, colour: bool = False, width: int = 0
         text = wrapped(finding.text, width, first + 4)
         lines.append(f"{sign} {finding.check:{first}}  {text}")
         if finding.advice:
-            lines.append(f"  {'':{first}}  -> {finding.advice}")
+            is_command = finding.advice.startswith(_COMMANDS)
+            advice = wrapped(finding.advice, 0 if is_command else width, first + 7)
+            lines.append(f"  {'':{first}}  -> {advice}")
     return "".join(line + "\n" for line in lines)
 
 

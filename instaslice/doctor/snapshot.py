@@ -1,7 +1,7 @@
 """A cluster as `instaslice doctor` sees it, and what can be read off it. Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -73,71 +73,46 @@ class PodClaim(NamedTuple):
         return list(dict.fromkeys(choice for each in requests for choice in each.choices))
 
 
-@dataclass(frozen=True)
 class Pod:
-    """A pod, by what it asks for."""
+    """A pod, by what it asks for.
 
-    json: Json
-    rewritten: Resources  #: those that are rewritten
+    rewritten: the extended resources that InstaSlice rewrites.
+    """
 
-    @cached_property
-    def spec(self) -> Json:
-        """As the API server has it."""
-        return dict(self.json["spec"])
-
-    @cached_property
-    def metadata(self) -> Json:
-        """As the API server has it."""
-        return dict(self.json["metadata"])
-
-    @property
-    def namespace(self) -> str:
-        """Where it is; empty for a file that names none."""
-        return self.metadata.get("namespace") or ""
-
-    @property
-    def full_name(self) -> str:
-        """Namespace and name, "ml/training"."""
-        return full_name(self.json)
-
-    @property
-    def node(self) -> str:
-        """The node that it is bound to; empty for none."""
-        return self.spec.get("nodeName") or ""
-
-    @property
-    def phase(self) -> str:
-        """Its phase, "Pending"."""
-        return str((self.json.get("status") or {}).get("phase") or "Unknown")
-
-    @property
-    def containers(self) -> list[Json]:
-        """Those that run, and those that run before them."""
-        return [*(self.spec.get("containers") or []), *(self.spec.get("initContainers") or [])]
+    def __init__(self, manifest: Json, rewritten: Resources) -> None:
+        self.spec: Json = manifest["spec"]
+        self.metadata: Json = manifest["metadata"]
+        self.status: Json = manifest.get("status") or {}
+        self.namespace: str = self.metadata.get("namespace") or ""  #: empty in a file without one
+        self.full_name = f"{self.namespace}/{self.metadata.get('name')}"
+        self.node: str = self.spec.get("nodeName") or ""  #: the node that it is bound to, or empty
+        self.phase = str(self.status.get("phase") or "Unknown")
+        self._rewritten = rewritten
 
     @cached_property
     def extended(self) -> dict[str, str]:
         """Extended resources in its limits, with their sums; limits of 0 ask for nothing."""
         found: dict[str, str] = {}
-        for container in self.containers:
-            for name, amount in ((container.get("resources") or {}).get("limits") or {}).items():
-                if "/" in name and amount is not None and not is_zero(amount):
-                    found[name] = total(found.get(name), str(amount))
+        for kind in ("containers", "initContainers"):
+            for each in self.spec.get(kind) or []:
+                for name, amount in ((each.get("resources") or {}).get("limits") or {}).items():
+                    if "/" in name and amount is not None and not is_zero(amount):
+                        found[name] = total(found.get(name), str(amount))
         return found
 
     @property
     def limits(self) -> dict[str, str]:
         """Those of them that could be rewritten."""
-        return {name: n for name, n in self.extended.items() if self.rewritten.find(name)}
+        return {name: n for name, n in self.extended.items() if self._rewritten.find(name)}
 
     @cached_property
     def claims(self) -> list[PodClaim]:
         """Its claims from templates that are named as InstaSlice names them."""
         named = [(each, template_name(each)) for each in self.spec.get("resourceClaims") or []]
         return [
-            PodClaim(each["name"], template, from_template(template, self.rewritten))
+            PodClaim(each["name"], template, from_template(template, self._rewritten))
             for each, template in named
-            if isinstance(template, str) and is_ours(template, self.rewritten)
+            if isinstance(template, str) and is_ours(template, self._rewritten)
         ]
 
     @property
@@ -146,7 +121,7 @@ class Pod:
 
         What the scheduler binds is in no `managedFields`, unlike what somebody has written.
         """
-        if not self.node or is_mirror(self.json):
+        if not self.node or is_mirror({"metadata": self.metadata}):
             return False
         written = self.metadata.get("managedFields")
         if not written:
@@ -161,8 +136,7 @@ class Snapshot:
 
     kubernetes: str  #: "v1.36.3"
     api: ResourceAPI | Unavailable
-    #: By the names of `reading.LISTS`.
-    lists: dict[str, list[Json]] = field(default_factory=dict)
+    lists: dict[str, list[Json]] = field(default_factory=dict)  #: by the names of `reading.LISTS`
     failures: dict[str, Unreadable] = field(default_factory=dict)  #: by name, why it is not there
     resources: Resources = field(default_factory=Resources)  #: those that are rewritten
     probes: tuple[Probe, ...] = ()
@@ -174,6 +148,11 @@ class Snapshot:
             failure = self.failures[name]
             raise Unreadable(f"{name} could not be read: {failure}", failure.status)
         return self.lists.get(name, [])
+
+    @cached_property
+    def readable(self) -> "Snapshot":
+        """The snapshot in which what could not be read is empty, for those who say so elsewhere."""
+        return replace(self, failures={})
 
     @property
     def webhook(self) -> Json | None:
@@ -217,15 +196,15 @@ class Snapshot:
         return {full_name(template): template for template in self.all("templates")}
 
     @cached_property
-    def _claims(self) -> dict[str, Json]:
+    def claims(self) -> dict[str, Json]:
+        """ResourceClaims by "namespace/name". Raises Unreadable."""
         return {full_name(claim): claim for claim in self.all("claims")}
 
     def claim_of(self, pod: Pod, own: PodClaim) -> Json:
         """The ResourceClaim that was made for a pod's claim; empty for none. Raises Unreadable."""
-        for status in (pod.json.get("status") or {}).get("resourceClaimStatuses") or []:
+        for status in pod.status.get("resourceClaimStatuses") or []:
             if status["name"] == own.name:
-                name = f"{pod.namespace}/{status.get('resourceClaimName')}"
-                return self._claims.get(name) or {}
+                return self.claims.get(f"{pod.namespace}/{status.get('resourceClaimName')}") or {}
         return {}
 
     @cached_property

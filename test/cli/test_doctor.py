@@ -73,14 +73,14 @@ def test_a_namespace_and_a_mapping(
     main(["doctor", reached, "-n", "default", *mapped])
     printed = capsys.readouterr().out
     assert "a pod with nvidia.com/gpu in default keeps its limits" in printed
-    assert "nvidia.com/gpu is mapped to gpu.nvidia.com, which is not there" in printed
+    assert "nvidia.com/gpu is mapped to gpu.nvidia.com, which does not exist" in printed
 
 
 def test_a_pod_in_the_contexts_namespace(
     filled: APIServer, reached: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["doctor", "p", reached]) == 0
-    assert "asks for 1g.5gb, has mig-0 of node-1" in capsys.readouterr().out
+    assert "asks for 1g.5gb, has mig-0 on node-1" in capsys.readouterr().out
 
 
 def test_what_was_found_is_printed_when_the_api_server_stops_answering(

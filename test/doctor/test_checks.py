@@ -29,16 +29,16 @@ def test_a_healthy_cluster() -> None:
         ("mode", "✓", "all: every pod with a limit that can be rewritten is sent"),
         ("endpoints", "✓", "instaslice-system/instaslice has 2 ready pods"),
         ("dry run", "✓", "a pod with nvidia.com/mig-1g.5gb in default is rewritten"),
-        ("driver", "✓", "DeviceClass mig.nvidia.com is there"),
+        ("driver", "✓", "DeviceClass mig.nvidia.com exists"),
         ("slices", "✓", "1g.5gb: 1 free, 1 published"),
         ("slices", "✓", "1g.5gb+me: 0 free, 1 published"),
         ("profiles", "✓", "every profile that pods ask for is published"),
         ("templates", "✓", "every namespace has the templates that its pods need"),
         (
             *("device classes", "✓"),
-            "1 DeviceClass maps nvidia.com/mig-1g.5gb for the scheduler, which serves pods that "
-            "are not rewritten",
+            "by 1 DeviceClass, the scheduler itself serves limits of nvidia.com/mig-1g.5gb",
         ),
+        ("policies", "✓", "instaslice-limitranges and instaslice-service-account hold"),
     ]
     assert not is_wrong(findings)
 
@@ -63,8 +63,8 @@ def test_what_cannot_be_read_is_said() -> None:
 
 def test_silence_is_not_a_lack_of_rights() -> None:
     silent = replace(HEALTHY, failures={"nodes": Unreadable("no answer within 10 s")})
-    found = [f for f in examine(silent) if f.state is State.UNSURE]
-    assert [(f.check, f.advice) for f in found] == [("whole GPUs", ""), ("device plugin", "")]
+    found = {f.check: f.advice for f in examine(silent) if f.state is State.UNSURE}
+    assert found == {"whole GPUs": "", "node labels": "", "device plugin": ""}
 
 
 def test_the_oldest_version_has_other_kinds() -> None:

@@ -55,7 +55,7 @@ def test_what_is_published_and_free() -> None:
 def test_a_pool_in_the_making() -> None:
     counters, first, _ = a100.resource_slices()
     found = texts(other_than_good(driver.slices(with_lists(slices=[counters, first]))))
-    assert found == ["! nothing of pool node-1 is given out: 2 of its 3 ResourceSlices are there"]
+    assert found == ["! nothing of pool node-1 is free: 2 of its 3 ResourceSlices are there"]
 
 
 def test_counters_that_were_dropped() -> None:
@@ -99,16 +99,17 @@ def test_resources_that_are_mapped() -> None:
         "✓ nvidia.com/gpu is mapped to gpu.nvidia.com: 1 free, 1 published",
         "✓ amd.com/gpu is mapped to gpu.amd.com: 1 published",
         "✗ intel.com/gpu is mapped to gpu.intel.com, and gpu.intel.com publishes no device of it",
-        "✗ example.com/none is mapped to none.example.com, which is not there",
+        "✗ example.com/none is mapped to none.example.com, which does not exist",
         "! example.com/odd is mapped to odd.example.com, whose selectors name no driver",
-        "✓ example.com/slice is mapped to mig-1g.5gb.nvidia.com, which is made as pods need it",
+        "✓ example.com/slice is mapped to mig-1g.5gb.nvidia.com, which InstaSlice makes when a pod "
+        "needs it",
     ]
 
 
 def test_a_mapping_that_is_wrong() -> None:
     wrong = replace(HEALTHY, failures={"mapping": Unreadable("'x' is not NAME=DEVICECLASS")})
     assert texts(findings(driver.mapped(wrong))) == [
-        "✗ what serve was told to map is wrong: 'x' is not NAME=DEVICECLASS"
+        "✗ InstaSlice's mapping is wrong: 'x' is not NAME=DEVICECLASS"
     ]
 
 
@@ -122,25 +123,15 @@ def test_a_profile_that_nobody_has() -> None:
     assert found == [
         (
             "✗",
-            "7g.40gb is published by no node, and asked for by ml/p-0, ml/p-1, ml/p-2 and 2 more",
-            "there is 1g.5gb, 1g.5gb+me",
+            "no node publishes 7g.40gb, needed by ml/p-0, ml/p-1, ml/p-2 and 2 more",
+            "nodes publish 1g.5gb, 1g.5gb+me",
         ),
         (
             "✗",
-            "7g.40gb or 3g.20gb is published by no node, and asked for by ml/r",
-            "there is 1g.5gb, 1g.5gb+me",
+            "no node publishes 7g.40gb or 3g.20gb, needed by ml/r",
+            "nodes publish 1g.5gb, 1g.5gb+me",
         ),
     ]
-
-
-@pytest.mark.parametrize(
-    ("count", "shown"),
-    [(1, "ml/p-0"), (3, "ml/p-0, ml/p-1, ml/p-2"), (4, "ml/p-0, ml/p-1, ml/p-2 and 1 more")],
-)
-def test_three_of_many_names_are_shown(count: int, shown: str) -> None:
-    pods = [pod(f"p-{n}", template="mig-7g.40gb") for n in range(count)]
-    ((_, text, _),) = findings(driver.profiles(with_lists(pods=pods)))
-    assert text.endswith(f"asked for by {shown}")
 
 
 def test_templates_that_pods_need() -> None:
@@ -157,7 +148,9 @@ def test_templates_that_pods_need() -> None:
     assert elsewhere_ == []
     ((state, text, advice),) = findings(driver.templates(with_lists(pods=pods, templates=[])))
     assert state == "✗"
-    assert text.startswith("ml has no template mig-1g.5gb.x2, same-gpu-mig-1g.5gb.x2, and pods")
+    assert text == (
+        "pods in ml need templates that do not exist: mig-1g.5gb.x2, same-gpu-mig-1g.5gb.x2"
+    )
     assert advice == "instaslice templates --apply -n ml mig-1g.5gb.x2 same-gpu-mig-1g.5gb.x2"
 
 
@@ -169,7 +162,10 @@ def test_pods_that_wait_for_nobody() -> None:
         pod("done", limit="mig-1g.5gb", phase="Failed"),
     ]
     ((state, text, _),) = findings(driver.old_pods(with_lists(pods=pods, classes=[])))
-    assert (state, text) == ("✗", "ml/old wait with their limits, created without InstaSlice")
+    assert (state, text) == (
+        "✗",
+        "ml/old were created without InstaSlice, and nobody serves their limits",
+    )
     served = [device_class("c", "nvidia.com/mig-1g.5gb")]
     assert findings(driver.old_pods(with_lists(pods=pods, classes=served))) == []
 
@@ -180,7 +176,7 @@ def test_classes_that_pods_ask_through() -> None:
 
     name, command = "mig-1g.5gb.nvidia.com", "instaslice deviceclasses mig-1g.5gb | kubectl apply"
     ((state, text, advice),) = found()
-    assert (state, text) == ("✗", f"there is no DeviceClass {name}, which ml/p asks through")
+    assert (state, text) == ("✗", f"there is no DeviceClass {name}, needed by ml/p")
     assert advice.startswith(command)
     (ours,) = own_classes("mig-1g.5gb")
     assert found(ours) == []
@@ -210,7 +206,7 @@ def test_whole_gpus_that_nobody_serves() -> None:
     cluster = with_lists(pods=[pod("p", limit="gpu")], classes=[whole])
     ((state, text, advice),) = findings(driver.whole_gpus(cluster))
     assert (state, advice[:6]) == ("✗", "map it")
-    assert text.startswith("ml/p ask for nvidia.com/gpu, which no device plugin and no DeviceClass")
+    assert text.startswith("ml/p need nvidia.com/gpu, which no device plugin and no DeviceClass")
     served = device_class("gpu.nvidia.com", "nvidia.com/gpu")
     mapped = replace(cluster, resources=read_mapping(["nvidia.com/gpu=gpu.nvidia.com"]))
     offering = with_lists(cluster, nodes=[node("n", gpu="1")])
@@ -218,9 +214,32 @@ def test_whole_gpus_that_nobody_serves() -> None:
         assert findings(driver.whole_gpus(fine)) == []
 
 
-def node(name: str, **amounts: str) -> Json:
+def node(name: str, labels: Json = {}, /, **amounts: str) -> Json:  # noqa: B006 - only read
     allocatable = {f"nvidia.com/{key}": amount for key, amount in amounts.items()}
-    return named(name, "", status={"allocatable": allocatable})
+    metadata = {"name": name, "labels": labels}
+    return {"metadata": metadata, "status": {"allocatable": allocatable}}
+
+
+def choosing(label: str, *values: str) -> Json:
+    """A pod that requires one of the values of a node's label."""
+    found = pod(limit="mig-1g.5gb")
+    term = {"matchExpressions": [{"key": label, "operator": "In", "values": [*values]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    found["spec"]["affinity"] = {"nodeAffinity": required}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_wrong"),
+    [({}, True), ({"nvidia.com/mig.config": "x"}, True), ({"nvidia.com/mig.config": "b"}, False)],
+)
+def test_labels_that_no_node_has(labels: Json, is_wrong: bool) -> None:
+    pods = [choosing("nvidia.com/mig.config", "a", "b"), choosing("zone", "a")]
+    found = findings(driver.chosen_labels(with_lists(pods=pods, nodes=[node("n", labels)])))
+    text = "ml/p can only run on nodes with the label nvidia.com/mig.config=a or b, and no node "
+    assert [(state, text_) for state, text_, _ in found] == [("✗", f"{text}has it")] * is_wrong
+    bound = [{**pods[0], "spec": {**pods[0]["spec"], "nodeName": "n"}}]
+    assert findings(driver.chosen_labels(with_lists(pods=bound, nodes=[node("n")]))) == []
 
 
 def test_device_plugins() -> None:

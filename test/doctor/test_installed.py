@@ -44,18 +44,21 @@ def test_gates() -> None:
     gates = {PARTITIONABLE: Known(False), EXTENDED: Known(False), "x": Known(None, "403 no", 403)}
     found = findings(installed.feature_gates(replace(HEALTHY, gates=gates)))
     assert [(state, text) for state, text, _ in found] == [
-        ("!", "off: DRAPartitionableDevices, for slices that are cut on demand (DynamicMIG)"),
+        (
+            "!",
+            "off: DRAPartitionableDevices, needed for slices that are cut on demand (DynamicMIG)",
+        ),
         (
             "✓",
-            "off: DRAExtendedResource, for the scheduler's own way (KEP-5004), and quotas on "
-            "requests.nvidia.com/mig-*",
+            "off: DRAExtendedResource, needed for the scheduler's own way (KEP-5004), and quotas "
+            "on requests.nvidia.com/mig-*",
         ),
-        ("!", "nobody knows whether x are on: 403 no"),
+        ("!", "could not find out whether x are on: 403 no"),
     ]
     assert found[-1][2] == RIGHTS
     away = replace(HEALTHY, gates={"x": Known(None, "timed out")})
     assert findings(installed.feature_gates(away)) == [
-        ("!", "nobody knows whether x are on: timed out", "")
+        ("!", "could not find out whether x are on: timed out", "")
     ]
 
 
@@ -81,11 +84,11 @@ REGISTERED: dict[str, tuple[Snapshot, str, str, str]] = {
     ),
     "called once": (
         with_lists(webhooks=[webhook(reinvocationPolicy="Never", sideEffects="Some")]),
-        *("✗", "reinvocationPolicy, sideEffects are not as InstaSlice needs them", "prints"),
+        *("✗", "as InstaSlice needs them: reinvocationPolicy, sideEffects", "prints"),
     ),
     "no updates": (
         with_lists(webhooks=[webhook(rules=[{"operations": ["CREATE"]}])]),
-        *("✗", "rules are not as InstaSlice needs them", "prints"),
+        *("✗", "as InstaSlice needs them: rules", "prints"),
     ),
     "what is mapped is not sent": (
         replace(with_lists(webhooks=[webhook("all", "amd.com/gpu")]), resources=MAPPED),
@@ -196,7 +199,7 @@ def test_nobody_is_there() -> None:
     one(findings(installed.endpoints(with_lists(endpoints=single))), "✓", "has 1 ready pod", "")
     gone = [{"endpoints": [{"addresses": ["a"], "conditions": {"ready": False}}]}]
     found = findings(installed.endpoints(with_lists(endpoints=gone)))
-    one(found, "✗", "has no pod that is ready", "kubectl -n instaslice-system get pods")
+    one(found, "✗", "has no ready pod", "kubectl -n instaslice-system get pods")
 
 
 def probed(pod_: Json | None, error: str = "", status: int = 201, **lists: list[Json]) -> Snapshot:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from instaslice.doctor.inventory import DeviceName, Given, Inventory, Supply, given, pools
+from instaslice.doctor.inventory import Inventory, Supply, pools
 from test.support import a100
 from test.support.snapshots import claim, slice_
 
@@ -23,13 +23,6 @@ def test_slices_that_are_there() -> None:
     assert inventory.supply() == {"1g.5gb": Supply(3, 2), "3g.20gb": Supply(1, 1)}
     assert inventory.nodes() == {"node-1", "node-2"}
     assert inventory.whole() == Supply(2, 2)
-
-
-def test_what_claims_were_given() -> None:
-    taken = claim("a", "b")
-    taken["status"]["allocation"]["devices"]["results"][0]["request"] = "mig/1g-5gb"
-    first, second = (DeviceName("gpu.nvidia.com", "node-1", name) for name in "ab")
-    assert given(taken) == [Given(first, "mig/1g-5gb"), Given(second, "")]
 
 
 @pytest.mark.parametrize("combined", [False, True])
@@ -125,14 +118,13 @@ def test_shared_slices(consumed: tuple[str, ...], default: str | None, left: int
 
 def test_together_on_one_gpu() -> None:
     inventory = Inventory(a100.resource_slices(), [claim("gpu-0-mig-4g20gb-5-0")])
-    assert inventory.most_on_one_gpu([("1g.5gb", 7)]) == 7
-    assert inventory.most_on_one_gpu([("1g.5gb", 8)]) == 7
-    assert inventory.most_on_one_gpu([("4g.20gb", 1), ("3g.20gb", 1)]) == 2
-    assert inventory.most_on_one_node([("1g.5gb", 20)]) == 3 + 7
-    assert inventory.gpus_with("4g.20gb") == 1
-    assert inventory.gpus_with("1g.5gb") == 2
+    assert inventory.most([("1g.5gb", 7)], on_one_gpu=True) == 7
+    assert inventory.most([("1g.5gb", 8)], on_one_gpu=True) == 7
+    assert inventory.most([("4g.20gb", 1), ("3g.20gb", 1)], on_one_gpu=True) == 2
+    assert inventory.most([("1g.5gb", 20)]) == 3 + 7
+    assert [inventory.gpus_with(profile) for profile in ("4g.20gb", "1g.5gb")] == [1, 2]
     nothing = Inventory([], [])
-    assert (nothing.most_on_one_gpu([("1g.5gb", 1)]), nothing.gpus_with("1g.5gb")) == (0, 0)
+    assert (nothing.most([("1g.5gb", 1)]), nothing.gpus_with("1g.5gb")) == (0, 0)
 
 
 # -- what is read off ResourceSlices
@@ -160,16 +152,12 @@ def test_attributes_may_be_qualified() -> None:
     assert pools([slice__])[0].devices[0].profile == "1g.5gb"
 
 
-def test_only_the_newest_generation_of_a_pool_counts() -> None:
-    slices = [slice_("1g.5gb"), slice_("2g.10gb", generation=2), slice_("7g.40gb", pool="node-2")]
-    found = {pool.name: pool.devices[0].profile for pool in pools(slices)}
-    assert found == {"node-1": "2g.10gb", "node-2": "7g.40gb"}
-
-
-def test_other_drivers_do_not_count() -> None:
-    other = slice_("1g.5gb")
+def test_only_the_newest_generation_of_a_pool_counts_and_no_other_driver() -> None:
+    other = slice_("1g.5gb", pool="node-3")
     other["spec"]["driver"] = "gpu.example.com"
-    assert pools([other]) == []
+    slices = [slice_("1g.5gb"), slice_("2g.10gb", generation=2), slice_("7g.40gb", pool="node-2")]
+    found = {pool.name: pool.devices[0].profile for pool in pools([*slices, other])}
+    assert found == {"node-1": "2g.10gb", "node-2": "7g.40gb"}
 
 
 @pytest.mark.parametrize(
@@ -212,18 +200,12 @@ def taint(effect: str) -> Json:
     return {"key": "gpu.nvidia.com/health", "value": "xid", "effect": effect}
 
 
-@pytest.mark.parametrize(
-    ("effect", "found"),
-    [
-        ("NoSchedule", "gpu.nvidia.com/health:NoSchedule"),
-        ("NoExecute", "gpu.nvidia.com/health:NoExecute"),
-        ("None", ""),
-    ],
-)
-def test_taints_that_keep_claims_away(effect: str, found: str) -> None:
+@pytest.mark.parametrize("effect", ["NoSchedule", "NoExecute", "None"])
+def test_taints_that_keep_claims_away(effect: str) -> None:
     slice__ = slice_("1g.5gb")
     slice__["spec"]["devices"][0]["taints"] = [taint("Other"), taint(effect)]
-    assert pools([slice__])[0].devices[0].taint == found
+    expected = "" if effect == "None" else f"gpu.nvidia.com/health:{effect}"
+    assert pools([slice__])[0].devices[0].taint == expected
 
 
 @pytest.mark.parametrize(
@@ -243,16 +225,10 @@ def test_taints_of_rules(spec: Json, tainted: int) -> None:
     assert sum(bool(device.taint) for device in pool.devices) == tainted
 
 
-def test_amounts_that_are_none_are_nothing() -> None:
+@pytest.mark.parametrize(("amount", "nanos"), [({"value": "much"}, 0), ("2k", 2000 * 10**9)])
+def test_amounts(amount: object, nanos: int) -> None:
+    """What is no quantity is nothing; v1alpha3 has it alone."""
     counters, first, second = a100.resource_slices()
-    counters["spec"]["sharedCounters"][0]["counters"]["memory"] = {"value": "much"}
+    counters["spec"]["sharedCounters"][0]["counters"]["memory"] = amount
     (pool,) = pools([counters, first, second])
-    assert pool.counters["node-1", "gpu-0-counter-set", "memory"] == 0
-
-
-def test_an_amount_may_be_a_quantity_alone() -> None:
-    """So it is in v1alpha3."""
-    counters, first, second = a100.resource_slices()
-    counters["spec"]["sharedCounters"][0]["counters"]["memory"] = "2k"
-    (pool,) = pools([counters, first, second])
-    assert pool.counters["node-1", "gpu-0-counter-set", "memory"] == 2000 * 10**9
+    assert pool.counters["node-1", "gpu-0-counter-set", "memory"] == nanos

@@ -154,16 +154,19 @@ ONE_SLICE = "nvidia.com/mig-1g.5gb"
 @pytest.mark.parametrize(
     ("lists", "part"),
     [
-        ({"nodes": [node("a", "NVIDIA-H100", gpu="8")]}, "8: a serve whole GPUs"),
-        ({"nodes": [SINGLE], "pods": [GPU_POD]}, "3: nvidia.com/gpu means a slice of 1g.6gb"),
+        ({"nodes": [node("a", "NVIDIA-H100", gpu="8")]}, "8: a: whole GPUs are served there"),
+        (
+            {"nodes": [SINGLE], "pods": [GPU_POD]},
+            "3: ml StatefulSet/db: nvidia.com/gpu means 1g.6gb there .. to mig-1g.6gb",
+        ),
         (
             {"nodes": [SINGLE, OTHER], "pods": [GPU_POD]},
-            "3: nvidia.com/gpu means 1g.6gb or",
+            "3: ml StatefulSet/db: nvidia.com/gpu means 1g.6gb or 2g.12gb there",
         ),
-        ({"pods": [GPU_POD]}, "3: nvidia.com/gpu is asked for by ml StatefulSet/db, and no Device"),
+        ({"pods": [GPU_POD]}, "3: ml StatefulSet/db: no DeviceClass has the extended"),
         (
             {"pods": [pod("p", limit="mig-7g.40gb")]},
-            "5: ml Pod/p: a 7g slice fails with",
+            "5: ml Pod/p: the driver's 0.4.1",
         ),
         (
             {"nodes": [node("a", **{"mig-1g.5gb.shared": "4"})]},
@@ -171,13 +174,13 @@ ONE_SLICE = "nvidia.com/mig-1g.5gb"
         ),
         (
             {"pods": [SELECTING]},
-            "10: ml Pod/s: chosen by the label nvidia.com/gpu.product= .. to mig-1g.6gb",
+            "10: ml Pod/s: they choose nodes by the label nvidia.com/gpu.product= .. to mig-1g.6gb",
         ),
         ({"pods": [BOUND]}, "10: ml Pod/b: only the scheduler allocates claims"),
-        ({"pods": [runs("nvcr.io/nvidia/gpu-operator:v26")]}, "11: the GPU operator's validator"),
+        ({"pods": [runs("nvcr.io/nvidia/gpu-operator:v26")]}, "11: GPU operator: its validator"),
         (
             {"limits": [named("l", spec={"limits": [{"type": "Pod", "max": {ONE_SLICE: "1"}}]})]},
-            "4: LimitRange ml/l has nvidia.com/mig-1g.5gb in its max for type Pod, so that every",
+            "4: LimitRange ml/l has nvidia.com/mig-1g.5gb in its max for type Pod, which no",
         ),
         (
             {"nodes": [node("node-1", **{"mig-1g.5gb": "7"})], "slices": a100.resource_slices()},
@@ -202,8 +205,8 @@ def test_nothing_is_to_be_decided_of_pods_that_the_scheduler_has_bound() -> None
     [
         (VERSIONS["v1"], True, ""),
         (VERSIONS["v1"], False, "1: the feature gate DRAPartitionableDevices is off"),
-        (VERSIONS["v1"], None, "1: nobody knows whether the feature gate"),
-        (VERSIONS["v1beta2"], None, "and DRAPartitionableDevices, which it needs, is off unless"),
+        (VERSIONS["v1"], None, "1: find out whether the feature gate"),
+        (VERSIONS["v1beta2"], None, "DRAPartitionableDevices, which that needs, is off by default"),
         (Unavailable("no"), None, "1: DRA is not served"),
     ],
 )

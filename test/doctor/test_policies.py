@@ -9,13 +9,14 @@ import pytest
 
 from instaslice.cluster.gates import EXTENDED, Known
 from instaslice.doctor import driver, policies
-from instaslice.doctor.policies import Policy
+from instaslice.doctor.policies import OWN, Policy
 from instaslice.doctor.report import Found
 from instaslice.doctor.snapshot import Snapshot
 from instaslice.profiles import known_profiles
 from instaslice.resource_api import VERSIONS
 from test.support.snapshots import (
     HEALTHY,
+    bindings,
     device_class,
     findings,
     named,
@@ -62,11 +63,11 @@ def test_quotas_that_count_and_the_one_to_write(case: str) -> None:
     )
     ((state, text, advice),) = found
     if counts:
-        assert (state, text) == ("✓", f"ml/q counts on: requests.{ONE_SLICE}")
+        assert (state, text) == ("✓", f"ml/q still counts requests.{ONE_SLICE}")
         return
     assert (state, text) == (
         "!",
-        f"ml/q limits requests.{ONE_SLICE}, which rewritten pods do not use",
+        f"ml/q limits requests.{ONE_SLICE}, but counts no rewritten pods",
     )
     command, patch = advice.rsplit(" ", 1)
     assert command == "kubectl -n ml patch resourcequota q --type=merge -p"
@@ -81,9 +82,9 @@ def test_quotas_that_name_no_slices_are_fine() -> None:
 
 def test_a_profile_without_a_class_of_its_own() -> None:
     quotas = hard("requests.nvidia.com/mig-9g.999gb")
-    ((_, _, advice),) = findings(said(policies.quotas, with_lists(quotas=quotas)))
+    ((_, text, advice),) = findings(said(policies.quotas, with_lists(quotas=quotas)))
     assert "mig.nvidia.com.deviceclass.resource.k8s.io/devices" in advice
-    assert advice.endswith("counts all of its devices together)")
+    assert text.endswith("a quota on its class counts all devices of the class")
 
 
 def test_what_has_no_class_of_its_own_is_not_counted_by_one_to_come() -> None:
@@ -122,7 +123,7 @@ def test_a_quota_with_a_scope_is_escaped(scope: Json, shown: str) -> None:
         said(policies.quotas, with_lists(quotas=[quota], classes=[]))
     )
     assert state == "!"
-    assert f"({shown}); claims have no scope, so that rewritten pods escape it" in text
+    assert f"({shown}), but counts no rewritten pods: claims have no scope" in text
     assert advice.startswith(f"kubectl -n ml create quota q-unscoped --hard=requests.{ONE_SLICE}=4")
 
 
@@ -130,7 +131,7 @@ def test_a_quota_with_a_scope_is_escaped(scope: Json, shown: str) -> None:
     ("kubernetes", "policies_", "part"),
     [
         ("v1.29.1", [], "Kubernetes has the policies for that from 1.30 on"),
-        ("v1.36.3", [], "to which nothing holds rewritten pods"),
+        ("v1.36.3", [], "which nothing applies to rewritten pods"),
         ("v1.36.3", [named("p", spec={"paramKind": {"kind": "LimitRange"}})], ""),
     ],
 )
@@ -138,10 +139,29 @@ def test_who_holds_rewritten_pods_to_a_maximum(
     kubernetes: str, policies_: list[Json], part: str
 ) -> None:
     limits = limit_range("Container", max={ONE_SLICE: "2"})
-    snapshot = replace(with_lists(limits=limits, policies=policies_), kubernetes=kubernetes)
+    lists = {"limits": limits, "policies": policies_, "bindings": bindings("p")}
+    snapshot = replace(with_lists(**lists), kubernetes=kubernetes)
     found = findings(said(policies.limit_ranges, snapshot))
     assert [state for state, _, _ in found] == (["!"] if part else [])
     assert all(part in text for _, text, _ in found)
+
+
+@pytest.mark.parametrize(
+    ("lists", "says"),
+    [
+        ({"policies": []}, "instaslice-limitranges does not exist: the max of a LimitRange"),
+        ({"bindings": []}, "instaslice-limitranges is not bound so that it denies"),
+        ({"bindings": bindings(*OWN, actions=("Audit",))}, "instaslice-limitranges is not bound"),
+        ({"policies": [], "webhooks": []}, ""),
+        ({}, ""),
+    ],
+)
+def test_instaslices_own_policies(lists: dict[str, list[Json]], says: str) -> None:
+    snapshot = with_lists(**lists)
+    found = other_than_good(policies.own(snapshot))
+    assert [state for state, _, _ in found] == (["!", "!"] if says else [])
+    assert says in "".join(text for _, text, _ in found)
+    assert findings(policies.own(replace(snapshot, kubernetes="v1.29.1"))) == []
 
 
 def limit_range(kind: str, **limit: Any) -> list[Json]:
@@ -168,8 +188,8 @@ def test_limit_ranges(kind: str, field: str, amount: str, refuses: bool) -> None
     ((state, text, _),) = found
     assert state == "✗"
     assert text == (
-        f"LimitRange ml/l has {ONE_SLICE} in its {field} for type {kind}, so that every rewritten "
-        "pod is refused"
+        f"LimitRange ml/l has {ONE_SLICE} in its {field} for type {kind}, which no rewritten pod "
+        "can satisfy: all are refused"
     )
 
 
@@ -191,7 +211,7 @@ def test_kueue() -> None:
         said(policies.kueue, kueue(ONE_SLICE, "nvidia.com/mig-2g.10gb"))
     )
     assert state == "✗"
-    assert "is not admitted" in text
+    assert "it admits no rewritten pod without a Job" in text
     assert f"queues cover {ONE_SLICE}, nvidia.com/mig-2g.10gb" in text
     assert advice == "instaslice deviceclasses --kueue 1g.5gb 2g.10gb"
     mapped = kueue(ONE_SLICE, configuration=f"deviceClassNames: [{OWN_CLASS}]")
@@ -205,9 +225,9 @@ def test_eighty_device_classes_are_one_line() -> None:
     ((state, text, _),) = findings(driver.device_classes(with_lists(classes=classes, pods=[])))
     assert state == "✓"
     assert text == (
-        f"{len(known)} DeviceClasses map nvidia.com/mig-1g.5gb, nvidia.com/mig-1g.5gb.me, "
-        f"nvidia.com/mig-1g.6gb and {len(known) - 3} more for the scheduler, which serves pods "
-        "that are not rewritten"
+        f"by {len(known)} DeviceClasses, the scheduler itself serves limits of "
+        f"nvidia.com/mig-1g.5gb, nvidia.com/mig-1g.5gb.me, nvidia.com/mig-1g.6gb and "
+        f"{len(known) - 3} more"
     )
 
 
@@ -218,5 +238,5 @@ def test_two_classes_for_one_resource() -> None:
     )
     assert (state, text) == (
         "!",
-        f"{ONE_SLICE} is mapped by a, b: the scheduler takes the newest",
+        f"a, b all serve {ONE_SLICE}: the scheduler takes the newest",
     )

@@ -69,7 +69,7 @@ def test_a_quota_that_counts_and_the_command_that_has_it_count(namespace: Cluste
     assert found["state"] == "unsure"
     # kubectl is not on PATH here, and knows another cluster.
     kubectl = f"{namespace.plane.kubectl} --kubeconfig={namespace.plane.kubeconfig}"
-    command = found["advice"].partition(" (")[0].replace("kubectl", kubectl, 1)
+    command = found["advice"].replace("kubectl", kubectl, 1)
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     hard = namespace.get("ResourceQuota", "gpus")["spec"]["hard"]
@@ -92,8 +92,8 @@ def test_limit_ranges_that_refuse_rewritten_pods(namespace: Cluster) -> None:
     name = namespace.namespace
     found = doctor(namespace)
     assert texts(found, "limit ranges", name) == [
-        f"wrong: LimitRange {name}/gpus has {ONE_SLICE} in its {field} for type {kind}, so that "
-        "every rewritten pod is refused"
+        f"wrong: LimitRange {name}/gpus has {ONE_SLICE} in its {field} for type {kind}, which no "
+        "rewritten pod can satisfy: all are refused"
         for field, kind in (("max", "Pod"), ("min", "Container"))
     ]
     # And it is so.
@@ -175,7 +175,7 @@ def test_what_a_mapping_leads_to(namespace: Cluster, kind: str) -> None:
     what = f"wrong: nvidia.com/gpu is mapped to {target}, "
     said = {
         "gpu": "and gpu.nvidia.com publishes no device of it",
-        "none": "which is not there",
+        "none": "which does not exist",
     }
     assert texts(found, "mapped") == [what + said[kind]]
 

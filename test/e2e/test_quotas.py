@@ -155,7 +155,7 @@ def test_a_class_without_the_name_counts_by_itself_only(team: Cluster) -> None:
     team.create(asking("one", WHOLE))
     gpus.bound(team, "one")
     said = doctor(team)
-    assert f"limits {WHOLE.of_resource}, which rewritten pods do not use" in said
+    assert f"limits {WHOLE.of_resource}, but counts no rewritten pods" in said
     assert f'{{"spec":{{"hard":{{"{WHOLE.of_class}":"0"}}}}}}' in said
     if not by_resource(team):
         return
@@ -163,7 +163,7 @@ def test_a_class_without_the_name_counts_by_itself_only(team: Cluster) -> None:
     until(lambda: not admits(team), "the API server knows it again")
     team.create(asking("two", WHOLE))
     assert "exceeded quota: q" in until(lambda: held_back(team, "two"), "the event")
-    assert f"q counts on: {WHOLE.of_resource}" in doctor(team)
+    assert f"q still counts {WHOLE.of_resource}" in doctor(team)
 
 
 def admits(team: Cluster) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from instaslice.cluster.gates import GATES, Known
+from instaslice.doctor.policies import OWN
 from instaslice.doctor.report import Finding, Found, State
 from instaslice.doctor.snapshot import Probe, Snapshot
 from instaslice.resource_api import NEWEST, VERSIONS
@@ -77,6 +78,11 @@ def own_classes(name: str) -> list[Json]:
     return objects(NEWEST, found)[:-1]
 
 
+def bindings(*policies: str, actions: tuple[str, ...] = ("Deny",)) -> list[Json]:
+    """ValidatingAdmissionPolicyBindings."""
+    return [{"spec": {"policyName": name, "validationActions": [*actions]}} for name in policies]
+
+
 #: A cluster of which nothing but good is to be said.
 HEALTHY = Snapshot(
     kubernetes="v1.36.3",
@@ -88,6 +94,8 @@ HEALTHY = Snapshot(
         "slices": [slice_("1g.5gb", "1g.5gb+me")],
         "claims": [named("theirs") | claim("mig-1")],
         "templates": [template("mig-1g.5gb")],
+        "policies": [named(name, "", spec={"paramKind": {"kind": "LimitRange"}}) for name in OWN],
+        "bindings": bindings(*OWN),
         "pods": [pod(template="mig-1g.5gb"), pod("old", limit="mig-7g.40gb", phase="Succeeded")],
         "nodes": [named("node-1", "", status={"allocatable": {"nvidia.com/mig-1g.5gb": "0"}})],
         "quotas": [named("q", spec={"hard": {"requests.cpu": "1"}}), named("empty", spec={})],
