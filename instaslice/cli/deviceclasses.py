@@ -26,8 +26,7 @@ COMMAND: Final = Command(
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    add_shared(parser, "names")
-    add_shared(parser, "--resource")
+    add_shared(parser, "names", "--resource")
     add_shared(
         parser,
         "--resource-api",

@@ -6,7 +6,6 @@ from typing import Final
 
 from instaslice.cli.usage import (
     Command,
-    add_cluster,
     add_shared,
     client,
     mapping,
@@ -31,8 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     help_ = "of the pod; without one, where to try a dry run (default: the context's)"
     add_shared(parser, "--namespace", help=help_)
     add_shared(parser, "--output", help="how")
-    add_shared(parser, "--resource")
-    add_cluster(parser)
+    add_shared(parser, "--resource", "--kubeconfig", "--context")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -89,7 +89,15 @@ def parsers() -> tuple[_Parser, dict[str, _Parser]]:
     whole.add_argument("--version", action="version", version=f"instaslice {__version__}")
     commands = whole.add_subparsers(metavar="COMMAND", dest="command")
     for module in MODULES:
-        parser = module.COMMAND.add_to(commands)
+        command = module.COMMAND
+        examples = "\n".join(f"  instaslice {example}" for example in command.examples)
+        parser = commands.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.about,
+            epilog=f"examples:\n{examples}\n\n{command.exit_codes}",
+            formatter_class=Wrapped,
+        )
         parser.set_defaults(run=module.run)
         module.add(parser)
     return whole, commands.choices

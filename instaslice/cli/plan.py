@@ -9,7 +9,6 @@ from typing import Final
 from instaslice.cli.usage import (
     Command,
     UsageError,
-    add_cluster,
     add_shared,
     client,
     mapping,
@@ -37,8 +36,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "--output", choices=outputs, help="how (default: text)")
     help_ = "list the workloads in a folder's YAML and JSON, and ask no cluster"
     parser.add_argument("--files", type=Path, metavar="DIR", help=help_)
-    add_shared(parser, "--resource")
-    add_cluster(parser)
+    add_shared(parser, "--resource", "--kubeconfig", "--context")
 
 
 def run(arguments: argparse.Namespace) -> int:

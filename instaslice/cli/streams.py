@@ -1,23 +1,22 @@
 """The standard streams, which may be closed, full or cut, and Ctrl-C: a line each, no traceback."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, TextIO
+from typing import Final
 
 #: What a shell reports of a program that a signal has ended: 128 and its number.
 INTERRUPTED: Final = 128 + 2  # SIGINT
 CUT: Final = 128 + 13  # SIGPIPE
 FAILED: Final = 2
 
-_STANDARD_ERROR: Final = 2
-
 
 def guarded(command: Callable[[], int]) -> int:
     """Run a command, and return its exit code, or that of how it was stopped."""
-    _prepare()
+    _open_what_is_closed()
     try:
         try:
             return command()
@@ -30,7 +29,9 @@ def guarded(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return _end("interrupted", INTERRUPTED)
     except OSError as error:
-        return _end(_reason(error), FAILED)
+        where = error.filename if isinstance(error.filename, str) else "standard output"
+        reason = "is closed" if error.errno == errno.EBADF else error.strerror or str(error)
+        return _end(f"{where}: {reason}", FAILED)
     except Exception as error:
         if os.environ.get("INSTASLICE_DEBUG"):
             raise
@@ -38,29 +39,18 @@ def guarded(command: Callable[[], int]) -> int:
         return _end(f"a fault of its own: {what} (INSTASLICE_DEBUG=1 says where)", FAILED)
 
 
-def _prepare() -> None:
+def _open_what_is_closed() -> None:
     """Have all three streams there, so that no file takes the number of one that a shell closed.
 
-    Python has None for such a stream; one that cannot be written takes its place.
+    Python has None for such a stream; an output that cannot be written takes its place.
     """
-    while (handle := os.open(os.devnull, os.O_RDONLY)) <= _STANDARD_ERROR:
-        pass
-    os.close(handle)
-    if sys.stdout is None:
-        sys.stdout = _stream(1)
-    if sys.stderr is None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), _STANDARD_ERROR)
-        sys.stderr = _stream(_STANDARD_ERROR)
-
-
-def _stream(handle: int) -> TextIO:
-    return open(handle, "w", encoding="utf-8", closefd=False)
-
-
-def _reason(error: OSError) -> str:
-    where = error.filename if isinstance(error.filename, str) else "standard output"
-    reason = "is closed" if error.errno == errno.EBADF else error.strerror or str(error)
-    return f"{where}: {reason}"
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # which gives out the least number that is free
+    sys.stdout = sys.stdout or io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8")
+    sys.stderr = sys.stderr or io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8")
 
 
 def _end(line: str, code: int) -> int:

@@ -7,7 +7,6 @@ from typing import Final
 from instaslice.cli.usage import (
     Command,
     UsageError,
-    add_cluster,
     add_shared,
     client,
     named_claims,
@@ -31,8 +30,7 @@ _OF_A_CLUSTER: Final = ("namespace", "all_namespaces", "kubeconfig", "context")
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    add_shared(parser, "names")
-    add_shared(parser, "--resource")
+    add_shared(parser, "names", "--resource")
     help_ = "devices that each template asks for, at most 32 (default: 1)"
     parser.add_argument("--count", type=int, default=1, metavar="N", help=help_)
     known = ", ".join(VERSIONS)
@@ -42,7 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     help_ = "where; may be repeated (default: the context's)"
     add_shared(parser, "--namespace", action="append", help=help_)
     parser.add_argument("--all-namespaces", "-A", action="store_true", help="in every namespace")
-    add_cluster(parser)
+    add_shared(parser, "--kubeconfig", "--context")
 
 
 def run(arguments: argparse.Namespace) -> int:

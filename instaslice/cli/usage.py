@@ -63,18 +63,6 @@ class Command(NamedTuple):
     examples: Sequence[str]  #: as they are typed, without the program's name
     exit_codes: str = ""  #: what the help ends with
 
-    def add_to(self, commands: Any) -> argparse.ArgumentParser:
-        """Add the command, and return its parser."""
-        lines = "\n".join(f"  instaslice {example}" for example in self.examples)
-        parser: argparse.ArgumentParser = commands.add_parser(
-            self.name,
-            help=self.summary,
-            description=self.about,
-            epilog=f"examples:\n{lines}\n\n{self.exit_codes}",
-            formatter_class=Wrapped,
-        )
-        return parser
-
 
 class Wrapped(argparse.HelpFormatter):
     """Wraps paragraphs, and leaves lines that begin with a blank, and what heads them, alone."""
@@ -87,15 +75,10 @@ class Wrapped(argparse.HelpFormatter):
         return textwrap.indent("\n\n".join(paragraphs), indent)
 
 
-def add_shared(parser: argparse._ActionsContainer, name: str, **changes: Any) -> None:
-    """Add an argument of `SHARED`. changes: what this command has otherwise."""
-    parser.add_argument(name, *_SHORT.get(name, ()), **{**SHARED[name], **changes})
-
-
-def add_cluster(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which cluster to ask."""
-    add_shared(parser, "--kubeconfig")
-    add_shared(parser, "--context")
+def add_shared(parser: argparse._ActionsContainer, *names: str, **changes: Any) -> None:
+    """Add arguments of `SHARED`. changes: what this command has otherwise."""
+    for name in names:
+        parser.add_argument(name, *_SHORT.get(name, ()), **{**SHARED[name], **changes})
 
 
 @contextmanager
@@ -111,7 +94,7 @@ def needing(what: str) -> Iterator[None]:
 
 
 def client(arguments: argparse.Namespace, who: str) -> "Client":
-    """The cluster of `add_cluster`; nothing is sent yet. Raises UsageError.
+    """The cluster of --kubeconfig and --context; nothing is sent yet. Raises UsageError.
 
     who: which command needs it, for who lacks the extra.
     """
