@@ -18,8 +18,6 @@ from test.support.process import free_ports, running, until
 
 PROGRAMS: Final = ("CERT_MANAGER_CONTROLLER", "CERT_MANAGER_CAINJECTOR")
 
-_ACME: Final = ("Challenge", "Order")
-_KINDS: Final = ("Certificate", "CertificateRequest", "ClusterIssuer", "Issuer", *_ACME)
 _ANYTHING: Final = {
     "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 }
@@ -31,37 +29,47 @@ def missing() -> str:
     return f"needs cert-manager: {' and '.join(lacks)} name no program" if lacks else ""
 
 
-def definitions(*kinds: str) -> Iterator[Json]:
-    """Definitions that take whatever is written; without kinds, of all that its programs watch."""
-    for kind in kinds or _KINDS:
-        group = "acme.cert-manager.io" if kind in _ACME else "cert-manager.io"
-        version = {"name": "v1", "served": True, "storage": True, "schema": _ANYTHING}
-        plural = f"{kind.lower()}s"
-        yield {
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "kind": "CustomResourceDefinition",
-            "metadata": {"name": f"{plural}.{group}"},
-            "spec": {
-                "group": group,
-                "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
-                "scope": "Cluster" if kind == "ClusterIssuer" else "Namespaced",
-                "versions": [{**version, "subresources": {"status": {}}}],
-            },
-        }
+def definition(kind: str, group: str, version: str = "v1", scope: str = "Namespaced") -> Json:
+    """A CustomResourceDefinition that takes whatever is written."""
+    served = {"name": version, "served": True, "storage": True, "schema": _ANYTHING}
+    plural = f"{kind.lower()}{'' if kind.endswith('s') else 's'}"
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+            "scope": scope,
+            "versions": [{**served, "subresources": {"status": {}}}],
+        },
+    }
 
 
-def define(cluster: Cluster, *kinds: str) -> None:
-    """Create the definitions; returns once they are served."""
-    for definition in definitions(*kinds):
-        cluster.create(definition)
+def define(cluster: Cluster, *definitions: Json) -> None:
+    """Create definitions; returns once they are served."""
+    for each in definitions:
+        cluster.create(each)
     cluster.kubectl("wait", "--for=condition=Established", "crd", "--all").check_returncode()
+
+
+_GROUP: Final = "cert-manager.io"
+CERTIFICATES: Final = (definition("Certificate", _GROUP), definition("Issuer", _GROUP))
+#: Of all that its programs watch.
+_DEFINITIONS: Final = (
+    *CERTIFICATES,
+    definition("CertificateRequest", _GROUP),
+    definition("ClusterIssuer", _GROUP, scope="Cluster"),
+    definition("Challenge", f"acme.{_GROUP}"),
+    definition("Order", f"acme.{_GROUP}"),
+)
 
 
 @contextmanager
 def cert_manager(cluster: Cluster, folder: Path) -> Iterator[None]:
     """cert-manager works while the context lasts. folder: is there, for logs."""
-    define(cluster)
-    cluster.kubectl("create", "namespace", "cert-manager").check_returncode()
+    define(cluster, *_DEFINITIONS)
+    cluster.make("Namespace", "cert-manager")
     metrics, health = free_ports(2)
     options = [f"--kubeconfig={cluster.plane.kubeconfig}", "--leader-elect=false", "--v=2"]
     controller = [f"--metrics-listen-address=127.0.0.1:{metrics}"]

@@ -18,7 +18,8 @@ Json = dict[str, Any]
 
 #: Where a kind lives; those of resource.k8s.io are added by version.
 API_VERSIONS = {
-    **dict.fromkeys(("Namespace", "Node", "Pod", "ResourceQuota", "ServiceAccount"), "v1"),
+    **dict.fromkeys(("ConfigMap", "LimitRange", "Namespace", "Node", "Pod", "Secret"), "v1"),
+    **dict.fromkeys(("ResourceQuota", "ServiceAccount"), "v1"),
     **dict.fromkeys(("Deployment", "StatefulSet"), "apps/v1"),
     **dict.fromkeys(("Job", "CronJob"), "batch/v1"),
     "MutatingWebhookConfiguration": "admissionregistration.k8s.io/v1",
@@ -93,6 +94,13 @@ class Cluster:
         """Create an object; returns what became of it."""
         return self.create_aloud(manifest, dry_run=dry_run).body
 
+    def make(self, kind: str, name: str, **fields: Json) -> Json:
+        """Create an object of a kind. fields: beside its name; "labels" are of its metadata."""
+        labels = {"labels": found} if (found := fields.pop("labels", None)) else {}
+        metadata = {"name": name, **labels}
+        version = self._api_versions[kind]
+        return self.create({"apiVersion": version, "kind": kind, "metadata": metadata, **fields})
+
     def create_aloud(self, manifest: Json, *, dry_run: bool = False) -> Answer:
         """Create an object; returns the warnings, too."""
         dry = {"dry_run": "All"} if dry_run else {}
@@ -156,8 +164,7 @@ def fresh_namespace(
 ) -> Iterator[Cluster]:
     """A namespace that no other test has. numbers: for its name."""
     name = f"test-{next(numbers)}"
-    metadata = {"name": name, "labels": labels}
-    cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    cluster.make("Namespace", name, labels=labels)
     namespace = cluster.within(name)
     if cluster.plane.has_controllers:
         # Pods are refused until a controller has made the service account that they run as.

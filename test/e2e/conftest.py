@@ -68,9 +68,9 @@ def cluster_without_dra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
 
 @pytest.fixture(scope="session")
 def webhook(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
-    """InstaSlice, installed as `config/` has it, running and registered; it maps whole GPUs."""
+    """InstaSlice, installed as `config/` has it, running and registered."""
     folder = tmp_path_factory.mktemp("e2e") / "webhook"
-    with serving(cluster, folder, gpus.MAPPING) as webhook:
+    with serving(cluster, folder, *gpus.MAPPINGS) as webhook:
         yield webhook
 
 

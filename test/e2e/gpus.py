@@ -2,16 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
-from test.e2e.cluster import Cluster, Refused
+from test.e2e.cluster import Cluster, Json, Refused
 from test.e2e.pods import all_containers
 from test.support import a100
 from test.support.process import until
-
-Json = dict[str, Any]
 
 #: The node of the A100s.
 NODE = "a100s"
@@ -20,6 +17,8 @@ NODE = "a100s"
 GPU = "nvidia.com/gpu"
 GPU_CLASS = "gpu.nvidia.com"
 MAPPING = f"{GPU}={GPU_CLASS}"
+#: All that the tests' InstaSlice maps; the others are AMD's (test_amd).
+MAPPINGS = (MAPPING, "amd.com/gpu=gpu.amd.com-spx", "amd.com/cpx_nps4=cpx-nps4.example.com")
 
 #: The first Kubernetes whose scheduler counts what devices share (KEP-4815), by a gate.
 FIRST_WITH_COUNTERS = 34
@@ -42,9 +41,7 @@ def node(cluster: Cluster, name: str, *objects: Json) -> Iterator[None]:
     room = {"cpu": "64", "memory": "256Gi", "pods": "500"}
     ready = [{"type": "Ready", "status": "True"}]
     status = {"capacity": room, "allocatable": room, "conditions": ready}
-    cluster.create(
-        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": status}
-    )
+    cluster.make("Node", name, status=status)
     # A new node has a taint until the node lifecycle controller, which does not run here, takes it
     # away. One of its own keeps away the pods of other tests.
     taint = {"key": name, "effect": "NoSchedule"}
@@ -91,6 +88,18 @@ def bound(cluster: Cluster, name: str) -> Json:
     except TimeoutError as late:
         raise AssertionError(verdict(cluster, name)) from late
     return cluster.get("Pod", name)
+
+
+def start(cluster: Cluster, manifest: Json) -> Json:
+    """Create a pod, and return it once it has a node."""
+    cluster.create(manifest)
+    return bound(cluster, manifest["metadata"]["name"])
+
+
+def waits(cluster: Cluster, name: str) -> None:
+    """Returns once the scheduler says that there are no devices for a pod."""
+    said = until(lambda: verdict(cluster, name), "the scheduler's verdict")
+    assert "cannot allocate all claims" in said, name
 
 
 def given(cluster: Cluster, pod: Json) -> dict[str, list[str]]:

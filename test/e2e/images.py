@@ -1,6 +1,6 @@
 """Container images made on the spot, without a registry: busybox, under any names.
 
-An archive in the OCI image layout, as `ctr images import` reads it.
+An archive as `docker save` writes it, which `ctr images import` reads.
 """
 
 import hashlib
@@ -12,15 +12,12 @@ import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
-
-Json = dict[str, Any]
+from typing import Final
 
 #: What Go calls this machine's architecture.
 ARCHITECTURE: Final = {"x86_64": "amd64", "aarch64": "arm64"}.get(
     platform.machine(), platform.machine()
 )
-_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 
 
 def busybox_images(archive: Path, busybox: Path, commands: Mapping[str, Sequence[str]]) -> None:
@@ -29,33 +26,21 @@ def busybox_images(archive: Path, busybox: Path, commands: Mapping[str, Sequence
     busybox: the program; libraries that it needs come along. commands: by the image's name.
     """
     layer = _layer(busybox)
-    blobs = {_digest(layer): layer}
-
-    def add(data: bytes, media_type: str, **more: Any) -> Json:
-        blobs[_digest(data)] = data
-        return {"mediaType": media_type, "digest": _digest(data), "size": len(data), **more}
-
-    index = []
-    for name, command in commands.items():
-        config = {
-            "architecture": ARCHITECTURE,
-            "os": "linux",
-            "config": {"Env": ["PATH=/bin"], "Cmd": list(command)},
-            "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
-        }
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": _MANIFEST,
-            "config": add(_json(config), "application/vnd.oci.image.config.v1+json"),
-            "layers": [add(layer, "application/vnd.oci.image.layer.v1.tar")],
-        }
-        names = {"io.containerd.image.name": name}
-        index.append(add(_json(manifest), _MANIFEST, annotations=names))
+    digest = f"sha256:{hashlib.sha256(layer).hexdigest()}"
+    images = []
     with tarfile.open(archive, "w") as tar:
-        _add(tar, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
-        _add(tar, "index.json", _json({"schemaVersion": 2, "manifests": index}))
-        for digest, data in blobs.items():
-            _add(tar, "blobs/" + digest.replace(":", "/"), data)
+        _add(tar, "layer.tar", layer)
+        for number, (name, command) in enumerate(commands.items()):
+            config = {
+                "architecture": ARCHITECTURE,
+                "os": "linux",
+                "config": {"Env": ["PATH=/bin"], "Cmd": list(command)},
+                "rootfs": {"type": "layers", "diff_ids": [digest]},
+            }
+            path = f"{number}.json"
+            _add(tar, path, json.dumps(config).encode())
+            images.append({"Config": path, "RepoTags": [name], "Layers": ["layer.tar"]})
+        _add(tar, "manifest.json", json.dumps(images).encode())
 
 
 def _layer(busybox: Path) -> bytes:
@@ -84,11 +69,3 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) -> Non
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode = len(data), mode
     tar.addfile(entry, io.BytesIO(data))
-
-
-def _json(value: Json) -> bytes:
-    return json.dumps(value).encode()
-
-
-def _digest(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"

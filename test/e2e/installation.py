@@ -7,18 +7,16 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from instaslice.webhook_configuration import ALL, webhook_configuration
-from test.e2e.cluster import Cluster, Refused
+from test.e2e.cert_manager import define, definition
+from test.e2e.cluster import Cluster, Json, Refused
 from test.e2e.controlplane import ControlPlane, Version
 from test.e2e.pods import limits_left, pod
 from test.e2e.webhook import Webhook
 from test.support.process import until
-
-Json = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "instaslice-system"
@@ -36,38 +34,7 @@ ACCOUNT = f"system:serviceaccount:{NAMESPACE}:instaslice"
 PERMISSIONS = ("Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding")
 
 #: Stands for the definition that NVIDIA's driver of Kubernetes 1.27 to 1.30 brought.
-PARAMETERS: Json = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "migdeviceclaimparameters.gpu.resource.nvidia.com"},
-    "spec": {
-        "group": "gpu.resource.nvidia.com",
-        "names": {
-            "kind": "MigDeviceClaimParameters",
-            "plural": "migdeviceclaimparameters",
-            "singular": "migdeviceclaimparameters",
-        },
-        "scope": "Namespaced",
-        "versions": [
-            {
-                "name": "v1alpha1",
-                "served": True,
-                "storage": True,
-                "schema": {
-                    "openAPIV3Schema": {
-                        "type": "object",
-                        "properties": {
-                            "spec": {
-                                "type": "object",
-                                "properties": {"profile": {"type": "string"}},
-                            }
-                        },
-                    }
-                },
-            }
-        ],
-    },
-}
+PARAMETERS = definition("MigDeviceClaimParameters", "gpu.resource.nvidia.com", "v1alpha1")
 
 
 def render(plane: ControlPlane, *components: str, files: Mapping[str, bytes] = {}) -> list[Json]:
@@ -155,11 +122,7 @@ def add_policies(cluster: Cluster, *resources: str) -> None:
 
 def define_parameters(cluster: Cluster) -> None:
     """Create the CustomResourceDefinition of the driver's parameters, and have it served."""
-    cluster.create(PARAMETERS)
-    established = cluster.kubectl(
-        "wait", "--for=condition=Established", f"crd/{PARAMETERS['metadata']['name']}"
-    )
-    established.check_returncode()
+    define(cluster, PARAMETERS)
     # The API server takes two seconds over the first object of a new definition (seen on 1.27).
     first = {"apiVersion": "gpu.resource.nvidia.com/v1alpha1", "kind": "MigDeviceClaimParameters"}
     cluster.create({**first, "metadata": {"name": "first"}}, dry_run=True)

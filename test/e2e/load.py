@@ -1,26 +1,20 @@
 """Pods that are created all the time, as dry runs, so that only admission is at work."""
 
-import json
-import ssl
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPException, HTTPSConnection
 from threading import Event, Thread
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
-from test.e2e.cluster import Cluster
+from test.e2e.cluster import Cluster, Json, Refused
 from test.e2e.pods import limits_left
-
-Json = dict[str, Any]
+from test.support.process import until
 
 THREADS: Final = 4
 #: Seconds between two of a thread's pods: the load is steady, not the most that goes.
 PAUSE: Final = 0.02
-#: A thread stops by itself after so many.
-MAX_PODS: Final = 20_000
+NOT_REWRITTEN: Final = "it was not rewritten"
 
 
 @dataclass
@@ -31,43 +25,40 @@ class Load:
     slowest: float = 0.0  #: seconds, of a create
     failures: list[str] = field(default_factory=list)  #: refused, or not rewritten
 
+    def goes_on(self) -> None:
+        """Returns once 20 more pods were rewritten."""
+        then = self.rewritten
+        until(lambda: self.rewritten > then + 20, "pods are rewritten", seconds=60)
+
+    def stops(self) -> None:
+        """Returns once ten more were not."""
+        then = len(self.failures)
+        until(lambda: len(self.failures) > then + 10, "pods are refused", every=0.01)
+
 
 @contextmanager
 def load(cluster: Cluster, manifest: Json) -> Iterator[Load]:
     """Create a pod again and again while the context lasts; none of them is kept."""
-    trust = ssl.create_default_context(cafile=cluster.plane.ca)
-    trust.load_cert_chain(cluster.plane.admin)
-    url = urlsplit(cluster.plane.url)
-    assert url.hostname
-    host, port = url.hostname, url.port
-    path = f"/api/v1/namespaces/{cluster.namespace}/pods?dryRun=All"
-    body = json.dumps(manifest).encode()
     seen, stop = Load(), Event()
 
     def work() -> None:
-        with closing(HTTPSConnection(host, port, context=trust, timeout=30)) as connection:
-            for _ in range(MAX_PODS):
-                start = time.monotonic()
-                connection.request("POST", path, body, {"Content-Type": "application/json"})
-                answer = connection.getresponse()
-                said = json.loads(answer.read())
-                seen.slowest = max(seen.slowest, time.monotonic() - start)
-                if answer.status != 201:
-                    seen.failures.append(said["message"])
-                elif limits_left(said):
-                    seen.failures.append("it was not rewritten")
+        while not stop.wait(PAUSE):
+            start = time.monotonic()
+            try:
+                left = limits_left(cluster.create(manifest, dry_run=True))
+            except Refused as refused:
+                seen.failures.append(str(refused))
+            except Exception as error:  # the API server's own failure is one, too
+                seen.failures.append(repr(error))
+                return
+            else:
+                if left:
+                    seen.failures.append(NOT_REWRITTEN)
                 else:
                     seen.rewritten += 1
-                if stop.wait(PAUSE):
-                    return
+            seen.slowest = max(seen.slowest, time.monotonic() - start)
 
-    def report() -> None:
-        try:
-            work()
-        except (OSError, HTTPException) as error:  # the API server's own failure is one, too
-            seen.failures.append(repr(error))
-
-    threads = [Thread(target=report) for _ in range(THREADS)]
+    threads = [Thread(target=work) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
     try:

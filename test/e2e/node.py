@@ -16,18 +16,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from test.e2e import machine as machines
-from test.e2e.cluster import Cluster
+from test.e2e.cluster import Cluster, Json
 from test.e2e.controlplane import ControlPlane, control_plane
 from test.e2e.gpus import FIRST_APART
 from test.e2e.images import busybox_images
 from test.e2e.machine import Machine, machine
 from test.support.a100 import device_classes, resource_slices
 from test.support.process import Process, until
-
-Json = dict[str, Any]
 
 NAME: Final = "node"
 

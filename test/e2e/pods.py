@@ -2,7 +2,7 @@
 
 from typing import Any
 
-Json = dict[str, Any]
+from test.e2e.cluster import Json
 
 PREFIX = "nvidia.com/"
 
@@ -26,6 +26,20 @@ def pod(name: str, *containers: Json, **spec: Any) -> Json:
         "metadata": {"name": name},
         "spec": {"containers": list(containers) or [container(limits={"mig-1g.5gb": 1})], **spec},
     }
+
+
+def wishing(manifest: Json, **annotations: str) -> Json:
+    """A pod with annotations of InstaSlice's, beside its own."""
+    metadata = manifest["metadata"]
+    wishes = {f"instaslice.io/{key}": value for key, value in annotations.items()}
+    annotated = {**metadata.get("annotations", {}), **wishes}
+    return {**manifest, "metadata": {**metadata, "annotations": annotated}}
+
+
+def native(manifest: Json) -> Json:
+    """A pod that InstaSlice leaves to the scheduler."""
+    labels = {"instaslice.io/rewrite": "disabled"}
+    return {**manifest, "metadata": {**manifest["metadata"], "labels": labels}}
 
 
 def workload(kind: str, name: str, **spec: Any) -> Json:

@@ -1,21 +1,21 @@
 """`1g.5gb or bigger`, on a node whose GPUs have no 1g.5gb, as a real scheduler understands it."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import yaml
 
+from instaslice.doctor.inventory import Inventory
 from test.e2e import gpus
-from test.e2e.cluster import Cluster
-from test.e2e.gpus import bound, given, gpu_of, held, profile_of
-from test.e2e.pods import container, pod, workload
+from test.e2e.cluster import Cluster, Json
+from test.e2e.gpus import given, gpu_of, held, profile_of, start, waits
+from test.e2e.pods import container, extended, pod, workload
 from test.support import a100
+from test.support.command import instaslice
 from test.support.process import until
-
-Json = dict[str, Any]
 
 #: A node with two H100s, and one whose slices are of models that nobody knows yet.
 HOPPER, STRANGE = "h100s", "strange"
@@ -38,6 +38,7 @@ STRANGERS = [
     strange("graphics", "1g.30gb+gfx", None),
     strange("fits", "1g.30gb", None),
     strange("larger", "2g.60gb", "59Gi"),
+    strange("thor", "1g.0gb+me", None),  # a Jetson's, whose memory is the machine's
 ]
 
 
@@ -71,11 +72,6 @@ def asking(name: str, *amounts: Json, node: str = HOPPER, **annotations: str) ->
     return gpus.tolerating(manifest, node)
 
 
-def start(cluster: Cluster, manifest: Json) -> Json:
-    cluster.create(manifest)
-    return bound(cluster, manifest["metadata"]["name"])
-
-
 def test_a_pod_written_for_an_a100_has_the_smallest_slices_of_an_h100(team: Cluster) -> None:
     """In steps of size: seven of one compute slice on each GPU, before any larger one."""
     devices = held(team, start(team, asking("p", {"mig-1g.5gb": 7}, {"mig-1g.5gb": 1})))
@@ -83,8 +79,38 @@ def test_a_pod_written_for_an_a100_has_the_smallest_slices_of_an_h100(team: Clus
     assert {profile_of(device)[:2] for device in devices} == {"1g"}
     start(team, asking("q", {"mig-1g.5gb": 1}, alternatives="1g.5gb or 7g.80gb or 1g.10gb"))
     team.create(asking("none", {"mig-1g.5gb": 1}, alternatives="none"))
-    said = until(lambda: gpus.verdict(team, "none"), "the scheduler's verdict")
-    assert "cannot allocate all claims" in said
+    waits(team, "none")
+
+
+def test_what_the_commands_say_of_such_a_pod(team: Cluster) -> None:
+    manifest = asking("p", {"mig-1g.5gb": 6})
+    placed = start(team, manifest)
+    where = f"--kubeconfig={team.plane.kubeconfig}", f"--namespace={team.namespace}"
+    told = instaslice("doctor", *where, "p")
+    assert (told.code, told.err) == (0, "")
+    assert "6 x 1g.5gb or bigger" in told.out
+    claims = team.list("ResourceClaim")
+    supply = Inventory(team.list("ResourceSlice"), claims).supply()
+    assert supply["1g.10gb"].free == 8
+    back = instaslice("rewrite", "--reverse", "-o", "json", stdin=json.dumps(placed))
+    assert (back.code, back.err) == (0, "")
+    reversed_ = json.loads(back.out)
+    limits = [each["resources"]["limits"] for each in reversed_["spec"]["containers"]]
+    assert limits == [extended({"mig-1g.5gb": 6})]
+    kept = reversed_["metadata"]["annotations"]["instaslice.io/alternatives"]
+    assert kept == "1g.5gb or bigger"
+    team.create(asking("waits", {"mig-7g.40gb": 2}, alternatives="7g.40gb or bigger"))
+    waits(team, "waits")
+    told = instaslice("doctor", *where, "waits")
+    assert told.code == 1
+    assert "7g.40gb or bigger" in told.out
+
+
+def test_a_profile_of_no_gpu_that_is_known_is_served_and_warned_of(team: Cluster) -> None:
+    manifest = gpus.tolerating(pod("p", container(limits={"mig-1g.0gb.me": 1})), STRANGE)
+    _, warnings = team.create_aloud(manifest)
+    assert "InstaSlice knows no GPU with the MIG profile 1g.0gb+me" in "".join(warnings)
+    assert held(team, gpus.bound(team, "p")) == ["thor"]
 
 
 def test_a_deployment_runs_on_both_kinds_of_gpu(team: Cluster) -> None:
@@ -94,15 +120,7 @@ def test_a_deployment_runs_on_both_kinds_of_gpu(team: Cluster) -> None:
         "mig.nvidia.com.deviceclass.resource.k8s.io/devices",
         "requests.nvidia.com/mig-1g.5gb",
     ]
-    hard = dict.fromkeys(keys, "100")
-    team.create(
-        {
-            "apiVersion": "v1",
-            "kind": "ResourceQuota",
-            "metadata": {"name": "q"},
-            "spec": {"hard": hard},
-        }
-    )
+    team.make("ResourceQuota", "q", spec={"hard": dict.fromkeys(keys, "100")})
     until(lambda: team.get("ResourceQuota", "q").get("status", {}).get("used"), "it counts")
     minor = team.plane.version.minor
     slices = a100.resource_slices("ampere", combined=minor < gpus.FIRST_APART)

@@ -1,60 +1,66 @@
-"""The chart on an API server of its own, by Helm's own code: in which order, and what stays."""
+"""The chart by Helm itself, 3 and 4, as a user types it: in which order, and what stays."""
 
 import base64
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from test.e2e.cluster import Cluster
+from test.e2e.cluster import Cluster, Json
 from test.e2e.controlplane import Version
-from test.e2e.installation import FIRST_WITH_MATCH_CONDITIONS
+from test.e2e.installation import FIRST_WITH_MATCH_CONDITIONS, NAMESPACE
 from test.e2e.kubelet import kubelet
 from test.e2e.pods import pod
 from test.e2e.webhook import Webhook
+from test.support.helm import NONE, Helm, programs
 from test.support.manifests import CUSTOM
-from test.support.process import HOST
+from test.support.process import HOST, ROOT
 
-Json = dict[str, Any]
-
-CHART = Path(__file__).parents[2] / "charts" / "instaslice"
-NAMESPACE = "instaslice-system"
+CHART = ROOT / "charts" / "instaslice"
 WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
 #: Nobody here acts by cert-manager's objects.
 VALUES: Json = {
     "image": {"repository": "registry.example.com/instaslice"},
     "tls": {"source": "generated"},
+    # The test's pod asks InstaSlice, which runs in no pod here.
+    "helmTest": {"namespace": "default"},
 }
-#: Seconds for a release. Nothing here needs as many.
-TIMEOUT = 60
+SOON = "--timeout=60s"
 
-helm = pytest.importorskip("helm_python", reason="needs the extra `chart`")
-
-
-@pytest.fixture(scope="module")
-def release(empty_cluster: Cluster) -> Iterator[Any]:
-    """Helm, for one namespace, which it made itself."""
-    config = helm.Config(kubeconfig_path=empty_cluster.plane.kubeconfig, namespace=NAMESPACE)
-    with closing(config):
-        yield config
+needs_helm = pytest.mark.skipif(not programs(), reason=NONE)
 
 
-@pytest.fixture(scope="module")
-def here(empty_cluster: Cluster) -> Cluster:
-    return empty_cluster.within(NAMESPACE)
+@pytest.fixture(params=programs(), ids=lambda path: path.name)
+def helm(
+    request: pytest.FixtureRequest, empty_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Helm:
+    folder = tmp_path_factory.mktemp("helm")
+    return Helm(request.param, folder, empty_cluster.plane.kubeconfig)
 
 
-@pytest.fixture(scope="module")
-def installed(here: Cluster, release: Any) -> Cluster:
-    """The release, installed where pods run."""
-    with kubelet(here):
-        release.install(CHART, "i", VALUES, create_namespace=True, timeout=TIMEOUT)
-    return here
+@pytest.fixture
+def here(empty_cluster: Cluster) -> Iterator[Cluster]:
+    """The release's namespace."""
+    yield empty_cluster.within(NAMESPACE)
+    # What a failed hook leaves for its reader.
+    empty_cluster.within(NAMESPACE).kubectl("delete", "job", "--all").check_returncode()
+
+
+def run(helm: Helm, verb: str, *arguments: str, values: Json | None = None) -> str:
+    """What Helm prints of a release in the namespace; it must succeed."""
+    done = helm.run(verb, *arguments, f"--namespace={NAMESPACE}", values=values)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fails(helm: Helm, verb: str, *arguments: str, values: Json) -> str:
+    """How Helm fails, soon."""
+    options = (str(CHART), *arguments, "--timeout=5s", f"--namespace={NAMESPACE}")
+    done = helm.run(verb, "i", *options, values=values)
+    assert done.returncode == 1
+    return done.stderr
 
 
 def webhooks(cluster: Cluster) -> list[Json]:
@@ -63,87 +69,98 @@ def webhooks(cluster: Cluster) -> list[Json]:
     return found
 
 
-def test_pods_that_never_run_leave_nobody_locked_out(here: Cluster, release: Any) -> None:
-    """An image that cannot be pulled looks like this; it comes first, on a fresh cluster."""
-    with pytest.raises(helm.HelmError, match="post-install"):
-        release.install(CHART, "i", VALUES, create_namespace=True, timeout=3)
+@needs_helm
+def test_pods_that_never_run_fail_the_install_and_lock_nobody_out(
+    helm: Helm, here: Cluster
+) -> None:
+    """An image that cannot be pulled looks like this. Nor does an upgrade that brings no better."""
+    assert "post-install" in fails(helm, "install", "--create-namespace", values=VALUES)
     assert here.find("Deployment", "instaslice")
     assert webhooks(here) == []
     here.within("default").create(pod("p"), dry_run=True)
-
-    # Nor does an upgrade that brings no better image.
-    with pytest.raises(helm.HelmError, match="post-upgrade"):
-        release.upgrade(CHART, "i", VALUES, timeout=3)
+    assert "post-upgrade" in fails(helm, "upgrade", values=VALUES)
     assert webhooks(here) == []
-    release.uninstall("i")
+    run(helm, "uninstall", "i")
     assert here.find(*WEBHOOK) is None
-    here.kubectl("delete", "job", "--all").check_returncode()
 
 
-def test_it_is_registered_once_it_is_ready(installed: Cluster) -> None:
-    (webhook,) = webhooks(installed)
-    fails_open = installed.plane.version < FIRST_WITH_MATCH_CONDITIONS
+@needs_helm
+def test_a_release_from_install_to_uninstall(helm: Helm, here: Cluster) -> None:
+    chart = str(CHART)
+    install = ("--install", "i", chart, "--create-namespace", "--wait", SOON)
+    with kubelet(here):
+        run(helm, "upgrade", *install, values=VALUES)
+        assert "Phase:" in run(helm, "test", "i", SOON)
+    (webhook,) = webhooks(here)
+    fails_open = here.plane.version < FIRST_WITH_MATCH_CONDITIONS
     assert webhook["failurePolicy"] == ("Ignore" if fails_open else "Fail")
-    secret = installed.send("get", "Secret", "v1", name="instaslice-tls").body
-    assert webhook["clientConfig"]["caBundle"] == secret["data"]["ca.crt"]
-    assert base64.b64decode(secret["data"]["tls.crt"]).startswith(b"-----BEGIN CERTIFICATE-----")
-    assert installed.list("Job") == [], "the hook's is gone"
+    secret = here.send("get", "Secret", "v1", name="instaslice-tls").body["data"]
+    assert webhook["clientConfig"]["caBundle"] == secret["ca.crt"]
+    assert base64.b64decode(secret["tls.crt"]).startswith(b"-----BEGIN CERTIFICATE-----")
+    assert here.list("Job") == [], "the hook's is gone"
 
-
-def test_an_upgrade_changes_it_in_place(installed: Cluster, release: Any) -> None:
-    """There is no moment without it, and the certificate is the same."""
-    before = installed.get(*WEBHOOK)
-    values = {**VALUES, "webhook": {"mode": "opt-in"}}
-    release.upgrade(CHART, "i", values, timeout=TIMEOUT)  # no hook, so no pod has to run
-    after = installed.get(*WEBHOOK)
+    # An upgrade changes it in place: there is no moment without it, or without its certificate.
+    before = here.get(*WEBHOOK)
+    changed = {**VALUES, "replicas": 3, "webhook": {"mode": "opt-in"}}
+    with kubelet(here):
+        run(helm, "upgrade", "i", chart, "--wait", values=changed)
+    assert here.get("Deployment", "instaslice")["spec"]["replicas"] == 3
+    after = here.get(*WEBHOOK)
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
-    (was,), (is_now,) = before["webhooks"], after["webhooks"]
-    assert is_now["clientConfig"] == was["clientConfig"]
-    assert is_now["namespaceSelector"] != was["namespaceSelector"]
+    (opted_in,) = after["webhooks"]
+    assert opted_in["clientConfig"] == webhook["clientConfig"]
+    assert opted_in["namespaceSelector"] != webhook["namespaceSelector"]
 
+    worse = {**changed, "image": {"repository": "registry.example.com/none"}}
+    fails(helm, "upgrade", "--wait", values=worse)
+    assert "failed" in run(helm, "history", "i")
+    assert webhooks(here) == [opted_in], "it is registered as it was"
 
-def test_a_rollback_to_the_first_revision_registers_it_again(
-    installed: Cluster, release: Any
-) -> None:
-    with kubelet(installed):
-        release.rollback("i", version=1, timeout=TIMEOUT)
-    (webhook,) = webhooks(installed)
-    assert webhook["namespaceSelector"]["matchExpressions"][1]["operator"] == "NotIn"
+    with kubelet(here):
+        run(helm, "rollback", "i", "1", "--wait", SOON)
+    deployment = here.get("Deployment", "instaslice")["spec"]
+    assert deployment["replicas"] == 2
+    assert "/instaslice:" in deployment["template"]["spec"]["containers"][0]["image"]
+    assert webhooks(here) == [webhook]
 
-
-def test_uninstalling_takes_it_all(installed: Cluster, release: Any) -> None:
-    release.uninstall("i")
-    assert installed.find(*WEBHOOK) is None
-    left = installed.kubectl(
+    run(helm, "uninstall", "i", "--wait", SOON)
+    assert here.find(*WEBHOOK) is None
+    left = here.kubectl(
         *("get", "deployments,services,clusterroles,clusterrolebindings,networkpolicies,jobs"),
         *("--selector=app.kubernetes.io/part-of=instaslice", "--output=name"),
     )
     assert left.stdout == ""
+    here.within("default").create(pod("p"), dry_run=True)
 
 
 FIRST_BESIDE = Version(1, 36)
 
 
+@needs_helm
 def test_device_classes_stay_and_those_that_are_there_are_left_alone(
-    here: Cluster, release: Any
+    helm: Helm, here: Cluster
 ) -> None:
     """InstaSlice may have made some in another mode, and claims rely on them."""
     if here.plane.version < FIRST_BESIDE:
         pytest.skip(f"the scheduler of Kubernetes {here.plane.version} has no such mode")
     classes = list(yaml.safe_load_all((CHART / "files/deviceclasses.yaml").read_text()))
-    there = here.create(classes[0])
+    name = classes[0]["metadata"]["name"]
+    there = here.find("DeviceClass", name) or here.create(classes[0])
     values = {**VALUES, "webhook": {"mode": "beside-the-scheduler"}}
     with kubelet(here):
-        release.install(CHART, "i", values, create_namespace=True, timeout=TIMEOUT)
-    (webhook,) = webhooks(here)
-    assert len(webhook["matchConditions"]) == 3
-    names = {each["metadata"]["name"] for each in classes}
-    assert {each["metadata"]["name"] for each in here.list("DeviceClass")} >= names
-    found = here.get("DeviceClass", there["metadata"]["name"])
+        run(helm, "install", "i", str(CHART), "--create-namespace", SOON, values=values)
+    assert len(webhooks(here)[0]["matchConditions"]) == 3
+
+    def names() -> set[str]:
+        return {each["metadata"]["name"] for each in here.list("DeviceClass")}
+
+    expected = {each["metadata"]["name"] for each in classes}
+    assert names() >= expected
+    found = here.get("DeviceClass", name)
     assert found["metadata"]["resourceVersion"] == there["metadata"]["resourceVersion"]
-    release.upgrade(CHART, "i", values, timeout=TIMEOUT)
-    release.uninstall("i")
-    assert {each["metadata"]["name"] for each in here.list("DeviceClass")} >= names
+    run(helm, "upgrade", "i", str(CHART), SOON, values=values)
+    run(helm, "uninstall", "i")
+    assert names() >= expected
 
 
 EVERYTHING: Json = {
@@ -157,18 +174,18 @@ EVERYTHING: Json = {
 }
 
 
+@needs_helm
 @pytest.mark.parametrize("mode", ["all", "opt-in", "beside-the-scheduler"])
-def test_the_api_server_takes_every_object(empty_cluster: Cluster, mode: str) -> None:
-    if mode == "beside-the-scheduler" and empty_cluster.plane.version < FIRST_BESIDE:
+def test_the_api_server_takes_every_object(helm: Helm, empty_cluster: Cluster, mode: str) -> None:
+    version = empty_cluster.plane.version
+    if mode == "beside-the-scheduler" and version < FIRST_BESIDE:
         pytest.skip("device classes with extended resources are of resource.k8s.io/v1")
     values = {**EVERYTHING, "webhook": {**EVERYTHING["webhook"], "mode": mode}}
-    with helm.Chart.load(CHART) as chart:
-        texts = chart.render(values, name="i", namespace="default")
+    done = helm.run("template", "i", CHART, f"--kube-version={version}", values=values)
+    assert done.returncode == 0, done.stderr
     manifests = [
         manifest
-        for path, text in texts.items()
-        if not path.endswith("NOTES.txt")
-        for manifest in yaml.safe_load_all(text)
+        for manifest in yaml.safe_load_all(done.stdout)
         if manifest and not manifest["apiVersion"].startswith(CUSTOM)
     ]
     # Pods are refused until their accounts are there.

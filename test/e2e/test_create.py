@@ -1,14 +1,14 @@
 """What pods become when they are created, by whatever creates them."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 import yaml
 
-from test.e2e.cluster import Cluster
-from test.e2e.installation import ROOT
+from test.e2e.cluster import Cluster, Json
+from test.e2e.installation import FIRST_WITH_MATCH_CONDITIONS, ROOT
 from test.e2e.pods import (
+    all_containers,
     claims,
     container,
     cron_job,
@@ -19,9 +19,8 @@ from test.e2e.pods import (
     slices,
     workload,
 )
+from test.e2e.webhook import Webhook
 from test.support.process import until
-
-Json = dict[str, Any]
 
 
 @pytest.fixture
@@ -77,21 +76,6 @@ def test_the_pods_of_a_cron_job(controlled: Cluster) -> None:
     controlled.patch("CronJob/status", "c", {"status": {"lastScheduleTime": past}}, "merge")
     for each in pods_of(controlled, 1):
         assert slices(each) == {"main": ["mig-1g.5gb"]}
-
-
-def test_a_restarted_deployment(controlled: Cluster) -> None:
-    controlled.create(workload("Deployment", "d"))
-    (before,) = pods_of(controlled, 1)
-    restarted = controlled.kubectl("rollout", "restart", "deployment/d")
-    assert restarted.returncode == 0, restarted.stderr
-
-    def fresh() -> list[Json]:
-        old = before["metadata"]["name"]
-        return [each for each in controlled.list("Pod") if each["metadata"]["name"] != old]
-
-    for each in until(fresh, "a new pod"):
-        assert slices(each) == {"main": ["mig-1g.5gb"]}
-        assert claims(each)["main"] != claims(before)["main"], "a claim is of one pod"
 
 
 def test_generate_name(namespace: Cluster) -> None:
@@ -226,14 +210,44 @@ def test_a_user_is_warned(namespace: Cluster, resource: str, left: Json, warning
     assert f"Warning: {warning}\n" in namespace.kubectl("create", "-f-", stdin=manifest).stderr
 
 
-def test_nobody_is_warned_of_what_is_usual(namespace: Cluster) -> None:
-    assert namespace.create_aloud(pod("p")).warnings == []
-
-
 def test_a_mirror_pod_is_left_alone(namespace: Cluster) -> None:
     mirror = pod("p", nodeName="somewhere", automountServiceAccountToken=False)
     mirror["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "hash"}
     assert limits_left(namespace.create(mirror)) == {"main": extended({"mig-1g.5gb": "1"})}
+
+
+OTHER_PODS: dict[str, Json] = {
+    "plain": pod("p", container()),
+    "other resources": pod(
+        "p", container(resources={"limits": {"cpu": "1", "example.com/gpu": "1"}})
+    ),
+    "null resources": pod("p", container(resources=None)),
+    "null limits": pod("p", container(resources={"limits": None, "requests": None})),
+    "empty limits": pod("p", container(resources={"limits": {}})),
+    "init containers": pod("p", container(), initContainers=[container("i")]),
+    "a name that only contains it": pod(
+        "p", container(resources={"limits": {"example.com/nvidia.com-mig-1g.5gb": "1"}})
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_PODS)
+def test_a_pod_without_mig_is_created_as_ever(
+    namespace: Cluster, bare_namespace: Cluster, webhook: Webhook, case: str
+) -> None:
+    before = webhook.admissions()
+    with_it = namespace.create(OTHER_PODS[case], dry_run=True)
+    if namespace.plane.version >= FIRST_WITH_MATCH_CONDITIONS:
+        assert webhook.admissions() == before, "InstaSlice is not asked"
+    without_it = bare_namespace.create(OTHER_PODS[case], dry_run=True)
+    assert portable(with_it) == portable(without_it)
+
+
+def portable(pod: Json) -> Json:
+    """A pod's spec, without the volume of its token, which has a random name."""
+    spec: Json = {**pod["spec"], "volumes": None}
+    containers = [{**each, "volumeMounts": None} for each in all_containers(pod)]
+    return {**spec, "containers": containers, "initContainers": None}
 
 
 def test_who_opts_out_is_left_alone(namespace: Cluster, bare_namespace: Cluster) -> None:

@@ -4,17 +4,15 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
-from typing import Any
 
 import pytest
 
-from test.e2e.cert_manager import define
+from test.e2e.cert_manager import CERTIFICATES, define
 from test.e2e.checkout import Checkout
 from test.e2e.cluster import Cluster
 from test.e2e.kubelet import kubelet
 from test.e2e.pods import pod
 
-Json = dict[str, Any]
 Make = Callable[..., "subprocess.CompletedProcess[str]"]
 
 NAMESPACE = "instaslice-system"
@@ -89,7 +87,7 @@ def test_without_anybody_who_gives_the_ca_it_is_not_registered(
     deployed: Cluster, make: Make
 ) -> None:
     """Here cert-manager's definitions are, and cert-manager is not."""
-    define(deployed, "Certificate", "Issuer")
+    define(deployed, *CERTIFICATES)
     with kubelet(deployed):
         done = make("deploy", CA_TRIES="2")
         assert done.returncode == 2
@@ -146,9 +144,8 @@ def test_undeploy_takes_everything(deployed: Cluster, make: Make) -> None:
 def test_a_namespace_of_the_users_stays(cluster: Cluster, make: Make) -> None:
     """It may have been there before, with others in it."""
     gpu = cluster.within("gpu")
-    others: Json = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "others"}}
-    cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "gpu"}})
-    gpu.create(others)
+    cluster.make("Namespace", "gpu")
+    gpu.make("ConfigMap", "others")
     assert make("own-certificates", NAMESPACE="gpu").returncode == 0
     with kubelet(gpu):
         done = make("deploy", NAMESPACE="gpu", COMPONENTS="own-certificates")
@@ -158,5 +155,5 @@ def test_a_namespace_of_the_users_stays(cluster: Cluster, make: Make) -> None:
     assert make("undeploy", NAMESPACE="gpu").returncode == 0
     assert gpu.find(*WEBHOOK) is None
     assert gpu.find("Deployment", "instaslice") is None
-    assert gpu.send("get", "ConfigMap", "v1", name="others")
+    assert gpu.find("ConfigMap", "others")
     assert "app.kubernetes.io/part-of" not in gpu.get("Namespace", "gpu")["metadata"]["labels"]

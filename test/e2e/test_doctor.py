@@ -9,69 +9,66 @@ from typing import Any
 
 import pytest
 
-from test.e2e.cluster import Cluster
+from instaslice.doctor import installed
+from instaslice.webhook_configuration import MODES, webhook_configuration
+from test.e2e.cluster import Cluster, Json
 from test.e2e.controlplane import COUNTERS
+from test.e2e.gpus import FIRST_WITH_EXTENDED_RESOURCES
 from test.e2e.installation import render
+from test.e2e.pods import container, pod
 from test.e2e.webhook import Webhook
+from test.support import a100
 from test.support.command import instaslice
+from test.support.process import ROOT
 
-Json = dict[str, Any]
-
-DEMO = Path(__file__).parents[2] / "demo"
+ONE_SLICE = "nvidia.com/mig-1g.5gb"
 NODE = "demo-node"
 #: The ClusterRole that only reads.
 READING = "instaslice-doctor"
 
 
-def doctor(cluster: Cluster, *arguments: str) -> tuple[int, dict[str, Json]]:
-    """The exit code, and the last finding of each check."""
+def doctor(cluster: Cluster, *arguments: str) -> list[Json]:
+    """All findings about a namespace."""
     kubeconfig = f"--kubeconfig={cluster.plane.kubeconfig}"
-    namespace = f"--namespace={cluster.namespace}"
-    done = instaslice("doctor", kubeconfig, "-o", "json", namespace, *arguments)
+    done = instaslice("doctor", kubeconfig, "-o", "json", "-n", cluster.namespace, *arguments)
     assert done.err == ""
-    return done.code, {finding["check"]: finding for finding in json.loads(done.out)}
+    found: list[Json] = json.loads(done.out)
+    assert done.code == any(each["state"] == "wrong" for each in found)
+    return found
 
 
-def mig_pod(name: str) -> Json:
-    resources = {"limits": {"nvidia.com/mig-1g.5gb": 1}}
-    containers = [{"name": "c", "image": "none", "resources": resources}]
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": {"containers": containers},
-    }
+def texts(found: list[Json], check: str, part: str = "") -> list[str]:
+    return [
+        f"{each['state']}: {each['text']}"
+        for each in found
+        if each["check"] == check and part in each["text"]
+    ]
 
 
-def test_what_works_and_what_is_missing(namespace: Cluster) -> None:
-    code, found = doctor(namespace)
-    signs = {check: finding["state"] for check, finding in found.items()}
-    assert (signs["DRA"], signs["webhook"]) == ("good", "good")
-    assert namespace.plane.resource_api in found["DRA"]["text"]
-    assert signs["dry run"] == "good"
-    # There is no driver here.
-    assert (code, signs["driver"]) == (1, "wrong")
-
-
-def test_nothing_is_left_behind(namespace: Cluster) -> None:
-    doctor(namespace)
-    assert namespace.list("Pod") == []
-    assert namespace.list("ResourceClaimTemplate") == []
+def test_what_works_and_what_is_missing_and_nothing_is_left(namespace: Cluster) -> None:
+    found = doctor(namespace)
+    (dra, *_) = texts(found, "DRA")
+    assert dra.startswith("good: ")
+    assert namespace.plane.resource_api in dra
+    assert texts(found, "webhook")[-1].startswith("good: ")
+    assert texts(found, "dry run")[-1].startswith("good: ")
+    assert texts(found, "driver")[-1].startswith("wrong: "), "there is none here"
+    assert namespace.list("Pod") == namespace.list("ResourceClaimTemplate") == []
 
 
 def test_a_namespace_that_opted_out(bare_namespace: Cluster, webhook: Webhook) -> None:
-    _, found = doctor(bare_namespace)
-    assert found["dry run"]["state"] == "wrong"
-    assert "keeps its limits" in found["dry run"]["text"]
+    (verdict,) = texts(doctor(bare_namespace), "dry run")
+    assert verdict.startswith("wrong: ")
+    assert "keeps its limits" in verdict
 
 
 @pytest.fixture
 def looker(cluster: Cluster, tmp_path: Path) -> Iterator[Any]:
     """Runs `doctor` as somebody who has some of the ClusterRoles of config/components/doctor."""
     roles = [m for m in render(cluster.plane, "doctor") if "doctor" in m["metadata"]["name"]]
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "looker"}}
-    for manifest in (*roles, account):
+    for manifest in roles:
         cluster.create(manifest)
+    cluster.make("ServiceAccount", "looker")
     token = cluster.kubectl("create", "token", "looker").stdout.strip()
     kubeconfig = json.loads(cluster.plane.kubeconfig.read_text())
     kubeconfig["users"] = [{"name": "admin", "user": {"token": token}}]
@@ -120,40 +117,185 @@ ON_SINCE = {
 
 
 def test_feature_gates_are_told_by_what_is_kept(namespace: Cluster) -> None:
-    minor = namespace.plane.version.minor
     if namespace.plane.resource_api != "v1":
         pytest.skip("resource.k8s.io/v1 has them all")
-    kubeconfig = f"--kubeconfig={namespace.plane.kubeconfig}"
-    done = instaslice("doctor", kubeconfig, "-o", "json")
-    texts = [each["text"] for each in json.loads(done.out) if each["check"] == "gates"]
-    on = [name for text in texts if text.startswith("on: ") for name in text[4:].split(", ")]
-    off = [text[5:].partition(",")[0] for text in texts if text.startswith("off: ")]
+    minor = namespace.plane.version.minor
+    found = [each["text"] for each in doctor(namespace) if each["check"] == "gates"]
+    on = [name for text in found if text.startswith("on: ") for name in text[4:].split(", ")]
+    off = [text[5:].partition(",")[0] for text in found if text.startswith("off: ")]
     assert on == [name for name, since in ON_SINCE.items() if minor >= since]
     assert off == [name for name, since in ON_SINCE.items() if minor < since]
 
 
-def test_one_pod(namespace: Cluster) -> None:
-    namespace.create(mig_pod("p"))
-    _, found = doctor(namespace, "p")
-    assert found["asks for"]["text"] == "1g.5gb"
-    assert found["became"]["text"] == "rewritten: 1 claim"
+def test_one_pod_and_for_what_it_waits(namespace: Cluster) -> None:
+    namespace.create(pod("p", container(limits={"mig-1g.5gb": 2})))
+    found = doctor(namespace, "p")
+    assert texts(found, "asks for")[0].endswith(": 2 x 1g.5gb")
+    assert texts(found, "became")[0].endswith(": rewritten: 1 claim")
+    if namespace.plane.resource_api != "v1alpha2" and namespace.plane.has_controllers:
+        (claim,) = (each for each in found if each["check"].startswith("claim "))
+        assert claim["text"].startswith("asks for 2 x 1g.5gb")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_mode_is_known_again_once_it_is_registered(cluster: Cluster, mode: str) -> None:
+    """The API server fills in defaults."""
+    if cluster.plane.version.minor < 28:
+        pytest.skip("Kubernetes 1.27 drops matchConditions")
+    manifest = webhook_configuration(mode, ["nvidia.com/gpu"])
+    manifest["metadata"]["name"] = "known-again"
+    (kept,) = cluster.create(manifest, dry_run=True)["webhooks"]
+    found = installed.read(kept)
+    assert (found.mode, found.differences) == (mode, ())
+    assert found.resources == {"nvidia.com/gpu"}
+
+
+def test_a_quota_that_counts_and_the_command_that_has_it_count(namespace: Cluster) -> None:
+    namespace.make("ResourceQuota", "gpus", spec={"hard": {f"requests.{ONE_SLICE}": "4"}})
+    name = namespace.namespace
+    minor = namespace.plane.version.minor
+    mine = [f for f in doctor(namespace) if f["check"] == "quotas" and f"{name}/gpus" in f["text"]]
+    if minor >= FIRST_WITH_EXTENDED_RESOURCES:
+        assert [f["state"] for f in mine] == ["good"]
+        return
+    (found,) = mine
+    assert found["state"] == "unsure"
+    # kubectl is not on PATH here, and knows another cluster.
+    kubectl = f"{namespace.plane.kubectl} --kubeconfig={namespace.plane.kubeconfig}"
+    command = found["advice"].replace("kubectl", kubectl, 1)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    hard = namespace.get("ResourceQuota", "gpus")["spec"]["hard"]
+    classic = namespace.plane.resource_api == "v1alpha2"
+    key = (
+        "count/resourceclaims.resource.k8s.io"
+        if classic
+        else "mig-1g.5gb.nvidia.com.deviceclass.resource.k8s.io/devices"
+    )
+    assert hard[key] == "4"
+
+
+def test_limit_ranges_that_refuse_rewritten_pods(namespace: Cluster) -> None:
+    limits = [
+        {"type": "Pod", "max": {ONE_SLICE: "4"}},
+        {"type": "Container", "min": {ONE_SLICE: "1"}},
+    ]
+    namespace.make("LimitRange", "gpus", spec={"limits": limits})
+    name = namespace.namespace
+    found = doctor(namespace)
+    assert texts(found, "limit ranges", name) == [
+        f"wrong: LimitRange {name}/gpus has {ONE_SLICE} in its {field} for type {kind}, which no "
+        "rewritten pod can satisfy: all are refused"
+        for field, kind in (("max", "Pod"), ("min", "Container"))
+    ]
+    # And it is so.
+    assert texts(found, "dry run")[0].startswith(
+        f"wrong: a pod with {ONE_SLICE} in {name} is refused"
+    )
+
+
+def test_a_template_and_a_class_that_somebody_else_made(namespace: Cluster) -> None:
+    """What InstaSlice makes is as doctor expects it, the API server's defaults included."""
+    if namespace.plane.resource_api != "v1":
+        pytest.skip("the objects of this test are of resource.k8s.io/v1")
+    name = namespace.namespace
+    kubeconfig = f"--kubeconfig={namespace.plane.kubeconfig}"
+    args = ("templates", "--apply", kubeconfig, "-n", name)
+    made = instaslice(*args, "1g.12gb", "mig-1g.12gb.x2", "same-gpu-mig-1g.12gb.x2")
+    assert made.code == 0, made.err
+    own = "mig-1g.12gb.nvidia.com"
+    found = doctor(namespace)
+    assert texts(found, "templates", f"{name}/") == []
+    assert texts(found, "device classes", own) == []
+    request = {"name": "r", "exactly": {"deviceClassName": own, "allocationMode": "All"}}
+    theirs = {"spec": {"devices": {"requests": [request]}}}
+    namespace.make("ResourceClaimTemplate", "mig-2g.24gb", spec=theirs)
+    never = {"spec": {"selectors": [{"cel": {"expression": "false"}}]}}
+    namespace.patch("DeviceClass", own, never, "merge")
+    try:
+        found = doctor(namespace)
+    finally:
+        namespace.delete("DeviceClass", own)
+    (template,) = texts(found, "templates", f"{name}/mig-2g.24gb")
+    assert template.startswith("wrong: ")
+    assert "allocationMode is All" in template
+    (class_,) = texts(found, "device classes", own)
+    assert class_.startswith(f"wrong: DeviceClass {own} is not as InstaSlice makes it")
+
+
+def test_a_node_that_its_author_has_named(namespace: Cluster) -> None:
+    named = pod("named", container(limits={"mig-1g.5gb": 1}))
+    named["spec"]["nodeName"] = "nowhere"
+    namespace.create(named)
+    namespace.create(pod("free", container(limits={"mig-1g.5gb": 1})))
+    bind = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": "free"},
+        "target": {"kind": "Node", "name": "nowhere"},
+    }
+    path = f"/api/v1/namespaces/{namespace.namespace}/pods/free/binding"
+    done = namespace.kubectl("create", "--raw", path, "-f", "-", stdin=bind)
+    assert done.returncode == 0, done.stderr
+    kubeconfig = f"--kubeconfig={namespace.plane.kubeconfig}"
+    planned = json.loads(instaslice("plan", kubeconfig, "-o", "json").out)
+    mine = [each for each in planned["workloads"] if each["namespace"] == namespace.namespace]
+    assert {each["owner"]: each["node_name"] for each in mine} == {
+        "Pod/named": "nowhere",
+        "Pod/free": "",
+    }
+    found = doctor(namespace, "named")
+    assert "only the scheduler allocates claims" in texts(found, "node name")[0]
+
+
+@pytest.mark.parametrize("kind", ["gpu", "none"])
+def test_what_a_mapping_leads_to(namespace: Cluster, kind: str) -> None:
+    if namespace.plane.resource_api != "v1":
+        pytest.skip("the device classes of this test are of resource.k8s.io/v1")
+    (gpu, _) = a100.device_classes()
+    namespace.create(gpu)
+    try:
+        target = f"{kind}.nvidia.com"
+        found = doctor(namespace, "--resource", f"nvidia.com/gpu={target}")
+    finally:
+        namespace.delete("DeviceClass", "gpu.nvidia.com")
+    what = f"wrong: nvidia.com/gpu is mapped to {target}, "
+    said = {
+        "gpu": "and gpu.nvidia.com publishes no device of it",
+        "none": "which does not exist",
+    }
+    assert texts(found, "mapped") == [what + said[kind]]
+
+
+def test_slices_that_overlap_since_the_counters_were_dropped(empty_cluster: Cluster) -> None:
+    """The API server keeps devices whose counters its gate has dropped."""
+    if empty_cluster.plane.resource_api != "v1":
+        pytest.skip("the devices of this test are of resource.k8s.io/v1")
+    minor = empty_cluster.plane.version.minor
+    slices = a100.resource_slices("node-1", combined=minor == 34)
+    for slice_ in slices:
+        empty_cluster.create(slice_)
+    try:
+        found = doctor(empty_cluster)
+    finally:
+        for slice_ in slices:
+            empty_cluster.delete("ResourceSlice", slice_["metadata"]["name"])
+    dropped = minor < FIRST_WITH_EXTENDED_RESOURCES
+    assert len(texts(found, "overlap")) == int(dropped)
+    if dropped:
+        (each,) = (f for f in found if f["check"] == "overlap")
+        assert each["state"] == "wrong"
+        assert "DRAPartitionableDevices" in each["advice"]
+    assert any("7g.40gb: 2 free" in text for text in texts(found, "slices"))
 
 
 @pytest.fixture
 def node(cluster: Cluster) -> Any:
     """A node that is only an object, ready and empty."""
-    amounts = {"cpu": "16", "memory": "64Gi", "pods": "110"}
-    node = {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": NODE},
-        "status": {
-            "capacity": amounts,
-            "allocatable": amounts,
-            "conditions": [{"type": "Ready", "status": "True"}],
-        },
-    }
-    cluster.create(node)
+    room = {"cpu": "16", "memory": "64Gi", "pods": "110"}
+    status: Json = {"capacity": room, "allocatable": room}
+    status["conditions"] = [{"type": "Ready", "status": "True"}]
+    cluster.make("Node", NODE, status=status)
     # Put on by the API server, and taken off by a controller that does not run here.
     cluster.patch("Node", NODE, {"spec": {"taints": None}}, "merge")
     yield NODE
@@ -169,7 +311,7 @@ def test_the_demo(cluster: Cluster, webhook: Webhook, node: str) -> None:
         "KUBECONFIG": str(cluster.plane.kubeconfig),
     }
     done = subprocess.run(
-        ["sh", DEMO / "run.sh"], env=environment, capture_output=True, text=True, timeout=180
+        ["sh", ROOT / "demo/run.sh"], env=environment, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for device in ("mig-2g10gb-", "mig-3g20gb-", "mig-1g10gb-"):

@@ -41,10 +41,13 @@ def test_a_probe_that_would_be_kept_is_not_let_in(namespace: Cluster) -> None:
     plane = namespace.plane
     if plane.version < FIRST_WITH_POLICIES or plane.resource_api != "v1":
         pytest.skip("needs the component `policies`, and resource.k8s.io/v1")
-    probe: Json = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaimTemplate"}
     exactly = {"deviceClassName": "gpu.nvidia.com", "adminAccess": True}
-    probe["metadata"] = {"name": "instaslice-probe"}
-    probe["spec"] = {"spec": {"devices": {"requests": [{"name": "any", "exactly": exactly}]}}}
+    probe: Json = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaimTemplate",
+        "metadata": {"name": "instaslice-probe"},
+        "spec": {"spec": {"devices": {"requests": [{"name": "any", "exactly": exactly}]}}},
+    }
     label = {"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}}
     namespace.patch("Namespace", namespace.namespace, label)
     done = namespace.kubectl("create", f"--as={ACCOUNT}", "-f-", stdin=probe)

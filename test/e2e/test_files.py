@@ -1,17 +1,14 @@
 """Files that `instaslice rewrite` wrote, as real API servers and kubectl take them."""
 
 import json
-from typing import Any
 
 import pytest
 import yaml
 
 from instaslice.manifests import nodes
-from test.e2e.cluster import Cluster
+from test.e2e.cluster import Cluster, Json
 from test.e2e.pods import container, job, pod, workload
 from test.support.command import instaslice
-
-Json = dict[str, Any]
 
 
 def rewritten(cluster: Cluster, *manifests: Json, options: tuple[str, ...] = ()) -> str:

@@ -12,8 +12,6 @@ from test.e2e.pods import container, pod
 from test.support import a100
 from test.support.process import until
 
-Json = dict[str, Any]
-
 NODE = "free-a100s"
 CLASS = "free.test"
 
@@ -46,14 +44,8 @@ def start(cluster: Cluster, name: str, profile: str, **more: Any) -> None:
     """A pod with a claim of its own for a slice of a profile."""
     selector = f"device.attributes['{a100.DRIVER}'].profile == '{profile}'"
     request = {"deviceClassName": CLASS, "selectors": [{"cel": {"expression": selector}}], **more}
-    cluster.create(
-        {
-            "apiVersion": "resource.k8s.io/v1",
-            "kind": "ResourceClaim",
-            "metadata": {"name": name},
-            "spec": {"devices": {"requests": [{"name": "slice", "exactly": request}]}},
-        }
-    )
+    requests = [{"name": "slice", "exactly": request}]
+    cluster.make("ResourceClaim", name, spec={"devices": {"requests": requests}})
     one = container(resources={"claims": [{"name": "slice"}]})
     claims = [{"name": "slice", "resourceClaimName": name}]
     cluster.create(gpus.tolerating(pod(name, one, resourceClaims=claims), NODE))

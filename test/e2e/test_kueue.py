@@ -19,7 +19,7 @@ import yaml
 from test.e2e import gpus
 from test.e2e.cluster import Cluster, Json, fresh_namespace
 from test.e2e.installation import serving
-from test.e2e.pods import container, job, limits_left, pod
+from test.e2e.pods import container, job, limits_left, pod, wishing
 from test.support.certs import Authority
 from test.support.command import instaslice
 from test.support.process import HOST, free_ports, running, until
@@ -129,13 +129,9 @@ def team(cluster: Cluster, numbers: Iterator[int]) -> Iterator[Cluster]:
 
 def queued(team: Cluster, manifest: Json, **wishes: str) -> Json:
     """A workload in the team's queue. wishes: InstaSlice's annotations."""
-    annotations = {f"instaslice.io/{name}": value for name, value in wishes.items()}
-    metadata = {
-        **manifest["metadata"],
-        "labels": {"kueue.x-k8s.io/queue-name": team.namespace},
-        "annotations": annotations,
-    }
-    return team.create({**gpus.tolerating(manifest), "metadata": metadata})
+    made = gpus.tolerating(wishing(manifest, **wishes))
+    made["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": team.namespace}
+    return team.create(made)
 
 
 def workload(team: Cluster, name: str) -> Json:

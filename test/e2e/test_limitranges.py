@@ -1,14 +1,10 @@
 """LimitRanges on MIG resources: what a pod has beside them is what it has without InstaSlice."""
 
-from typing import Any
-
 import pytest
 
-from test.e2e.cluster import Cluster, Refused
-from test.e2e.pods import PREFIX, claims, container, each_slice, extended, pod, templates
+from test.e2e.cluster import Cluster, Json, Refused
+from test.e2e.pods import PREFIX, claims, container, each_slice, extended, native, pod, templates
 from test.support.process import until
-
-Json = dict[str, Any]
 
 MIG = PREFIX + "mig-1g.5gb"
 
@@ -16,21 +12,13 @@ MIG = PREFIX + "mig-1g.5gb"
 def limit(cluster: Cluster, **limits: int) -> None:
     """A LimitRange of type Container; returns once the API server applies it."""
     item = {key: extended({"mig-1g.5gb": str(n)}) for key, n in limits.items()}
-    cluster.create(
-        {
-            "apiVersion": "v1",
-            "kind": "LimitRange",
-            "metadata": {"name": "l"},
-            "spec": {"limits": [{"type": "Container", **item}]},
-        }
-    )
+    cluster.make("LimitRange", "l", spec={"limits": [{"type": "Container", **item}]})
 
     def applies() -> bool:
         """A default is there, or what is beyond the maximum is refused."""
         try:
             probe = pod("probe", container(limits={"mig-1g.5gb": 50} if "max" in limits else {}))
-            probe["metadata"]["labels"] = {"instaslice.io/rewrite": "disabled"}
-            made = cluster.create(probe, dry_run=True)
+            made = cluster.create(native(probe), dry_run=True)
         except Refused as refused:
             return "maximum" in str(refused)
         return MIG in made["spec"]["containers"][0].get("resources", {}).get("limits", {})

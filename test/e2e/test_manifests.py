@@ -2,20 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from test.e2e.cluster import Cluster, Refused
+from test.e2e.cluster import Cluster, Json, Refused
 from test.e2e.controlplane import ControlPlane
 from test.e2e.installation import NAMESPACE, ROOT, render
 from test.e2e.pods import pod
 from test.e2e.webhook import Webhook
 from test.support.certs import Authority
-from test.support.process import until
-
-Json = dict[str, Any]
 
 #: API groups of others, whose definitions are not here, and of what is not an object of a cluster.
 LEFT_OUT = {"cert-manager.io", "monitoring.coreos.com", "kind.x-k8s.io"}
@@ -110,20 +106,3 @@ def test_pod_security_takes_its_pods(installed: Cluster) -> None:
         changed = {**spec, "containers": [{**container, "securityContext": context}]}
         with pytest.raises(Refused, match='violates PodSecurity "restricted:latest"'):
             installed.create({**pod("p"), "spec": changed}, dry_run=True)
-
-
-def test_its_deployment_gets_its_pods(installed: Cluster) -> None:
-    """Past Pod Security, the quota for critical pods and the priority class."""
-    if not installed.plane.has_controllers:
-        pytest.skip("needs kube-controller-manager, beside kube-apiserver")
-    for manifest in render(installed.plane, "cert-manager"):
-        if manifest["kind"] in ("ResourceQuota", "Deployment"):
-            installed.create(manifest)
-
-    def status() -> Json:
-        found: Json = installed.get("Deployment", "instaslice").get("status", {})
-        return found
-
-    until(lambda: status().get("replicas") == 2, "two pods")
-    assert {each["metadata"]["namespace"] for each in installed.list("Pod")} == {NAMESPACE}
-    installed.delete("Deployment", "instaslice")

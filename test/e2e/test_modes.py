@@ -1,17 +1,14 @@
 """What the API server sends in each mode, while InstaSlice is down: what is refused was sent."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from instaslice.webhook_configuration import ALL, BESIDE, MODES, OPT_IN, webhook_configuration
-from test.e2e.cluster import Cluster, Refused
+from test.e2e.cluster import Cluster, Json, Refused
 from test.e2e.installation import FIRST_WITH_MATCH_CONDITIONS
-from test.e2e.pods import container, extended, pod
+from test.e2e.pods import container, extended, pod, wishing
 from test.support.process import free_ports, until
-
-Json = dict[str, Any]
 
 #: The first Kubernetes whose scheduler serves extended resources by itself (KEP-5004).
 FIRST_OF_THE_SCHEDULERS = 36
@@ -86,13 +83,7 @@ def is_sent(namespace: Cluster, manifest: Json) -> bool:
     return False
 
 
-def annotated(manifest: Json, **annotations: str) -> Json:
-    keys = {f"instaslice.io/{key}": value for key, value in annotations.items()}
-    metadata = {**manifest["metadata"], "annotations": {"other": "1", **keys}}
-    return {**manifest, "metadata": metadata}
-
-
-ANNOTATED = annotated(pod("p"), placement="same-gpu")
+ANNOTATED = wishing(pod("p"), placement="same-gpu")
 
 
 def asking(amount: object, count: int = 1) -> Json:
@@ -102,8 +93,8 @@ def asking(amount: object, count: int = 1) -> Json:
 #: What only InstaSlice can do, and is sent in every mode.
 MORE: dict[str, Json] = {
     "placement": ANNOTATED,
-    "alternatives": annotated(pod("p"), alternatives="1g.5gb or 1g.10gb"),
-    "annotated, in an init container": annotated(
+    "alternatives": wishing(pod("p"), alternatives="1g.5gb or 1g.10gb"),
+    "annotated, in an init container": wishing(
         pod("p", container(), initContainers=[container("i", {"mig-1g.5gb": 1})]),
         placement="same-gpu",
     ),
@@ -124,7 +115,7 @@ PLAIN: dict[str, Json] = {
     "a slice": pod("p"),
     "32 slices": asking(32),
     "16 and 16": asking(16, 2),
-    "another annotation": annotated(pod("p")),
+    "another annotation": wishing(pod("p"), other="1"),
     "only an init container": pod(
         "p", container(), initContainers=[container("i", {"mig-1g.5gb": 1})]
     ),
@@ -133,7 +124,7 @@ PLAIN: dict[str, Json] = {
 }
 NEVER: dict[str, Json] = {
     "no slice": pod("p", container()),
-    "annotated, and no slice": annotated(pod("p", container()), placement="same-gpu"),
+    "annotated, and no slice": wishing(pod("p", container()), placement="same-gpu"),
     "33 of something else": pod("p", container(resources={"limits": {"example.com/other": "33"}})),
     "null resources": pod("p", container(resources=None)),
     "null limits": pod("p", container(resources={"limits": None}), initContainers=None),
@@ -158,7 +149,7 @@ def test_updates_of_what_was_there_before(mode: str, labelled: Namespace) -> Non
     labelled(True, rewrite="enabled")
     other = labelled(False, rewrite="disabled")
     old = pod("old")
-    other.create(annotated(old, placement="same-gpu"))
+    other.create(wishing(old, placement="same-gpu"))
     labels = {"metadata": {"labels": {"instaslice.io/rewrite": "enabled"}}}
     other.patch("Namespace", other.namespace, labels)
     until(lambda: is_sent(other, ANNOTATED), "the namespace is served")

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -10,8 +9,6 @@ from test.e2e.cluster import Cluster
 from test.e2e.pods import container, pod, workload
 from test.support.command import instaslice
 from test.support.process import until
-
-Json = dict[str, Any]
 
 NODE = "plan-node"
 
@@ -34,22 +31,13 @@ def old_cluster(bare_namespace: Cluster) -> Iterator[Cluster]:
     """A node that the device plugin serves, and a namespace that uses it."""
     room = {"cpu": "8", "memory": "32Gi", "pods": "110", "nvidia.com/mig-1g.5gb": "14"}
     status = {"capacity": room, "allocatable": room}
-    bare_namespace.create(
-        {
-            "apiVersion": "v1",
-            "kind": "Node",
-            "metadata": {"name": NODE, "labels": LABELS},
-            "status": status,
-        }
-    )
+    bare_namespace.make("Node", NODE, labels=LABELS, status=status)
     plugin = pod("plugin", {"name": "c", "image": "nvcr.io/nvidia/k8s-device-plugin:v0.17.1"})
     bare_namespace.create(plugin)
     hard = {"requests.nvidia.com/mig-1g.5gb": "7"}
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "gpus"}}
-    bare_namespace.create({**quota, "spec": {"hard": hard}})
+    bare_namespace.make("ResourceQuota", "gpus", spec={"hard": hard})
     limits = [{"type": "Pod", "max": {"nvidia.com/mig-1g.5gb": "4"}}]
-    limit = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "gpus"}}
-    bare_namespace.create({**limit, "spec": {"limits": limits}})
+    bare_namespace.make("LimitRange", "gpus", spec={"limits": limits})
     yield bare_namespace
     bare_namespace.delete("Node", NODE)
 

@@ -11,12 +11,10 @@ from instaslice.resource_api import VERSIONS, ResourceAPI
 from instaslice.resources import bigger, of_profile, read_mapping
 from instaslice.templates import DeviceClaim, DeviceRequest, claim_of
 from test.e2e import gpus
-from test.e2e.cluster import Cluster, Refused
+from test.e2e.cluster import Cluster, Json, Refused
 from test.e2e.installation import ACCOUNT, FIRST_WITH_POLICIES
-from test.e2e.pods import container, extended, pod
+from test.e2e.pods import container, extended, pod, wishing
 from test.support.process import until
-
-Json = dict[str, Any]
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +33,7 @@ def limit(cluster: Cluster, kind: str, **amounts: str) -> None:
     if kind == "Pod":
         items[0]["max"] = dict.fromkeys(most, "32")
         items.append({"type": "Pod", "max": most})
-    body = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "l"}}
-    cluster.create({**body, "spec": {"limits": items}})
+    cluster.make("LimitRange", "l", spec={"limits": items})
 
     def applies() -> bool:
         made = cluster.create(pod("probe", container()), dry_run=True)
@@ -52,13 +49,6 @@ def said(cluster: Cluster, manifest: Json) -> str:
     except Refused as refused:
         return str(refused)
     return ""
-
-
-def wishing(manifest: Json, **annotations: str) -> Json:
-    manifest["metadata"]["annotations"] = {
-        f"instaslice.io/{key}": value for key, value in annotations.items()
-    }
-    return manifest
 
 
 def asking(n: int, name: str = "main", profile: str = "mig-1g.5gb", **more: Any) -> Json:
@@ -111,8 +101,7 @@ UNDER_A_MAXIMUM: dict[str, tuple[Json, str]] = {
 
 @pytest.fixture(scope="module")
 def limited(cluster: Cluster, webhook: object) -> Cluster:
-    metadata = {"name": "limited"}
-    cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    cluster.make("Namespace", "limited")
     within = cluster.within("limited")
     if cluster.plane.has_controllers:
         until(lambda: within.find("ServiceAccount", "default"), "the service account")

@@ -1,17 +1,15 @@
 """ResourceQuotas go on counting: what is rewritten and what the scheduler serves share them."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
-from test.e2e import gpus
-from test.e2e.cluster import Cluster, Refused
+from test.e2e import gpus, pods
+from test.e2e.cluster import Cluster, Json, Refused
 from test.e2e.pods import PREFIX, container, pod
 from test.e2e.webhook import Webhook
 from test.support.command import instaslice
 from test.support.process import until
-
-Json = dict[str, Any]
 
 
 class Kind(NamedTuple):
@@ -74,8 +72,7 @@ def by_resource(team: Cluster) -> bool:
 
 def limit(team: Cluster, resource: str, amount: int = 1) -> None:
     """A quota in the namespace; returns once it counts."""
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}}
-    team.create({**quota, "spec": {"hard": {resource: str(amount)}}})
+    team.make("ResourceQuota", "q", spec={"hard": {resource: str(amount)}})
     until(lambda: used(team, resource) == "0", "the quota counts")
 
 
@@ -85,9 +82,7 @@ def used(team: Cluster, resource: str) -> str:
 
 def asking(name: str, kind: Kind, *, native: bool = False) -> Json:
     found = gpus.tolerating(pod(name, container(limits={kind.name: 1})))
-    if native:
-        found["metadata"]["labels"] = {"instaslice.io/rewrite": "disabled"}
-    return found
+    return pods.native(found) if native else found
 
 
 def held_back(team: Cluster, name: str) -> str:

@@ -1,15 +1,12 @@
 """Pods that are refused, in the words that their author reads."""
 
 import re
-from typing import Any
 
 import pytest
 
-from test.e2e.cluster import Cluster, Refused
+from test.e2e.cluster import Cluster, Json, Refused
 from test.e2e.pods import container, pod, workload
 from test.support.process import until
-
-Json = dict[str, Any]
 
 LIMITS = "spec.containers[0].resources.limits"
 REQUESTS = "spec.containers[0].resources.requests"
@@ -104,6 +101,16 @@ def test_more_slices_than_a_machine_has(namespace: Cluster, quantity: object) ->
 def test_more_slices_together_than_a_machine_has(namespace: Cluster) -> None:
     manifest = pod("p", *(container(f"c{n}", {"mig-1g.5gb": 60}) for n in range(2)))
     assert '"120 devices": InstaSlice lets a pod hold 112' in str(refusal(namespace, manifest))
+
+
+@pytest.mark.parametrize("containers", [None, []])
+def test_a_pod_without_containers_has_the_api_servers_refusal(
+    namespace: Cluster, containers: object
+) -> None:
+    manifest = pod("p")
+    manifest["spec"]["containers"] = containers
+    with pytest.raises(Refused, match=r"spec\.containers: Required value"):
+        namespace.create(manifest)
 
 
 def test_a_deployment_says_why_it_has_no_pods(namespace: Cluster) -> None:

@@ -4,19 +4,15 @@ Kubernetes 1.27 to 1.30 leave the allocation to a controller of the driver's, so
 to be seen without a driver.
 """
 
-from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from test.e2e import gpus
-from test.e2e.cluster import Cluster
-from test.e2e.gpus import bound, verdict
-from test.e2e.pods import claims, container, pod, slices, templates
+from test.e2e.cluster import Cluster, Json
+from test.e2e.pods import container, pod, slices
+from test.support import a100
 from test.support.process import until
-
-Json = dict[str, Any]
 
 NODE = "two-a100s"
 DRIVER = "gpu.nvidia.com"
@@ -44,26 +40,11 @@ def node(cluster: Cluster) -> Iterator[None]:
         "metadata": {"name": "mig.nvidia.com"},
         "spec": {"selectors": [{"cel": {"expression": of_its_type}}]},
     }
-    resource_slice = {
-        "apiVersion": api_version,
-        "kind": "ResourceSlice",
-        "metadata": {"name": NODE},
-        "spec": {
-            "nodeName": NODE,
-            "driver": DRIVER,
-            "pool": {"name": NODE, "generation": 1, "resourceSliceCount": 1},
-            "devices": [
-                # Whole GPUs, which are not for who asks for a slice.
-                device(cluster, "gpu-0", type="gpu"),
-                device(cluster, "gpu-1", type="gpu"),
-                *(
-                    device(cluster, name, type="mig", profile=profile)
-                    for name, profile in DEVICES.items()
-                ),
-            ],
-        },
-    }
-    with gpus.node(cluster, NODE, device_class, resource_slice):
+    # Whole GPUs are not for who asks for a slice.
+    devices = [device(cluster, f"gpu-{number}", type="gpu") for number in range(2)]
+    devices += [device(cluster, name, type="mig", profile=each) for name, each in DEVICES.items()]
+    slices = {**a100.resource_slice(NODE, 0, 1, devices=devices), "apiVersion": api_version}
+    with gpus.node(cluster, NODE, device_class, slices):
         yield
 
 
@@ -81,56 +62,37 @@ def team(node: None, namespace: Cluster) -> Iterator[Cluster]:
     gpus.clear(namespace)
 
 
-def start(cluster: Cluster, manifest: Json) -> None:
-    """Create a pod that the node takes."""
-    cluster.create(gpus.tolerating(manifest, NODE))
-
-
 def scheduled(cluster: Cluster, manifest: Json) -> Json:
     """Create a pod, and return it once it is bound to the node."""
-    start(cluster, manifest)
-    return bound(cluster, manifest["metadata"]["name"])
+    return gpus.start(cluster, gpus.tolerating(manifest, NODE))
 
 
 def profiles(cluster: Cluster, placed: Json) -> dict[str, list[str]]:
     """Container -> profiles of the devices that it has, sorted."""
-    allocated = devices(cluster, placed)
     return {
-        name: sorted(DEVICES[device] for claim in own for device in allocated[claim])
-        for name, own in claims(placed).items()
+        name: sorted(DEVICES[device] for device in own)
+        for name, own in gpus.given(cluster, placed).items()
     }
 
 
-def devices(cluster: Cluster, placed: Json) -> dict[str, list[str]]:
-    """Claim, as the pod names it -> the devices that it was given."""
-    found = {}
-    for status in placed["status"]["resourceClaimStatuses"]:
-        claim = cluster.get("ResourceClaim", status["resourceClaimName"])
-        results = claim["status"]["allocation"]["devices"]["results"]
-        found[status["name"]] = [result["device"] for result in results]
-    assert found.keys() == templates(placed).keys()
-    return found
-
-
-def test_a_pod_gets_a_slice(team: Cluster) -> None:
-    placed = scheduled(team, pod("p"))
-    assert placed["spec"]["nodeName"] == NODE
-    assert profiles(team, placed) == {"main": ["1g.5gb"]}
-
-
-def test_each_claim_gets_a_device_of_its_profile(team: Cluster) -> None:
+def test_each_claim_gets_a_device_of_its_profile_and_gives_it_back(team: Cluster) -> None:
     manifest = pod(
         "p",
         container("a", {"mig-1g.5gb": 2, "mig-3g.20gb": 1}),
         container("b", {"mig-1g.5gb": 2, "mig-2g.10gb": 1}),
+        container("c", {"mig-1g.5gb": 0}),
     )
     placed = scheduled(team, manifest)
+    assert placed["spec"]["nodeName"] == NODE
     assert profiles(team, placed) == {
         "a": ["1g.5gb", "1g.5gb", "3g.20gb"],
         "b": ["1g.5gb", "1g.5gb", "2g.10gb"],
+        "c": [],
     }
-    used = Counter(device for own in devices(team, placed).values() for device in own)
-    assert set(used.values()) == {1}, "no device twice"
+    devices = gpus.held(team, placed)
+    assert len(set(devices)) == len(devices), "no device twice"
+    team.delete("Pod", "p")
+    until(lambda: not team.list("ResourceClaim"), "the claims are gone")
 
 
 def test_slices_with_media_engines_are_told_apart(team: Cluster) -> None:
@@ -145,36 +107,14 @@ def test_an_init_container_and_a_container_share_a_device(team: Cluster) -> None
     manifest = pod("p", container(limits={"mig-2g.10gb": 1}), initContainers=init)
     placed = scheduled(team, manifest)  # there is only one of it
     assert profiles(team, placed) == {"i": ["2g.10gb"], "main": ["2g.10gb"]}
-    assert len(devices(team, placed)) == 1
+    assert len(gpus.held(team, placed)) == 1
 
 
 def test_what_does_not_fit_waits_until_it_does(team: Cluster) -> None:
     scheduled(team, pod("first", container(limits={"mig-3g.20gb": 1})))
-    start(team, pod("second", container(limits={"mig-3g.20gb": 1})))
-    said = until(lambda: verdict(team, "second"), "the scheduler's verdict")
-    assert "cannot allocate all claims" in said
-    second = team.get("Pod", "second")
-    assert slices(second) == {"main": ["mig-3g.20gb"]}
-    assert second["status"]["phase"] == "Pending"
-    assert "nodeName" not in second["spec"]
+    for name, profile in (("second", "mig-3g.20gb"), ("never", "mig-7g.40gb")):
+        team.create(gpus.tolerating(pod(name, container(limits={profile: 1})), NODE))
+        gpus.waits(team, name)
+    assert slices(team.get("Pod", "second")) == {"main": ["mig-3g.20gb"]}
     team.delete("Pod", "first")
-    until(lambda: verdict(team, "second") == "True", "its turn")
-
-
-def test_a_profile_that_no_gpu_has_waits(team: Cluster) -> None:
-    start(team, pod("p", container(limits={"mig-7g.40gb": 1})))
-    said = until(lambda: verdict(team, "p"), "the scheduler's verdict")
-    assert "cannot allocate all claims" in said
-
-
-def test_the_claims_of_a_deleted_pod_go_away(team: Cluster) -> None:
-    scheduled(team, pod("p", container(limits={"mig-1g.5gb": 3})))
-    assert len(team.list("ResourceClaim")) == 1
-    team.delete("Pod", "p")
-    until(lambda: not team.list("ResourceClaim"), "the claims are gone")
-
-
-def test_a_limit_of_none_needs_no_device(team: Cluster) -> None:
-    placed = scheduled(team, pod("p", container(limits={"mig-1g.5gb": 0})))
-    assert team.list("ResourceClaim") == []
-    assert claims(placed) == {"main": []}
+    gpus.bound(team, "second")

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -11,13 +10,11 @@ from instaslice.profiles import from_attribute
 from instaslice.resource_api import VERSIONS, template_name
 from instaslice.resources import of_profile
 from instaslice.templates import claim_of, objects
-from test.e2e.cluster import Cluster, Refused, fresh_namespace
+from test.e2e.cluster import Cluster, Json, Refused, fresh_namespace
 from test.e2e.pods import container, pod, slices
 from test.e2e.webhook import Webhook
 from test.support.command import instaslice
 from test.support.process import until
-
-Json = dict[str, Any]
 
 
 def made(namespace: Cluster) -> set[str]:
@@ -86,8 +83,7 @@ def test_what_is_there_stays(namespace: Cluster) -> None:
 def nothing_of(namespace: Cluster, resource: str) -> None:
     """A quota that allows none of a resource."""
     hard = {resource: "0"}
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}}
-    namespace.create({**quota, "spec": {"hard": hard}})
+    namespace.make("ResourceQuota", "none", spec={"hard": hard})
     # A quota is enforced by its status, which a controller may not be there to fill in.
     namespace.patch("ResourceQuota/status", "none", {"status": {"hard": hard, "used": hard}})
 

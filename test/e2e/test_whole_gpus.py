@@ -1,17 +1,13 @@
 """Whole GPUs, which are mapped, and MIG slices of one node: each excludes the other."""
 
 from itertools import permutations
-from typing import Any
 
 import pytest
 
 from test.e2e import gpus
 from test.e2e.cluster import Cluster
-from test.e2e.gpus import GPU_CLASS, bound, gpu_of, held
-from test.e2e.pods import all_containers, container, extended, pod, templates
-from test.support.process import until
-
-Json = dict[str, Any]
+from test.e2e.gpus import GPU_CLASS, bound, gpu_of, held, waits
+from test.e2e.pods import all_containers, container, extended, native, pod, templates
 
 #: Kind of a pod -> its limits. Each takes one of the two GPUs at least in part; a native pod is
 #: left to the scheduler, the others are rewritten.
@@ -36,20 +32,12 @@ def start(cluster: Cluster, kind: str, name: str = "") -> str:
     name = name or kind.replace(" ", "-")
     manifest = gpus.tolerating(pod(name, container(limits=KINDS[kind])))
     is_native = kind.startswith("native")
-    if is_native:
-        manifest["metadata"]["labels"] = {"instaslice.io/rewrite": "disabled"}
-    created = cluster.create(manifest)
+    created = cluster.create(native(manifest) if is_native else manifest)
     (one,) = all_containers(created)
     left = one["resources"].get("limits", {})
     assert bool(templates(created)) != is_native
     assert left == (extended({n: str(c) for n, c in KINDS[kind].items()}) if is_native else {})
     return name
-
-
-def waits(cluster: Cluster, name: str) -> None:
-    """Returns once the scheduler says that there are no devices for a pod."""
-    said = until(lambda: gpus.verdict(cluster, name), "the scheduler's verdict")
-    assert "cannot allocate all claims" in said, name
 
 
 def test_whole_gpus_and_slices_exclude_one_another(team: Cluster) -> None:
@@ -88,8 +76,8 @@ def test_a_native_slice_and_a_native_gpu_beside_rewritten_ones(beside: Cluster) 
     """The first rewritten pod of a profile brings the class by which natives are served."""
     [whole] = held(beside, bound(beside, start(beside, "native")))
     [ours] = held(beside, bound(beside, start(beside, "slice")))
-    [native] = held(beside, bound(beside, start(beside, "native slice")))
-    assert ours != native
-    assert {gpu_of(ours), gpu_of(native)} == {"gpu-0", "gpu-1"} - {whole}
+    [theirs] = held(beside, bound(beside, start(beside, "native slice")))
+    assert ours != theirs
+    assert {gpu_of(ours), gpu_of(theirs)} == {"gpu-0", "gpu-1"} - {whole}
     for kind in KINDS:
         waits(beside, start(beside, kind, f"late-{kind.replace(' ', '-')}"))

@@ -4,31 +4,21 @@ from typing import Any
 
 import pytest
 
-from test.e2e import gpus
-from test.e2e.cluster import Cluster, Refused
-from test.e2e.gpus import bound, given, gpu_of, profile_of
+from test.e2e import gpus, pods
+from test.e2e.cluster import Cluster, Json, Refused
+from test.e2e.gpus import bound, given, gpu_of, profile_of, start, waits
 from test.e2e.pods import container, pod
 from test.support.process import until
-
-Json = dict[str, Any]
 
 
 def wishing(manifest: Json, **annotations: str) -> Json:
     """A pod with annotations of InstaSlice, for the node of the A100s."""
-    found = {f"instaslice.io/{key}": value for key, value in annotations.items()}
-    metadata = {**manifest["metadata"], "annotations": found}
-    return gpus.tolerating({**manifest, "metadata": metadata})
+    return gpus.tolerating(pods.wishing(manifest, **annotations))
 
 
 def slices_of(name: str, *amounts: Json, **spec: Any) -> Json:
     """A pod whose containers c0, c1, ... have these limits."""
     return pod(name, *(container(f"c{i}", limits) for i, limits in enumerate(amounts)), **spec)
-
-
-def start(cluster: Cluster, manifest: Json) -> Json:
-    """Create a pod, and return it once it has a node."""
-    cluster.create(manifest)
-    return bound(cluster, manifest["metadata"]["name"])
 
 
 EITHER = "3g.20gb or 4g.20gb"
@@ -45,8 +35,7 @@ def test_the_first_choice_while_it_lasts_and_then_the_second(team: Cluster) -> N
     assert profiles == ["3g20gb"] * 3
     last = wishing(slices_of("last", {"mig-1g.10gb": 1}), alternatives="1g.10gb or 1g.5gb")
     team.create(last)
-    said = until(lambda: gpus.verdict(team, "last"), "the scheduler's verdict")
-    assert "cannot allocate all claims" in said
+    waits(team, "last")
 
 
 def test_the_second_choice_is_given_where_the_first_is_taken(team: Cluster) -> None:
@@ -78,8 +67,7 @@ def test_two_pods_of_three_on_one_gpu_end_up_on_a_gpu_each(team: Cluster) -> Non
 def test_what_one_gpu_does_not_have_stays_pending(team: Cluster) -> None:
     start(team, wishing(slices_of("one", {"mig-3g.20gb": 2}), placement="same-gpu"))
     team.create(wishing(slices_of("p", {"mig-1g.5gb": 7}, {"mig-1g.5gb": 1}), placement="same-gpu"))
-    said = until(lambda: gpus.verdict(team, "p"), "the scheduler's verdict")
-    assert "cannot allocate all claims" in said
+    waits(team, "p")
     assert team.get("Pod", "p")["status"]["phase"] == "Pending"
 
 
@@ -119,8 +107,8 @@ def test_both_wishes_together(team: Cluster) -> None:
 
 
 def test_slices_on_different_gpus(team: Cluster) -> None:
-    manifest = wishing(slices_of("p", {"mig-1g.5gb": 1}, {"mig-1g.5gb": 1}))
-    manifest["metadata"]["annotations"]["instaslice.io/placement"] = "different-gpus"
+    two = slices_of("p", {"mig-1g.5gb": 1}, {"mig-1g.5gb": 1})
+    manifest = wishing(two, placement="different-gpus")
     if team.plane.version.minor < gpus.FIRST_WITH_DISTINCT:
         with pytest.raises(Refused, match="cannot promise different-gpus"):
             team.create(manifest)
@@ -129,8 +117,7 @@ def test_slices_on_different_gpus(team: Cluster) -> None:
     assert {gpu_of(device) for own in devices.values() for device in own} == {"gpu-0", "gpu-1"}
     three = wishing(slices_of("three", {"mig-1g.5gb": 3}), placement="different-gpus")
     team.create(three)
-    said = until(lambda: gpus.verdict(team, "three"), "the scheduler's verdict")
-    assert "cannot allocate all claims" in said
+    waits(team, "three")
 
 
 @pytest.mark.parametrize("side", ["false", "true"])
@@ -155,9 +142,7 @@ def test_a_native_pod_takes_what_is_left_and_no_more(team: Cluster) -> None:
     ours = start(team, wishing(slices_of("ours", {"mig-3g.20gb": 2}), placement="same-gpu"))
     native = []
     for n in range(3):
-        plain = wishing(slices_of(f"native{n}", {"mig-3g.20gb": 1}))
-        plain["metadata"]["labels"] = {"instaslice.io/rewrite": "disabled"}
-        team.create(plain)
+        team.create(pods.native(wishing(slices_of(f"native{n}", {"mig-3g.20gb": 1}))))
         if n < 2:
             native += gpus.held(team, bound(team, f"native{n}"))
     said = until(lambda: gpus.verdict(team, "native2"), "the scheduler's verdict")

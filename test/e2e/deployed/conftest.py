@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from test.e2e.cluster import Cluster
+from test.e2e.load import Load, load
 from test.e2e.node import Node, real_node_of_tests
+from test.e2e.pods import pod
 from test.image import build
 
 IMAGE = "registry.test/instaslice:1"
@@ -37,3 +39,18 @@ def image(real_node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
     real_node.ctr("images", "import", archive)
     archive.unlink()
     return IMAGE
+
+
+@pytest.fixture(scope="module")
+def webhook(deployed: Cluster) -> None:
+    """The one that serves the namespaces of the tests; each module deploys it in its own way."""
+
+
+@pytest.fixture
+def under_load(namespace: Cluster) -> Iterator[Load]:
+    """Pods with slices are created all the time; not one may be refused, or be left as it was."""
+    with load(namespace, pod("p")) as seen:
+        seen.goes_on()
+        yield seen
+    assert seen.failures == []
+    print(f"\n{seen.rewritten} pods, the slowest in {seen.slowest:.2f} s")

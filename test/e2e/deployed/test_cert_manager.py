@@ -10,9 +10,8 @@ from test.e2e.checkout import Checkout
 from test.e2e.cluster import Cluster
 from test.e2e.deployed.replicas import ready
 from test.e2e.installation import NAMESPACE, is_rewriting
-from test.e2e.load import Load, load
+from test.e2e.load import Load
 from test.e2e.node import Node
-from test.e2e.pods import pod
 from test.e2e.runs import PATIENCE
 from test.support.process import until
 
@@ -37,11 +36,6 @@ def deployed(
         assert checkout.make("undeploy").returncode == 0
 
 
-@pytest.fixture(scope="module")
-def webhook(deployed: Cluster) -> None:
-    """The one that serves the namespaces of the tests."""
-
-
 def served(deployed: Cluster) -> set[str]:
     """The certificates that the pods show, PEM."""
     addresses = [each["status"]["podIP"] for each in ready(deployed).values()]
@@ -57,18 +51,7 @@ def mounted(deployed: Cluster, under_load: Load) -> None:
         return all(each.startswith(leaf) for each in served(deployed))
 
     until(current, "the pods serve the Secret's certificate", seconds=2 * PATIENCE, every=0.5)
-    then = under_load.rewritten
-    until(lambda: under_load.rewritten > then + 20, "pods are created", seconds=PATIENCE)
-
-
-@pytest.fixture
-def under_load(namespace: Cluster) -> Iterator[Load]:
-    """Pods with slices are created all the time; not one may be refused, or be left as it was."""
-    with load(namespace, pod("p")) as seen:
-        until(lambda: seen.rewritten > 20, "pods are created", seconds=PATIENCE)
-        yield seen
-    assert seen.failures == []
-    print(f"\n{seen.rewritten} pods, the slowest in {seen.slowest:.2f} s")
+    under_load.goes_on()
 
 
 def test_renewals_of_the_certificate_refuse_nobody(deployed: Cluster, under_load: Load) -> None:

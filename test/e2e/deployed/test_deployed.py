@@ -3,13 +3,12 @@
 import json
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import yaml
 
 from test.e2e.checkout import Checkout
-from test.e2e.cluster import Cluster
+from test.e2e.cluster import Cluster, Json
 from test.e2e.deployed.replicas import ready
 from test.e2e.installation import NAMESPACE, is_rewriting
 from test.e2e.load import Load, load
@@ -17,9 +16,6 @@ from test.e2e.node import Node
 from test.e2e.pods import pod, slices
 from test.e2e.runs import PATIENCE, ends, seen, wait_gone, wait_phase
 from test.support.process import ROOT, until
-
-Json = dict[str, Any]
-
 
 #: What a Python in the container says of its own process and its cgroup, as JSON. Version 1 of
 #: cgroups names the limit and the peak otherwise than version 2.
@@ -57,11 +53,6 @@ def deployed(
     assert cluster.find("Namespace", NAMESPACE) is None
 
 
-@pytest.fixture(scope="module")
-def webhook(deployed: Cluster) -> None:
-    """The one that serves the namespaces of the tests."""
-
-
 def inside(deployed: Cluster, name: str) -> Json:
     """What a pod's own Python says (INSIDE)."""
     done = deployed.kubectl("exec", name, "--", "/usr/bin/python3", "-ISc", INSIDE)
@@ -91,15 +82,6 @@ def test_it_is_confined_as_the_manifest_says(deployed: Cluster) -> None:
         assert facts["limit"] == 512 << 20
 
 
-@pytest.fixture
-def under_load(namespace: Cluster) -> Iterator[Load]:
-    """Pods with slices are created all the time; not one may be refused, or be left as it was."""
-    with load(namespace, pod("p")) as seen:
-        until(lambda: seen.rewritten > 20, "pods are created", seconds=PATIENCE)
-        yield seen
-    assert seen.failures == []
-
-
 def test_nothing_is_refused_while_it_rolls_over(deployed: Cluster, under_load: Load) -> None:
     before = ready(deployed)
     restarted = deployed.kubectl("rollout", "restart", "deployment/instaslice")
@@ -109,8 +91,7 @@ def test_nothing_is_refused_while_it_rolls_over(deployed: Cluster, under_load: L
     for name in before:
         wait_gone(deployed, name)
     assert {*before}.isdisjoint(ready(deployed))
-    then = under_load.rewritten
-    until(lambda: under_load.rewritten > then + 20, "it serves on")
+    under_load.goes_on()
 
 
 def evict(deployed: Cluster, name: str) -> str:

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from test.e2e.cluster import Cluster, Json, Refused
+from test.e2e.cluster import Cluster, Refused
 from test.e2e.gpus import FIRST_WITH_DISTINCT
-from test.e2e.pods import pod
+from test.e2e.pods import pod, wishing
 from test.e2e.runs import (
     ends,
     gpu,
@@ -25,12 +25,6 @@ FIRST_THAT_TRIES_ANOTHER_GPU = (1, 36, 3)
 pytestmark = pytest.mark.usefixtures("webhook")
 
 
-def annotated(manifest: Json, **annotations: str) -> Json:
-    """A pod with InstaSlice's annotations."""
-    named = {f"instaslice.io/{name}": value for name, value in annotations.items()}
-    return {**manifest, "metadata": {**manifest["metadata"], "annotations": named}}
-
-
 def test_all_slices_are_of_one_gpu(namespace: Cluster) -> None:
     """Each GPU has two of seven left: three are of both, or wait until one GPU has them."""
     versions = json.loads(namespace.kubectl("version", "--output=json").stdout)
@@ -41,7 +35,7 @@ def test_all_slices_are_of_one_gpu(namespace: Cluster) -> None:
     most = pod("most-1", stays(limits={"mig-1g.5gb": 5}))
     other = {**most, "metadata": {"name": "most-2"}}
     for each in (most, other):
-        namespace.create(annotated(each, placement="same-gpu"))
+        namespace.create(wishing(each, placement="same-gpu"))
         wait_phase(namespace, each["metadata"]["name"], "Running")
         assert len({gpu(device) for device in seen(namespace, each["metadata"]["name"])}) == 1
     containers = [ends("a", {"mig-1g.5gb": 2}), ends("b", {"mig-1g.5gb": 1})]
@@ -51,7 +45,7 @@ def test_all_slices_are_of_one_gpu(namespace: Cluster) -> None:
     a, b = seen(namespace, "split", "a"), seen(namespace, "split", "b")
     assert {gpu(each) for each in a + b} == {"gpu-0", "gpu-1"}
 
-    namespace.create(annotated(pod("p", *containers, restartPolicy="Never"), placement="same-gpu"))
+    namespace.create(wishing(pod("p", *containers, restartPolicy="Never"), placement="same-gpu"))
     told = until(lambda: why_not_scheduled(namespace, "p"), "the scheduler's verdict")
     assert "cannot allocate all claims" in told
     namespace.kubectl("delete", "pod", "most-2")
@@ -63,7 +57,7 @@ def test_all_slices_are_of_one_gpu(namespace: Cluster) -> None:
 
 def test_each_slice_is_of_another_gpu(namespace: Cluster) -> None:
     manifest = pod("p", ends(limits={"mig-1g.5gb": 2}), restartPolicy="Never")
-    manifest = annotated(manifest, placement="different-gpus")
+    manifest = wishing(manifest, placement="different-gpus")
     if namespace.plane.version.minor < FIRST_WITH_DISTINCT:
         with pytest.raises(Refused, match="cannot promise different-gpus"):
             namespace.create(manifest)
@@ -71,27 +65,6 @@ def test_each_slice_is_of_another_gpu(namespace: Cluster) -> None:
     namespace.create(manifest)
     wait_phase(namespace, "p", "Succeeded")
     assert sorted(gpu(each) for each in seen(namespace, "p")) == ["gpu-0", "gpu-1"]
-
-
-def test_more_than_one_gpu_has_waits(namespace: Cluster) -> None:
-    manifest = pod("p", stays(limits={"mig-1g.5gb": 8}))
-    namespace.create(annotated(manifest, placement="same-gpu"))
-    namespace.create(pod("q", stays(limits={"mig-1g.5gb": 8})))
-    wait_phase(namespace, "q", "Running")
-    assert namespace.get("Pod", "p")["status"]["phase"] == "Pending"
-
-
-def test_the_first_choice_that_is_there_serves(namespace: Cluster) -> None:
-    """Two GPUs have two 3g each, or one 4g beside one 3g."""
-    chain = {"alternatives": "4g.20gb or 3g.20gb or 2g.10gb"}
-    served = []
-    for name in ("p", "q", "r", "s"):
-        manifest = pod(name, stays(limits={"mig-4g.20gb": 1}))
-        namespace.create(annotated(manifest, **chain))
-        wait_phase(namespace, name, "Running")
-        (device,) = seen(namespace, name)
-        served.append(profile(device))
-    assert served == ["4g20gb", "4g20gb", "3g20gb", "3g20gb"]
 
 
 def test_an_alternative_together_with_a_placement_and_an_init_container(
@@ -105,7 +78,7 @@ def test_an_alternative_together_with_a_placement_and_an_init_container(
         restartPolicy="Never",
     )
     wishes = {"placement": "same-gpu", "alternatives": "3g.20gb or 2g.10gb"}
-    namespace.create(annotated(manifest, **wishes))
+    namespace.create(wishing(manifest, **wishes))
     wait_phase(namespace, "p", "Succeeded")
     init, a, b = (seen(namespace, "p", name) for name in ("init", "a", "b"))
     assert [profile(each) for each in a] == ["3g20gb"]

@@ -41,14 +41,6 @@ def test_the_sample_runs_with_one_slice(namespace: Cluster) -> None:
     assert profile(device) == "1g5gb"
 
 
-def test_a_container_sees_as_many_slices_as_its_limit_says(namespace: Cluster) -> None:
-    namespace.create(pod("p", ends(limits={"mig-1g.5gb": 3}), restartPolicy="Never"))
-    wait_phase(namespace, "p", "Succeeded")
-    devices = seen(namespace, "p")
-    assert len(set(devices)) == 3
-    assert {profile(each) for each in devices} == {"1g5gb"}
-
-
 def test_an_init_container_sees_a_slice_of_the_container_after_it(namespace: Cluster) -> None:
     manifest = pod(
         "p",
@@ -118,13 +110,6 @@ no_whole_gpus = pytest.mark.skipif(
 
 
 @no_whole_gpus
-def test_whole_gpus(namespace: Cluster) -> None:
-    namespace.create(pod("p", ends(limits={"gpu": 2}), restartPolicy="Never"))
-    wait_phase(namespace, "p", "Succeeded")
-    assert seen(namespace, "p") == ["gpu-0", "gpu-1"]
-
-
-@no_whole_gpus
 def test_a_whole_gpu_has_no_slices_left(namespace: Cluster) -> None:
     namespace.create(pod("whole", stays(limits={"gpu": 1})))
     wait_phase(namespace, "whole", "Running")
@@ -136,20 +121,6 @@ def test_a_whole_gpu_has_no_slices_left(namespace: Cluster) -> None:
     namespace.create(pod("q", stays(limits={"mig-1g.5gb": 1})))
     told = until(lambda: why_not_scheduled(namespace, "q"), "the scheduler's verdict")
     assert "cannot allocate all claims" in told
-
-
-def test_applying_a_running_pod_again_changes_nothing(namespace: Cluster) -> None:
-    manifest = pod("p", stays(limits={"mig-1g.5gb": 2}))
-    first = namespace.kubectl("apply", "-f-", stdin=manifest)
-    assert first.returncode == 0, first.stderr
-    before = wait_phase(namespace, "p", "Running")
-    again = namespace.kubectl("apply", "-f-", stdin=manifest)
-    assert again.returncode == 0, again.stderr
-    after = wait_phase(namespace, "p", "Running")
-    assert after["spec"] == before["spec"]
-    assert after["metadata"]["uid"] == before["metadata"]["uid"]
-    assert restarts(namespace, "p") == 0
-    assert len(seen(namespace, "p")) == 2
 
 
 def test_a_container_that_starts_again_has_the_same_slices(namespace: Cluster) -> None:
