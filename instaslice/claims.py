@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from instaslice import annotations
 from instaslice.annotations import NO_WISHES, Wishes
-from instaslice.containers import MAX_DEVICES, MAX_TOLD, MAX_USES, Settled
+from instaslice.containers import MAX_DEVICES, MAX_USES, Settled
 from instaslice.device_groups import Demand, Group, groups, held
-from instaslice.invalid import FieldError, InvalidPod, Notice, forbidden, invalid
+from instaslice.invalid import InvalidPod, Notice, forbidden, invalid
 from instaslice.resource_api import ALTERNATIVES, ResourceAPI
 from instaslice.resources import Resource
 from instaslice.templates import DeviceClaim, DeviceRequest, claim_of, serves
@@ -31,13 +31,14 @@ def demands(containers: Sequence[Settled], api: ResourceAPI) -> Demands:
     """
     found: Demands = {}
     uses = 0
-    for user, settled in enumerate(containers):
-        container = settled.container
-        init = container.number if container.kind == "initContainers" else None
-        for resource, count in settled.wants.items():
+    for user, (container, claimed, _) in enumerate(containers):
+        wants: dict[Resource, int] = {}
+        for name, count in claimed.items():
+            resource = container.asks[name]
+            wants[resource] = wants.get(resource, 0) + count
             uses += count
-            demand = Demand(user, count, init, init is not None and container.is_sidecar)
-            found.setdefault(resource, []).append(demand)
+        for resource, count in wants.items():
+            found.setdefault(resource, []).append(Demand(user, count, container.role))
     if uses > MAX_USES:
         detail = f"may use devices at most {MAX_USES} times"
         raise InvalidPod(
@@ -49,22 +50,15 @@ def demands(containers: Sequence[Settled], api: ResourceAPI) -> Demands:
         raise InvalidPod(invalid(("spec",), f"{total} devices", detail))
     for resource in found:
         if not serves(api, resource):
-            raise InvalidPod(*_unserved(containers, api, resource))
+            detail = f"resource.k8s.io/{api.version} cannot ask for {resource.device_class}"
+            errors = [
+                forbidden((*container.path, "limits", name), detail)
+                for container, claimed, _ in containers
+                for name in claimed
+                if container.asks[name] == resource
+            ]
+            raise InvalidPod(*errors)
     return found
-
-
-def _unserved(
-    containers: Sequence[Settled], api: ResourceAPI, resource: Resource
-) -> list[FieldError]:
-    """An error for each limit that asks for what a version of the API does not have."""
-    detail = f"resource.k8s.io/{api.version} cannot ask for {resource.device_class}"
-    errors = [
-        forbidden((*container.path, "limits", name), detail)
-        for container, claimed, _ in containers
-        for name, asked in claimed.items()
-        if asked.resource == resource
-    ]
-    return errors[:MAX_TOLD]
 
 
 def new_claims(wanted: Demands, api: ResourceAPI, wishes: Wishes) -> list[NewClaim]:

@@ -1,16 +1,25 @@
 """A pod's containers, and the devices that each of them asks for by extended resources.
 
-A container goes through stages, each a value of its own: it names resources (`Surveyed`), by
-amounts that are right (`Counted`), of which some are claimed (`Settled`). What the API server would
-refuse is refused here, in its words and with the field's path (R7). Every bound is checked before
-any loop over what was typed (R8).
+What the API server would refuse is refused here, in its words and with the field's path (R7). Every
+bound is checked before any loop over what was typed (R8).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from instaslice import profiles
-from instaslice.invalid import FieldError, InvalidPod, Path, invalid, required, shorten, wrong_type
+from instaslice.device_groups import Role
+from instaslice.invalid import (
+    MAX_MESSAGES,
+    FieldError,
+    InvalidPod,
+    Path,
+    invalid,
+    required,
+    shorten,
+    wrong_type,
+)
 from instaslice.patch import Json
 from instaslice.quantity import MALFORMED, NANO, InvalidQuantity, nanos
 from instaslice.resources import Resource, Resources
@@ -24,9 +33,8 @@ MAX_USES: Final = 16 * MAX_DEVICES
 #: and are none: as many as uses.
 MAX_ENTRIES: Final = MAX_USES
 
+_NOTHING: Final[Mapping[str, Resource]] = MappingProxyType({})
 TOO_MANY: Final = f"must be less than or equal to {MAX_DEVICES}, 16 GPUs of 7 slices"
-#: Errors, and warnings, that a person reads before mending the first of them.
-MAX_TOLD: Final = 8
 
 
 class Container(NamedTuple):
@@ -35,11 +43,13 @@ class Container(NamedTuple):
     kind: str  #: "containers" or "initContainers"
     number: int  #: its place among those of its kind
     name: str  #: empty where it has none
+    role: Role
     resources: Json
     limits: Json
     requests: Json
     claims: list[Any]  #: those that it refers to already
-    is_ordinary_init: bool  #: an init container that is not a sidecar
+    #: The resources that it names in limits, then in requests, by their names.
+    asks: Mapping[str, Resource]
 
     @property
     def path(self) -> Path:
@@ -51,50 +61,16 @@ class Container(NamedTuple):
         """A JSON Pointer to its resources."""
         return f"/spec/{self.kind}/{self.number}/resources"
 
-    @property
-    def is_sidecar(self) -> bool:
-        """Whether it is an init container that stays (KEP-753)."""
-        return self.kind == "initContainers" and not self.is_ordinary_init
-
-
-class Surveyed(NamedTuple):
-    """A container that names resources which InstaSlice knows."""
-
-    container: Container
-    asks: dict[str, Resource]  #: by name, of limits, then of requests
-
-
-class Amount(NamedTuple):
-    """How many devices of a resource."""
-
-    resource: Resource
-    devices: int
-
-
-class Counted(NamedTuple):
-    """A container whose amounts are right."""
-
-    container: Container
-    amounts: dict[str, Amount]  #: by name, where not 0
-
 
 class Settled(NamedTuple):
-    """A container of which it is known what becomes of each amount."""
+    """A container of which it is known what becomes of each amount that is not 0."""
 
     container: Container
-    claimed: dict[str, Amount]  #: by name; it leaves limits and requests
+    claimed: dict[str, int]  #: devices by the resource's name, which leaves limits and requests
     declined: list[str]  #: names whose amounts become "0" (R10)
 
-    @property
-    def wants(self) -> dict[Resource, int]:
-        """What it is to have by new claims."""
-        found: dict[Resource, int] = {}
-        for resource, count in self.claimed.values():
-            found[resource] = found.get(resource, 0) + count
-        return found
 
-
-def member(holder: Json, key: str, kind: type, *where: str | int) -> Any:
+def member(holder: Json, key: str, kind: type, where: Path = ()) -> Any:
     """holder[key], an empty `kind` where it is missing or null; raises InvalidPod for others.
 
     where: the path of the holder, for the error.
@@ -107,23 +83,43 @@ def member(holder: Json, key: str, kind: type, *where: str | int) -> Any:
     return value
 
 
-def _lists(pod: Json) -> Iterator[tuple[str, list[Any]]]:
+def _with_resources(pod: Json) -> Iterator[tuple[str, int, Json, Json]]:
+    """The containers that have resources: kind, number, container, resources. Raises InvalidPod.
+
+    There may be a million containers of nothing: no value is made of those.
+    """
     spec = member(pod, "spec", dict)
     for kind in ("containers", "initContainers"):
-        yield kind, member(spec, kind, list, "spec")
+        for number, container in enumerate(member(spec, kind, list, ("spec",))):
+            if type(container) is not dict:
+                raise wrong_type(("spec", kind, number), dict)
+            resources = container.get("resources")
+            if resources is None or resources == {}:
+                continue
+            if type(resources) is not dict:
+                raise wrong_type(("spec", kind, number, "resources"), dict)
+            yield kind, number, container, resources
 
 
-def _container(kind: str, number: int, holder: Json) -> Container:
-    here = ("spec", kind, number)
-    resources = member(holder, "resources", dict, *here)
-    path = (*here, "resources")
-    limits = member(resources, "limits", dict, *path)
-    requests = member(resources, "requests", dict, *path)
-    claims = member(resources, "claims", list, *path)
-    ordinary = kind == "initContainers" and holder.get("restartPolicy") != "Always"
+def _container(
+    kind: str, number: int, holder: Json, resources: Json, asks: Mapping[str, Resource] = _NOTHING
+) -> Container:
+    path = ("spec", kind, number, "resources")
     name = holder.get("name")
-    text = name if isinstance(name, str) else ""
-    return Container(kind, number, text, resources, limits, requests, claims, ordinary)
+    role: Role = "container"
+    if kind == "initContainers":  # one that stays is a sidecar (KEP-753)
+        role = "sidecar" if holder.get("restartPolicy") == "Always" else "init"
+    return Container(
+        kind,
+        number,
+        name if isinstance(name, str) else "",
+        role,
+        resources,
+        member(resources, "limits", dict, path),
+        member(resources, "requests", dict, path),
+        member(resources, "claims", list, path),
+        asks,
+    )
 
 
 def containers(pod: Json) -> Iterator[Container]:
@@ -131,58 +127,28 @@ def containers(pod: Json) -> Iterator[Container]:
 
     Raises InvalidPod (R7).
     """
-    for kind, holders in _lists(pod):
-        for number, holder in enumerate(holders):
-            if not isinstance(holder, dict):
-                raise wrong_type(("spec", kind, number), dict)
-            if holder.get("resources"):
-                yield _container(kind, number, holder)
+    return (_container(*each) for each in _with_resources(pod))
 
 
 def container_at(pod: Json, kind: str, number: int) -> Container | None:
     """A container that has resources, or None. Raises InvalidPod (R7)."""
-    holders = dict(_lists(pod))[kind]
-    holder = holders[number] if number < len(holders) else None
-    if isinstance(holder, dict) and holder.get("resources"):
-        return _container(kind, number, holder)
-    return None
+    every = member(member(pod, "spec", dict), kind, list, ("spec",))
+    holder = every[number] if number < len(every) else None
+    if not isinstance(holder, dict):
+        return None
+    resources = member(holder, "resources", dict, ("spec", kind, number))
+    return _container(kind, number, holder, resources) if resources else None
 
 
-def survey(pod: Json, resources: Resources) -> tuple[list[Surveyed], list[str]]:
+def asking(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]:
     """The containers that ask for something (R1), and names that are spelt like no MIG profile.
 
     Raises InvalidPod (R7, R8).
     """
-    found: list[Surveyed] = []
+    found: list[Container] = []
     names = _Names(resources)
-    for kind, holders in _lists(pod):
-        for number, holder in enumerate(holders):
-            # There may be a million, and nearly none asks for anything: no value is made of those.
-            if type(holder) is not dict:
-                raise wrong_type(("spec", kind, number), dict)
-            held = holder.get("resources")
-            if held is None or held == {}:
-                continue
-            if type(held) is not dict:
-                raise wrong_type(("spec", kind, number, "resources"), dict)
-            if asks := names.asked_in(held, kind, number):
-                found.append(Surveyed(_container(kind, number, holder), asks))
-    return found, names.odd[:MAX_TOLD]
-
-
-class _Names:
-    """The names in a pod's limits and requests, each understood once: containers ask for few."""
-
-    def __init__(self, resources: Resources) -> None:
-        self._find = resources.find
-        self._known: dict[str, Resource | None] = {}
-        self._left = MAX_ENTRIES
-        self.odd: list[str] = []  #: those that begin like a MIG resource and are none
-
-    def asked_in(self, held: Json, kind: str, number: int) -> dict[str, Resource]:
-        """What a container's resources ask for, by name. Raises InvalidPod."""
+    for kind, number, holder, held in _with_resources(pod):
         asks: dict[str, Resource] = {}
-        known = self._known
         for key in ("limits", "requests"):
             amounts = held.get(key)
             if amounts is None:
@@ -190,40 +156,51 @@ class _Names:
             if type(amounts) is not dict:
                 raise wrong_type(("spec", kind, number, "resources", key), dict)
             for name in amounts:
-                resource = known[name] if name in known else self._new(name)
-                if resource:
+                if resource := names[name]:
                     asks[name] = resource
-                    self._left -= 1
-                if self._left < 0:
-                    raise InvalidPod(_too_many_entries(("spec", kind, number, "resources")))
-        return asks
+                    names.left -= 1
+                if names.left < 0:
+                    detail = f"limits and requests of a pod may name such resources {MAX_ENTRIES}"
+                    where = ("spec", kind, number, "resources")
+                    many = f"more than {MAX_ENTRIES} amounts"
+                    raise InvalidPod(invalid(where, many, f"{detail} times"))
+        if asks:
+            found.append(_container(kind, number, holder, held, asks))
+    return found, names.odd[:MAX_MESSAGES]
 
-    def _new(self, name: str) -> Resource | None:
-        resource = self._known[name] = self._find(name)
+
+class _Names(dict[str, Resource | None]):
+    """The resources that a pod names, each understood once: containers ask for few."""
+
+    def __init__(self, resources: Resources) -> None:
+        super().__init__()
+        self._find = resources.find
+        self.left = MAX_ENTRIES
+        self.odd: list[str] = []  #: those that begin like a MIG resource and are none
+
+    def __missing__(self, name: str) -> Resource | None:
+        resource = self[name] = self._find(name)
         if not resource and name.startswith(profiles.RESOURCE_PREFIX):
             self.odd.append(name)
-            self._left -= 1
+            self.left -= 1
         return resource
 
 
-def _too_many_entries(path: Path) -> FieldError:
-    detail = f"limits and requests of a pod may name such resources {MAX_ENTRIES} times"
-    return invalid(path, f"more than {MAX_ENTRIES} amounts", detail)
+def count_devices(every: Iterable[Container]) -> list[dict[str, int]]:
+    """By container, how many devices it asks for by each name, where not 0.
 
-
-def count_devices(surveyed: Iterable[Surveyed]) -> list[Counted]:
-    """The containers with their quantities read; raises InvalidPod with what is wrong (R7, R8)."""
-    found: list[Counted] = []
+    Raises InvalidPod with what is wrong (R7, R8).
+    """
+    found: list[dict[str, int]] = []
     errors: list[FieldError] = []
-    for container, asks in surveyed:
-        amounts = {}
-        for name, resource in asks.items():
-            count = _count(container, name, errors)
-            if count:
-                amounts[name] = Amount(resource, count)
-            if len(errors) >= MAX_TOLD:
-                raise InvalidPod(*errors[:MAX_TOLD])
-        found.append(Counted(container, amounts))
+    for container in every:
+        counts: dict[str, int] = {}
+        for name in container.asks:
+            if count := _count(container, name, errors):
+                counts[name] = count
+            if len(errors) >= MAX_MESSAGES:
+                raise InvalidPod(*errors)
+        found.append(counts)
     if errors:
         raise InvalidPod(*errors)
     return found

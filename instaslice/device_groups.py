@@ -21,7 +21,9 @@ only where an init container uses a part of them.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+Role = Literal["container", "sidecar", "init"]  #: "init": an ordinary init container
 
 
 class Demand(NamedTuple):
@@ -29,9 +31,7 @@ class Demand(NamedTuple):
 
     user: int  #: which container, in the order of the pod
     devices: int
-    #: Its place among the init containers; None for a container.
-    init: int | None = None
-    is_sidecar: bool = False
+    role: Role
 
 
 class Group(NamedTuple):
@@ -42,19 +42,17 @@ class Group(NamedTuple):
 
 
 def held(demands: Sequence[Demand]) -> int:
-    """How many devices of a resource the pod holds."""
-    lasting = extras = usable = 0
+    """How many devices of a resource the pod holds. demands: in the order of the pod."""
     # From the last to the first: sidecars before an init container are not free for it. Containers
     # come first in the pod, and are free for all.
-    containers = sum([d.devices for d in demands if d.init is None])
+    free = sum([demand.devices for demand in demands if demand.role == "container"])
+    extras = 0
     for demand in reversed(demands):
-        if demand.init is None or demand.is_sidecar:
-            lasting += demand.devices
-        if demand.is_sidecar:
-            usable += demand.devices
-        elif demand.init is not None:
-            extras = max(extras, demand.devices - containers - usable)
-    return lasting + extras
+        if demand.role == "sidecar":
+            free += demand.devices
+        elif demand.role == "init":
+            extras = max(extras, demand.devices - free)
+    return free + extras
 
 
 def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
@@ -63,9 +61,9 @@ def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
     demands: in the order of the pod, at most one of a container.
     max_devices: that one group can hold; a larger one is cut.
     """
-    owners = [(d.user, d.devices) for d in demands if d.init is None]
-    sidecars = [(d.user, d.devices) for d in reversed(demands) if d.is_sidecar]
-    inits = [d for d in demands if d.init is not None and not d.is_sidecar]
+    owners = [(d.user, d.devices) for d in demands if d.role == "container"]
+    sidecars = [(d.user, d.devices) for d in reversed(demands) if d.role == "sidecar"]
+    inits = [d for d in demands if d.role == "init"]
     if not inits:  # as nearly always: nobody uses what another owns
         lasting = [*owners, *sidecars]
         return [Group((user,), n) for user, count in lasting for n in _cut(count, max_devices)]

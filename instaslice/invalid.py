@@ -1,4 +1,4 @@
-"""What is said of a pod: why it is refused, in the API server's words, and what it is warned of.
+"""Messages about a pod: errors that refuse it, in the API server's words, and notices.
 
 Source: `field.Error` of apimachinery's `pkg/util/validation/field`.
 """
@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 #: Members and indexes: ("spec", "containers", 0, "resources", "limits", "nvidia.com/mig-1g.5gb").
 Path = tuple[str | int, ...]
 
+#: Errors, and warnings, that a person reads before mending the first of them.
+MAX_MESSAGES: Final = 8
 #: The longest that a value is shown, in characters: the longest DNS label.
 _SHOWN: Final = 63
 _UNPRINTABLE: Final = re.compile("[^ -~]")
@@ -44,11 +46,11 @@ class FieldError(NamedTuple):
 
 
 class InvalidPod(Exception):
-    """The pod is refused; `errors` says why, field by field."""
+    """The pod is refused; `errors` says why, field by field, a few of them."""
 
     def __init__(self, *errors: FieldError) -> None:
         super().__init__(*errors)
-        self.errors = errors
+        self.errors = errors[:MAX_MESSAGES]
 
     def __str__(self) -> str:
         """The message as the API server words it: one error plain, several in brackets."""

@@ -5,16 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from instaslice.containers import (
-    MAX_DEVICES,
-    MAX_USES,
-    Container,
-    Counted,
-    Settled,
-    Surveyed,
-    member,
-    references,
-)
+from instaslice.containers import MAX_DEVICES, MAX_USES, Container, Settled, member, references
 from instaslice.invalid import InvalidPod, too_many
 from instaslice.patch import Json, Operation, escape, remove, replace
 from instaslice.quantity import NANO, InvalidQuantity, nanos
@@ -78,18 +69,17 @@ class OwnClaims:
             self._requested[request] = stands_for(template, request, self._resources)
         return self._requested[request]
 
-    def settle(self, counted: Counted) -> Settled:
+    def settle(self, container: Container, counts: dict[str, int]) -> Settled:
         """Decide what a container claims, and what it has already and so declines (R10).
 
         After a webhook has changed a pod, the API server calls its own plugins and then the webhook
         once more. A LimitRange with a default brings the limit back in between.
         """
-        container, amounts = counted
-        if not self._shares:
-            return Settled(container, amounts, [])
         has = self.devices_of(container)
-        declined = [name for name, (resource, _) in amounts.items() if resource in has]
-        claimed = {n: each for n, each in amounts.items() if each.resource not in has}
+        if not has:
+            return Settled(container, counts, [])
+        declined = [name for name in counts if container.asks[name] in has]
+        claimed = {name: count for name, count in counts.items() if name not in declined}
         return Settled(container, claimed, declined)
 
 
@@ -101,7 +91,7 @@ def own_claims(pod: Json, resources: Resources) -> OwnClaims:
 
     pod: with a spec.
     """
-    declared = member(pod["spec"], "resourceClaims", list, "spec")
+    declared = member(pod["spec"], "resourceClaims", list, ("spec",))
     if not declared:
         return _NONE
     found: dict[str, str] = {}
@@ -118,48 +108,27 @@ def own_claims(pod: Json, resources: Resources) -> OwnClaims:
     return OwnClaims(ours, found, resources)
 
 
-def came_back(surveyed: Surveyed, was: Container) -> list[str]:
-    """The resources whose amounts an update set or changed in a container."""
-    container, asks = surveyed
-    both = ((container.limits, was.limits), (container.requests, was.requests))
-    return [
-        name
-        for name in asks
-        if any(now.get(name) not in (None, then.get(name)) for now, then in both)
-    ]
+def put_back(
+    container: Container, was: Container, has: dict[Resource, int]
+) -> list[Operation] | None:
+    """Give the resources that an update brought back the amounts that they had, or none (R11).
 
-
-def stand_for(
-    surveyed: Surveyed, was: Container, names: Sequence[str], has: dict[Resource, int]
-) -> bool:
-    """Whether a container's claims stand for just the limits that came back.
-
-    was: the container before the update, in which those limits were 0 or missing.
+    was: the container before the update. has: what it has by claims.
+    None where they do not stand for just what came back.
     """
-    container, asks = surveyed
-    wanted: dict[Resource, int] = {}
-    try:
-        for name in names:
-            amount = nanos(container.limits[name])
-            request = container.requests.get(name, container.limits[name])
-            if any(nanos(then.get(name, 0)) for then in (was.limits, was.requests)):
-                return False
-            # kubectl leaves a request that no manifest has as it is.
-            if nanos(request) != amount and request != was.requests.get(name):
-                return False
-            wanted[asks[name]] = wanted.get(asks[name], 0) + amount
-    except (InvalidQuantity, KeyError):  # no quantity, or a request without its limit
-        return False
-    return all(has.get(resource, 0) * NANO == amount for resource, amount in wanted.items())
-
-
-def put_back(container: Container, was: Container, names: Sequence[str]) -> list[Operation]:
-    """Give the resources that came back the amounts that they had, or none (R11)."""
-    operations: list[Operation] = []
-    for key, now, then in (
+    pairs = (
         ("limits", container.limits, was.limits),
         ("requests", container.requests, was.requests),
-    ):
+    )
+    names = [
+        name
+        for name in container.asks
+        if any(now.get(name) not in (None, then.get(name)) for _, now, then in pairs)
+    ]
+    if not _stand_for(container, was, names, has):
+        return None
+    operations: list[Operation] = []
+    for key, now, then in pairs:
         path = f"{container.pointer}/{key}"
         gone = [name for name in names if name in now and name not in then]
         if gone and len(gone) == len(now):
@@ -172,3 +141,24 @@ def put_back(container: Container, was: Container, names: Sequence[str]) -> list
             if name in now and name in then and now[name] != then[name]
         ]
     return operations
+
+
+def _stand_for(
+    container: Container, was: Container, names: Sequence[str], has: dict[Resource, int]
+) -> bool:
+    """Whether claims stand for just the limits of these names, which were 0 or missing before."""
+    wanted: dict[Resource, int] = {}
+    try:
+        for name in names:
+            amount = nanos(container.limits[name])
+            request = container.requests.get(name, container.limits[name])
+            if any(nanos(then.get(name, 0)) for then in (was.limits, was.requests)):
+                return False
+            # kubectl leaves a request that no manifest has as it is.
+            if nanos(request) != amount and request != was.requests.get(name):
+                return False
+            resource = container.asks[name]
+            wanted[resource] = wanted.get(resource, 0) + amount
+    except (InvalidQuantity, KeyError):  # no quantity, or a request without its limit
+        return False
+    return all(has.get(resource, 0) * NANO == amount for resource, amount in wanted.items())

@@ -28,7 +28,7 @@ def describe(containers: Iterable[Settled], before: str = "") -> str:
     for container, claimed, _ in containers:
         if not claimed:
             continue
-        amounts = ", ".join(f"{name}={amount.devices}" for name, amount in claimed.items())
+        amounts = ", ".join(f"{name}={count}" for name, count in claimed.items())
         text += f"{'; ' if text else ''}{printable(shorten(container.name))}: {amounts}"
         if len(text) > MAX_LENGTH:
             text = text[: MAX_LENGTH - len(_MORE)]
@@ -39,7 +39,7 @@ def describe(containers: Iterable[Settled], before: str = "") -> str:
 def annotate(pod: Json, text: str) -> list[Operation]:
     """Set the annotation, whatever a user typed there. Raises InvalidPod where it has no place."""
     metadata = member(pod, "metadata", dict)
-    found = member(metadata, "annotations", dict, "metadata")
+    found = member(metadata, "annotations", dict, ("metadata",))
     if found.get(REQUESTED) == text:
         return []
     if metadata.get("annotations") is not None:

@@ -36,9 +36,9 @@ from uuid import uuid4
 
 from instaslice import annotations
 from instaslice.claims import demands, new_claims, promised
-from instaslice.containers import MAX_TOLD, Settled, container_at, count_devices, survey
-from instaslice.invalid import InvalidPod, Notice, printable, shorten
-from instaslice.own_claims import came_back, own_claims, put_back, stand_for
+from instaslice.containers import Settled, asking, container_at, count_devices
+from instaslice.invalid import MAX_MESSAGES, InvalidPod, Notice, printable, shorten
+from instaslice.own_claims import own_claims, put_back
 from instaslice.patch import Json, Operation, escape, extend, remove, replace
 from instaslice.requested import REQUESTED, describe
 from instaslice.resource_api import ResourceAPI
@@ -62,8 +62,8 @@ class Rewrite(NamedTuple):
 
     @property
     def warnings(self) -> list[str]:
-        """What the author is told, a few lines."""
-        return [*map(_left_alone, self.odd), *map(str, self.notices)][:MAX_TOLD]
+        """A few lines for the author."""
+        return [*map(_left_alone, self.odd), *map(str, self.notices)][:MAX_MESSAGES]
 
 
 UNTOUCHED: Final = Rewrite([], {}, [], [])
@@ -89,21 +89,21 @@ def rewrite(
     """
     if is_mirror(pod):
         return UNTOUCHED
-    surveyed, odd = survey(pod, resources)
-    if not surveyed:
+    containers, odd = asking(pod, resources)
+    if not containers:
         return Rewrite([], {}, [], odd)
-    counted = count_devices(surveyed)
+    counts = count_devices(containers)
     own = own_claims(pod, resources)
-    settled = [own.settle(each) for each in counted]
+    settled = list(map(own.settle, containers, counts))
     wanted = demands(settled, api)
     wishes, notices = promised(annotations.read(pod, resources), wanted, api, again=bool(own))
     declared: list[Json] = []
-    counts: dict[DeviceClaim, int] = {}
+    claims: dict[DeviceClaim, int] = {}
     references: list[list[Json]] = [[] for _ in settled]
     for asks, uses in new_claims(wanted, api, wishes):
         name = new_name(settled[uses[0][0]].container.name, asks.template)
         declared.append(api.pod_claim(name, asks.template))
-        counts[asks] = counts.get(asks, 0) + 1
+        claims[asks] = claims.get(asks, 0) + 1
         for user, request in uses:
             reference = {"name": name, "request": request} if request else {"name": name}
             references[user].append(reference)
@@ -111,12 +111,12 @@ def rewrite(
     for each, fresh in zip(settled, references, strict=True):
         operations += _container_operations(each, fresh)
     operations += extend("/spec/resourceClaims", pod["spec"].get("resourceClaims"), declared)
-    if not counts:
-        return Rewrite(operations, counts, notices, odd)
-    notices += _unknown(counts)
+    if not claims:
+        return Rewrite(operations, claims, notices, odd)
+    notices += _unknown(claims)
     before = annotations.of(pod).get(REQUESTED) if own else ""
     requested = describe(settled, before if isinstance(before, str) else "")
-    return Rewrite(operations, counts, notices, odd, requested)
+    return Rewrite(operations, claims, notices, odd, requested)
 
 
 def restore(pod: Json, old: Json, resources: Resources = MIG) -> Rewrite:
@@ -130,19 +130,16 @@ def restore(pod: Json, old: Json, resources: Resources = MIG) -> Rewrite:
         return UNTOUCHED
     operations: list[Operation] = []
     try:
-        surveyed, _ = survey(pod, resources)
-        if not surveyed:
+        containers, _ = asking(pod, resources)
+        if not containers:
             return UNTOUCHED
         own = own_claims(pod, resources)
-        for each in surveyed:
-            container = each.container
+        for container in containers:
             was = container_at(old, container.kind, container.number)
-            if was is None:
+            back = put_back(container, was, own.devices_of(container)) if was else None
+            if back is None:
                 return UNTOUCHED
-            names = came_back(each, was)
-            if not stand_for(each, was, names, own.devices_of(container)):
-                return UNTOUCHED
-            operations += put_back(container, was, names)
+            operations += back
     except InvalidPod:
         return UNTOUCHED
     return Rewrite(operations, {}, [], [])

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instaslice.annotations import read_alternatives
-from instaslice.containers import MAX_TOLD
-from instaslice.invalid import InvalidPod
+from instaslice.invalid import MAX_MESSAGES, InvalidPod
 from instaslice.resource_api import NEWEST, SAME_GPU, VERSIONS
 from instaslice.resources import Resources, read_mapping
 from instaslice.rewrite import Rewrite, rewrite
@@ -277,7 +276,8 @@ def test_what_v1alpha2_cannot_ask_for_is_refused() -> None:
         rewrite(pod_of(declines, *[of(1, "example.com/foo")] * 20), classic, MAPPED)
     fields = [error.field for error in caught.value.errors]
     assert fields == [
-        f"spec.containers[{i}].resources.limits[example.com/foo]" for i in range(1, MAX_TOLD + 1)
+        f"spec.containers[{i}].resources.limits[example.com/foo]"
+        for i in range(1, MAX_MESSAGES + 1)
     ]
 
 

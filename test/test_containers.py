@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from instaslice.containers import MAX_ENTRIES, MAX_TOLD, MAX_USES, containers
-from instaslice.invalid import InvalidPod
+from instaslice.containers import MAX_ENTRIES, MAX_USES, containers
+from instaslice.invalid import MAX_MESSAGES, InvalidPod
 from instaslice.resource_api import NEWEST
 from instaslice.rewrite import rewrite
 from test.support.pods import MIG, Json, limits, pod_of
@@ -122,14 +122,14 @@ def test_what_is_said_does_not_grow_with_what_was_typed() -> None:
     wrong = pod_of(*[limits("x" * 10_000)] * 1_000)
     with pytest.raises(InvalidPod) as caught:
         rewrite(wrong, NEWEST)
-    assert len(caught.value.errors) == MAX_TOLD
+    assert len(caught.value.errors) == MAX_MESSAGES
     assert len(str(caught.value)) < 3000
     with pytest.raises(InvalidPod) as caught:
         rewrite(pod_of(entries(1_000, "-1")), NEWEST)
-    assert len(caught.value.errors) == MAX_TOLD
+    assert len(caught.value.errors) == MAX_MESSAGES
     odd = {f"nvidia.com/mig-{'odd' * 100}-{i}": "1" for i in range(1_000)}
     warnings = rewrite(pod_of({"name": "c", "resources": {"limits": odd}}), NEWEST).warnings
-    assert len(warnings) == MAX_TOLD
+    assert len(warnings) == MAX_MESSAGES
     assert max(map(len, warnings)) < 160
 
 
@@ -137,7 +137,7 @@ def test_eight_warnings_are_told_whatever_they_are_about() -> None:
     unknown = {f"nvidia.com/mig-9g.{i}gb": "1" for i in range(1, 7)}
     odd = {f"nvidia.com/mig-banana-{i}": "1" for i in range(6)}
     pod = pod_of({"name": "c", "resources": {"limits": {**unknown, **odd}}})
-    assert len(rewrite(pod, NEWEST).warnings) == MAX_TOLD
+    assert len(rewrite(pod, NEWEST).warnings) == MAX_MESSAGES
 
 
 def test_a_warning_shows_what_was_typed_in_ascii() -> None:
@@ -176,17 +176,15 @@ def test_uses_are_bounded_and_the_bound_itself_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "policy", "ordinary", "sidecar"),
+    ("kind", "policy", "role"),
     [
-        ("containers", None, False, False),
-        ("containers", "Never", False, False),
-        ("containers", "Always", False, False),
-        ("initContainers", None, True, False),
-        ("initContainers", "OnFailure", True, False),
-        ("initContainers", "Always", False, True),
+        ("containers", None, "container"),
+        ("containers", "Always", "container"),
+        ("initContainers", None, "init"),
+        ("initContainers", "OnFailure", "init"),
+        ("initContainers", "Always", "sidecar"),
     ],
 )
-def test_what_a_container_is(kind: str, policy: str | None, ordinary: bool, sidecar: bool) -> None:
+def test_a_container_has_a_role(kind: str, policy: str | None, role: str) -> None:
     pod = {"spec": {kind: [{**limits(1), "restartPolicy": policy}]}}
-    [container] = containers(pod)
-    assert (container.is_ordinary_init, container.is_sidecar) == (ordinary, sidecar)
+    assert [container.role for container in containers(pod)] == [role]

@@ -4,15 +4,15 @@ import pytest
 
 from instaslice.device_groups import Demand, Group, groups, held
 
-CONTAINER = Demand(0, 3)
+CONTAINER = Demand(0, 3, "container")
 
 
-def init(user: int, count: int, place: int = 0) -> Demand:
-    return Demand(user, count, place)
+def init(user: int, count: int) -> Demand:
+    return Demand(user, count, "init")
 
 
-def sidecar(user: int, count: int, place: int) -> Demand:
-    return Demand(user, count, place, is_sidecar=True)
+def sidecar(user: int, count: int) -> Demand:
+    return Demand(user, count, "sidecar")
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def sidecar(user: int, count: int, place: int) -> Demand:
     [
         ([], []),
         ([CONTAINER], [Group((0,), 3)]),
-        ([CONTAINER, Demand(1, 1)], [Group((0,), 3), Group((1,), 1)]),
+        ([CONTAINER, Demand(1, 1, "container")], [Group((0,), 3), Group((1,), 1)]),
         # An init container uses a part, the whole, or more than there is.
         ([CONTAINER, init(1, 1)], [Group((0, 1), 1), Group((0,), 2)]),
         ([CONTAINER, init(1, 3)], [Group((0, 1), 3)]),
@@ -28,14 +28,14 @@ def sidecar(user: int, count: int, place: int) -> Demand:
         ([init(0, 2)], [Group((0,), 2)]),
         # Init containers share what only they need.
         (
-            [CONTAINER, init(1, 4), init(2, 5, 1)],
+            [CONTAINER, init(1, 4), init(2, 5)],
             [Group((0, 1, 2), 3), Group((1, 2), 1), Group((2,), 1)],
         ),
         # A sidecar's slices are free for those before it, and taken for those after it.
-        ([sidecar(0, 2, 0), init(1, 1, 1)], [Group((1,), 1), Group((0,), 2)]),
-        ([init(0, 1, 0), sidecar(1, 2, 1)], [Group((0, 1), 1), Group((1,), 1)]),
+        ([sidecar(0, 2), init(1, 1)], [Group((1,), 1), Group((0,), 2)]),
+        ([init(0, 1), sidecar(1, 2)], [Group((0, 1), 1), Group((1,), 1)]),
         (
-            [sidecar(0, 1, 0), init(1, 2, 1), sidecar(2, 1, 2)],
+            [sidecar(0, 1), init(1, 2), sidecar(2, 1)],
             [Group((1,), 1), Group((1, 2), 1), Group((0,), 1)],
         ),
     ],
@@ -47,4 +47,4 @@ def test_who_uses_what(demands: list[Demand], wanted: list[Group]) -> None:
 
 @pytest.mark.parametrize(("most", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (32, [5])])
 def test_a_group_is_cut_to_what_a_claim_holds(most: int, sizes: list[int]) -> None:
-    assert [group.devices for group in groups([Demand(0, 5)], most)] == sizes
+    assert [group.devices for group in groups([Demand(0, 5, "container")], most)] == sizes

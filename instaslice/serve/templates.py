@@ -24,7 +24,8 @@ from urllib.parse import quote
 
 from instaslice.cluster.client import PLURALS, Answer, Caller, ClusterError
 from instaslice.compare import difference
-from instaslice.containers import MAX_DEVICES, MAX_TOLD
+from instaslice.containers import MAX_DEVICES
+from instaslice.invalid import MAX_MESSAGES
 from instaslice.patch import Json
 from instaslice.profiles import PROFILES_BY_GPU
 from instaslice.resource_api import ResourceAPI
@@ -247,7 +248,7 @@ class TemplateMaker:
                 requests = (request for claim in wanted for request in claim.requests)
                 choices = (choice for request in requests for choice in request.choices)
                 told += [wrong.get(choice.device_class, "") for choice in choices]
-        return list(dict.fromkeys(filter(None, told)))[:MAX_TOLD]
+        return list(dict.fromkeys(filter(None, told)))[:MAX_MESSAGES]
 
     def _ask(self, namespace: str, claim: DeviceClaim, api: ResourceAPI, now: float) -> Template:
         """What a claim needs: to be made if it is not known, looked at again if it is."""

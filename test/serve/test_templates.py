@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from instaslice.cli.main import main
 from instaslice.cluster import client as cluster_module
 from instaslice.cluster.client import Answer, Caller, Cluster, ClusterError
-from instaslice.containers import MAX_DEVICES, MAX_TOLD
+from instaslice.containers import MAX_DEVICES
+from instaslice.invalid import MAX_MESSAGES
 from instaslice.patch import Json
 from instaslice.profiles import from_attribute, known_profiles
 from instaslice.resource_api import VERSIONS, ResourceAPI
@@ -500,7 +501,7 @@ def test_what_is_told_and_logged_does_not_grow_with_what_was_typed_or_answered(
     answer = Answer(422, {"message": "no" * 5000})
     names = [f"9g.{n}gb" for n in range(1, 101)]
     told = ensure(start(ONCE, Answering(*[answer] * 100)), "ml", *names)
-    assert len(told) == MAX_TOLD
+    assert len(told) == MAX_MESSAGES
     assert len(logged()) == len(names)
     assert all(len(str(fields)) < 1000 for _, fields in logged())
 
