@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Final
 
 from instaslice import node_labels
@@ -22,7 +23,7 @@ _DRIVER_IS: Final = re.compile(r"device\.driver\s*==\s*['\"]([^'\"]+)['\"]")
 def device_class(snapshot: Snapshot) -> Found:
     """Whether NVIDIA's driver is installed."""
     kind, name = ("Device", MIG_CLASS) if not snapshot.is_classic else ("Resource", CLASSIC_CLASS)
-    if name in snapshot.classes:
+    if name in snapshot.named("classes"):
         yield State.GOOD, f"{kind}Class {name} exists"
     else:
         yield State.WRONG, f"there is no {kind}Class {name}", "install NVIDIA's DRA driver"
@@ -80,7 +81,7 @@ def mapped(snapshot: Snapshot) -> Found:
         what = f"{name} is mapped to {resource.device_class}"
         if resource.profile and resource.has_own_class:
             yield State.GOOD, f"{what}, which InstaSlice makes when a pod needs it"
-        elif resource.device_class not in snapshot.classes:
+        elif resource.device_class not in snapshot.named("classes"):
             yield State.WRONG, f"{what}, which does not exist", "install the driver that brings it"
         else:
             yield from _devices(snapshot, resource.device_class, what)
@@ -88,22 +89,20 @@ def mapped(snapshot: Snapshot) -> Found:
 
 def _devices(snapshot: Snapshot, device_class: str, what: str) -> Found:
     """Whether the drivers that a class's selectors name publish devices."""
-    selectors = (snapshot.classes[device_class].get("spec") or {}).get("selectors") or []
+    selectors = (snapshot.named("classes")[device_class].get("spec") or {}).get("selectors") or []
     texts = [(selector.get("cel") or {}).get("expression") or "" for selector in selectors]
     drivers = dict.fromkeys(_DRIVER_IS.findall("\n".join(texts)))
     if not drivers:
         yield State.UNSURE, f"{what}, whose selectors name no driver", "does one publish devices?"
     for driver in drivers:
-        specs = [each["spec"] for each in snapshot.all("slices")]
-        count, free = (
-            sum(len(each.get("devices") or []) for each in specs if each.get("driver") == driver),
-            "",
-        )
+        specs = (each["spec"] for each in snapshot.all("slices"))
+        mine = [each.get("devices") or [] for each in specs if each.get("driver") == driver]
+        published, free = sum(map(len, mine)), ""
         if driver == DRIVER and device_class == CLASSIC_CLASS:
             found = snapshot.inventory.whole()
-            count, free = found.published, f"{found.free} free, "
-        if count:
-            yield State.GOOD, f"{what}: {free}{count} published"
+            published, free = found.published, f"{found.free} free, "
+        if published:
+            yield State.GOOD, f"{what}: {free}{published} published"
         else:
             text = f"{what}, and {driver} publishes no device of it"
             yield State.WRONG, text, f"does the driver {driver} run on the nodes?"
@@ -131,13 +130,13 @@ def templates(snapshot: Snapshot) -> Found:
     """Whether the templates are there that pods' claims are made from, and are InstaSlice's."""
     lacking: dict[str, dict[str, None]] = defaultdict(dict)
     for pod, claim in snapshot.users:
-        if f"{pod.namespace}/{claim.template}" not in snapshot.templates:
+        if f"{pod.namespace}/{claim.template}" not in snapshot.named("templates"):
             lacking[pod.namespace][claim.template] = None
     for namespace, names in lacking.items():
         text = f"pods in {namespace} need templates that do not exist: {', '.join(names)}"
         advice = f"instaslice templates --apply -n {namespace} {' '.join(names)}"
         yield State.WRONG, text, advice
-    wrong = [(name, template_wrong(snapshot, name)) for name in snapshot.templates]
+    wrong = [(name, template_wrong(snapshot, name)) for name in snapshot.named("templates")]
     for name, (why, advice) in wrong:
         if why:
             text = f"{name} is not as InstaSlice makes it, and its pods get something else: {why}"
@@ -149,7 +148,10 @@ def templates(snapshot: Snapshot) -> Found:
 def template_wrong(snapshot: Snapshot, full_name: str) -> tuple[str, str]:
     """How a template differs from what its name stands for, and the command; empty for not."""
     namespace, _, name = full_name.partition("/")
-    found, claim = snapshot.templates.get(full_name), from_template(name, snapshot.resources)
+    found, claim = (
+        snapshot.named("templates").get(full_name),
+        from_template(name, snapshot.resources),
+    )
     api = snapshot.api
     if found is None or claim is None or not isinstance(api, ResourceAPI) or why_not(api, claim):
         return "", ""
@@ -167,9 +169,9 @@ def class_wrong(snapshot: Snapshot, resource: Resource) -> tuple[str, str]:
     gate = snapshot.gates.get(EXTENDED)
     if snapshot.api != NEWEST or (gate and gate.on is False):
         ours["spec"].pop("extendedResourceName")
-    if name not in snapshot.classes:
+    if name not in snapshot.named("classes"):
         return f"there is no DeviceClass {name}", command
-    why = difference(ours, snapshot.classes[name])
+    why = difference(ours, snapshot.named("classes")[name])
     return f"DeviceClass {name} is not as InstaSlice makes it: {why}" if why else "", command
 
 
@@ -177,7 +179,7 @@ def device_classes(snapshot: Snapshot) -> Found:
     """Classes that pods ask through, or by which the scheduler serves what is rewritten, too."""
     known = map(of_profile, known_profiles())
     users: dict[Resource, list[str]] = {
-        resource: [] for resource in known if resource.device_class in snapshot.classes
+        resource: [] for resource in known if resource.device_class in snapshot.named("classes")
     }
     for pod, claim in snapshot.users:
         for resource in claim.resources:
@@ -207,32 +209,34 @@ def whole_gpus(snapshot: Snapshot) -> Found:
         return
     if any(GPU in advertised(node) for node in snapshot.all("nodes")):
         return
-    waiting = [pod.full_name for pod in snapshot.pods if GPU in pod.extended and not pod.node]
-    if waiting:
-        text = f"{some(waiting)} need {GPU}, which no device plugin and no DeviceClass offers"
-        advice = f"map it (serve --resource {GPU}=gpu.nvidia.com): docs/resources.md"
-        yield State.WRONG, text, advice
+    yield from _wrong(
+        (pod for pod in snapshot.pods if GPU in pod.extended and not pod.node),
+        f" need {GPU}, which no device plugin and no DeviceClass offers",
+        f"map it (serve --resource {GPU}=gpu.nvidia.com): docs/resources.md",
+    )
 
 
 def old_pods(snapshot: Snapshot) -> Found:
     """Pods that nobody will give a device as they are."""
     # The scheduler serves what a class maps, if it has something free.
-    waiting = [
-        pod.full_name
-        for pod in snapshot.pods
-        if not pod.node and pod.limits.keys() - snapshot.served_by_scheduler.keys()
-    ]
-    if waiting:
-        text = f"{some(waiting)} were created without InstaSlice, and nobody serves their limits"
-        advice = "have them created again, unless instaslice.io/rewrite is disabled for them"
-        yield State.WRONG, text, advice
+    served = snapshot.served_by_scheduler.keys()
+    yield from _wrong(
+        (pod for pod in snapshot.pods if not pod.node and pod.limits.keys() - served),
+        " were created without InstaSlice, and nobody serves their limits",
+        "have them created again, unless instaslice.io/rewrite is disabled for them",
+    )
 
 
 def node_names(snapshot: Snapshot) -> Found:
     """Pods whose claims nobody allocates, since they name their node."""
-    found = [pod.full_name for pod in snapshot.pods if is_past_scheduler(snapshot, pod)]
-    if found:
-        yield State.WRONG, f"{some(found)}: {node_labels.PAST_SCHEDULER}", node_labels.NODE_SELECTOR
+    found = (pod for pod in snapshot.pods if is_past_scheduler(snapshot, pod))
+    yield from _wrong(found, f": {node_labels.PAST_SCHEDULER}", node_labels.NODE_SELECTOR)
+
+
+def _wrong(pods: Iterable[Pod], text: str, advice: str) -> Found:
+    """What is wrong with pods, if there are some."""
+    if names := [pod.full_name for pod in pods]:
+        yield State.WRONG, some(names) + text, advice
 
 
 def is_past_scheduler(snapshot: Snapshot, pod: Pod) -> bool:

@@ -18,6 +18,7 @@ from instaslice.templates import DeviceClaim, DeviceRequest
 #: (k8s.io/kubernetes, pkg/kubelet/events/event.go).
 PREPARE_FAILED = "FailedPrepareDynamicResources"
 
+_KUBELET: Final = "kubelet"
 _PLACED: Final = {SAME_GPU: " on one GPU", DIFFERENT_GPUS: " on a GPU each"}
 _WORDS: Final = ("no", "one", "two", "three", "four", "five", "six", "seven")
 
@@ -95,7 +96,7 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
     if wrong:
         text = f"{asks}, but its template is not as InstaSlice makes it: {wrong}"
         yield State.WRONG, text, advice
-    elif not claim and name not in snapshot.templates:
+    elif not claim and name not in snapshot.named("templates"):
         advice = f"instaslice templates --apply -n {pod.namespace} {own.template}"
         text = f"{asks}: there is no ResourceClaimTemplate {own.template} in {pod.namespace}"
         yield State.WRONG, text, advice
@@ -196,7 +197,9 @@ def _state(pod: Pod, events: list[Json]) -> Found:
     warnings = [event for event in events if event.get("type") == "Warning"]
     if pod.node:
         # What the scheduler said is past. The kubelet's warnings are not, until the pod runs.
-        warnings = [each for each in warnings if _is_kubelets(each) and pod.phase == "Pending"]
+        warnings = [
+            each for each in warnings if _KUBELET in _sources(each) and pod.phase == "Pending"
+        ]
     if not warnings:
         yield State.GOOD if pod.node else State.UNSURE, where
         return
@@ -210,18 +213,12 @@ def _state(pod: Pod, events: list[Json]) -> Found:
         yield State.WRONG, text
 
 
-def _is_kubelets(event: Json) -> bool:
-    """Whether a kubelet told of it."""
-    source = event.get("source") or {}
-    return "kubelet" in (event.get("reportingComponent"), source.get("component"))
+def _sources(event: Json) -> tuple[object, ...]:
+    return event.get("reportingComponent"), (event.get("source") or {}).get("component")
 
 
 def _time(event: Json) -> str:
-    series = event.get("series") or {}
-    times = (
-        series.get("lastObservedTime"),
-        event.get("lastTimestamp"),
-        event.get("eventTime"),
-        event["metadata"].get("creationTimestamp"),
-    )
-    return str(next(filter(None, times), ""))
+    """When it was seen last, in RFC 3339."""
+    times = ((event.get("series") or {}).get("lastObservedTime"), event.get("lastTimestamp"))
+    later = (event.get("eventTime"), event["metadata"].get("creationTimestamp"))
+    return str(next(filter(None, times + later), ""))

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from instaslice import node_labels
 from instaslice.cluster.gates import PARTITIONABLE
@@ -97,7 +97,8 @@ class Node:
         return 7 if _AMPERE.search(self.product) else 6
 
 
-class Item(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Item:
     """Something that blocks, or that somebody has to decide."""
 
     section: int  #: of docs/migrate.md
@@ -136,7 +137,7 @@ def make(snapshot: Snapshot) -> Plan:
         kubernetes=snapshot.kubernetes,
         resource_api=api.version if isinstance(api, ResourceAPI) else "",
         minor=snapshot.minor,
-        has_driver=MIG_CLASS in seen.classes,
+        has_driver=MIG_CLASS in seen.named("classes"),
         gates={name: known.on for name, known in snapshot.gates.items()},
         components=_components(seen.pods),
         installed=installed.read(webhook).mode or "unknown" if webhook else "",
@@ -381,9 +382,6 @@ _HOW: Final = {"limits": "", "claims": " (has claims)", "das": " (of OpenShift's
 def as_json(plan: Plan) -> str:
     """An object with the fields of a `Plan`."""
     value = asdict(plan)
-    for name in ("blocks", "decisions"):
-        value[name] = [{"section": each[0], "text": each[1]} for each in value[name]]
-    value["policies"] = [each._asdict() for each in plan.policies]
     value["sections"] = [
         {"section": number, "title": SECTIONS[number], "for": names}
         for number, names in plan.sections.items()

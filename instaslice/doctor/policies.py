@@ -5,7 +5,8 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from instaslice.cluster.gates import EXTENDED
 from instaslice.doctor.report import Found, State
@@ -24,10 +25,13 @@ CLAIMS: Final = "count/resourceclaims.resource.k8s.io"
 FIRST_WITH_POLICIES: Final = 30
 
 #: The ValidatingAdmissionPolicies of config/components/policies, and what is so without them.
+_LIMITRANGES: Final = "instaslice-limitranges"
 OWN: Final = {
-    "instaslice-limitranges": "the max of a LimitRange does not hold for rewritten pods",
+    _LIMITRANGES: "the max of a LimitRange does not hold for rewritten pods",
     "instaslice-service-account": "whoever has InstaSlice's token may make any template or class",
 }
+
+_ACTIONS: Final = "validationActions"
 
 #: By effect of a policy: how that is, what is said of it, and what to do.
 EFFECTS: Final = {
@@ -70,7 +74,8 @@ EFFECTS: Final = {
 }
 
 
-class Policy(NamedTuple):
+@dataclass(frozen=True)
+class Policy:
     """What becomes of one object that names what is rewritten."""
 
     kind: str  #: "ResourceQuota", "LimitRange" or "Kueue"
@@ -84,7 +89,7 @@ class Policy(NamedTuple):
     def finding(self) -> tuple[State, str, str]:
         """State, text and advice."""
         state, text, advice = EFFECTS[self.effect]
-        values = self._asdict() | {"keys": some(self.keys)}
+        values = vars(self) | {"keys": some(self.keys)}
         return state, text.format(**values), advice.format(**values)
 
 
@@ -98,7 +103,7 @@ def counts(snapshot: Snapshot, resource: Resource) -> bool:
 
     The API server charges a claim to the extended resource of its class (KEP-5004).
     """
-    if resource.device_class in snapshot.classes:
+    if resource.device_class in snapshot.named("classes"):
         return resource.device_class in snapshot.served_by_scheduler.get(resource.name, [])
     # InstaSlice makes it with the first template that asks through it.
     gate = snapshot.gates.get(EXTENDED)
@@ -111,62 +116,42 @@ def instead(snapshot: Snapshot, resource: Resource) -> str:
 
 
 def quotas(snapshot: Snapshot) -> Iterator[Policy]:
-    """Quotas that count on, that do not, and that pods escape by a scope. Raises Unreadable."""
+    """Quotas that count rewritten pods, that do not, and that have a scope. Raises Unreadable."""
     for quota in snapshot.all("quotas"):
-        hard = quota["spec"].get("hard") or {}
+        where, name = f"-n {quota['metadata']['namespace']}", quota["metadata"]["name"]
+        hard, scopes = quota["spec"].get("hard") or {}, scope(quota["spec"])
         asked = {
             key: resource
             for key in hard
             if key.startswith(REQUESTS)
             and (resource := snapshot.resources.find(key.removeprefix(REQUESTS)))
         }
-        if scopes := scope(quota["spec"]):
-            keys = tuple(key for key in hard if key in asked or key.endswith(DEVICES))
-            if keys:
-                yield _evaded(snapshot, quota, keys, asked, scopes)
-            continue
         ignored = {key: each for key, each in asked.items() if not counts(snapshot, each)}
-        if good := tuple(key for key in asked if key not in ignored):
-            yield Policy("ResourceQuota", full_name(quota), "counts", good)
+        counted = tuple(key for key in hard if key in asked.keys() - ignored.keys())
+        wanted: dict[str, object] = {}
+        for key, resource in ignored.items():
+            wanted.setdefault(instead(snapshot, resource), hard[key])
+        if scopes:
+            # Claims have no scope: pkg/quota/v1/evaluator/core, `claimEvaluator`.
+            keys = tuple(key for key in hard if key in asked or key.endswith(DEVICES))
+            new = {key: hard[key] for key in keys if key not in ignored} | wanted
+            limits = ",".join(f"{key}={amount}" for key, amount in new.items())
+            command = f"kubectl {where} create quota {name}-unscoped --hard={limits}"
+            if keys:
+                yield Policy("ResourceQuota", full_name(quota), "evaded", keys, scopes, command)
+            continue
+        if counted:
+            yield Policy("ResourceQuota", full_name(quota), "counts", counted)
         if ignored:
-            yield _ignored(snapshot, quota, ignored)
-
-
-def _evaded(
-    snapshot: Snapshot,
-    quota: Json,
-    keys: tuple[str, ...],
-    asked: dict[str, Resource],
-    scopes: str,
-) -> Policy:
-    # Claims have no scope: pkg/quota/v1/evaluator/core, `claimEvaluator`.
-    hard = quota["spec"]["hard"]
-    names = {
-        key: instead(snapshot, asked[key])
-        if key in asked and not counts(snapshot, asked[key])
-        else key
-        for key in keys
-    }
-    limits = ",".join(f"{name}={hard[key]}" for key, name in names.items())
-    where, other = f"-n {quota['metadata']['namespace']}", f"{quota['metadata']['name']}-unscoped"
-    command = f"kubectl {where} create quota {other} --hard={limits}"
-    return Policy("ResourceQuota", full_name(quota), "evaded", keys, scopes, command)
-
-
-def _ignored(snapshot: Snapshot, quota: Json, ignored: dict[str, Resource]) -> Policy:
-    hard = quota["spec"]["hard"]
-    wanted: dict[str, Any] = {}
-    for key, resource in ignored.items():
-        wanted.setdefault(instead(snapshot, resource), hard[key])
-    caution = ""
-    if snapshot.is_classic:
-        caution = "; a quota on claims counts claims of every kind"
-    elif not all(resource.has_own_class for resource in ignored.values()):
-        caution = "; a quota on its class counts all devices of the class"
-    patch = json.dumps({"spec": {"hard": wanted}}, separators=(",", ":"))
-    where = f"-n {quota['metadata']['namespace']} patch resourcequota {quota['metadata']['name']}"
-    command = f"kubectl {where} --type=merge -p '{patch}'"
-    return Policy("ResourceQuota", full_name(quota), "ignores", tuple(ignored), caution, command)
+            caution = ""
+            if snapshot.is_classic:
+                caution = "; a quota on claims counts claims of every kind"
+            elif not all(resource.has_own_class for resource in ignored.values()):
+                caution = "; a quota on its class counts all devices of the class"
+            patch = json.dumps({"spec": {"hard": wanted}}, separators=(",", ":"))
+            command = f"kubectl {where} patch resourcequota {name} --type=merge -p '{patch}'"
+            keys = tuple(ignored)
+            yield Policy("ResourceQuota", full_name(quota), "ignores", keys, caution, command)
 
 
 def scope(spec: Json) -> str:
@@ -195,40 +180,29 @@ def limit_ranges(snapshot: Snapshot) -> Iterator[Policy]:
             yield Policy("LimitRange", name, "refuses", keys, detail, edit)
         elif keys and 0 < snapshot.minor < FIRST_WITH_POLICIES:
             yield Policy("LimitRange", name, "lifted-before-1.30", keys)
-        elif keys and "policies" in snapshot.lists and not _holds_limits(snapshot):
+        elif keys and "policies" in snapshot.lists and not held(snapshot).get(_LIMITRANGES):
             yield Policy("LimitRange", name, "lifted", keys)
 
 
-def _holds_limits(snapshot: Snapshot) -> bool:
-    """Whether a ValidatingAdmissionPolicy with LimitRanges as parameters holds."""
-    found = [
-        each for each in snapshot.all("policies") if each["metadata"]["name"] in held(snapshot)
-    ]
-    kinds = [(each.get("spec") or {}).get("paramKind") or {} for each in found]
-    return any(kind.get("kind") == "LimitRange" for kind in kinds)
-
-
-def held(snapshot: Snapshot) -> set[str]:
-    """The names of ValidatingAdmissionPolicies that are bound so that they deny."""
+def held(snapshot: Snapshot) -> dict[str, bool]:
+    """InstaSlice's policies that are there, and whether they are bound so that they deny."""
+    there = {each["metadata"]["name"] for each in snapshot.all("policies")}
     specs = [each.get("spec") or {} for each in snapshot.all("bindings")]
-    return {
-        str(spec.get("policyName"))
-        for spec in specs
-        if "Deny" in (spec.get("validationActions") or [])
-    }
+    bound = {each.get("policyName") for each in specs if "Deny" in (each.get(_ACTIONS) or [])}
+    return {name: name in bound for name in OWN if name in there}
 
 
 def own(snapshot: Snapshot) -> Found:
     """Whether InstaSlice's own policies are there, and bound."""
     if snapshot.webhook is None or 0 < snapshot.minor < FIRST_WITH_POLICIES:
         return
-    there = {each["metadata"]["name"] for each in snapshot.all("policies")}
-    lacking = [name for name in OWN if name not in there & held(snapshot)]
-    for name in lacking:
-        how = "is not bound so that it denies" if name in there else "does not exist"
-        text = f"the ValidatingAdmissionPolicy {name} {how}: {OWN[name]}"
-        yield State.UNSURE, text, "deploy InstaSlice's component policies: docs/security.md"
-    if not lacking:
+    found = held(snapshot)
+    for name, what in OWN.items():
+        if not found.get(name):
+            how = "is not bound so that it denies" if name in found else "does not exist"
+            text = f"the ValidatingAdmissionPolicy {name} {how}: {what}"
+            yield State.UNSURE, text, "deploy InstaSlice's component policies: docs/security.md"
+    if all(map(found.get, OWN)):
         yield State.GOOD, f"{' and '.join(OWN)} hold"
 
 

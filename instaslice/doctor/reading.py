@@ -98,27 +98,15 @@ class Reader:
             if not query["continue"]:
                 return
 
-    def read(self, name: str, path: str) -> list[Json]:
+    def read(self, name: str, path: str) -> None:
         """Keep under a name what is there, or why it cannot be read."""
         try:
             self.lists[name] = list(self.every(path))
         except Unreadable as error:
-            if error.status != 404:  # a version may be served without the kind
+            if error.status == 404:  # a version may be served without the kind
+                self.lists[name] = []
+            else:
                 self.failures[name] = error
-                return []
-            self.lists[name] = []
-        return self.lists[name]
-
-
-def take(
-    cluster: Caller, namespace: str, resources: Resources | None = None, *, tries_pods: bool = True
-) -> Snapshot:
-    """All that the checks look at. Raises ClusterError where the API server is out of reach.
-
-    namespace: where to create objects as dry runs. resources: those that are rewritten; None for
-    what the pods of InstaSlice have been told. tries_pods: whether pods are among the dry runs.
-    """
-    return _take(Reader(cluster), LISTS, namespace, resources, tries_pods=tries_pods)
 
 
 def take_for_pod(
@@ -130,53 +118,48 @@ def take_for_pod(
     pod = reader.get(f"/api/v1/{where}/pods/{quote(name)}")
     selector = urlencode({"fieldSelector": f"involvedObject.uid={pod['metadata']['uid']}"})
     events = list(reader.every(f"/api/v1/{where}/events?{selector}"))
-    around = {"quotas": f"core/{where}/resourcequotas"}
-    around |= {name: path for name, path in LISTS.items() if path.startswith(_AROUND)}
-    return _take(reader, around, namespace, resources, tries_pods=False), pod, events
+    around = {name: path for name, path in LISTS.items() if path.startswith(("dra/", "taints/"))}
+    around |= {"webhooks": LISTS["webhooks"], "quotas": f"core/{where}/resourcequotas"}
+    return take(reader, namespace, resources, around, tries_pods=False), pod, events
 
 
-#: Of what is listed, what is about a single pod too.
-_AROUND: Final = ("dra/", "taints/", LISTS["webhooks"])
-
-
-def _take(
-    reader: Reader,
-    wanted: Mapping[str, str],
+def take(
+    cluster: Caller,
     namespace: str,
-    resources: Resources | None,
+    resources: Resources | None = None,
+    lists: Mapping[str, str] = LISTS,
     *,
-    tries_pods: bool,
+    tries_pods: bool = True,
 ) -> Snapshot:
+    """All that the checks look at. Raises ClusterError where the API server is out of reach.
+
+    namespace: where to create objects as dry runs. resources: those that are rewritten; None for
+    what the pods of InstaSlice have been told. tries_pods: whether pods are among the dry runs.
+    """
+    reader = Reader(cluster)
     api = discovery.ask(reader)
     kubernetes = "of an unknown version"
     with suppress(Unreadable):
         kubernetes = str(reader.get("/version").get("gitVersion"))
     bases = _bases(reader, api.version if isinstance(api, ResourceAPI) else "")
-    for name, path in wanted.items():
-        base, _, rest = path.partition("/")
+    for name, path in lists.items():
+        base, _, kind = path.partition("/")
         if isinstance(api, ResourceAPI) and api.is_classic:
-            rest = rest.replace("deviceclasses", "resourceclasses")
+            kind = kind.replace("deviceclasses", "resourceclasses")
         if base in bases:
-            reader.read(name, f"{bases[base]}/{rest}")
-    found = Snapshot(kubernetes, api, reader.lists, reader.failures)
-    webhook = None
-    with suppress(Unreadable):
-        webhook = found.webhook
+            reader.read(name, f"{bases[base]}/{kind}")
+    webhook = Snapshot(kubernetes, api, reader.lists).webhook
     told = _read_about_webhook(reader, (webhook or {}).get("clientConfig") or {}, tries_pods)
-    if resources is None:
-        try:
-            resources = read_mapping(told)
-        except ValueError as error:
-            resources = Resources()
-            reader.failures["mapping"] = Unreadable(str(error))
+    try:
+        resources = resources or read_mapping(told)
+    except ValueError as error:
+        reader.failures["mapping"] = Unreadable(str(error))
+    resources = resources or Resources()
     pods = _pods_to_try(webhook, resources) if tries_pods else []
-    return Snapshot(
-        *(kubernetes, api, reader.lists, reader.failures, resources),
-        probes=tuple(_probe(reader, namespace, pod) for pod in pods),
-        gates={name: gates.ask(reader, NEWEST, name, namespace) for name in gates.GATES}
-        if api == NEWEST
-        else {},
-    )
+    probes = tuple(_probe(reader, namespace, pod) for pod in pods)
+    asked = gates.GATES if api == NEWEST else ()
+    known = {name: gates.ask(reader, NEWEST, name, namespace) for name in asked}
+    return Snapshot(kubernetes, api, reader.lists, reader.failures, resources, probes, known)
 
 
 def _bases(reader: Reader, version: str) -> dict[str, str]:

@@ -84,7 +84,7 @@ class Pod:
         self.metadata: Json = manifest["metadata"]
         self.status: Json = manifest.get("status") or {}
         self.namespace: str = self.metadata.get("namespace") or ""  #: empty in a file without one
-        self.full_name = f"{self.namespace}/{self.metadata.get('name')}"
+        self.full_name = full_name(manifest)
         self.node: str = self.spec.get("nodeName") or ""  #: the node that it is bound to, or empty
         self.phase = str(self.status.get("phase") or "Unknown")
         self._rewritten = rewritten
@@ -141,6 +141,7 @@ class Snapshot:
     resources: Resources = field(default_factory=Resources)  #: those that are rewritten
     probes: tuple[Probe, ...] = ()
     gates: Mapping[str, Known] = field(default_factory=dict)  #: by name, as in `cluster.gates`
+    _named: dict[str, dict[str, Json]] = field(default_factory=dict, init=False, compare=False)
 
     def all(self, name: str) -> list[Json]:
         """A list by its name. Raises Unreadable."""
@@ -185,26 +186,20 @@ class Snapshot:
         """The claims of InstaSlice's that those have. Raises Unreadable."""
         return [(pod, claim) for pod in self.pods for claim in pod.claims]
 
-    @cached_property
-    def classes(self) -> dict[str, Json]:
-        """Device classes by their names. Raises Unreadable."""
-        return {found["metadata"]["name"]: found for found in self.all("classes")}
-
-    @cached_property
-    def templates(self) -> dict[str, Json]:
-        """ResourceClaimTemplates by "namespace/name". Raises Unreadable."""
-        return {full_name(template): template for template in self.all("templates")}
-
-    @cached_property
-    def claims(self) -> dict[str, Json]:
-        """ResourceClaims by "namespace/name". Raises Unreadable."""
-        return {full_name(claim): claim for claim in self.all("claims")}
+    def named(self, kind: str) -> dict[str, Json]:
+        """A list by the full names of its objects. Raises Unreadable."""
+        if kind not in self._named:
+            self._named[kind] = {full_name(each): each for each in self.all(kind)}
+        return self._named[kind]
 
     def claim_of(self, pod: Pod, own: PodClaim) -> Json:
         """The ResourceClaim that was made for a pod's claim; empty for none. Raises Unreadable."""
         for status in pod.status.get("resourceClaimStatuses") or []:
             if status["name"] == own.name:
-                return self.claims.get(f"{pod.namespace}/{status.get('resourceClaimName')}") or {}
+                return (
+                    self.named("claims").get(f"{pod.namespace}/{status.get('resourceClaimName')}")
+                    or {}
+                )
         return {}
 
     @cached_property
@@ -226,7 +221,7 @@ class Snapshot:
         Source: DeviceClass.spec.extendedResourceName, KEP-5004.
         """
         found: dict[str, list[str]] = {}
-        for class_name, each in self.classes.items():
+        for class_name, each in self.named("classes").items():
             name = (each.get("spec") or {}).get("extendedResourceName") or ""
             if self.resources.find(name) or name == GPU:
                 found.setdefault(name, []).append(class_name)
@@ -257,8 +252,9 @@ def total(before: str | None, amount: str) -> str:
 
 
 def full_name(manifest: Json) -> str:
-    """An object as "namespace/name"."""
-    return f"{manifest['metadata']['namespace']}/{manifest['metadata']['name']}"
+    """An object as "namespace/name", or by its name where it has no namespace."""
+    metadata = manifest["metadata"]
+    return "/".join(filter(None, (metadata.get("namespace"), metadata.get("name"))))
 
 
 def some(names: Iterable[str]) -> str:

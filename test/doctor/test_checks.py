@@ -71,7 +71,7 @@ def test_the_oldest_version_has_other_kinds() -> None:
     classic = with_lists(
         replace(HEALTHY, api=VERSIONS["v1alpha2"], kubernetes="v1.27.16", gates={}),
         webhooks=[webhook(matchConditions=None, failurePolicy="Ignore")],
-        classes=[named("gpu.nvidia.com")],
+        classes=[named("gpu.nvidia.com", "")],
         templates=[],
         pods=[],
         slices=[],

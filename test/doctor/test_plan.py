@@ -138,7 +138,7 @@ def test_what_runs() -> None:
 
 
 def told(found: Plan) -> str:
-    return "\n".join(f"{section}: {text}" for section, text in (*found.blocks, *found.decisions))
+    return "\n".join(f"{each.section}: {each.text}" for each in (*found.blocks, *found.decisions))
 
 
 GPU_POD = owned(pod("g", limit="gpu"), "StatefulSet", "db")

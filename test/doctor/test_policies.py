@@ -132,14 +132,14 @@ def test_a_quota_with_a_scope_is_escaped(scope: Json, shown: str) -> None:
     [
         ("v1.29.1", [], "Kubernetes has the policies for that from 1.30 on"),
         ("v1.36.3", [], "which nothing applies to rewritten pods"),
-        ("v1.36.3", [named("p", spec={"paramKind": {"kind": "LimitRange"}})], ""),
+        ("v1.36.3", [named("instaslice-limitranges")], ""),
     ],
 )
 def test_who_holds_rewritten_pods_to_a_maximum(
     kubernetes: str, policies_: list[Json], part: str
 ) -> None:
     limits = limit_range("Container", max={ONE_SLICE: "2"})
-    lists = {"limits": limits, "policies": policies_, "bindings": bindings("p")}
+    lists = {"limits": limits, "policies": policies_, "bindings": bindings(*OWN)}
     snapshot = replace(with_lists(**lists), kubernetes=kubernetes)
     found = findings(said(policies.limit_ranges, snapshot))
     assert [state for state, _, _ in found] == (["!"] if part else [])

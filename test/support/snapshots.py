@@ -90,11 +90,11 @@ HEALTHY = Snapshot(
     lists={
         "webhooks": [{"metadata": {"name": "others"}}, webhook()],
         "endpoints": [{"endpoints": [{"addresses": ["10.0.0.1"]}, {"addresses": ["10.0.0.2"]}]}],
-        "classes": [named("mig.nvidia.com", spec={}), *own_classes("mig-1g.5gb")],
+        "classes": [named("mig.nvidia.com", "", spec={}), *own_classes("mig-1g.5gb")],
         "slices": [slice_("1g.5gb", "1g.5gb+me")],
         "claims": [named("theirs") | claim("mig-1")],
         "templates": [template("mig-1g.5gb")],
-        "policies": [named(name, "", spec={"paramKind": {"kind": "LimitRange"}}) for name in OWN],
+        "policies": [named(name, "") for name in OWN],
         "bindings": bindings(*OWN),
         "pods": [pod(template="mig-1g.5gb"), pod("old", limit="mig-7g.40gb", phase="Succeeded")],
         "nodes": [named("node-1", "", status={"allocatable": {"nvidia.com/mig-1g.5gb": "0"}})],
