@@ -233,7 +233,7 @@ TEMPLATES: dict[str, Callable[[Json], object]] = {
 #: And of a device class.
 CLASSES: dict[str, Callable[[Json], object]] = {
     "whole GPUs' name": lambda c: c["metadata"].update(name="gpu.example.com"),
-    "whole GPUs": lambda c: c["spec"].update(extendedResourceName="nvidia.com/gpu"),
+    "whole GPUs' resource": lambda c: c["spec"].update(extendedResourceName="nvidia.com/gpu"),
     "another's resource": lambda c: c["spec"].update(extendedResourceName="nvidia.com/mig-3g.20gb"),
     "nothing": lambda c: c["spec"].update(selectors=[{"cel": {"expression": "false"}}]),
     "everything": lambda c: c["spec"].pop("selectors"),
@@ -247,6 +247,9 @@ CLASSES: dict[str, Callable[[Json], object]] = {
 @pytest.mark.parametrize("case", [*TEMPLATES, *CLASSES])
 def test_a_thief_of_its_token_creates_nothing_else(namespace: Cluster, case: str) -> None:
     api = api_of(namespace)
+    minor = namespace.plane.version.minor
+    if case.endswith("resource") and minor < gpus.FIRST_WITH_EXTENDED_RESOURCES:
+        pytest.skip("the API server drops the name of the resource")
     # Without it, adminAccess is refused to everybody from Kubernetes 1.33 on.
     labels = {"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}}
     namespace.patch("Namespace", namespace.namespace, labels)

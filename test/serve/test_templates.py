@@ -274,6 +274,19 @@ def test_a_class_that_differs_is_told_in_every_namespace(
     until(lambda: ensure(maker, "ml", "1g.5gb") == [])
 
 
+def test_a_class_without_its_extended_resource_is_told_to_nobody(
+    start: Start, api_server: APIServer
+) -> None:
+    """An API server whose gate is off has dropped the name."""
+    resource = claims("1g.5gb")[0].requests[0].resource
+    kept = device_class(V1, resource)
+    assert kept["spec"].pop("extendedResourceName")
+    api_server.objects[f"{CLASSES}/mig-1g.5gb.nvidia.com"] = kept
+    maker = start(EAGER)
+    for namespace in ("ml", "default"):
+        assert ensure(maker, namespace, "1g.5gb") == []
+
+
 @pytest.mark.parametrize("what", ["is there", "is missing", "cannot be read"])
 def test_a_class_that_may_not_be_made_is_told_and_counted_unless_it_is_there(
     what: str, start: Start, cluster: Cluster, api_server: APIServer, metrics: Metrics
