@@ -20,6 +20,7 @@ import timeit
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,30 @@ def best(*calls: Callable[[], object]) -> list[float]:
     return least
 
 
+def choices(place: Place, files: dict[str, Path], rounds: int, seconds: float) -> str:
+    """What the worker class, its threads and the parsers make of the same application."""
+    options = {
+        "our worker, Python's parsers (default)": (),
+        "gunicorn's gthread, 1 thread": ("--worker", "gthread", "--threads", "1"),
+        "gunicorn's gthread, 4 threads": ("--worker", "gthread", "--threads", "4"),
+        "gunicorn's gthread, 8 threads": ("--worker", "gthread", "--threads", "8"),
+    }
+    # Both have to be compiled, and nothing installs them.
+    if find_spec("gunicorn_h1c"):
+        options["our worker, gunicorn_h1c"] = ("--parser", "fast")
+    if find_spec("orjson"):
+        options["our worker, orjson"] = ("--json", "orjson")
+    servers = {label: App("instaslice", option) for label, option in options.items()}
+    post = partial(Server.load, body=files["deployment"], seconds=seconds)
+    loads = in_turn(place, servers, rounds, {"": post})[""]
+    first = next(iter(loads.values()))
+    rows = [
+        [label, *_medians(found), ratios(found, first, lambda load: load.rate)]
+        for label, found in loads.items()
+    ]
+    return table(["", *COLUMNS, "ratio to the first"], rows)
+
+
 def connections(place: Place, files: dict[str, Path], rounds: int, seconds: float) -> str:
     """How many connections at once matter, kept and with a new one for each request."""
     post = partial(Server.load, body=files["sample"], seconds=seconds)
@@ -303,6 +328,7 @@ def main() -> None:
         sections: list[tuple[str, Callable[[], str]]] = [
             ("Beside the floor", lambda: beside_the_floor(place, reviews, rounds, seconds)),
             ("The work itself", lambda: pure(reviews)),
+            ("Worker class, threads, parser", lambda: choices(place, reviews, rounds, seconds)),
             ("Connections", lambda: connections(place, reviews, few, seconds)),
             ("New connections", lambda: new_connections(place, rounds, seconds)),
             ("Containers in a pod", lambda: containers(place, seconds)),

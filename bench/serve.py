@@ -1,16 +1,17 @@
 """InstaSlice, or an application that does nothing, on the same gunicorn settings.
 
-The nothing-application is the floor: what the server itself can do, or one of gunicorn's own.
+The nothing-application is the floor: what the server itself can do. Variants of worker class and
+parser are for choosing among them; `instaslice serve` has no such settings.
 """
 
 import argparse
+import importlib
 from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from instaslice.resources import MIG
-from instaslice.serve import logs, server
-from instaslice.serve.http import Answer, Request
+from instaslice.serve import app, logs, server
 from instaslice.serve.settings import Settings
 from instaslice.serve.tls import Certificates
 
@@ -21,13 +22,8 @@ CONSTANT = (
 )
 
 
-def floor(request: Request, certificate: Any, may_wait: bool) -> Answer:
-    """Answer a constant."""
-    return Answer("200 OK", [("Content-Type", "application/json")], CONSTANT)
-
-
-def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    """The same for gunicorn's own workers."""
+def floor(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    """Read the body, answer a constant."""
     environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     length = ("Content-Length", str(len(CONSTANT)))
     start_response("200 OK", [("Content-Type", "application/json"), length])
@@ -48,9 +44,7 @@ class Variant(server.Server):
             self.cfg.set(key, value)
 
     def load(self) -> Any:
-        if self._name == "floor":
-            return wsgi if "worker_class" in self._changes else floor
-        return super().load()
+        return floor if self._name == "floor" else super().load()
 
 
 def main() -> None:
@@ -59,8 +53,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--cert-dir", type=Path, required=True)
     parser.add_argument("--worker", choices=["stall-free", "gthread"], default="stall-free")
+    parser.add_argument("--threads", type=int, default=8)
+    parser.add_argument("--json", default="json", help="the module whose loads() decodes reviews")
     arguments = parser.parse_args()
     changes: dict[str, Any] = {}
+    if arguments.json != "json":
+        setattr(app, "_decode", importlib.import_module(arguments.json).loads)  # noqa: B010
     if arguments.worker == "gthread":
         changes["worker_class"] = "gthread"
     settings = Settings(
@@ -73,7 +71,7 @@ def main() -> None:
         cluster=None,
         log_format="json",
         log_level="info",
-        threads=8,
+        threads=arguments.threads,
         client_ca=None,
         client_names=frozenset(),
     )

@@ -1,4 +1,4 @@
-"""The application: a request in, an answer out; routes, limits, status codes.
+"""The WSGI application (PEP 3333): routes, limits, status codes.
 
 What is wrong with a *call* is an HTTP status and a line of text; what is wrong with a *pod* is a
 status of 200 and a denial inside the AdmissionReview. A fault of InstaSlice's own is a denial too,
@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any, Final, Protocol
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -17,18 +18,18 @@ from instaslice import review
 from instaslice.cluster.discovery import Unknown
 from instaslice.resource_api import ResourceAPI, Unavailable
 from instaslice.resources import MIG, Resources
-from instaslice.serve.http import TEXT, Answer, Request
-from instaslice.serve.judge import BadCall, Decide, decide
+from instaslice.serve.http import MAY_WAIT, PEER, TEXT, Headers
+from instaslice.serve.judge import Answer, BadCall, Decide, decide
 from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
 from instaslice.templates import DeviceClaim
 
+MAX_BODY: Final = Limits().body
 LIGHT: Final = Limits().light
 
 _log = logging.getLogger("instaslice")
 
 _JSON: Final = ("Content-Type", "application/json")
-_METRICS: Final = ("Content-Type", CONTENT_TYPE_LATEST)
 
 
 class Provisioner(Protocol):
@@ -48,7 +49,7 @@ class MustWait(Exception):
 
 
 class Webhook:
-    """InstaSlice as an application of `worker`.
+    """InstaSlice as a WSGI application.
 
     resource_api: tells, at each request, which version of resource.k8s.io the cluster serves.
     metrics: what to count in, and what /metrics shows.
@@ -74,42 +75,43 @@ class Webhook:
         self._callers = callers
         self._resources = resources
         self._decide_large = decide_large
-        self._paths: dict[str, Callable[[], Answer]] = {
-            "/healthz": lambda: Answer("200 OK", [TEXT], b"ok\n"),
-            "/readyz": self._readyz,
-            "/metrics": lambda: Answer("200 OK", [_METRICS], metrics.show()),
+        self._routes: dict[str, dict[str, Callable[[WSGIEnvironment], Answer]]] = {
+            "/mutate": {"POST": self._mutate},
+            "/healthz": {"GET": self._healthz, "HEAD": self._healthz},
+            "/readyz": {"GET": self._readyz, "HEAD": self._readyz},
+            "/metrics": {"GET": self._show_metrics, "HEAD": self._show_metrics},
         }
 
-    def __call__(self, request: Request, certificate: Any = None, may_wait: bool = True) -> Answer:
-        """Answer a request.
-
-        certificate: the caller's, verified, as `SSLSocket.getpeercert` has it.
-        may_wait: whether the answer may take time; raises MustWait where it must, and may not.
-        """
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        """Answer a request."""
         try:
-            path, method = request.path, request.method
-            if path == "/mutate":
-                if method != "POST":
-                    raise _not_allowed("POST")
-                return self._mutate(request, certificate, may_wait)
-            show = self._paths.get(path)
-            if show is None:
-                paths = ", ".join(["/mutate", *self._paths])
-                raise BadCall("404 Not Found", f"there are only {paths}")
-            if method not in ("GET", "HEAD"):
-                raise _not_allowed("GET, HEAD")
-            return show()
+            status, headers, body = self._route(environ)(environ)
         except BadCall as bad:
+            status, headers, body = bad.answer
             self._metrics.count_bad_call()
-            return bad.answer
+        chunks = _send(start_response, status, headers, body)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else chunks
 
-    def _mutate(self, call: Request, certificate: Any, may_wait: bool) -> Answer:
+    def _route(self, environ: WSGIEnvironment) -> Callable[[WSGIEnvironment], Answer]:
+        methods = self._routes.get(environ.get("PATH_INFO", ""))
+        if methods is None:
+            raise BadCall("404 Not Found", f"there are only {', '.join(self._routes)}")
+        try:
+            return methods[environ["REQUEST_METHOD"]]
+        except KeyError:
+            allowed = ", ".join(methods)
+            raise BadCall(
+                "405 Method Not Allowed", f"only {allowed} here", ("Allow", allowed)
+            ) from None
+
+    def _mutate(self, environ: WSGIEnvironment) -> Answer:
         if self._callers is not None:
-            _check_caller(certificate, self._callers)
-        _check_body(call)
+            _check_caller(environ.get(PEER), self._callers)
+        body = _read_body(environ)
+        may_wait = environ.get(MAY_WAIT, True)
         start = perf_counter()
         with self._metrics.in_flight:
-            request, verdict = self._judge(call.body, may_wait)
+            request, verdict = self._judge(body, may_wait)
             warnings: list[str] = []
             if verdict.rewrite.claims:
                 verdict, warnings = self._provide(request, verdict, may_wait)
@@ -119,7 +121,7 @@ class Webhook:
         self._metrics.count(request.operation, verdict.outcome, verdict.rewrite.claims)
         if verdict.outcome != "unchanged":
             _log.info(verdict.outcome, extra={"fields": _told(request, verdict, seconds)})
-        return Answer("200 OK", [_JSON], answer)
+        return "200 OK", [_JSON], answer
 
     def _judge(self, body: bytes, may_wait: bool) -> tuple[review.Request, review.Verdict]:
         """The request in a body, and the verdict on it. Raises BadCall, MustWait."""
@@ -148,7 +150,10 @@ class Webhook:
         except Exception:
             return _failed(request, traceback.format_exc()), []
 
-    def _readyz(self) -> Answer:
+    def _healthz(self, environ: WSGIEnvironment) -> Answer:
+        return "200 OK", [TEXT], b"ok\n"
+
+    def _readyz(self, environ: WSGIEnvironment) -> Answer:
         """Ready is who knows the answer, be it a refusal.
 
         Without an endpoint the API server could not ask, and the user would read "failed calling
@@ -156,15 +161,19 @@ class Webhook:
         """
         api = self._resource_api()
         if isinstance(api, Unknown):
-            return Answer("503 Service Unavailable", [TEXT], f"{api.reason}\n".encode())
+            return "503 Service Unavailable", [TEXT], f"{api.reason}\n".encode()
         if isinstance(api, Unavailable):
             text = f"ok, and pods that ask for devices are refused: {api.reason}\n"
-            return Answer("200 OK", [TEXT], text.encode())
-        return Answer("200 OK", [TEXT], f"ok, resource.k8s.io/{api.version}\n".encode())
+            return "200 OK", [TEXT], text.encode()
+        return "200 OK", [TEXT], f"ok, resource.k8s.io/{api.version}\n".encode()
+
+    def _show_metrics(self, environ: WSGIEnvironment) -> Answer:
+        return "200 OK", [("Content-Type", CONTENT_TYPE_LATEST)], self._metrics.show()
 
 
-def _not_allowed(methods: str) -> BadCall:
-    return BadCall("405 Method Not Allowed", f"only {methods} here", ("Allow", methods))
+def _send(start_response: StartResponse, status: str, headers: Headers, body: bytes) -> list[bytes]:
+    start_response(status, [*headers, ("Content-Length", str(len(body)))])
+    return [body]
 
 
 def _failed(request: review.Request, reason: str) -> review.Verdict:
@@ -187,14 +196,34 @@ def _check_caller(certificate: Any, names: frozenset[str]) -> None:
         raise BadCall("403 Forbidden", "the caller's certificate has none of the names let in")
 
 
-def _check_body(call: Request) -> None:
-    """Raises BadCall unless a body of JSON is there."""
-    if call.media_type() != "application/json":
+def _read_body(environ: WSGIEnvironment) -> bytes:
+    """The request's body of at most MAX_BODY bytes. Raises BadCall."""
+    media_type = str(environ.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
+    if media_type != "application/json":
         raise BadCall("415 Unsupported Media Type", "the Content-Type is not application/json")
-    if call.length is None:
+    declared = environ.get("CONTENT_LENGTH") or ""
+    stream: Any = environ["wsgi.input"]
+    if declared:
+        if not (declared.isascii() and declared.isdecimal()):
+            raise BadCall("400 Bad Request", "the Content-Length is not a number")
+        # Compared as digits: int() of a header of thousands of them would cost or fail.
+        digits = declared.lstrip("0") or "0"
+        if len(digits) > len(str(MAX_BODY)) or int(digits) > MAX_BODY:
+            raise _too_large()
+        body: bytes = stream.read(int(digits))
+        if len(body) < int(digits):
+            raise BadCall("400 Bad Request", f"the body ends after {len(body)} of {digits} bytes")
+        return body
+    if not environ.get("wsgi.input_terminated"):
         raise BadCall("411 Length Required", "there is no Content-Length")
-    if call.length > len(call.body):  # the parser did not read it
-        raise BadCall("413 Content Too Large", f"the body is over {Limits().body} bytes")
+    body = stream.read(MAX_BODY + 1)
+    if len(body) > MAX_BODY:
+        raise _too_large()
+    return body
+
+
+def _too_large() -> BadCall:
+    return BadCall("413 Content Too Large", f"the body is over {MAX_BODY} bytes")
 
 
 def _subject(request: review.Request) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""HTTP/1.1: bytes to requests, answers to bytes. No socket.
+"""HTTP/1.1: bytes to requests and WSGI environs (PEP 3333), replies to bytes. No socket.
 
 1. A request is a header section, which ends with an empty line, and as many bytes of body as its
    Content-Length says, or none (RFC 9112, section 6). One reading of the headers decides both.
@@ -12,12 +12,20 @@
 feed(data) -> is_whole()? -> take() -> is_whole()? -> ... (what is left begins the next request)
 """
 
+import io
 import re
+import sys
 import time
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
+from wsgiref.types import WSGIEnvironment
+
+#: The environ's key for the caller's certificate, verified, as `SSLSocket.getpeercert` has it.
+PEER: Final = "instaslice.peer"
+#: The environ's key for whether the answer may take time: False asks for MustWait instead.
+MAY_WAIT: Final = "instaslice.may_wait"
 
 Headers = list[tuple[str, str]]
 TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
@@ -51,37 +59,54 @@ class Request(NamedTuple):
     method: str = ""
     target: str = ""
     version: str = "HTTP/1.1"
-    fields: dict[bytes, str] = {}  # noqa: RUF012 - nobody writes to it
+    fields: dict[str, str] = {}  # noqa: RUF012 - nobody writes to it
     length: int | None = None  #: what Content-Length says
     keep: bool = False  #: whether another request may follow
     refusal: Refusal | None = None
     body: bytes = b""
 
-    @property
-    def path(self) -> str:
-        """The target's path, as it was before it was escaped."""
-        target = self.target
-        path = target if target[:1] == "/" else _ABSOLUTE.sub("", target, count=1)
-        return unquote(path.partition("?")[0])
-
-    def media_type(self) -> str:
-        """As the Content-Type has it: "application/json"."""
-        return self.fields.get(b"content-type", "").partition(";")[0].strip().lower()
+    def environ(self, peer: "Peer", may_wait: bool) -> WSGIEnvironment:
+        """The environ for an application."""
+        path, _, query = _ABSOLUTE.sub("", self.target, count=1).partition("?")
+        made: WSGIEnvironment = {
+            f"HTTP_{name.replace('-', '_')}": value
+            for name, value in self.fields.items()
+            if "_" not in name  # it would pass for another
+        }
+        made |= {
+            "REQUEST_METHOD": self.method,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": unquote_to_bytes(path).decode("latin-1") if "%" in path else path,
+            "QUERY_STRING": query,
+            "RAW_URI": self.target,
+            "CONTENT_TYPE": self.fields.get("CONTENT-TYPE", ""),
+            "SERVER_NAME": str(peer.server[0]),
+            "SERVER_PORT": str(peer.server[1]),
+            "SERVER_PROTOCOL": self.version,
+            "REMOTE_ADDR": str(peer.client[0]),
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "https",
+            "wsgi.input": io.BytesIO(self.body),
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+            # Without a length there is no body: the stream's end is the request's (wsgi.org).
+            "wsgi.input_terminated": False,
+            PEER: peer.certificate,
+            MAY_WAIT: may_wait,
+        }
+        if self.length is not None:
+            made["CONTENT_LENGTH"] = str(self.length)
+        return made
 
 
 class Peer(NamedTuple):
     """Who is at the other end of a connection."""
 
-    address: str
-    certificate: Any = None  #: as SSLSocket.getpeercert() gives it; verified
-
-
-class Answer(NamedTuple):
-    """What an application says to a request."""
-
-    status: str  #: "200 OK"
-    headers: Headers
-    body: bytes
+    client: Any  #: its address, as socket.accept() gives it
+    server: Any  #: the address that it connected to
+    certificate: Any  #: as SSLSocket.getpeercert() gives it
 
 
 def _refuse(status: str, message: str) -> Request:
@@ -104,24 +129,24 @@ def _read_head(head: bytes, max_body: int) -> Request:
     found = _FIELD.findall(lines)
     if len(found) > MAX_FIELDS:
         return _refuse(_TOO_LARGE, f"there are over {MAX_FIELDS} headers")
-    fields: dict[bytes, str] = {}
+    fields: dict[str, str] = {}
     for name, value in found:
-        key, text = name.lower(), value.strip(b" \t").decode("latin-1")
+        key, text = name.decode().upper(), value.strip(b" \t").decode("latin-1")
         if key in fields:
-            if key in (b"host", b"content-length"):
-                return _refuse(_BAD, f"there is more than one {key.decode().title()}")
+            if key in ("HOST", "CONTENT-LENGTH"):
+                return _refuse(_BAD, f"there is more than one {key.title()}")
             text = f"{fields[key]},{text}"
         fields[key] = text
     if refused := _wrong(fields, target.decode(), minor == b"1"):
         return refused
-    length, digits = None, fields.get(b"content-length")
+    length, digits = None, fields.pop("CONTENT-LENGTH", None)
     if digits is not None:
         # Compared as digits: int() of thousands of them would cost or fail.
         digits = digits.lstrip("0") or "0"
         length = int(digits) if len(digits) <= len(str(max_body)) else max_body + 1
     keep = minor == b"1"
-    if b"connection" in fields:
-        options = [option.strip(" \t").lower() for option in fields[b"connection"].split(",")]
+    if "CONNECTION" in fields:
+        options = [option.strip(" \t").lower() for option in fields["CONNECTION"].split(",")]
         keep = "close" not in options and (keep or "keep-alive" in options)
     keep = keep and (length or 0) <= max_body
     return Request(
@@ -129,17 +154,17 @@ def _read_head(head: bytes, max_body: int) -> Request:
     )
 
 
-def _wrong(fields: dict[bytes, str], target: str, is_new: bool) -> Request | None:
+def _wrong(fields: dict[str, str], target: str, is_new: bool) -> Request | None:
     """Why a request with such fields is refused, if it is; is_new: HTTP/1.1."""
-    if b"transfer-encoding" in fields:
+    if "TRANSFER-ENCODING" in fields:
         return _refuse("411 Length Required", "there is no Content-Length")
-    if is_new and b"host" not in fields:
+    if is_new and "HOST" not in fields:
         return _refuse(_BAD, "there is no Host")
-    if fields.get(b"expect", "100-continue").lower() != "100-continue":
+    if fields.get("EXPECT", "100-continue").lower() != "100-continue":
         return _refuse("417 Expectation Failed", "only 100-continue can be expected")
     if target[0] != "/" and target != "*" and not _ABSOLUTE.match(target):
         return _refuse(_BAD, "the target is not a path")
-    digits = fields.get(b"content-length", "0")
+    digits = fields.get("CONTENT-LENGTH", "0")
     if not (digits.isascii() and digits.isdigit()):
         return _refuse(_BAD, "the Content-Length is not a number")
     return None
@@ -197,7 +222,7 @@ class Reader:
             return False
         self._told = True
         # HTTP/1.0 knows no interim replies (RFC 9110, section 15.2).
-        return request.version != "HTTP/1.0" and b"expect" in request.fields
+        return request.version != "HTTP/1.0" and "EXPECT" in request.fields
 
     def take(self) -> Request:
         """The request that is whole. Raises ValueError where none is."""
@@ -243,21 +268,21 @@ class Reply(NamedTuple):
     keep: bool
 
     @classmethod
-    def make(cls, answer: Answer, keep: bool, is_head: bool = False) -> "Reply":
-        """An HTTP/1.1 reply (RFC 9112, section 4). is_head: to HEAD, so without its body."""
-        status, headers, body = answer
-        fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    def make(cls, status: str, headers: Headers, body: bytes, keep: bool) -> "Reply":
+        """An HTTP/1.1 reply (RFC 9112, section 4), whose headers say how long its body is."""
         top = (
             f"HTTP/1.1 {status}\r\nDate: {_date(int(time.time()))}\r\n"
             f"Connection: {'keep-alive' if keep else 'close'}\r\n"
-            f"Content-Length: {len(body)}\r\n{fields}\r\n"
         )
-        return cls(top.encode("latin-1") + (b"" if is_head else body), keep)
+        fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        return cls(f"{top}{fields}\r\n".encode("latin-1") + body, keep)
 
     @classmethod
     def refusing(cls, refusal: Refusal) -> "Reply":
         """The last reply, for what the server itself refuses."""
-        return cls.make(Answer(refusal.status, [TEXT], f"{refusal.message}\n".encode()), False)
+        body = f"{refusal.message}\n".encode()
+        length = ("Content-Length", str(len(body)))
+        return cls.make(refusal.status, [TEXT, length], body, keep=False)
 
 
 @lru_cache(maxsize=1)

@@ -19,7 +19,7 @@ from typing import Any, Final
 from instaslice import review
 from instaslice.resource_api import ResourceAPI, Unavailable
 from instaslice.resources import Resources
-from instaslice.serve.http import TEXT, Answer
+from instaslice.serve.http import TEXT, Headers
 from instaslice.serve.limits import Limits
 
 #: Bytes for two of the body at most, lists in lists, in CPython: a list of one, 104.
@@ -32,6 +32,7 @@ _EMPTY: Final = 88
 #: To take strings out, whose brackets are none; it takes as long as decoding.
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
+Answer = tuple[str, Headers, bytes]
 #: A request without its pod, and what becomes of it; or the traceback of an error of our own.
 Decision = tuple[review.Request, review.Verdict | str]
 Decide = Callable[[bytes, ResourceAPI | Unavailable, Resources], Decision]
@@ -42,7 +43,7 @@ class BadCall(Exception):
 
     def __init__(self, status: str, message: str, *headers: tuple[str, str]) -> None:
         super().__init__(status, message, *headers)
-        self.answer = Answer(status, [TEXT, *headers], f"{message}\n".encode())
+        self.answer: Answer = (status, [TEXT, *headers], f"{message}\n".encode())
 
 
 def decide(body: bytes, api: ResourceAPI | Unavailable, resources: Resources) -> Decision:

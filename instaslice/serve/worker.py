@@ -42,7 +42,7 @@ from gunicorn.workers.base import Worker
 
 from instaslice.serve.app import MustWait
 from instaslice.serve.connection import Account, Connection, Phase
-from instaslice.serve.http import CONTINUE, Peer, Refusal, Reply, Request
+from instaslice.serve.http import CONTINUE, Headers, Peer, Refusal, Reply, Request
 from instaslice.serve.limits import Limits
 
 _log = logging.getLogger("instaslice")
@@ -57,14 +57,21 @@ _FAULT: Final = Refusal(
 
 
 def respond(application: Any, request: Request, peer: Peer, may_wait: bool, last: bool) -> Reply:
-    """The reply of an application (`app.Webhook`, or another). Raises MustWait."""
+    """The reply of a WSGI application. Raises MustWait."""
     if request.refusal:
-        fields = {"client": peer.address, "reason": request.refusal.message}
+        fields = {"client": str(peer.client), "reason": request.refusal.message}
         _log.warning("a bad request", extra={"fields": fields})
         return Reply.refusing(request.refusal)
+    status = ""
+    headers: Headers = []
+
+    def start_response(its_status: str, its_headers: Headers, exc_info: Any = None) -> None:
+        nonlocal status, headers
+        status, headers = its_status, its_headers
+
     try:
-        answer = application(request, peer.certificate, may_wait)
-        return Reply.make(answer, request.keep and not last, request.method == "HEAD")
+        body = b"".join(application(request.environ(peer, may_wait), start_response))
+        return Reply.make(status, headers, body, request.keep and not last)
     except MustWait:
         raise
     except MemoryError:
@@ -196,8 +203,8 @@ class StallFreeWorker(Worker):
                 if not self._let_in(sock):
                     sock.close()
                     continue
-                peer = Peer(str(client[0]))
-                account = self.accounts.setdefault(peer.address, Account())
+                peer = Peer(client, listener.getsockname(), None)
+                account = self.accounts.setdefault(str(client[0]), Account())
                 made = Connection(sock, peer, account, self.generation(), self.limits)
                 self._watch(made, selectors.EVENT_READ)
             except OSError:

@@ -7,8 +7,8 @@ from typing import Any
 from instaslice.resource_api import NEWEST, VERSIONS, Unavailable
 from instaslice.serve.app import Webhook
 from instaslice.serve.metrics import Metrics
-from test.support.calls import call
 from test.support.reviews import apply, patch_of
+from test.support.wsgi import call
 
 Json = dict[str, Any]
 
@@ -31,7 +31,7 @@ WORDS: tuple[Any, ...] = (
 def check(data: bytes) -> None:
     """Raises AssertionError where the answer to some bytes is not as promised."""
     for webhook in WEBHOOKS:
-        reply = call(webhook, "POST", "/mutate", data)
+        reply = call(webhook, "POST", "/mutate", data, strict=False)
         assert reply.status in (200, 400), reply
         if reply.status == 400:
             assert reply.body.count(b"\n") == 1, reply
@@ -54,7 +54,7 @@ def check_patch(webhook: Webhook, review: Json, answer: Json) -> None:
         body = json.dumps(review, allow_nan=False).encode()
     except ValueError:  # 1e999, which is JSON, and which Python reads and cannot write
         return
-    again = call(webhook, "POST", "/mutate", body).json()
+    again = call(webhook, "POST", "/mutate", body, strict=False).json()
     assert again["response"]["allowed"], again
     assert patch_of(again) == []
 

@@ -1,4 +1,5 @@
 import gc
+import io
 import json
 import logging
 import re
@@ -7,7 +8,6 @@ import time
 import tracemalloc
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -18,14 +18,14 @@ from instaslice.cluster.discovery import Unknown
 from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
 from instaslice.serve import app as webhook
 from instaslice.serve import judge
-from instaslice.serve.app import Webhook
+from instaslice.serve.app import MAX_BODY, Webhook
+from instaslice.serve.http import MAY_WAIT, PEER
 from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
 from instaslice.templates import DeviceClaim
-from test.support.calls import Reply, call
 from test.support.reviews import CREATE, Json, load, patch_of, pod_review
+from test.support.wsgi import Reply, call
 
-MAX_BODY = Limits().body
 SAMPLE = json.dumps(load("create", "sample")).encode()
 
 
@@ -38,8 +38,8 @@ def make(
 APP = make()
 
 
-def post(body: bytes, app: Webhook = APP, **how: Any) -> Reply:
-    return call(app, "POST", "/mutate?timeout=5s", body, **how)
+def post(body: bytes, app: Webhook = APP, **environ: Any) -> Reply:
+    return call(app, "POST", "/mutate", body, QUERY_STRING="timeout=5s", **environ)
 
 
 def line(reply: Reply) -> str:
@@ -54,6 +54,7 @@ def test_the_sample_is_rewritten() -> None:
     reply = post(SAMPLE)
     assert reply.status == 200
     assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["content-length"] == str(len(reply.body))
     assert len(patch_of(reply.json())) == 5
 
 
@@ -83,19 +84,48 @@ def test_a_bad_call_is_a_400_and_one_line(body: bytes, message: str) -> None:
     "content_type", ["", "text/plain", "application/jsonx", "application/yaml"]
 )
 def test_what_is_not_declared_as_json_is_a_415(content_type: str) -> None:
-    assert post(SAMPLE, media_type=content_type).status == 415
+    assert post(SAMPLE, CONTENT_TYPE=content_type).status == 415
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
 def test_json_may_be_declared_with_parameters(content_type: str) -> None:
-    assert post(SAMPLE, media_type=content_type).status == 200
+    assert post(SAMPLE, CONTENT_TYPE=content_type).status == 200
 
 
-def test_a_body_that_was_too_long_to_read_is_a_413_and_none_a_411() -> None:
-    reply = post(b"", length=MAX_BODY + 1)
-    assert (reply.status, line(reply)) == (413, "the body is over 7340032 bytes")
-    assert post(SAMPLE, length=None).status == 411
+class Unreadable(io.BytesIO):
+    def read(self, size: int | None = -1, /) -> bytes:
+        raise AssertionError("the body was read")
+
+
+@pytest.mark.parametrize("length", [str(MAX_BODY + 1), "9" * 4000])
+def test_a_body_over_the_limit_is_a_413_and_not_read(length: str) -> None:
+    environ: Json = {"CONTENT_LENGTH": length, "wsgi.input": Unreadable()}
+    reply = post(b"", **environ)
+    assert reply.status == 413
+    assert line(reply) == "the body is over 7340032 bytes"
+
+
+def test_a_body_at_the_limit_is_read() -> None:
     assert post(SAMPLE + b" " * (MAX_BODY - len(SAMPLE))).status == 200
+
+
+def test_a_body_without_a_length_is_read_where_the_server_ends_it() -> None:
+    ends: Json = {"CONTENT_LENGTH": None, "wsgi.input_terminated": True}
+    assert post(SAMPLE, **ends).status == 200
+    assert post(b" " * (MAX_BODY + 1), **ends).status == 413
+    assert post(SAMPLE, CONTENT_LENGTH=None).status == 411
+
+
+@pytest.mark.parametrize("length", ["-1", "1.0", "0x1", "one", "١", " 1"])
+def test_a_length_that_is_not_a_number_is_a_400(length: str) -> None:
+    reply = call(APP, "POST", "/mutate", strict=False, CONTENT_LENGTH=length)
+    assert (reply.status, line(reply)) == (400, "the Content-Length is not a number")
+
+
+def test_a_body_shorter_than_declared_is_a_400() -> None:
+    reply = post(b"{}", CONTENT_LENGTH="7")
+    assert reply.status == 400
+    assert line(reply) == "the body ends after 2 of 7 bytes"
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"])
@@ -104,7 +134,7 @@ def test_mutate_takes_post_only(method: str) -> None:
     assert (reply.status, reply.headers["allow"]) == (405, "POST")
 
 
-@pytest.mark.parametrize("path", ["/", "*", "/mutate/", "/mutates", "/../mutate", "/metrics.json"])
+@pytest.mark.parametrize("path", ["/", "", "/mutate/", "/mutates", "/../mutate", "/metrics.json"])
 def test_other_paths_are_a_404(path: str) -> None:
     assert call(APP, "GET", path).status == 404
 
@@ -112,7 +142,9 @@ def test_other_paths_are_a_404(path: str) -> None:
 def test_healthz_and_readyz() -> None:
     assert call(APP, "GET", "/healthz").body == b"ok\n"
     assert call(APP, "GET", "/readyz").body == b"ok, resource.k8s.io/v1\n"
-    assert call(APP, "HEAD", "/readyz") == call(APP, "GET", "/readyz")
+    assert call(APP, "HEAD", "/readyz") == Reply(
+        200, {"content-type": "text/plain; charset=utf-8", "content-length": "23"}, b""
+    )
     away = make(Unavailable("resource.k8s.io is not served"))
     assert call(away, "GET", "/healthz").status == 200
     reply = call(away, "GET", "/readyz")
@@ -147,10 +179,10 @@ def test_a_caller_is_known_by_its_common_name_or_a_dns_name(
     certificate: Json | None, status: int
 ) -> None:
     app = Webhook(lambda: NEWEST, Metrics(), callers=frozenset({"kube-apiserver", "other"}))
-    assert post(SAMPLE, app, certificate=certificate).status == status
+    assert post(SAMPLE, app, **{PEER: certificate}).status == status
     anyone = Webhook(lambda: NEWEST, Metrics(), callers=frozenset())
     wanted = 200 if certificate else 403
-    assert post(SAMPLE, anyone, certificate=certificate).status == wanted
+    assert post(SAMPLE, anyone, **{PEER: certificate}).status == wanted
 
 
 def samples(app: Webhook) -> dict[str, float]:
@@ -196,7 +228,7 @@ def test_what_users_type_makes_no_new_series() -> None:
         limits = {f"nvidia.com/mig-{i + 8}g.5gb": "1", f"nvidia.com/mig-odd{i}": "1"}
         pod = {"spec": {"containers": [{"name": "c", "resources": {"limits": limits}}]}}
         post(json.dumps(pod_review(pod, operation=f"OP{i}")).encode(), app)
-        call(app, f"METHOD{i}", f"/path{i}")
+        call(app, f"METHOD{i}", f"/path{i}", strict=False)
     assert set(samples(app)) == before
 
 
@@ -268,7 +300,7 @@ def test_an_answer_that_must_wait_says_so_where_it_may_not_and_nothing_is_counte
     shelf = Shelf(["a template is missing"])
     app = make(provisioner=shelf)
     with pytest.raises(webhook.MustWait):
-        post(SAMPLE, app, may_wait=False)
+        post(SAMPLE, app, strict=False, **{MAY_WAIT: False})
     assert shelf.asked == []
     counted = samples(app)
     assert counted["instaslice_admissions_in_flight"] == 0
@@ -282,7 +314,7 @@ def test_a_version_that_is_about_to_be_known_is_waited_for(until: float, code: i
     app = Webhook(lambda: known[0] if known else unknown, Metrics())
     if code is None:
         with pytest.raises(webhook.MustWait):
-            post(SAMPLE, app, may_wait=False)
+            post(SAMPLE, app, strict=False, **{MAY_WAIT: False})
 
         def answer() -> None:
             known.append(NEWEST)
@@ -311,7 +343,7 @@ def test_an_admission_is_in_flight_while_it_is_judged_and_while_it_is_finished()
 
     app = Webhook(api, metrics, Watching([]))
     with pytest.raises(webhook.MustWait):
-        post(SAMPLE, app, may_wait=False)
+        post(SAMPLE, app, strict=False, **{MAY_WAIT: False})
     look()
     post(SAMPLE, app)
     look()
@@ -380,10 +412,10 @@ def bodies(draw: st.DrawFn) -> bytes:
 @pytest.mark.property
 @given(bodies(), st.sampled_from(["POST", "GET", "PUT"]), st.text(max_size=5) | st.none())
 def test_any_call_is_answered(body: bytes, method: str, path: str | None) -> None:
-    target = f"/{quote(path)}" if path else "/mutate"
-    reply = call(APP, method, target, body)
+    latin = "/" + path.encode().decode("latin-1") if path else "/mutate"
+    reply = call(APP, method, latin, body)
     assert reply.status == 200 or 400 <= reply.status < 500
-    if reply.status == 200 and target == "/mutate":
+    if reply.status == 200 and latin == "/mutate":
         answer = reply.json()
         assert answer["kind"] == "AdmissionReview"
         assert isinstance(answer["response"]["uid"], str)

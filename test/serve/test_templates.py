@@ -25,11 +25,11 @@ from instaslice.serve.metrics import Metrics
 from instaslice.serve.templates import Limits, TemplateMaker
 from instaslice.templates import DeviceClaim, DeviceRequest, claim_of, device_class, from_template
 from test.support.apiserver import FAULTS, APIServer, error, reaching
-from test.support.calls import call
 from test.support.certs import Authority
 from test.support.process import PATIENCE, until
 from test.support.reviews import load
 from test.support.serving import SAMPLE, serve
+from test.support.wsgi import call
 
 V1 = VERSIONS["v1"]
 #: An attempt is waited for, however busy the machine is; what is known is not looked at again.

@@ -10,12 +10,13 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 
-from instaslice.serve.app import MustWait
+from instaslice.serve.app import MAX_BODY, MustWait
 from instaslice.serve.connection import Phase
-from instaslice.serve.http import Answer, Reader, Request
+from instaslice.serve.http import MAY_WAIT, Reader, Request
 from instaslice.serve.limits import Limits
 from test.support.certs import Authority
 from test.support.loop import HOST, BufferedTLS, Loop, hear_out, running
@@ -48,19 +49,25 @@ class App:
         self.begun, self.go, self.go_on = (threading.Event() for _ in range(3))
         self.served: list[str] = []
 
-    def __call__(self, request: Request, certificate: Any, may_wait: bool) -> Answer:
-        path = request.path
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        path = environ["PATH_INFO"]
         number = path.removeprefix("/bytes/")
         body = b"x" * int(number) if number.isdecimal() else path.encode()
-        if path == "/wait" and not may_wait:
+        body += environ["wsgi.input"].read()
+
+        def answer(start_response: StartResponse) -> list[bytes]:
+            assert path != "/wait" or self.release.wait(PATIENCE)
+            if path == "/slow":
+                self.begun.set()
+                assert self.go.wait(PATIENCE)
+            assert path != "/slower" or self.go_on.wait(PATIENCE)
+            self.served.append(path)
+            start_response("200 OK", [("Content-Length", str(len(body)))])
+            return [body]
+
+        if path == "/wait" and not environ[MAY_WAIT]:
             raise MustWait
-        assert path != "/wait" or self.release.wait(PATIENCE)
-        if path == "/slow":
-            self.begun.set()
-            assert self.go.wait(PATIENCE)
-        assert path != "/slower" or self.go_on.wait(PATIENCE)
-        self.served.append(path)
-        return Answer("200 OK", [], body + request.body)
+        return answer(start_response)
 
 
 @pytest.fixture
@@ -225,7 +232,7 @@ def test_what_waits_in_the_pool_is_bounded_and_the_rest_is_a_503(start: Start, a
         assert loop.say(post("/wait", body, "Connection: close")).endswith(b"/wait" + body)
 
 
-@pytest.mark.parametrize("length", [Limits().body + 1, 10**12])
+@pytest.mark.parametrize("length", [MAX_BODY + 1, 10**12])
 def test_a_body_over_the_limit_is_not_read_as_requests(length: int, start: Start, app: App) -> None:
     with start() as loop:
         heard = loop.say(post("/large", get("/smuggled") * 3, length=length))

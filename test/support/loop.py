@@ -9,14 +9,14 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
+from wsgiref.types import WSGIApplication
 
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
-from instaslice.serve.http import Answer
 from instaslice.serve.limits import Limits
 from instaslice.serve.worker import StallFreeWorker
 from test.support.process import HOST as HOST
@@ -67,7 +67,7 @@ class Loop:
 
 @contextlib.contextmanager
 def running(
-    app: Callable[..., Answer],
+    app: WSGIApplication,
     cert_dir: Path,
     trust: ssl.SSLContext,
     limits: Limits = Limits(),  # noqa: B008 - it is frozen
