@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import BinaryIO, Final, TextIO
+from typing import Any, BinaryIO, Final, TextIO
 
 from instaslice.manifests.documents import RENAME, WEIGHTS, Document, Need, Rewriter, Task
 from instaslice.manifests.edit import Edit, applied
@@ -27,6 +27,8 @@ BAD: Final = 2  #: a file or a document that could not be handled
 _WORSE: Final = (FINE, WOULD_CHANGE, LEFT, BAD)
 
 STANDARD_INPUT: Final = "-"
+#: The files of a folder that are read.
+SUFFIXES: Final = (".yaml", ".yml", ".json")
 #: Templates that are named before "and N more".
 MAX_NAMED: Final = 8
 #: Lines of context in a diff, as diff -u and git have it.
@@ -61,6 +63,10 @@ class File:
     def is_bad(self) -> bool:
         return any(document.errors for document in self.documents)
 
+    @property
+    def is_changed(self) -> bool:
+        return any(document.changed for document in self.documents)
+
     def appended(self, last: str) -> str:
         """The templates, as documents behind a text that ends so."""
         text = ""
@@ -85,8 +91,7 @@ def run(names: Sequence[str], options: Options, out: BinaryIO, err: TextIO) -> i
     out: what becomes of them, or of where they differ. err: what is to be told, a line each.
     """
     job = Job(options, out, err)
-    every = walk(names) if names else [STANDARD_INPUT]
-    read = [(name, data) for name in every if (data := job.read(name)) is not None]
+    read = [(name, data) for name in job.walk(names) if (data := job.read(name)) is not None]
     for name, data in read:
         job.rewriter.note_kustomization(name, data)
     files = [File(name, list(job.rewriter.each(data, name))) for name, data in read]
@@ -100,22 +105,6 @@ def run(names: Sequence[str], options: Options, out: BinaryIO, err: TextIO) -> i
     return job.code
 
 
-def walk(names: Iterable[str]) -> Iterator[str]:
-    """Files by name, and those of folders: YAML and JSON, by name; none whose name has a dot first.
-
-    Raises nothing: what is not there is found out when it is read.
-    """
-    for name in names:
-        if name == STANDARD_INPUT or not Path(name).is_dir():
-            yield name
-            continue
-        for folder, folders, found in os.walk(name):
-            folders[:] = sorted(each for each in folders if not each.startswith("."))
-            for each in sorted(found):
-                if each.endswith((".yaml", ".yml", ".json")) and not each.startswith("."):
-                    yield os.path.normpath(os.path.join(folder, each))
-
-
 class Job:
     """What was asked for, and what is told of all files."""
 
@@ -123,6 +112,26 @@ class Job:
         self.options, self.out, self.err = options, out, err
         self.rewriter = Rewriter(options.task)
         self.code = FINE
+        self.last = ""  #: what is told at the end
+
+    def walk(self, names: Sequence[str]) -> Iterator[str]:
+        """Files by name, and those of folders: YAML and JSON, by name; none with a dot in front.
+
+        What is not there is found out when it is read.
+        """
+        for name in names or [STANDARD_INPUT]:
+            if name == STANDARD_INPUT or not Path(name).is_dir():
+                yield name
+                continue
+            is_empty = True
+            for folder, folders, found in os.walk(name):
+                folders[:] = sorted(each for each in folders if not each.startswith("."))
+                for each in sorted(found):
+                    if each.endswith(SUFFIXES) and not each.startswith("."):
+                        is_empty = False
+                        yield os.path.normpath(os.path.join(folder, each))
+            if is_empty:
+                self.say(f"instaslice: {name}: has no file that ends in {' or '.join(SUFFIXES)}")
 
     def read(self, name: str) -> bytes | None:
         """What is in a file; None where it cannot be read."""
@@ -143,46 +152,42 @@ class Job:
 
     def report(self, file: File) -> None:
         """Tell of a file's documents."""
-        name = file.name
         for document in file.documents:
-            self.tell(name, document)
+            for weight, kind in WEIGHTS.items():
+                for problem in document.problems[weight]:
+                    self.say(f"{file.name}:{problem.line}: {kind}{problem}")
+            if document.problems["left"] and self.options.check:
+                self.worse(LEFT)
         if file.is_bad:
             self.worse(BAD)
-        elif self.options.check and any(document.changed for document in file.documents):
+        elif self.options.check and file.is_changed:
             self.worse(WOULD_CHANGE)
             if not self.options.diff:
-                self.say(f"{name}: would be rewritten")
-
-    def tell(self, name: str, document: Document) -> None:
-        if document.problems["left"] and self.options.check:
-            self.worse(LEFT)
-        for weight, kind in WEIGHTS.items():
-            for problem in document.problems[weight]:
-                self.say(f"{name}:{problem.line}: {kind}{problem}")
+                self.say(f"{file.name}: would be rewritten")
 
     def templates(self, files: list[File]) -> None:
         """Append the templates that are missing, or say which are needed."""
         documents = [(file, document) for file in files for document in file.documents]
         has = {need for _, document in documents for need in document.has}
-        if self.options.templates_to and Path(self.options.templates_to).is_file():
-            known = self.rewriter.each(Path(self.options.templates_to).read_bytes())
-            has |= {need for document in known for need in document.has}
-        needs: dict[Need, File] = {}
+        there = Path(self.options.templates_to)
+        if there.is_file():
+            has |= {need for d in self.rewriter.each(there.read_bytes()) for need in d.has}
+        missing: dict[Need, File] = {}
         for file, document in documents:
             for need in document.needs:
-                needs.setdefault(need, file)
-        missing = {need: file for need, file in needs.items() if need not in has}
-        new = {need for _, document in documents if document.changed for need in document.needs}
+                if need not in has:
+                    missing.setdefault(need, file)
         if self.options.with_templates or self.options.templates_to:
             if missing and self.options.check:
                 self.worse(WOULD_CHANGE)
-            claims = {name: c for _, d in documents for name, c in d.claims.items()}
-            self.add(missing, claims, has)
-            if any(file.added for file in files):
-                self.warn_of_names(files)
+            self.add(missing, {name: c for _, d in documents for name, c in d.claims.items()}, has)
+            for file, document in documents if any(file.added for file in files) else ():
+                for problem in document.problems[RENAME]:
+                    self.say(f"{file.name}:{problem.line}: warning: {problem}")
             if self.options.templates_to:
-                self.move(files)
+                self.move(files, there)
         elif not self.options.check:
+            new = {need for _, document in documents if document.changed for need in document.needs}
             named = list(dict.fromkeys(need.name for need in missing if need in new))
             if named:
                 more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
@@ -191,12 +196,11 @@ class Job:
                     "(append them with --with-templates, or have the webhook make them)"
                 )
 
-    last = ""
-
     def add(
-        self, missing: dict[Need, File], claims: dict[str, DeviceClaim], has: set[Need]
+        self, missing: dict[Need, File], claims: dict[str, DeviceClaim], there: set[Need]
     ) -> None:
-        task, there = self.options.task, set(has)
+        """Append templates to the files that need them first. there: what need not be written."""
+        task = self.options.task
         for need, file in missing.items():
             claim = claims.get(need.name) or from_template(need.name, task.resources)
             if claim is None or (why := why_not(task.api, claim)):
@@ -210,27 +214,19 @@ class Job:
                     there.add(here)
                     file.added.append(manifest)
 
-    def warn_of_names(self, files: list[File]) -> None:
-        """Tell of a Kustomization that would rename the templates, and not what refers to them."""
-        for file in files:
-            for problem in (each for d in file.documents for each in d.problems[RENAME]):
-                self.say(f"{file.name}:{problem.line}: warning: {problem}")
-
-    def move(self, files: list[File]) -> None:
+    def move(self, files: list[File], path: Path) -> None:
         """Have the templates in a file of their own, behind what is in it."""
-        path = Path(self.options.templates_to)
         added = [manifest for file in files for manifest in file.added]
         for file in files:
             file.added = []
-        if not added or self.options.check or self.options.diff:
-            return
-        try:
-            old = path.read_text() if path.exists() else ""
-            path.write_text(old + join(old[-1:], "---\n".join(map(dump, added))))
-        except OSError as error:
-            self.bad(f"{path}: {error.strerror or error}")
-        else:
-            self.say(f"{path}: written")
+        if added and not (self.options.check or self.options.diff):
+            try:
+                old = path.read_text() if path.exists() else ""
+                path.write_text(old + join(old[-1:], "---\n".join(map(dump, added))))
+            except OSError as error:
+                self.bad(f"{path}: {error.strerror or error}")
+            else:
+                self.say(f"{path}: written")
 
     def show(self, files: list[File]) -> None:
         options = self.options
@@ -242,9 +238,8 @@ class Job:
             for file in files:
                 self.replace(file)
         if not (options.diff or options.in_place or options.check):
-            {"yaml": self.as_yaml, "json": self.as_json, "patch": self.as_patches}[options.output](
-                files
-            )
+            shown = {"yaml": self.as_yaml, "json": self.as_json, "patch": self.as_patches}
+            shown[options.output](files)
         if self.last:
             self.say(self.last)
 
@@ -278,7 +273,7 @@ class Job:
                     self.write(json.dumps(document.operations) + "\n")
 
     def replace(self, file: File) -> None:
-        if file.is_bad or not (file.added or any(d.changed for d in file.documents)):
+        if file.is_bad or not (file.added or file.is_changed):
             return
         if file.added and any(document.is_json for document in file.documents):
             self.bad(f"{file.name}: templates cannot be appended to JSON")
@@ -325,6 +320,7 @@ def dump(value: Json) -> str:
 
 def replace(target: Path, data: bytes) -> None:
     """Give a file other contents, whole or not at all. Raises OSError."""
+    status = target.stat()
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except PermissionError:
@@ -335,26 +331,21 @@ def replace(target: Path, data: bytes) -> None:
             copy.write(data)
             copy.flush()
             os.fsync(copy.fileno())
-        if target.stat().st_nlink == 1 and _looks_like(name, target):
+        is_alike = status.st_nlink == 1
+        try:
+            if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+                os.chown(name, status.st_uid, status.st_gid)
+            shutil.copystat(target, name)
+            os.utime(name)
+            os.chmod(name, status.st_mode & 0o7777)
+        except OSError:
+            is_alike = False
+        if is_alike:
             os.replace(name, target)
         else:  # another file in its place would have other links, or another owner
             overwrite(target, data)
     finally:
         Path(name).unlink(missing_ok=True)
-
-
-def _looks_like(copy: str, target: Path) -> bool:
-    """Give the copy the file's owner, mode and attributes; whether it could be done."""
-    status = target.stat()
-    try:
-        if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
-            os.chown(copy, status.st_uid, status.st_gid)
-        shutil.copystat(target, copy)
-        os.utime(copy)
-        os.chmod(copy, status.st_mode & 0o7777)
-    except OSError:
-        return False
-    return True
 
 
 def overwrite(target: Path, data: bytes) -> None:
@@ -374,51 +365,44 @@ def overwrite(target: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
+class _Known(SequenceMatcher[str]):
+    """Groups opcodes that are found otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes: list[Any] = []  #: as of `get_opcodes`
+
+    def get_opcodes(self) -> list[Any]:
+        return self.codes
+
+
 def diff(name: str, before: str, edits: Iterable[Edit]) -> Iterator[str]:
     """The lines of a file's unified diff; its edits are in order."""
-    changes = list(_changed_lines(before, edits))
-    done, shift, number = 0, 0, 1
-    if changes:
-        yield f"--- a/{name.lstrip('/')}\n"
-        yield f"+++ b/{name.lstrip('/')}\n"
-    while changes:
-        first = start = _back(before, changes[0].start)
-        number += before.count("\n", done, start)
-        hunk, old, new = [], 0, 0
-        while changes:
-            change = changes.pop(0)
-            same, gone = (
-                _lines(before[start : change.start]),
-                _lines(before[change.start : change.end]),
-            )
-            come = _lines(change.new)
-            hunk += [*(" " + s for s in same), *("-" + s for s in gone), *("+" + s for s in come)]
-            old, new = old + len(same) + len(gone), new + len(same) + len(come)
-            start = change.end
-            stop = _forth(before, start)
-            if not changes or _back(before, changes[0].start) > stop:
-                break
-        done = stop
-        same = _lines(before[start:stop])
-        hunk += [" " + line for line in same]
-        old, new = old + len(same), new + len(same)
-        yield f"@@ -{_range(number, old)} +{_range(number + shift, new)} @@\n"
-        for line in hunk:
-            yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
-        number += before.count("\n", first, done)
-        shift += new - old
-
-
-def _changed_lines(text: str, edits: Iterable[Edit]) -> Iterator[Edit]:
-    """Edits as they change whole lines, and no more of them than they must."""
-    for start, end, new in _by_lines(text, edits):
-        old_lines, new_lines = _lines(text[start:end]), _lines(new)
-        matcher = SequenceMatcher(None, old_lines, new_lines, autojunk=False)
-        for tag, i, j, k, m in matcher.get_opcodes():
-            if tag != "equal":
-                first = start + len("".join(old_lines[:i]))
-                last = first + len("".join(old_lines[i:j]))
-                yield Edit(first, last, "".join(new_lines[k:m]))
+    old, new, known = _lines(before), list[str](), _Known()
+    codes = known.codes
+    done = place = 0
+    for start, end, text in [*_by_lines(before, edits), Edit(len(before), len(before), "")]:
+        i, k = done + len(_lines(before[place:start])), len(new)
+        same, fresh = i - done, _lines(text)
+        gone = _lines(before[start:end])
+        inner = SequenceMatcher(None, gone, fresh, autojunk=False).get_opcodes()
+        shifted = [(t, a + i, b + i, c + k + same, d + k + same) for t, a, b, c, d in inner]
+        for code in [("equal", done, i, k, k + same), *shifted]:
+            if codes and code[0] == codes[-1][0] == "equal":
+                code = ("equal", codes[-1][1], code[2], codes.pop()[3], code[4])
+            codes.append(code)
+        new += old[done:i] + fresh
+        done, place = i + len(gone), end
+    for number, group in enumerate(known.get_grouped_opcodes(CONTEXT)):
+        if number == 0:
+            yield f"--- a/{name.lstrip('/')}\n"
+            yield f"+++ b/{name.lstrip('/')}\n"
+        first, last = group[0], group[-1]
+        yield f"@@ -{_range(first[1], last[2])} +{_range(first[3], last[4])} @@\n"
+        for tag, i, j, k, m in group:
+            signs = {" ": old[i:j]} if tag == "equal" else {"-": old[i:j], "+": new[k:m]}
+            for line in (sign + line for sign, lines in signs.items() for line in lines):
+                yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
 
 
 def _by_lines(text: str, edits: Iterable[Edit]) -> Iterator[Edit]:
@@ -440,28 +424,15 @@ def _by_lines(text: str, edits: Iterable[Edit]) -> Iterator[Edit]:
         yield Edit(first, last, "".join([*parts, text[place:last]]))
 
 
-def _back(text: str, place: int) -> int:
-    """Where the context before a line begins."""
-    for _ in range(CONTEXT):
-        place = text.rfind("\n", 0, max(0, place - 1)) + 1
-    return place
-
-
-def _forth(text: str, place: int) -> int:
-    """Where the context behind a line ends."""
-    for _ in range(CONTEXT):
-        place = text.find("\n", place) + 1 or len(text)
-    return place
-
-
 def _lines(text: str) -> list[str]:
     """Lines with their ends; only line feeds end them, for diff and patch, too."""
     return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
-def _range(start: int, length: int) -> str:
+def _range(start: int, stop: int) -> str:
     # An empty range is named by the line before it.
-    return str(start) if length == 1 else f"{start if length else start - 1},{length}"
+    length = stop - start
+    return str(start + 1) if length == 1 else f"{start + (length > 0)},{length}"
 
 
 def coloured(line: str) -> str:

@@ -331,6 +331,9 @@ def test_a_folder_is_walked(folder: Path, capsys: pytest.CaptureFixture[str]) ->
         for name in ["inner/deeper/a.json", "inner/deeper/b.yml", *names]
     ]
     assert ".git" not in run("--check", ".", capsys=capsys)[2]
+    line = "instaslice: .git/none: has no file that ends in .yaml or .yml or .json\n"
+    (folder / ".git" / "none").mkdir()
+    assert run("-o", "patch", ".git/none", capsys=capsys) == (0, "", line)
 
 
 def test_templates_in_a_file_of_their_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
