@@ -131,8 +131,6 @@ class _Editor:
     def put(self, start: int, end: int, new: str) -> None:
         self.edits.append(Edit(start, end, new))
 
-    # What changes.
-
     def pairs(self, node: Node, new: Any) -> list[tuple[Part, Any]]:
         """Each part with what becomes of it, _GONE where it goes."""
         if node.kind is dict:
@@ -151,19 +149,18 @@ class _Editor:
                 found.append((part, _GONE))
         return found
 
-    def mark(self, node: Node, new: Any) -> bool:
+    def mark(self, node: Node, new: Any) -> None:
         """Note the nodes that an edit is in."""
         if new is _GONE or (new == node.value and type(new) is type(node.value)):
-            return False
-        self.changed.add(id(node))
-        if not self.replaced(node, new):
-            for part, value in self.pairs(node, new):
-                self.mark(part.node, value)
-                if value is _GONE:
-                    self.changed.update(map(id, walk(part.node)))
-        else:
+            return
+        if self.replaced(node, new):
             self.changed.update(map(id, walk(node)))
-        return True
+            return
+        self.changed.add(id(node))
+        for part, value in self.pairs(node, new):
+            self.mark(part.node, value)
+            if value is _GONE:
+                self.changed.update(map(id, walk(part.node)))
 
     def replaced(self, node: Node, new: Any) -> bool:
         """Whether all of a value is written anew."""
@@ -178,11 +175,12 @@ class _Editor:
     def spread(self, node: Node) -> bool:
         """Note what holds an alias of a changed node; whether there was any to note."""
         found = [self.spread(part.node) for part in node.parts]
-        holds = any(self.is_shared(p.node) or id(p.node) in self.changed for p in node.parts)
-        is_new = holds and id(node) not in self.changed
-        if is_new:
-            self.changed.add(id(node))
-        return is_new or any(found)
+        if id(node) in self.changed or not any(
+            self.is_shared(p.node) or id(p.node) in self.changed for p in node.parts
+        ):
+            return any(found)
+        self.changed.add(id(node))
+        return True
 
     def is_shared(self, node: Node) -> bool:
         """Whether a node is an alias of what is edited elsewhere."""
@@ -220,8 +218,6 @@ class _Editor:
             return True
         self.enter(part.node, value, style)
         return False
-
-    # Between braces and brackets.
 
     def flow(self, node: Node, pairs: list[Any], fresh: list[Any], style: _Style) -> None:
         """Take members out, and put new ones where the first of those was, or at the end."""
@@ -324,21 +320,11 @@ class _Editor:
 
     def value(self, value: Any, margin: str = "") -> str:
         """A value on one line, or in JSON of many lines on as many."""
-        if self.is_json:
-            if self.unit is None:
-                separators = (self.comma, self.colon)
-                return json.dumps(value, ensure_ascii=False, separators=separators)
-            text = json.dumps(value, ensure_ascii=False, indent=self.unit)
-            return text.replace("\n", "\n" + margin)
-        if isinstance(value, dict):
-            return (
-                "{" + ", ".join(f"{self.value(k)}: {self.value(v)}" for k, v in value.items()) + "}"
-            )
-        if isinstance(value, list):
-            return "[" + ", ".join(map(self.value, value)) + "]"
-        return _scalar(value)
-
-    # Blocks.
+        if not self.is_json:
+            return _flow(value)
+        separators = (self.comma, self.colon) if self.unit is None else None
+        text = json.dumps(value, ensure_ascii=False, indent=self.unit, separators=separators)
+        return text.replace("\n", "\n" + margin)
 
     def block(self, node: Node, pairs: list[Any], fresh: list[Any], style: _Style) -> None:
         margin = self.column(self.first(node))
@@ -391,19 +377,19 @@ class _Editor:
             return
         while self.text[before - 1] in " \t":
             before -= 1
-        if value and isinstance(value, dict | list):
-            inner = margin + (style.dash if isinstance(value, list) else style.step)
-            stop = self.next_line(node.end)
-            lines = _block(value, inner, style)
-            if self.text[before - 1] == "\n":
-                self.put(before, stop, self.joined(lines, before))
-            else:
-                self.put(before, node.end, "")
-                self.put(stop, stop, self.joined(lines, stop))
-        else:
+        if not value or not isinstance(value, dict | list):
             if node.kind is not str and not node.is_flow and not node.target:
                 before = len(self.text[: self.first(node)].rstrip())
             self.put(before, node.end, " " + self.value(value))
+            return
+        inner = margin + (style.dash if isinstance(value, list) else style.step)
+        stop = self.next_line(node.end)
+        lines = _block(value, inner, style)
+        if self.text[before - 1] == "\n":
+            self.put(before, stop, self.joined(lines, before))
+        else:
+            self.put(before, node.end, "")
+            self.put(stop, stop, self.joined(lines, stop))
 
     def near(self, node: Node, style: _Style) -> _Style:
         """The style of what lies in a block: as it is laid out, as far as it shows."""
@@ -426,14 +412,12 @@ class _Editor:
                 step = offset
         return _Style(step, dash, gap if 2 <= gap <= 8 else style.gap)
 
-    # Places.
-
     def first(self, node: Node) -> int:
         """Where a block begins: its first key, or its first dash; not its anchor."""
-        start = node.parts[0].start if node.parts else node.start
-        if node.kind is dict or self.text[node.start : node.start + 1] == "-" or not node.parts:
-            return start if node.kind is dict else node.start
-        return self.text.rfind("-", node.start, start)
+        if not node.parts or (node.kind is list and self.text.startswith("-", node.start)):
+            return node.start
+        start = node.parts[0].start
+        return start if node.kind is dict else self.text.rfind("-", node.start, start)
 
     def dash(self, after: int, start: int, margin: int) -> int:
         place = self.text.find("-", after, start + 1)
@@ -454,8 +438,7 @@ class _Editor:
         return place - self.line(place)
 
     def indent(self, place: int) -> str:
-        line = self.text[self.line(place) : place]
-        return line[: len(line) - len(line.lstrip())]
+        return re.match(r"[ \t]*", self.text[self.line(place) : place]).group()  # type: ignore
 
     def nl(self, node: Node) -> str:
         return "\r\n" if "\r\n" in self.text[node.start : node.end] else "\n"
@@ -471,8 +454,12 @@ class _Editor:
 _SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]*", re.ASCII)
 
 
-def _scalar(value: Any) -> str:
-    """A scalar as YAML that kubectl, and any other reader, takes for the same."""
+def _flow(value: Any) -> str:
+    """A value as YAML on one line that kubectl, and any other reader, takes for the same."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_flow(k)}: {_flow(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
     if isinstance(value, str) and _SAFE.fullmatch(value) and scalars.plain(value) == value:
         return value
     is_text = isinstance(value, str) and value.isprintable()
@@ -481,25 +468,18 @@ def _scalar(value: Any) -> str:
 
 def _block(value: Any, margin: int, style: _Style) -> list[str]:
     """The lines of a value that is a block; margin: the column of its keys, or dashes."""
-    if isinstance(value, dict) and value:
-        return [line for k, v in value.items() for line in _entry(k, v, margin, style)]
-    if isinstance(value, list) and value:
-        return [line for each in value for line in _item(each, margin, style)]
-    return [
-        " " * margin + (_scalar(value) if not isinstance(value, dict | list) else json.dumps(value))
-    ]
-
-
-def _entry(key: str, value: Any, margin: int, style: _Style) -> list[str]:
-    head = " " * margin + _scalar(key) + ":"
     if not value or not isinstance(value, dict | list):
-        return [
-            f"{head} {_scalar(value) if not isinstance(value, dict | list) else json.dumps(value)}"
-        ]
-    inner = margin + (style.dash if isinstance(value, list) else style.step)
-    return [head, *_block(value, inner, style)]
-
-
-def _item(value: Any, margin: int, style: _Style) -> list[str]:
-    first, *others = _block(value, margin + style.gap, style)
-    return [" " * margin + "-" + first[margin + 1 :], *others]
+        return [" " * margin + _flow(value)]
+    lines = []
+    for each in value:
+        if isinstance(value, list):
+            first, *others = _block(each, margin + style.gap, style)
+            lines += [" " * margin + "-" + first[margin + 1 :], *others]
+            continue
+        head, below = f"{' ' * margin}{_flow(each)}:", value[each]
+        if below and isinstance(below, dict | list):
+            inner = margin + (style.dash if isinstance(below, list) else style.step)
+            lines += [head, *_block(below, inner, style)]
+        else:
+            lines.append(f"{head} {_flow(below)}")
+    return lines
