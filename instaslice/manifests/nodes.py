@@ -122,13 +122,12 @@ def _json(text: str, place: int, depth: int, dead: list[Part]) -> Node:
     return node
 
 
-def _member(part: Part, live: dict[str | None, Part], dead: list[Part]) -> Part:
-    """A member of a mapping, which takes the place of an earlier one with its key."""
+def _member(part: Part, live: dict[str | None, Part], dead: list[Part]) -> None:
+    """Note a member of a mapping, which takes the place of an earlier one with its key."""
     if before := live.get(part.key):
         before.is_dead = True
         dead.append(before)
     live[part.key] = part
-    return part
 
 
 def _key(text: str, place: int) -> tuple[str, int]:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from instaslice.manifests.workloads import BUILT_IN, Manifest, Path, at
+from instaslice.manifests.workloads import BUILT_IN, Manifest, Path, at, listed
 from instaslice.patch import Json
 from instaslice.resources import Resources
 
@@ -36,7 +36,7 @@ class Builds:
         folder = os.path.normpath(os.path.dirname(name))
 
         def named(*keys: str) -> set[str]:
-            found = (each for key in keys for each in _list(kustomization.get(key)))
+            found = (each for key in keys for each in listed(kustomization.get(key)))
             paths = (each.get("path") if isinstance(each, dict) else each for each in found)
             return {
                 os.path.normpath(os.path.join(folder, path))
@@ -74,7 +74,7 @@ class Builds:
 def inline(kustomization: Json) -> Iterator[tuple[Path, str]]:
     """The patches that stand in a Kustomization as text, with their paths."""
     for key in _PATCHES:
-        for index, each in enumerate(_list(kustomization.get(key))):
+        for index, each in enumerate(listed(kustomization.get(key))):
             path: Path = (key, index, "patch") if isinstance(each, dict) else (key, index)
             text = at(kustomization, path)
             if isinstance(text, str) and "\n" in text:
@@ -277,8 +277,4 @@ def _find(listed: Any, like: Json) -> Json | None:
 
 def _objects(value: object) -> list[Json]:
     """The objects of a list; none of what is no list."""
-    return [each for each in _list(value) if isinstance(each, dict)]
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+    return [each for each in listed(value) if isinstance(each, dict)]
