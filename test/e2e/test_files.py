@@ -1,6 +1,7 @@
 """Files that `instaslice rewrite` wrote, as real API servers and kubectl take them."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,6 +10,7 @@ from instaslice.manifests import nodes
 from test.e2e.cluster import Cluster, Json
 from test.e2e.pods import container, job, pod, workload
 from test.support.command import instaslice
+from test.support.deployments import BASE, PATCH, slices
 
 
 def rewritten(cluster: Cluster, *manifests: Json, options: tuple[str, ...] = ()) -> str:
@@ -42,6 +44,39 @@ def test_what_is_rewritten_again_is_unchanged(namespace: Cluster) -> None:
     assert applied(namespace, rewritten(namespace, *manifests)) == ["unchanged"] * 3
     assert namespace.get("Pod", "alone")["spec"]["resourceClaims"] == names
     assert namespace.get("Deployment", "web")["metadata"]["generation"] == 1
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        "{name: model, resources: {limits: {nvidia.com/mig-1g.5gb: 2}}}",
+        "{name: more, image: a, resources: {limits: {nvidia.com/mig-3g.20gb: 1}}}",
+    ],
+)
+def test_kubectl_patch_makes_the_same_of_rewritten_files(
+    namespace: Cluster, container: str, tmp_path: Path
+) -> None:
+    found = []
+    for name in ("limits", "claims"):
+        folder = tmp_path / name
+        folder.mkdir()
+        base, patch = folder / "base.yaml", folder / "patch.yaml"
+        base.write_text(BASE.replace("name: server", f"name: {name}"))
+        patch.write_text(f"{PATCH}      - {container}\n".replace("name: server", f"name: {name}"))
+        if name == "claims":
+            options = ("--resource-api", namespace.plane.resource_api, "--in-place")
+            done = instaslice("rewrite", *options, str(folder))
+            assert (done.code, done.err.count(": rewritten")) == (0, 2), done.err
+        for arguments in (
+            ("create", f"--filename={base}"),
+            ("patch", "deployment", name, f"--patch-file={patch}"),
+        ):
+            made = namespace.kubectl(*arguments)
+            assert made.returncode == 0, made.stderr
+        found.append(namespace.get("Deployment", name))
+    limits, claims = map(slices, found)
+    assert limits == claims
+    assert "nvidia.com/mig" not in str(found[1]["spec"])
 
 
 @pytest.mark.parametrize(("quantity", "amount"), [(None, "0"), (" 1", "1"), ("1 ", "1")])
