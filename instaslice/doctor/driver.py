@@ -9,7 +9,7 @@ from instaslice import node_labels
 from instaslice.cluster.gates import EXTENDED, PARTITIONABLE
 from instaslice.compare import difference
 from instaslice.doctor.report import Found, State
-from instaslice.doctor.snapshot import GPU, Pod, Snapshot, advertised, some
+from instaslice.doctor.snapshot import GPU, Pod, Snapshot, advertised, choices, some
 from instaslice.profiles import RESOURCE_PREFIX, known_profiles
 from instaslice.resource_api import NEWEST, ResourceAPI
 from instaslice.resources import DRIVER, MIG_CLASS, Resource, of_profile
@@ -116,11 +116,11 @@ def profiles(snapshot: Snapshot) -> Found:
     users: dict[str, list[str]] = defaultdict(list)
     for pod, claim in snapshot.users:
         for request in claim.asks.requests if claim.asks else ():
-            names = request.profiles(supply)
-            if names and not set(names) & supply.keys():
-                users[" or ".join(names)].append(pod.full_name)
-    for names_, pods in users.items():
-        text = f"no node publishes {names_}, needed by {some(pods)}"
+            profiles_ = request.profiles(supply)
+            if profiles_ and not set(profiles_) & supply.keys():
+                users[choices(request)].append(pod.full_name)
+    for wanted, pods in users.items():
+        text = f"no node publishes {wanted}, needed by {some(pods)}"
         yield State.WRONG, text, f"nodes publish {', '.join(supply)}"
     if not users:
         yield State.GOOD, "every profile that pods ask for is published"
@@ -136,23 +136,20 @@ def templates(snapshot: Snapshot) -> Found:
         text = f"pods in {namespace} need templates that do not exist: {', '.join(names)}"
         advice = f"instaslice templates --apply -n {namespace} {' '.join(names)}"
         yield State.WRONG, text, advice
-    wrong = [(name, template_wrong(snapshot, name)) for name in snapshot.named("templates")]
-    for name, (why, advice) in wrong:
-        if why:
-            text = f"{name} is not as InstaSlice makes it, and its pods get something else: {why}"
-            yield State.WRONG, text, advice
-    if not lacking and not any(why for _, (why, _) in wrong):
+    found = {name: template_wrong(snapshot, name) for name in snapshot.named("templates")}
+    wrong = {name: each for name, each in found.items() if each[0]}
+    for name, (why, advice) in wrong.items():
+        text = f"{name} is not as InstaSlice makes it, and its pods get something else: {why}"
+        yield State.WRONG, text, advice
+    if not lacking and not wrong:
         yield State.GOOD, "every namespace has the templates that its pods need"
 
 
 def template_wrong(snapshot: Snapshot, full_name: str) -> tuple[str, str]:
     """How a template differs from what its name stands for, and the command; empty for not."""
     namespace, _, name = full_name.partition("/")
-    found, claim = (
-        snapshot.named("templates").get(full_name),
-        from_template(name, snapshot.resources),
-    )
-    api = snapshot.api
+    found, api = snapshot.named("templates").get(full_name), snapshot.api
+    claim = from_template(name, snapshot.resources)
     if found is None or claim is None or not isinstance(api, ResourceAPI) or why_not(api, claim):
         return "", ""
     command = f"kubectl -n {namespace} delete resourceclaimtemplate {name}"
@@ -259,8 +256,8 @@ def chosen_labels(snapshot: Snapshot) -> Found:
             if wanted.is_required and not (values and fits):
                 waiting[str(wanted)].append(pod.full_name)
     for label, pods in waiting.items():
-        text = f"{some(pods)} can only run on nodes with the label {label}, and no node has it"
-        yield State.WRONG, text, "choose nodes otherwise: docs/migrate.md, section 10"
+        text = f"{some(pods)} choose nodes by the label {label}, which no node has"
+        yield State.UNSURE, text, "choose nodes otherwise: docs/migrate.md, section 10"
 
 
 def device_plugin(snapshot: Snapshot) -> Found:

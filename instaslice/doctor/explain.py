@@ -8,11 +8,11 @@ from typing import Final
 from instaslice.doctor import driver, policies
 from instaslice.doctor.inventory import Inventory, given
 from instaslice.doctor.report import Finding, Found, State, gather
-from instaslice.doctor.snapshot import Pod, PodClaim, Snapshot, Unreadable
+from instaslice.doctor.snapshot import Pod, PodClaim, Snapshot, Unreadable, choices
 from instaslice.node_labels import NODE_SELECTOR, PAST_SCHEDULER
 from instaslice.patch import Json
 from instaslice.resource_api import DIFFERENT_GPUS, SAME_GPU
-from instaslice.templates import DeviceClaim, DeviceRequest
+from instaslice.templates import DeviceClaim
 
 #: The reason of a kubelet's event: the driver could not make a claim's devices ready
 #: (k8s.io/kubernetes, pkg/kubelet/events/event.go).
@@ -50,15 +50,9 @@ def _asks_for(pod: Pod) -> Found:
 
 def describe(asks: DeviceClaim) -> str:
     """A claim in words: "2 x 1g.5gb", "3g.20gb or 4g.20gb", "3 x 1g.5gb on one GPU"."""
-    texts = [(request.count, " or ".join(_names(request))) for request in asks.requests]
+    texts = [(request.count, choices(request)) for request in asks.requests]
     parts = [text if count == 1 else f"{count} x {text}" for count, text in texts]
     return " and ".join(parts) + _PLACED.get(asks.placement, "")
-
-
-def _names(request: DeviceRequest) -> list[str]:
-    """The choices of a request, in words: profiles as the driver prints them, or "bigger"."""
-    first, *others = (c.profile.attribute if c.profile else "" for c in request.choices)
-    return [first or request.resource.name, *(filter(None, others)), *["bigger"][: "" in others]]
 
 
 def _became(snapshot: Snapshot, pod: Pod) -> Found:
@@ -126,7 +120,7 @@ def _waits(snapshot: Snapshot, asks: str, claim: DeviceClaim) -> Found:
     supply = snapshot.supply
     for request in claim.requests:
         if not supply.keys() & set(request.profiles(supply)):
-            text = f"{asks}, but no node publishes {' or '.join(_names(request))}"
+            text = f"{asks}, but no node publishes {choices(request)}"
             advice = f"nodes publish {', '.join(supply)}" if supply else "does the DRA driver run?"
             yield State.WRONG, text, advice
             return
@@ -146,7 +140,7 @@ def _lacking(devices: Inventory, claim: DeviceClaim) -> Iterator[str]:
         for request in claim.requests:
             gpus = max(map(devices.gpus_with, request.profiles(supply)))
             if gpus < needed:
-                what = " or ".join(_names(request))
+                what = choices(request)
                 noun = "GPU has" if gpus == 1 else "GPUs have"
                 yield f"{_word(gpus)} {noun} a free {what}, and {_word(needed)} are asked for"
         return
@@ -157,7 +151,7 @@ def _lacking(devices: Inventory, claim: DeviceClaim) -> Iterator[str]:
         chosen = ((names[min(index, len(names) - 1)], count) for names, count in wanted)
         if devices.most(chosen, on_one_gpu=is_same) >= needed:
             return
-    texts = [" or ".join(_names(request)) for request in claim.requests]
+    texts = [choices(request) for request in claim.requests]
     if needed == 1:
         published = sum(found.published for name, found in supply.items() if name in wanted[0][0])
         yield f"no {texts[0]} is free, of {published} that are published"

@@ -13,7 +13,7 @@ from instaslice.quantity import InvalidQuantity, nanos
 from instaslice.resource_api import ResourceAPI, Unavailable, template_name
 from instaslice.resources import Resource, Resources
 from instaslice.rewrite import is_mirror
-from instaslice.templates import DeviceClaim, from_template, is_ours
+from instaslice.templates import DeviceClaim, DeviceRequest, from_template, is_ours
 from instaslice.webhook_configuration import WEBHOOK
 
 #: The device plugin's resource for a whole GPU; with its strategy "single", for a slice.
@@ -128,6 +128,13 @@ class Pod:
             return "uid" not in self.metadata  # a file
         fields = [((each.get("fieldsV1") or {}).get("f:spec") or {}) for each in written]
         return any("f:nodeName" in each for each in fields)
+
+
+def choices(request: DeviceRequest) -> str:
+    """The choices of a request, in words: "3g.20gb or 4g.20gb", "1g.5gb or bigger"."""
+    first, *others = (c.profile.attribute if c.profile else "" for c in request.choices)
+    names = [first or request.resource.name, *filter(None, others)]
+    return " or ".join([*names, "bigger"] if "" in others else names)
 
 
 @dataclass(frozen=True)

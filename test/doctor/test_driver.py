@@ -118,6 +118,8 @@ def test_a_profile_that_nobody_has() -> None:
     pods += [
         pod("q", template="mig-7g.40gb-or-1g.5gb"),
         pod("r", template="mig-7g.40gb-or-3g.20gb"),
+        pod("s", template="mig-2g.10gb-or-bigger"),
+        pod("t", template="mig-1g.5gb-or-bigger"),
     ]
     found = findings(driver.profiles(with_lists(pods=pods)))
     assert found == [
@@ -129,6 +131,11 @@ def test_a_profile_that_nobody_has() -> None:
         (
             "✗",
             "no node publishes 7g.40gb or 3g.20gb, needed by ml/r",
+            "nodes publish 1g.5gb, 1g.5gb+me",
+        ),
+        (
+            "✗",
+            "no node publishes 2g.10gb or bigger, needed by ml/s",
             "nodes publish 1g.5gb, 1g.5gb+me",
         ),
     ]
@@ -236,8 +243,8 @@ def choosing(label: str, *values: str) -> Json:
 def test_labels_that_no_node_has(labels: Json, is_wrong: bool) -> None:
     pods = [choosing("nvidia.com/mig.config", "a", "b"), choosing("zone", "a")]
     found = findings(driver.chosen_labels(with_lists(pods=pods, nodes=[node("n", labels)])))
-    text = "ml/p can only run on nodes with the label nvidia.com/mig.config=a or b, and no node "
-    assert [(state, text_) for state, text_, _ in found] == [("✗", f"{text}has it")] * is_wrong
+    text = "ml/p choose nodes by the label nvidia.com/mig.config=a or b, which no node has"
+    assert [(state, text_) for state, text_, _ in found] == [("!", text)] * is_wrong
     bound = [{**pods[0], "spec": {**pods[0]["spec"], "nodeName": "n"}}]
     assert findings(driver.chosen_labels(with_lists(pods=bound, nodes=[node("n")]))) == []
 
