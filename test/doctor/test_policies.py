@@ -80,17 +80,12 @@ def test_quotas_that_name_no_slices_are_fine() -> None:
     assert findings(said(policies.quotas, with_lists(quotas=quotas))) == []
 
 
-def test_a_profile_without_a_class_of_its_own() -> None:
+@pytest.mark.parametrize("lists", [{}, {"classes": []}])
+def test_a_profile_without_a_class_of_its_own(lists: dict[str, list[Json]]) -> None:
     quotas = hard("requests.nvidia.com/mig-9g.999gb")
-    ((_, text, advice),) = findings(said(policies.quotas, with_lists(quotas=quotas)))
-    assert "mig.nvidia.com.deviceclass.resource.k8s.io/devices" in advice
+    ((state, text, advice),) = findings(said(policies.quotas, with_lists(quotas=quotas, **lists)))
+    assert (state, "mig.nvidia.com.deviceclass.resource.k8s.io/devices" in advice) == ("!", True)
     assert text.endswith("a quota on its class counts all devices of the class")
-
-
-def test_what_has_no_class_of_its_own_is_not_counted_by_one_to_come() -> None:
-    quotas = hard("requests.nvidia.com/mig-9g.999gb")
-    ((state, _, _),) = findings(said(policies.quotas, with_lists(quotas=quotas, classes=[])))
-    assert state == "!"
 
 
 def test_the_oldest_version_counts_claims() -> None:
@@ -191,11 +186,6 @@ def test_limit_ranges(kind: str, field: str, amount: str, refuses: bool) -> None
         f"LimitRange ml/l has {ONE_SLICE} in its {field} for type {kind}, which no rewritten pod "
         "can satisfy: all are refused"
     )
-
-
-def test_limit_ranges_of_other_resources() -> None:
-    limits = limit_range("Pod", max={"cpu": "4"}, min=None)
-    assert findings(said(policies.limit_ranges, with_lists(limits=limits))) == []
 
 
 def kueue(*covered: str, configuration: str = "") -> Snapshot:

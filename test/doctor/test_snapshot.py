@@ -5,31 +5,9 @@ from dataclasses import replace
 import pytest
 
 from instaslice.doctor import snapshot
-from instaslice.doctor.snapshot import Pod, Unreadable
-from instaslice.resource_api import VERSIONS
+from instaslice.doctor.snapshot import Pod
 from instaslice.resources import MIG, read_mapping
 from test.support.snapshots import HEALTHY, pod, with_lists
-
-
-def test_a_list_that_could_not_be_read_is_an_error_and_no_empty_list() -> None:
-    blind = replace(HEALTHY, failures={"pods": Unreadable("403 forbidden", 403)})
-    with pytest.raises(Unreadable, match=r"^pods could not be read: 403 forbidden$"):
-        blind.all("pods")
-    assert HEALTHY.all("no such list") == []
-
-
-def test_the_webhook_is_found_by_its_name_in_any_configuration() -> None:
-    assert HEALTHY.webhook is not None
-    assert HEALTHY.webhook["name"] == "rewrite.instaslice.io"
-    assert (
-        with_lists(webhooks=[{"webhooks": [{"name": "other"}]}, {"webhooks": None}]).webhook is None
-    )
-
-
-def test_only_v1alpha2_is_classic() -> None:
-    classic = {name for name, api in VERSIONS.items() if replace(HEALTHY, api=api).is_classic}
-    assert classic == {"v1alpha2"}
-    assert replace(HEALTHY, api=VERSIONS["v1alpha2"]).supply == {}
 
 
 def test_what_a_pod_still_asks_for_by_limits() -> None:

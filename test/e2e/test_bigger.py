@@ -88,7 +88,7 @@ def test_what_the_commands_say_of_such_a_pod(team: Cluster) -> None:
     where = f"--kubeconfig={team.plane.kubeconfig}", f"--namespace={team.namespace}"
     told = instaslice("doctor", *where, "p")
     assert (told.code, told.err) == (0, "")
-    assert "6 x 1g.5gb or bigger" in told.out
+    assert "asks for 6 x 1g.5gb or bigger, has 1g.10gb: gpu-" in told.out
     claims = team.list("ResourceClaim")
     supply = Inventory(team.list("ResourceSlice"), claims).supply()
     assert supply["1g.10gb"].free == 8
@@ -103,7 +103,7 @@ def test_what_the_commands_say_of_such_a_pod(team: Cluster) -> None:
     waits(team, "waits")
     told = instaslice("doctor", *where, "waits")
     assert told.code == 1
-    assert "7g.40gb or bigger" in told.out
+    assert "waits: no node has two free 7g.40gb or bigger" in told.out
 
 
 def test_a_profile_of_no_gpu_that_is_known_is_served_and_warned_of(team: Cluster) -> None:
