@@ -31,6 +31,9 @@ _log = logging.getLogger("instaslice")
 #: Bytes of a file at most: of certificates, a hundred.
 _MAX_FILE: Final = 1024 * 1024
 
+#: X509_V_FLAG_NO_CHECK_TIME (OpenSSL's x509_vfy.h).
+_NO_CHECK_TIME: Final = 0x200000
+
 _Signature = tuple[tuple[int, int, int], ...]
 
 
@@ -148,7 +151,7 @@ class Certificates:
             _require_certificate(certificate, read[0])
             with _in_memory(read[0]) as chain, _in_memory(read[1]) as secret:
                 context.load_cert_chain(chain, secret, password=_no_password)
-            times = validity(_leaf(context))
+            times = _validity(context, read[0])
         except ssl.SSLError as error:
             reason = error.reason or "not a PEM private key"
             raise UnusableCertificate(f"{certificate} and {key}: {reason}") from None
@@ -215,61 +218,22 @@ def _require_certificate(path: Path, pem: bytes) -> None:
         raise UnusableCertificate(f"{path}: holds no PEM certificate") from None
 
 
-def _leaf(context: ssl.SSLContext) -> bytes:
-    """The certificate that a server's context shows, in DER.
+def _validity(context: ssl.SSLContext, chain: bytes) -> tuple[float, float]:
+    """From when to when a server's certificate is valid, in seconds since 1970.
 
-    The standard library shows a server only its peer's certificate. So a peer is played to it, and
-    the file is read by nobody but OpenSSL, which takes text around the PEM for what it is. Raises
+    The standard library tells of a peer's certificate only, and only where it was verified. So a
+    peer is played to the server that trusts its chain, and does not look at the clock. Raises
     ssl.SSLError.
     """
     asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     asking.check_hostname = False
-    asking.verify_mode = ssl.CERT_NONE
+    asking.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
+    asking.load_verify_locations(cadata=_ascii(chain))
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = asking.wrap_bio(to_client, to_server)
     server = context.wrap_bio(to_server, to_client, server_side=True)
     for side in (client, server, client):  # hello; hello and certificate; finished
         with contextlib.suppress(ssl.SSLWantReadError):
             side.do_handshake()
-    shown = client.getpeercert(binary_form=True)
-    if shown is None:
-        raise ValueError("is not shown in a handshake")
-    return shown
-
-
-def validity(der: bytes) -> tuple[float, float]:
-    """From when to when a certificate in DER is valid, in seconds since 1970.
-
-    The few fields up to the validity are walked by hand (RFC 5280, section 4.1; DER, ITU-T X.690).
-    Raises ValueError.
-    """
-    _, certificate, _ = _der(der)
-    _, to_be_signed, _ = _der(certificate)
-    tag, _, rest = _der(to_be_signed)
-    if tag == 0xA0:  # version, [0] EXPLICIT; left out where it is the default
-        _, _, rest = _der(rest)  # serialNumber
-    _, _, rest = _der(rest)  # signature
-    _, _, rest = _der(rest)  # issuer
-    _, times, _ = _der(rest)
-    before, after = _der(times), _der(_der(times)[2])
-    return _moment(*before[:2]), _moment(*after[:2])
-
-
-def _moment(tag: int, digits: bytes) -> float:
-    text = digits.decode("ascii")
-    if tag == 0x17:  # UTCTime: years 50 to 99 are of the 20th century (RFC 5280, section 4.1.2.5.1)
-        text = ("19" if text[:2] >= "50" else "20") + text
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
-
-
-def _der(data: bytes) -> tuple[int, bytes, bytes]:
-    """The tag and the contents of the element that data begins with, and what follows it."""
-    if len(data) < 2:
-        raise ValueError("the certificate is cut short")
-    length, start = data[1], 2
-    if length & 0x80:  # long form: the low bits count the octets of the length
-        start += length & 0x7F
-        length = int.from_bytes(data[2:start])
-    if len(data) < start + length:
-        raise ValueError("the certificate is cut short")
-    return data[0], data[start : start + length], data[start + length :]
+    shown: Any = client.getpeercert()
+    return ssl.cert_time_to_seconds(shown["notBefore"]), ssl.cert_time_to_seconds(shown["notAfter"])
