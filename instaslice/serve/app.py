@@ -6,6 +6,7 @@ never a 500: the webhook fails closed, and says so.
 """
 
 import logging
+import re
 import traceback
 from collections.abc import Callable, Iterable
 from time import perf_counter
@@ -18,7 +19,7 @@ from instaslice import review
 from instaslice.cluster.discovery import Unknown
 from instaslice.resource_api import ResourceAPI, Unavailable
 from instaslice.resources import MIG, Resources
-from instaslice.serve.http import MAY_WAIT, PEER, TEXT, Headers
+from instaslice.serve.http import MAY_WAIT, PEER, TEXT
 from instaslice.serve.judge import Answer, BadCall, Decide, decide
 from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
@@ -30,6 +31,7 @@ LIGHT: Final = Limits().light
 _log = logging.getLogger("instaslice")
 
 _JSON: Final = ("Content-Type", "application/json")
+_IS_JSON: Final = re.compile(r"\s*application/json\s*(;.*)?", re.IGNORECASE).fullmatch
 
 
 class Provisioner(Protocol):
@@ -48,6 +50,10 @@ class MustWait(Exception):
     """The answer must wait for the API server, and may not: ask again where that stops nobody."""
 
 
+def _info(message: str, fields: dict[str, Any]) -> None:
+    _log.info(message, extra={"fields": fields})
+
+
 class Webhook:
     """InstaSlice as a WSGI application.
 
@@ -56,6 +62,7 @@ class Webhook:
     provisioner: makes templates at admission; None makes none.
     resources: the extended resources that are rewritten.
     decide_large: decides on bodies of over Limits.light.
+    log: takes a message and what it is about.
     callers: names of which the caller's certificate must have one; any certificate will do where it
     is empty, and none is needed where it is None. The kubelet's probes, and metrics, need none.
     """
@@ -68,6 +75,7 @@ class Webhook:
         callers: frozenset[str] | None = None,
         resources: Resources = MIG,
         decide_large: Decide = decide,
+        log: Callable[[str, dict[str, Any]], None] = _info,
     ) -> None:
         self._resource_api = resource_api
         self._metrics = metrics
@@ -75,6 +83,7 @@ class Webhook:
         self._callers = callers
         self._resources = resources
         self._decide_large = decide_large
+        self._log = log
         self._routes: dict[str, dict[str, Callable[[WSGIEnvironment], Answer]]] = {
             "/mutate": {"POST": self._mutate},
             "/healthz": {"GET": self._healthz, "HEAD": self._healthz},
@@ -89,8 +98,8 @@ class Webhook:
         except BadCall as bad:
             status, headers, body = bad.answer
             self._metrics.count_bad_call()
-        chunks = _send(start_response, status, headers, body)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else chunks
+        start_response(status, [*headers, ("Content-Length", str(len(body)))])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def _route(self, environ: WSGIEnvironment) -> Callable[[WSGIEnvironment], Answer]:
         methods = self._routes.get(environ.get("PATH_INFO", ""))
@@ -120,7 +129,7 @@ class Webhook:
         self._metrics.duration.observe(seconds)
         self._metrics.count(request.operation, verdict.outcome, verdict.rewrite.claims)
         if verdict.outcome != "unchanged":
-            _log.info(verdict.outcome, extra={"fields": _told(request, verdict, seconds)})
+            self._log(verdict.outcome, _told(request, verdict, seconds))
         return "200 OK", [_JSON], answer
 
     def _judge(self, body: bytes, may_wait: bool) -> tuple[review.Request, review.Verdict]:
@@ -171,11 +180,6 @@ class Webhook:
         return "200 OK", [("Content-Type", CONTENT_TYPE_LATEST)], self._metrics.show()
 
 
-def _send(start_response: StartResponse, status: str, headers: Headers, body: bytes) -> list[bytes]:
-    start_response(status, [*headers, ("Content-Length", str(len(body)))])
-    return [body]
-
-
 def _failed(request: review.Request, reason: str) -> review.Verdict:
     """A denial, for an error of our own. reason: its traceback."""
     fields = {**_subject(request), "traceback": reason}
@@ -198,32 +202,21 @@ def _check_caller(certificate: Any, names: frozenset[str]) -> None:
 
 def _read_body(environ: WSGIEnvironment) -> bytes:
     """The request's body of at most MAX_BODY bytes. Raises BadCall."""
-    media_type = str(environ.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    media_type = environ.get("CONTENT_TYPE", "")
+    if media_type != "application/json" and not _IS_JSON(media_type):
         raise BadCall("415 Unsupported Media Type", "the Content-Type is not application/json")
-    declared = environ.get("CONTENT_LENGTH") or ""
-    stream: Any = environ["wsgi.input"]
-    if declared:
-        if not (declared.isascii() and declared.isdecimal()):
-            raise BadCall("400 Bad Request", "the Content-Length is not a number")
-        # Compared as digits: int() of a header of thousands of them would cost or fail.
-        digits = declared.lstrip("0") or "0"
-        if len(digits) > len(str(MAX_BODY)) or int(digits) > MAX_BODY:
-            raise _too_large()
-        body: bytes = stream.read(int(digits))
-        if len(body) < int(digits):
-            raise BadCall("400 Bad Request", f"the body ends after {len(body)} of {digits} bytes")
-        return body
-    if not environ.get("wsgi.input_terminated"):
+    declared: str = environ.get("CONTENT_LENGTH", "")
+    if not declared:
         raise BadCall("411 Length Required", "there is no Content-Length")
-    body = stream.read(MAX_BODY + 1)
-    if len(body) > MAX_BODY:
-        raise _too_large()
+    if not (declared.isascii() and declared.isdecimal()):
+        raise BadCall("400 Bad Request", "the Content-Length is not a number")
+    if len(declared) > len(str(MAX_BODY)) or int(declared) > MAX_BODY:
+        raise BadCall("413 Content Too Large", f"the body is over {MAX_BODY} bytes")
+    body: bytes = environ["wsgi.input"].read(int(declared))
+    if len(body) < int(declared):
+        message = f"the body ends after {len(body)} of {declared} bytes"
+        raise BadCall("400 Bad Request", message)
     return body
-
-
-def _too_large() -> BadCall:
-    return BadCall("413 Content Too Large", f"the body is over {MAX_BODY} bytes")
 
 
 def _subject(request: review.Request) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import io
 import re
 import sys
 import time
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -42,7 +43,7 @@ _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _HEAD: Final = re.compile(
     rb"([A-Z]{3,20}+) ([!-~]++) HTTP/1\.([01])\r\n((?:%b:[\t -~\x80-\xff]*+\r\n)*+)\r\n" % _TOKEN
 )
-_FIELD: Final = re.compile(rb"([^:]++):([^\r]*+)\r\n")
+_FIELD: Final = re.compile(r"([^:]++):([^\r]*+)\r\n")
 _ABSOLUTE: Final = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
 
 
@@ -53,13 +54,14 @@ class Refusal(NamedTuple):
     message: str
 
 
-class Request(NamedTuple):
+@dataclass(slots=True)
+class Request:
     """A request, or as much of it as will be read."""
 
     method: str = ""
     target: str = ""
     version: str = "HTTP/1.1"
-    fields: dict[str, str] = {}  # noqa: RUF012 - nobody writes to it
+    fields: dict[str, str] = field(default_factory=dict)  #: by names in upper case
     length: int | None = None  #: what Content-Length says
     keep: bool = False  #: whether another request may follow
     refusal: Refusal | None = None
@@ -67,23 +69,22 @@ class Request(NamedTuple):
 
     def environ(self, peer: "Peer", may_wait: bool) -> WSGIEnvironment:
         """The environ for an application."""
-        path, _, query = _ABSOLUTE.sub("", self.target, count=1).partition("?")
+        target, fields = self.target, self.fields
+        relative = target if target[:1] == "/" else _ABSOLUTE.sub("", target, count=1)
+        path, _, query = relative.partition("?")
         made: WSGIEnvironment = {
-            f"HTTP_{name.replace('-', '_')}": value
-            for name, value in self.fields.items()
-            if "_" not in name  # it would pass for another
-        }
-        made |= {
+            # A name with an underscore would pass for another.
+            **{f"HTTP_{n.replace('-', '_')}": fields[n] for n in fields if "_" not in n},
             "REQUEST_METHOD": self.method,
             "SCRIPT_NAME": "",
             "PATH_INFO": unquote_to_bytes(path).decode("latin-1") if "%" in path else path,
             "QUERY_STRING": query,
-            "RAW_URI": self.target,
-            "CONTENT_TYPE": self.fields.get("CONTENT-TYPE", ""),
-            "SERVER_NAME": str(peer.server[0]),
+            "CONTENT_TYPE": fields.get("CONTENT-TYPE", ""),
+            "CONTENT_LENGTH": "" if self.length is None else str(self.length),
+            "SERVER_NAME": peer.server[0],
             "SERVER_PORT": str(peer.server[1]),
             "SERVER_PROTOCOL": self.version,
-            "REMOTE_ADDR": str(peer.client[0]),
+            "REMOTE_ADDR": peer.address,
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "https",
             "wsgi.input": io.BytesIO(self.body),
@@ -91,22 +92,18 @@ class Request(NamedTuple):
             "wsgi.multithread": True,
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
-            # Without a length there is no body: the stream's end is the request's (wsgi.org).
-            "wsgi.input_terminated": False,
             PEER: peer.certificate,
             MAY_WAIT: may_wait,
         }
-        if self.length is not None:
-            made["CONTENT_LENGTH"] = str(self.length)
         return made
 
 
 class Peer(NamedTuple):
     """Who is at the other end of a connection."""
 
-    client: Any  #: its address, as socket.accept() gives it
-    server: Any  #: the address that it connected to
-    certificate: Any  #: as SSLSocket.getpeercert() gives it
+    address: str
+    server: tuple[str, int]  #: that it connected to
+    certificate: Any = None  #: as SSLSocket.getpeercert() gives it
 
 
 def _refuse(status: str, message: str) -> Request:
@@ -126,17 +123,12 @@ def _read_head(head: bytes, max_body: int) -> Request:
     method, target, minor, lines = match.groups()
     if len(target) > MAX_TARGET:
         return _refuse("414 URI Too Long", f"the target is over {MAX_TARGET} bytes")
-    found = _FIELD.findall(lines)
+    found = _FIELD.findall(lines.decode("latin-1"))
     if len(found) > MAX_FIELDS:
         return _refuse(_TOO_LARGE, f"there are over {MAX_FIELDS} headers")
-    fields: dict[str, str] = {}
-    for name, value in found:
-        key, text = name.decode().upper(), value.strip(b" \t").decode("latin-1")
-        if key in fields:
-            if key in ("HOST", "CONTENT-LENGTH"):
-                return _refuse(_BAD, f"there is more than one {key.title()}")
-            text = f"{fields[key]},{text}"
-        fields[key] = text
+    fields = {name.upper(): value.strip(" \t") for name, value in found}
+    if len(fields) < len(found) and (twice := _join(fields, found)):
+        return _refuse(_BAD, f"there is more than one {twice.title()}")
     if refused := _wrong(fields, target.decode(), minor == b"1"):
         return refused
     length, digits = None, fields.pop("CONTENT-LENGTH", None)
@@ -149,9 +141,18 @@ def _read_head(head: bytes, max_body: int) -> Request:
         options = [option.strip(" \t").lower() for option in fields["CONNECTION"].split(",")]
         keep = "close" not in options and (keep or "keep-alive" in options)
     keep = keep and (length or 0) <= max_body
-    return Request(
-        method.decode(), target.decode(), f"HTTP/1.{minor.decode()}", fields, length, keep
-    )
+    version = "HTTP/1.1" if minor == b"1" else "HTTP/1.0"
+    return Request(method.decode(), target.decode(), version, fields, length, keep)
+
+
+def _join(fields: dict[str, str], found: list[tuple[str, str]]) -> str:
+    """Put fields that come more than once together; the name of one that must not, or ""."""
+    for name in fields:
+        values = [value.strip(" \t") for each, value in found if each.upper() == name]
+        if len(values) > 1 and name in ("HOST", "CONTENT-LENGTH"):
+            return name
+        fields[name] = ",".join(values)
+    return ""
 
 
 def _wrong(fields: dict[str, str], target: str, is_new: bool) -> Request | None:
@@ -238,7 +239,8 @@ class Reader:
         self._skipped = False
         self._begin()
         self.feed(b"")  # an empty line may have come behind the body
-        return request._replace(body=body) if body else request
+        request.body = body
+        return request
 
     def _look(self) -> Request | None:
         """Look for the end of the headers, and read them."""

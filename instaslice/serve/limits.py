@@ -63,7 +63,7 @@ class Limits:
     #: Bytes of requests that are here, whole or not.
     pending: int = 64 * _MIB
     #: A body that may take long: only what decodes and judges within 30 ms is done in the loop.
-    light: int = 64 * 1024
+    light: int = 128 * 1024
     #: Bytes of larger bodies that may be under way, from their headers to their answers. Others are
     #: not read meanwhile.
     large: int = 48 * _MIB
@@ -106,6 +106,17 @@ class Limits:
     cheap: float = 0.002
     #: After that long the one that waits longest is answered, whatever it costs, once in a turn.
     starving: float = 1.0
+
+    # -- the log ---------------------------------------------------------------------------------
+
+    #: Bytes of lines that wait to be written: some 10,000, or more than a second of the most that a
+    #: core answers, and little beside the Deployment's memory.
+    log: int = 4 * _MIB
+    #: For which a process that ends waits for its last lines to be written.
+    log_flush: float = 1.0
+    #: For which lines are gathered, once all before them are written. To be woken up for each cost
+    #: a seventh of an admission, and every hundredth of a second still a twentieth.
+    log_gather: float = 0.05
 
     # -- the process -----------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ configuration files play no part; nor do its environment variables (`settings`).
 
 import contextlib
 import errno
-import gc
 import logging
 import os
 import resource
@@ -24,7 +23,7 @@ from instaslice.cluster.discovery import Discovery, Served
 from instaslice.resource_api import VERSIONS, ResourceAPI
 from instaslice.serve import logs
 from instaslice.serve.app import Webhook
-from instaslice.serve.judge import Judge
+from instaslice.serve.judge import Judge, prepare_memory
 from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
 from instaslice.serve.settings import ANY, Settings
@@ -167,14 +166,7 @@ class Server(BaseApplication):
 
     def load(self) -> Any:
         """Called by gunicorn in each worker: make the application."""
-        # A large review is a million objects without a cycle among them. To look for one as often
-        # as Python does by default takes most of the time of decoding it.
-        gc.freeze()
-        gc.set_threshold(100_000, 50, 100)
-        # glibc gives memory of over 128 KiB back to the system, and so to the next request page by
-        # page, until a larger block has been freed once (mallopt(3), M_MMAP_THRESHOLD). No page of
-        # this one is touched.
-        bytes(self._limits.body)
+        prepare_memory()
         metrics = Metrics(self._settings.resources, self._limits.metrics)
         metrics.certificate_expiry.set(self.certificates.expiry)
         self.certificates.on_load = metrics.certificate_expiry.set
@@ -188,6 +180,7 @@ class Server(BaseApplication):
             callers=settings.client_names if settings.client_ca else None,
             resources=settings.resources,
             decide_large=Judge().decide,
+            log=self._log.info,
         )
 
     def _resource_api(self, metrics: Metrics) -> Callable[[], Served]:

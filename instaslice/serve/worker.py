@@ -59,7 +59,7 @@ _FAULT: Final = Refusal(
 def respond(application: Any, request: Request, peer: Peer, may_wait: bool, last: bool) -> Reply:
     """The reply of a WSGI application. Raises MustWait."""
     if request.refusal:
-        fields = {"client": str(peer.client), "reason": request.refusal.message}
+        fields = {"client": peer.address, "reason": request.refusal.message}
         _log.warning("a bad request", extra={"fields": fields})
         return Reply.refusing(request.refusal)
     status = ""
@@ -203,8 +203,8 @@ class StallFreeWorker(Worker):
                 if not self._let_in(sock):
                     sock.close()
                     continue
-                peer = Peer(client, listener.getsockname(), None)
-                account = self.accounts.setdefault(str(client[0]), Account())
+                peer = Peer(client[0], listener.getsockname()[:2])
+                account = self.accounts.setdefault(peer.address, Account())
                 made = Connection(sock, peer, account, self.generation(), self.limits)
                 self._watch(made, selectors.EVENT_READ)
             except OSError:

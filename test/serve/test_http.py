@@ -15,7 +15,7 @@ from instaslice.serve.limits import Limits
 from test.support.witnesses import gunicorns, h11s, ours, requests
 
 MAX_BODY, MAX_HEADERS = Limits().body, Limits().headers
-CLIENT = Peer(("192.0.2.1", 4711), ("192.0.2.2", 8443), {"subject": ()})
+CLIENT = Peer("192.0.2.1", ("192.0.2.2", 8443), {"subject": ()})
 HEAD = b"POST /mutate HTTP/1.1\r\nHost: webhook\r\n"
 
 

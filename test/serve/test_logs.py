@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from instaslice.serve import logs
-from instaslice.serve.logs import FLUSH, FORMATS, Formatter, Handler
+from instaslice.serve.limits import Limits
+from instaslice.serve.logs import FORMATS, Handler
 
 NASTY = 'a\nb\x1b[31m"\u2028\ud800'
 
@@ -23,51 +24,6 @@ def record(message: str, **fields: Any) -> logging.LogRecord:
     made.created = 1.5
     made.fields = fields
     return made
-
-
-def test_json_is_one_object_a_line() -> None:
-    line = Formatter("json").format(record("rewritten", name="sample", claims=1))
-    assert json.loads(line) == {
-        "time": "1970-01-01T00:00:01.500+00:00",
-        "level": "info",
-        "message": "rewritten",
-        "name": "sample",
-        "claims": 1,
-    }
-
-
-def test_text_is_for_people() -> None:
-    line = Formatter("text").format(record("rewritten", name="sample", claims=1))
-    assert line == '00:00:01.500 INFO rewritten name="sample" claims=1'
-
-
-def test_a_time_has_three_digits_of_milliseconds() -> None:
-    made = record("rewritten")
-    made.created = 1.0625
-    assert Formatter("text").format(made).startswith("00:00:01.062 ")
-
-
-@pytest.mark.parametrize("style", FORMATS)
-def test_what_a_user_typed_cannot_leave_its_line(style: str) -> None:
-    formatter = Formatter(style)
-    for line in (formatter.format(record("m", name=NASTY)), formatter.format(record(NASTY))):
-        assert line.isascii()
-        assert line.isprintable()
-
-
-@pytest.mark.parametrize("style", FORMATS)
-def test_a_traceback_stays_on_its_line(style: str) -> None:
-    made = record("failed")
-    try:
-        raise ZeroDivisionError(NASTY)
-    except ZeroDivisionError as error:
-        made.exc_info = (ZeroDivisionError, error, error.__traceback__)
-    line = Formatter(style).format(made)
-    assert line.isprintable()
-    assert "ZeroDivisionError" in line
-
-
-# -- the queue and its thread --------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -80,11 +36,73 @@ def pipe() -> Iterator[tuple[int, int]]:
             os.close(end)
 
 
-def test_what_is_logged_is_written_in_order(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+def line_of(style: str, made: logging.LogRecord, pipe: tuple[int, int]) -> str:
+    handler = Handler(style, pipe[1])
+    handler.handle(made)
+    handler.flush()
+    return os.read(pipe[0], 65536).decode().removesuffix("\n")
+
+
+def test_json_is_one_object_a_line(pipe: tuple[int, int]) -> None:
+    line = line_of("json", record("rewritten", name="sample", claims=1), pipe)
+    assert json.loads(line) == {
+        "time": "1970-01-01T00:00:01.500+00:00",
+        "level": "info",
+        "message": "rewritten",
+        "name": "sample",
+        "claims": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("created", "milliseconds"), [(1.5, "500"), (1.0625, "062"), (1.9999, "999")]
+)
+def test_text_is_for_people(created: float, milliseconds: str, pipe: tuple[int, int]) -> None:
+    made = record("rewritten", name="sample", claims=1)
+    made.created = created
+    line = f'00:00:01.{milliseconds} INFO rewritten name="sample" claims=1'
+    assert line_of("text", made, pipe) == line
+
+
+@pytest.mark.parametrize("style", FORMATS)
+def test_what_a_user_typed_cannot_leave_its_line(style: str, pipe: tuple[int, int]) -> None:
+    for made in (record("m", name=NASTY), record(NASTY)):
+        line = line_of(style, made, pipe)
+        assert line.isascii()
+        assert line.isprintable()
+
+
+@pytest.mark.parametrize("style", FORMATS)
+def test_a_traceback_stays_on_its_line(style: str, pipe: tuple[int, int]) -> None:
+    made = record("failed")
+    try:
+        raise ZeroDivisionError(NASTY)
+    except ZeroDivisionError as error:
+        made.exc_info = (ZeroDivisionError, error, error.__traceback__)
+    line = line_of(style, made, pipe)
+    assert line.isprintable()
+    assert "ZeroDivisionError" in line
+
+
+def test_what_is_logged_without_a_record_is_the_same_unless_it_is_too_little(
+    pipe: tuple[int, int],
 ) -> None:
-    monkeypatch.setattr(logs, "FLUSH", 60.0)
     handler = Handler("json", pipe[1])
+    handler.info("rewritten", {"name": "sample"})
+    handler.setLevel(logging.WARNING)
+    handler.info("nobody wants to know", {})
+    handler.flush()
+    [line] = os.read(pipe[0], 65536).decode().splitlines()
+    found = json.loads(line)
+    assert list(found) == ["time", "level", "message", "name"]
+    assert found["level"] == "info"
+
+
+# -- the queue and its thread --------------------------------------------------------------------
+
+
+def test_what_is_logged_is_written_in_order(pipe: tuple[int, int]) -> None:
+    handler = Handler("json", pipe[1], Limits(log_flush=60.0))
     for i in range(100):
         handler.handle(record("rewritten", claims=i))
     start = time.monotonic()
@@ -95,11 +113,10 @@ def test_what_is_logged_is_written_in_order(
 
 
 def test_a_pipe_that_nobody_reads_blocks_nobody_and_what_is_lost_is_counted(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    pipe: tuple[int, int],
 ) -> None:
-    monkeypatch.setattr(logs, "MAX_QUEUED", 100_000)
     dropped: list[int] = []
-    handler = Handler("json", pipe[1])
+    handler = Handler("json", pipe[1], Limits(log=100_000))
     handler.on_drop = dropped.append
     logged = 2000
     for i in range(logged):  # of over 200 bytes each: more than pipe and queue hold
@@ -114,14 +131,11 @@ def test_a_pipe_that_nobody_reads_blocks_nobody_and_what_is_lost_is_counted(
     assert b"at last" in os.read(pipe[0], 65536), "it goes on where somebody reads again"
 
 
-def test_the_queue_takes_as_much_as_it_holds_again_and_again(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logs, "GATHER", 0.0)
+def test_the_queue_takes_as_much_as_it_holds_again_and_again(pipe: tuple[int, int]) -> None:
     dropped: list[int] = []
-    handler = Handler("json", pipe[1])
+    size = len(line_of("json", record("rewritten"), pipe)) + 1
+    handler = Handler("json", pipe[1], Limits(log=size, log_gather=0.0))
     handler.on_drop = dropped.append
-    monkeypatch.setattr(logs, "MAX_QUEUED", len(handler.prepare(record("rewritten"))))
     for _ in range(20):
         handler.handle(record("rewritten"))
         handler.flush()
@@ -136,7 +150,7 @@ def test_of_lines_of_which_some_are_written_only_the_others_are_lost(
     dropped: list[int] = []
     handler = Handler("json", pipe[1])
     handler.on_drop = dropped.append
-    write, room = os.write, 2 * len(handler.prepare(record("rewritten")))
+    write, room = os.write, 2 * (len(line_of("json", record("rewritten"), pipe)) + 1)
 
     def cut(fd: int, data: bytes) -> int:
         nonlocal room
@@ -166,19 +180,15 @@ def test_a_line_of_which_the_system_takes_a_part_is_written_whole(
     assert json.loads(os.read(pipe[0], 65536))["name"] == "sample"
 
 
-def test_waiting_for_the_last_lines_is_bounded(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_waiting_for_the_last_lines_is_bounded(pipe: tuple[int, int]) -> None:
     """Both where the queue has room and where it has none."""
-    monkeypatch.setattr(logs, "FLUSH", 0.1)
-    monkeypatch.setattr(logs, "MAX_QUEUED", 100_000)
-    handler = Handler("json", pipe[1])
+    handler = Handler("json", pipe[1], Limits(log=100_000, log_flush=0.1))
     for number in (400, 2000):
         for _ in range(number):
             handler.handle(record("rewritten", name="x" * 200))
         start = time.monotonic()
         handler.flush()
-        assert 0.1 <= time.monotonic() - start < FLUSH + 10
+        assert 0.1 <= time.monotonic() - start < 10
 
 
 def test_lines_are_written_together_and_never_torn() -> None:
