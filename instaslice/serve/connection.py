@@ -114,20 +114,21 @@ class Connection:
         except OSError:
             return False
 
-    def receive(self, context: ssl.SSLContext) -> None:
-        """Take in what has come, up to `limits.raw` bytes.
+    def receive(self, context: ssl.SSLContext) -> bool:
+        """Take in what has come, up to `limits.raw` bytes; returns whether that was all.
 
         Raises BlockingIOError where nothing has, and OSError where this is no TLS that is served.
         """
         data = self.sock.recv(self.limits.raw)
         if not data:
             self.ended = True
-            return
+            return True
+        is_all = len(data) < self.limits.raw
         self._raw += len(data)
         if self.tls is None:
             data = self._hello = self._hello + data
             if len(data) < 9:
-                return
+                return True
             # The record's type and its length; the message's type and its (RFC 8446, 4 and 5.1).
             is_hello = data[0] == 0x16 and data[5] == 1 and int.from_bytes(data[3:5]) >= 4
             if not is_hello or int.from_bytes(data[6:9]) > self.limits.hello:
@@ -149,6 +150,7 @@ class Connection:
                 self._collect()  # a refusal is for the peer to read, too
         if self._raw - self.limits.wrapping * self.carried > self.limits.dataless:
             raise ssl.SSLError("TLS that carries nothing")
+        return is_all
 
     def _decrypt(self, tls: ssl.SSLObject) -> None:
         while self._incoming.pending or tls.pending():

@@ -294,13 +294,20 @@ class StallFreeWorker(Worker):
             self._make_room(c for c in self.connections if len(c.reader))
 
     def _receive(self, connection: Connection) -> None:
-        """Take in a part of what has come."""
-        before, unsent = len(connection.reader), len(connection.outbox)
+        """Take in a part of what has come, or a few where they are mostly data."""
+        held, unsent = len(connection.reader), len(connection.outbox)
         was_silent = connection.tls is None
         try:
-            connection.receive(self.cfg.ssl_context(self.cfg, None))
+            for _ in range(self.limits.parts):
+                before = len(connection.reader)
+                is_all = connection.receive(self.cfg.ssl_context(self.cfg, None))
+                if is_all or len(connection.reader) - before < self.limits.raw // 2:
+                    break
+        except BlockingIOError:
+            if len(connection.reader) == held:
+                raise
         finally:
-            self.pending += len(connection.reader) - before
+            self.pending += len(connection.reader) - held
             self.unsent += len(connection.outbox) - unsent
         if connection.phase != Phase.HANDSHAKE:
             self.silent.pop(connection, None)

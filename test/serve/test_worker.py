@@ -416,8 +416,8 @@ def test_what_came_while_another_was_answered_is_not_late(start: Start, app: App
 
 
 def test_large_bodies_beyond_a_bound_wait_for_their_turn(start: Start, app: App) -> None:
-    body = b"x" * 100_000
-    with start(large=250_000) as loop, contextlib.ExitStack() as stack:
+    body = b"x" * 2 * Limits().light
+    with start(large=5 * Limits().light) as loop, contextlib.ExitStack() as stack:
         slow = [stack.enter_context(loop.connect()) for _ in range(6)]
         for connection in slow:
             connection.sendall(post("/slow", body))
