@@ -1,4 +1,4 @@
-"""`instaslice deviceclasses`, as a user types it."""
+"""`instaslice deviceclasses` and `webhook-configuration`, as a user types them."""
 
 from pathlib import Path
 from typing import Any
@@ -7,21 +7,25 @@ import pytest
 import yaml
 
 from instaslice.cli.main import main
+from instaslice.webhook_configuration import BESIDE, webhook_configuration
 
 PATH = Path(__file__).parents[2] / "config/components/beside-the-scheduler/deviceclasses.yaml"
 MAPPED = "--resource=nvidia.com/gpu=gpu.nvidia.com"
 
 
-def test_the_device_classes_in_config_are_what_the_command_prints(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert main(["deviceclasses"]) == 0
-    assert PATH.read_text() == capsys.readouterr().out
+def text(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(list(arguments)) == 0
+    return capsys.readouterr().out
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[Any]:
-    assert main(["deviceclasses", *arguments]) == 0
-    return list(yaml.safe_load_all(capsys.readouterr().out))
+    return list(yaml.safe_load_all(text(capsys, "deviceclasses", *arguments)))
+
+
+def test_the_device_classes_in_config_are_what_the_command_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert PATH.read_text() == text(capsys, "deviceclasses")
 
 
 @pytest.mark.parametrize("version", ["v1alpha3", "v1beta1", "v1beta2", "v1"])
@@ -56,3 +60,13 @@ def test_kueue_is_told_of_all_profiles_in_as_many_mappings_as_it_takes(
     assert max(len(group["deviceClassNames"]) for group in groups) == 8
     assert groups[0]["name"] == "instaslice.io/mig-1g.5gb_to_1g.12gb.me"
     assert len({group["name"] for group in groups}) == 11
+
+
+def test_the_webhook_of_a_mode_and_a_mapping(capsys: pytest.CaptureFixture[str]) -> None:
+    command = "webhook-configuration --mode beside-the-scheduler --resource nvidia.com/gpu="
+    command += "gpu.nvidia.com --namespace gpu"
+    found = text(capsys, *command.split())
+    assert yaml.safe_load(found) == webhook_configuration(BESIDE, ["nvidia.com/gpu"], "gpu")
+    assert found.startswith(f"# Made by: instaslice {command}\n")
+    assert "\n    expression: |-\n" in found, "several lines are shown as they are"
+    assert "&id001" not in found, "what is there twice is written twice"

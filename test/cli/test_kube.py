@@ -81,24 +81,12 @@ def test_a_fault_is_asked_once_and_ends(config: Path, api_server: APIServer, fau
     if fault in SAID:
         with pytest.raises(ClusterError, match=SAID[fault]) as caught:
             client.call("GET", GROUP)
+        assert str(caught.value).startswith(f"https://127.0.0.1:{api_server.port}")
         assert "\n" not in str(caught.value)
     else:
         assert client.call("GET", GROUP).status == (int(fault) if fault.isdecimal() else 200)
     # On a busy machine the deadline may be over before the request has arrived.
     assert api_server.requests == [("GET", GROUP)] or (is_silent and not api_server.requests)
-
-
-def test_a_server_that_says_nothing_is_named(config: Path, api_server: APIServer) -> None:
-    api_server.fault = apiserver.drip
-    with pytest.raises(ClusterError, match=f"127.0.0.1:{api_server.port}: no answer within 0.3 s"):
-        Client(config, deadline=SHORT).call("GET", GROUP)
-
-
-def test_nobody_is_there(client: Client, api_server: APIServer) -> None:
-    api_server.close()
-    with pytest.raises(ClusterError) as caught:
-        client.call("GET", GROUP)
-    assert str(caught.value) == f"connection to https://127.0.0.1:{api_server.port} refused"
 
 
 def test_no_dra(client: Client, api_server: APIServer) -> None:
@@ -125,17 +113,6 @@ def test_applying(client: Client, api_server: APIServer) -> None:
     of_the_cluster = {**template("c"), "kind": "DeviceClass", "metadata": {"name": "c"}}
     assert client.apply(of_the_cluster) == "cluster: DeviceClass c created"
     assert f"{GROUP}/v1/deviceclasses/c" in api_server.objects
-
-
-def test_what_may_not_be_applied(client: Client, api_server: APIServer) -> None:
-    api_server.fault = apiserver.FAULTS["403"]
-    with pytest.raises(Refused, match=r"^ml: ResourceClaimTemplate a: 403 Forbidden$"):
-        client.apply(template("a"))
-
-
-def test_namespaces(client: Client, api_server: APIServer) -> None:
-    api_server.terminating = {"ml"}
-    assert client.namespaces() == ["default"]
 
 
 @pytest.fixture
