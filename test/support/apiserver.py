@@ -173,24 +173,15 @@ def without(value: Any, names: set[str]) -> Any:
 
 def reaching(server: APIServer, account: Path) -> list[str]:
     """Options by which `instaslice serve` reaches a server; account: a service account's folder."""
-    address = {"server": f"https://127.0.0.1:{server.port}", "certificate-authority": "ca.crt"}
-    config = {
-        "clusters": [{"name": "c", "cluster": address}],
-        "users": [{"name": "u", "user": {"tokenFile": "token"}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "c",
-    }
-    path = account / "config"
-    path.write_text(json.dumps(config))
-    return ["--kubeconfig", str(path)]
+    ca, user = (account / "ca.crt").read_bytes(), {"tokenFile": "token"}
+    return ["--kubeconfig", str(kubeconfig(account / "config", server, ca, user, "default"))]
 
 
-def kubeconfig(path: Path, server: APIServer, ca: bytes, user: Json) -> Path:
-    """Write a kubeconfig whose context has the namespace ml. ca: PEM. Returns its path."""
-    authority = base64.b64encode(ca).decode()
-    url = f"https://127.0.0.1:{server.port}"
-    context = {"cluster": "c", "user": "u", "namespace": "ml"}
+def kubeconfig(path: Path, server: APIServer, ca: bytes, user: Json, namespace: str = "ml") -> Path:
+    """Write a kubeconfig of one context. ca: PEM. Returns its path."""
+    url, authority = f"https://127.0.0.1:{server.port}", base64.b64encode(ca).decode()
     cluster = {"server": url, "certificate-authority-data": authority}
+    context = {"cluster": "c", "user": "u", "namespace": namespace}
     config = {
         "current-context": "here",
         "contexts": [{"name": "here", "context": context}],
