@@ -1,9 +1,9 @@
 """A Service with one pod behind it: who calls it reaches the pod only where that is ready."""
 
-import selectors
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from test.support.process import HOST, free_port, until
 
@@ -69,20 +69,16 @@ class Service:
 
     def _forward(self, client: socket.socket) -> None:
         with client, socket.create_connection((HOST, self._target)) as pod:
-            peers = {client: pod, pod: client}
-            with selectors.DefaultSelector() as selector:
-                for each in peers:
-                    selector.register(each, selectors.EVENT_READ)
-                while selector.get_map():
-                    for key, _ in selector.select():
-                        source = key.fileobj
-                        assert isinstance(source, socket.socket)
-                        try:
-                            data = source.recv(65536)
-                            peers[source].sendall(data)
-                            if data:
-                                continue
-                            peers[source].shutdown(socket.SHUT_WR)
-                        except OSError:
-                            return
-                        selector.unregister(source)
+            back = threading.Thread(target=_pump, args=[pod, client])
+            back.start()
+            _pump(client, pod)
+            back.join()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    """Hand on all that comes, and then that nothing more will."""
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
