@@ -20,7 +20,8 @@ COMMANDS = [
     ["rewrite", "samples/sample.yaml"],
     ["webhook-configuration"],
 ]
-ASKING = [["doctor"], ["plan"], ["templates", "--apply", "-n", "a"]]
+#: What ends with one line.
+REFUSED = ["rewrite", "/none"]
 
 
 def run(command: list[str], redirect: str, unbuffered: str = "") -> tuple[int, list[str]]:
@@ -72,18 +73,17 @@ def test_an_output_that_nobody_reads(command: list[str]) -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
-@pytest.mark.parametrize("command", [COMMANDS[0], COMMANDS[2], ASKING[0]], ids=" ".join)
+@pytest.mark.parametrize("command", [COMMANDS[0], COMMANDS[2], REFUSED], ids=" ".join)
 @pytest.mark.parametrize("redirect", ["2>&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
 def test_where_nothing_can_be_told(command: list[str], redirect: str) -> None:
     code, lines = run(command, redirect)
     assert lines == []
-    assert code == (0 if redirect == "2>&-" and command not in ASKING else 2)
+    assert code == (0 if redirect == "2>&-" and command != REFUSED else 2)
 
 
-@pytest.mark.parametrize("command", ASKING, ids=" ".join)
-def test_who_asks_a_cluster_says_one_line(command: list[str]) -> None:
-    code, (line,) = run(command, ">&-")
-    assert (code, line[:12]) == (2, "instaslice: ")
+def test_who_asks_a_cluster_says_one_line() -> None:
+    code, (line,) = run(["doctor"], ">&-")
+    assert (code, line) == (2, "instaslice: kubeconfig: /none: No such file or directory")
 
 
 def test_standard_input_that_is_closed() -> None:
