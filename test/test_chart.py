@@ -23,6 +23,7 @@ from test.support.manifests import (
     as_expected,
     at,
     by_kind_and_name,
+    documents,
     expectations,
     kustomize,
     validate,
@@ -73,7 +74,7 @@ def render(chart: Any) -> Render:
             with_image(values or {}), name="instaslice", namespace=NAMESPACE, **options
         )
         manifests = [text for path, text in texts.items() if not path.endswith("NOTES.txt")]
-        return [each for text in manifests for each in yaml.safe_load_all(text) if each]
+        return [each for text in manifests for each in documents(text)]
 
     return render
 
@@ -105,7 +106,7 @@ def test_helm_itself_takes_the_chart(program: Path, tmp_path: Path, render: Rend
     template = ("template", "instaslice", CHART, f"--namespace={NAMESPACE}")
     made = own.run(*template, values=IMAGE)
     assert made.returncode == 0, made.stderr
-    found = [each for each in yaml.safe_load_all(made.stdout) if each]
+    found = documents(made.stdout)
     assert sorted(found, key=str) == sorted(render(), key=str)
 
 
@@ -123,7 +124,7 @@ def test_the_version_is_the_projects(chart: Any) -> None:
 
 def test_the_defaults_are_what_config_default_is(render: Render) -> None:
     """Object by object, but for the namespace, which is Helm's to make."""
-    expected = dict(by_kind_and_name(yaml.safe_load_all(kustomize(ROOT / "config/default"))))
+    expected = dict(by_kind_and_name(documents(kustomize(ROOT / "config/default"))))
     del expected["Namespace", NAMESPACE]
     rendered = {key: plain(manifest) for key, manifest in installed(render()).items()}
     assert rendered == {key: plain(manifest) for key, manifest in expected.items()}
@@ -214,7 +215,7 @@ def test_runbooks_are_linked_where_the_project_has_an_address(
     assert helm.lint(released, with_image(EVERYTHING), strict=True)["messages"] == []
     with helm.Chart.load(released) as chart:
         texts = chart.render(with_image(EVERYTHING), name="instaslice", namespace=NAMESPACE)
-    rules = yaml.safe_load_all(texts["instaslice/templates/monitoring.yaml"])
+    rules = documents(texts["instaslice/templates/monitoring.yaml"])
     page = f"https://example.com/instaslice/blob/v{__version__}/docs/operations.md#instaslice"
     links = [each["runbook_url"] for each in annotations(list(rules))]
     assert len(links) == 10
@@ -315,9 +316,7 @@ def test_device_classes_come_with_the_mode_that_needs_them_and_stay(render: Rend
     assert classes(ALL) == classes(OPT_IN) == []
     beside = classes(BESIDE)
     expected = (ROOT / "config/components/beside-the-scheduler/deviceclasses.yaml").read_text()
-    assert [plain(each) for each in beside] == [
-        plain(each) for each in yaml.safe_load_all(expected)
-    ]
+    assert [plain(each) for each in beside] == [plain(each) for each in documents(expected)]
     keeps = {each["metadata"]["annotations"]["helm.sh/resource-policy"] for each in beside}
     assert keeps == {"keep"}
 

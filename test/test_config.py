@@ -27,6 +27,7 @@ from test.support.manifests import (
     as_expected,
     at,
     by_kind_and_name,
+    documents,
     expectations,
     kustomize,
     validate,
@@ -85,7 +86,7 @@ def render(tmp_path_factory: pytest.TempPathFactory) -> Render:
 
 
 def manifests(text: str) -> Manifests:
-    return by_kind_and_name(yaml.safe_load_all(text))
+    return by_kind_and_name(documents(text))
 
 
 def env(deployment: dict[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import yaml
 from instaslice.profiles import from_attribute
 from instaslice.resources import of_profile
 from instaslice.templates import claim_of
-from test.support import a100
+from test.support import a100, manifests
 from test.support.streams import after
 
 Json = dict[str, Any]
@@ -31,7 +31,7 @@ VERSIONS = {
 
 
 def documents(path: Path) -> list[Json]:
-    return list(yaml.safe_load_all(path.read_text()))
+    return manifests.documents(path.read_text())
 
 
 @pytest.mark.parametrize("folder", VERSIONS)

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from instaslice.webhook_configuration import ALL, BESIDE, webhook_configuration
 from test.support.command import find_tool
-from test.support.manifests import Manifests, at, by_kind_and_name
+from test.support.manifests import Manifests, at, by_kind_and_name, documents
 from test.support.process import PATIENCE, Process, until
 
 ROOT = Path(__file__).parent.parent
@@ -98,7 +97,7 @@ def said(done: "subprocess.CompletedProcess[str]") -> str:
 
 
 def installed(checkout: Path) -> Manifests:
-    return by_kind_and_name(yaml.safe_load_all((checkout / "dist/install.yaml").read_text()))
+    return by_kind_and_name(documents((checkout / "dist/install.yaml").read_text()))
 
 
 @pytest.mark.parametrize("target", ["build-installer", "deploy", "docker-push", "docker-buildx"])

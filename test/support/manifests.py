@@ -46,8 +46,13 @@ def _validate(text: str, kubernetes: str) -> None:
 def expectations() -> Json:
     """test/expectations.yaml: what config/ and the chart make."""
     text = (ROOT / "test/expectations.yaml").read_text().replace("VERSION", __version__)
-    found: Json = yaml.safe_load(text)
+    (found,) = documents(text)
     return found
+
+
+def documents(text: str) -> list[Json]:
+    """The documents of a text that are not empty, by libyaml, which is ten times faster."""
+    return [each for each in yaml.load_all(text, yaml.CSafeLoader) if each]
 
 
 def kustomize(folder: Path) -> str:
