@@ -80,7 +80,7 @@ def selected(spec: Json) -> Iterator[Selected]:
         for requirement in map(_dict, islice(chain.from_iterable(every), MAX_READ)):
             label, values = str(requirement.get("key")), _list(requirement.get("values"))
             texts = tuple(map(str, values))
-            if requirement.get("operator") in _NEEDS_IT and _tells_of_mig(label, texts):
+            if str(requirement.get("operator")) in _NEEDS_IT and _tells_of_mig(label, texts):
                 yield Selected("affinity.nodeAffinity", label, texts, is_required)
 
 

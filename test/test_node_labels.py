@@ -50,6 +50,7 @@ def test_a_selector_that_will_match_no_node(spec: Any, text: str, single: str) -
         {},
         {"nodeSelector": {PRODUCT: "NVIDIA-A100-SXM4-40GB", "nvidia.com/mig.capable": "true"}},
         affinity("nvidia.com/mig.config", "NotIn", "all-disabled"),
+        affinity("nvidia.com/mig.config", [], "all-disabled"),  # type: ignore[arg-type]
         affinity(PRODUCT, "In", "A100-MIG-1g.5gb", "A100"),
         {"nodeSelector": ["nvidia.com/mig.config"], "affinity": {"nodeAffinity": 1}},
         {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [None]}}},

@@ -8,7 +8,7 @@ from typing import Final
 from instaslice import node_labels
 from instaslice.cluster.gates import EXTENDED, PARTITIONABLE
 from instaslice.compare import difference
-from instaslice.doctor.report import Found, State
+from instaslice.doctor.report import GOOD, UNSURE, WRONG, Found
 from instaslice.doctor.snapshot import GPU, Pod, Snapshot, advertised, choices, some
 from instaslice.profiles import RESOURCE_PREFIX, known_profiles
 from instaslice.resource_api import NEWEST, ResourceAPI
@@ -24,34 +24,34 @@ def device_class(snapshot: Snapshot) -> Found:
     """Whether NVIDIA's driver is installed."""
     kind, name = ("Device", MIG_CLASS) if not snapshot.is_classic else ("Resource", CLASSIC_CLASS)
     if name in snapshot.named("classes"):
-        yield State.GOOD, f"{kind}Class {name} exists"
+        yield GOOD, f"{kind}Class {name} exists"
     else:
-        yield State.WRONG, f"there is no {kind}Class {name}", "install NVIDIA's DRA driver"
+        yield WRONG, f"there is no {kind}Class {name}", "install NVIDIA's DRA driver"
 
 
 def slices(snapshot: Snapshot) -> Found:
     """What is published, and what of it is free."""
     if snapshot.is_classic:
-        yield State.GOOD, "in v1alpha2 only the driver knows which slices there are"
+        yield GOOD, "in v1alpha2 only the driver knows which slices there are"
         return
     if not snapshot.supply:
         advice = "does NVIDIA's DRA driver run on the GPU nodes, and is MIG on there?"
-        yield State.WRONG, "no ResourceSlice publishes a MIG slice", advice
+        yield WRONG, "no ResourceSlice publishes a MIG slice", advice
     for profile, found in snapshot.supply.items():
         text = f"{profile}: {found.free} free, {found.published} published"
         if found.tainted:
             text += f", {found.tainted} of them tainted"
         if found.shared:
             text += f", {found.shared} of them shared: several claims may have one"
-        yield State.GOOD, text
+        yield GOOD, text
     for pool in snapshot.inventory.pools:
         if pool.problem:
             advice = "wait for the driver, or see the log of its kubelet plugin on that node"
-            yield State.UNSURE, f"nothing of pool {pool.name} is free: {pool.problem}", advice
+            yield UNSURE, f"nothing of pool {pool.name} is free: {pool.problem}", advice
     taints = {d.taint: d.name.device for d in snapshot.inventory.devices if d.taint}
     for taint, device in taints.items():
         text = f"{device} has the taint {taint}, which keeps claims away"
-        yield State.UNSURE, text, "the driver's health check puts it there, or a DeviceTaintRule"
+        yield UNSURE, text, "the driver's health check puts it there, or a DeviceTaintRule"
 
 
 def overlap(snapshot: Snapshot) -> Found:
@@ -67,22 +67,22 @@ def overlap(snapshot: Snapshot) -> Found:
             "there and in the scheduler (on from Kubernetes 1.36), then restart the driver's "
             "kubelet plugins, which publish them anew"
         )
-        yield State.WRONG, text, advice
+        yield WRONG, text, advice
 
 
 def mapped(snapshot: Snapshot) -> Found:
     """Whether what resources are mapped to is there."""
     if "mapping" in snapshot.failures:
         text = f"InstaSlice's mapping is wrong: {snapshot.failures['mapping']}"
-        yield State.WRONG, text, "see the log of InstaSlice"
+        yield WRONG, text, "see the log of InstaSlice"
     if failure := snapshot.failures.get("own pods"):
-        yield State.UNSURE, f"InstaSlice's mapping is unknown: {failure}", failure.advice
+        yield UNSURE, f"InstaSlice's mapping is unknown: {failure}", failure.advice
     for name, resource in snapshot.resources.mapped.items():
         what = f"{name} is mapped to {resource.device_class}"
         if resource.profile and resource.has_own_class:
-            yield State.GOOD, f"{what}, which InstaSlice makes when a pod needs it"
+            yield GOOD, f"{what}, which InstaSlice makes when a pod needs it"
         elif resource.device_class not in snapshot.named("classes"):
-            yield State.WRONG, f"{what}, which does not exist", "install the driver that brings it"
+            yield WRONG, f"{what}, which does not exist", "install the driver that brings it"
         else:
             yield from _devices(snapshot, resource.device_class, what)
 
@@ -93,7 +93,7 @@ def _devices(snapshot: Snapshot, device_class: str, what: str) -> Found:
     texts = [(selector.get("cel") or {}).get("expression") or "" for selector in selectors]
     drivers = dict.fromkeys(_DRIVER_IS.findall("\n".join(texts)))
     if not drivers:
-        yield State.UNSURE, f"{what}, whose selectors name no driver", "does one publish devices?"
+        yield UNSURE, f"{what}, whose selectors name no driver", "does one publish devices?"
     for driver in drivers:
         specs = (each["spec"] for each in snapshot.all("slices"))
         mine = [each.get("devices") or [] for each in specs if each.get("driver") == driver]
@@ -102,10 +102,10 @@ def _devices(snapshot: Snapshot, device_class: str, what: str) -> Found:
             found = snapshot.inventory.whole()
             published, free = found.published, f"{found.free} free, "
         if published:
-            yield State.GOOD, f"{what}: {free}{published} published"
+            yield GOOD, f"{what}: {free}{published} published"
         else:
             text = f"{what}, and {driver} publishes no device of it"
-            yield State.WRONG, text, f"does the driver {driver} run on the nodes?"
+            yield WRONG, text, f"does the driver {driver} run on the nodes?"
 
 
 def profiles(snapshot: Snapshot) -> Found:
@@ -121,9 +121,9 @@ def profiles(snapshot: Snapshot) -> Found:
                 users[choices(request)].append(pod.full_name)
     for wanted, pods in users.items():
         text = f"no node publishes {wanted}, needed by {some(pods)}"
-        yield State.WRONG, text, f"nodes publish {', '.join(supply)}"
+        yield WRONG, text, f"nodes publish {', '.join(supply)}"
     if not users:
-        yield State.GOOD, "every profile that pods ask for is published"
+        yield GOOD, "every profile that pods ask for is published"
 
 
 def templates(snapshot: Snapshot) -> Found:
@@ -135,14 +135,14 @@ def templates(snapshot: Snapshot) -> Found:
     for namespace, names in lacking.items():
         text = f"pods in {namespace} need templates that do not exist: {', '.join(names)}"
         advice = f"instaslice templates --apply -n {namespace} {' '.join(names)}"
-        yield State.WRONG, text, advice
+        yield WRONG, text, advice
     found = {name: template_wrong(snapshot, name) for name in snapshot.named("templates")}
     wrong = {name: each for name, each in found.items() if each[0]}
     for name, (why, advice) in wrong.items():
         text = f"{name} is not as InstaSlice makes it, and its pods get something else: {why}"
-        yield State.WRONG, text, advice
+        yield WRONG, text, advice
     if not lacking and not wrong:
-        yield State.GOOD, "every namespace has the templates that its pods need"
+        yield GOOD, "every namespace has the templates that its pods need"
 
 
 def template_wrong(snapshot: Snapshot, full_name: str) -> tuple[str, str]:
@@ -185,16 +185,16 @@ def device_classes(snapshot: Snapshot) -> Found:
         text, advice = class_wrong(snapshot, resource)
         if text:
             pending = f", needed by {some(pods)}" if pods else ""
-            yield State.WRONG, text + pending, advice
+            yield WRONG, text + pending, advice
     served = snapshot.served_by_scheduler
     names = [name for every in served.values() for name in every]
     if names:
         classes = "1 DeviceClass" if len(names) == 1 else f"{len(names)} DeviceClasses"
-        yield State.GOOD, f"by {classes}, the scheduler itself serves limits of {some(served)}"
+        yield GOOD, f"by {classes}, the scheduler itself serves limits of {some(served)}"
     for name, several in served.items():
         if len(several) > 1 and name.startswith(RESOURCE_PREFIX):
             text = f"{some(several)} all serve {name}: the scheduler takes the newest"
-            yield State.UNSURE, text, "keep one"
+            yield UNSURE, text, "keep one"
 
 
 def whole_gpus(snapshot: Snapshot) -> Found:
@@ -233,7 +233,7 @@ def node_names(snapshot: Snapshot) -> Found:
 def _wrong(pods: Iterable[Pod], text: str, advice: str) -> Found:
     """What is wrong with pods, if there are some."""
     if names := [pod.full_name for pod in pods]:
-        yield State.WRONG, some(names) + text, advice
+        yield WRONG, some(names) + text, advice
 
 
 def is_past_scheduler(snapshot: Snapshot, pod: Pod) -> bool:
@@ -257,7 +257,7 @@ def chosen_labels(snapshot: Snapshot) -> Found:
                 waiting[str(wanted)].append(pod.full_name)
     for label, pods in waiting.items():
         text = f"{some(pods)} choose nodes by the label {label}, which no node has"
-        yield State.UNSURE, text, "choose nodes otherwise: docs/migrate.md, section 10"
+        yield UNSURE, text, "choose nodes otherwise: docs/migrate.md, section 10"
 
 
 def device_plugin(snapshot: Snapshot) -> Found:
@@ -273,7 +273,7 @@ def device_plugin(snapshot: Snapshot) -> Found:
         advice = "take the device plugin off the node before the driver comes: docs/migrate.md"
         if is_published:
             text += ", and MIG slices are published for DRA as well"
-            yield State.WRONG, text, advice
+            yield WRONG, text, advice
         else:
             devices = "slices" if resources.startswith(RESOURCE_PREFIX) else "devices"
-            yield State.UNSURE, f"{text}: rewritten pods cannot have these {devices}", advice
+            yield UNSURE, f"{text}: rewritten pods cannot have these {devices}", advice

@@ -7,7 +7,7 @@ from typing import Final
 
 from instaslice.doctor import driver, policies
 from instaslice.doctor.inventory import Inventory, given
-from instaslice.doctor.report import Finding, Found, State, gather
+from instaslice.doctor.report import GOOD, UNSURE, WRONG, Finding, Found, gather
 from instaslice.doctor.snapshot import Pod, PodClaim, Snapshot, Unreadable, choices
 from instaslice.node_labels import NODE_SELECTOR, PAST_SCHEDULER
 from instaslice.patch import Json
@@ -45,7 +45,7 @@ def _asks_for(pod: Pod) -> Found:
     wanted = ", ".join(f"{name}: {amount}" for name, amount in pod.limits.items())
     count = Counter(describe(each.asks) if each.asks else each.template for each in pod.claims)
     claims = ", ".join(text if n == 1 else f"{n} claims of {text}" for text, n in count.items())
-    yield State.GOOD, wanted or claims or "no MIG slice"
+    yield GOOD, wanted or claims or "no MIG slice"
 
 
 def describe(asks: DeviceClaim) -> str:
@@ -59,26 +59,23 @@ def _became(snapshot: Snapshot, pod: Pod) -> Found:
     served = snapshot.readable.served_by_scheduler
     made = pod.status.get("extendedResourceClaimStatus")
     if made:
-        text = f"the scheduler made the claim {made['resourceClaimName']} of its limits itself"
-        yield State.GOOD, text
+        yield GOOD, f"the scheduler made the claim {made['resourceClaimName']} of its limits itself"
     elif pod.limits and pod.node:
-        yield State.GOOD, "it has its devices from the device plugin, from before InstaSlice"
+        yield GOOD, "it has its devices from the device plugin, from before InstaSlice"
     elif pod.limits and not pod.limits.keys() - served.keys():
-        text = "it was not rewritten: the scheduler serves its limits by device classes"
-        yield State.GOOD, text
+        yield GOOD, "it was not rewritten: the scheduler serves its limits by device classes"
     elif pod.limits:
         advice = "delete it and let it be created again; instaslice doctor says whether that helps"
-        text = "it was not rewritten: InstaSlice was absent, or may not touch it"
-        yield State.WRONG, text, advice
+        yield WRONG, "it was not rewritten: InstaSlice was absent, or may not touch it", advice
     elif pod.claims:
         noun = "claim" if len(pod.claims) == 1 else "claims"
-        yield State.GOOD, f"rewritten: {len(pod.claims)} {noun}"
+        yield GOOD, f"rewritten: {len(pod.claims)} {noun}"
 
 
 def _node_name(snapshot: Snapshot, pod: Pod) -> Found:
     with suppress(Unreadable):
         if driver.is_past_scheduler(snapshot, pod):
-            yield State.WRONG, PAST_SCHEDULER, NODE_SELECTOR
+            yield WRONG, PAST_SCHEDULER, NODE_SELECTOR
 
 
 def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
@@ -88,29 +85,28 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
     wrong, advice = driver.template_wrong(snapshot, name)
     classes = (driver.class_wrong(snapshot, resource) for resource in own.resources)
     if wrong:
-        text = f"{asks}, but its template is not as InstaSlice makes it: {wrong}"
-        yield State.WRONG, text, advice
+        yield WRONG, f"{asks}, but its template is not as InstaSlice makes it: {wrong}", advice
     elif not claim and name not in snapshot.named("templates"):
         advice = f"instaslice templates --apply -n {pod.namespace} {own.template}"
         text = f"{asks}: there is no ResourceClaimTemplate {own.template} in {pod.namespace}"
-        yield State.WRONG, text, advice
+        yield WRONG, text, advice
     elif devices := given(claim):
         profiles = {each.name: each.profile for each in snapshot.readable.inventory.devices}
         chosen = dict.fromkeys(filter(None, (profiles.get(name) for name, _ in devices)))
         what = " and ".join(chosen) + ": " if chosen and len(own.resources) > 1 else ""
         where = ", ".join(f"{name.device} on {name.pool}" for name, _ in devices)
-        yield State.GOOD, f"{asks}, has {what}{where}"
+        yield GOOD, f"{asks}, has {what}{where}"
     elif (claim.get("status") or {}).get("allocation"):
-        yield State.GOOD, f"{asks}: allocated"
+        yield GOOD, f"{asks}: allocated"
     elif found := next((each for each in classes if each[0]), None):
-        yield State.WRONG, f"{asks}, but {found[0]}", found[1]
+        yield WRONG, f"{asks}, but {found[0]}", found[1]
     elif not claim:
         text = f"{asks}: Kubernetes has not made its claim yet"
-        yield State.UNSURE, text, "see the state below for the reason"
+        yield UNSURE, text, "see the state below for the reason"
     elif snapshot.is_classic:
-        yield State.UNSURE, f"{asks}, waits for the driver"
+        yield UNSURE, f"{asks}, waits for the driver"
     elif own.asks is None or not all(r.resource.profile for r in own.asks.requests):
-        yield State.UNSURE, f"{asks}, waits", "see the state below for the scheduler's reason"
+        yield UNSURE, f"{asks}, waits", "see the state below for the scheduler's reason"
     else:
         yield from _waits(snapshot, asks, own.asks)
 
@@ -122,13 +118,13 @@ def _waits(snapshot: Snapshot, asks: str, claim: DeviceClaim) -> Found:
         if not supply.keys() & set(request.profiles(supply)):
             text = f"{asks}, but no node publishes {choices(request)}"
             advice = f"nodes publish {', '.join(supply)}" if supply else "does the DRA driver run?"
-            yield State.WRONG, text, advice
+            yield WRONG, text, advice
             return
     if lacking := next(_lacking(snapshot.inventory, claim), ""):
-        yield State.WRONG, f"{asks}, waits: {lacking}", "wait, or delete a pod that has such slices"
+        yield WRONG, f"{asks}, waits: {lacking}", "wait, or delete a pod that has such slices"
     else:
         text = f"{asks}, waits, though there is room for it"
-        yield State.UNSURE, text, "see the state below for the scheduler's reason"
+        yield UNSURE, text, "see the state below for the scheduler's reason"
 
 
 def _lacking(devices: Inventory, claim: DeviceClaim) -> Iterator[str]:
@@ -182,7 +178,7 @@ def _quotas(snapshot: Snapshot, pod: Pod) -> Found:
             for key in filter(hard.__contains__, keys):
                 name = f"{quota['metadata']['name']}: {key}"
                 text = f"{name}: {used.get(key, 0)} of {hard[key]} used"
-                yield State.UNSURE if used.get(key) == hard[key] else State.GOOD, text
+                yield UNSURE if used.get(key) == hard[key] else GOOD, text
 
 
 def _state(pod: Pod, events: list[Json]) -> Found:
@@ -195,16 +191,16 @@ def _state(pod: Pod, events: list[Json]) -> Found:
             each for each in warnings if _KUBELET in _sources(each) and pod.phase == "Pending"
         ]
     if not warnings:
-        yield State.GOOD if pod.node else State.UNSURE, where
+        yield GOOD if pod.node else UNSURE, where
         return
     latest = max(warnings, key=_time)
     text = " ".join(f"{where}: {latest['reason']}: {latest['message']}".split())
     if not pod.node:
-        yield State.UNSURE, text
+        yield UNSURE, text
     elif latest["reason"] == PREPARE_FAILED:
-        yield State.WRONG, text, f"the log of the DRA driver's pod on {pod.node} may say more"
+        yield WRONG, text, f"the log of the DRA driver's pod on {pod.node} may say more"
     else:
-        yield State.WRONG, text
+        yield WRONG, text
 
 
 def _sources(event: Json) -> tuple[object, ...]:

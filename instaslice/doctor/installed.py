@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from instaslice.cluster import gates
-from instaslice.doctor.report import Found, State
+from instaslice.doctor.report import GOOD, UNSURE, WRONG, Found
 from instaslice.doctor.snapshot import FORBIDDEN, RIGHTS, Pod, Snapshot, advice_on, some
 from instaslice.patch import Json
 from instaslice.resource_api import Unavailable
@@ -88,25 +88,25 @@ def dra(snapshot: Snapshot) -> Found:
             "Kubernetes 1.34 and later serve it; from 1.27 on, switch on the feature gate "
             "DynamicResourceAllocation and the API server's --runtime-config"
         )
-        yield State.WRONG, snapshot.api.reason, advice
+        yield WRONG, snapshot.api.reason, advice
     else:
         served = f"resource.k8s.io/{snapshot.api.version}"
-        yield State.GOOD, f"Kubernetes {snapshot.kubernetes} serves {served}"
+        yield GOOD, f"Kubernetes {snapshot.kubernetes} serves {served}"
 
 
 def feature_gates(snapshot: Snapshot) -> Found:
     """Which of the gates that matter are on, by what the API server keeps."""
     known = snapshot.gates
     if on := [name for name, gate in known.items() if gate.on]:
-        yield State.GOOD, f"on: {', '.join(on)}"
+        yield GOOD, f"on: {', '.join(on)}"
     for name, gate in known.items():
         if gate.on is False:
-            state = State.UNSURE if name == gates.PARTITIONABLE else State.GOOD
+            state = UNSURE if name == gates.PARTITIONABLE else GOOD
             yield state, f"off: {name}, needed for {gates.GATES[name].needed_for}"
     if unknown := {name: gate for name, gate in known.items() if gate.on is None}:
         first = next(iter(unknown.values()))
         text = f"could not find out whether {', '.join(unknown)} are on: {first.why}"
-        yield State.UNSURE, text, advice_on(first.status)
+        yield UNSURE, text, advice_on(first.status)
 
 
 def registered(snapshot: Snapshot) -> Found:
@@ -114,38 +114,38 @@ def registered(snapshot: Snapshot) -> Found:
     webhook = snapshot.webhook
     if webhook is None:
         advice = "make deploy; until then, nobody rewrites pods"
-        yield State.WRONG, f"no MutatingWebhookConfiguration has {WEBHOOK}", advice
+        yield WRONG, f"no MutatingWebhookConfiguration has {WEBHOOK}", advice
         return
     found, policy = read(webhook), webhook.get("failurePolicy")
-    yield State.GOOD, f"{WEBHOOK} is registered, failurePolicy {policy}"
+    yield GOOD, f"{WEBHOOK} is registered, failurePolicy {policy}"
     if 0 < snapshot.minor < FIRST_WITH_CONDITIONS:
         if policy == "Fail":
             text = "no pod of the cluster can be created while InstaSlice is away"
             advice = "Kubernetes 1.27 drops matchConditions: deploy the component kubernetes-1.27"
-            yield State.WRONG, text, advice
+            yield WRONG, text, advice
     elif not found.has_conditions:
         text = "it has no matchConditions: every pod of the cluster is sent to it"
-        yield State.UNSURE, text, _PRINTED.format("")
+        yield UNSURE, text, _PRINTED.format("")
     elif policy == "Ignore":
         text = "while InstaSlice is away, pods are let through as they are, and stay Pending"
-        yield State.UNSURE, text, "set failurePolicy: Fail; no pod without a MIG limit is sent"
+        yield UNSURE, text, "set failurePolicy: Fail; no pod without a MIG limit is sent"
     client = webhook.get("clientConfig") or {}
     if "service" in client and not client.get("caBundle"):
         advice = "with cert-manager: see its cainjector's log; without: write the CA there"
-        yield State.WRONG, "the configuration has no caBundle, so every call fails", advice
+        yield WRONG, "the configuration has no caBundle, so every call fails", advice
     if found.differences:
         text = f"these fields are not as InstaSlice needs them: {', '.join(found.differences)}"
-        yield State.WRONG, text, _PRINTED.format("")
+        yield WRONG, text, _PRINTED.format("")
     if not found.has_conditions:
         return
     mapped = snapshot.resources.mapped
     if lacking := [name for name in mapped if name not in found.resources]:
         text = f"pods with {', '.join(lacking)} are not sent, though serve would rewrite them"
         options = "".join(f" --resource {name}=..." for name in mapped)
-        yield State.WRONG, text, _PRINTED.format(options)
+        yield WRONG, text, _PRINTED.format(options)
     if not found.mode:
         text = "its matchConditions are not InstaSlice's: doctor cannot tell which pods it is sent"
-        yield State.UNSURE, text, _PRINTED.format("")
+        yield UNSURE, text, _PRINTED.format("")
 
 
 def mode(snapshot: Snapshot) -> Found:
@@ -153,13 +153,13 @@ def mode(snapshot: Snapshot) -> Found:
     found = read(snapshot.webhook or {})
     modes = dict.fromkeys(filter(None, [found.mode, OPT_IN if found.opt_in else ""]))
     if modes:
-        yield State.GOOD, "; ".join(f"{name}: {_MODES[name]}" for name in modes)
+        yield GOOD, "; ".join(f"{name}: {_MODES[name]}" for name in modes)
     if found.opt_in and not any(
         (namespace["metadata"].get("labels") or {}).get(LABEL) == "enabled"
         for namespace in snapshot.all("namespaces")
     ):
         text = f"no namespace is labelled {LABEL}=enabled: nothing is rewritten"
-        yield State.UNSURE, text, f"kubectl label namespace NAME {LABEL}=enabled"
+        yield UNSURE, text, f"kubectl label namespace NAME {LABEL}=enabled"
     if found.mode != BESIDE:
         return
     gate = snapshot.gates.get(gates.EXTENDED)
@@ -170,14 +170,14 @@ def mode(snapshot: Snapshot) -> Found:
             "MIG limits stay Pending"
         )
         advice = f"the mode all or opt-in; or the feature gate {gates.EXTENDED}, from 1.34 on"
-        yield State.WRONG, text, advice
+        yield WRONG, text, advice
         return
     published = (f"nvidia.com/mig-{profile.replace('+', '.')}" for profile in snapshot.supply)
     lacking = [name for name in published if name not in snapshot.served_by_scheduler]
     if lacking:
         text = f"no DeviceClass has the extendedResourceName {some(lacking)}"
         names = " ".join(name.partition("mig-")[2] for name in lacking)
-        yield State.WRONG, text, f"instaslice deviceclasses {names} | kubectl apply -f -"
+        yield WRONG, text, f"instaslice deviceclasses {names} | kubectl apply -f -"
 
 
 def endpoints(snapshot: Snapshot) -> Found:
@@ -194,10 +194,10 @@ def endpoints(snapshot: Snapshot) -> Found:
         if (endpoint.get("conditions") or {}).get("ready") is not False
     )
     if ready:
-        yield State.GOOD, f"{where} has {ready} ready {'pod' if ready == 1 else 'pods'}"
+        yield GOOD, f"{where} has {ready} ready {'pod' if ready == 1 else 'pods'}"
     else:
         advice = f"kubectl -n {service['namespace']} get pods, and their log: /readyz says why"
-        yield State.WRONG, f"{where} has no ready pod", advice
+        yield WRONG, f"{where} has no ready pod", advice
 
 
 def dry_run(snapshot: Snapshot) -> Found:
@@ -208,18 +208,18 @@ def dry_run(snapshot: Snapshot) -> Found:
         is_forbidden = probe.status == FORBIDDEN and "cannot create resource" in probe.error
         if is_forbidden or not probe.status:
             advice = RIGHTS if is_forbidden else ""
-            yield State.UNSURE, f"{where} could not be tried: {probe.error}", advice
+            yield UNSURE, f"{where} could not be tried: {probe.error}", advice
         elif probe.pod is None:
             called = "does it run (see endpoints), and does the caBundle trust its certificate?"
             advice = called if probe.status == INTERNAL_ERROR else ""
-            yield State.WRONG, f"{where} is refused: {probe.error}", advice
+            yield WRONG, f"{where} is refused: {probe.error}", advice
         elif probe.resource not in Pod(probe.pod, snapshot.resources).limits:
-            yield State.GOOD, f"{where} is rewritten"
+            yield GOOD, f"{where} is rewritten"
         elif snapshot.webhook is None:
-            yield State.WRONG, f"{where} keeps its limits", "register the webhook"
+            yield WRONG, f"{where} keeps its limits", "register the webhook"
         elif read(snapshot.webhook).opt_in:
             advice = f"kubectl label namespace {probe.namespace} {LABEL}=enabled, if it is to be"
-            yield State.UNSURE, f"{where} keeps its limits", advice
+            yield UNSURE, f"{where} keeps its limits", advice
         else:
             advice = f"is the namespace {probe.namespace} labelled {LABEL}: disabled?"
-            yield State.WRONG, f"{where} keeps its limits", advice
+            yield WRONG, f"{where} keeps its limits", advice

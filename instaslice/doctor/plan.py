@@ -17,7 +17,7 @@ from instaslice import node_labels
 from instaslice.cluster.gates import PARTITIONABLE
 from instaslice.doctor import installed, policies
 from instaslice.doctor.policies import Policy
-from instaslice.doctor.report import State, wrapped
+from instaslice.doctor.report import GOOD, UNSURE, WRONG, State, wrapped
 from instaslice.doctor.snapshot import GPU, Pod, Snapshot, Unreadable, advertised, some, total
 from instaslice.patch import Json
 from instaslice.resource_api import NEWEST, ResourceAPI
@@ -162,7 +162,7 @@ def _blocks(plan: Plan) -> Iterator[Item]:
     both = [node.name for node in plan.nodes if node.published and node.advertised]
     if both:
         yield Item(6, f"{some(both)}: the device plugin and the DRA driver give out the same GPUs")
-    yield from _of_policies(plan, State.WRONG)
+    yield from _of_policies(plan, WRONG)
 
 
 def _control_plane(plan: Plan) -> Iterator[Item]:
@@ -193,7 +193,7 @@ def _of_policies(plan: Plan, wanted: State) -> Iterator[Item]:
 
 def _decisions(plan: Plan, *, has_gpus: bool) -> Iterator[Item]:
     """has_gpus: whether somebody serves `GPU` through DRA."""
-    yield from _of_policies(plan, State.UNSURE)
+    yield from _of_policies(plan, UNSURE)
     work, nodes = plan.workloads, plan.nodes
     asking = [each for each in work if GPU in each.asks and each.how == "limits"]
     single = sorted({node.single for node in nodes if node.single})
@@ -420,7 +420,7 @@ def _parts(plan: Plan) -> Iterator[tuple[str, list[str]]]:
     if plan.kubernetes:
         nodes = [_node(node) for node in plan.nodes]
         yield "Nodes", nodes or ["none has GPUs that anybody tells of"]
-    if fine := [item.text for item in _of_policies(plan, State.GOOD)]:
+    if fine := [item.text for item in _of_policies(plan, GOOD)]:
         yield "Quotas and limits", fine
     for title, items in (("What blocks", plan.blocks), ("To decide", plan.decisions)):
         if items:

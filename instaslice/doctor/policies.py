@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from instaslice.cluster.gates import EXTENDED
-from instaslice.doctor.report import Found, State
+from instaslice.doctor.report import GOOD, UNSURE, WRONG, Found, State
 from instaslice.doctor.snapshot import Snapshot, full_name, is_zero, some
 from instaslice.patch import Json
 from instaslice.resources import Resource
@@ -35,38 +35,38 @@ _ACTIONS: Final = "validationActions"
 
 #: By effect of a policy: how that is, what is said of it, and what to do.
 EFFECTS: Final = {
-    "counts": (State.GOOD, "{name} still counts {keys}", ""),
+    "counts": (GOOD, "{name} still counts {keys}", ""),
     "ignores": (
-        State.UNSURE,
+        UNSURE,
         "{name} limits {keys}, but counts no rewritten pods{detail}",
         "{command}",
     ),
     "evaded": (
-        State.UNSURE,
+        UNSURE,
         "{name} limits {keys} in its scope ({detail}), but counts no rewritten pods: claims "
         "have no scope",
         "{command}",
     ),
     "refuses": (
-        State.WRONG,
+        WRONG,
         "LimitRange {name} has {keys} in its {detail}, which no rewritten pod can satisfy: all are "
         "refused",
         "{command}",
     ),
     "lifted": (
-        State.UNSURE,
+        UNSURE,
         "LimitRange {name} has a max of {keys}, which nothing applies to rewritten pods",
         "deploy InstaSlice's component policies: docs/quotas.md",
     ),
     "lifted-before-1.30": (
-        State.UNSURE,
+        UNSURE,
         "LimitRange {name} has a max of {keys}, which nothing applies to rewritten pods: "
         "Kubernetes has the policies for that from 1.30 on",
         "use a ResourceQuota: docs/quotas.md",
     ),
-    "mapped": (State.GOOD, "Kueue's configuration maps the classes of {keys}", ""),
+    "mapped": (GOOD, "Kueue's configuration maps the classes of {keys}", ""),
     "unmapped": (
-        State.WRONG,
+        WRONG,
         "queues cover {keys}, but Kueue's deviceClassMappings lack their device classes: it admits "
         "no rewritten pod without a Job (Jobs count by the limits in their templates)",
         "{command}",
@@ -201,9 +201,9 @@ def own(snapshot: Snapshot) -> Found:
         if not found.get(name):
             how = "is not bound so that it denies" if name in found else "does not exist"
             text = f"the ValidatingAdmissionPolicy {name} {how}: {what}"
-            yield State.UNSURE, text, "deploy InstaSlice's component policies: docs/security.md"
+            yield UNSURE, text, "deploy InstaSlice's component policies: docs/security.md"
     if all(map(found.get, OWN)):
-        yield State.GOOD, f"{' and '.join(OWN)} hold"
+        yield GOOD, f"{' and '.join(OWN)} hold"
 
 
 def kueue(snapshot: Snapshot) -> Iterator[Policy]:

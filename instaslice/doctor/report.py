@@ -17,8 +17,9 @@ class State(Enum):
     WRONG = "✗"
 
 
+GOOD, UNSURE, WRONG = State
 #: Colours of a terminal (ECMA-48, SGR).
-_COLOURS: Final = {State.GOOD: "32", State.UNSURE: "33", State.WRONG: "31"}
+_COLOURS: Final = {GOOD: "32", UNSURE: "33", WRONG: "31"}
 
 
 #: How advice begins that is to be copied.
@@ -45,13 +46,13 @@ def gather(checks: Iterable[tuple[str, Found]]) -> list[Finding]:
         try:
             findings += [Finding(title, *each) for each in found]
         except Unreadable as error:
-            findings.append(Finding(title, State.UNSURE, str(error), error.advice))
+            findings.append(Finding(title, UNSURE, str(error), error.advice))
     return findings
 
 
 def is_wrong(findings: Iterable[Finding]) -> bool:
     """Whether something must be done."""
-    return any(finding.state is State.WRONG for finding in findings)
+    return any(finding.state is WRONG for finding in findings)
 
 
 def as_text(findings: Sequence[Finding], *, colour: bool = False, width: int = 0) -> str:

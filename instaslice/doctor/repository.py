@@ -1,8 +1,9 @@
 """The workloads in the files of a repository, as a snapshot that `plan` reads. Pure."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from instaslice.doctor.plan import FILE
+from instaslice.doctor.plan import FILE, make
 from instaslice.doctor.snapshot import Snapshot, Unreadable
 from instaslice.patch import Json
 from instaslice.resource_api import NEWEST
@@ -10,6 +11,8 @@ from instaslice.resources import Resources
 
 #: Where Kueue's manifests have its configuration.
 KUEUE_CONFIGURATION = "kueue-manager-config"
+#: Values in an object that are looked at: YAML's aliases make many of a few lines.
+_MAX_VALUES = 200_000
 _LISTS = {"ResourceQuota": "quotas", "LimitRange": "limits", "ClusterQueue": "queues"}
 
 
@@ -20,21 +23,21 @@ def read(
 
     failures: by path, why a file could not be read.
     """
-    lists: dict[str, list[Json]] = {"pods": [], "classes": []}
-    for path, document in documents:
-        for manifest in _manifests(document):
-            kind, found = manifest["kind"], _metadata(manifest)
-            if kind == "ConfigMap" and found["name"] == KUEUE_CONFIGURATION:
-                lists.setdefault("kueue", []).append(manifest)
-            if kind in _LISTS and isinstance(manifest.get("spec"), dict):
-                lists.setdefault(_LISTS[kind], []).append({**manifest, "metadata": found})
-            for spec in _pod_specs(manifest):
-                owner = {"kind": kind, "name": found["name"], "controller": True}
-                about = {**found, "ownerReferences": [owner], "annotations": {FILE: path}}
-                lists["pods"].append({"metadata": about, "spec": spec})
+    lists: dict[str, list[Json]] = defaultdict(list)
+    why = {}
+    for path, manifest in ((path, each) for path, found in documents for each in _manifests(found)):
+        try:
+            listed = list(_listed(path, manifest))
+            for name, each in listed:  # nobody has validated it
+                make(Snapshot("", NEWEST, {name: [each]}, resources=resources))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            why[path] = Unreadable(f"a {manifest['kind']} in it is not as Kubernetes defines it")
+            continue
+        for name, each in listed:
+            lists[name].append(each)
     if "kueue" not in lists:
         lists.pop("queues", None)  # nobody knows what the configuration maps
-    why = {path: Unreadable(text) for path, text in failures.items()}
+    why |= {path: Unreadable(text) for path, text in failures.items()}
     return Snapshot("", NEWEST, lists, why, resources=resources)
 
 
@@ -49,39 +52,37 @@ def _manifests(document: object) -> Iterator[Json]:
             yield document
 
 
-def _metadata(manifest: Json) -> dict[str, str]:
-    found = manifest.get("metadata")
-    texts = found if isinstance(found, dict) else {}
-    name = texts.get("name") or texts.get("generateName") or "?"
-    return {"name": str(name), "namespace": str(texts.get("namespace") or "")}
+def _listed(path: str, manifest: Json) -> Iterator[tuple[str, Json]]:
+    """What is of interest in an object, with the name of its list in a snapshot."""
+    kind, metadata = manifest["kind"], manifest.get("metadata")
+    texts = metadata if isinstance(metadata, dict) else {}
+    name = str(texts.get("name") or texts.get("generateName") or "?")
+    found = {"name": name, "namespace": str(texts.get("namespace") or "")}
+    if kind == "ConfigMap" and name == KUEUE_CONFIGURATION:
+        yield "kueue", manifest
+    if kind in _LISTS and isinstance(manifest.get("spec"), dict):
+        yield _LISTS[kind], {**manifest, "metadata": found}
+    owner = {"kind": kind, "name": name, "controller": True}
+    about = {**found, "ownerReferences": [owner], "annotations": {FILE: path}}
+    for spec in _pod_specs(manifest):
+        yield "pods", {"metadata": about, "spec": spec}
 
 
-def _pod_specs(value: object) -> Iterator[Json]:
-    """Every pod spec in a value: what has containers, or limits as one of Argo's has."""
-    if isinstance(value, dict):
-        containers = value.get("containers")
-        if isinstance(containers, list) and all(isinstance(each, dict) for each in containers):
-            yield {**value, **{key: _containers(value.get(key)) for key in _CONTAINERS}}
+def _pod_specs(manifest: Json) -> Iterator[Json]:
+    """Every pod spec in an object: what has containers, or limits as one of Argo's has."""
+    values: list[object] = [manifest]
+    for _ in range(_MAX_VALUES):
+        value = values.pop() if values else None
+        if isinstance(value, dict):
+            containers, resources = value.get("containers"), value.get("resources")
+            if isinstance(containers, list) and all(isinstance(each, dict) for each in containers):
+                yield value
+                continue
+            if isinstance(resources, dict) and isinstance(resources.get("limits"), dict):
+                yield {"containers": [value]}
+            value = list(value.values())
+        if isinstance(value, list):
+            values += reversed(value)
+        if not values:
             return
-        resources = value.get("resources")
-        if isinstance(resources, dict) and isinstance(resources.get("limits"), dict):
-            yield {"containers": _containers([value])}
-        for below in value.values():
-            yield from _pod_specs(below)
-    elif isinstance(value, list):
-        for below in value:
-            yield from _pod_specs(below)
-
-
-_CONTAINERS = ("containers", "initContainers")
-
-
-def _containers(found: object) -> list[Json]:
-    """Containers with limits that are an object, which is all that a plan looks at."""
-    listed = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-    every = []
-    for each in listed:
-        resources = each.get("resources")
-        limits = resources.get("limits") if isinstance(resources, dict) else None
-        every.append({**each, "resources": {"limits": limits if isinstance(limits, dict) else {}}})
-    return every
+    raise ValueError("it has too many values")

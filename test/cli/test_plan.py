@@ -43,6 +43,11 @@ def test_the_files_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str
     )
     (tmp_path / "a" / "pods.yaml").write_text(f"kind: List\nitems: [{pod_}, null, 1, {pod_}]")
     (tmp_path / "a" / "chart.yaml").write_text("a: {{ .Values.x }}\n{{ if }}")
+    (tmp_path / "a" / "odd.yaml").write_text(
+        f"kind: Pod\nspec: {{resourceClaims: 1, containers: [{{resources: {limits}}}]}}"
+    )
+    layers = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    (tmp_path / "a" / "bomb.yaml").write_text("\n".join(["kind: Pod", "a0: &a0 [x]", *layers]))
     (tmp_path / "b.json").write_text(
         json.dumps(
             {
@@ -62,7 +67,8 @@ def test_the_files_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert (workload["file"], workload["owner"], workload["pods"]) == ("a/pods.yaml", "Pod/p", 2)
     assert workload["node_name"] == "n"
     assert [each["section"] for each in found["decisions"]] == [4, 10]
-    assert list(found["unknown"]) == ["a/chart.yaml"]
+    assert found["unknown"].keys() == {"a/chart.yaml", "a/odd.yaml", "a/bomb.yaml"}
+    assert found["unknown"]["a/odd.yaml"] == "a Pod in it is not as Kubernetes defines it"
     assert main(["plan", "--files", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert "a/pods.yaml Pod/p: 2 pods, nvidia.com/mig-1g.5gb: 1" in text
