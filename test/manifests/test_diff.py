@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from instaslice.manifests import files
 from instaslice.manifests.edit import Edit, applied
-from instaslice.manifests.files import coloured
 from test.support.command import find_tool
 
 
@@ -97,12 +96,6 @@ def test_a_last_line_without_an_end_gets_one() -> None:
     assert found == (
         "--- a/f\n+++ b/f\n@@ -1 +1,3 @@\n-a: 1\n\\ No newline at end of file\n+a: 1\n+---\n+b\n"
     )
-
-
-def test_colours() -> None:
-    assert coloured("-a\n") == "\x1b[31m-a\x1b[0m\n"
-    assert coloured(" a\n") == " a\n"
-    assert coloured("--- a/f\n") == "\x1b[1m--- a/f\x1b[0m\n"
 
 
 @pytest.mark.parametrize("apart", [1, 5, 6, 7, 8])

@@ -305,16 +305,6 @@ def test_the_templates_that_are_needed_are_named(
     assert run("--diff", "good.yaml", "templates.yaml", capsys=capsys)[2] == ""
 
 
-def test_templates_in_a_diff(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ("--with-templates", "done.yaml", "good.yaml")
-    _, out, _ = run("--diff", *arguments, capsys=capsys)
-    assert "--- a/done.yaml" not in out
-    assert "+kind: ResourceClaimTemplate\n" in out
-    assert run("--in-place", *arguments, capsys=capsys)[0] == 0
-    assert "kind: ResourceClaimTemplate\n" in (folder / "good.yaml").read_text()
-    assert run("--diff", *arguments, capsys=capsys)[1] == ""
-
-
 def test_a_folder_is_walked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inner = folder / "inner" / "deeper"
     inner.mkdir(parents=True)
@@ -388,23 +378,6 @@ def test_a_template_that_is_missing_would_be_written_too(
     assert run("-i", "good.yaml", capsys=capsys)[0] == 0
     assert run("--check", "good.yaml", capsys=capsys)[0] == 0
     assert run("--check", "--with-templates", "good.yaml", capsys=capsys)[0] == 1
-
-
-def test_one_document_that_changes_is_enough(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    good, done = ((folder / f"{name}.yaml").read_text() for name in ("good", "done"))
-    (folder / "both.yaml").write_text(f"{good}---\n{done}")
-    would = "both.yaml: would be rewritten\n"
-    assert run("--check", "both.yaml", capsys=capsys) == (1, "", would)
-    code, out, err = run("--check", "--diff", "both.yaml", capsys=capsys)
-    assert (code, err) == (1, "")
-    assert out.startswith("--- a/both.yaml\n"), "a diff says so itself"
-
-
-def test_what_is_no_file_is_not_written_in_place(capsys: pytest.CaptureFixture[str]) -> None:
-    why = "is not a regular file, which --in-place needs"
-    assert run("-i", os.devnull, capsys=capsys) == (2, "", f"instaslice: {os.devnull}: {why}\n")
 
 
 def test_half_a_character_is_a_question_mark_where_it_must_be_written(

@@ -1,15 +1,18 @@
 """No limit passes in silence: what is told of those that `rewrite` leaves."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from instaslice.manifests.documents import Task
 from instaslice.manifests.workloads import read_kinds
 from instaslice.resources import read_mapping
 from test.support.streams import dedent, rewritten
 
+ROWS = yaml.safe_load((Path(__file__).parents[1] / "data" / "leftovers.yaml").read_text())
 LIMITS = "{limits: {nvidia.com/mig-1g.5gb: 1}}"
 
 
@@ -55,137 +58,7 @@ def test_a_template_may_have_no_spec_around_its_containers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        (f"resources: {LIMITS}", "Helm values file"),
-        ("singleuser: {extra_resource_limits: {nvidia.com/mig-1g.5gb: 1}}", "Helm values file"),
-        ("a: {extra_resource_guarantees: {nvidia.com/mig-1g.5gb: 1}}", "Helm values file"),
-        (
-            "apiVersion: argoproj.io/v1\nkind: Workflow\n"
-            f"spec: {{templates: [{{name: m, container: {{resources: {LIMITS}}}}}]}}",
-            "container m: left as it is: Workflow is a custom resource",
-        ),
-        (
-            f"apiVersion: serving.kserve.io/v1\nkind: X\nspec: {{model: {{resources: {LIMITS}}}}}",
-            "X is a custom resource",
-        ),
-        (
-            "apiVersion: v1\nkind: LimitRange\n"
-            "spec: {limits: [{type: Container, min: {nvidia.com/mig-1g.5gb: 1}}]}",
-            "refuses every rewritten pod",
-        ),
-        (
-            "apiVersion: v1\nkind: LimitRange\n"
-            "spec: {limits: [{type: Pod, max: {nvidia.com/mig-1g.5gb: 1}}]}",
-            "refuses every rewritten pod",
-        ),
-        (
-            "apiVersion: v1\nkind: LimitRange\n"
-            "spec: {limits: [{type: Container, max: {nvidia.com/mig-1g.5gb: 1}}]}",
-            "bounds no rewritten pod",
-        ),
-        (
-            "apiVersion: v1\nkind: ResourceQuota\n"
-            "spec: {hard: {requests.nvidia.com/mig-1g.5gb: 4}}",
-            "from Kubernetes 1.36 on",
-        ),
-        (
-            "apiVersion: v1\nkind: ResourceQuota\nspec: {hard: {limits.nvidia.com/mig-1g.5gb: 4}}",
-            "it counts nothing",
-        ),
-        (
-            "apiVersion: v1\nkind: ResourceQuota\nspec: {hard: {nvidia.com/mig-1g.5gb: 4}}",
-            "nothing",
-        ),
-        (
-            "apiVersion: kubeflow.org/v1\nkind: Profile\n"
-            "spec: {resourceQuotaSpec: {hard: {requests.nvidia.com/mig-1g.5gb: 4}}}",
-            "a quota counts the claims",
-        ),
-        (
-            "apiVersion: scheduling.volcano.sh/v1beta1\nkind: Queue\n"
-            "spec: {capability: {nvidia.com/mig-1g.5gb: 4}}",
-            "a queue of Volcano goes by limits",
-        ),
-        (
-            "apiVersion: karpenter.sh/v1\nkind: X\nspec: {limits: {nvidia.com/mig-1g.5gb: 4}}",
-            "Karpenter goes by limits",
-        ),
-        (
-            "apiVersion: karpenter.sh/v1alpha1\nkind: NodeOverlay\n"
-            "spec: {capacity: {nvidia.com/mig-1g.5gb: 4}}",
-            "Karpenter goes by limits",
-        ),
-        (
-            "apiVersion: kyverno.io/v1\nkind: X\nspec: {a: {=(limits): {=(nvidia.com/mig-x): 1}}}",
-            "Kyverno goes by limits",
-        ),
-        (
-            "apiVersion: kueue.x-k8s.io/v1beta1\nkind: ClusterQueue\n"
-            "spec: {resourceGroups: [{coveredResources: [nvidia.com/mig-1g.5gb]}]}",
-            "Kueue counts the claims",
-        ),
-        (
-            "apiVersion: argoproj.io/v1alpha1\nkind: Application\n"
-            "spec: {parameters: [{name: 'limits.nvidia\\.com/mig-1g\\.5gb'}]}",
-            "Helm makes a limit of it",
-        ),
-        (
-            "jobs:\n  a:\n    run: helm upgrade x --set 'a.limits.nvidia\\.com/mig-1g\\.5gb=1'",
-            "Helm makes a limit of it",
-        ),
-        ("modelSpec: [{requestGPUType: nvidia.com/mig-4g.71gb}]", "Helm values file"),
-        (
-            "apiVersion: infrastructure.opendatahub.io/v1\nkind: HardwareProfile\n"
-            "spec: {identifiers: [{identifier: nvidia.com/mig-1g.5gb}]}",
-            "HardwareProfile is a custom resource",
-        ),
-        (
-            "apiVersion: sparkoperator.k8s.io/v1beta2\nkind: SparkApplication\n"
-            "spec: {driver: {gpu: {name: nvidia.com/mig-1g.5gb}}}",
-            "SparkApplication is a custom resource",
-        ),
-        (
-            "- hosts: all\n  tasks:\n  - k8s: {definition: {limits: {nvidia.com/mig-1g.5gb: 1}}}",
-            "looks like Ansible",
-        ),
-        (
-            '{"resource": {"kubernetes_pod": {"a": {"limits": {"nvidia.com/mig-1g.5gb": 1}}}}}',
-            "looks like Terraform",
-        ),
-        (
-            "apiVersion: v1\nkind: Pod\n"
-            f"spec: {{containers: [], ephemeralContainers: [{{name: e, resources: {LIMITS}}}]}}",
-            "container e: left as it is: the API server refuses",
-        ),
-        (
-            "apiVersion: v1\nkind: Pod\n"
-            "spec: {containers: [], overhead: {nvidia.com/mig-1g.5gb: 1}}",
-            "Pod has no limits of a container there",
-        ),
-        ("kind: Kustomization\npatches: [{patch: 'a: {nvidia.com/mig-1g.5gb: 1}'}]", "kustomize"),
-        ("patches: [{patch: 'a: {nvidia.com/mig-1g.5gb: 1}'}]", "kubectl kustomize"),
-        (
-            "apiVersion: v1\nkind: ConfigMap\n"
-            "data:\n  a: 'limits = {\"nvidia.com/mig-1g.5gb\": 1}'",
-            "left as it is in text",
-        ),
-        (
-            "- {op: add, path: /spec/a, value: {nvidia.com/mig-1g.5gb: 1}}",
-            "in a JSON patch: rewrite what kustomize makes of it",
-        ),
-        ("- {op: add, path: /limits/nvidia.com~1mig-1g.5gb, value: 1}", "in a JSON patch"),
-        ('[{"op": "remove", "path": "/limits/nvidia.com~1mig-1g.5gb"}]', "in a JSON patch"),
-        (
-            "apiVersion: v1\nkind: Pod\n"
-            "spec: {containers: [{resources: {limits: {nvidia.com/mig-x: 1}}}]}",
-            "not spelt like a MIG profile",
-        ),
-        (
-            "apiVersion: a.b/v1\nkind: X\nspec: {resources: {requests: {nvidia.com/mig-x: 1}}}",
-            "X is a custom resource",
-        ),
-    ],
+    ("text", "reason"), [(text, row["says"]) for row in ROWS for text in row["of"]]
 )
 def test_what_becomes_of_it_is_said(text: str, reason: str) -> None:
     ((_, message),) = left(text)

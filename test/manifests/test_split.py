@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from instaslice.manifests import split
 from instaslice.manifests.documents import Task
@@ -131,23 +129,3 @@ def test_what_cannot_be_cut_apart_is_not(text: str) -> None:
 )
 def test_documents(documents: list[str]) -> None:
     assert [*split.documents("".join(documents))] == [piece for piece in documents if piece]
-
-
-@pytest.mark.property
-@given(st.text(alphabet='-. {}\n\r\t"a:,[]\ufeff'))
-def test_nothing_is_lost(text: str) -> None:
-    assert "".join(split.documents(text)) == text
-
-
-@pytest.mark.property
-@given(
-    st.lists(
-        st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=3),
-        min_size=1,
-        max_size=5,
-    ),
-    st.booleans(),
-)
-def test_objects_of_json_are_documents_each(objects: list[dict[str, str]], spread: bool) -> None:
-    texts = [json.dumps(each, indent=2 if spread else None) + "\n" for each in objects]
-    assert [*split.documents("".join(texts))] == texts

@@ -1,11 +1,14 @@
 """Where pods are in a manifest, and which of them are left alone."""
 
+import uuid
+from itertools import pairwise
 from typing import Any
 
 import pytest
+import yaml
 
 from instaslice.manifests import workloads
-from instaslice.manifests.workloads import manifests, read_kinds, templates
+from instaslice.manifests.workloads import Manifest, claim_names, manifests, read_kinds, templates
 
 Json = dict[str, Any]
 SPEC: Json = {"containers": []}
@@ -53,74 +56,56 @@ def test_all_others_are_left_alone(value: Json) -> None:
     assert paths(value) == []
 
 
-RAY = {
-    "apiVersion": "ray.io/v1",
-    "kind": "RayCluster",
-    "spec": {
-        "headGroupSpec": {"template": {"spec": SPEC}},
-        "workerGroupSpecs": [{"template": {"spec": SPEC}}, {}, {"template": {"spec": SPEC}}],
-    },
-}
-MPI = {
-    "apiVersion": "kubeflow.org/v2beta1",
-    "kind": "MPIJob",
-    "spec": {"mpiReplicaSpecs": {"Worker": {"template": {"spec": SPEC}}, "Launcher": 1}},
-}
-KSERVE = {
-    "apiVersion": "serving.kserve.io/v1beta1",
-    "kind": "InferenceService",
-    "spec": {"predictor": SPEC},
-}
-WRAPPER = {
-    "apiVersion": "workload.codeflare.dev/v1beta2",
-    "kind": "AppWrapper",
-    "spec": {
-        "components": [
-            {
-                "template": {
-                    "apiVersion": "batch/v1",
-                    "kind": "Job",
-                    "spec": {"template": {"spec": SPEC}},
-                }
-            }
-        ]
-    },
-}
+RAY = yaml.safe_load("""
+apiVersion: ray.io/v1
+kind: RayCluster
+spec:
+  headGroupSpec: {template: {spec: {containers: []}}}
+  workerGroupSpecs:
+  - {template: {spec: {containers: []}}}
+  - {}
+  - {template: {spec: {containers: []}}}
+""")
+MPI = yaml.safe_load("""
+apiVersion: kubeflow.org/v2beta1
+kind: MPIJob
+spec: {mpiReplicaSpecs: {Worker: {template: {spec: {containers: []}}}, Launcher: 1}}
+""")
+KSERVE = yaml.safe_load("""
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+spec: {predictor: {containers: []}}
+""")
+WRAPPER = yaml.safe_load("""
+apiVersion: workload.codeflare.dev/v1beta2
+kind: AppWrapper
+spec:
+  components:
+  - template:
+      apiVersion: batch/v1
+      kind: Job
+      spec: {template: {spec: {containers: []}}}
+""")
+
+
+GROUPS = "ray.io/RayCluster=spec.workerGroupSpecs"
+REPLICAS = "MPIJob=spec.mpiReplicaSpecs"
+COMPONENTS = "workload.codeflare.dev/AppWrapper=spec.components[]"
+FIRST, LAST = (f"spec.workerGroupSpecs.{n}.template" for n in (0, 2))
+HEAD = "spec.headGroupSpec.template"
+WORKER = "spec.mpiReplicaSpecs.Worker.template"
 
 
 @pytest.mark.parametrize(
     ("value", "kinds", "found"),
     [
-        (
-            RAY,
-            ["ray.io/RayCluster=spec.workerGroupSpecs[*].template"],
-            ["spec.workerGroupSpecs.0.template", "spec.workerGroupSpecs.2.template"],
-        ),
-        (
-            RAY,
-            [
-                "ray.io/RayCluster=.spec.workerGroupSpecs[2].template",
-                "ray.io/RayCluster=spec.headGroupSpec.template",
-            ],
-            ["spec.workerGroupSpecs.2.template", "spec.headGroupSpec.template"],
-        ),
-        (
-            MPI,
-            ["kubeflow.org/MPIJob=spec.mpiReplicaSpecs[*].template"],
-            ["spec.mpiReplicaSpecs.Worker.template"],
-        ),
-        (
-            MPI,
-            ["kubeflow.org/MPIJob=spec.mpiReplicaSpecs.*.template"],
-            ["spec.mpiReplicaSpecs.Worker.template"],
-        ),
+        (RAY, [f"{GROUPS}[*].template"], [FIRST, LAST]),
+        (RAY, [f"{GROUPS}[2].template", f"ray.io/RayCluster=.{HEAD}"], [LAST, HEAD]),
+        (MPI, [f"kubeflow.org/{REPLICAS}[*].template"], [WORKER]),
+        (MPI, [f"kubeflow.org/{REPLICAS}.*.template"], [WORKER]),
+        (MPI, [f"ray.io/{REPLICAS}[*].template"], []),
         (KSERVE, ["serving.kserve.io/InferenceService=spec.predictor"], ["spec.predictor"]),
-        (
-            WRAPPER,
-            ["workload.codeflare.dev/AppWrapper=spec.components[].template"],
-            ["spec.components.0.template.spec.template"],
-        ),
-        (MPI, ["ray.io/MPIJob=spec.mpiReplicaSpecs[*].template"], []),
+        (WRAPPER, [f"{COMPONENTS}.template"], ["spec.components.0.template.spec.template"]),
     ],
 )
 def test_kinds_whose_user_says_that_they_keep_claims(
@@ -171,3 +156,66 @@ def test_it_is_what_the_webhook_is_registered_for() -> None:
     from instaslice.webhook_configuration import LABEL
 
     assert workloads.LABEL == LABEL
+
+
+# -- names of claims: the same for the same, and different for everything else ---------------------
+
+TEMPLATE = ("spec", "template")
+
+
+def manifest(**fields: Any) -> Manifest:
+    usual = {"value": {}, "path": (), "group": "apps", "kind": "Deployment"}
+    return Manifest(**{**usual, "namespace": "ml", "name": "web", **fields})
+
+
+def name(made: Manifest, path: tuple[str, ...] = TEMPLATE, *uses: tuple[str, str]) -> str:
+    """The last of the names for some containers and templates."""
+    new_name = claim_names(made, path)
+    return [new_name(*use) for use in uses or (("c", "mig-1g.5gb"),)][-1]
+
+
+def test_a_name_is_a_uuid_of_version_5_and_stays_the_same() -> None:
+    assert uuid.UUID(name(manifest())).version == 5
+    assert name(manifest()) == name(manifest())
+    assert name(manifest()) == name(manifest(value={"edited": True}))
+
+
+def test_a_later_version_gives_the_same_names() -> None:
+    """Else every file that was rewritten would change with an upgrade."""
+    ours = uuid.uuid5(uuid.NAMESPACE_DNS, "instaslice.io")
+    parts = "apps\nDeployment\nml\nweb\nspec/template\nc\nmig-1g.5gb\n1"
+    assert (
+        name(manifest()) == str(uuid.uuid5(ours, parts)) == "311f06e1-91d9-5d79-9c69-680d6aae47ad"
+    )
+
+
+def test_where_a_manifest_lies_in_a_list_does_not_matter() -> None:
+    inside = manifest(path=("items", 3))
+    assert name(inside, ("items", "3", *TEMPLATE)) == name(manifest())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        name(manifest(group="batch")),
+        name(manifest(kind="StatefulSet")),
+        name(manifest(namespace=None)),
+        name(manifest(name="api")),
+        name(manifest(), ("spec", "jobTemplate")),
+        name(manifest(), TEMPLATE, ("d", "mig-1g.5gb")),
+        name(manifest(), TEMPLATE, ("c", "mig-2g.10gb")),
+        name(manifest(), TEMPLATE, ("c", "mig-1g.5gb"), ("c", "mig-1g.5gb")),
+    ],
+)
+def test_whatever_tells_claims_apart_tells_their_names_apart(other: str) -> None:
+    assert other != name(manifest())
+
+
+def test_claims_of_other_kinds_in_between_change_nothing() -> None:
+    one, two = ("c", "mig-1g.5gb"), ("c", "mig-3g.20gb")
+    assert name(manifest(), TEMPLATE, two, two, one) == name(manifest(), TEMPLATE, one)
+
+
+def test_parts_do_not_run_into_each_other() -> None:
+    several = [name(manifest(namespace="a", name="bc")), name(manifest(namespace="ab", name="c"))]
+    assert all(a != b for a, b in pairwise(several))
