@@ -89,8 +89,8 @@ class Kind(NamedTuple):
     every: int = 1  #: which pods have a MIG limit: every so many
 
 
-#: Streams and Lists are what is large in practice; no other object is larger than 2 MB: etcd, and so
-#: the API server, takes 1.5 MiB.
+#: Streams and Lists are what is large in practice; no other object is larger than 2 MB: etcd, and
+#: so the API server, takes 1.5 MiB.
 KINDS = (
     Kind("a stream of pods, each with a MIG limit", 1, STREAM),
     Kind("a stream of pods, 1 in 100 with a MIG limit", 10, STREAM, 100),

@@ -4,8 +4,10 @@ import argparse
 import sys
 from typing import Final
 
+from instaslice.annotations import NONE, read_alternatives
 from instaslice.cli.usage import Command, UsageError, add_shared, mapping, needing, wants_colour
 from instaslice.resource_api import NEWEST, VERSIONS
+from instaslice.resources import Resources
 
 COMMAND: Final = Command(
     "rewrite",
@@ -68,6 +70,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         "profile (nvidia.com/gpu=gpu.nvidia.com, nvidia.com/gpu=mig-1g.5gb); may be repeated",
     )
     task.add_argument(
+        "--alternatives",
+        default=NONE,
+        metavar="CHAINS",
+        help="what may serve a slice in pods without an annotation of their own, as the webhook's "
+        'option of this name has it ("1g.5gb or bigger")',
+    )
+    task.add_argument(
         "--kinds",
         action="append",
         default=[],
@@ -95,14 +104,18 @@ def run(arguments: argparse.Namespace) -> int:
         if all(getattr(arguments, name) for name in pair):
             flags = (f"--{name.replace('_', '-')}" for name in pair)
             raise UsageError(f"{' and '.join(flags)} exclude one another")
-    resources = mapping(arguments)
+    try:
+        default = arguments.alternatives
+        alternatives = read_alternatives(default) if default not in ("", NONE) else {}
+    except ValueError as error:
+        raise UsageError(f"--alternatives: {error}") from None
     try:
         kinds = workloads.read_kinds(arguments.kinds)
     except ValueError as error:
         raise UsageError(f"--kinds: {error}") from None
     task = documents.Task(
         api=VERSIONS[arguments.resource_api],
-        resources=resources,
+        resources=Resources(mapping(arguments).mapped, alternatives),
         kinds=kinds,
         is_reverse=arguments.reverse,
         is_strict=arguments.strict,

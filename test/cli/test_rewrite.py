@@ -34,6 +34,18 @@ def test_a_diff_on_a_terminal_has_colours(tmp_path: Path, monkeypatch: pytest.Mo
     assert b"\x1b[36m@@ " in raw.getvalue()
 
 
+def test_the_default_alternatives_of_the_webhook(capsys: pytest.CaptureFixture[str]) -> None:
+    chain = ["--alternatives", "1g.5gb or bigger"]
+    code, out, _ = run(*chain, "--with-templates", "samples/sample.yaml", capsys=capsys)
+    pod, _, template = yaml.safe_load_all(out)
+    (claim,) = pod["spec"]["resourceClaims"]
+    assert code == 0
+    assert claim["resourceClaimTemplateName"] == template["metadata"]["name"]
+    assert template["metadata"]["name"] == "mig-1g.5gb-or-bigger"
+    code, out, err = run("--alternatives", "1g.5gb or", "samples/sample.yaml", capsys=capsys)
+    assert (code, out, err.startswith("instaslice: --alternatives: ")) == (2, "", True), err
+
+
 def test_options_reach_the_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     containers = [{"name": "c", "resources": {"limits": {"nvidia.com/gpu": 2}}}]
     rollout = {
