@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from instaslice.cluster import discovery
+from instaslice.containers import MAX_DEVICES
+from instaslice.profiles import PROFILES_BY_GPU
 
 _MIB: Final = 1024 * 1024
 
@@ -108,6 +110,30 @@ class Limits:
     cheap: float = 0.002
     #: After that long the one that waits longest is answered, whatever it costs, once in a turn.
     starving: float = 1.0
+
+    # -- templates, as `serve.templates` makes them ------------------------------------------------
+
+    #: That an admission waits for all that its pod needs; the API server gives it five.
+    template_patience: float = 1.0
+    #: For which something is taken to be there: someone may have deleted it since.
+    template_memory: float = 600.0
+    #: Between two looks at something known, and between two looks at anything.
+    template_recheck: float = 1.0
+    template_spacing: float = 0.05
+    #: Before the second attempt, doubled with each, and the longest pause.
+    first_pause: float = 1.0
+    longest_pause: float = 300.0
+    #: Templates that are remembered: namespaces are what users make.
+    templates_known: int = 10_000
+    #: Bytes of what waits to be made, or to be looked at, 1 KiB for a name.
+    templates_waiting: int = 2 * _MIB
+    #: Templates that a process makes in a namespace for pods: as many as one pod may need (R8).
+    #: One device of a profile that is known, or mapped, is not counted: there are some 80 of those.
+    templates_counted: int = MAX_DEVICES
+    #: Of these, with a profile that no known GPU has: all of one new GPU, by two numbers each.
+    templates_unknown: int = 2 * max(map(len, PROFILES_BY_GPU.values()))
+    #: CEL selectors in a template. Each costs the API server about 2 ms whenever it is created.
+    template_selectors: int = 64
 
     # -- the log ---------------------------------------------------------------------------------
 

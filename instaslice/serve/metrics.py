@@ -114,10 +114,7 @@ class Metrics:
         )
         self._version: str | None = None
         build = Gauge(
-            "instaslice_build_info",
-            "The running InstaSlice.",
-            ["version"],
-            registry=self.registry,
+            "instaslice_build_info", "The running InstaSlice.", ["version"], registry=self.registry
         )
         build.labels(__version__).set(1)
 

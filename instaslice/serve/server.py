@@ -207,6 +207,8 @@ class Server(BaseApplication):
     def _provisioner(self, metrics: Metrics) -> TemplateMaker | None:
         if not self._settings.provision_templates or self._settings.cluster is None:
             return None
-        maker = TemplateMaker(self._settings.cluster, metrics, self._settings.resources)
+        maker = TemplateMaker(
+            self._settings.cluster, metrics, self._settings.resources, self._limits
+        )
         maker.start()
         return maker

@@ -8,7 +8,7 @@ Who may create pods in one namespace decides what is asked for there, so:
 
 - namespaces take turns, and what finds no room gives way in the namespace that has most;
 - names are remembered, and a claim only where its name does not say all (`DeviceClaim.template`);
-- what a process makes on demand in a namespace is bounded, and what one template asks (`Limits`).
+- what a process makes on demand in a namespace is bounded, and what one template asks (`limits`).
   What an administrator makes beyond that is used;
 - what is there is compared with what would be made, for whoever may create templates can take a
   name. What is known is looked at again after each admission that relies on it.
@@ -24,44 +24,16 @@ from urllib.parse import quote
 
 from instaslice.cluster.client import PLURALS, Answer, Caller, ClusterError
 from instaslice.compare import difference
-from instaslice.containers import MAX_DEVICES
 from instaslice.invalid import MAX_MESSAGES
 from instaslice.patch import Json
-from instaslice.profiles import PROFILES_BY_GPU
 from instaslice.resource_api import ResourceAPI
 from instaslice.resources import MIG, MIG_DOMAIN, Resources
 from instaslice.serve.app import MustWait
+from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
 from instaslice.templates import DeviceClaim, from_template, objects
 
 _log = logging.getLogger("instaslice")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long, how much. Times in seconds."""
-
-    #: That an admission waits for all that its pod needs; the API server gives it five.
-    patience: float = 1.0
-    #: For which something is taken to be there: someone may have deleted it since.
-    memory: float = 600.0
-    #: Between two looks at something known, and between two looks at anything.
-    recheck: float = 1.0
-    spacing: float = 0.05
-    #: Before the second attempt, doubled with each, and the longest pause.
-    first_pause: float = 1.0
-    longest_pause: float = 300.0
-    #: Templates that are remembered: namespaces are what users make.
-    known: int = 10_000
-    #: Bytes of what waits to be made, or to be looked at, 1 KiB for a name.
-    waiting: int = 2 * 1024 * 1024
-    #: Templates that a process makes in a namespace for pods: as many as one pod may need (R8).
-    #: One device of a profile that is known, or mapped, is not counted: there are some 80 of those.
-    counted: int = MAX_DEVICES
-    #: Of these, with a profile that no known GPU has: all of one new GPU, by two numbers each.
-    unknown: int = 2 * max(map(len, PROFILES_BY_GPU.values()))
-    #: CEL selectors in a template. Each costs the API server about 2 ms whenever it is created.
-    selectors: int = 64
 
 
 #: What a template is counted as.
@@ -189,7 +161,7 @@ class TemplateMaker:
         cluster: Caller,
         metrics: Metrics,
         resources: Resources = MIG,
-        limits: Limits = Limits(),
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
     ) -> None:
         self._cluster = cluster
         self._metrics = metrics
@@ -239,7 +211,9 @@ class TemplateMaker:
             self._changed.notify_all()
             self._changed.wait_for(
                 lambda: all(each.attempts > before for each, before in waiting),
-                max(0.0, since + self._limits.patience - time.monotonic()) if waiting else 0.0,
+                max(0.0, since + self._limits.template_patience - time.monotonic())
+                if waiting
+                else 0.0,
             )
             now = time.monotonic()
             told = [_warning(each, now) for each in asked]
@@ -264,7 +238,9 @@ class TemplateMaker:
             return template
         self._again.discard(template)
         template.api, template.pause = api, self._limits.first_pause
-        template.due = max(now, template.checked + self._limits.recheck) if is_known else now
+        template.due = (
+            max(now, template.checked + self._limits.template_recheck) if is_known else now
+        )
         template.claim, template.weight = None, 1024
         if from_template(name, self._resources) != claim:
             choices = sum(len(request.choices) for request in claim.requests)
@@ -274,13 +250,13 @@ class TemplateMaker:
 
     def _wait(self, template: Template, queue: Turns) -> None:
         """Put a template into a queue."""
-        for victim in queue.add(template, self._limits.waiting):
+        for victim in queue.add(template, self._limits.templates_waiting):
             victim.attempts += 1
             self._changed.notify_all()
 
     def _kind(self, claim: DeviceClaim) -> int:
         choices = [choice for request in claim.requests for choice in request.choices]
-        if sum(bool(choice.selector) for choice in choices) > self._limits.selectors:
+        if sum(bool(choice.selector) for choice in choices) > self._limits.template_selectors:
             return _LARGE
         if any(choice.profile and not choice.profile.known for choice in choices):
             return _UNKNOWN
@@ -311,7 +287,7 @@ class TemplateMaker:
         if missing is None and now >= self._next_look:
             look = self._again.next(now)
         if look:
-            self._next_look = now + self._limits.spacing
+            self._next_look = now + self._limits.template_spacing
             self._again.discard(look)  # who asks meanwhile has it looked at once more
         self._was_look = look is not None
         return look or missing or self._missing.next(now)
@@ -379,16 +355,16 @@ class TemplateMaker:
         self._missing.discard(template)
         self._known.discard(template)  # it is the oldest no longer
         template.checked = time.monotonic()
-        template.until = template.checked + self._limits.memory
+        template.until = template.checked + self._limits.template_memory
         template.made = template.made or outcome == "created"
         template.problem = ""
         if how:
             what = f"ResourceClaimTemplate {template.name} is not as InstaSlice makes it"
             template.problem = f"{what}, and the pod gets what it asks for: {how}"
-        for victim in self._known.add(template, self._limits.known):
+        for victim in self._known.add(template, self._limits.templates_known):
             victim.until = 0.0
         if self._again.find(template.namespace, template.name) is template:
-            template.due = template.checked + self._limits.recheck
+            template.due = template.checked + self._limits.template_recheck
         else:
             template.claim = None
 
@@ -427,7 +403,7 @@ class TemplateMaker:
         Returns seconds after which to look again, or 0. Raises ClusterError.
         """
         name = manifest["metadata"]["name"]
-        before, recheck = self._classes.get(name), self._limits.recheck
+        before, recheck = self._classes.get(name), self._limits.template_recheck
         if before and before.checked >= template.asked and before.is_there:
             return 0.0
         if before and not template.until and time.monotonic() < before.checked + recheck:
@@ -498,13 +474,14 @@ class TemplateMaker:
             return ""
         command = _command(template)
         if template.kind == _LARGE:
-            return f"InstaSlice makes those of at most {limits.selectors} selectors; {command}"
+            bound = limits.template_selectors
+            return f"InstaSlice makes those of at most {bound} selectors; {command}"
         with self._changed:
             row = self._known.rows.get(template.namespace, _Row())
             made = sum(each.made and each.kind == template.kind for each in row.templates.values())
-        bound, whose = limits.counted, "of several devices"
+        bound, whose = limits.templates_counted, "of several devices"
         if template.kind == _UNKNOWN:
-            bound, whose = limits.unknown, "for profiles of no known GPU"
+            bound, whose = limits.templates_unknown, "for profiles of no known GPU"
         if made < bound:
             return ""
         return f"InstaSlice makes at most {bound} {whose} in a namespace; {command}"

@@ -86,15 +86,15 @@ def dripping(listener: socket.socket) -> None:
     """Take a connection, and send a byte of a TLS handshake now and then, for a minute."""
     with listener.accept()[0] as connection, contextlib.suppress(OSError):
         connection.sendall(b"\x16\x03\x03\x40\x00")  # a record of 16 KiB will follow
-        for _ in range(3000):
+        for _ in range(16_000):
             connection.sendall(b"\x02")
-            time.sleep(0.02)
+            time.sleep(0.002)
 
 
 GIVEN_UP = "no answer within 0.3 s"
 
 
-# Whoever sends nothing for the whole of the deadline fails by it in one of two ways.
+# The socket's timeout, which is of the whole handshake, may end before the call's.
 @pytest.mark.parametrize("peer", [silent, dripping])
 def test_a_handshake_that_does_not_end_is_given_up_in_time(
     peer: Callable[[socket.socket], None], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
@@ -104,9 +104,8 @@ def test_a_handshake_that_does_not_end_is_given_up_in_time(
         thread = threading.Thread(target=peer, args=[listener])
         thread.start()
         port = listener.getsockname()[1]
-        with pytest.raises(
-            ClusterError, match=rf"127\.0\.0\.1:{port}: .*(timed out|no answer in time|{GIVEN_UP})"
-        ):
+        reason = f"(no answer in time|{GIVEN_UP})"
+        with pytest.raises(ClusterError, match=rf"^https://127\.0\.0\.1:{port}: {reason}$"):
             replace(cluster, port=port).call("GET", GROUP)
         thread.join()
     until(no_call_goes_on)

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from instaslice.serve.limits import Limits
-from instaslice.serve.templates import Limits as TemplateLimits
 from test.fuzz import fuzz_socket
 from test.support.apiserver import FAULTS, APIServer, reaching
 from test.support.certs import Authority
@@ -478,4 +477,4 @@ def test_an_api_server_that_hangs_costs_many_pods_no_more_than_one(
             thread.join()
     assert len(seconds) == pods
     # If each waited anew when a thread is free it would be half a minute.
-    assert max(seconds) < TemplateLimits().patience * pods / 2 / 3
+    assert max(seconds) < LIMITS.template_patience * pods / 2 / 3

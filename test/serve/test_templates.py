@@ -21,8 +21,9 @@ from instaslice.profiles import from_attribute, known_profiles
 from instaslice.resource_api import VERSIONS, ResourceAPI
 from instaslice.resources import MIG, of_profile, read_mapping
 from instaslice.serve.app import MustWait, Webhook
+from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
-from instaslice.serve.templates import Limits, TemplateMaker
+from instaslice.serve.templates import TemplateMaker
 from instaslice.templates import DeviceClaim, DeviceRequest, claim_of, device_class, from_template
 from test.support.apiserver import FAULTS, APIServer, error, reaching
 from test.support.certs import Authority
@@ -33,9 +34,9 @@ from test.support.wsgi import call
 
 V1 = VERSIONS["v1"]
 #: An attempt is waited for, however busy the machine is; what is known is not looked at again.
-PATIENT = Limits(patience=PATIENCE, recheck=600.0, spacing=0.0)
+PATIENT = Limits(template_patience=PATIENCE, template_recheck=600.0, template_spacing=0.0)
 #: What is known is looked at again beside every admission.
-EAGER = replace(PATIENT, recheck=0.0)
+EAGER = replace(PATIENT, template_recheck=0.0)
 #: What fails is not tried again by itself.
 ONCE = replace(PATIENT, first_pause=3600.0)
 
@@ -128,6 +129,18 @@ def test_every_kind_of_object_has_a_path(start: Start, api_server: APIServer) ->
             ]
 
 
+def test_an_empty_file_of_authorities_loses_no_template(
+    start: Start, api_server: APIServer, account: Path
+) -> None:
+    """As it is while it is being written."""
+    authorities = (account / "ca.crt").read_bytes()
+    (account / "ca.crt").write_bytes(b"")
+    [warning] = ensure(start(replace(PATIENT, first_pause=0.05)), "ml", "1g.5gb")
+    assert "is not there yet" in warning
+    (account / "ca.crt").write_bytes(authorities)
+    until(lambda: api_server.created("ResourceClaimTemplate") == ["ml/mig-1g.5gb"])
+
+
 def test_a_claim_whose_name_does_not_say_all_is_made(start: Start, api_server: APIServer) -> None:
     claim = placed([f"{n % 9 + 1}g.{n}gb" for n in range(1, 31)])
     assert from_template(claim.template, MIG) is None
@@ -181,7 +194,7 @@ def test_what_is_deleted_is_made_again_within_two_seconds_of_an_admission(
     start: Start, api_server: APIServer
 ) -> None:
     """A namespace that is deleted and made anew at once, and a class that is deleted."""
-    maker = start(Limits(patience=PATIENCE))
+    maker = start(Limits(template_patience=PATIENCE))
     assert ensure(maker, "ml", "1g.5gb") == []
     api_server.objects.clear()
     began = time.monotonic()
@@ -193,7 +206,7 @@ def test_what_is_deleted_is_made_again_within_two_seconds_of_an_admission(
 def test_what_is_known_is_looked_at_at_most_once_a_second(
     start: Start, api_server: APIServer
 ) -> None:
-    maker = start(Limits(patience=PATIENCE))
+    maker = start(Limits(template_patience=PATIENCE))
     assert ensure(maker, "ml", "1g.5gb") == []
     began = time.monotonic()
     while time.monotonic() < began + 2.5:
@@ -326,7 +339,7 @@ def test_a_class_that_may_be_made_after_all_is_made_without_another_pod(
                 return Answer(403, {})
             return cluster.call(method, path, body)
 
-    maker = start(replace(PATIENT, first_pause=0.1, recheck=0.05), Refusing())
+    maker = start(replace(PATIENT, first_pause=0.1, template_recheck=0.05), Refusing())
     assert len(ensure(maker, "ml", "1g.5gb")) == 1
     denied[0] = False
     until(lambda: api_server.created("DeviceClass"))
@@ -336,7 +349,7 @@ def test_a_class_that_may_be_made_after_all_is_made_without_another_pod(
 def test_a_class_that_was_deleted_is_made_again_though_another_namespace_just_looked(
     start: Start, api_server: APIServer
 ) -> None:
-    maker = start(Limits(patience=PATIENCE))
+    maker = start(Limits(template_patience=PATIENCE))
     for namespace in ("ml", "default"):
         assert ensure(maker, namespace, "1g.5gb") == []
     until(lambda: len(api_server.requests) >= 5)
@@ -378,7 +391,7 @@ def test_a_failure_is_a_warning_and_mended_later(
 ) -> None:
     limits = replace(PATIENT, first_pause=0.05)
     if fault in ("hang", "drip"):  # the attempt outlasts the admission
-        limits = replace(limits, patience=0.1)
+        limits = replace(limits, template_patience=0.1)
         monkeypatch.setattr(cluster_module, "DEADLINE", 0.5)
     maker = start(limits)
     api_server.fault = FAULTS[fault]
@@ -542,7 +555,7 @@ def hanging(start: Start) -> Iterator[Hanging]:
 def test_a_hung_api_server_costs_an_admission_no_more_for_many_templates(
     start: Start, hanging: Hanging
 ) -> None:
-    maker = start(replace(ONCE, patience=0.3), hanging)
+    maker = start(replace(ONCE, template_patience=0.3), hanging)
     began = time.monotonic()
     assert ensure(maker, "ml", *[f"1g.{n}gb" for n in range(1, 101)])
     assert 0.3 <= time.monotonic() - began < 0.3 * 50
@@ -552,7 +565,7 @@ def test_a_hung_api_server_costs_an_admission_no_more_for_many_templates(
 def test_while_an_attempt_hangs_others_do_not_wait(
     namespaces: int, start: Start, hanging: Hanging
 ) -> None:
-    maker = start(replace(ONCE, patience=0.3), hanging)
+    maker = start(replace(ONCE, template_patience=0.3), hanging)
     ensure(maker, "n0", "9g.999gb")
     until(lambda: hanging.asked)
     began = time.monotonic()
@@ -617,7 +630,7 @@ def test_one_namespaces_many_failures_drop_nothing_of_others(start: Start) -> No
 
     made: list[str] = []
     away = Away()
-    maker = start(replace(PATIENT, patience=0.0, first_pause=0.0, longest_pause=0.0), away)
+    maker = start(replace(PATIENT, template_patience=0.0, first_pause=0.0, longest_pause=0.0), away)
     for victim in ("a", "b"):
         ensure(maker, victim, "9g.999gb")
     for number in range(30):  # 3,360 names; 2,048 have room
@@ -640,12 +653,15 @@ def test_what_is_made_on_demand_in_a_namespace_is_bounded(
         "profiles of no known GPU in a namespace; to make it: "
         "instaslice templates --apply --namespace ml mig-3g.1000gb"
     )
-    assert len(api_server.created("ResourceClaimTemplate")) == limits.unknown == 22
-    assert counted(metrics, "beyond_bound") == 3 * MAX_DEVICES - limits.unknown
+    assert len(api_server.created("ResourceClaimTemplate")) == limits.templates_unknown == 22
+    assert counted(metrics, "beyond_bound") == 3 * MAX_DEVICES - limits.templates_unknown
     combined = [claim_of(of_profile(each), n) for each in known_profiles() for n in (2, 3)]
     for index in range(0, len(combined), MAX_DEVICES):
         maker.ensure("ml", combined[index : index + MAX_DEVICES], V1, may_wait=True)
-    assert len(api_server.created("ResourceClaimTemplate")) == limits.unknown + limits.counted
+    assert (
+        len(api_server.created("ResourceClaimTemplate"))
+        == limits.templates_unknown + limits.templates_counted
+    )
     every = [claim_of(of_profile(each)) for each in known_profiles()]
     assert maker.ensure("ml", every, V1, may_wait=True) == [], "one slice of a GPU is always had"
     assert maker.ensure("default", [*combined[:9], *hostile(0)[:9]], V1, may_wait=True) == []
@@ -654,7 +670,7 @@ def test_what_is_made_on_demand_in_a_namespace_is_bounded(
 def test_what_an_administrator_makes_beyond_a_bound_is_used_and_what_is_lost_is_made_again(
     start: Start, cluster: Cluster, api_server: APIServer
 ) -> None:
-    maker = start(replace(EAGER, unknown=1))
+    maker = start(replace(EAGER, templates_unknown=1))
     assert ensure(maker, "ml", "9g.1gb") == []
     assert len(ensure(maker, "ml", "9g.2gb")) == 1
     made = template(claims("9g.2gb")[0], selectors=[{"cel": {"expression": "true"}}])
@@ -684,7 +700,7 @@ def test_a_template_of_too_many_selectors_is_not_made(
 
 def test_names_are_remembered_and_not_claims(start: Start) -> None:
     """4,141 pods of 17 KB took more than 512 MiB."""
-    maker = start(replace(ONCE, patience=0.0), Answering(*[Answer(500, {})] * 100_000))
+    maker = start(replace(ONCE, template_patience=0.0), Answering(*[Answer(500, {})] * 100_000))
     tail = "1" * 40
     for number in range(20):  # short names take their places first
         maker.ensure("ml", hostile(number), V1, may_wait=True)
