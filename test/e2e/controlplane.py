@@ -1,21 +1,17 @@
 """A Kubernetes control plane for one run: loopback, free ports, throw-away certificates.
 
 The binaries come from one folder, as `setup-envtest` fills it and names it in KUBEBUILDER_ASSETS:
-kube-apiserver, etcd and kubectl, or else from PATH. Where kube-controller-manager and
+kube-apiserver, etcd and kubectl. Where kube-controller-manager and
 kube-scheduler lie in the folder, they run too. What a version of Kubernetes needs to serve
 resource.k8s.io is in `DRA`; nothing else here depends on the version.
 """
 
 import json
 import re
-import shutil
-import ssl
 import subprocess
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -33,8 +29,6 @@ class Version(NamedTuple):
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}"
 
-
-OLDEST: Final = Version(1, 27)
 
 #: The versions of resource.k8s.io to switch on, together with the feature gate, by the minor
 #: version of Kubernetes. From 1.34 on, DRA is there without a flag.
@@ -54,9 +48,6 @@ WITHOUT_NODES: Final = "*,-nodelifecycle"
 #: The addresses of Services; the first is the API server's.
 SERVICES: Final = "10.0.0.0/24"
 API_SERVICE: Final = "10.0.0.1"
-
-#: Straight to loopback, whatever the environment says of proxies.
-_NO_PROXY: Final = urllib.request.ProxyHandler({})
 
 
 @dataclass(frozen=True)
@@ -97,7 +88,7 @@ def control_plane(
     has_dra: whether resource.k8s.io is served.
     Raises RuntimeError, with the end of a log, and TimeoutError.
     """
-    apiserver, etcd, kubectl = _needed(assets, "kube-apiserver", "etcd", "kubectl")
+    apiserver, etcd, kubectl = (assets / name for name in ("kube-apiserver", "etcd", "kubectl"))
     manager = _optional(assets, "kube-controller-manager") if controllers else None
     scheduler = _optional(assets, "kube-scheduler") if controllers else None
     version = _version_of(apiserver)
@@ -108,7 +99,13 @@ def control_plane(
     client_port, peer_port, secure_port = free_ports(3)
     database = f"http://127.0.0.1:{client_port}"
     url = f"https://127.0.0.1:{secure_port}"
-    files = _write_credentials(folder, url, address)
+    _write_credentials(folder, url, address)
+    kubeconfig, admin, key = folder / "kubeconfig", folder / "admin.pem", folder / "tls.key"
+
+    def serves(path: str) -> bool:
+        asked = [str(kubectl), f"--kubeconfig={kubeconfig}", "get", f"--raw={path}"]
+        return subprocess.run(asked, capture_output=True).returncode == 0
+
     with ExitStack() as stack:
 
         def start(binary: Path, *flags: str) -> Callable[[], None]:
@@ -131,16 +128,16 @@ def control_plane(
             f"--advertise-address={address}",
             # Loopback cannot be a Service's endpoint.
             *([] if has_nodes else ["--endpoint-reconciler-type=none"]),
-            f"--kubelet-client-certificate={files.admin}",
-            f"--kubelet-client-key={files.admin}",
+            f"--kubelet-client-certificate={admin}",
+            f"--kubelet-client-key={admin}",
             "--kubelet-preferred-address-types=InternalIP",  # no DNS knows the node
             f"--secure-port={secure_port}",
-            f"--tls-cert-file={files.certificate}",
-            f"--tls-private-key-file={files.key}",
-            f"--client-ca-file={files.ca}",
+            f"--tls-cert-file={folder / 'tls.crt'}",
+            f"--tls-private-key-file={key}",
+            f"--client-ca-file={folder / 'ca.crt'}",
             "--service-account-issuer=https://kubernetes.default.svc",
-            f"--service-account-key-file={files.key}",
-            f"--service-account-signing-key-file={files.key}",
+            f"--service-account-key-file={key}",
+            f"--service-account-signing-key-file={key}",
             f"--service-cluster-ip-range={SERVICES}",
             "--authorization-mode=RBAC",
             "--allow-privileged=true",
@@ -149,12 +146,11 @@ def control_plane(
             *gate_flags,
             *_runtime_config(version, has_dra),
         )
-        serves = partial(_answers, files, url)
         lives = (etcd_lives, apiserver_lives)
         until(lambda: serves("/readyz"), f"the API server is ready, {folder}", *lives, seconds=90)
 
         client_flags = (
-            f"--kubeconfig={files.kubeconfig}",
+            f"--kubeconfig={kubeconfig}",
             "--leader-elect=false",
             "--secure-port=0",
             *gate_flags,
@@ -164,8 +160,8 @@ def control_plane(
                 manager,
                 *client_flags,
                 f"--controllers={'*' if has_nodes else WITHOUT_NODES}",
-                f"--service-account-private-key-file={files.key}",
-                f"--root-ca-file={files.ca}",
+                f"--service-account-private-key-file={key}",
+                f"--root-ca-file={folder / 'ca.crt'}",
             )
             account = "/api/v1/namespaces/default/serviceaccounts/default"
             until(lambda: serves(account), f"controllers work, {folder}", manager_lives, seconds=60)
@@ -174,22 +170,13 @@ def control_plane(
         yield ControlPlane(
             version=version,
             url=url,
-            ca=files.ca,
-            kubeconfig=files.kubeconfig,
-            admin=files.admin,
+            ca=folder / "ca.crt",
+            kubeconfig=kubeconfig,
+            admin=admin,
             kubectl=kubectl,
             has_controllers=manager is not None,
             has_scheduler=scheduler is not None,
         )
-
-
-def _needed(assets: Path, *names: str) -> list[Path]:
-    """Programs from the folder or else from PATH. Raises RuntimeError."""
-    found = {name: _optional(assets, name) or shutil.which(name) for name in names}
-    missing = [name for name, path in found.items() if path is None]
-    if missing:
-        raise RuntimeError(f"neither {assets} nor PATH has {' and '.join(missing)}")
-    return [Path(path) for path in found.values() if path]
 
 
 def _optional(assets: Path, name: str) -> Path | None:
@@ -199,13 +186,8 @@ def _optional(assets: Path, name: str) -> Path | None:
 def _version_of(apiserver: Path) -> Version:
     """The version that `kube-apiserver --version` prints ("Kubernetes v1.34.1")."""
     printed = subprocess.run([apiserver, "--version"], capture_output=True, text=True, check=True)
-    match = re.match(r"Kubernetes v(\d+)\.(\d+)", printed.stdout)
-    if match is None:
-        raise RuntimeError(f"{apiserver} --version printed {printed.stdout!r}")
-    version = Version(int(match[1]), int(match[2]))
-    if version < OLDEST:
-        raise RuntimeError(f"{apiserver} is of Kubernetes {version}; DRA begins with {OLDEST}")
-    return version
+    _, minor, *_ = re.findall(r"\d+", printed.stdout)
+    return Version(1, int(minor))
 
 
 #: What the tests' own devices need, and older versions have behind a gate: counters that devices
@@ -227,33 +209,18 @@ def _runtime_config(version: Version, has_dra: bool) -> list[str]:
     return [f"--runtime-config={','.join(served)}"] if served else []
 
 
-class _Files(NamedTuple):
-    """What proves who is who; all PEM, but for the kubeconfig."""
-
-    ca: Path
-    certificate: Path  #: the API server's
-    key: Path  #: of that certificate, and for the tokens of service accounts
-    admin: Path  #: the administrator's certificate and key
-    kubeconfig: Path
-
-
-def _write_credentials(folder: Path, url: str, address: str) -> _Files:
-    files = _Files(
-        ca=folder / "ca.crt",
-        certificate=folder / "tls.crt",
-        key=folder / "tls.key",
-        admin=folder / "admin.pem",
-        kubeconfig=folder / "kubeconfig",
-    )
+def _write_credentials(folder: Path, url: str, address: str) -> None:
+    """What proves who is who: ca.crt, tls.crt, tls.key, admin.pem; and kubeconfig."""
+    admin_pem = folder / "admin.pem"
     authority = Authority()
     authority.mint(folder, *sorted({"127.0.0.1", address, API_SERVICE, "localhost"}))
     # Without any name beside the subject, Go refuses the certificate.
     admin = authority.ca.issue_cert(
         "admin.test", common_name="admin", organization_name="system:masters"
     )
-    admin.private_key_and_cert_chain_pem.write_to_path(files.admin)
-    cluster = {"server": url, "certificate-authority": str(files.ca)}
-    user = {"client-certificate": str(files.admin), "client-key": str(files.admin)}
+    admin.private_key_and_cert_chain_pem.write_to_path(admin_pem)
+    cluster = {"server": url, "certificate-authority": str(folder / "ca.crt")}
+    user = {"client-certificate": str(admin_pem), "client-key": str(admin_pem)}
     kubeconfig = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -262,17 +229,4 @@ def _write_credentials(folder: Path, url: str, address: str) -> _Files:
         "contexts": [{"name": "e2e", "context": {"cluster": "e2e", "user": "admin"}}],
         "current-context": "e2e",
     }
-    files.kubeconfig.write_text(json.dumps(kubeconfig))
-    return files
-
-
-def _answers(files: _Files, url: str, path: str) -> bool:
-    """Whether the administrator's GET of a path succeeds."""
-    context = ssl.create_default_context(cafile=str(files.ca))
-    context.load_cert_chain(files.admin)
-    opener = urllib.request.build_opener(_NO_PROXY, urllib.request.HTTPSHandler(context=context))
-    try:
-        with opener.open(url + path, timeout=10) as answer:
-            return bool(answer.status == 200)
-    except OSError:  # urllib's errors are of its kind
-        return False
+    (folder / "kubeconfig").write_text(json.dumps(kubeconfig))

@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 
 from test.e2e import machine as machines
 from test.e2e.cluster import Cluster, Json
-from test.e2e.controlplane import ControlPlane, control_plane
+from test.e2e.controlplane import COUNTERS, ControlPlane, control_plane
 from test.e2e.gpus import FIRST_APART
 from test.e2e.images import busybox_images
 from test.e2e.machine import Machine, machine
@@ -45,9 +45,6 @@ PROGRAMS: Final = ("busybox", "containerd", "containerd-shim-runc-v2", "ctr", "r
 #: The first containerd that gives a container the devices of its claims; an older one runs it
 #: without them, and says nothing.
 FIRST_CDI: Final = (1, 7)
-
-#: Off by default there (beta from 1.36 on): devices that share counters.
-GATES: Final = {34: "DRAPartitionableDevices", 35: "DRAPartitionableDevices"}
 
 
 def missing(assets: Path) -> str:
@@ -191,7 +188,7 @@ def node(assets: Path, folder: Path, kind: type[NodeT]) -> Iterator[NodeT]:
         own = stack.enter_context(machine(folder / "machine"))
         stack.enter_context(own.network())
         plane = stack.enter_context(
-            control_plane(assets, folder / "plane", address=machines.ADDRESS, gates=GATES)
+            control_plane(assets, folder / "plane", address=machines.ADDRESS, gates=COUNTERS)
         )
         cluster = Cluster(plane, folder / "discovery")
         made = kind(assets, cluster, own, folder)

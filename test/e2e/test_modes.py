@@ -1,11 +1,12 @@
 """What the API server sends in each mode, while InstaSlice is down: what is refused was sent."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
-from instaslice.webhook_configuration import ALL, BESIDE, MODES, OPT_IN, webhook_configuration
-from test.e2e.cluster import Cluster, Json, Refused
+from instaslice.webhook_configuration import BESIDE, MODES, OPT_IN, webhook_configuration
+from test.e2e.cluster import Cluster, Json, Refused, fresh_namespace
 from test.e2e.installation import FIRST_WITH_MATCH_CONDITIONS
 from test.e2e.pods import container, extended, pod, wishing
 from test.support.process import free_ports, until
@@ -51,25 +52,16 @@ Namespace = Callable[..., Cluster]
 @pytest.fixture
 def labelled(cluster: Cluster, mode: str, numbers: Iterator[int]) -> Iterator[Namespace]:
     """Makes namespaces with labels; returns once the API server goes by the mode there."""
-    made = []
+    with ExitStack() as stack:
 
-    def make(served: bool, **labels: str) -> Cluster:
-        name = f"modes-{next(numbers)}"
-        every = {MINE: "", **{f"instaslice.io/{key}": value for key, value in labels.items()}}
-        metadata = {"name": name, "labels": every}
-        cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-        made.append(name)
-        namespace = cluster.within(name)
-        if cluster.plane.has_controllers:
-            find = namespace.find
-            until(lambda: find("ServiceAccount", "default"), "the service account")
-        if served:
-            until(lambda: is_sent(namespace, ANNOTATED), "the mode is in force")
-        return namespace
+        def make(served: bool, **labels: str) -> Cluster:
+            every = {MINE: "", **{f"instaslice.io/{key}": value for key, value in labels.items()}}
+            namespace = stack.enter_context(fresh_namespace(cluster, numbers, every))
+            if served:
+                until(lambda: is_sent(namespace, ANNOTATED), "the mode is in force")
+            return namespace
 
-    yield make
-    for name in made:
-        cluster.delete("Namespace", name)
+        yield make
 
 
 def is_sent(namespace: Cluster, manifest: Json) -> bool:
@@ -169,7 +161,3 @@ def test_the_largest_pods_are_within_what_conditions_may_cost(
         many = [container(f"c{n}", resources={"limits": limits}) for n in range(199)]
         manifest = pod("p", *many)
         assert is_sent(served, manifest) == (limits is not others)
-
-
-def test_all_modes_are_tried() -> None:
-    assert set(MODES) == {ALL, OPT_IN, BESIDE}

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from test.e2e.cluster import Cluster
-from test.e2e.pods import container, pod, workload
+from test.e2e.pods import container, pod
 from test.support.command import instaslice
-from test.support.process import until
 
 NODE = "plan-node"
 
@@ -80,19 +79,6 @@ def test_what_is_there_and_the_sections_for_it(old_cluster: Cluster) -> None:
     assert name in sections[9]
     assert 4 in [each["section"] for each in found["blocks"]], "the LimitRange"
     assert found["unknown"] == {}
-
-
-def test_the_owner_of_a_deployments_pods(old_cluster: Cluster) -> None:
-    if not old_cluster.plane.has_controllers:
-        pytest.skip("needs kube-controller-manager, beside kube-apiserver")
-    old_cluster.create(workload("Deployment", "web", replicas=2))
-
-    def owners() -> list[tuple[str, int]]:
-        found = json.loads(planned(old_cluster, "-o", "json"))["workloads"]
-        name = old_cluster.namespace
-        return [(each["owner"], each["pods"]) for each in found if each["namespace"] == name]
-
-    until(lambda: owners() == [("Deployment/web", 2)], "both pods are found")
 
 
 def test_nothing_is_changed(old_cluster: Cluster) -> None:
