@@ -78,14 +78,6 @@ def test_the_pods_of_a_cron_job(controlled: Cluster) -> None:
         assert slices(each) == {"main": ["mig-1g.5gb"]}
 
 
-def test_generate_name(namespace: Cluster) -> None:
-    generated = pod("")
-    generated["metadata"] = {"generateName": "train-"}
-    created = namespace.create(generated)
-    assert created["metadata"]["name"].startswith("train-")
-    assert slices(created) == {"main": ["mig-1g.5gb"]}
-
-
 def test_dry_run_shows_what_would_be_created(namespace: Cluster) -> None:
     assert slices(namespace.create(pod("p"), dry_run=True)) == {"main": ["mig-1g.5gb"]}
     assert namespace.find("Pod", "p") is None
@@ -99,25 +91,18 @@ def test_dry_run_shows_what_would_be_created(namespace: Cluster) -> None:
 
 
 CREATED: dict[str, tuple[Json, dict[str, list[str]]]] = {
-    "several slices": (
-        pod("p", container(limits={"mig-1g.5gb": 3})),
-        {"main": ["mig-1g.5gb"] * 3},
-    ),
-    "two profiles": (
-        pod("p", container(limits={"mig-1g.5gb": 1, "mig-3g.20gb": 2})),
-        {"main": ["mig-1g.5gb", "mig-3g.20gb", "mig-3g.20gb"]},
-    ),
-    "a profile with an attribute": (
-        pod("p", container(limits={"mig-1g.5gb.me": 1, "mig-1g.5gb": 1})),
-        {"main": ["mig-1g.5gb", "mig-1g.5gb.me"]},
-    ),
-    "two containers": (
-        pod("p", container("a", {"mig-1g.5gb": 1}), container("b", {"mig-2g.10gb": 1})),
-        {"a": ["mig-1g.5gb"], "b": ["mig-2g.10gb"]},
-    ),
-    "beside a container without": (
-        pod("p", container("a", {"mig-1g.5gb": 1}), container("b")),
-        {"a": ["mig-1g.5gb"], "b": []},
+    "containers and profiles": (
+        pod(
+            "p",
+            container("a", {"mig-1g.5gb": 1, "mig-3g.20gb": 2}),
+            container("b", {"mig-1g.5gb.me": 1, "mig-1g.5gb": 1}),
+            container("c"),
+        ),
+        {
+            "a": ["mig-1g.5gb", "mig-3g.20gb", "mig-3g.20gb"],
+            "b": ["mig-1g.5gb", "mig-1g.5gb.me"],
+            "c": [],
+        },
     ),
     "only in an init container": (
         pod("p", container("a"), initContainers=[container("i", {"mig-1g.5gb": 2})]),

@@ -12,7 +12,6 @@ import pytest
 from instaslice.doctor import installed
 from instaslice.webhook_configuration import MODES, webhook_configuration
 from test.e2e.cluster import Cluster, Json
-from test.e2e.controlplane import COUNTERS
 from test.e2e.gpus import FIRST_WITH_EXTENDED_RESOURCES
 from test.e2e.installation import render
 from test.e2e.pods import container, pod
@@ -105,26 +104,6 @@ def test_the_rights_in_config_are_enough_and_only_read(
     found = looker(namespace.namespace, "instaslice-doctor-dry-run")
     assert not [finding for finding in found if "cannot create" in finding["text"]]
     assert {f["state"] for f in found if f["check"] == "dry run"} == {"good"}
-
-
-#: Since which version of Kubernetes a gate is on, by default or in these control planes.
-ON_SINCE = {
-    "DRAPartitionableDevices": min(COUNTERS),
-    "DRAExtendedResource": 36,
-    "DRAPrioritizedList": 34,
-    "DRAConsumableCapacity": 36,
-}
-
-
-def test_feature_gates_are_told_by_what_is_kept(namespace: Cluster) -> None:
-    if namespace.plane.resource_api != "v1":
-        pytest.skip("resource.k8s.io/v1 has them all")
-    minor = namespace.plane.version.minor
-    found = [each["text"] for each in doctor(namespace) if each["check"] == "gates"]
-    on = [name for text in found if text.startswith("on: ") for name in text[4:].split(", ")]
-    off = [text[5:].partition(",")[0] for text in found if text.startswith("off: ")]
-    assert on == [name for name, since in ON_SINCE.items() if minor >= since]
-    assert off == [name for name, since in ON_SINCE.items() if minor < since]
 
 
 def test_one_pod_and_for_what_it_waits(namespace: Cluster) -> None:
@@ -246,25 +225,6 @@ def test_a_node_that_its_author_has_named(namespace: Cluster) -> None:
     }
     found = doctor(namespace, "named")
     assert "only the scheduler allocates claims" in texts(found, "node name")[0]
-
-
-@pytest.mark.parametrize("kind", ["gpu", "none"])
-def test_what_a_mapping_leads_to(namespace: Cluster, kind: str) -> None:
-    if namespace.plane.resource_api != "v1":
-        pytest.skip("the device classes of this test are of resource.k8s.io/v1")
-    (gpu, _) = a100.device_classes()
-    namespace.create(gpu)
-    try:
-        target = f"{kind}.nvidia.com"
-        found = doctor(namespace, "--resource", f"nvidia.com/gpu={target}")
-    finally:
-        namespace.delete("DeviceClass", "gpu.nvidia.com")
-    what = f"wrong: nvidia.com/gpu is mapped to {target}, "
-    said = {
-        "gpu": "and gpu.nvidia.com publishes no device of it",
-        "none": "which does not exist",
-    }
-    assert texts(found, "mapped") == [what + said[kind]]
 
 
 def test_slices_that_overlap_since_the_counters_were_dropped(empty_cluster: Cluster) -> None:

@@ -1,10 +1,5 @@
 """What fails around pods that have slices: the driver, InstaSlice, the kubelet."""
 
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
-
 import pytest
 
 from test.e2e.cluster import Cluster
@@ -13,6 +8,7 @@ from test.e2e.nvidia import wanted
 from test.e2e.pods import pod
 from test.e2e.runs import PATIENCE, ends, restarts, seen, stays, wait_gone, wait_phase
 from test.e2e.webhook import Webhook
+from test.support.command import instaslice
 from test.support.process import until
 
 pytestmark = pytest.mark.usefixtures("webhook")
@@ -44,32 +40,15 @@ def test_a_driver_that_fails_shows_and_the_pod_runs_once_it_works(
         )
         assert words in told[0]
         assert namespace.get("Pod", "p")["status"]["phase"] == "Pending"
-        explained = doctor(namespace, "p")
-        assert words in explained, "doctor explains it"
-        assert "FailedPrepareDynamicResources" in explained
+        where = f"--kubeconfig={namespace.plane.kubeconfig}", f"--namespace={namespace.namespace}"
+        explained = instaslice("doctor", *where, "p")
+        assert explained.code == 1
+        assert words in explained.out
+        assert "FailedPrepareDynamicResources" in explained.out
     wait_phase(namespace, "p", "Running")
     assert len(seen(namespace, "p")) == 1
 
 
-def doctor(cluster: Cluster, name: str) -> str:
-    """What `instaslice doctor POD` says of a pod."""
-    kubeconfig = f"--kubeconfig={cluster.plane.kubeconfig}"
-    command = [sys.executable, "-m", "instaslice", "doctor", kubeconfig, "-o", "json"]
-    command += [f"--namespace={cluster.namespace}", name]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1, done.stderr
-    return json.dumps(json.loads(done.stdout))
-
-
-@pytest.fixture
-def no_webhook(webhook: Webhook) -> Iterator[None]:
-    """InstaSlice is away from the middle of the test on, when the fixture's user asks for it."""
-    yield
-    if not webhook.readiness():
-        webhook.start()
-
-
-@pytest.mark.usefixtures("no_webhook")
 def test_without_instaslice_pods_run_and_end_and_go(
     namespace: Cluster, webhook: Webhook, real_node: Node
 ) -> None:
@@ -86,18 +65,18 @@ def test_without_instaslice_pods_run_and_end_and_go(
     assert prepared <= real_node.prepared()
 
     webhook.stop()
-    end = namespace.kubectl("exec", "ends", "--", "touch", "/kept/end")
-    assert end.returncode == 0, end.stderr
-    wait_phase(namespace, "ends", "Succeeded")
-    labelled = namespace.kubectl("label", "pod", "stays", "a=b")
-    assert labelled.returncode == 0, labelled.stderr
-    assert wait_phase(namespace, "stays", "Running")["metadata"]["labels"] == {"a": "b"}
-    for name in ("stays", "ends"):
-        deleted = namespace.kubectl("delete", "pod", name, "--wait=false")
-        assert deleted.returncode == 0, deleted.stderr
-        wait_gone(namespace, name)
-    until(lambda: not namespace.list("ResourceClaim"), "the claims are gone")
-    assert prepared.isdisjoint(real_node.prepared())
+    try:
+        namespace.kubectl("exec", "ends", "--", "touch", "/kept/end").check_returncode()
+        wait_phase(namespace, "ends", "Succeeded")
+        namespace.kubectl("label", "pod", "stays", "a=b").check_returncode()
+        assert wait_phase(namespace, "stays", "Running")["metadata"]["labels"] == {"a": "b"}
+        namespace.kubectl("delete", "pod", "stays", "ends", "--wait=false").check_returncode()
+        for name in ("stays", "ends"):
+            wait_gone(namespace, name)
+        until(lambda: not namespace.list("ResourceClaim"), "the claims are gone")
+        assert prepared.isdisjoint(real_node.prepared())
+    finally:
+        webhook.start()
 
 
 def test_pods_go_on_while_the_kubelet_starts_again(namespace: Cluster, real_node: Node) -> None:
