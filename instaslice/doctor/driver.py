@@ -9,7 +9,7 @@ from instaslice import node_labels
 from instaslice.cluster.gates import EXTENDED, PARTITIONABLE
 from instaslice.compare import difference
 from instaslice.doctor.report import GOOD, UNSURE, WRONG, Found
-from instaslice.doctor.snapshot import GPU, Pod, Snapshot, advertised, choices, some
+from instaslice.doctor.snapshot import GPU, Pod, Snapshot, advertised, advice_on, choices, some
 from instaslice.profiles import RESOURCE_PREFIX, known_profiles
 from instaslice.resource_api import NEWEST, ResourceAPI
 from instaslice.resources import DRIVER, MIG_CLASS, Resource, of_profile
@@ -76,7 +76,7 @@ def mapped(snapshot: Snapshot) -> Found:
         text = f"InstaSlice's mapping is wrong: {snapshot.failures['mapping']}"
         yield WRONG, text, "see the log of InstaSlice"
     if failure := snapshot.failures.get("own pods"):
-        yield UNSURE, f"InstaSlice's mapping is unknown: {failure}", failure.advice
+        yield UNSURE, f"InstaSlice's mapping is unknown: {failure}", advice_on(failure.status)
     for name, resource in snapshot.resources.mapped.items():
         what = f"{name} is mapped to {resource.device_class}"
         if resource.profile and resource.has_own_class:

@@ -20,7 +20,6 @@ PREPARE_FAILED = "FailedPrepareDynamicResources"
 
 _KUBELET: Final = "kubelet"
 _PLACED: Final = {SAME_GPU: " on one GPU", DIFFERENT_GPUS: " on a GPU each"}
-_WORDS: Final = ("no", "one", "two", "three", "four", "five", "six", "seven")
 
 
 def explain(snapshot: Snapshot, manifest: Json, events: list[Json]) -> list[Finding]:
@@ -136,9 +135,7 @@ def _lacking(devices: Inventory, claim: DeviceClaim) -> Iterator[str]:
         for request in claim.requests:
             gpus = max(map(devices.gpus_with, request.profiles(supply)))
             if gpus < needed:
-                what = choices(request)
-                noun = "GPU has" if gpus == 1 else "GPUs have"
-                yield f"{_word(gpus)} {noun} a free {what}, and {_word(needed)} are asked for"
+                yield f"it needs {needed} GPUs with a free {choices(request)}; now: {gpus}"
         return
     is_same = claim.placement == SAME_GPU
     # Of the combinations of alternatives the first that fits is enough: those of all first
@@ -153,12 +150,8 @@ def _lacking(devices: Inventory, claim: DeviceClaim) -> Iterator[str]:
         yield f"no {texts[0]} is free, of {published} that are published"
     else:
         pairs = zip(claim.requests, texts, strict=True)
-        parts = [f"{_word(request.count)} free {text}" for request, text in pairs]
+        parts = [f"{request.count} free {text}" for request, text in pairs]
         yield f"no {'GPU' if is_same else 'node'} has {' and '.join(parts)}"
-
-
-def _word(number: int) -> str:
-    return _WORDS[number] if number < len(_WORDS) else str(number)
 
 
 def _quotas(snapshot: Snapshot, pod: Pod) -> Found:

@@ -55,8 +55,6 @@ SECTIONS: Final = {
     10: "Pods that choose their nodes",
     11: "The end",
 }
-#: The first with resource.k8s.io/v1, and with a maintained driver that cuts slices on demand.
-FIRST_WITH_V1: Final = 34
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,69 +193,51 @@ def _decisions(plan: Plan, *, has_gpus: bool) -> Iterator[Item]:
     """has_gpus: whether somebody serves `GPU` through DRA."""
     yield from _of_policies(plan, UNSURE)
     work, nodes = plan.workloads, plan.nodes
-    asking = [each for each in work if GPU in each.asks and each.how == "limits"]
+    asking = _names(each for each in work if GPU in each.asks and each.how == "limits")
     single = sorted({node.single for node in nodes if node.single})
-    if single:
-        whole = f"{GPU} means {' or '.join(single)} there (strategy single): "
-        whole += f"map it to mig-{single[0]}" if len(single) == 1 else "one mapping cannot say both"
-    else:
-        whole = f"no DeviceClass has the extendedResourceName {GPU} that they ask for: map it"
-        asking = [] if has_gpus else asking
+    means = f"{GPU} means {' or '.join(single)} there (strategy single): "
+    means += f"map it to mig-{single[0]}" if len(single) == 1 else "one mapping cannot say both"
+    shared = {name for node in nodes for name in node.advertised if name.endswith(".shared")}
+    seven = [each for each in work if any("7g." in name for name in each.asks)]
     labels = sorted({label for each in work for label in each.labels})
-    runs = plan.components
-    scaler = "Cluster Autoscaler" if plan.minor < FIRST_WITH_V1 + 1 else ""
-    for section, names, text in (
-        (
-            8,
-            [node.name for node in nodes if node.section == 8],
-            "whole GPUs are served there, and where MIG mode is on, an A100 or A30 has none to "
-            "give: leave the node with the device plugin, or do without whole GPUs there",
-        ),
-        (3, _names(asking), whole),
-        (
-            5,
-            _names(each for each in work if any("7g." in name for name in each.asks)),
-            "the driver's 0.4.1 with DynamicMIG cannot make a 7g slice (its issue 1480, closed "
-            "since): choose another version or profile. Where MIG mode is on, there is no whole "
-            "GPU to ask for instead",
-        ),
-        (
-            5,
-            sorted({n for node in nodes for n in node.advertised if n.endswith(".shared")}),
-            "InstaSlice leaves time-sliced resources alone; through DRA, the driver shares slices "
-            "by its feature gate ConsumableShares (0.5, alpha)",
-        ),
-        *(
-            (10, _names(each for each in work if label in each.labels), _drop(label))
-            for label in labels
-        ),
-        (
-            10,
-            _names(each for each in work if each.node_name),
-            f"{node_labels.PAST_SCHEDULER}; {node_labels.NODE_SELECTOR}",
-        ),
-        (
-            10,
-            _names(each for each in work if each.how == "das"),
-            f"OpenShift's removed operator wrote {DAS_PREFIX}* into these pods in place of "
-            "nvidia.com/mig-*: create them anew",
-        ),
-        (
-            11,
-            runs.keys() & {"GPU operator"},
-            "its validator expects the device plugin's resources on a node unless the plugin is "
-            "off for the whole cluster",
-        ),
-        (
-            11,
-            runs.keys() & {"Karpenter"},
-            "it ignores claims unless IGNORE_DRA_REQUESTS=false, and does not know extended "
-            "resources that are served through DRA (its issue 3231)",
-        ),
-        (11, runs.keys() & {scaler}, "it knows claims from 1.35 on"),
-    ):
-        if names:
-            yield Item(section, f"{some(names)}: {text}")
+    runs = plan.components.keys()
+    scaler = runs & {"Cluster Autoscaler"} if plan.minor < FIRST_WITH_SCALER else ()
+    rows: list[tuple[int, Iterable[str], str]] = [
+        (8, [node.name for node in nodes if node.section == 8], _TEXTS["whole"]),
+        (3, asking if single else (), means),
+        (3, asking if not single and not has_gpus else (), _TEXTS["no class"]),
+        (5, _names(seven), _TEXTS["7g"]),
+        (5, sorted(shared), _TEXTS["shared"]),
+        *((10, _names(each for each in work if n in each.labels), _drop(n)) for n in labels),
+        (10, _names(each for each in work if each.node_name), _TEXTS["node name"]),
+        (10, _names(each for each in work if each.how == "das"), _TEXTS["das"]),
+        (11, runs & {"GPU operator"}, _TEXTS["operator"]),
+        (11, runs & {"Karpenter"}, _TEXTS["Karpenter"]),
+        (11, scaler, "it knows claims from 1.35 on"),
+    ]
+    yield from (Item(section, f"{some(names)}: {text}") for section, names, text in rows if names)
+
+
+#: The first minor version of Kubernetes whose Cluster Autoscaler knows claims.
+FIRST_WITH_SCALER: Final = 35
+#: What is to be decided, said of those that it concerns.
+_TEXTS: Final = {
+    "whole": "whole GPUs are served there, and where MIG mode is on, an A100 or A30 has none to "
+    "give: leave the node with the device plugin, or do without whole GPUs there",
+    "no class": f"no DeviceClass has the extendedResourceName {GPU} that they ask for: map it",
+    "7g": "the driver's 0.4.1 with DynamicMIG cannot make a 7g slice (its issue 1480, closed "
+    "since): choose another version or profile. Where MIG mode is on, there is no whole GPU to ask "
+    "for instead",
+    "shared": "InstaSlice leaves time-sliced resources alone; through DRA, the driver shares "
+    "slices by its feature gate ConsumableShares (0.5, alpha)",
+    "node name": f"{node_labels.PAST_SCHEDULER}; {node_labels.NODE_SELECTOR}",
+    "das": f"OpenShift's removed operator wrote {DAS_PREFIX}* into these pods in place of "
+    "nvidia.com/mig-*: create them anew",
+    "operator": "its validator expects the device plugin's resources on a node unless the plugin "
+    "is off for the whole cluster",
+    "Karpenter": "it ignores claims unless IGNORE_DRA_REQUESTS=false, and does not know extended "
+    "resources that are served through DRA (its issue 3231)",
+}
 
 
 def _drop(label: str) -> str:
@@ -340,10 +320,9 @@ def _nodes(snapshot: Snapshot) -> Iterator[Node]:
         product = labels.get(node_labels.PRODUCT) or ""
         if not (offers or product or name in published):
             continue
-        config = (labels.get(node_labels.MIG_CONFIG), labels.get(node_labels.MIG_STATE))
+        config = filter(None, map(labels.get, (node_labels.MIG_CONFIG, node_labels.MIG_STATE)))
         strategy = labels.get(node_labels.MIG_STRATEGY) or ""
-        text = " ".join(filter(None, config))
-        yield Node(name, product, offers, text, strategy, name in published)
+        yield Node(name, product, offers, " ".join(config), strategy, name in published)
 
 
 def _policies(snapshot: Snapshot) -> Iterator[Policy]:
@@ -391,19 +370,17 @@ def as_json(plan: Plan) -> str:
 
 def as_text(plan: Plan, width: int = 0) -> str:
     """For a terminal. width: columns to wrap at; 0 for none."""
-    lines: list[str] = []
-    for title, found in _parts(plan):
-        body = [wrapped(line, width, 4) for line in found]
-        lines += [title, *(f"  {line}" for line in body), ""]
-    return "\n".join(lines[:-1]) + "\n"
+    parts = [
+        [title, *(f"  {wrapped(each, width, 4)}" for each in found)]
+        for title, found in _parts(plan)
+    ]
+    return "\n\n".join(map("\n".join, parts)) + "\n"
 
 
 def as_markdown(plan: Plan) -> str:
     """For a ticket."""
-    lines = ["# From the device plugin to DRA", ""]
-    for title, found in _parts(plan):
-        lines += [f"## {title}", "", *(f"- {line}" for line in found), ""]
-    return "\n".join(lines[:-1]) + "\n"
+    parts = [[f"## {title}", "", *(f"- {each}" for each in found)] for title, found in _parts(plan)]
+    return "\n\n".join(["# From the device plugin to DRA", *map("\n".join, parts)]) + "\n"
 
 
 def _parts(plan: Plan) -> Iterator[tuple[str, list[str]]]:
@@ -412,28 +389,28 @@ def _parts(plan: Plan) -> Iterator[tuple[str, list[str]]]:
         served = f"resource.k8s.io/{plan.resource_api}" if plan.resource_api else "no DRA"
         cluster = [f"Kubernetes {plan.kubernetes}, {served}"]
         cluster += [f"feature gate {name}: {_ON[on]}" for name, on in plan.gates.items()]
-        cluster.append(f"DeviceClass {MIG_CLASS}: {'there' if plan.has_driver else 'none'}")
+        cluster.append(
+            f"DeviceClass {MIG_CLASS}: {'exists' if plan.has_driver else 'does not exist'}"
+        )
         cluster += [f"{name}: {what}" for name, what in plan.components.items()]
         cluster.append(f"InstaSlice: {plan.installed or 'not installed'}")
         yield "Cluster", cluster
     yield "Workloads", [_workload(each) for each in plan.workloads] or ["none asks for slices"]
     if plan.kubernetes:
         nodes = [_node(node) for node in plan.nodes]
-        yield "Nodes", nodes or ["none has GPUs that anybody tells of"]
+        yield "Nodes", nodes or ["none is known to have GPUs"]
     if fine := [item.text for item in _of_policies(plan, GOOD)]:
         yield "Quotas and limits", fine
     for title, items in (("What blocks", plan.blocks), ("To decide", plan.decisions)):
         if items:
             yield title, [f"{each.text} (section {each.section})" for each in items]
     if plan.kubernetes:
-        yield (
-            "Sections of docs/migrate.md, in this order",
-            [
-                f"{number}. {SECTIONS[number]}" + (f": {', '.join(names)}" if names else "")
-                for number, names in plan.sections.items()
-            ]
-            or ["none: nothing here asks for slices, and no node offers any"],
-        )
+        found = {f"{number}. {SECTIONS[number]}": names for number, names in plan.sections.items()}
+        texts = [
+            f"{title}: {', '.join(names)}" if names else title for title, names in found.items()
+        ]
+        none = ["none: nothing here asks for slices, and no node offers any"]
+        yield "Sections of docs/migrate.md, in this order", texts or none
     if plan.unknown:
         yield "Unknown", [f"{name}: {why}" for name, why in plan.unknown.items()]
 

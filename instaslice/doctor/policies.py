@@ -1,6 +1,6 @@
 """What else in a cluster names resources that are rewritten: quotas, LimitRanges, Kueue. Pure.
 
-`quotas`, `limit_ranges` and `kueue` give data; `EFFECTS` has the sentences.
+`quotas`, `limit_ranges` and `kueue` give data; `TEXTS` has the sentences.
 """
 
 import json
@@ -33,44 +33,29 @@ OWN: Final = {
 
 _ACTIONS: Final = "validationActions"
 
-#: By effect of a policy: how that is, what is said of it, and what to do.
-EFFECTS: Final = {
-    "counts": (GOOD, "{name} still counts {keys}", ""),
-    "ignores": (
-        UNSURE,
-        "{name} limits {keys}, but counts no rewritten pods{detail}",
-        "{command}",
-    ),
-    "evaded": (
-        UNSURE,
-        "{name} limits {keys} in its scope ({detail}), but counts no rewritten pods: claims "
-        "have no scope",
-        "{command}",
-    ),
-    "refuses": (
-        WRONG,
-        "LimitRange {name} has {keys} in its {detail}, which no rewritten pod can satisfy: all are "
-        "refused",
-        "{command}",
-    ),
-    "lifted": (
-        UNSURE,
-        "LimitRange {name} has a max of {keys}, which nothing applies to rewritten pods",
-        "deploy InstaSlice's component policies: docs/quotas.md",
-    ),
-    "lifted-before-1.30": (
-        UNSURE,
-        "LimitRange {name} has a max of {keys}, which nothing applies to rewritten pods: "
-        "Kubernetes has the policies for that from 1.30 on",
-        "use a ResourceQuota: docs/quotas.md",
-    ),
-    "mapped": (GOOD, "Kueue's configuration maps the classes of {keys}", ""),
-    "unmapped": (
-        WRONG,
-        "queues cover {keys}, but Kueue's deviceClassMappings lack their device classes: it admits "
-        "no rewritten pod without a Job (Jobs count by the limits in their templates)",
-        "{command}",
-    ),
+#: By effect of a policy: how that is, what is said of it, and what to do where it is no command.
+STATES: Final = {
+    **dict.fromkeys(("counts", "mapped"), GOOD),
+    **dict.fromkeys(("ignores", "evaded", "lifted", "lifted-before-1.30"), UNSURE),
+    **dict.fromkeys(("refuses", "unmapped"), WRONG),
+}
+TEXTS: Final = {
+    "counts": "{name} still counts {keys}",
+    "ignores": "{name} limits {keys}, but counts no rewritten pods{detail}",
+    "evaded": "{name} limits {keys} in its scope ({detail}), but counts no rewritten pods: claims "
+    "have no scope",
+    "refuses": "LimitRange {name} has {keys} in its {detail}, which no rewritten pod can satisfy: "
+    "all are refused",
+    "lifted": "LimitRange {name} has a max of {keys}, which nothing applies to rewritten pods",
+    "lifted-before-1.30": "LimitRange {name} has a max of {keys}, which nothing applies to "
+    "rewritten pods: Kubernetes has the policies for that from 1.30 on",
+    "mapped": "Kueue's configuration maps the classes of {keys}",
+    "unmapped": "queues cover {keys}, but Kueue's deviceClassMappings lack their device classes: "
+    "it admits no rewritten pod without a Job (Jobs count by the limits in their templates)",
+}
+ADVICE: Final = {
+    "lifted": "deploy InstaSlice's component policies: docs/quotas.md",
+    "lifted-before-1.30": "use a ResourceQuota: docs/quotas.md",
 }
 
 
@@ -80,7 +65,7 @@ class Policy:
 
     kind: str  #: "ResourceQuota", "LimitRange" or "Kueue"
     name: str  #: "ml/gpus"; empty for Kueue's configuration
-    effect: str  #: a key of `EFFECTS`
+    effect: str  #: a key of `TEXTS`
     keys: tuple[str, ...]  #: what it names, "requests.nvidia.com/mig-1g.5gb"
     detail: str = ""  #: of a LimitRange "max for type Pod", of a quota its scope or a caution
     command: str = ""  #: what makes it right; empty for none
@@ -88,9 +73,8 @@ class Policy:
     @property
     def finding(self) -> tuple[State, str, str]:
         """State, text and advice."""
-        state, text, advice = EFFECTS[self.effect]
-        values = vars(self) | {"keys": some(self.keys)}
-        return state, text.format(**values), advice.format(**values)
+        text = TEXTS[self.effect].format(**vars(self) | {"keys": some(self.keys)})
+        return STATES[self.effect], text, ADVICE.get(self.effect, self.command)
 
 
 def findings(policies: Iterator[Policy]) -> Found:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
-from instaslice.doctor.snapshot import Unreadable
+from instaslice.doctor.snapshot import Unreadable, advice_on
 
 
 class State(Enum):
@@ -46,7 +46,7 @@ def gather(checks: Iterable[tuple[str, Found]]) -> list[Finding]:
         try:
             findings += [Finding(title, *each) for each in found]
         except Unreadable as error:
-            findings.append(Finding(title, UNSURE, str(error), error.advice))
+            findings.append(Finding(title, UNSURE, str(error), advice_on(error.status)))
     return findings
 
 

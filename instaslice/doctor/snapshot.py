@@ -37,11 +37,6 @@ class Unreadable(ClusterError):
         super().__init__(message)
         self.status = status
 
-    @property
-    def advice(self) -> str:
-        """What to do about it; empty for nothing."""
-        return advice_on(self.status)
-
 
 def advice_on(status: int) -> str:
     """What to do where the API server refused an answer; empty for nothing."""

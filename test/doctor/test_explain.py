@@ -160,19 +160,18 @@ WAITING: dict[str, tuple[tuple[str, ...], str, str]] = {
             *("gpu-1-mig-4g20gb-5-0", "gpu-1-mig-2g10gb-14-4"),
         ),
         "same-gpu-mig-1g.5gb.x2",
-        "asks for 2 x 1g.5gb on one GPU, waits: no GPU has two free 1g.5gb",
+        "asks for 2 x 1g.5gb on one GPU, waits: no GPU has 2 free 1g.5gb",
     ),
     "two kinds of a GPU": (
         ("gpu-0-mig-4g20gb-5-0", "gpu-1-mig-3g20gb-9-4"),
         "same-gpu-mig-4g.20gb-and-mig-3g.20gb",
-        "asks for 4g.20gb and 3g.20gb on one GPU, waits: no GPU has one free 4g.20gb and one free "
+        "asks for 4g.20gb and 3g.20gb on one GPU, waits: no GPU has 1 free 4g.20gb and 1 free "
         "3g.20gb",
     ),
     "a GPU each": (
         ("gpu-0-mig-7g40gb-0-0",),
         "different-gpus-mig-1g.5gb.x2",
-        "asks for 2 x 1g.5gb on a GPU each, waits: one GPU has a free 1g.5gb, and two are asked "
-        "for",
+        "asks for 2 x 1g.5gb on a GPU each, waits: it needs 2 GPUs with a free 1g.5gb; now: 1",
     ),
     "alternatives": (
         ("gpu-0-mig-7g40gb-0-0", "gpu-1-mig-1g5gb-19-0", "gpu-1-mig-1g5gb-19-4"),
@@ -183,7 +182,7 @@ WAITING: dict[str, tuple[tuple[str, ...], str, str]] = {
     "or bigger": (
         ("gpu-0-mig-7g40gb-0-0", "gpu-1-mig-4g20gb-5-0", "gpu-1-mig-3g20gb-9-4"),
         "mig-2g.10gb-or-bigger.x2",
-        "asks for 2 x 2g.10gb or bigger, waits: no node has two free 2g.10gb or bigger",
+        "asks for 2 x 2g.10gb or bigger, waits: no node has 2 free 2g.10gb or bigger",
     ),
     "more than a node has": (
         ("gpu-0-mig-7g40gb-0-0",),

@@ -103,7 +103,7 @@ def test_what_the_commands_say_of_such_a_pod(team: Cluster) -> None:
     waits(team, "waits")
     told = instaslice("doctor", *where, "waits")
     assert told.code == 1
-    assert "waits: no node has two free 7g.40gb or bigger" in told.out
+    assert "waits: no node has 2 free 7g.40gb or bigger" in told.out
 
 
 def test_a_profile_of_no_gpu_that_is_known_is_served_and_warned_of(team: Cluster) -> None:
