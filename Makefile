@@ -32,10 +32,11 @@ run: $(VENV)/run.stamp ## serve on https://127.0.0.1:8443 (PORT=8443) and show a
 test: $(VENV)/dev.stamp ## run every test
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
-#: What is worth the wait before each commit: the core and its rules, and how the rest answers.
-QUICK := --ignore test/serve/test_faults.py --ignore test/serve/test_attacks.py --ignore test/test_chart.py \
-  --ignore test/test_deploy.py --ignore test/test_config.py --ignore test/test_demo.py --ignore test/test_run.py \
-  --ignore test/e2e --ignore test/image --ignore test/cli/test_streams.py --ignore test/serve/test_memory.py
+#: What is worth the wait before each commit: the core and its rules, and how the rest answers. The
+#: others start many processes, or wait for deadlines.
+SLOW := serve/test_attacks serve/test_faults serve/test_memory serve/test_server serve/test_templates serve/test_worker \
+  manifests/test_patches cli/test_processes test_chart test_config test_containerfile test_demo test_deploy test_linear test_run
+QUICK := --ignore test/e2e --ignore test/image $(SLOW:%=--ignore test/%.py)
 
 .PHONY: quick
 quick: $(VENV)/dev.stamp ## run the tests that take 20 seconds, as before each commit

@@ -1,25 +1,10 @@
 """How the repository is kept: packages, marks of property tests, the map for contributors."""
 
 import ast
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "instaslice").rglob("*.py"))
-TESTS = sorted((ROOT / "test").rglob("*.py"))
-
-
-def relative(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
-def functions(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """The functions of a file, each with its decorators as they are written."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef):
-            yield node.name, [ast.unparse(each) for each in node.decorator_list]
 
 
 def test_each_folder_of_modules_is_a_package() -> None:
@@ -28,11 +13,13 @@ def test_each_folder_of_modules_is_a_package() -> None:
         assert path.with_name("__init__.py").is_file(), path
 
 
-@pytest.mark.parametrize("path", TESTS, ids=relative)
-def test_property_tests_are_marked_so_that_the_nightly_run_finds_them(path: Path) -> None:
-    for name, decorators in functions(path):
-        if any(each.startswith("given(") for each in decorators):
-            assert "pytest.mark.property" in decorators, name
+def test_property_tests_are_marked_so_that_the_nightly_run_finds_them() -> None:
+    for path in (ROOT / "test").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                decorators = [ast.unparse(each) for each in node.decorator_list]
+                if any(each.startswith("given(") for each in decorators):
+                    assert "pytest.mark.property" in decorators, f"{path}: {node.name}"
 
 
 def test_the_map_for_contributors_has_every_module_of_the_core_and_every_folder() -> None:

@@ -1,17 +1,11 @@
-"""Help, mistakes, the programs that are installed, and what a shell completes."""
+"""Help, and mistakes."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import instaslice
 from instaslice.cli.main import MODULES, main
-from instaslice.serve import settings
-from test.support import command
 
 
 def test_help_and_version_are_commands_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,63 +93,3 @@ MISTAKES = {
 def test_a_mistake_is_one_line(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(typed.split()) == 2
     assert capsys.readouterr() == ("", f"instaslice: {MISTAKES[typed]}\n")
-
-
-@pytest.mark.parametrize(
-    ("package", "typed", "what"),
-    [
-        ("kubernetes", "doctor", "doctor needs the kubernetes client"),
-        ("yaml", "rewrite", "rewrite needs PyYAML"),
-        ("yaml", "templates", "this needs PyYAML"),
-    ],
-)
-def test_the_extra_is_named_where_it_is_missing(package: str, typed: str, what: str) -> None:
-    line = f"instaslice: {what}: pip install '.[cli]' in its source\n"
-    assert command.without(package, typed) == (2, "", line)
-
-
-@pytest.mark.parametrize("ignored", [(), settings.GUNICORN_VARIABLES])
-def test_a_server_that_cannot_start_is_one_line(ignored: tuple[str, ...], tmp_path: Path) -> None:
-    """Whatever gunicorn would read from the environment, too."""
-    environment = dict.fromkeys(ignored, "1")
-    line = f"instaslice: {tmp_path}/tls.crt: No such file or directory\n"
-    typed = ("serve", "--resource-api", "v1", "--cert-dir", str(tmp_path), "--bind", "127.0.0.1:0")
-    assert command.instaslice(*typed, **environment) == (2, "", line)
-
-
-def installed(name: str) -> Path:
-    """A program that the package brings, beside this Python."""
-    return Path(sys.executable).parent / name
-
-
-def test_kubectl_finds_it_as_a_plugin() -> None:
-    done = subprocess.run(
-        [installed("kubectl-instaslice"), "doctor", "--help"], capture_output=True, text=True
-    )
-    assert done.returncode == 0
-    assert done.stdout.startswith("usage: kubectl instaslice doctor")
-
-
-@pytest.mark.parametrize(
-    ("typed", "offered"),
-    [
-        ("instaslice d", {"deviceclasses", "doctor"}),
-        ("instaslice doctor --con", {"--context"}),
-        ("instaslice webhook-configuration --mode o", {"opt-in"}),
-    ],
-)
-def test_a_shell_is_told_what_may_follow(typed: str, offered: set[str], tmp_path: Path) -> None:
-    """As the function that `register-python-argcomplete` prints asks."""
-    answer = tmp_path / "answer"
-    asked = {
-        "_ARGCOMPLETE": "1",
-        "_ARGCOMPLETE_IFS": "\n",
-        "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
-        "COMP_LINE": typed,
-        "COMP_POINT": str(len(typed)),
-        "COMP_TYPE": "9",
-    }
-    program = installed("instaslice")
-    done = subprocess.run([program], env=os.environ | asked, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert {each.strip() for each in answer.read_text().split("\n")} == offered

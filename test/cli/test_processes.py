@@ -1,4 +1,4 @@
-"""A stream that is closed, full or cut, and Ctrl-C: one line, an exit code, and no traceback."""
+"""The command line as a process: its streams, Ctrl-C, what is installed and what is not."""
 
 import os
 import signal
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from test.support.process import until
+from instaslice.serve import settings
+from test.support import command
+from test.support.process import ROOT, until
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 60
 
 #: A command for each way of writing: help, a line, text, YAML.
@@ -24,10 +25,10 @@ COMMANDS = [
 REFUSED = ["rewrite", "/none"]
 
 
-def run(command: list[str], redirect: str, unbuffered: str = "") -> tuple[int, list[str]]:
+def run(typed: list[str], redirect: str, unbuffered: str = "") -> tuple[int, list[str]]:
     """A command in a shell that redirects it; its exit code, and its lines on standard error."""
     done = subprocess.run(
-        ["bash", "-c", f'"$@" {redirect}', "bash", sys.executable, "-m", "instaslice", *command],
+        ["bash", "-c", f'"$@" {redirect}', "bash", sys.executable, "-m", "instaslice", *typed],
         cwd=ROOT,
         env={**os.environ, "PYTHONUNBUFFERED": unbuffered, "KUBECONFIG": "/none"},
         stdin=subprocess.DEVNULL,
@@ -116,3 +117,66 @@ def _wait_until_it_reads(pid: int) -> None:
         return text[:2] in (["0", "0x0"], ["63", "0x0"])
 
     until(reads, "it reads its standard input")
+
+
+# -- what is installed, and what is not ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("package", "typed", "what"),
+    [
+        ("kubernetes", "doctor", "doctor needs the kubernetes client"),
+        ("yaml", "rewrite", "rewrite needs PyYAML"),
+        ("yaml", "templates", "this needs PyYAML"),
+    ],
+)
+def test_the_extra_is_named_where_it_is_missing(package: str, typed: str, what: str) -> None:
+    line = f"instaslice: {what}: pip install '.[cli]' in its source\n"
+    assert command.without(package, typed) == (2, "", line)
+
+
+@pytest.mark.parametrize("ignored", [(), settings.GUNICORN_VARIABLES])
+def test_a_server_that_cannot_start_is_one_line(ignored: tuple[str, ...], tmp_path: Path) -> None:
+    """Whatever gunicorn would read from the environment, too."""
+    environment = dict.fromkeys(ignored, "1")
+    line = f"instaslice: {tmp_path}/tls.crt: No such file or directory\n"
+    typed = ("serve", "--resource-api", "v1", "--cert-dir", str(tmp_path), "--bind", "127.0.0.1:0")
+    assert command.instaslice(*typed, **environment) == (2, "", line)
+
+
+def installed(name: str) -> Path:
+    """A program that the package brings, beside this Python."""
+    return Path(sys.executable).parent / name
+
+
+def test_kubectl_finds_it_as_a_plugin() -> None:
+    done = subprocess.run(
+        [installed("kubectl-instaslice"), "doctor", "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: kubectl instaslice doctor")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("instaslice d", {"deviceclasses", "doctor"}),
+        ("instaslice doctor --con", {"--context"}),
+        ("instaslice webhook-configuration --mode o", {"opt-in"}),
+    ],
+)
+def test_a_shell_is_told_what_may_follow(typed: str, offered: set[str], tmp_path: Path) -> None:
+    """As the function that `register-python-argcomplete` prints asks."""
+    answer = tmp_path / "answer"
+    asked = {
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_IFS": "\n",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+        "COMP_LINE": typed,
+        "COMP_POINT": str(len(typed)),
+        "COMP_TYPE": "9",
+    }
+    program = installed("instaslice")
+    done = subprocess.run([program], env=os.environ | asked, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {each.strip() for each in answer.read_text().split("\n")} == offered
