@@ -22,7 +22,6 @@ class Row(NamedTuple):
     measured: str
     bound: str
     held: bool
-    before: str = ""  #: what it was when nothing bounded it, where that was measured
 
 
 def count(of_ten_minutes: int) -> int:

@@ -179,7 +179,7 @@ SECTIONS = (
 
 def main() -> int:
     rows = []
-    print("| Fault | Measured | Before | Bound | |\n|---|---|---|---|---|", flush=True)
+    print("| Fault | Measured | Bound | |\n|---|---|---|---|", flush=True)
     chosen = sys.argv[1:]
     for section in SECTIONS:
         if chosen and section.__name__ not in chosen:
@@ -188,7 +188,7 @@ def main() -> int:
             for row in section(Place(Path(folder))):
                 rows.append(row)
                 verdict = "held" if row.held else "BROKEN"
-                cells = (row.what, row.measured, row.before, row.bound, verdict)
+                cells = (row.what, row.measured, row.bound, verdict)
                 print(f"| {' | '.join(cells)} |", flush=True)
     return 0 if all(row.held for row in rows) else 1
 
