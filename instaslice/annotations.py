@@ -1,4 +1,4 @@
-"""What a pod may ask for beyond its limits, by annotation (R13).
+"""Annotations by which a pod asks for more than its limits can say (R13).
 
     instaslice.io/alternatives: "3g.20gb or 4g.20gb; 1g.5gb or 1g.10gb or 2g.10gb"
     instaslice.io/placement: same-gpu
@@ -17,7 +17,7 @@ from instaslice import profiles
 from instaslice.invalid import InvalidPod, Path, invalid, shorten
 from instaslice.patch import Json
 from instaslice.profiles import Profile
-from instaslice.resources import MIG, Resource, Resources, bigger, of_profile
+from instaslice.resources import Resource, Resources, bigger, of_profile
 from instaslice.templates import CONSTRAINTS, MAX_CHOICES
 
 ALTERNATIVES: Final = "instaslice.io/alternatives"
@@ -34,7 +34,7 @@ _PLACEMENTS: Final = f"must be {' or '.join(CONSTRAINTS)}"
 
 
 class Wishes(NamedTuple):
-    """What a pod's annotations ask for."""
+    """Alternatives and a placement that a pod asks for."""
 
     #: By the resource that a limit names, the others that may serve it, in order.
     alternatives: Mapping[Resource, tuple[Resource, ...]]
@@ -57,9 +57,8 @@ def of(pod: Json) -> Json:
     return found if isinstance(found, dict) else {}
 
 
-def read(pod: Json, resources: Resources = MIG) -> Wishes:
-    """The wishes of a pod. Raises InvalidPod, with the annotation's key and value."""
-    found = of(pod)
+def read(found: Json, resources: Resources) -> Wishes:
+    """The wishes in a pod's annotations. Raises InvalidPod, with the annotation's key and value."""
     if ALTERNATIVES not in found and PLACEMENT not in found:
         return Wishes(resources.alternatives, "", True) if resources.alternatives else NO_WISHES
     placement = _placement(found.get(PLACEMENT))

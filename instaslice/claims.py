@@ -32,13 +32,12 @@ def demands(containers: Sequence[Settled], api: ResourceAPI) -> Demands:
     found: Demands = {}
     uses = 0
     for user, (container, claimed, _) in enumerate(containers):
-        wants: dict[Resource, int] = {}
         for name, count in claimed.items():
-            resource = container.asks[name]
-            wants[resource] = wants.get(resource, 0) + count
             uses += count
-        for resource, count in wants.items():
-            found.setdefault(resource, []).append(Demand(user, count, container.role))
+            each = found.setdefault(container.asks[name], [])
+            if each and each[-1].user == user:  # by another of its names
+                count += each.pop().devices
+            each.append(Demand(user, count, container.role))
     if uses > MAX_USES:
         detail = f"may use devices at most {MAX_USES} times"
         raise InvalidPod(

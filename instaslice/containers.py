@@ -83,8 +83,12 @@ def member(holder: Json, key: str, kind: type, where: Path = ()) -> Any:
     return value
 
 
-def _with_resources(pod: Json) -> Iterator[tuple[str, int, Json, Json]]:
-    """The containers that have resources: kind, number, container, resources. Raises InvalidPod.
+#: A container with resources: its kind, number, itself, its resources, their limits and requests.
+_Found = tuple[str, int, Json, Json, Json, Json]
+
+
+def _with_resources(pod: Json) -> Iterator[_Found]:
+    """The containers that have resources. Raises InvalidPod.
 
     There may be a million containers of nothing: no value is made of those.
     """
@@ -94,32 +98,29 @@ def _with_resources(pod: Json) -> Iterator[tuple[str, int, Json, Json]]:
             if type(container) is not dict:
                 raise wrong_type(("spec", kind, number), dict)
             resources = container.get("resources")
-            if resources is None or resources == {}:
-                continue
-            if type(resources) is not dict:
-                raise wrong_type(("spec", kind, number, "resources"), dict)
-            yield kind, number, container, resources
+            if resources or resources not in (None, {}):
+                yield _found(kind, number, container, resources)
 
 
-def _container(
-    kind: str, number: int, holder: Json, resources: Json, asks: Mapping[str, Resource] = _NOTHING
-) -> Container:
-    path = ("spec", kind, number, "resources")
-    name = holder.get("name")
+def _found(kind: str, number: int, container: Json, resources: object) -> _Found:
+    if type(resources) is not dict:
+        raise wrong_type(("spec", kind, number, "resources"), dict)
+    limits, requests = resources.get("limits"), resources.get("requests")
+    for key, amounts in (("limits", limits), ("requests", requests)):
+        if amounts is not None and type(amounts) is not dict:
+            raise wrong_type(("spec", kind, number, "resources", key), dict)
+    return kind, number, container, resources, limits or {}, requests or {}
+
+
+def _container(found: _Found, asks: Mapping[str, Resource] = _NOTHING) -> Container:
+    kind, number, holder, resources, limits, requests = found
     role: Role = "container"
     if kind == "initContainers":  # one that stays is a sidecar (KEP-753)
         role = "sidecar" if holder.get("restartPolicy") == "Always" else "init"
-    return Container(
-        kind,
-        number,
-        name if isinstance(name, str) else "",
-        role,
-        resources,
-        member(resources, "limits", dict, path),
-        member(resources, "requests", dict, path),
-        member(resources, "claims", list, path),
-        asks,
-    )
+    name = holder.get("name")
+    text = name if isinstance(name, str) else ""
+    claims = member(resources, "claims", list, ("spec", kind, number, "resources"))
+    return Container(kind, number, text, role, resources, limits, requests, claims, asks)
 
 
 def containers(pod: Json) -> Iterator[Container]:
@@ -127,17 +128,16 @@ def containers(pod: Json) -> Iterator[Container]:
 
     Raises InvalidPod (R7).
     """
-    return (_container(*each) for each in _with_resources(pod))
+    return map(_container, _with_resources(pod))
 
 
 def container_at(pod: Json, kind: str, number: int) -> Container | None:
     """A container that has resources, or None. Raises InvalidPod (R7)."""
     every = member(member(pod, "spec", dict), kind, list, ("spec",))
     holder = every[number] if number < len(every) else None
-    if not isinstance(holder, dict):
+    if not isinstance(holder, dict) or not holder.get("resources"):
         return None
-    resources = member(holder, "resources", dict, ("spec", kind, number))
-    return _container(kind, number, holder, resources) if resources else None
+    return _container(_found(kind, number, holder, holder["resources"]))
 
 
 def asking(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]:
@@ -145,16 +145,12 @@ def asking(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]
 
     Raises InvalidPod (R7, R8).
     """
-    found: list[Container] = []
+    containers: list[Container] = []
     names = _Names(resources)
-    for kind, number, holder, held in _with_resources(pod):
+    for found in _with_resources(pod):
+        kind, number, _, _, limits, requests = found
         asks: dict[str, Resource] = {}
-        for key in ("limits", "requests"):
-            amounts = held.get(key)
-            if amounts is None:
-                continue
-            if type(amounts) is not dict:
-                raise wrong_type(("spec", kind, number, "resources", key), dict)
+        for amounts in (limits, requests):
             for name in amounts:
                 if resource := names[name]:
                     asks[name] = resource
@@ -165,15 +161,14 @@ def asking(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]
                     many = f"more than {MAX_ENTRIES} amounts"
                     raise InvalidPod(invalid(where, many, f"{detail} times"))
         if asks:
-            found.append(_container(kind, number, holder, held, asks))
-    return found, names.odd[:MAX_MESSAGES]
+            containers.append(_container(found, asks))
+    return containers, names.odd[:MAX_MESSAGES]
 
 
 class _Names(dict[str, Resource | None]):
     """The resources that a pod names, each understood once: containers ask for few."""
 
     def __init__(self, resources: Resources) -> None:
-        super().__init__()
         self._find = resources.find
         self.left = MAX_ENTRIES
         self.odd: list[str] = []  #: those that begin like a MIG resource and are none
@@ -198,9 +193,9 @@ def count_devices(every: Iterable[Container]) -> list[dict[str, int]]:
         for name in container.asks:
             if count := _count(container, name, errors):
                 counts[name] = count
-            if len(errors) >= MAX_MESSAGES:
-                raise InvalidPod(*errors)
         found.append(counts)
+        if len(errors) >= MAX_MESSAGES:
+            break
     if errors:
         raise InvalidPod(*errors)
     return found
@@ -220,6 +215,8 @@ def _count(container: Container, name: str, errors: list[FieldError]) -> int:
     limit = limits[name]
     request = requests.get(name, limit)
     amount, details = _amount(limit)
+    if not details and request == limit:
+        return amount // NANO
     errors += [invalid((*container.path, "limits", name), limit, detail) for detail in details]
     # The API server copies limits into requests: one line for one mistake.
     if request != limit:

@@ -45,8 +45,10 @@ def held(demands: Sequence[Demand]) -> int:
     """How many devices of a resource the pod holds. demands: in the order of the pod."""
     # From the last to the first: sidecars before an init container are not free for it. Containers
     # come first in the pod, and are free for all.
-    free = sum([demand.devices for demand in demands if demand.role == "container"])
-    extras = 0
+    free = extras = 0
+    for demand in demands:
+        if demand.role == "container":
+            free += demand.devices
     for demand in reversed(demands):
         if demand.role == "sidecar":
             free += demand.devices
@@ -61,22 +63,24 @@ def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
     demands: in the order of the pod, at most one of a container.
     max_devices: that one group can hold; a larger one is cut.
     """
-    owners = [(d.user, d.devices) for d in demands if d.role == "container"]
-    sidecars = [(d.user, d.devices) for d in reversed(demands) if d.role == "sidecar"]
-    inits = [d for d in demands if d.role == "init"]
+    by_role: dict[Role, list[Demand]] = {"container": [], "sidecar": [], "init": []}
+    for demand in demands:
+        by_role[demand.role].append(demand)
+    owners, inits = by_role["container"], by_role["init"]
+    sidecars = by_role["sidecar"][::-1]
     if not inits:  # as nearly always: nobody uses what another owns
-        lasting = [*owners, *sidecars]
-        return [Group((user,), n) for user, count in lasting for n in _cut(count, max_devices)]
-    extras = held(demands) - sum(count for _, count in (*owners, *sidecars))
-    line: list[tuple[int | None, int]] = [*owners, (None, extras), *sidecars]
-    uses = sorted({d.devices for d in inits})
+        return [
+            Group((d.user,), n) for d in owners + sidecars for n in _cut(d.devices, max_devices)
+        ]
+    extras = held(demands) - sum(owner.devices for owner in owners + sidecars)
+    uses = sorted({init.devices for init in inits})
     found: list[Group] = []
     start = 0
-    for owner, count in line:
-        last = start + count
+    for owner in (*owners, Demand(-1, extras, "init"), *sidecars):
+        last = start + owner.devices
         for end in (*[use for use in uses if start < use < last], last):
-            users = [] if owner is None else [owner]
-            users += [d.user for d in inits if d.devices > start]
+            users = [owner.user] if owner.user >= 0 else []
+            users += [init.user for init in inits if init.devices > start]
             found += [Group(tuple(sorted(users)), n) for n in _cut(end - start, max_devices)]
             start = end
     return found

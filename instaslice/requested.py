@@ -16,6 +16,7 @@ from instaslice.resources import Resources
 REQUESTED: Final = "instaslice.io/requested"
 #: Its longest value, in characters: what a terminal shows at once, of some 20 containers.
 MAX_LENGTH: Final = 1_000
+_POINTER: Final = f"/metadata/annotations/{escape(REQUESTED)}"
 _MORE: Final = "; ..."
 
 
@@ -24,11 +25,11 @@ def describe(containers: Iterable[Settled], before: str = "") -> str:
 
     before: what an earlier pass said of the pod.
     """
-    text = printable(before)[:MAX_LENGTH].removesuffix(_MORE)
+    text = before and printable(before)[:MAX_LENGTH].removesuffix(_MORE)
     for container, claimed, _ in containers:
         if not claimed:
             continue
-        amounts = ", ".join(f"{name}={count}" for name, count in claimed.items())
+        amounts = ", ".join([f"{name}={count}" for name, count in claimed.items()])
         text += f"{'; ' if text else ''}{printable(shorten(container.name))}: {amounts}"
         if len(text) > MAX_LENGTH:
             text = text[: MAX_LENGTH - len(_MORE)]
@@ -43,7 +44,7 @@ def annotate(pod: Json, text: str) -> list[Operation]:
     if found.get(REQUESTED) == text:
         return []
     if metadata.get("annotations") is not None:
-        return [add(f"/metadata/annotations/{escape(REQUESTED)}", text)]
+        return [add(_POINTER, text)]
     if pod.get("metadata") is not None:
         return [add("/metadata/annotations", {REQUESTED: text})]
     return [add("/metadata", {"annotations": {REQUESTED: text}})]

@@ -31,8 +31,8 @@ R13 Annotations ask for more than limits can (`annotations`).
 """
 
 from collections.abc import Callable, Iterable
+from secrets import token_hex
 from typing import Final, NamedTuple
-from uuid import uuid4
 
 from instaslice import annotations
 from instaslice.claims import demands, new_claims, promised
@@ -44,6 +44,9 @@ from instaslice.requested import REQUESTED, describe
 from instaslice.resource_api import ResourceAPI
 from instaslice.resources import MIG, Resources
 from instaslice.templates import DeviceClaim
+
+#: By a random digit, the digit of a UUID that says its variant.
+_VARIANTS: Final = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
 MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
 
@@ -75,8 +78,10 @@ def is_mirror(pod: Json) -> bool:
 
 
 def new_uuid(container: str, template: str) -> str:
-    """A UUID of version 4, whatever the claim is for."""
-    return str(uuid4())
+    """A UUID of version 4 (RFC 9562), whatever the claim is for; uuid4() takes much longer."""
+    digits = token_hex(16)
+    variant = _VARIANTS[digits[16]]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def rewrite(
@@ -87,7 +92,8 @@ def rewrite(
     pod: a v1 Pod as decoded JSON; it is not modified.
     Raises InvalidPod (R7, R8, R13).
     """
-    if is_mirror(pod):
+    found = annotations.of(pod)
+    if MIRROR_ANNOTATION in found:
         return UNTOUCHED
     containers, odd = asking(pod, resources)
     if not containers:
@@ -96,7 +102,7 @@ def rewrite(
     own = own_claims(pod, resources)
     settled = list(map(own.settle, containers, counts))
     wanted = demands(settled, api)
-    wishes, notices = promised(annotations.read(pod, resources), wanted, api, again=bool(own))
+    wishes, notices = promised(annotations.read(found, resources), wanted, api, again=bool(own))
     declared: list[Json] = []
     claims: dict[DeviceClaim, int] = {}
     references: list[list[Json]] = [[] for _ in settled]
@@ -114,7 +120,7 @@ def rewrite(
     if not claims:
         return Rewrite(operations, claims, notices, odd)
     notices += _unknown(claims)
-    before = annotations.of(pod).get(REQUESTED) if own else ""
+    before = found.get(REQUESTED) if own else ""
     requested = describe(settled, before if isinstance(before, str) else "")
     return Rewrite(operations, claims, notices, odd, requested)
 
@@ -152,12 +158,15 @@ def _container_operations(settled: Settled, fresh: list[Json]) -> list[Operation
     operations = extend(f"{here}/claims", container.resources.get("claims"), fresh)
     for key, amounts in (("limits", container.limits), ("requests", container.requests)):
         path = f"{here}/{key}"
-        gone = [name for name in claimed if name in amounts]
-        if gone and len(gone) == len(amounts):
+        if amounts and amounts.keys() <= claimed.keys():
             operations.append(remove(path))
             continue
-        operations += [remove(f"{path}/{escape(name)}") for name in gone]
-        operations += [replace(f"{path}/{escape(n)}", "0") for n in declined if n in amounts]
+        for name in claimed:
+            if name in amounts:
+                operations.append(remove(f"{path}/{escape(name)}"))
+        for name in declined:
+            if name in amounts:
+                operations.append(replace(f"{path}/{escape(name)}", "0"))
     return operations
 
 
@@ -172,9 +181,7 @@ def _unknown(claims: Iterable[DeviceClaim]) -> list[Notice]:
     """Notices of profiles that no known GPU has (R1)."""
     found: dict[str, Notice] = {}
     for claim in claims:
-        for request in claim.requests:
-            for choice in request.choices:
-                if choice.profile and not choice.profile.known:
-                    what = f"no GPU with the MIG profile {choice.profile.attribute}"
-                    found[choice.name] = Notice(choice.name, f"InstaSlice knows {what}")
+        for profile in claim.unknown:
+            text = f"InstaSlice knows no GPU with the MIG profile {profile.attribute}"
+            found[profile.resource] = Notice(profile.resource, text)
     return list(found.values())

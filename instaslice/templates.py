@@ -22,6 +22,7 @@ from typing import Final
 
 from instaslice import profiles
 from instaslice.patch import Json
+from instaslice.profiles import Profile
 from instaslice.resource_api import (
     ALTERNATIVES,
     DIFFERENT_GPUS,
@@ -105,6 +106,12 @@ class DeviceClaim:
             digest = sha256(name.encode()).hexdigest()[:DIGEST]
             name = f"{name[: MAX_NAME - DIGEST - 1].rstrip('.-')}-{digest}"
         return name
+
+    @cached_property
+    def unknown(self) -> list[Profile]:
+        """Profiles that may serve it, and that no known GPU has."""
+        choices = [choice.profile for request in self.requests for choice in request.choices]
+        return [profile for profile in choices if profile and not profile.known]
 
     @property
     def request_names(self) -> list[str]:

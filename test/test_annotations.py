@@ -1,12 +1,17 @@
 import pytest
 
-from instaslice.annotations import ALTERNATIVES, NO_WISHES, PLACEMENT, read, read_alternatives
+from instaslice import annotations
+from instaslice.annotations import ALTERNATIVES, NO_WISHES, PLACEMENT, Wishes, read_alternatives
 from instaslice.invalid import InvalidPod
 from instaslice.resources import MIG, Resource, Resources
 
 
 def annotated(key: str, value: object) -> dict[str, object]:
     return {"metadata": {"annotations": {key: value}}}
+
+
+def read(pod: dict[str, object], resources: Resources = MIG) -> Wishes:
+    return annotations.read(annotations.of(pod), resources)
 
 
 def slice_of(name: str) -> Resource:
