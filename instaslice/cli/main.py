@@ -7,9 +7,12 @@ nobody reads 141, as in any shell.
 
 import argparse
 import difflib
+import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from instaslice import __version__
@@ -22,7 +25,6 @@ from instaslice.cli import (
     templates,
     webhook_configuration,
 )
-from instaslice.cli.streams import guarded
 from instaslice.cli.usage import Refused, UsageError, Wrapped
 from instaslice.cluster.client import ClusterError
 
@@ -45,6 +47,13 @@ eval "$(register-python-argcomplete instaslice)" (bash and zsh; from the extra `
 #: Each has `COMMAND`, `add(parser)`, which adds its arguments, and `run(arguments)`, which returns
 #: the exit code.
 MODULES: Final = (serve, templates, deviceclasses, webhook_configuration, rewrite, doctor, plan)
+
+
+#: The exit codes. What a shell reports of a program that a signal has ended: 128 and its number.
+INTERRUPTED: Final = 128 + 2  # SIGINT
+CUT: Final = 128 + 13  # SIGPIPE
+FAILED: Final = 2
+REFUSED: Final = 1  #: by the cluster
 
 
 class _Parser(argparse.ArgumentParser):
@@ -104,8 +113,34 @@ def parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    return guarded(lambda: _run(list(sys.argv[1:] if argv is None else argv)))
+    """Run the command line; returns its exit code, or that of how it was stopped."""
+    _open_what_is_closed()
+    try:
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            # Here and not as the interpreter ends, which would tell of a fault in its own way.
+            sys.stdout.flush()
+            sys.stderr.flush()
+    except SystemExit as end:  # help or the version was printed
+        return int(end.code or 0)
+    except Refused as error:
+        return _end(str(error), REFUSED)
+    except (UsageError, ClusterError) as error:
+        return _end(str(error), FAILED)
+    except BrokenPipeError:
+        return _end("", CUT)  # as head ends what is before it: silently
+    except KeyboardInterrupt:
+        return _end("interrupted", INTERRUPTED)
+    except OSError as error:
+        where = error.filename if isinstance(error.filename, str) else "standard output"
+        reason = "is closed" if error.errno == errno.EBADF else error.strerror or str(error)
+        return _end(f"{where}: {reason}", FAILED)
+    except Exception as error:
+        if os.environ.get("INSTASLICE_DEBUG"):
+            raise
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return _end(f"a fault of its own: {what} (INSTASLICE_DEBUG=1 says where)", FAILED)
 
 
 def _run(words: list[str]) -> int:
@@ -118,13 +153,35 @@ def _run(words: list[str]) -> int:
         words = [*words[1:2], "--help"]
     elif words == ["version"]:
         words = ["--version"]
-    try:
-        arguments, rest = whole.parse_known_args(words)
-        if rest or not arguments.command:
-            commands.get(arguments.command, whole).unknown(rest or words)
-        return int(arguments.run(arguments))
-    except SystemExit as end:  # help and the version were printed
-        return int(end.code or 0)
-    except (UsageError, ClusterError) as error:
-        print(f"instaslice: {error}", file=sys.stderr)
-        return 1 if isinstance(error, Refused) else 2
+    arguments, rest = whole.parse_known_args(words)
+    if rest or not arguments.command:
+        commands.get(arguments.command, whole).unknown(rest or words)
+    return int(arguments.run(arguments))
+
+
+def _open_what_is_closed() -> None:
+    """Have all three streams there, so that no file takes the number of one that a shell closed.
+
+    Python has None for such a stream; an output that cannot be written takes its place.
+    """
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # which gives out the least number that is free
+    sys.stdout = sys.stdout or io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8")
+    sys.stderr = sys.stderr or io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8")
+
+
+def _end(line: str, code: int) -> int:
+    """Say why, if that can be said, and drop what was not written."""
+    with suppress(OSError):
+        if line:
+            print(f"instaslice: {line}", file=sys.stderr, flush=True)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return code
