@@ -430,6 +430,13 @@ def test_large_bodies_beyond_a_bound_wait_for_their_turn(start: Start, app: App)
         assert (loop.worker.large, loop.worker.pending) == (0, 0)
 
 
+def test_those_that_only_connect_have_a_number(start: Start) -> None:
+    with start(silent=3, silence=0.0) as loop, contextlib.ExitStack() as stack:
+        strangers = [stack.enter_context(loop.plain()) for _ in range(8)]
+        until(lambda: sum(map(hung_up, strangers)) == 5)
+        assert loop.say(get("/", "Connection: close")).startswith(b"HTTP/1.1 200 ")
+
+
 def test_handshakes_that_have_begun_have_a_number(start: Start) -> None:
     with start(handshakes=5) as loop, contextlib.ExitStack() as stack:
         strangers = [stack.enter_context(loop.plain()) for _ in range(8)]
