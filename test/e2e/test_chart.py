@@ -143,7 +143,8 @@ def test_device_classes_stay_and_those_that_are_there_are_left_alone(
     """InstaSlice may have made some in another mode, and claims rely on them."""
     if here.plane.version < FIRST_BESIDE:
         pytest.skip(f"the scheduler of Kubernetes {here.plane.version} has no such mode")
-    classes = list(yaml.safe_load_all((CHART / "files/deviceclasses.yaml").read_text()))
+    ours = ROOT / "config/components/beside-the-scheduler/deviceclasses.yaml"
+    classes = list(yaml.safe_load_all(ours.read_text()))
     name = classes[0]["metadata"]["name"]
     there = here.find("DeviceClass", name) or here.create(classes[0])
     values = {**VALUES, "webhook": {"mode": "beside-the-scheduler"}}

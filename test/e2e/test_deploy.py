@@ -10,12 +10,12 @@ import pytest
 from test.e2e.cert_manager import CERTIFICATES, define
 from test.e2e.checkout import Checkout
 from test.e2e.cluster import Cluster
+from test.e2e.installation import FIRST_WITH_MATCH_CONDITIONS, NAMESPACE
 from test.e2e.kubelet import kubelet
 from test.e2e.pods import pod
 
 Make = Callable[..., "subprocess.CompletedProcess[str]"]
 
-NAMESPACE = "instaslice-system"
 WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
 
 
@@ -62,7 +62,8 @@ def test_pods_that_never_run_leave_nobody_locked_out(cluster: Cluster, make: Mak
 
 def test_it_is_registered_once_it_runs_and_its_ca_is_known(deployed: Cluster) -> None:
     (webhook,) = deployed.get(*WEBHOOK)["webhooks"]
-    assert webhook["failurePolicy"] == "Fail"
+    fails_open = deployed.plane.version < FIRST_WITH_MATCH_CONDITIONS
+    assert webhook["failurePolicy"] == ("Ignore" if fails_open else "Fail")
     assert webhook["clientConfig"]["caBundle"]
     assert deployed.get("Deployment", "instaslice")["status"]["availableReplicas"] == 2
 

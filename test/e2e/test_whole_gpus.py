@@ -1,11 +1,12 @@
 """Whole GPUs, which are mapped, and MIG slices of one node: each excludes the other."""
 
 from itertools import permutations
+from random import Random
 
 import pytest
 
 from test.e2e import gpus
-from test.e2e.cluster import Cluster
+from test.e2e.cluster import Cluster, Json
 from test.e2e.gpus import GPU_CLASS, bound, gpu_of, held, waits
 from test.e2e.pods import all_containers, container, extended, native, pod, templates
 
@@ -81,3 +82,28 @@ def test_a_native_slice_and_a_native_gpu_beside_rewritten_ones(beside: Cluster) 
     assert {gpu_of(ours), gpu_of(theirs)} == {"gpu-0", "gpu-1"} - {whole}
     for kind in KINDS:
         waits(beside, start(beside, kind, f"late-{kind.replace(' ', '-')}"))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_pods_hold_as_many_devices_as_the_scheduler_gives_by_itself(
+    beside: Cluster, seed: int
+) -> None:
+    random = Random(seed)
+
+    def some(name: str) -> Json:
+        most = {"mig-1g.5gb": 2, "mig-2g.10gb": 2, "mig-1g.5gb.me": 1}
+        chosen = random.sample(sorted(most), random.randint(1, 2))
+        return container(name, {each: random.randint(1, most[each]) for each in chosen})
+
+    manifest = pod(
+        "rewritten",
+        *(some(f"c{n}") for n in range(random.randint(1, 2))),
+        initContainers=[some(f"i{n}") for n in range(random.randint(0, 2))],
+    )
+    kept = []
+    for name, made in (("rewritten", manifest), ("native", native(manifest))):
+        made = {**made, "metadata": {**made["metadata"], "name": name}}
+        placed = gpus.start(beside, gpus.tolerating(made))
+        kept.append(sorted(map(gpus.profile_of, held(beside, placed))))
+        gpus.clear(beside)
+    assert kept[0] == kept[1], manifest
