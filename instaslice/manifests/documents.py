@@ -30,7 +30,7 @@ from instaslice.templates import DeviceClaim, is_ours
 #: Documents smaller than this are read whole: then it does not matter, and 2 MB are twice what the
 #: API server takes for one object (etcd's limit is 1.5 MiB).
 LARGE: Final = 2_000_000
-#: The largest text that is read as a whole, in characters: it takes up to 60 times its room.
+#: The largest text that is read as a whole, in characters: it takes up to 80 times its room.
 LARGEST: Final = 16_000_000
 TOO_LARGE: Final = (
     f"has more than {LARGEST // 1_000_000} MB and is no List: put its objects into documents of "

@@ -41,10 +41,12 @@ def edit(text: str, root: Node, meaning: Any, layout: "Layout | None" = None) ->
     edits = sorted(editor.edits, key=lambda each: (each.start, each.end > each.start))
     if any(one.end > other.start for one, other in pairwise(edits)):
         raise BadDocument(UNWRITABLE)
-    if whole is not text:
-        if edits and edits[-1].end >= len(text):
+    if whole is not text and edits:
+        if edits[-1].end >= len(text):
             edits = _stripped(text, root, edits)
-        edits = _without_end(whole, edits)
+        result = applied(whole, edits).removesuffix("\n").removesuffix("\r")
+        start = min(edits[0].start, len(text), len(result))
+        edits = [Edit(start, len(text), result[start:])]
     try:
         again, _ = read(applied(text, edits))
     except BadDocument:
@@ -73,20 +75,6 @@ def _stripped(text: str, root: Node, edits: list[Edit]) -> list[Edit]:
     if found := header.match(text, root.start):
         return sorted([*edits, Edit(*found.span("keeps"), "-")])
     return edits
-
-
-def _without_end(whole: str, edits: list[Edit]) -> list[Edit]:
-    """The edits as they are on a text that has no line end, which `whole` has been given."""
-    last = len(whole) - 1
-    inner = [each for each in edits if each.end <= last]
-    outer = edits[len(inner) :]
-    if not outer:
-        return inner
-    start = min(outer[0].start, last)
-    tail = applied(whole[start:], [Edit(a - start, b - start, new) for a, b, new in outer])
-    if not tail and not (inner and inner[-1].end == start):  # the line before is the last now
-        start = len(whole[:start].removesuffix("\n").removesuffix("\r"))
-    return [*inner, Edit(start, last, tail.removesuffix("\n").removesuffix("\r"))]
 
 
 class Layout(NamedTuple):
