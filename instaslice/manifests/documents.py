@@ -19,13 +19,14 @@ from instaslice.manifests.edit import Edit, Layout, applied, edit, json_layout
 from instaslice.manifests.leftovers import Leftover, in_list, is_kustomization, leftovers
 from instaslice.manifests.nodes import BadDocument, Node, Part, locate, read
 from instaslice.manifests.reverse import reverse
-from instaslice.manifests.workloads import LABEL, Kinds, Manifest, Path, Template, claim_names
+from instaslice.manifests.workloads import Kinds, Manifest, Path, Template, claim_names
 from instaslice.patch import Json, Operation, apply, pointer, replace, unescape
 from instaslice.profiles import RESOURCE_PREFIX
 from instaslice.resource_api import NEWEST, ResourceAPI, template_name
 from instaslice.resources import MIG, Resources
 from instaslice.rewrite import Rewrite, rewrite
 from instaslice.templates import DeviceClaim, is_ours
+from instaslice.webhook_configuration import LABEL
 
 #: Documents smaller than this are read whole: then it does not matter, and 2 MB are twice what the
 #: API server takes for one object (etcd's limit is 1.5 MiB).

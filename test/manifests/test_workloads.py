@@ -9,6 +9,7 @@ import yaml
 
 from instaslice.manifests import workloads
 from instaslice.manifests.workloads import Manifest, claim_names, manifests, read_kinds, templates
+from instaslice.webhook_configuration import LABEL
 
 Json = dict[str, Any]
 SPEC: Json = {"containers": []}
@@ -139,8 +140,8 @@ def test_items_of_a_list_have_its_kind() -> None:
         ("kube-system", {}, "is in the namespace kube-system"),
         ("instaslice-system", {}, "is in the namespace instaslice-system"),
         ("ours", {}, "is in the namespace ours, which has the label"),
-        ("default", {"labels": {workloads.LABEL: "disabled"}}, "has the label"),
-        ("default", {"labels": {workloads.LABEL: "enabled"}}, ""),
+        ("default", {"labels": {LABEL: "disabled"}}, "has the label"),
+        ("default", {"labels": {LABEL: "enabled"}}, ""),
         ("default", {"annotations": {"kubernetes.io/config.mirror": "x"}}, "is the mirror"),
     ],
 )
@@ -150,12 +151,6 @@ def test_what_the_webhook_leaves_alone(namespace: str, metadata: Json, why: str)
     (template,) = templates(manifest, {})
     found = workloads.why_skipped(manifest, template, {"ours"})
     assert found.startswith(why) if why else found == ""
-
-
-def test_it_is_what_the_webhook_is_registered_for() -> None:
-    from instaslice.webhook_configuration import LABEL
-
-    assert workloads.LABEL == LABEL
 
 
 # -- names of claims: the same for the same, and different for everything else ---------------------
