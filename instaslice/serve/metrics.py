@@ -5,6 +5,7 @@ that a rate over them is zero and not absent.
 """
 
 import time
+from functools import partial
 from typing import Final
 
 from prometheus_client import (
@@ -40,11 +41,12 @@ class Metrics:
         # When a series began: half of all series, and nobody reads them.
         disable_created_metrics()
         self.registry = CollectorRegistry()
-        requests = Counter(
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        requests = counter(
             "instaslice_admission_requests_total",
             "Admission requests by operation and by how they ended.",
             ["operation", "outcome"],
-            registry=self.registry,
         )
         self._requests = {
             (operation, outcome): requests.labels(operation, outcome)
@@ -61,73 +63,58 @@ class Metrics:
             registry=self.registry,
         )
         #: A context to answer a request in.
-        self.in_flight = Gauge(
-            "instaslice_admissions_in_flight",
-            "Admission requests being answered now.",
-            registry=self.registry,
+        self.in_flight = gauge(
+            "instaslice_admissions_in_flight", "Admission requests being answered now."
         ).track_inprogress()
-        claims = Counter(
+        claims = counter(
             "instaslice_claims_total",
             "Claims put into pods, by resource; a MIG profile of no known GPU counts as 'other'.",
             ["resource"],
-            registry=self.registry,
         )
         names = [profile.resource for profile in profiles.known_profiles()]
         names += [resource.name for resource in resources.mapped.values()]
         self._claims = {name: claims.labels(name) for name in names}
         self._other_claims = claims.labels(OTHER)
-        self.template_creations = Counter(
+        self.template_creations = counter(
             "instaslice_template_creations_total",
             "ResourceClaimTemplates that were to be made, by what became of it.",
             ["outcome"],
-            registry=self.registry,
         )
-        self.class_creations = Counter(
+        self.class_creations = counter(
             "instaslice_device_class_creations_total",
             "DeviceClasses that were to be made, by what became of it.",
             ["outcome"],
-            registry=self.registry,
         )
         for outcome in CREATION_OUTCOMES:
             self.template_creations.labels(outcome)
             self.class_creations.labels(outcome)
-        self.certificate_expiry = Gauge(
+        self.certificate_expiry = gauge(
             "instaslice_certificate_expiry_timestamp_seconds",
             "When the served certificate expires, in seconds since 1970.",
-            registry=self.registry,
         )
-        self.certificate_failures = Counter(
+        self.certificate_failures = counter(
             "instaslice_certificate_reload_failures_total",
             "Certificates found on disk that could not be used, the old one being kept.",
-            registry=self.registry,
         )
-        self.log_lines_dropped = Counter(
+        self.log_lines_dropped = counter(
             "instaslice_log_lines_dropped_total",
             "Log lines that were not written: too many waited, or there was an error.",
-            registry=self.registry,
         )
-        self._resource_api = Gauge(
+        self._resource_api = gauge(
             "instaslice_resource_api_info",
             "The version of resource.k8s.io that pods are rewritten for, or none.",
             ["version"],
-            registry=self.registry,
         )
         self._version: str | None = None
-        build = Gauge(
-            "instaslice_build_info", "The running InstaSlice.", ["version"], registry=self.registry
-        )
+        build = gauge("instaslice_build_info", "The running InstaSlice.", ["version"])
         build.labels(__version__).set(1)
 
     def show(self) -> bytes:
-        """The metrics, as they were a moment ago: to render them takes 2 ms, whoever asks."""
+        """In Prometheus' text format, as they were a moment ago: to render them takes 2 ms."""
         now = time.monotonic()
         if now >= self._shown_until:
-            self._shown, self._shown_until = self.render(), now + self._fresh
+            self._shown, self._shown_until = generate_latest(self.registry), now + self._fresh
         return self._shown
-
-    def render(self) -> bytes:
-        """The metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
 
     def count(self, operation: str, outcome: str, claims: dict[DeviceClaim, int]) -> None:
         """Count an admission that was answered, and the claims that it made."""

@@ -20,18 +20,18 @@ def series(metrics: Metrics) -> dict[str, float]:
     """The series that are not zero, as Prometheus reads them."""
     return {
         f"{sample.name}{sample.labels or ''}": sample.value
-        for family in text_string_to_metric_families(metrics.render().decode())
+        for family in text_string_to_metric_families(metrics.show().decode())
         for sample in family.samples
         if sample.value
     }
 
 
 def test_there_are_no_series_that_only_say_when_a_series_began(metrics: Metrics) -> None:
-    assert "_created" not in metrics.render().decode()
+    assert "_created" not in metrics.show().decode()
 
 
 def test_every_metric_is_documented_and_ours(metrics: Metrics) -> None:
-    text = metrics.render().decode()
+    text = metrics.show().decode()
     for name in re.findall(r"^# TYPE (\S+)", text, re.MULTILINE):
         assert name.startswith("instaslice_")
         [told] = re.findall(rf"^# HELP {name} (.*)", text, re.MULTILINE)
@@ -72,7 +72,7 @@ def test_claims_count_by_resources_that_are_known_or_mapped() -> None:
         f"{name}{{'resource': 'nvidia.com/mig-9g.99gb'}}": 3,
         f"{name}{{'resource': 'other'}}": 4 + 5,
     }
-    assert Metrics(resources).render().count(b"\n") == metrics.render().count(b"\n")
+    assert Metrics(resources).show().count(b"\n") == metrics.show().count(b"\n")
 
 
 def test_one_version_of_the_api_is_shown_at_a_time(metrics: Metrics) -> None:
@@ -92,7 +92,7 @@ def test_one_version_of_the_api_is_shown_at_a_time(metrics: Metrics) -> None:
 
 def every(metrics: Metrics) -> dict[str, float]:
     """All series, by name and labels as the text format has them."""
-    text = metrics.render().decode()
+    text = metrics.show().decode()
     found = re.findall(r"^(instaslice_\S+) (\S+)$", text, re.MULTILINE)
     return {name: float(value) for name, value in found}
 
