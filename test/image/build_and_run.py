@@ -56,11 +56,49 @@ def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
 
 
 @pytest.fixture(scope="module")
-def images(buildah: Buildah) -> dict[str, Image]:
-    """The images by architecture, and the command line's."""
+def release(buildah: Buildah, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
+    """`make release`, in a clone whose CHANGELOG has a date for this version; what it prints."""
+    clone, base = tmp_path_factory.mktemp("release") / "clone", "localhost/base"
+    run("git", "clone", "--quiet", ROOT, clone)
+    changelog = clone / "CHANGELOG.md"
+    changelog.write_text(changelog.read_text().replace("(unreleased)", "(2026-11-30)"))
+    author = ("-c", "user.name=test", "-c", "user.email=test@example.com")
+    run("git", "-C", clone, *author, "commit", "--quiet", "--all", "--message", "Release")
     build_image = buildah.build_image()
-    names = {each: buildah.build(each, build_image) for each in PLATFORMS}
-    names[CLI] = buildah.build(NATIVE, build_image, *COMMAND_LINE, name=CLI)
+    buildah("manifest", "create", base)
+    for platform in PLATFORMS:
+        buildah("manifest", "add", base, f"containers-storage:{buildah.base_image(platform)}")
+    options = ["--pull-never", "--isolation", "chroot"]
+    options += [f"--build-arg=BUILD_PLATFORM=linux/{NATIVE}", f"--build-arg=BASE_IMAGE={base}"]
+    options += [f"--build-arg=BUILD_IMAGE={build_image}"]
+    environment = {"BUILDAH": " ".join(buildah.command()), "BUILD_OPTIONS": " ".join(options)}
+
+    def release() -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "hack.release", "registry.example.com/instaslice"],
+            cwd=clone,
+            env={**os.environ, **environment, "PYTHONPATH": str(clone)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        run("sh", "-c", f"cd {clone}/dist && sha256sum --quiet --check SHA256SUMS")
+        return done.stdout
+
+    return release
+
+
+@pytest.fixture(scope="module")
+def released(release: Callable[[], str]) -> str:
+    """The checksums of a release."""
+    return release()
+
+
+@pytest.fixture(scope="module")
+def images(buildah: Buildah, released: str) -> dict[str, Image]:
+    """The images of the release by architecture, and the command line's."""
+    names = {each: f"instaslice-{__version__}-{each}" for each in PLATFORMS}
+    names[CLI] = buildah.build(NATIVE, "localhost/build", *COMMAND_LINE, name=CLI)
     return {key: Image(buildah, name) for key, name in names.items()}
 
 
@@ -169,12 +207,8 @@ class Running:
 
     def before_stop(self) -> None:
         """What the kubelet does before it sends SIGTERM."""
-        run(
-            *self.runc,
-            "exec",
-            "pod",
-            *self.pod.container["lifecycle"]["preStop"]["exec"]["command"],
-        )
+        command = self.pod.container["lifecycle"]["preStop"]["exec"]["command"]
+        run(*self.runc, "exec", "pod", *command)
 
     def terminate(self) -> int:
         """SIGTERM, and the exit code."""
@@ -292,13 +326,7 @@ def test_the_image_says_what_it_is(architecture: str, images: dict[str, Image]) 
     prefix = "org.opencontainers.image."
     labels = {key.removeprefix(prefix) for key in config["Labels"] if key.startswith(prefix)}
     assert labels == {
-        "title",
-        "description",
-        "licenses",
-        "version",
-        "revision",
-        "source",
-        "base.name",
+        *("title", "description", "licenses", "version", "revision", "source", "base.name")
     }
 
 
@@ -333,42 +361,14 @@ def test_the_command_line_has_an_image_of_its_own(images: dict[str, Image]) -> N
     assert "kubeconfig" in asked.stderr, "it has the kubernetes client, and no cluster"
 
 
-def test_two_releases_have_the_same_bytes(
-    buildah: Buildah, images: dict[str, Image], tmp_path: Path
-) -> None:
-    """`make release`, in a clone whose CHANGELOG has a date for this version."""
-    clone, base = tmp_path / "clone", "localhost/base"
-    run("git", "clone", "--quiet", ROOT, clone)
-    changelog = clone / "CHANGELOG.md"
-    changelog.write_text(changelog.read_text().replace("(unreleased)", "(2026-11-30)"))
-    author = ("-c", "user.name=test", "-c", "user.email=test@example.com")
-    run("git", "-C", clone, *author, "commit", "--quiet", "--all", "--message", "Release")
-    buildah("manifest", "create", base)
-    for platform in PLATFORMS:
-        buildah("manifest", "add", base, f"containers-storage:{buildah.base_image(platform)}")
-    options = ["--pull-never", "--isolation", "chroot"]
-    options += [f"--build-arg=BUILD_PLATFORM=linux/{NATIVE}", f"--build-arg=BASE_IMAGE={base}"]
-    options += ["--build-arg=BUILD_IMAGE=localhost/build"]
-    environment = {"BUILDAH": " ".join(buildah.command()), "BUILD_OPTIONS": " ".join(options)}
-    sums = [
-        subprocess.run(
-            [sys.executable, "-m", "hack.release", "registry.example.com/instaslice"],
-            cwd=clone,
-            env={**os.environ, **environment, "PYTHONPATH": str(clone)},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        ).stdout
-        for _ in range(2)
-    ]
-    assert sums[0] == sums[1]
+def test_two_releases_have_the_same_bytes(released: str, release: Callable[[], str]) -> None:
+    assert release() == released
     name = f"instaslice-{__version__}"
-    assert {line.split()[1] for line in sums[0].splitlines()} == {
+    assert {line.split()[1] for line in released.splitlines()} == {
         *("install.yaml", "install-opt-in.yaml", f"{name}.tar.gz", f"{name}-py3-none-any.whl"),
         *(f"{name}-linux-{each}.oci.tar" for each in PLATFORMS),
         *(f"{name}.tgz", f"{name}.spdx.json", f"{name}.provenance.json"),
     }
-    run("sh", "-c", f"cd {clone}/dist && sha256sum --quiet --check SHA256SUMS")
 
 
 def test_dockers_own_engine_builds_it(
