@@ -98,7 +98,7 @@ def _with_resources(pod: Json) -> Iterator[_Found]:
             if type(container) is not dict:
                 raise wrong_type(("spec", kind, number), dict)
             resources = container.get("resources")
-            if resources or resources not in (None, {}):
+            if resources or (resources is not None and resources != {}):
                 yield _found(kind, number, container, resources)
 
 

@@ -1,4 +1,4 @@
-"""What a pod's claim asks for, and the objects that it relies on.
+"""Claims: how many devices of which resources they ask for, and the objects that they rely on.
 
 A claim is made from a ResourceClaimTemplate. Its name says what it asks for, so that pods which ask
 for the same share it:
@@ -14,6 +14,7 @@ Pure: others print the objects, apply them, or create them at admission.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -88,7 +89,7 @@ class DeviceRequest:
 
 @dataclass(frozen=True)
 class DeviceClaim:
-    """What a claim asks for."""
+    """The requests of a claim."""
 
     requests: tuple[DeviceRequest, ...]  #: one, unless they are placed together
     placement: str = ""  #: a key of CONSTRAINTS, or empty
@@ -107,11 +108,15 @@ class DeviceClaim:
             name = f"{name[: MAX_NAME - DIGEST - 1].rstrip('.-')}-{digest}"
         return name
 
+    @property
+    def choices(self) -> list[Resource]:
+        """Every resource of which it may hold devices, once."""
+        return list(dict.fromkeys(c for request in self.requests for c in request.choices))
+
     @cached_property
     def unknown(self) -> list[Profile]:
         """Profiles that may serve it, and that no known GPU has."""
-        choices = [choice.profile for request in self.requests for choice in request.choices]
-        return [profile for profile in choices if profile and not profile.known]
+        return [c.profile for c in self.choices if c.profile and not c.profile.known]
 
     @property
     def request_names(self) -> list[str]:
@@ -119,10 +124,10 @@ class DeviceClaim:
         if not self.placement:
             return [self.requests[0].resource.request]
         names: list[str] = []
-        seen: dict[str, int] = {}
+        seen: Counter[str] = Counter()
         for request in self.requests:
             name = request.resource.request + (f"-x{request.count}" if request.count > 1 else "")
-            seen[name] = seen.get(name, 0) + 1
+            seen[name] += 1
             names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
         return names
 
@@ -208,23 +213,19 @@ def objects(api: ResourceAPI, claim: DeviceClaim, namespace: str | None = None) 
     Device classes come first: they are the cluster's, the rest is the namespace's. The
     ResourceClaimTemplate comes last, so that where it is there, all is.
     """
-    found: list[Json] = []
-    if not api.is_classic:
-        choices = (choice for request in claim.requests for choice in request.choices)
-        found += [device_class(api, c) for c in dict.fromkeys(choices) if c.has_own_class]
+
+    def named(version: str, kind: str, spec: Json) -> Json:
+        place = {"namespace": namespace} if namespace else {}
+        metadata = {"name": claim.template, **place, "labels": dict(LABELS)}
+        return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
+
     if api.is_classic:
-        kind, spec = classic_parameters(claim.requests[0].resource) or ("", {})
-        parameters = {"apiVersion": CLASSIC_PARAMETERS_VERSION, "kind": kind}
-        found.append({**parameters, "metadata": _metadata(claim, namespace), "spec": spec})
-    template = {"apiVersion": f"{GROUP}/{api.version}", "kind": "ResourceClaimTemplate"}
+        parameters = classic_parameters(claim.requests[0].resource) or ("", {})
+        found = [named(CLASSIC_PARAMETERS_VERSION, *parameters)]
+    else:
+        found = [device_class(api, each) for each in claim.choices if each.has_own_class]
     spec = {"spec": claim_spec(api, claim)}
-    found.append({**template, "metadata": _metadata(claim, namespace), "spec": spec})
-    return found
-
-
-def _metadata(claim: DeviceClaim, namespace: str | None) -> Json:
-    place = {"namespace": namespace} if namespace else {}
-    return {"name": claim.template, **place, "labels": dict(LABELS)}
+    return [*found, named(f"{GROUP}/{api.version}", "ResourceClaimTemplate", spec)]
 
 
 def device_class(api: ResourceAPI, resource: Resource, *, or_bigger: bool = False) -> Json:
@@ -309,12 +310,12 @@ def serves(api: ResourceAPI, resource: Resource) -> bool:
 def why_not(api: ResourceAPI, claim: DeviceClaim) -> str:
     """Why a version cannot ask for a claim, or "" where it can."""
     version = f"resource.k8s.io/{api.version}"
-    choices = [choice for request in claim.requests for choice in request.choices]
     if sum(request.count for request in claim.requests) > api.max_devices:
         return f"a claim of {version} holds at most {api.max_devices}"
-    if len(choices) > len(claim.requests) and ALTERNATIVES not in api.features:
+    has_alternatives = any(len(request.choices) > 1 for request in claim.requests)
+    if has_alternatives and ALTERNATIVES not in api.features:
         return f"{version} has no alternatives"
     if claim.placement and claim.placement not in api.features:
         return f"{version} cannot hold a placement on {claim.placement}"
-    lacking = [choice.name for choice in choices if not serves(api, choice)]
+    lacking = [choice.name for choice in claim.choices if not serves(api, choice)]
     return f"the driver of {version} does not have {lacking[0]}" if lacking else ""

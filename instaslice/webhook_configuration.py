@@ -21,8 +21,10 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from instaslice.annotations import ALTERNATIVES, PLACEMENT
 from instaslice.patch import Json
 from instaslice.profiles import RESOURCE_PREFIX
+from instaslice.resource_api import NEWEST
 
 NAME: Final = "instaslice"
 #: The webhook in it: as metrics, error messages and audit annotations name it.
@@ -32,12 +34,6 @@ NAMESPACE: Final = "instaslice-system"
 #: On a namespace or a pod: "disabled" keeps InstaSlice away; in mode opt-in, "enabled" on a
 #: namespace lets it in.
 LABEL: Final = "instaslice.io/rewrite"
-#: What a pod may ask for beyond its limits (rule R13).
-ANNOTATIONS: Final = ("instaslice.io/alternatives", "instaslice.io/placement")
-#: Devices in a ResourceClaim (resource.k8s.io, AllocationResultsMaxSize). The scheduler makes one
-#: claim for all of a pod.
-MAX_DEVICES: Final = 32
-
 ALL: Final = "all"
 OPT_IN: Final = "opt-in"
 BESIDE: Final = "beside-the-scheduler"
@@ -64,10 +60,7 @@ has(object.metadata.annotations) && {annotations}.exists(key, key in object.meta
 ).sum() > {most}"""
 
 #: By name, in the order in which they are asked.
-_CONDITIONS: Final = {
-    "has-a-mig-limit": _HAS_A_LIMIT,
-    "is-new-or-has-another-spec": _IS_NEW,
-}
+_CONDITIONS: Final = {"has-a-mig-limit": _HAS_A_LIMIT, "is-new-or-has-another-spec": _IS_NEW}
 _BESIDE: Final = {"is-too-much-for-the-scheduler": _IS_TOO_MUCH_FOR_THE_SCHEDULER}
 
 #: What `LABEL` must be, as operator and value of a label selector.
@@ -93,6 +86,8 @@ def webhook_configuration(
     slices, "nvidia.com/gpu". namespace: where InstaSlice's Service is.
     """
     conditions, label = MODES[mode]
+    service = {"name": NAME, "namespace": namespace, "path": "/mutate", "port": 443}
+    not_ours = _selects("kubernetes.io/metadata.name", "NotIn", "kube-system", namespace)
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
@@ -101,14 +96,7 @@ def webhook_configuration(
             {
                 "name": WEBHOOK,
                 "admissionReviewVersions": ["v1"],
-                "clientConfig": {
-                    "service": {
-                        "name": NAME,
-                        "namespace": namespace,
-                        "path": "/mutate",
-                        "port": 443,
-                    }
-                },
+                "clientConfig": {"service": service},
                 "rules": [
                     {
                         "apiGroups": [""],
@@ -120,12 +108,7 @@ def webhook_configuration(
                 ],
                 "matchPolicy": "Equivalent",
                 "matchConditions": _filled(conditions, _is_ours(resources)),
-                "namespaceSelector": {
-                    "matchExpressions": [
-                        _selects("kubernetes.io/metadata.name", "NotIn", "kube-system", namespace),
-                        _selects(LABEL, *label),
-                    ]
-                },
+                "namespaceSelector": {"matchExpressions": [not_ours, _selects(LABEL, *label)]},
                 "objectSelector": {"matchExpressions": [_selects(LABEL, *_NOT_DISABLED)]},
                 "failurePolicy": "Fail",
                 "reinvocationPolicy": "IfNeeded",
@@ -142,7 +125,9 @@ def match_conditions(mode: str = ALL, resources: Iterable[str] = ()) -> list[Jso
 
 
 def _filled(conditions: Mapping[str, str], is_ours: str) -> list[Json]:
-    values = {"is_ours": is_ours, "annotations": _list(ANNOTATIONS), "most": MAX_DEVICES}
+    # The scheduler makes one claim for all of a pod.
+    most, annotations = NEWEST.max_devices, _list([ALTERNATIVES, PLACEMENT])
+    values = {"is_ours": is_ours, "annotations": annotations, "most": most}
     return [
         {"name": name, "expression": shape.format(**values)} for name, shape in conditions.items()
     ]

@@ -163,6 +163,26 @@ def _others(n: int) -> Json:
     return _pod(limits(1), *[each] * n)
 
 
+def _or_bigger(profiles: int) -> Json:
+    """The annotation by which a bigger slice may serve each of so many profiles."""
+    chains = (f"1g.{i}gb or bigger" for i in range(1, profiles + 1))
+    return {"instaslice.io/alternatives": "; ".join(chains)}
+
+
+def _bigger(n: int) -> Json:
+    """Wishes for bigger slices, and claims that an earlier pass made of such."""
+    names, declared = _own(f"mig-1g.{i % 9_999 + 1}gb-or-bigger.x2" for i in range(n))
+    container = limits(1, claims=_references(n, names))
+    return _annotated(_or_bigger(min(n, 700)), _pod(container, resourceClaims=declared))
+
+
+def _defaults(n: int) -> Json:
+    """Limits that a LimitRange sets anew beside claims that stand for them."""
+    names, declared = _own(["mig-1g.5gb.x2"] * 200)
+    each = [limits(2, claims=[{"name": names[i % 200]}], requests={MIG: 2}) for i in range(n)]
+    return _pod(*each, resourceClaims=declared)
+
+
 SHAPES: Final[dict[str, Shape]] = {
     "limits of 0 in one container": _zeros,
     "requests in one container": lambda n: _pod(_asking(_profiles(n, "1"), "requests")),
@@ -218,6 +238,13 @@ SHAPES: Final[dict[str, Shape]] = {
     "many groups": _groups,
     "node labels": _node_labels,
     "node products": _node_products,
+    "bigger slices": _bigger,
+    "bigger slices, updated": _again(_bigger),
+    "bigger slices of many": lambda n: _annotated(
+        _or_bigger(112), _pod(_asking(_profiles(112, "1")), *[limits(0)] * n)
+    ),
+    "defaults of a LimitRange": _defaults,
+    "defaults of a LimitRange, updated": _again(_defaults),
     "limits of 0, updated": _again(_zeros),
     "an annotation that an update changes": _annotated_again,
 }
