@@ -10,8 +10,9 @@ from typing import Final
 
 from instaslice.patch import Json
 
-#: What the API server fills in (pkg/apis/resource/v1/defaults.go), or leaves out as empty.
-_DEFAULTS: Final = {"allocationMode": "ExactCount", "count": 1}
+#: What the API server fills in (pkg/apis/resource, defaults.go of v1alpha2 and v1), or leaves out
+#: as empty.
+_DEFAULTS: Final = {"allocationMode": ("ExactCount", "WaitForFirstConsumer"), "count": (1,)}
 _EMPTY: Final[tuple[object, ...]] = (None, False, "", [], {})
 #: Differences that are told, and characters of a value: part of it is what somebody typed.
 _TOLD: Final = 4
@@ -46,8 +47,9 @@ def _walk(path: str, ours: object, theirs: object) -> Iterator[str]:
 
 
 def _stated(fields: Json) -> Json:
-    """Fields without those that say what holds anyhow."""
-    return {k: v for k, v in fields.items() if v not in _EMPTY and v != _DEFAULTS.get(k)}
+    """Fields without those that say what holds anyhow, such as metadata of null alone."""
+    deep = {k: _stated(v) if isinstance(v, dict) else v for k, v in fields.items()}
+    return {k: v for k, v in deep.items() if v not in _EMPTY and v not in _DEFAULTS.get(k, ())}
 
 
 def _brief(value: object) -> str:

@@ -8,7 +8,7 @@ import yaml
 
 from test.e2e.cluster import Cluster, Json, Refused
 from test.e2e.controlplane import ControlPlane
-from test.e2e.installation import NAMESPACE, ROOT, render
+from test.e2e.installation import FIRST_WITH_POLICIES, NAMESPACE, ROOT, render
 from test.e2e.pods import pod
 from test.e2e.webhook import Webhook
 from test.support.certs import Authority
@@ -67,6 +67,8 @@ INSTALLATIONS = [
 def test_every_installation_is_accepted(
     installed: Cluster, components: list[str], tmp_path: Path
 ) -> None:
+    if "policies" in components and installed.plane.version < FIRST_WITH_POLICIES:
+        pytest.skip(f"ValidatingAdmissionPolicies begin with Kubernetes {FIRST_WITH_POLICIES}")
     files = own_certificate(tmp_path / "tls") if "own-certificates" in components else {}
     manifests = render(installed.plane, *components, files=files)
     kinds = accept(installed, manifests)
