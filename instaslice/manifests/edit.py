@@ -41,9 +41,8 @@ def edit(text: str, root: Node, meaning: Any, layout: "Layout | None" = None) ->
     edits = sorted(editor.edits, key=lambda each: (each.start, each.end > each.start))
     if any(one.end > other.start for one, other in pairwise(edits)):
         raise BadDocument(UNWRITABLE)
-    if whole is not text and edits:
-        if edits[-1].end >= len(text):
-            edits = _stripped(text, root, edits)
+    if whole is not text and edits and edits[-1].end >= len(text):
+        edits = _stripped(text, root, edits)
         result = applied(whole, edits).removesuffix("\n").removesuffix("\r")
         start = min(edits[0].start, len(text), len(result))
         edits = [Edit(start, len(text), result[start:])]
