@@ -389,7 +389,7 @@ class StallFreeWorker(Worker):
     def _answer(self, connection: Connection, replies: list[tuple[Connection, Reply]]) -> None:
         """Answer a request, or leave it to the pool."""
         del self.whole[connection]
-        before = time.monotonic()
+        before = time.thread_time()
         try:
             request, is_last = self._take(connection)
             try:
@@ -401,7 +401,7 @@ class StallFreeWorker(Worker):
         except MemoryError:
             replies.append((connection, Reply.refusing(_NO_MEMORY)))
         finally:
-            _charge(connection, time.monotonic() - before)
+            _charge(connection, time.thread_time() - before)
 
     def _wait(self, connection: Connection, request: Request, is_last: bool) -> None:
         """Run a request again in the pool, where it may wait."""
