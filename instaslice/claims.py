@@ -25,7 +25,7 @@ class NewClaim(NamedTuple):
 
 
 def demands(containers: Sequence[Settled], api: ResourceAPI) -> Demands:
-    """What the containers want, by resource.
+    """The containers' requests, by resource.
 
     Raises InvalidPod where that is too much, or what the API cannot ask for (R8).
     """

@@ -47,7 +47,7 @@ def extend(path: str, existing: object, values: list[Any]) -> list[Operation]:
 
 
 def apply(value: Any, operations: Iterable[Operation]) -> Any:
-    """What operations make of a decoded value, which stays as it is.
+    """Apply operations to a copy of a decoded value.
 
     What changes is copied on the way to it: places of a value may be one object (YAML's aliases).
     """

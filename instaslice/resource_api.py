@@ -1,4 +1,4 @@
-"""What differs between the versions of resource.k8s.io, as data.
+"""The differences between the versions of resource.k8s.io, as data.
 
 =========  ==========  ===================================================
 version    Kubernetes  change (KEP-3063 up to v1alpha2, KEP-4381 after it)

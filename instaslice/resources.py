@@ -57,14 +57,14 @@ _NAME: Final = re.compile(
 _COUNTED: Final = re.compile(r".*\.x[0-9]+", re.ASCII)
 #: How templates of MIG slices begin.
 _RESERVED: Final = ("mig-", "same-gpu-", "different-gpus-")
-#: What the device plugin calls slices that several pods share, which no profile says (R1).
+#: The device plugin's suffix of slices that several pods share; no profile has it (R1).
 _SHARED: Final = re.compile(r"nvidia\.com/mig-.+\.shared", re.ASCII)
 #: Hexadecimal digits of the digest that tells names apart which are spelt alike: 64 bits.
 DIGEST: Final = 16
 
 
 class Resource(NamedTuple):
-    """What a container asks for by an extended resource, as DRA is asked for it."""
+    """The DRA form of a container's request for an extended resource."""
 
     name: str  #: the extended resource, "nvidia.com/mig-1g.5gb"
     template: str  #: how the names of its templates begin, "mig-1g.5gb"
@@ -94,7 +94,7 @@ def of_profile(profile: Profile) -> Resource:
 
 @lru_cache(maxsize=1024)
 def bigger(profile: Profile) -> tuple[Resource, ...]:
-    """What may stand in for a slice, in order: first of as many compute slices, then of more (R13).
+    """The slices that may replace one, in order: as many compute slices first, then more (R13).
 
     Of each at least its memory, by the profile's name and by the capacity where the driver
     publishes it. Variants with media engines, or graphics, stand in only for their own kind.
@@ -186,7 +186,7 @@ class Resources:
         self._by_template = {resource.template: resource for resource in mapped.values()}
 
     def find(self, name: str) -> Resource | None:
-        """What an extended resource stands for, or None where it is not to be rewritten (R1)."""
+        """The request that an extended resource stands for; None if it is not rewritten (R1)."""
         if name.startswith(profiles.RESOURCE_PREFIX) and len(name) <= profiles.LONGEST:
             return _of_mig(name) or self.mapped.get(name)
         return self.mapped.get(name)

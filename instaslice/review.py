@@ -39,7 +39,7 @@ class BadReview(ValueError):
 
 
 class Request(NamedTuple):
-    """What InstaSlice reads of an AdmissionReview's request."""
+    """The fields of an AdmissionReview's request that InstaSlice reads."""
 
     uid: str
     operation: str  #: "CREATE", "UPDATE", or one that is answered and otherwise ignored
@@ -52,7 +52,7 @@ class Request(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What is to become of a pod."""
+    """The decision on a pod."""
 
     outcome: str  #: one of OUTCOMES
     rewrite: Rewrite = UNTOUCHED

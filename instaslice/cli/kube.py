@@ -29,7 +29,7 @@ from instaslice.cluster.client import (
 from instaslice.patch import Json
 from instaslice.resource_api import ResourceAPI, Unavailable
 
-#: Who owns the fields that are applied (metav1.ManagedFieldsEntry.manager).
+#: The owner of the fields that are applied (metav1.ManagedFieldsEntry.manager).
 FIELD_MANAGER: Final = "instaslice"
 #: Where kubectl looks, too.
 DEFAULT: Final = "~/.kube/config"
@@ -183,7 +183,7 @@ def _log_in_as_a_pod(context: str | None, configuration: client.Configuration) -
 
 
 def _what_is_wrong(error: Exception, where: str) -> str:
-    """What a user can do something about, of what logging in has raised."""
+    """The message of an error at login that a user can act on."""
     if isinstance(error, OSError):
         return f"{error.filename or where}: {error.strerror}"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:

@@ -49,7 +49,7 @@ eval "$(register-python-argcomplete instaslice)" (bash and zsh; from the extra `
 MODULES: Final = (serve, templates, deviceclasses, webhook_configuration, rewrite, doctor, plan)
 
 
-#: The exit codes. What a shell reports of a program that a signal has ended: 128 and its number.
+#: The exit codes. A shell reports 128 and the signal's number for a program that a signal ended.
 INTERRUPTED: Final = 128 + 2  # SIGINT
 CUT: Final = 128 + 13  # SIGPIPE
 FAILED: Final = 2

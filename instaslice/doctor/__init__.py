@@ -1,4 +1,4 @@
-"""What `instaslice doctor` and `instaslice plan` read of a cluster and say of it (extra `cli`).
+"""The readings and reports of `instaslice doctor` and `instaslice plan` (extra `cli`).
 
 `reading` takes a snapshot, everything else is pure. A check is a small function from a snapshot to
 findings; `CHECKS` lists them in the order in which things must be right.

@@ -30,7 +30,7 @@ def device_class(snapshot: Snapshot) -> Found:
 
 
 def slices(snapshot: Snapshot) -> Found:
-    """What is published, and what of it is free."""
+    """The published slices, and the free ones among them."""
     if snapshot.is_classic:
         yield GOOD, "in v1alpha2 only the driver knows which slices there are"
         return
@@ -157,7 +157,7 @@ def template_wrong(snapshot: Snapshot, full_name: str) -> tuple[str, str]:
 
 
 def class_wrong(snapshot: Snapshot, resource: Resource) -> tuple[str, str]:
-    """What is wrong with the DeviceClass of a profile, and the command; empty for nothing."""
+    """The fault of a profile's DeviceClass, and the command that mends it; empty without one."""
     if snapshot.is_classic or not resource.has_own_class:
         return "", ""
     name = resource.device_class
@@ -231,7 +231,7 @@ def node_names(snapshot: Snapshot) -> Found:
 
 
 def _wrong(pods: Iterable[Pod], text: str, advice: str) -> Found:
-    """What is wrong with pods, if there are some."""
+    """The faults of pods, if any."""
     if names := [pod.full_name for pod in pods]:
         yield WRONG, some(names) + text, advice
 

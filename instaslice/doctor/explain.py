@@ -1,4 +1,4 @@
-"""What a pod asked for, what it became, and what it waits for, judged from a snapshot. Pure."""
+"""Explain one pod from a snapshot: its request, its rewritten form, its pending reason. Pure."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _PLACED: Final = {SAME_GPU: " on one GPU", DIFFERENT_GPUS: " on a GPU each"}
 
 
 def explain(snapshot: Snapshot, manifest: Json, events: list[Json]) -> list[Finding]:
-    """What a pod asked for, what it became, and what it waits for.
+    """A pod's request, its rewritten form, and the reason why it is pending.
 
     events: those about the pod.
     """
@@ -111,7 +111,7 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
 
 
 def _waits(snapshot: Snapshot, asks: str, claim: DeviceClaim) -> Found:
-    """What a claim waits for that has no devices."""
+    """The reason why a claim has no devices yet."""
     supply = snapshot.supply
     for request in claim.requests:
         if not supply.keys() & set(request.profiles(supply)):
@@ -179,7 +179,7 @@ def _state(pod: Pod, events: list[Json]) -> Found:
     where = f"{pod.phase} on {pod.node}" if pod.node else pod.phase
     warnings = [event for event in events if event.get("type") == "Warning"]
     if pod.node:
-        # What the scheduler said is past. The kubelet's warnings are not, until the pod runs.
+        # The scheduler's events are past. The kubelet's warnings hold until the pod runs.
         warnings = [
             each for each in warnings if _KUBELET in _sources(each) and pod.phase == "Pending"
         ]

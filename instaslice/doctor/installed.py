@@ -26,7 +26,7 @@ FIRST_OF_THE_SCHEDULERS: Final = 36
 #: Of HTTP: by which the API server says, too, that it could not call a webhook.
 INTERNAL_ERROR: Final = 500
 
-#: What a mode means, as a reader is told.
+#: The meaning of each mode, as the report states it.
 _MODES: Final = {
     ALL: "every pod with a limit that can be rewritten is sent",
     OPT_IN: f"pods of namespaces labelled {LABEL}=enabled are sent",
@@ -34,7 +34,7 @@ _MODES: Final = {
 }
 #: How the expressions name resources beside those of MIG.
 _NAMES: Final = re.compile(r"name in \[([^]]*)\]")
-#: What a mode does not change, and an administrator should not.
+#: The pods that a mode leaves alone, and an administrator should leave alone too.
 _FIXED: Final = ("rules", "matchPolicy", "objectSelector", "reinvocationPolicy")
 #: The two that a dry run is let through by.
 _SIDE_EFFECTS: Final = ("None", "NoneOnDryRun")
@@ -52,7 +52,7 @@ class Registered(NamedTuple):
 
 
 def read(webhook: Json) -> Registered:
-    """What is sent to a webhook.
+    """The objects that the API server sends to a webhook.
 
     It is held against what `instaslice webhook-configuration` prints, since InstaSlice cannot judge
     other CEL than its own.
@@ -201,7 +201,7 @@ def endpoints(snapshot: Snapshot) -> Found:
 
 
 def dry_run(snapshot: Snapshot) -> Found:
-    """What becomes of pods that are tried."""
+    """The results of the pods that doctor creates as a dry run."""
     for probe in snapshot.probes:
         what = f"{probe.resource} and {probe.annotation}" if probe.annotation else probe.resource
         where = f"a pod with {what} in {probe.namespace}"

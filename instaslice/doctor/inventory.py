@@ -1,4 +1,4 @@
-"""What NVIDIA's DRA driver publishes, and what of it is free, as the scheduler allocates. Pure.
+"""The slices that NVIDIA's DRA driver publishes, and which the scheduler can allocate. Pure.
 
 A driver either lists the slices that a GPU has been cut into, or all that it could be cut into,
 each saying which of the GPU's shared counters it consumes (KEP-4815, partitionable devices). A

@@ -1,4 +1,4 @@
-"""What a change-over from the device plugin to DRA meets in a cluster or a repository. Pure.
+"""The inventory and decisions of a change-over from the device plugin to DRA. Pure.
 
 `reading.take` and `repository.read` take the snapshot. The plan says what is there, what
 blocks, what somebody has to decide, and which numbered section of docs/migrate.md is for which
@@ -30,7 +30,7 @@ FILE: Final = "instaslice.io/file"
 #: GPUs that cannot switch MIG mode on without a reset (dra-driver-nvidia-gpu, guides/mig.md).
 _AMPERE: Final = re.compile(r"\bA(?:100|30)\b|-A(?:100|30)-")
 _DRIVER: Final = "NVIDIA's DRA driver"
-#: What pods run, by a part of an image's name.
+#: Components, by a part of their image's name.
 _COMPONENTS: Final = {
     _DRIVER: ("dra-driver-nvidia-gpu", "k8s-dra-driver"),
     "device plugin": ("k8s-device-plugin",),
@@ -105,7 +105,7 @@ class Item:
 
 @dataclass(slots=True)
 class Plan:
-    """What is there, before anything is changed."""
+    """The inventory, before anything is changed."""
 
     kubernetes: str
     resource_api: str  #: "v1"; empty where DRA is not served
@@ -124,7 +124,7 @@ class Plan:
 
 
 def make(snapshot: Snapshot) -> Plan:
-    """What a cluster has, and what it is up to; or, of files, what they have."""
+    """The contents of a cluster, and what it supports; or the contents of files."""
     unknown = {name: str(failure) for name, failure in snapshot.failures.items()}
     api = snapshot.api
     if not isinstance(api, ResourceAPI):
@@ -220,7 +220,7 @@ def _decisions(plan: Plan, *, has_gpus: bool) -> Iterator[Item]:
 
 #: The first minor version of Kubernetes whose Cluster Autoscaler knows claims.
 FIRST_WITH_SCALER: Final = 35
-#: What is to be decided, said of those that it concerns.
+#: The decisions, each with the sentence about those that it concerns.
 _TEXTS: Final = {
     "whole": "whole GPUs are served there, and where MIG mode is on, an A100 or A30 has none to "
     "give: leave the node with the device plugin, or do without whole GPUs there",
@@ -284,7 +284,7 @@ def _workloads(snapshot: Snapshot) -> list[Workload]:
 
 
 def _asks(pod: Pod) -> Iterator[tuple[str, dict[str, str]]]:
-    """What a pod asks for, by how it asks."""
+    """The devices that a pod requests, by the way it requests them."""
     limits = {name: n for name, n in pod.extended.items() if name in pod.limits or name == GPU}
     das = {name: n for name, n in pod.extended.items() if name.startswith(DAS_PREFIX)}
     claims: dict[str, str] = {}
@@ -296,7 +296,7 @@ def _asks(pod: Pod) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _owner(pod: Pod) -> str:
-    """Who made a pod: a Deployment by its ReplicaSet, the CRDs of others as they are."""
+    """The owner of a pod: a ReplicaSet's Deployment; other owners as they are."""
     for owner in pod.metadata.get("ownerReferences") or []:
         if owner.get("controller"):
             kind, name = owner["kind"], owner["name"]
@@ -332,7 +332,7 @@ def _policies(snapshot: Snapshot) -> Iterator[Policy]:
 
 
 def _components(pods: Iterable[Pod]) -> dict[str, str]:
-    """What runs that a change-over touches, with the tag of its image."""
+    """The running components that a change-over affects, each with its image's tag."""
     found: dict[str, str] = {}
     for pod in pods:
         for container in pod.spec.get("containers") or []:
@@ -384,7 +384,7 @@ def as_markdown(plan: Plan) -> str:
 
 
 def _parts(plan: Plan) -> Iterator[tuple[str, list[str]]]:
-    """What was found, by title."""
+    """The findings, by title."""
     if plan.kubernetes:
         served = f"resource.k8s.io/{plan.resource_api}" if plan.resource_api else "no DRA"
         cluster = [f"Kubernetes {plan.kubernetes}, {served}"]

@@ -1,4 +1,4 @@
-"""What else in a cluster names resources that are rewritten: quotas, LimitRanges, Kueue. Pure.
+"""Other objects that name rewritten resources: quotas, LimitRanges, Kueue. Pure.
 
 `quotas`, `limit_ranges` and `kueue` give data; `TEXTS` has the sentences.
 """
@@ -61,7 +61,7 @@ ADVICE: Final = {
 
 @dataclass(frozen=True)
 class Policy:
-    """What becomes of one object that names what is rewritten."""
+    """The effect of rewriting on one object that names a rewritten resource."""
 
     kind: str  #: "ResourceQuota", "LimitRange" or "Kueue"
     name: str  #: "ml/gpus"; empty for Kueue's configuration
@@ -95,7 +95,7 @@ def counts(snapshot: Snapshot, resource: Resource) -> bool:
 
 
 def instead(snapshot: Snapshot, resource: Resource) -> str:
-    """What a quota names to count rewritten pods that it would not count otherwise."""
+    """The names that a quota needs to count rewritten pods that it does not count yet."""
     return CLAIMS if snapshot.is_classic else resource.device_class + DEVICES
 
 

@@ -20,7 +20,7 @@ from instaslice.resource_api import GROUP, NEWEST, ResourceAPI
 from instaslice.resources import Resources, read_mapping
 from instaslice.webhook_configuration import BESIDE
 
-#: What is listed, by its name in a Snapshot: a key of `_bases`, and the path below it.
+#: The lists, by their name in a Snapshot: a key of `_bases`, and the path below it.
 LISTS: Final[Mapping[str, str]] = {
     "webhooks": "admission/mutatingwebhookconfigurations",
     "namespaces": "core/namespaces",
@@ -112,7 +112,7 @@ class Reader:
 def take_for_pod(
     cluster: Caller, namespace: str, name: str, resources: Resources | None = None
 ) -> tuple[Snapshot, Json, list[Json]]:
-    """What is around a pod, the pod, and the events about it. Raises ClusterError."""
+    """A pod, its surroundings and the events about it. Raises ClusterError."""
     reader = Reader(cluster)
     where = f"namespaces/{quote(namespace)}"
     pod = reader.get(f"/api/v1/{where}/pods/{quote(name)}")
@@ -207,7 +207,7 @@ def _read_about_webhook(reader: Reader, client: Json, endpoints: bool) -> list[s
 
 
 def mapping_of(pods: Iterator[Json]) -> list[str]:
-    """What InstaSlice's pods have been told to map, "nvidia.com/gpu=gpu.nvidia.com"."""
+    """The mappings in the arguments of InstaSlice's pods: "nvidia.com/gpu=gpu.nvidia.com"."""
     found: list[str] = []
     for container in (each for pod in pods for each in pod["spec"].get("containers") or []):
         words = [*(container.get("command") or []), *(container.get("args") or []), ""]

@@ -35,12 +35,12 @@ class Finding(NamedTuple):
     advice: str = ""  #: what to do; empty where there is nothing
 
 
-#: What a check finds: state and text, and mostly advice.
+#: A check's finding: state, text and, mostly, advice.
 Found = Iterator[tuple[State, str] | tuple[State, str, str]]
 
 
 def gather(checks: Iterable[tuple[str, Found]]) -> list[Finding]:
-    """What checks find, each with its title; and what they could not read."""
+    """The findings of the checks, each with its title, and the lists that nobody could read."""
     findings: list[Finding] = []
     for title, found in checks:
         try:

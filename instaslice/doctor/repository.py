@@ -53,7 +53,7 @@ def _manifests(document: object) -> Iterator[Json]:
 
 
 def _listed(path: str, manifest: Json) -> Iterator[tuple[str, Json]]:
-    """What is of interest in an object, with the name of its list in a snapshot."""
+    """The objects that matter in an object, each with the name of its list in a snapshot."""
     kind, metadata = manifest["kind"], manifest.get("metadata")
     texts = metadata if isinstance(metadata, dict) else {}
     name = str(texts.get("name") or texts.get("generateName") or "?")

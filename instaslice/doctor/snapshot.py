@@ -21,7 +21,7 @@ GPU: Final = "nvidia.com/gpu"
 #: Of HTTP: nobody is logged in, or who is may not.
 UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
-#: What to do where an API server says that somebody may not.
+#: The advice where the API server says that the user may not do something.
 RIGHTS: Final = "the rights that this needs are in config/components/doctor"
 #: How many names a finding lists.
 _SHOWN: Final = 3
@@ -39,12 +39,12 @@ class Unreadable(ClusterError):
 
 
 def advice_on(status: int) -> str:
-    """What to do where the API server refused an answer; empty for nothing."""
+    """The advice where the API server refused an answer; empty for none."""
     return RIGHTS if status in (UNAUTHORIZED, FORBIDDEN) else ""
 
 
 class Probe(NamedTuple):
-    """What became of a pod that was created as a dry run."""
+    """The result of creating a pod as a dry run."""
 
     namespace: str
     resource: str  #: what it asks for, "nvidia.com/mig-1g.5gb"
@@ -231,7 +231,7 @@ class Snapshot:
 
 
 def advertised(node: Json) -> dict[str, str]:
-    """What device plugins offer on a node; the kubelet keeps at 0 what is gone."""
+    """The resources that device plugins offer on a node; the kubelet keeps a lost one at 0."""
     amounts = (node.get("status") or {}).get("allocatable") or {}
     return {name: str(n) for name, n in amounts.items() if "/" in name and not is_zero(n)}
 

@@ -99,7 +99,7 @@ class Request:
 
 
 class Peer(NamedTuple):
-    """Who is at the other end of a connection."""
+    """The other end of a connection."""
 
     address: str
     server: tuple[str, int]  #: that it connected to

@@ -1,4 +1,4 @@
-"""What is counted.
+"""The metrics of the serving process.
 
 Every label has few values, whatever users type, and those that are likely exist from the start, so
 that a rate over them is zero and not absent.

@@ -129,7 +129,7 @@ class Certificates:
         _log.error("the certificate on disk is not served", extra={"fields": {"reason": why}})
 
     def _sign(self) -> _Signature:
-        """What tells one pair on disk from another."""
+        """The identity of the pair on disk; another pair has another."""
         signature = []
         for path in self._paths:
             try:
@@ -170,7 +170,7 @@ class Certificates:
 
 
 def _read(path: Path) -> bytes:
-    """What a file holds; nobody waits for it. Raises OSError, UnusableCertificate."""
+    """Read a file without waiting for it. Raises OSError, UnusableCertificate."""
     # Without O_NONBLOCK opening a pipe waits until somebody writes to it.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

@@ -462,7 +462,7 @@ class StallFreeWorker(Worker):
             self.unsent += len(connection.outbox) - before
 
     def _written(self, connection: Connection) -> None:
-        """What follows a reply that is taken."""
+        """Go on after a reply that the client has taken."""
         if not connection.keep:
             connection.enter(Phase.LINGERING)
             connection.say_goodbye()
@@ -551,7 +551,7 @@ def _charge(connection: Connection, seconds: float) -> None:
 
 
 def _turn_of(connection: Connection) -> tuple[bool, int, int]:
-    """Who comes first, the least of all."""
+    """The sorting key of a connection: the least comes first."""
     limits = connection.limits
     used = min(connection.account.used, limits.heavy_user) / limits.heavy_user
     return not connection.is_known, int(10 * used), connection.turn
