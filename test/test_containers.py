@@ -11,76 +11,54 @@ from instaslice.rewrite import rewrite
 from test.support.pods import MIG, Json, limits, pod_of
 
 
+def first(what: str, path: str = f"limits[{MIG}]") -> str:
+    return f"spec.containers[0].resources.{path}: {what}"
+
+
+NOT_A_NUMBER = (
+    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+)
+TOO_MANY = "must be less than or equal to 112, 16 GPUs of 7 slices"
+NEGATIVE = 'Invalid value: "-1500m": must be'
+
+
 @pytest.mark.parametrize(
     ("resources", "message"),
     [
+        ({"limits": {MIG: "500m"}}, first('Invalid value: "500m": must be an integer')),
+        # What the API server makes of the line above: one line for one mistake.
         (
-            {"limits": {MIG: "500m"}},
-            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "500m": '
-            "must be an integer",
-        ),
-        (
-            # What the API server makes of the line above: one line for one mistake.
             {"limits": {MIG: "500m"}, "requests": {MIG: "500m"}},
-            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "500m": '
-            "must be an integer",
+            first('Invalid value: "500m": must be an integer'),
         ),
         (
             {"limits": {MIG: "-1"}},
-            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "-1": '
-            "must be greater than or equal to 0",
+            first('Invalid value: "-1": must be greater than or equal to 0'),
         ),
         (
             {"limits": {MIG: "1"}, "requests": {MIG: "2"}},
-            'spec.containers[0].resources.requests: Invalid value: "2": '
-            f"must be equal to {MIG} limit of 1",
+            first(f'Invalid value: "2": must be equal to {MIG} limit of 1', "requests"),
         ),
         (
             {"requests": {MIG: "1"}},
-            "spec.containers[0].resources.limits: Required value: "
-            "Limit must be set for non overcommitable resources",
+            first("Required value: Limit must be set for non overcommitable resources", "limits"),
         ),
-        (
-            {"limits": {MIG: "one"}},
-            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "one": '
-            "quantities must match the regular expression "
-            "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
-        ),
-        (
-            {"limits": {MIG: "113"}},
-            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "113": '
-            "must be less than or equal to 112, 16 GPUs of 7 slices",
-        ),
-        (
-            {"limits": {MIG: "1k"}},
-            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "1k": '
-            "must be less than or equal to 112, 16 GPUs of 7 slices",
-        ),
-        (
-            # Too many as well, but one line is enough for one mistake.
-            {"limits": {MIG: "112500m"}},
-            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "112500m": '
-            "must be an integer",
-        ),
+        ({"limits": {MIG: "one"}}, first(f'Invalid value: "one": {NOT_A_NUMBER}')),
+        ({"limits": {MIG: "113"}}, first(f'Invalid value: "113": {TOO_MANY}')),
+        ({"limits": {MIG: "1k"}}, first(f'Invalid value: "1k": {TOO_MANY}')),
+        # Too many as well, but one line is enough for one mistake.
+        ({"limits": {MIG: "112500m"}}, first('Invalid value: "112500m": must be an integer')),
         (
             {"limits": {MIG: "-1500m"}},
-            f'[spec.containers[0].resources.limits[{MIG}]: Invalid value: "-1500m": '
-            "must be greater than or equal to 0, "
-            f'spec.containers[0].resources.limits[{MIG}]: Invalid value: "-1500m": '
-            "must be an integer]",
+            f"[{first(NEGATIVE)} greater than or equal to 0, {first(NEGATIVE)} an integer]",
         ),
         ([], "spec.containers[0].resources: must be an object"),
-        ({"limits": "all"}, "spec.containers[0].resources.limits: must be an object"),
-        (
-            {"limits": {MIG: 1}, "claims": {}},
-            "spec.containers[0].resources.claims: must be an array",
-        ),
+        ({"limits": "all"}, first("must be an object", "limits")),
+        ({"limits": {MIG: 1}, "claims": {}}, first("must be an array", "claims")),
     ],
 )
 def test_a_pod_that_the_api_server_would_refuse_is_refused(resources: object, message: str) -> None:
-    with pytest.raises(InvalidPod) as caught:
-        rewrite(pod_of({"name": "c", "resources": resources}), NEWEST)
-    assert str(caught.value) == message
+    test_what_is_not_a_pod_is_refused(pod_of({"name": "c", "resources": resources}), message)
 
 
 @pytest.mark.parametrize(
@@ -90,22 +68,22 @@ def test_a_pod_that_the_api_server_would_refuse_is_refused(resources: object, me
         ({"spec": {"containers": {}}}, "spec.containers: must be an array"),
         ({"spec": {"containers": [[]]}}, "spec.containers[0]: must be an object"),
         ({"spec": {"initContainers": [1]}}, "spec.initContainers[0]: must be an object"),
-        (
-            pod_of(limits(1), resourceClaims={}),
-            "spec.resourceClaims: must be an array",
-        ),
+        (pod_of(limits(1), resourceClaims={}), "spec.resourceClaims: must be an array"),
     ],
 )
-def test_what_is_not_a_pod_is_refused_with_its_path(pod: Json, message: str) -> None:
+def test_what_is_not_a_pod_is_refused(pod: Json, message: str) -> None:
     with pytest.raises(InvalidPod) as caught:
         rewrite(pod, NEWEST)
     assert str(caught.value) == message
 
 
+def asking(amounts: Json, key: str = "limits") -> Json:
+    return {"name": "c", "resources": {key: amounts}}
+
+
 def entries(number: int, amount: str, key: str = "limits") -> Json:
     """A container that names as many MIG resources."""
-    found = {f"nvidia.com/mig-1g.{i}gb": amount for i in range(1, number + 1)}
-    return {"name": "c", "resources": {key: found}}
+    return asking({f"nvidia.com/mig-1g.{i}gb": amount for i in range(1, number + 1)}, key)
 
 
 def test_entries_are_bounded_those_of_zero_too() -> None:
@@ -128,24 +106,18 @@ def test_what_is_said_does_not_grow_with_what_was_typed() -> None:
         rewrite(pod_of(entries(1_000, "-1")), NEWEST)
     assert len(caught.value.errors) == MAX_MESSAGES
     odd = {f"nvidia.com/mig-{'odd' * 100}-{i}": "1" for i in range(1_000)}
-    warnings = rewrite(pod_of({"name": "c", "resources": {"limits": odd}}), NEWEST).warnings
+    warnings = rewrite(pod_of(asking(odd)), NEWEST).warnings
     assert len(warnings) == MAX_MESSAGES
     assert max(map(len, warnings)) < 160
 
 
-def test_eight_warnings_are_told_whatever_they_are_about() -> None:
-    unknown = {f"nvidia.com/mig-9g.{i}gb": "1" for i in range(1, 7)}
-    odd = {f"nvidia.com/mig-banana-{i}": "1" for i in range(6)}
-    pod = pod_of({"name": "c", "resources": {"limits": {**unknown, **odd}}})
-    assert len(rewrite(pod, NEWEST).warnings) == MAX_MESSAGES
-
-
-def test_a_warning_shows_what_was_typed_in_ascii() -> None:
+def test_eight_warnings_are_told_whatever_they_are_about_in_ascii() -> None:
     """A terminal may take anything else for a command, or turn it around."""
-    odd = pod_of({"name": "c", "resources": {"limits": {"nvidia.com/mig-\u202e\x1b[2J\xe9": "1"}}})
-    [warning] = rewrite(odd, NEWEST).warnings
-    assert warning.isascii()
-    assert warning.isprintable()
+    unknown = {f"nvidia.com/mig-9g.{i}gb": "1" for i in range(1, 7)}
+    odd = {f"nvidia.com/mig-{i}\u202e\x1b[2J\xe9": "1" for i in range(6)}
+    warnings = rewrite(pod_of(asking({**unknown, **odd})), NEWEST).warnings
+    assert len(warnings) == MAX_MESSAGES
+    assert all(warning.isascii() and warning.isprintable() for warning in warnings)
 
 
 def never(container: str, template: str) -> str:

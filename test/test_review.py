@@ -40,10 +40,10 @@ def claims(*templates: str) -> list[Json]:
 
 #: Of each pod that was recorded and is rewritten: its claims, the resources of its containers.
 REWRITTEN: dict[str, tuple[list[Json], list[Json]]] = {
-    "sample": (claims("mig-1g.5gb"), [{"claims": [{"name": "#1"}]}]),
-    "dry": (claims("mig-1g.5gb"), [{"claims": [{"name": "#1"}]}]),
-    "one": (claims("mig-1g.5gb"), [{"claims": [{"name": "#1"}]}]),
-    "notebook-0": (claims("mig-1g.5gb"), [{"claims": [{"name": "#1"}]}]),
+    **dict.fromkeys(
+        ("sample", "dry", "one", "notebook-0"),
+        (claims("mig-1g.5gb"), [{"claims": [{"name": "#1"}]}]),
+    ),
     "job": (claims("mig-2g.10gb"), [{"claims": [{"name": "#1"}]}]),
     "me": (claims("mig-1g.5gb.me"), [{"claims": [{"name": "#1"}]}]),
     "deployment": (
@@ -236,9 +236,10 @@ def test_what_is_not_the_creation_or_update_of_a_pod_is_let_through(request_: Js
     assert answered["response"] == {"uid": uid, "allowed": True}
 
 
-def test_a_pod_is_known_by_its_name_rather_than_by_what_made_it() -> None:
+def test_a_pod_is_known_by_its_name_and_without_one_by_what_made_it() -> None:
     pod = {**MIG_POD, "metadata": {"name": "web-0", "generateName": "web-"}}
     assert review.read(pod_review(pod, name="web-0")).name == "web-0"
+    assert review.read(load("create", "deployment")).name == "vllm-7dd6ccdd8d-"
 
 
 @pytest.mark.parametrize(
@@ -248,14 +249,10 @@ def test_a_dry_run_is_one_that_says_so(value: object, is_dry: bool) -> None:
     assert review.read(pod_review({}, dryRun=value)).dry_run is is_dry
 
 
-def test_a_pod_without_a_name_yet_is_known_by_its_generate_name() -> None:
-    request = review.read(load("create", "deployment"))
-    assert request.name == "vllm-7dd6ccdd8d-"
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        *((body, "the body is not an AdmissionReview") for body in (None, [], "AdmissionReview")),
         ({"kind": "Pod"}, "the body is not an AdmissionReview"),
         (
             {"apiVersion": "admission.k8s.io/v1beta1"},
@@ -276,9 +273,10 @@ def test_a_pod_without_a_name_yet_is_known_by_its_generate_name() -> None:
         ),
     ],
 )
-def test_what_is_not_a_review_is_refused(change: Json, message: str) -> None:
+def test_what_is_not_a_review_is_refused(change: object, message: str) -> None:
+    body: object = {**pod_review(MIG_POD), **change} if isinstance(change, dict) else change
     with pytest.raises(review.BadReview) as caught:
-        review.read({**pod_review(MIG_POD), **change})
+        review.read(body)
     assert str(caught.value) == message
 
 
@@ -286,7 +284,8 @@ def request_of(**fields: object) -> review.Request:
     return review.read(pod_review(MIG_POD, **fields))
 
 
-def test_a_uid_is_the_api_servers_and_short() -> None:
+def test_a_uid_is_the_api_servers_and_short_and_a_namespace_may_be_missing() -> None:
+    assert [request_of(namespace=each).namespace for each in ("", None)] == ["", ""]
     assert request_of(uid="u" * 63).uid == "u" * 63
     with pytest.raises(review.BadReview, match="is longer than 63 characters"):
         request_of(uid="u" * 64)
@@ -344,14 +343,3 @@ def test_what_a_user_types_is_answered_in_printable_ascii(change: Json) -> None:
     said = [*answered["warnings"], json.dumps(answered.get("status"), ensure_ascii=False)]
     assert all(text.isascii() and text.isprintable() for text in said)
     assert len(said[-1]) < 2_000
-
-
-@pytest.mark.parametrize("namespace", ["", None])
-def test_a_review_may_be_of_no_namespace(namespace: str | None) -> None:
-    assert request_of(namespace=namespace).namespace == ""
-
-
-@pytest.mark.parametrize("body", [None, [], "AdmissionReview", 1])
-def test_a_review_is_an_object(body: object) -> None:
-    with pytest.raises(review.BadReview):
-        review.read(body)
