@@ -18,24 +18,29 @@ from test.support.reviews import apply
 from test.support.rewriting import rewritten, slices_of, template_of, templates_of
 
 
-def test_slices_that_only_init_containers_need_count_too() -> None:
-    other = {"name": "i", "resources": {"limits": {"nvidia.com/mig-3g.20gb": 12}}}
-    pod = pod_of(limits(100), initContainers=[other])
-    assert sum(slices_of(t)[1] for t in templates_of(pod)) == 112
-    other["resources"]["limits"]["nvidia.com/mig-3g.20gb"] = 13  # type: ignore[index]
+def of(count: int, name: str = "nvidia.com/mig-3g.20gb") -> Json:
+    return {"name": "c", "resources": {"limits": {name: count}}}
+
+
+@pytest.mark.parametrize(
+    ("containers", "inits", "is_taken"),
+    [
+        ([limits(56), limits(56)], [], True),
+        ([limits(56), limits(57)], [], False),
+        ([limits(112)], [limits(112), limits(112)], True),  # which count once
+        ([limits(100)], [of(12)], True),
+        ([limits(100)], [of(13)], False),  # what only an init container needs counts too
+    ],
+)
+def test_a_pod_has_as_many_slices_as_the_largest_machine_and_no_more(
+    containers: list[Json], inits: list[Json], is_taken: bool
+) -> None:
+    pod = pod_of(*containers, initContainers=inits)
+    if is_taken:
+        assert sum(slices_of(t)[1] for t in templates_of(pod)) == 112
+        return
     with pytest.raises(InvalidPod, match=r'spec: Invalid value: "113 devices": .* hold 112'):
         rewrite(pod, NEWEST)
-
-
-def test_as_many_slices_as_the_largest_machine_has_and_no_more() -> None:
-    assert sum(slices_of(t)[1] for t in templates_of(pod_of(limits(56), limits(56)))) == 112
-    with pytest.raises(InvalidPod, match='spec: Invalid value: "113 devices"'):
-        rewrite(pod_of(limits(56), limits(57)), NEWEST)
-
-
-def test_init_containers_reuse_slices_and_so_do_not_count_twice() -> None:
-    pod = pod_of(limits(112), initContainers=[limits(112), limits(112)])
-    assert sum(slices_of(t)[1] for t in templates_of(pod)) == 112
 
 
 # -- R13 -----------------------------------------------------------------------------------------
@@ -44,10 +49,6 @@ def test_init_containers_reuse_slices_and_so_do_not_count_twice() -> None:
 def wishing(pod: Json, **annotations: str) -> Json:
     found = {f"instaslice.io/{key}": value for key, value in annotations.items()}
     return {**pod, "metadata": {"name": "p", "annotations": found}}
-
-
-def of(count: int, name: str = "nvidia.com/mig-3g.20gb") -> Json:
-    return {"name": "c", "resources": {"limits": {name: count}}}
 
 
 def templates(result: Rewrite) -> list[str]:
@@ -281,24 +282,36 @@ def test_what_v1alpha2_cannot_ask_for_is_refused() -> None:
     ]
 
 
-def test_a_claim_belongs_to_the_first_container_that_uses_it() -> None:
+OTHER = {"nvidia.com/mig-3g.20gb": 1}
+BEFORE = {"name": "before", "resources": {"limits": OTHER}}
+SIDECAR = {"name": "sidecar", "restartPolicy": "Always", "resources": {"limits": OTHER}}
+
+
+@pytest.mark.parametrize(
+    ("inits", "placement", "owners"),
+    [
+        ([BEFORE, limits(1), SIDECAR], {}, ["before mig-3g.20gb", "c mig-1g.5gb"]),
+        (
+            [BEFORE, {**of(2), "name": "sidecar", "restartPolicy": "Always"}],
+            {"placement": SAME_GPU},
+            ["before same-gpu-mig-3g.20gb-and-mig-3g.20gb"],
+        ),
+        ([{**limits(1), "name": 5}], {}, [" mig-1g.5gb"]),  # a name that is no text is none
+    ],
+)
+def test_a_claim_belongs_to_the_first_container_that_uses_it(
+    inits: list[Json], placement: dict[str, str], owners: list[str]
+) -> None:
     """By its place it is declared, and by its name `instaslice rewrite` names it."""
-    asks = {"nvidia.com/mig-3g.20gb": 1}
-    inits = [
-        {"name": "before", "resources": {"limits": asks}},
-        limits(1),
-        {"name": "sidecar", "restartPolicy": "Always", "resources": {"limits": asks}},
-    ]
-    pod = pod_of({"name": "c"}, initContainers=inits)
-    assert templates_of(pod) == ["mig-3g.20gb", "mig-1g.5gb"]
-    named: list[tuple[str, str]] = []
+    named: list[str] = []
 
     def new_name(container: str, template: str) -> str:
-        named.append((container, template))
+        named.append(f"{container} {template}")
         return str(len(named))
 
+    pod = wishing(pod_of({"name": "c"}, initContainers=inits), **placement)
     rewrite(pod, NEWEST, new_name=new_name)
-    assert named == [("before", "mig-3g.20gb"), ("c", "mig-1g.5gb")]
+    assert named == owners
 
 
 def test_claims_are_declared_in_the_order_of_their_containers() -> None:
@@ -312,32 +325,8 @@ def test_a_second_pass_does_not_warn_of_wishes_that_the_first_has_kept() -> None
     assert rewrite(once, NEWEST).warnings == []
 
 
-def test_a_placed_claim_belongs_to_the_first_container_that_uses_it() -> None:
-    inits = [{**of(1), "name": "before"}, {**of(2), "name": "sidecar", "restartPolicy": "Always"}]
-    named: list[str] = []
-
-    def new_name(container: str, template: str) -> str:
-        named.append(container)
-        return "name"
-
-    pod = wishing(pod_of({"name": "c"}, initContainers=inits), placement=SAME_GPU)
-    rewrite(pod, NEWEST, new_name=new_name)
-    assert named == ["before"]
-
-
 def test_devices_that_are_not_slices_may_be_added_to_a_placed_pod() -> None:
     once = rewritten(wishing(pod_of(limits(2)), placement=SAME_GPU))
     once["spec"]["containers"].append(of(1, GPU))
     result = rewrite(once, NEWEST, MAPPED)
     assert (templates(result), result.warnings) == (["gpu.nvidia.com"], [])
-
-
-def test_a_container_whose_name_is_not_text_has_no_name() -> None:
-    named: list[str] = []
-
-    def new_name(container: str, template: str) -> str:
-        named.append(container)
-        return "name"
-
-    rewrite(pod_of({**limits(1), "name": 5}), NEWEST, new_name=new_name)
-    assert named == [""]

@@ -252,7 +252,7 @@ def test_a_dry_run_is_one_that_says_so(value: object, is_dry: bool) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        *((body, "the body is not an AdmissionReview") for body in (None, [], "AdmissionReview")),
+        *((body, "the body is not an AdmissionReview") for body in (None, [1], "AdmissionReview")),
         ({"kind": "Pod"}, "the body is not an AdmissionReview"),
         (
             {"apiVersion": "admission.k8s.io/v1beta1"},
