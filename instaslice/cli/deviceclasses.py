@@ -38,13 +38,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--kueue",
         action="store_true",
         help="print Kueue's deviceClassMappings instead, for its configuration "
-        "(ConfigMap kueue-manager-config): one for each of at most 16 resources, and else one for "
+        "(ConfigMap kueue-manager-config): one for each of up to 16 resources, beyond that one for "
         "each 8 profiles",
     )
     parser.add_argument(
         "--or-bigger",
         action="store_true",
-        help="classes that also have every bigger slice, for pods that are served without "
+        help="print classes that also select bigger slices, for pods that are served without "
         "InstaSlice: the scheduler takes any of them, in no order",
     )
 

@@ -27,9 +27,9 @@ COMMAND: Final = Command(
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("pod", nargs="?", metavar="POD", help="explain this pod")
-    help_ = "of the pod; without one, where to try a dry run (default: the context's)"
+    help_ = "the namespace of the pod or of the dry runs (default: the context's)"
     add_shared(parser, "--namespace", help=help_)
-    add_shared(parser, "--output", help="how")
+    add_shared(parser, "--output", help="the format of the report")
     add_shared(parser, "--resource", "--kubeconfig", "--context")
 
 

@@ -25,7 +25,7 @@ COMMAND: Final = Command(
     "docs/migrate.md is for which node and namespace. Changes nothing: reads, and creates a "
     "few objects as dry runs. Nothing need be installed.",
     ("plan", "plan --output markdown > ticket.md", "plan --files manifests/"),
-    "Exit code: 0; 2 if the cluster could not be asked, or the folder not be read.",
+    "Exit code: 0; 2 if the cluster could not be asked, or the folder could not be read.",
 )
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 
@@ -33,7 +33,7 @@ _SUFFIXES: Final = (".yaml", ".yml", ".json")
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     outputs = ("text", "json", "markdown")
-    add_shared(parser, "--output", choices=outputs, help="how (default: text)")
+    add_shared(parser, "--output", choices=outputs, help="the format (default: text)")
     help_ = "list the workloads in a folder's YAML and JSON, and ask no cluster"
     parser.add_argument("--files", type=Path, metavar="DIR", help=help_)
     add_shared(parser, "--resource", "--kubeconfig", "--context")

@@ -52,7 +52,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("--check", action="store_true", help="only say whether anything changes")
     help_ = "append the ResourceClaimTemplates that the result needs and no file defines"
     shown.add_argument("--with-templates", action="store_true", help=help_)
-    help_ = "write them to a file of their own instead, behind what is in it"
+    help_ = "append them to a file of their own instead"
     shown.add_argument("--templates-to", metavar="FILE", default="", help=help_)
     task = parser.add_argument_group("how to rewrite")
     add_shared(
@@ -81,14 +81,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="GROUP/KIND=PATH",
-        help="rewrite the pod templates at a path of this kind of custom resource, too: its schema "
-        "keeps claims (argoproj.io/Rollout=spec.template, "
+        help="also rewrite the pod templates at this path of a custom resource whose schema keeps "
+        "claims (argoproj.io/Rollout=spec.template, "
         "ray.io/RayCluster=spec.workerGroupSpecs[*].template); may be repeated",
     )
     task.add_argument(
-        "--strict", action="store_true", help="take a limit that is left for an error"
+        "--strict", action="store_true", help="treat a limit that is left as an error"
     )
-    help_ = "make limits of the claims again, for a return to NVIDIA's MIG manager"
+    help_ = "turn claims back into limits, for a return to NVIDIA's MIG manager"
     task.add_argument("--reverse", action="store_true", help=help_)
 
 

@@ -36,10 +36,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     known = ", ".join(VERSIONS)
     help_ = f"{known} (default: {NEWEST.version}; with --apply, the cluster's)"
     add_shared(parser, "--resource-api", help=help_)
-    parser.add_argument("--apply", action="store_true", help="apply them, and do not print them")
-    help_ = "where; may be repeated (default: the context's)"
+    parser.add_argument("--apply", action="store_true", help="apply them instead of printing them")
+    help_ = "their namespace; may be repeated (default: the context's)"
     add_shared(parser, "--namespace", action="append", help=help_)
-    parser.add_argument("--all-namespaces", "-A", action="store_true", help="in every namespace")
+    parser.add_argument("--all-namespaces", "-A", action="store_true", help="use every namespace")
     add_shared(parser, "--kubeconfig", "--context")
 
 

@@ -38,10 +38,10 @@ SHARED: Final[Mapping[str, Mapping[str, Any]]] = {
     "--kubeconfig": {
         "type": Path,
         "metavar": "FILE",
-        "help": "how to reach the cluster (default: $KUBECONFIG, ~/.kube/config, or the pod's "
+        "help": "names the cluster (default: $KUBECONFIG, ~/.kube/config, or the pod's "
         "service account)",
     },
-    "--context": {"metavar": "NAME", "help": "of the kubeconfig (default: its current-context)"},
+    "--context": {"metavar": "NAME", "help": "the kubeconfig's context (default: its current one)"},
 }
 _SHORT: Final = {"--namespace": ("-n",), "--output": ("-o",)}
 

@@ -26,7 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "by itself (default: all)",
     )
     add_shared(parser, "--resource")
-    help_ = f"of InstaSlice's Service (default: {NAMESPACE})"
+    help_ = f"the namespace of InstaSlice's Service (default: {NAMESPACE})"
     add_shared(parser, "--namespace", default=NAMESPACE, help=help_)
 
 

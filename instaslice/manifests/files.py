@@ -123,14 +123,16 @@ class Job:
             if name == STANDARD_INPUT or not Path(name).is_dir():
                 yield name
                 continue
-            is_empty = True
-            for folder, folders, found in os.walk(name):
+            is_empty, unread = True, list[OSError]()
+            for folder, folders, found in os.walk(name, onerror=unread.append):
                 folders[:] = sorted(each for each in folders if not each.startswith("."))
                 for each in sorted(found):
                     if each.endswith(SUFFIXES) and not each.startswith("."):
                         is_empty = False
                         yield os.path.normpath(os.path.join(folder, each))
-            if is_empty:
+            for error in unread:
+                self.bad(f"{error.filename}: {error.strerror or error}")
+            if is_empty and not unread:
                 self.say(f"instaslice: {name}: has no file that ends in {' or '.join(SUFFIXES)}")
 
     def read(self, name: str) -> bytes | None:

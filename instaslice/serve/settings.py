@@ -25,7 +25,7 @@ class Settings:
     provision_templates: bool
     cluster: Cluster | None  #: None where neither of these two needs one
     log_format: str  #: a key of logs.FORMATS
-    log_level: str  #: "info", "warning" or "error": the least that is logged
+    log_level: str  #: "info", "warning" or "error": the least severe messages to log
     threads: int
     client_ca: Path | None  #: who signs the certificates of callers; None lets in anyone
     #: Of which a caller's certificate must have one; empty for any. Only beside `client_ca`.
@@ -134,7 +134,7 @@ SERVE: Final = (
         "[::]:8443",
         _address,
         "HOST:PORT",
-        "where to listen; [::] is every address, of IPv4 too",
+        "the address to listen on; [::] is every address, of IPv4 too",
     ),
     Option(
         "--cert-dir",
@@ -181,7 +181,7 @@ SERVE: Final = (
         "",
         _file,
         "FILE",
-        "how to reach the cluster from outside of it; a pod has its service account",
+        "names the cluster and the credentials; a pod uses its service account",
     ),
     Option(
         "--client-ca",
@@ -196,8 +196,7 @@ SERVE: Final = (
         "",
         _names,
         "NAME,...",
-        "names of which that certificate must have one, as its common name or a DNS name; "
-        "needs --client-ca",
+        "accept only certificates with one of these, as common name or DNS name; needs --client-ca",
     ),
     Option("--log-format", "json", _one_of("json", "text"), "FORMAT", "json, or text for people"),
     Option(
@@ -205,7 +204,7 @@ SERVE: Final = (
         "info",
         _one_of("info", "warning", "error"),
         "LEVEL",
-        "the least that is logged",
+        "the least severe messages to log",
     ),
     Option("--threads", "8", _number, "N", "admissions that may wait for templates at a time"),
 )

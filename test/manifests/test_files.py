@@ -305,6 +305,12 @@ def test_the_templates_that_are_needed_are_named(
     assert run("--diff", "good.yaml", "templates.yaml", capsys=capsys)[2] == ""
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_may_not_be_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "inner").mkdir(mode=0)
+    assert run("inner", capsys=capsys) == (2, "", "instaslice: inner: Permission denied\n")
+
+
 def test_a_folder_is_walked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inner = folder / "inner" / "deeper"
     inner.mkdir(parents=True)
