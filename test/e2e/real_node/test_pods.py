@@ -19,7 +19,6 @@ from test.e2e.runs import (
     seen,
     sidecar,
     stays,
-    wait_gone,
     wait_phase,
     why_not_scheduled,
 )
@@ -89,19 +88,6 @@ def test_a_sidecar_keeps_a_slice_of_its_own(namespace: Cluster) -> None:
     assert len(beside) == len(main) == 1
     assert beside != main
     assert init == main, "it has ended before main starts"
-
-
-def test_a_pod_that_waits_runs_when_another_is_gone(namespace: Cluster) -> None:
-    """Two GPUs have one 7g each."""
-    for name in ("first", "second", "third"):
-        namespace.create(pod(name, stays(limits={"mig-7g.40gb": 1})))
-    running = [name for name in ("first", "second") if wait_phase(namespace, name, "Running")]
-    third = namespace.get("Pod", "third")
-    assert third["status"]["phase"] == "Pending"
-    namespace.delete("Pod", running[0])
-    wait_gone(namespace, running[0])
-    wait_phase(namespace, "third", "Running")
-    assert seen(namespace, "third") != seen(namespace, "second")
 
 
 no_whole_gpus = pytest.mark.skipif(
