@@ -26,7 +26,7 @@ API_VERSION: Final = "admission.k8s.io/v1"
 _encode: Final = JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
-_HEAD: Final = f'{{"apiVersion":"{API_VERSION}","kind":"AdmissionReview","response":'.encode()
+_HEAD: Final = f'{{"apiVersion":"{API_VERSION}","kind":"AdmissionReview","response":'
 
 #: The API server makes a review's uid, a UUID, for which this is plenty.
 MAX_UID: Final = 63
@@ -127,18 +127,21 @@ def respond(request: Request, verdict: Verdict, warnings: list[str]) -> bytes:
 
     warnings: what kubectl shows its user beside those of the verdict.
     """
-    response: Json = {"uid": request.uid, "allowed": verdict.status is None}
+    # Member by member: only what may need escaping is left to the encoder, which is slow to start.
+    members = [
+        f'"uid":{_encode(request.uid)}',
+        f'"allowed":{"true" if verdict.status is None else "false"}',
+    ]
     if verdict.status is not None:
-        response["status"] = verdict.status
+        members.append(f'"status":{_encode(verdict.status)}')
     if said := [*verdict.rewrite.warnings, *warnings]:
-        response["warnings"] = list(map(printable, said))
-    if not verdict.rewrite.operations:
-        return b"%b%b}" % (_HEAD, _encode(response).encode())
-    response["patchType"] = "JSONPatch"
-    response["auditAnnotations"] = {verdict.outcome: _summary(verdict.rewrite)}
-    patch = b2a_base64(_encode(verdict.rewrite.operations).encode(), newline=False)
-    # Base64 has nothing to escape, and is most of the answer.
-    return b'%b%b,"patch":"%b"}}' % (_HEAD, _encode(response)[:-1].encode(), patch)
+        members.append(f'"warnings":{_encode(list(map(printable, said)))}')
+    if verdict.rewrite.operations:
+        patch = b2a_base64(_encode(verdict.rewrite.operations).encode(), newline=False).decode()
+        members.append(f'"patchType":"JSONPatch","patch":"{patch}"')
+        summary = _encode(_summary(verdict.rewrite))
+        members.append(f'"auditAnnotations":{{"{verdict.outcome}":{summary}}}')
+    return f"{_HEAD}{{{','.join(members)}}}}}".encode()
 
 
 def failure(code: int, reason: str, message: str) -> Json:
