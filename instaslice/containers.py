@@ -35,6 +35,10 @@ MAX_ENTRIES: Final = MAX_USES
 
 _NOTHING: Final[Mapping[str, Resource]] = MappingProxyType({})
 TOO_MANY: Final = f"must be less than or equal to {MAX_DEVICES}, 16 GPUs of 7 slices"
+_TOO_MUCH: Final = (
+    f"more than {MAX_ENTRIES} amounts",
+    f"limits and requests of a pod may name such resources {MAX_ENTRIES} times",
+)
 
 
 class Container(NamedTuple):
@@ -156,10 +160,7 @@ def asking(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]
                     asks[name] = resource
                     names.left -= 1
                 if names.left < 0:
-                    detail = f"limits and requests of a pod may name such resources {MAX_ENTRIES}"
-                    where = ("spec", kind, number, "resources")
-                    many = f"more than {MAX_ENTRIES} amounts"
-                    raise InvalidPod(invalid(where, many, f"{detail} times"))
+                    raise InvalidPod(invalid(("spec", kind, number, "resources"), *_TOO_MUCH))
         if asks:
             containers.append(_container(found, asks))
     return containers, names.odd[:MAX_MESSAGES]

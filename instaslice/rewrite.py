@@ -55,7 +55,7 @@ NewName = Callable[[str, str], str]
 
 
 class Rewrite(NamedTuple):
-    """What to do to a pod, and what was understood of it."""
+    """A patch for a pod, and the understanding that led to it."""
 
     operations: list[Operation]  #: RFC 6902; empty where nothing is to be done
     claims: dict[DeviceClaim, int]  #: new ones, by what they ask for
@@ -87,7 +87,7 @@ def new_uuid(container: str, template: str) -> str:
 def rewrite(
     pod: Json, api: ResourceAPI, resources: Resources = MIG, new_name: NewName = new_uuid
 ) -> Rewrite:
-    """What makes a new pod ask for its devices through DRA.
+    """Make a new pod ask for its devices through DRA.
 
     pod: a v1 Pod as decoded JSON; it is not modified.
     Raises InvalidPod (R7, R8, R13).
@@ -126,7 +126,7 @@ def rewrite(
 
 
 def restore(pod: Json, old: Json, resources: Resources = MIG) -> Rewrite:
-    """What takes limits out again that an update brought back to a rewritten pod (R11).
+    """Take limits out again that an update brought back to a rewritten pod (R11).
 
     `kubectl apply` of the original manifest sets the limits anew, beside the claims that stand for
     them; the API server would refuse that as a change of an immutable field. A pod whose limits are

@@ -14,10 +14,7 @@ from instaslice.patch import Json
 
 
 def from_kubeconfig(path: Path) -> Cluster:
-    """The API server of a kubeconfig's current context. Raises ClusterError.
-
-    A kubeconfig is YAML, which needs PyYAML (extra `cli`); one in JSON does not.
-    """
+    """The API server of a kubeconfig's current context. Raises ClusterError."""
     try:
         config = _read_config(path)
         context = _named(config, "contexts", "context", config["current-context"])
