@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from instaslice import profiles, templates
-from instaslice.resource_api import VERSIONS, ResourceAPI
+from instaslice.resource_api import ALTERNATIVES, SAME_GPU, VERSIONS, ResourceAPI
 from instaslice.resources import bigger, of_profile, read_mapping
 from instaslice.templates import DeviceClaim, DeviceRequest, claim_of
 from test.e2e import gpus
@@ -40,6 +40,9 @@ def limit(cluster: Cluster, kind: str, **amounts: str) -> None:
         return bool(made["spec"]["containers"][0].get("resources"))
 
     until(applies, "the LimitRange applies")
+    name, n = next(iter(amounts.items()))
+    over = pod("probe", asking(int(n) + 1, profile=name))
+    until(lambda: said(cluster, over), "the policy has read the LimitRange")
 
 
 def said(cluster: Cluster, manifest: Json) -> str:
@@ -99,6 +102,17 @@ UNDER_A_MAXIMUM: dict[str, tuple[Json, str]] = {
 }
 
 
+#: The cases that need what only some versions have.
+NEEDS = {
+    "an alternative": ALTERNATIVES,
+    "placed": SAME_GPU,
+    "placed, too many": SAME_GPU,
+    "placed, names cut": SAME_GPU,
+    "by hand, all of a placed one": SAME_GPU,
+    "by hand, a request of it": SAME_GPU,
+}
+
+
 @pytest.fixture(scope="module")
 def limited(cluster: Cluster, webhook: object) -> Cluster:
     cluster.make("Namespace", "limited")
@@ -111,8 +125,14 @@ def limited(cluster: Cluster, webhook: object) -> Cluster:
 
 @pytest.mark.parametrize("case", UNDER_A_MAXIMUM)
 def test_a_maximum_holds_for_claims_in_limitrangers_words(limited: Cluster, case: str) -> None:
+    api = api_of(limited)
+    if case in NEEDS and NEEDS[case] not in api.features:
+        pytest.skip(f"resource.k8s.io/{api.version} has no {NEEDS[case]}")
     manifest, message = UNDER_A_MAXIMUM[case]
-    refusal = said(limited, copy.deepcopy(manifest))
+    manifest = copy.deepcopy(manifest)
+    if claims := manifest["spec"].get("resourceClaims"):
+        claims[:] = [api.pod_claim(c["name"], c["resourceClaimTemplateName"]) for c in claims]
+    refusal = said(limited, manifest)
     assert refusal.endswith(message) if message else refusal == ""
 
 
@@ -205,8 +225,8 @@ def the_request(template: Json) -> Json:
 
 ANY = [{"cel": {"expression": "true"}}]
 
-#: What a thief of its token might make of a template.
-TEMPLATES: dict[str, Callable[[Json], object]] = {
+#: What a thief of its token might make of a template, from Kubernetes 1.31 on.
+REQUESTS: dict[str, Callable[[Json], object]] = {
     "adminAccess": lambda t: the_request(t).update(adminAccess=True),
     "all devices": lambda t: the_request(t).update(allocationMode="All"),
     "more of them": lambda t: the_request(t).update(count=2),
@@ -221,6 +241,21 @@ TEMPLATES: dict[str, Callable[[Json], object]] = {
     "opaque configuration": lambda t: t["spec"]["spec"]["devices"].update(
         config=[{"opaque": {"driver": "gpu.nvidia.com", "parameters": {"kind": "MigDeviceConfig"}}}]
     ),
+}
+
+#: And up to 1.30.
+CLASSIC: dict[str, Callable[[Json], object]] = {
+    "another class": lambda t: t["spec"]["spec"].update(resourceClassName="other.example.com"),
+    "another's parameters": lambda t: t["spec"]["spec"]["parametersRef"].update(name="train"),
+    "parameters of another kind": lambda t: t["spec"]["spec"]["parametersRef"].update(
+        kind="GpuClaimParameters"
+    ),
+    "no parameters": lambda t: t["spec"]["spec"].pop("parametersRef"),
+    "at once": lambda t: t["spec"]["spec"].update(allocationMode="Immediate"),
+}
+
+#: And in every version.
+TEMPLATES: dict[str, Callable[[Json], object]] = {
     "another name": lambda t: t["metadata"].update(name="mig-3g.20gb"),
     "any name": lambda t: t["metadata"].update(name="train"),
     "an owner": lambda t: t["metadata"].update(
@@ -244,24 +279,28 @@ CLASSES: dict[str, Callable[[Json], object]] = {
 }
 
 
-@pytest.mark.parametrize("case", [*TEMPLATES, *CLASSES])
+@pytest.mark.parametrize("case", [*TEMPLATES, *REQUESTS, *CLASSIC, *CLASSES])
 def test_a_thief_of_its_token_creates_nothing_else(namespace: Cluster, case: str) -> None:
     api = api_of(namespace)
     minor = namespace.plane.version.minor
+    if case in (REQUESTS | CLASSES if api.is_classic else CLASSIC):
+        pytest.skip(f"resource.k8s.io/{api.version} has other fields")
     if case.endswith("resource") and minor < gpus.FIRST_WITH_EXTENDED_RESOURCES:
         pytest.skip("the API server drops the name of the resource")
     # Without it, adminAccess is refused to everybody from Kubernetes 1.33 on.
     labels = {"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}}
     namespace.patch("Namespace", namespace.namespace, labels)
     device_class, template = templates.objects(api, CLAIMS[0], namespace.namespace)
-    changed = copy.deepcopy(template if case in TEMPLATES else device_class)
-    (TEMPLATES | CLASSES)[case](changed)
+    changed = copy.deepcopy(device_class if case in CLASSES else template)
+    (TEMPLATES | REQUESTS | CLASSIC | CLASSES)[case](changed)
     refusal = as_instaslice(namespace, changed)
     # A version that does not know the field drops it, and refuses nothing.
     assert "instaslice-service-account" in refusal or "unknown field" in refusal, refusal
 
 
 def test_others_create_what_they_may(namespace: Cluster) -> None:
-    _, template = templates.objects(api_of(namespace), CLAIMS[0], namespace.namespace)
-    the_request(template).update(allocationMode="All")
+    api = api_of(namespace)
+    _, template = templates.objects(api, CLAIMS[0], namespace.namespace)
+    changed = CLASSIC["another class"] if api.is_classic else REQUESTS["all devices"]
+    changed(template)
     namespace.create(template, dry_run=True)
