@@ -108,8 +108,10 @@ class Limits:
     known_byte: float = 1e-7
     #: Requests that cost less are equal: a round of 2,000 of them is short.
     cheap: float = 0.002
-    #: After that long the one that waits longest is answered, whatever it costs, once in a turn.
-    starving: float = 1.0
+    #: After that long the one that waits longest is answered, whatever it costs, once in a turn; a
+    #: large one after longer, since nothing else is judged beside it meanwhile.
+    starving: float = 0.1
+    starving_large: float = 1.0
 
     # -- templates, as `serve.templates` makes them ------------------------------------------------
 

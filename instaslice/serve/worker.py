@@ -369,7 +369,7 @@ class StallFreeWorker(Worker):
                 self._answer(oldest, replies)
         if self.heavy and not self.judging:
             oldest = next(iter(self.heavy))
-            is_starving = time.monotonic() - oldest.since > limits.starving
+            is_starving = time.monotonic() - oldest.since > limits.starving_large
             connection = oldest if is_starving else min(self.heavy, key=_cheapest)
             del self.heavy[connection]
             request, is_last = self._take(connection)
@@ -547,7 +547,7 @@ class StallFreeWorker(Worker):
 
 def _charge(connection: Connection, seconds: float) -> None:
     connection.account.used += seconds
-    connection.cost = max(seconds, connection.cost * 0.9)  # the dearest lately
+    connection.cost = max(seconds, connection.cost / 2)  # the dearest lately
 
 
 def _turn_of(connection: Connection) -> tuple[bool, int, int]:
