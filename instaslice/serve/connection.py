@@ -104,8 +104,7 @@ class Connection:
 
     def expected(self) -> float:
         """Seconds of processor that its whole request may take."""
-        size, limits = self.reader.size, self.limits
-        return max(self.cost or size * limits.unknown_byte, size * limits.known_byte)
+        return max(self.cost, self.reader.size * self.limits.byte)
 
     def has_bytes(self) -> bool:
         """Whether something has come that is not read yet; that the peer hung up is nothing."""

@@ -103,11 +103,11 @@ class Limits:
     #: Addresses that have used more seconds than this are equal: or the busiest, the API server,
     #: would stand aside for as long while a newcomer makes up for it.
     heavy_user: float = 0.1
-    #: The cost of a byte of a request on a connection of which nothing is known yet, and at least.
-    unknown_byte: float = 1e-6
-    known_byte: float = 1e-7
+    #: The least that a byte of a request costs, and all that is expected on a new connection: it
+    #: must not stand behind hundreds that are known to be dear.
+    byte: float = 1e-7
     #: Requests that cost less are equal: a round of 2,000 of them is short.
-    cheap: float = 0.002
+    cheap: float = 0.0005
     #: After that long the one that waits longest is answered, whatever it costs, once in a turn; a
     #: large one after longer, since nothing else is judged beside it meanwhile.
     starving: float = 0.1
