@@ -13,7 +13,7 @@ COMMAND: Final = Command(
     "rewrite",
     "rewrite manifests as the webhook rewrites pods",
     "Rewrite the pods and pod templates in files of YAML or JSON, and print the "
-    "result. What does not change stays to the byte, and the same input gives the same output. "
+    "result. All other bytes stay as they are, and the same input gives the same output. "
     "Of what is left as it is, a warning says where it is and what becomes of it.",
     (
         "rewrite --diff pod.yaml",

@@ -1,4 +1,4 @@
-"""What the commands share: how they are declared, what is typed to several, YAML, terminals."""
+"""The shared parts of the commands: declarations, common arguments, YAML, terminals."""
 
 import argparse
 import os
@@ -47,7 +47,7 @@ _SHORT: Final = {"--namespace": ("-n",), "--output": ("-o",)}
 
 
 class UsageError(Exception):
-    """What was typed cannot be done; `str()` of it says why, in one line."""
+    """A command that cannot be carried out; `str()` of it says why, in one line."""
 
 
 class Refused(UsageError):
@@ -55,7 +55,7 @@ class Refused(UsageError):
 
 
 class Command(NamedTuple):
-    """What the help says of a command."""
+    """The help text of a command."""
 
     name: str
     summary: str

@@ -51,7 +51,7 @@ class ClusterError(Exception):
 
 
 def failure(url: str, error: BaseException) -> str:
-    """What went wrong on the way to an API server: "connection to https://10.0.0.1:6443 refused".
+    """An error on the way to an API server: "connection to https://10.0.0.1:6443 refused".
 
     error: what a library raised; the cause may be deep in it.
     """
