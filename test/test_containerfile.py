@@ -88,7 +88,7 @@ def test_a_tree_that_disagrees_is_not_released(tmp_path: Path) -> None:
         author = ("-c", "user.name=test", "-c", "user.email=test@example.com")
         subprocess.run(["git", *author, *words], cwd=tmp_path, check=True, capture_output=True)
 
-    for name in ("README.md", "CHANGELOG.md", "setup.cfg", *LOCKS):
+    for name in (".gitignore", "README.md", "CHANGELOG.md", "setup.cfg", *LOCKS):
         shutil.copy(ROOT / name, tmp_path)
     for name in ("charts", "instaslice", "hack"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ONLY_SOURCES)

@@ -101,7 +101,6 @@ def run(names: Sequence[str], options: Options, out: BinaryIO, err: TextIO) -> i
         job.report(file)
     job.templates(files)
     job.show(files)
-    out.flush()  # where that fails, it is all there is to tell
     return job.code
 
 
@@ -242,6 +241,7 @@ class Job:
         if not (options.diff or options.in_place or options.check):
             shown = {"yaml": self.as_yaml, "json": self.as_json, "patch": self.as_patches}
             shown[options.output](files)
+        self.out.flush()  # where that fails, it is all there is to tell
         if self.last:
             self.say(self.last)
 
