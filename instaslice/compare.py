@@ -1,6 +1,6 @@
 """How an object that is there differs from the one that InstaSlice makes by that name.
 
-Whoever may create templates in a namespace may take a name before InstaSlice needs it, and so
+Anyone who may create templates in a namespace may take a name before InstaSlice needs it, and so
 decide what other people's pods get: every device of a class, another class, admin access.
 """
 
@@ -10,8 +10,8 @@ from typing import Final
 
 from instaslice.patch import Json
 
-#: What the API server fills in (pkg/apis/resource, defaults.go of v1alpha2 and v1), or leaves out
-#: as empty.
+#: Fields that the API server fills in (pkg/apis/resource, defaults.go of v1alpha2 and v1), or
+#: leaves out as empty.
 _DEFAULTS: Final = {"allocationMode": ("ExactCount", "WaitForFirstConsumer"), "count": (1,)}
 _EMPTY: Final[tuple[object, ...]] = (None, False, "", [], {})
 #: Differences that are told, and characters of a value: part of it is what somebody typed.

@@ -87,13 +87,13 @@ class Answer(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """What went wrong, in the API server's words."""
+        """The error, in the API server's words."""
         message = self.body.get("message")
         return f"{self.status} {message}" if isinstance(message, str) else str(self.status)
 
 
 class Caller(Protocol):
-    """What can be asked: a `Cluster`, or another client's likeness of it (`cli.kube`)."""
+    """An API server to ask: a `Cluster`, or another client's likeness of it (`cli.kube`)."""
 
     def call(self, method: str, path: str, body: Json | None = None) -> Answer:
         """One request with a JSON answer of any status. Raises ClusterError."""

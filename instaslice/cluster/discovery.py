@@ -124,7 +124,7 @@ class Discovery:
             self._on_change(answer)
 
     def _with_features(self, api: ResourceAPI) -> ResourceAPI:
-        """What is known of a version already is believed until there is another answer."""
+        """Keep believing what is known of a version until there is another answer."""
         last = self._current
         is_same = isinstance(last, ResourceAPI) and last.version == api.version
         known = last if isinstance(last, ResourceAPI) and is_same else api.without_proof

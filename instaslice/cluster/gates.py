@@ -74,7 +74,7 @@ GATES: Final[Mapping[str, Gate]] = {
 
 
 class Known(NamedTuple):
-    """What was learnt of a gate."""
+    """The state of a gate, as far as it is known."""
 
     on: bool | None  #: None where nobody could tell
     why: str = ""  #: ... and why not
@@ -113,7 +113,7 @@ def ask(cluster: Caller, api: ResourceAPI, name: str, namespace: str) -> Known:
 
 
 def judge(spec: object, answer: Answer) -> Known:
-    """What an answer says of the gate that a spec needs.
+    """The state of the gate that a spec needs, according to an answer.
 
     The API server refuses as invalid (422) what is not whole without the fields that it drops, and
     names a field of the spec. An admission policy refuses with 422 too, and names none.

@@ -67,7 +67,7 @@ def _named(config: Json, plural: str, singular: str, name: str) -> Json:
 
 
 def _pem(config: Path, holder: Json, key: str) -> Pem | None:
-    """What a kubeconfig names as a file, or holds inline (`<key>-data`), or None."""
+    """The PEM that a kubeconfig names as a file or holds inline (`<key>-data`), or None."""
     if key in holder:
         return config.parent / str(holder[key])
     if key + "-data" in holder:

@@ -7,10 +7,10 @@ done (`limits`), and sources take turns.
 
 1. In each turn the loop reads what has come, begins handshakes, answers requests that are whole,
    and writes the replies, each for so long only, and blocks on none of it.
-2. Whose turn it is: who showed a certificate that was verified; then the address that has used the
-   least of the processor lately; then, within an address, what costs least; then who was served
-   longest ago. Once in a turn, the request that has been starving. New handshakes: the newest
-   first, since who came before it may have gone.
+2. These come first: a caller with a verified certificate; then the address that has used the least
+   of the processor lately; then, within an address, the request that costs least; then the caller
+   that was served longest ago. Once in a turn, the loop answers the request that waits longest, if
+   it has been starving. Of new handshakes the newest comes first: older clients may have gone.
 3. A large body may take a second. It is judged in another process, one at a time. A request that
    must wait for the API server runs again in the pool, where it may.
 4. Connections, and bytes that they hold, are bounded in every phase. Where there is no room left,
