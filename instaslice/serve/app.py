@@ -1,8 +1,7 @@
-"""The WSGI application (PEP 3333): routes, limits, status codes.
+"""The WSGI application (PEP 3333): routes and status codes.
 
-What is wrong with a *call* is an HTTP status and a line of text; what is wrong with a *pod* is a
-status of 200 and a denial inside the AdmissionReview. A fault of InstaSlice's own is a denial too,
-never a 500: the webhook fails closed, and says so.
+A bad *call* gets an HTTP status and a line of text. A bad *pod* gets status 200 and a denial inside
+the AdmissionReview. An internal error is a denial too, never a 500, so its author reads the reason.
 """
 
 import logging
@@ -25,9 +24,6 @@ from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
 from instaslice.templates import DeviceClaim
 
-MAX_BODY: Final = Limits().body
-LIGHT: Final = Limits().light
-
 _log = logging.getLogger("instaslice")
 
 _JSON: Final = ("Content-Type", "application/json")
@@ -35,19 +31,19 @@ _IS_JSON: Final = re.compile(r"\s*application/json\s*(;.*)?", re.IGNORECASE).ful
 
 
 class Provisioner(Protocol):
-    """Makes the templates that pods need."""
+    """Creates the templates that pods need."""
 
     def ensure(
         self, namespace: str, claims: Iterable[DeviceClaim], api: ResourceAPI, may_wait: bool
     ) -> list[str]:
-        """Make what is missing, as far as time allows; returns warnings for the pod's author.
+        """Create missing templates, as far as time allows; returns warnings for the pod's author.
 
-        Raises MustWait where that could take time, and may not.
+        Raises MustWait if that could take time and `may_wait` is false.
         """
 
 
 class MustWait(Exception):
-    """The answer must wait for the API server, and may not: ask again where that stops nobody."""
+    """The answer has to wait for the API server: ask again on a thread that may wait."""
 
 
 def _info(message: str, fields: dict[str, Any]) -> None:
@@ -57,14 +53,14 @@ def _info(message: str, fields: dict[str, Any]) -> None:
 class Webhook:
     """InstaSlice as a WSGI application.
 
-    resource_api: tells, at each request, which version of resource.k8s.io the cluster serves.
-    metrics: what to count in, and what /metrics shows.
-    provisioner: makes templates at admission; None makes none.
+    resource_api: called for each request; returns the version of resource.k8s.io that is served.
+    metrics: counts admissions, and is shown by /metrics.
+    provisioner: creates templates during admission; None creates none.
+    callers: the caller's certificate must carry one of these names; if empty, any verified
+    certificate will do; if None, no certificate is needed. Probes and /metrics never need one.
     resources: the extended resources that are rewritten.
-    decide_large: decides on bodies of over Limits.light.
-    log: takes a message and what it is about.
-    callers: names of which the caller's certificate must have one; any certificate will do where it
-    is empty, and none is needed where it is None. The kubelet's probes, and metrics, need none.
+    decide_large: decides on bodies of more than `limits.light` bytes.
+    log: takes a message and its fields.
     """
 
     def __init__(
@@ -76,6 +72,7 @@ class Webhook:
         resources: Resources = MIG,
         decide_large: Decide = decide,
         log: Callable[[str, dict[str, Any]], None] = _info,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
     ) -> None:
         self._resource_api = resource_api
         self._metrics = metrics
@@ -84,6 +81,7 @@ class Webhook:
         self._resources = resources
         self._decide_large = decide_large
         self._log = log
+        self._limits = limits
         self._routes: dict[str, dict[str, Callable[[WSGIEnvironment], Answer]]] = {
             "/mutate": {"POST": self._mutate},
             "/healthz": {"GET": self._healthz, "HEAD": self._healthz},
@@ -116,7 +114,7 @@ class Webhook:
     def _mutate(self, environ: WSGIEnvironment) -> Answer:
         if self._callers is not None:
             _check_caller(environ.get(PEER), self._callers)
-        body = _read_body(environ)
+        body = _read_body(environ, self._limits.body)
         may_wait = environ.get(MAY_WAIT, True)
         start = perf_counter()
         with self._metrics.in_flight:
@@ -129,26 +127,26 @@ class Webhook:
         self._metrics.duration.observe(seconds)
         self._metrics.count(request.operation, verdict.outcome, verdict.rewrite.claims)
         if verdict.outcome != "unchanged":
-            self._log(verdict.outcome, _told(request, verdict, seconds))
+            self._log(verdict.outcome, _log_fields(request, verdict, seconds))
         return "200 OK", [_JSON], answer
 
     def _judge(self, body: bytes, may_wait: bool) -> tuple[review.Request, review.Verdict]:
-        """The request in a body, and the verdict on it. Raises BadCall, MustWait."""
-        settle = self._decide_large if len(body) > LIGHT else decide
+        """Read the request in a body and decide on it. Raises BadCall and MustWait."""
+        decide_on = self._decide_large if len(body) > self._limits.light else decide
         api = self._resource_api()
-        request, verdict = settle(body, api, self._resources)
+        request, verdict = decide_on(body, api, self._resources)
         is_unavailable = isinstance(verdict, review.Verdict) and verdict.outcome == "unavailable"
         if is_unavailable and isinstance(api, Unknown) and api.is_expected():
             if not may_wait:
                 raise MustWait
             api.wait()
-            request, verdict = settle(body, self._resource_api(), self._resources)
+            request, verdict = decide_on(body, self._resource_api(), self._resources)
         return request, _failed(request, verdict) if isinstance(verdict, str) else verdict
 
     def _provide(
         self, request: review.Request, verdict: review.Verdict, may_wait: bool
     ) -> tuple[review.Verdict, list[str]]:
-        """Make what a pod needs; the verdict after it, and warnings. Raises MustWait."""
+        """Create what a pod needs; returns the final verdict and warnings. Raises MustWait."""
         api, claims = self._resource_api(), verdict.rewrite.claims
         if self._provisioner is None or request.dry_run or not isinstance(api, ResourceAPI):
             return verdict, []
@@ -163,10 +161,10 @@ class Webhook:
         return "200 OK", [TEXT], b"ok\n"
 
     def _readyz(self, environ: WSGIEnvironment) -> Answer:
-        """Ready is who knows the answer, be it a refusal.
+        """Report ready as soon as pods can be answered, even if the answer is a denial.
 
-        Without an endpoint the API server could not ask, and the user would read "failed calling
-        webhook" in place of the reason.
+        A pod that is not ready gets no calls, so users would read "failed calling webhook" in place
+        of the reason.
         """
         api = self._resource_api()
         if isinstance(api, Unknown):
@@ -181,7 +179,7 @@ class Webhook:
 
 
 def _failed(request: review.Request, reason: str) -> review.Verdict:
-    """A denial, for an error of our own. reason: its traceback."""
+    """Deny a pod because of an internal error. reason: its traceback."""
     fields = {**_subject(request), "traceback": reason}
     _log.error("an admission failed", extra={"fields": fields})
     message = "InstaSlice hit an internal error; see its log"
@@ -189,10 +187,10 @@ def _failed(request: review.Request, reason: str) -> review.Verdict:
 
 
 def _check_caller(certificate: Any, names: frozenset[str]) -> None:
-    """Raises BadCall unless a certificate is there, for one of the names if there are any."""
+    """Raises BadCall unless the certificate exists and carries one of the names, if any."""
     if not certificate:
         raise BadCall("403 Forbidden", "the caller shows no certificate")
-    # Not in any field: an authority may let others choose an organization or an e-mail address.
+    # Other fields do not count: an authority may let the caller choose its organization or e-mail.
     subject = [field for part in certificate.get("subject", ()) for field in part]
     theirs = {value for field, value in subject if field == "commonName"}
     theirs |= {value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"}
@@ -200,8 +198,8 @@ def _check_caller(certificate: Any, names: frozenset[str]) -> None:
         raise BadCall("403 Forbidden", "the caller's certificate has none of the names let in")
 
 
-def _read_body(environ: WSGIEnvironment) -> bytes:
-    """The request's body of at most MAX_BODY bytes. Raises BadCall."""
+def _read_body(environ: WSGIEnvironment, bound: int) -> bytes:
+    """The request's body of at most `bound` bytes. Raises BadCall."""
     media_type = environ.get("CONTENT_TYPE", "")
     if media_type != "application/json" and not _IS_JSON(media_type):
         raise BadCall("415 Unsupported Media Type", "the Content-Type is not application/json")
@@ -210,8 +208,8 @@ def _read_body(environ: WSGIEnvironment) -> bytes:
         raise BadCall("411 Length Required", "there is no Content-Length")
     if not (declared.isascii() and declared.isdecimal()):
         raise BadCall("400 Bad Request", "the Content-Length is not a number")
-    if len(declared) > len(str(MAX_BODY)) or int(declared) > MAX_BODY:
-        raise BadCall("413 Content Too Large", f"the body is over {MAX_BODY} bytes")
+    if len(declared) > len(str(bound)) or int(declared) > bound:
+        raise BadCall("413 Content Too Large", f"the body is over {bound} bytes")
     body: bytes = environ["wsgi.input"].read(int(declared))
     if len(body) < int(declared):
         message = f"the body ends after {len(body)} of {declared} bytes"
@@ -220,7 +218,7 @@ def _read_body(environ: WSGIEnvironment) -> bytes:
 
 
 def _subject(request: review.Request) -> dict[str, Any]:
-    """Which pod a log line is about; what users typed is cut to what Kubernetes allows of it."""
+    """The pod that a log line is about, each field cut to the length that Kubernetes allows."""
     return {
         "operation": request.operation[:63],
         "namespace": request.namespace[:63],
@@ -229,8 +227,8 @@ def _subject(request: review.Request) -> dict[str, Any]:
     }
 
 
-def _told(request: review.Request, verdict: review.Verdict, seconds: float) -> dict[str, Any]:
-    """What the log says of an admission."""
+def _log_fields(request: review.Request, verdict: review.Verdict, seconds: float) -> dict[str, Any]:
+    """The fields of an admission's log line."""
     fields = _subject(request)
     if request.dry_run:
         fields["dryRun"] = True

@@ -1,17 +1,17 @@
-"""A client's connection: its TLS, its buffers, its phase, and what it may do next.
+"""A client's connection: its TLS, its buffers, its phase, and its next step.
 
 handshake -> idle -> arriving -> working -> writing -> idle -> ... -> lingering -> closed
 
-The loop alone touches it. TLS is done on memory: each step takes a bounded number of raw bytes from
-the socket and gives them to OpenSSL, whose own loop never sees the socket. What carries no data is
-counted.
+Only the loop uses it. TLS works on memory BIOs: each step reads a bounded number of raw bytes from
+the socket and hands them to OpenSSL, whose own read loop never sees the socket. Raw bytes that
+carry no data are counted.
 """
 
 import contextlib
 import socket
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -22,68 +22,66 @@ from instaslice.serve.limits import Limits
 class Phase(IntEnum):
     """What a connection is waiting for."""
 
-    HANDSHAKE = 0  #: TLS is being agreed on
-    IDLE = 1  #: no byte of a (next) request is here
-    ARRIVING = 2  #: a request is here in part
-    WORKING = 3  #: it is whole, and answered or waited for: the application has its own limits
-    WRITING = 4  #: the reply is not taken yet
-    LINGERING = 5  #: the last reply is; the end is awaited
+    HANDSHAKE = 0  #: the end of the TLS handshake
+    IDLE = 1  #: the first byte of a request
+    ARRIVING = 2  #: the rest of a request
+    WORKING = 3  #: the answer
+    WRITING = 4  #: the client to read the reply
+    LINGERING = 5  #: the client to hang up after the last reply
     CLOSED = 6
 
 
 @dataclass(eq=False)
 class Account:
-    """What one peer address has had."""
+    """What the server has done lately for one peer address."""
 
-    used: float = 0.0  #: seconds of processor, lately
+    used: float = 0.0  #: seconds of processor time
     connections: int = 0
 
 
+@dataclass(eq=False, slots=True)
 class Connection:
-    """A client's connection.
+    """A client's connection on a non-blocking socket."""
 
-    sock: non-blocking. generation: of the authorities that its certificate is checked by.
-    """
+    sock: socket.socket
+    peer: Peer
+    account: Account
+    generation: int  #: of the authorities that its certificate is checked against
+    limits: Limits
+    phase: Phase = Phase.HANDSHAKE
+    since: float = field(default_factory=time.monotonic)  #: when the phase began
+    used: bool = False  #: whether a whole request has come on it
+    ended: bool = False  #: whether the client has ended its side
+    keep: bool = True  #: whether another request may follow
+    events: int = 0  #: what the selector watches for
+    turn: int = 0  #: the loop's turn that last served it
+    cost: float = 0.0  #: seconds of processor time that its last requests took
+    reserved: int = 0  #: bytes reserved for a large body
+    forgotten: int = 0  #: bytes read while lingering
+    outbox: bytes = b""  #: raw bytes to be sent
+    tls: ssl.SSLObject | None = None  #: from the ClientHello on
+    carried: int = 0  #: bytes of data in the raw bytes
+    reader: Reader = field(init=False)
+    _raw: int = 0  #: bytes received
+    _hello: bytes = b""  #: the first of them
+    _incoming: ssl.MemoryBIO = field(default_factory=ssl.MemoryBIO)
+    _outgoing: ssl.MemoryBIO = field(default_factory=ssl.MemoryBIO)
 
-    __slots__ = (
-        *("_hello", "_incoming", "_outgoing", "_raw", "account", "carried", "cost", "ended"),
-        *("events", "forgotten", "generation", "keep", "limits", "outbox", "peer", "phase"),
-        *("reader", "reserved", "since", "sock", "tls", "turn", "used"),
-    )
-
-    def __init__(
-        self, sock: socket.socket, peer: Peer, account: Account, generation: int, limits: Limits
-    ) -> None:
-        self.sock, self.peer, self.account = sock, peer, account
-        self.generation, self.limits = generation, limits
-        self.phase = Phase.HANDSHAKE
-        self.since = time.monotonic()  #: in that phase
-        self.used = False  #: whether it has brought a whole request
-        self.ended = False  #: whether its peer will send nothing more
-        self.keep = True  #: whether another request may follow
-        self.events = 0  #: what the selector watches for
-        self.turn = 0  #: in which it was looked after last
-        self.cost = 0.0  #: seconds of processor that a request on it takes, as far as is known
-        self.reserved = 0  #: bytes of a large body
-        self.forgotten = 0  #: bytes read while it lingers
-        self.reader = Reader(limits.body, limits.headers)
-        self.outbox = b""  #: raw bytes, not taken by the socket yet
-        self.tls: ssl.SSLObject | None = None  #: from its ClientHello on
-        self._hello = b""
-        self._raw = self.carried = 0  #: bytes that have come, and bytes of data in them
+    def __post_init__(self) -> None:
+        self.reader = Reader(self.limits.body, self.limits.headers)
 
     def enter(self, phase: Phase) -> None:
-        """Begin a phase, and its time."""
+        """Begin a phase."""
         self.phase = phase
         self.since = time.monotonic()
 
     @property
     def is_known(self) -> bool:
-        """Whether it has shown a certificate, which was verified."""
+        """Whether the client has shown a certificate, which was verified."""
         return bool(self.peer.certificate)
 
     def patience(self) -> float:
-        """The seconds that it may spend in its phase."""
+        """How long it may stay in its phase, in seconds."""
         if self.phase == Phase.IDLE:
             return self.limits.keep_alive
         if self.phase == Phase.WORKING:
@@ -91,11 +89,11 @@ class Connection:
         return self.limits.farewell if self.phase == Phase.LINGERING else self.limits.arrival
 
     def rank(self, now: float) -> tuple[int, int, float] | None:
-        """How much it is missed, the least first; None where it must not be dropped."""
+        """The order in which connections are dropped, least first; None: it must stay."""
         if self.phase in (Phase.WORKING, Phase.CLOSED):
             return None
         if now - self.since <= self.limits.prompt:
-            rank = 4  # it has just begun, or just been of use
+            rank = 4  # it made progress just now
         elif self.phase == Phase.IDLE:
             rank = 3 if self.used else 1
         else:
@@ -103,20 +101,20 @@ class Connection:
         return rank, -self.account.connections, self.since
 
     def expected(self) -> float:
-        """Seconds of processor that its whole request may take."""
+        """The processor time that its request is expected to take, in seconds."""
         return max(self.cost, self.reader.size * self.limits.byte)
 
     def has_bytes(self) -> bool:
-        """Whether something has come that is not read yet; that the peer hung up is nothing."""
+        """Whether bytes have come that are not read yet. The end of the connection is not one."""
         try:
             return bool(self.sock.recv(1, socket.MSG_PEEK))
         except OSError:
             return False
 
     def receive(self, context: ssl.SSLContext) -> bool:
-        """Take in what has come, up to `limits.raw` bytes; returns whether that was all.
+        """Read at most `limits.raw` bytes from the socket; returns whether it had no more.
 
-        Raises BlockingIOError where nothing has, and OSError where this is no TLS that is served.
+        Raises BlockingIOError if there is nothing to read, and OSError for TLS that is not served.
         """
         data = self.sock.recv(self.limits.raw)
         if not data:
@@ -128,12 +126,11 @@ class Connection:
             data = self._hello = self._hello + data
             if len(data) < 9:
                 return True
-            # The record's type and its length; the message's type and its (RFC 8446, 4 and 5.1).
+            # Type and length of the record, then of the message (RFC 8446, sections 5.1 and 4).
             is_hello = data[0] == 0x16 and data[5] == 1 and int.from_bytes(data[3:5]) >= 4
             if not is_hello or int.from_bytes(data[6:9]) > self.limits.hello:
                 raise ssl.SSLError("not a ClientHello that is served")
             self._hello = b""
-            self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
             self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._incoming.write(data)
         with contextlib.suppress(ssl.SSLWantReadError):
@@ -146,7 +143,7 @@ class Connection:
                     self.carried = self._raw
                 self._decrypt(self.tls)
             finally:
-                self._collect()  # a refusal is for the peer to read, too
+                self._collect()  # also the alert of a failed handshake
         if self._raw - self.limits.wrapping * self.carried > self.limits.dataless:
             raise ssl.SSLError("TLS that carries nothing")
         return is_all
@@ -168,13 +165,13 @@ class Connection:
             self.outbox += self._outgoing.read()
 
     def put(self, data: bytes) -> None:
-        """Have something sent."""
+        """Encrypt data that is to be sent."""
         assert self.tls is not None
         self.tls.write(data)
         self._collect()
 
     def flush(self) -> None:
-        """Send what the socket takes."""
+        """Send as much as the socket takes."""
         while self.outbox:
             try:
                 sent = self.sock.send(self.outbox)
@@ -183,14 +180,14 @@ class Connection:
             self.outbox = self.outbox[sent:]
 
     def say_goodbye(self) -> None:
-        """Put TLS's close_notify behind what is sent, and wait for no answer."""
+        """Add TLS's close_notify to what is sent, without waiting for an answer."""
         assert self.tls is not None
         with contextlib.suppress(ssl.SSLError):
             self.tls.unwrap()
         self._collect()
 
     def forget(self) -> bool:
-        """Read what still comes, and forget it; returns whether that is over."""
+        """Read and drop what still comes; returns whether that is over."""
         while self.forgotten < self.limits.farewell_bytes:
             data = self.sock.recv(256 * 1024)
             if not data:

@@ -1,15 +1,15 @@
-"""HTTP/1.1: bytes to requests and WSGI environs (PEP 3333), replies to bytes. No socket.
+"""HTTP/1.1: bytes to requests and WSGI environs (PEP 3333), replies to bytes. No sockets.
 
-1. A request is a header section, which ends with an empty line, and as many bytes of body as its
-   Content-Length says, or none (RFC 9112, section 6). One reading of the headers decides both.
-2. It is strict: what two programs might read in two ways is refused, by `Request.refusal`, and
-   nothing that follows may be read as a request. It is so where there is a transfer coding, two
-   lengths, or one that is not a number; where a line is folded, or holds a control character.
-3. Nothing is searched twice: a header section costs its length, in however many pieces.
+1. A request is a header section, which ends with an empty line, and a body of the length that
+   Content-Length gives, or none (RFC 9112, section 6).
+2. The parser is strict. Whatever two programs could read differently gets a `Request.refusal`, and
+   the bytes after it are dropped: a transfer coding, two lengths or one that is not a number, a
+   folded line, a control character.
+3. Parsing is linear: no byte is searched twice, in however many pieces a header section comes.
 4. One empty line before a request line is skipped (RFC 9112, section 2.2).
-5. A body that is too long is not read; the application is to say so.
+5. A body that is too long is not read; the application refuses the request.
 
-feed(data) -> is_whole()? -> take() -> is_whole()? -> ... (what is left begins the next request)
+feed(data) -> is_whole()? -> take() -> is_whole()? -> ... (the rest begins the next request)
 """
 
 import io
@@ -23,23 +23,23 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIEnvironment
 
-#: The environ's key for the caller's certificate, verified, as `SSLSocket.getpeercert` has it.
+#: The environ's key for the caller's verified certificate, as `SSLSocket.getpeercert` returns it.
 PEER: Final = "instaslice.peer"
-#: The environ's key for whether the answer may take time: False asks for MustWait instead.
+#: The environ's key for whether the application may block. If not, it raises MustWait instead.
 MAY_WAIT: Final = "instaslice.may_wait"
 
 Headers = list[tuple[str, str]]
 TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
-#: What a client that waits to be told so is told (RFC 9110, section 10.1.1).
+#: The interim reply to "Expect: 100-continue" (RFC 9110, section 10.1.1).
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-#: A bound on what is made of 32 KiB of headers; and as long as a target may be.
+#: Bounds on the number of headers, and on the bytes of a target.
 MAX_FIELDS: Final = 100
 MAX_TARGET: Final = 8 * 1024
 
 _END: Final = b"\r\n\r\n"
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-# Possessive, so that no part of it is read twice.
+# The quantifiers are possessive, so the regular expression never backtracks.
 _HEAD: Final = re.compile(
     rb"([A-Z]{3,20}+) ([!-~]++) HTTP/1\.([01])\r\n((?:%b:[\t -~\x80-\xff]*+\r\n)*+)\r\n" % _TOKEN
 )
@@ -48,32 +48,32 @@ _ABSOLUTE: Final = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
 
 
 class Refusal(NamedTuple):
-    """Why a request is refused by the server itself: an HTTP status, and a line of text."""
+    """An answer by the server itself, without the application."""
 
     status: str  #: "400 Bad Request"
-    message: str
+    message: str  #: one line
 
 
 @dataclass(slots=True)
 class Request:
-    """A request, or as much of it as will be read."""
+    """A request. One with a refusal has no other field."""
 
     method: str = ""
     target: str = ""
     version: str = "HTTP/1.1"
-    fields: dict[str, str] = field(default_factory=dict)  #: by names in upper case
-    length: int | None = None  #: what Content-Length says
+    fields: dict[str, str] = field(default_factory=dict)  #: headers by name in upper case
+    length: int | None = None  #: the Content-Length
     keep: bool = False  #: whether another request may follow
     refusal: Refusal | None = None
     body: bytes = b""
 
     def environ(self, peer: "Peer", may_wait: bool) -> WSGIEnvironment:
-        """The environ for an application."""
+        """The environ of PEP 3333 for this request."""
         target, fields = self.target, self.fields
         relative = target if target[:1] == "/" else _ABSOLUTE.sub("", target, count=1)
         path, _, query = relative.partition("?")
-        made: WSGIEnvironment = {
-            # A name with an underscore would pass for another.
+        return {
+            # A header with an underscore could pass for one with a hyphen.
             **{f"HTTP_{n.replace('-', '_')}": fields[n] for n in fields if "_" not in n},
             "REQUEST_METHOD": self.method,
             "SCRIPT_NAME": "",
@@ -95,15 +95,14 @@ class Request:
             PEER: peer.certificate,
             MAY_WAIT: may_wait,
         }
-        return made
 
 
 class Peer(NamedTuple):
     """The other end of a connection."""
 
     address: str
-    server: tuple[str, int]  #: that it connected to
-    certificate: Any = None  #: as SSLSocket.getpeercert() gives it
+    server: tuple[str, int]  #: the local address and port
+    certificate: Any = None  #: the verified one, as SSLSocket.getpeercert() returns it
 
 
 def _refuse(status: str, message: str) -> Request:
@@ -115,7 +114,7 @@ _TOO_LARGE: Final = "431 Request Header Fields Too Large"
 
 
 def _read_head(head: bytes, max_body: int) -> Request:
-    """A request without its body yet, from its header section; `length` is at most one more."""
+    """A request from its header section. A length over max_body becomes max_body + 1."""
     match = _HEAD.fullmatch(head)
     if match is None:
         bad_line = not re.match(rb"[A-Z]{3,20} [!-~]+ HTTP/1\.[01]\r\n", head)
@@ -133,7 +132,7 @@ def _read_head(head: bytes, max_body: int) -> Request:
         return refused
     length, digits = None, fields.pop("CONTENT-LENGTH", None)
     if digits is not None:
-        # Compared as digits: int() of thousands of them would cost or fail.
+        # int() is slow for thousands of digits, and fails for more than 4,300.
         digits = digits.lstrip("0") or "0"
         length = int(digits) if len(digits) <= len(str(max_body)) else max_body + 1
     keep = minor == b"1"
@@ -172,40 +171,37 @@ def _wrong(fields: dict[str, str], target: str, is_new: bool) -> Request | None:
 
 
 class Reader:
-    """The bytes of a connection, and the requests in them.
-
-    max_body, max_headers: in bytes.
-    """
+    """Collects the bytes of a connection and returns the requests in them."""
 
     __slots__ = (
         *("_buffer", "_end", "_max_body", "_max_headers", "_request", "_searched", "_size"),
-        *("_skipped", "_told"),
+        *("_skipped", "_continued"),
     )
 
     def __init__(self, max_body: int, max_headers: int) -> None:
         self._max_body, self._max_headers = max_body, max_headers
         self._buffer = bytearray()
-        self._skipped = False  #: an empty line, before the request that is arriving
+        self._skipped = False  #: whether an empty line before this request was skipped
         self._begin()
 
     def _begin(self) -> None:
-        self._searched = 0  #: bytes of the buffer that hold no end of a header section
-        self._request: Request | None = None  #: without its body; None until its headers are whole
-        self._end = 0  #: of its headers in the buffer
-        self._size = 0  #: of that request in bytes, as far as it will be read
-        self._told = False  #: to continue
+        self._searched = 0  #: bytes of the buffer without the end of a header section
+        self._request: Request | None = None  #: without its body; None until its headers are here
+        self._end = 0  #: where its headers end in the buffer
+        self._size = 0  #: the bytes of headers and body that will be read
+        self._continued = False  #: whether CONTINUE was sent
 
     def __len__(self) -> int:
-        """How many bytes are held."""
+        """The number of bytes held."""
         return len(self._buffer)
 
     @property
     def size(self) -> int:
-        """Bytes of the request that is arriving, 0 until its headers are whole."""
+        """The bytes of the arriving request with its body; 0 until its headers are here."""
         return self._size
 
     def feed(self, data: bytes) -> None:
-        """Take in what has come."""
+        """Take in received bytes."""
         buffer = self._buffer
         buffer += data
         if buffer[:1] == b"\r" and not self._skipped and buffer[:2] == b"\r\n":
@@ -217,16 +213,16 @@ class Reader:
         return (self._request or self._look()) is not None and len(self._buffer) >= self._size
 
     def wants_continue(self) -> bool:
-        """Whether the client waits to be told to send its body; true at most once a request."""
+        """Whether the client waits for CONTINUE; true at most once for each request."""
         request = self._request
-        if request is None or self._told or len(self._buffer) >= self._size:
+        if request is None or self._continued or len(self._buffer) >= self._size:
             return False
-        self._told = True
+        self._continued = True
         # HTTP/1.0 knows no interim replies (RFC 9110, section 15.2).
         return request.version != "HTTP/1.0" and "EXPECT" in request.fields
 
     def take(self) -> Request:
-        """The request that is whole. Raises ValueError where none is."""
+        """Remove and return the request. Raises ValueError if none is whole."""
         if not self.is_whole() or self._request is None:
             raise ValueError("no request is whole")
         request, buffer = self._request, self._buffer
@@ -238,12 +234,12 @@ class Reader:
             del buffer[: self._size]
         self._skipped = False
         self._begin()
-        self.feed(b"")  # an empty line may have come behind the body
+        self.feed(b"")  # skips an empty line after the body
         request.body = body
         return request
 
     def _look(self) -> Request | None:
-        """Look for the end of the headers, and read them."""
+        """Read the headers, if their end is here."""
         buffer = self._buffer
         end = buffer.find(_END, max(0, self._searched - 3), self._max_headers)
         if buffer[:2] == b"\r\n":
@@ -271,7 +267,7 @@ class Reply(NamedTuple):
 
     @classmethod
     def make(cls, status: str, headers: Headers, body: bytes, keep: bool) -> "Reply":
-        """An HTTP/1.1 reply (RFC 9112, section 4), whose headers say how long its body is."""
+        """An HTTP/1.1 reply (RFC 9112, section 4). headers: with the Content-Length."""
         top = (
             f"HTTP/1.1 {status}\r\nDate: {_date(int(time.time()))}\r\n"
             f"Connection: {'keep-alive' if keep else 'close'}\r\n"
@@ -281,7 +277,7 @@ class Reply(NamedTuple):
 
     @classmethod
     def refusing(cls, refusal: Refusal) -> "Reply":
-        """The last reply, for what the server itself refuses."""
+        """The last reply on a connection whose request the server itself refuses."""
         body = f"{refusal.message}\n".encode()
         length = ("Content-Length", str(len(body)))
         return cls.make(refusal.status, [TEXT, length], body, keep=False)
@@ -289,5 +285,5 @@ class Reply(NamedTuple):
 
 @lru_cache(maxsize=1)
 def _date(second: int) -> str:
-    """A moment as HTTP writes it (RFC 9110, section 5.6.7)."""
+    """A time in seconds since 1970, as HTTP writes it (RFC 9110, section 5.6.7)."""
     return formatdate(second, usegmt=True)

@@ -1,7 +1,7 @@
-"""Decides on reviews: bytes in, a verdict out; on large ones in a process of its own.
+"""Decides on reviews: bytes in, a verdict out. Large reviews are decided in a separate process.
 
-Python's JSON decoder lets no other thread run. On 7 MiB it takes up to a second, in which nobody
-else would be served, and 200 MiB, which a process beside it may be killed for.
+Python's JSON decoder lets no other thread run. For 7 MiB it takes up to a second, in which nobody
+else would be served, and 200 MiB, for which the kernel may kill the process that decodes.
 """
 
 import gc
@@ -23,24 +23,25 @@ from instaslice.resources import Resources
 from instaslice.serve.http import TEXT, Headers
 from instaslice.serve.limits import Limits
 
-#: Bytes for two of the body at most, lists in lists, in CPython: a list of one, 104.
-DENSEST: Final = 52
-#: Bytes of each in CPython 3.11 to 3.13, its place in another list or object included.
+#: Bytes in CPython 3.11 to 3.13 of a list, an object, and an empty one of either, with its slot in
+#: the list or object around it.
 _LIST: Final = 104
 _OBJECT: Final = 232
 _EMPTY: Final = 88
+#: The most bytes of memory for one byte of the body: nested lists, where "[" and "]" make a list.
+DENSEST: Final = _LIST // 2
 
-#: To take strings out, whose brackets are none; it takes as long as decoding.
+#: Finds strings, whose brackets do not count. It takes as long as decoding.
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 Answer = tuple[str, Headers, bytes]
-#: A request without its pod, and what becomes of it; or the traceback of an error of our own.
+#: A request without its pod, and the verdict on it or the traceback of an internal error.
 Decision = tuple[review.Request, review.Verdict | str]
 Decide = Callable[[bytes, ResourceAPI | Unavailable, Resources], Decision]
 
 
 class BadCall(Exception):
-    """A call that cannot be answered with a review, and its HTTP status ("400 Bad Request")."""
+    """A call that cannot be answered with a review. status: as in "400 Bad Request"."""
 
     def __init__(self, status: str, message: str, *headers: tuple[str, str]) -> None:
         super().__init__(status, message, *headers)
@@ -48,7 +49,7 @@ class BadCall(Exception):
 
 
 def decide(body: bytes, api: ResourceAPI | Unavailable, resources: Resources) -> Decision:
-    """What becomes of the pod in a review. Raises BadCall."""
+    """Decide on the pod in a review. Raises BadCall."""
     request = parse(body)
     verdict: review.Verdict | str
     try:
@@ -59,7 +60,7 @@ def decide(body: bytes, api: ResourceAPI | Unavailable, resources: Resources) ->
 
 
 def parse(body: bytes, limits: Limits = Limits()) -> review.Request:  # noqa: B008 - it is frozen
-    """The review that a body holds. Raises BadCall."""
+    """Read the review in a body. Raises BadCall."""
     if len(body) * DENSEST > limits.decoded and _is_dense(body, limits.decoded):
         raise BadCall("413 Content Too Large", "the body holds too many lists and objects")
     try:
@@ -82,7 +83,7 @@ def _is_dense(body: bytes, bound: int) -> bool:
 
 
 def estimate(body: bytes) -> int:
-    """The bytes that JSON's lists and objects take when they are decoded, at most."""
+    """An upper bound for the memory of the lists and objects in JSON text, in bytes."""
     empty = body.count(b"[]") + body.count(b"{}")
     lists, objects = body.count(b"[") - body.count(b"[]"), body.count(b"{") - body.count(b"{}")
     return _LIST * lists + _OBJECT * objects + _EMPTY * empty
@@ -92,12 +93,12 @@ def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-# Python's decoder takes NaN and Infinity by default, which RFC 8259 does not have.
+# By default Python's decoder accepts NaN and Infinity, which RFC 8259 does not have.
 _decode: Final = JSONDecoder(parse_constant=_refuse_constant).decode
 
 
 class Judge:
-    """The process that decides on large reviews, one at a time; it begins with the first."""
+    """A process that decides on large reviews, one at a time. It is started for the first one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -105,9 +106,9 @@ class Judge:
         self._pipe: Connection[Any, Any]
 
     def decide(self, body: bytes, api: ResourceAPI | Unavailable, resources: Resources) -> Decision:
-        """As `decide` does. Raises BadCall, and MemoryError where the process did not survive."""
+        """As the function `decide`. Raises BadCall, and MemoryError if the process died."""
         if isinstance(api, Unavailable):
-            api = Unavailable(api.reason)  # it may hold a lock
+            api = Unavailable(api.reason)  # a subclass may hold a lock, which cannot be sent
         with self._lock:
             try:
                 if self._process is None:
@@ -124,7 +125,7 @@ class Judge:
         return decision
 
     def close(self) -> None:
-        """End the process, if there is one; the next review begins another."""
+        """End the process, if it runs; the next review starts another."""
         if self._process:
             self._process.kill()
             self._process.wait()
@@ -144,21 +145,20 @@ class Judge:
 
 
 def prepare_memory(size: int = Limits().body) -> None:
-    """Have a process that is about to decode reviews of such a size spend no time on memory."""
-    # A large review is a million objects without a cycle among them. To look for one as often as
-    # Python does by default takes most of the time of decoding it.
+    """Tune this process to decode reviews of up to `size` bytes."""
+    # A large review is a million objects without a reference cycle. Python's default thresholds
+    # would spend most of the decoding time on the search for cycles.
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
-    # glibc gives memory of over 128 KiB back to the system, and so to the next request page by
-    # page, until a larger block has been freed once (mallopt(3), M_MMAP_THRESHOLD). No page of this
-    # one is touched.
+    # glibc returns each freed block of over 128 KiB to the system, until a larger one has been
+    # freed once (mallopt(3), M_MMAP_THRESHOLD). This frees one; its pages are never touched.
     bytes(size)
 
 
 def main(fd: int) -> None:
-    """Decide on what comes through a pipe, until its other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the whole group: the other end will close
-    os.nice(5)  # who serves comes first
+    """Decide on the reviews that arrive on a pipe, until its other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which closes the pipe
+    os.nice(5)  # the serving process comes first
     prepare_memory()
     with Connection(fd) as pipe:
         while True:

@@ -1,6 +1,6 @@
-"""Every number that bounds what a source can make the server do, hold, or leave queued.
+"""Every number that bounds what one source can make the server do, hold, or leave queued.
 
-A value that is passed in: whoever needs other numbers makes another one. Seconds and bytes.
+Limits are passed in as a value, so a test can use its own. Times are in seconds, sizes in bytes.
 """
 
 from dataclasses import dataclass
@@ -15,154 +15,152 @@ _MIB: Final = 1024 * 1024
 
 @dataclass(frozen=True)
 class Limits:
-    """See each field."""
+    """The comment above a field gives the reason for its value."""
 
-    #: The largest review: two objects (the new and the old one) of 3 MB, which is twice what etcd
-    #: takes of one (1.5 MB), and 1 MB of envelope; as controller-runtime derives it.
+    # The largest review: the new and the old object at 3 MB each, twice what etcd stores of one
+    # (1.5 MB), and 1 MB of envelope. controller-runtime derives its limit in the same way.
     body: int = 7 * _MIB
-    #: Bytes that its lists and objects may take once they are decoded: any object of 3 MiB,
-    #: whatever it holds, and two of them that are not mostly brackets.
+    # Memory for the lists and objects of a decoded body. This is enough for any object of 3 MiB,
+    # whatever it holds, and for two that are not mostly brackets.
     decoded: int = 160 * _MIB
-    #: The longest header section; the API server's has a few hundred bytes.
+    # The longest header section; the API server sends a few hundred bytes.
     headers: int = 32 * 1024
 
-    # -- a connection ----------------------------------------------------------------------------
+    # -- one connection --------------------------------------------------------------------------
 
-    #: Connections. The API server keeps a few dozen; the rest is room for those who stall.
+    # The API server keeps a few dozen connections; the rest is room for stalled clients.
     connections: int = 2000
-    #: Those that have sent nothing yet; most of them wait in the kernel until they have.
+    # Connections that have sent nothing. The kernel holds back most of these (TCP_DEFER_ACCEPT).
     silent: int = 1000
-    #: Raw bytes taken from a connection at once: a full TLS record (RFC 8446, section 5.2), or 600
-    #: of those that carry nothing, each 25 us of OpenSSL's.
+    # Raw bytes read from a connection at once: one full TLS record (RFC 8446, section 5.2), or 600
+    # records without data, which cost OpenSSL 25 us each.
     raw: int = 16 * 1024 + 512
-    #: How often that is done in a turn where it is data: to decrypt 16 KiB takes 20 us.
+    # Reads from one connection per turn while it sends data: decrypting 16 KiB takes 20 us.
     parts: int = 8
-    #: Raw bytes that carry nothing, before the connection is closed: many times what a handshake
-    #: with a chain of certificates takes.
+    # Raw bytes without data before the connection is closed: many times a handshake with a chain of
+    # certificates. Each byte of data allows `wrapping` more; one in its own record takes 30.
     dataless: int = 64 * 1024
-    #: Raw bytes that a byte of data may take beside those: in a record of its own it takes 30.
     wrapping: int = 64
-    #: The longest ClientHello; one with post-quantum keys has 2 KiB. OpenSSL sets aside what is
-    #: announced, up to 128 KiB.
+    # The longest ClientHello; one with post-quantum keys has 2 KiB. OpenSSL allocates the announced
+    # length, up to 128 KiB.
     hello: int = 16 * 1024
-    #: Handshakes that have begun: 40 MiB, by what OpenSSL sets aside for one.
+    # Unfinished handshakes: OpenSSL allocates about 160 KiB for each, 40 MiB in all.
     handshakes: int = 256
-    #: For a handshake, for a request to arrive whole, for a reply to be taken: longer than the API
-    #: server's timeout (5 s as deployed), after which nobody waits for the answer any more.
+    # Time for a handshake, for a whole request to arrive, and for a reply to be received. It is
+    # longer than the API server waits for an answer (5 s as deployed).
     arrival: float = 6.0
-    #: After that long what is not done is taken to be stalled, where room is scarce.
+    # Where room is scarce, a connection without progress for this long counts as stalled.
     prompt: float = 1.0
-    #: For a ClientHello to follow its connection, before others may take the place.
+    # A connection may be this old without a ClientHello before another may take its place.
     silence: float = 0.05
-    #: The API server keeps idle connections for 90 s (Go's http.Transport, IdleConnTimeout). The
-    #: server keeps them longer, so that it never closes one that is about to be used.
+    # The API server closes idle connections after 90 s (Go's http.Transport, IdleConnTimeout). The
+    # server keeps them longer, so it never closes one that is about to be used.
     keep_alive: int = 120
-    #: For which a connection that is closed is still read, so that the peer gets the reply before
-    #: it learns that the rest of its request went nowhere (RFC 9112, section 9.6).
+    # After the last reply the server still reads this long and this much, so that the client gets
+    # the reply before a reset for the rest of its request (RFC 9112, section 9.6).
     farewell: float = 2.0
     farewell_bytes: int = 14 * _MIB
 
-    # -- all of them -----------------------------------------------------------------------------
+    # -- all connections -------------------------------------------------------------------------
 
-    #: Bytes of requests that are here, whole or not.
+    # Received bytes of all requests, whole or not.
     pending: int = 64 * _MIB
-    #: A body that may take long: only what decodes and judges within 30 ms is done in the loop.
+    # The largest body that the loop decides on itself, within 30 ms.
     light: int = 128 * 1024
-    #: Bytes of larger bodies that may be under way, from their headers to their answers. Others are
-    #: not read meanwhile.
+    # Bytes of larger bodies in progress, from headers to answer; other large bodies stay unread.
     large: int = 48 * _MIB
-    #: Bytes of requests that wait in the pool, for the API server, without the large ones.
+    # Bytes of smaller requests that wait in the pool for the API server.
     waiting: int = 14 * _MIB
-    #: Bytes of replies that are not taken. A reply has a few KiB, and sockets take megabytes: more
-    #: than this is somebody who asks and does not listen.
+    # Bytes of replies not yet received. A reply has a few KiB and a socket buffers megabytes, so
+    # only clients that never read get this far.
     unsent: int = 32 * _MIB
 
-    # -- a turn of the loop ----------------------------------------------------------------------
+    # -- one turn of the loop --------------------------------------------------------------------
 
-    #: For accepting, and for new handshakes, a millisecond each.
+    # Time to accept connections, and again for new handshakes, which take a millisecond each.
     newcomers: float = 0.005
-    #: For what comes on connections that are known, and for large bodies: who begins a connection
-    #: meanwhile waits for three turns.
+    # Time to read from established connections, and from those that send a large body.
     reading: float = 0.010
     reading_large: float = 0.002
-    #: For answers, whose replies are held back to be sent together: that wakes up their receiver
-    #: once and not for each of them, a third more requests a second on 16 connections.
+    # Time to answer requests, and more for each one queued, since sorting them takes as long. The
+    # replies are sent together: waking the client once gives a third more requests a second on 16
+    # connections.
     answering: float = 0.002
-    #: And for each that waits, since ordering them takes as long.
     ordering: float = 3e-6
-    #: Between two looks for those whose time is up.
+    # Between two searches for connections whose time is up.
     sweep: float = 0.5
-    #: How often Python may hand over to the loop while the pool answers those that had to wait.
+    # Python's switch interval: how soon the loop gets the processor back from a pool thread.
     switch: float = 0.0005
 
     # -- whose turn it is ------------------------------------------------------------------------
 
-    #: What is left, after a sweep, of the seconds of processor that an address has used: half after
-    #: a second.
+    # The part of an address's processor time that each sweep keeps: half is gone after a second.
     memory: float = 0.7
-    #: Addresses that have used more seconds than this are equal: or the busiest, the API server,
-    #: would stand aside for as long while a newcomer makes up for it.
+    # Addresses that used more processor time than this rank equally. Otherwise the busiest one, the
+    # API server, would wait until a newcomer has used as much.
     heavy_user: float = 0.1
-    #: The least that a byte of a request costs, and all that is expected on a new connection: it
-    #: must not stand behind hundreds that are known to be dear.
+    # The assumed cost of a request per byte. On a new connection nothing else is known, and it must
+    # not wait behind hundreds of requests that are known to be expensive.
     byte: float = 1e-7
-    #: Requests that cost less are equal: a round of 2,000 of them is short.
+    # Requests that cost less than this rank equally: 2,000 of them take a second.
     cheap: float = 0.0005
-    #: After that long the one that waits longest is answered, whatever it costs, once in a turn; a
-    #: large one after longer, since nothing else is judged beside it meanwhile.
+    # The oldest request is answered after this time, whatever it costs, once per turn. Large bodies
+    # wait longer, since they are decided on one at a time.
     starving: float = 0.1
     starving_large: float = 1.0
 
-    # -- templates, as `serve.templates` makes them ------------------------------------------------
+    # -- templates (see serve.templates) ---------------------------------------------------------
 
-    #: That an admission waits for all that its pod needs; the API server gives it five.
+    # How long an admission waits for the templates of its pod; the API server waits 5 s for it.
     template_patience: float = 1.0
-    #: For which something is taken to be there: someone may have deleted it since.
+    # How long a template counts as present after it was seen; somebody may delete it.
     template_memory: float = 600.0
-    #: Between two looks at something known, and between two looks at anything.
+    # Between two checks of the same known template, and between any two checks.
     template_recheck: float = 1.0
     template_spacing: float = 0.05
-    #: Before the second attempt, doubled with each, and the longest pause.
+    # The pause before the second attempt doubles with each one, up to the longest.
     first_pause: float = 1.0
     longest_pause: float = 300.0
-    #: Templates that are remembered: namespaces are what users make.
+    # Templates that are remembered: users can create any number of namespaces.
     templates_known: int = 10_000
-    #: Bytes of what waits to be made, or to be looked at, 1 KiB for a name.
+    # Memory for templates in a queue, at 1 KiB a name.
     templates_waiting: int = 2 * _MIB
-    #: Templates that a process makes in a namespace for pods: as many as one pod may need (R8).
-    #: One device of a profile that is known, or mapped, is not counted: there are some 80 of those.
+    # Templates that one process creates in a namespace on demand: as many as one pod may need (R8).
+    # One device of a known profile or a mapped resource is not counted; there are about 80.
     templates_counted: int = MAX_DEVICES
-    #: Of these, with a profile that no known GPU has: all of one new GPU, by two numbers each.
+    # Of these, templates for profiles that no known GPU has: all profiles of one new GPU, each for
+    # two different counts.
     templates_unknown: int = 2 * max(map(len, PROFILES_BY_GPU.values()))
-    #: CEL selectors in a template. Each costs the API server about 2 ms whenever it is created.
+    # CEL selectors in one template: each costs the API server about 2 ms per creation.
     template_selectors: int = 64
 
     # -- the log ---------------------------------------------------------------------------------
 
-    #: Bytes of lines that wait to be written: some 10,000, or more than a second of the most that a
-    #: core answers, and little beside the Deployment's memory.
+    # Bytes of lines that wait to be written: about 10,000 lines, more than one core logs a second.
     log: int = 4 * _MIB
-    #: For which a process that ends waits for its last lines to be written.
+    # How long a process waits at exit for its last lines to be written.
     log_flush: float = 1.0
-    #: For which lines are gathered, once all before them are written. To be woken up for each cost
-    #: a seventh of an admission, and every hundredth of a second still a twentieth.
+    # How long lines are collected before they are written. Waking the writer for each line costs a
+    # seventh of an admission; every 10 ms still costs a twentieth.
     log_gather: float = 0.05
 
     # -- the process -----------------------------------------------------------------------------
 
-    #: For requests in flight after SIGTERM: the webhook's timeout of 5 s, doubled.
+    # Time for requests in flight after SIGTERM: twice the webhook's timeout of 5 s.
     grace: int = 10
-    #: For taking in new connections then: the backlog, and who has not heard of it.
+    # How long new connections are accepted after SIGTERM, from the backlog and from clients that do
+    # not know yet.
     last_call: float = 0.3
-    #: Of the grace period, kept for requests in flight: an admission waits at most one for its
-    #: templates, and a second is a long time for the rest.
+    # The end of the grace period, in which idle connections are closed and only requests in flight
+    # go on. An admission waits at most 1 s for its templates.
     wrap_up: float = 2.0
-    #: Without a sign of life after which gunicorn replaces the worker. The loop gives two a second.
+    # gunicorn replaces a worker that gave no sign of life for this long; the loop gives two a
+    # second.
     heartbeat: int = 30
-    #: Between two looks at the certificate's files, a few stat() calls. cert-manager renews weeks
-    #: ahead, so this only bounds how long a person who watches has to wait.
+    # Between two checks of the certificate files, which cost a few stat() calls. cert-manager
+    # renews weeks ahead.
     certificate_check: float = 1.0
-    #: For which rendered metrics are shown again.
+    # How long rendered metrics are served again.
     metrics: float = 1.0
-    #: Between questions for the API version, once it is known, and while it is not.
+    # Between two requests for the API version: once it is known, and until then.
     discovery: tuple[float, float] = (discovery.INTERVAL, discovery.RETRY)

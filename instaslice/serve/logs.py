@@ -1,13 +1,11 @@
-"""One log record a line, as a JSON object for machines or as text for people.
+"""One log record per line, as a JSON object for machines or as text for people.
 
-Records carry what they are about in `extra={"fields": {...}}`. What a user typed is only ever such
-a field, written as JSON and in ASCII, so that it cannot forge a line or drive a terminal.
+Records carry their details in `extra={"fields": {...}}`. Whatever a user typed appears only in such
+a field, written as JSON in ASCII, so it cannot forge a line or control a terminal.
 
-A container's standard error is a pipe, and a pipe that nobody reads is full after 64 KiB: whoever
-writes to it then waits for ever. So a record becomes a line where it is logged, since its traceback
-may hold a whole pod, and a thread of its own writes the line. (logging's QueueListener wakes up for
-each, which costs a seventh of an admission.) What does not fit into the queue between them is
-dropped and counted.
+A container's standard error is a pipe. If nobody reads it, it is full after 64 KiB and blocks its
+writer. So a record becomes a line where it is logged, a queue of bounded size takes the line, and a
+thread writes it. Lines that do not fit into the queue are dropped and counted.
 """
 
 import logging
@@ -15,12 +13,12 @@ import os
 import queue
 import select
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from json import JSONEncoder
+from logging.handlers import QueueHandler, QueueListener
 from typing import Any, Final
 
 from instaslice.serve.limits import Limits
@@ -52,88 +50,99 @@ def _text(created: float, level: str, message: str, fields: Fields) -> str:
     return f"{_time(created)[11:23]} {level.upper()} {ascii(message)[1:-1]}{about}"
 
 
-#: What makes a line: of seconds since 1970, a level, a message, and what it is about.
+#: Functions that make a line from a time in seconds since 1970, a level, a message, and fields.
 FORMATS: Final[dict[str, Callable[[float, str, str, Fields], str]]] = {"json": _json, "text": _text}
 
 
-class Handler(logging.Handler):
-    """Writes lines to a file descriptor, in a thread of its own."""
+class Handler(QueueHandler):
+    """Makes records into lines, which a thread writes to a file descriptor."""
 
     #: Called with a number of lines that were dropped.
     on_drop: Callable[[int], None]
 
     def __init__(self, log_format: str, fd: int, limits: Limits = Limits()) -> None:  # noqa: B008
-        super().__init__()
-        self._line = FORMATS[log_format]
+        super().__init__(queue.SimpleQueue())
+        self.fd, self.limits = fd, limits
         self.on_drop = lambda lines: None
-        self._fd = fd
-        self._limits = limits
+        self._line = FORMATS[log_format]
         self.start()
 
     def start(self) -> None:
-        """Begin with an empty queue, as a forked process has to: it has no thread but its own."""
-        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        # Bytes since the start. Each has one writer: who logs has the lock, and the thread is one.
-        self._queued = 0
-        self._done = 0  #: written, or lost for an error
-        threading.Thread(target=self._write, name="log", daemon=True).start()
+        """Start writing with an empty queue; also in a forked process, which has no threads."""
+        self.queue = lines = queue.SimpleQueue[bytes]()
+        # Bytes since the start. Each number has one writer: the lock's holder, and the thread.
+        self.queued = 0
+        self.done = 0  #: written, or lost in an error
+        _Writer(self, lines).start()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Have the line of a record written; called by logging, with the lock."""
-        try:
-            fields = getattr(record, "fields", {})
-            if record.exc_info:
-                fields = {**fields, "traceback": _traceback(record.exc_info)}
-            self._put(record.created, record.levelname.lower(), record.getMessage(), fields)
-        except Exception:  # logging would write a traceback to standard error
+    def prepare(self, record: logging.LogRecord) -> bytes:
+        """The line of a record. `logging` calls it with the handler's lock."""
+        fields = getattr(record, "fields", {})
+        if record.exc_info:
+            fields = {**fields, "traceback": _traceback(record.exc_info)}
+        return self._encoded(record.created, record.levelname.lower(), record.getMessage(), fields)
+
+    def _encoded(self, *said: Any) -> bytes:
+        return f"{self._line(*said)}\n".encode()
+
+    def enqueue(self, line: bytes) -> None:  # type: ignore[override]
+        """Leave a line to the thread, or drop it."""
+        if self.queued + len(line) - self.done > self.limits.log:
             self.on_drop(1)
+            return
+        self.queued += len(line)
+        self.queue.put_nowait(line)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Count a record that cannot become a line; `logging` would print a traceback."""
+        self.on_drop(1)
 
     def info(self, message: str, fields: Fields) -> None:
-        """The same as by a logger, at a quarter of what it costs: for each admission."""
+        """Log an admission, at a quarter of the cost of a logger."""
         if self.level <= logging.INFO:
             self.acquire()
             try:
-                self._put(time.time(), "info", message, fields)
+                self.enqueue(self._encoded(time.time(), "info", message, fields))
             finally:
                 self.release()
 
-    def _put(self, *said: Any) -> None:
-        line = f"{self._line(*said)}\n".encode()
-        queued = self._queued + len(line)
-        if queued - self._done > self._limits.log:
-            self.on_drop(1)
-            return
-        self._queued = queued
-        self._lines.put(line)
-
     def flush(self) -> None:
-        """Wait for a while until what was logged is written; called at exit."""
-        deadline = time.monotonic() + self._limits.log_flush
-        while self._done < self._queued and time.monotonic() < deadline:
-            time.sleep(self._limits.log_gather)
+        """Wait a bounded time until all lines are written; called at exit."""
+        deadline = time.monotonic() + self.limits.log_flush
+        while self.done < self.queued and time.monotonic() < deadline:
+            time.sleep(self.limits.log_gather)
 
-    def _write(self) -> None:
-        lines = self._lines
-        while True:
-            if lines.empty():
-                time.sleep(self._limits.log_gather)
-            gathered = [lines.get()]
-            while not lines.empty():
-                gathered.append(lines.get())
-            for part in together(gathered):
-                rest = part
-                try:
-                    while rest:
-                        rest = rest[os.write(self._fd, rest) :]
-                except OSError:  # a full disk, say, which must not refuse pods
-                    self.on_drop(rest.count(b"\n"))
-                self._done += len(part)
+
+class _Writer(QueueListener):
+    """The thread of a Handler. It collects lines, since waking it for each one is expensive."""
+
+    def __init__(self, handler: Handler, lines: queue.SimpleQueue[bytes]) -> None:
+        super().__init__(lines)
+        self._handler, self._lines = handler, lines
+
+    def dequeue(self, block: bool) -> list[bytes]:  # type: ignore[override]
+        if self._lines.empty():
+            time.sleep(self._handler.limits.log_gather)
+        gathered = [self._lines.get()]
+        while not self._lines.empty():
+            gathered.append(self._lines.get())
+        return gathered
+
+    def handle(self, lines: list[bytes]) -> None:  # type: ignore[override]
+        for part in together(lines):
+            rest = part
+            try:
+                while rest:
+                    rest = rest[os.write(self._handler.fd, rest) :]
+            except OSError:  # such as a full disk, which must not stop admissions
+                self._handler.on_drop(rest.count(b"\n"))
+            self._handler.done += len(part)
 
 
 def together(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines joined to as much as the kernel writes without tearing it (pipe(7), PIPE_BUF).
+    """Join lines into parts that the kernel writes atomically (pipe(7), PIPE_BUF).
 
-    Another process, gunicorn's arbiter, writes into the same pipe.
+    gunicorn's arbiter, another process, writes to the same pipe.
     """
     part = b""
     for line in lines:
@@ -145,8 +154,8 @@ def together(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def configure(log_format: str, level: str = "info") -> Handler:
-    """Send the log of this process, and of those that it forks, to standard error."""
-    # What no line shows need not be found out (logging's HOWTO, "Optimization"): 2 us a record.
+    """Send the log of this process and of its forks to standard error."""
+    # Do not collect what no line shows (logging's HOWTO, "Optimization"): 2 us a record.
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = Handler(log_format, sys.stderr.fileno())

@@ -1,7 +1,7 @@
 """The metrics of the serving process.
 
-Every label has few values, whatever users type, and those that are likely exist from the start, so
-that a rate over them is zero and not absent.
+Every label has few values, whatever users type. Likely values exist from the start, so a rate over
+them is zero instead of absent.
 """
 
 import time
@@ -25,20 +25,20 @@ from instaslice.templates import DeviceClaim
 
 OPERATIONS: Final = ("CREATE", "UPDATE")
 OTHER: Final = "other"
-#: What becomes of an attempt to make a template, or a device class, or of a look at one.
+#: The outcomes of an attempt to create or check a template or a device class.
 CREATION_OUTCOMES: Final = ("created", "existed", "differs", "failed", "beyond_bound")
 
 
 class Metrics:
-    """InstaSlice's metrics in a registry of their own.
+    """InstaSlice's metrics in their own registry.
 
-    resources: that are rewritten. fresh: seconds for which what was rendered is shown again.
+    resources: those that are rewritten. fresh: for how many seconds rendered text is shown again.
     """
 
     def __init__(self, resources: Resources = MIG, fresh: float = 0.0) -> None:
         self._fresh = fresh
         self._shown, self._shown_until = b"", 0.0
-        # When a series began: half of all series, and nobody reads them.
+        # These tell when each series began. They would be half of all series.
         disable_created_metrics()
         self.registry = CollectorRegistry()
         counter = partial(Counter, registry=self.registry)
@@ -54,15 +54,15 @@ class Metrics:
             for outcome in OUTCOMES
         }
         self._bad_calls = requests.labels(OTHER, "bad_call")
-        #: Seconds from a request's body read to its answer made. The first buckets tell apart what
-        #: parsing costs; the last are the API server's (5 s is the webhook's timeout).
+        # From the whole body to the finished answer. The first buckets show the cost of parsing;
+        # the last one is the webhook's timeout (5 s).
         self.duration = Histogram(
             "instaslice_admission_duration_seconds",
             "Time to answer an admission request, in seconds.",
             buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 5),
             registry=self.registry,
         )
-        #: A context to answer a request in.
+        #: A context manager around each admission.
         self.in_flight = gauge(
             "instaslice_admissions_in_flight", "Admission requests being answered now."
         ).track_inprogress()
@@ -77,12 +77,12 @@ class Metrics:
         self._other_claims = claims.labels(OTHER)
         self.template_creations = counter(
             "instaslice_template_creations_total",
-            "ResourceClaimTemplates that were to be made, by what became of it.",
+            "Attempts to create or check a ResourceClaimTemplate, by outcome.",
             ["outcome"],
         )
         self.class_creations = counter(
             "instaslice_device_class_creations_total",
-            "DeviceClasses that were to be made, by what became of it.",
+            "Attempts to create or check a DeviceClass, by outcome.",
             ["outcome"],
         )
         for outcome in CREATION_OUTCOMES:
@@ -94,11 +94,11 @@ class Metrics:
         )
         self.certificate_failures = counter(
             "instaslice_certificate_reload_failures_total",
-            "Certificates found on disk that could not be used, the old one being kept.",
+            "Certificates found on disk that could not be used; the old one is kept.",
         )
         self.log_lines_dropped = counter(
             "instaslice_log_lines_dropped_total",
-            "Log lines that were not written: too many waited, or there was an error.",
+            "Log lines that were not written: the queue was full, or writing failed.",
         )
         self._resource_api = gauge(
             "instaslice_resource_api_info",
@@ -110,14 +110,14 @@ class Metrics:
         build.labels(__version__).set(1)
 
     def show(self) -> bytes:
-        """In Prometheus' text format, as they were a moment ago: to render them takes 2 ms."""
+        """Prometheus' text format, at most `fresh` seconds old: rendering takes 2 ms."""
         now = time.monotonic()
         if now >= self._shown_until:
             self._shown, self._shown_until = generate_latest(self.registry), now + self._fresh
         return self._shown
 
     def count(self, operation: str, outcome: str, claims: dict[DeviceClaim, int]) -> None:
-        """Count an admission that was answered, and the claims that it made."""
+        """Count an answered admission and the claims that it added."""
         key = (operation if operation in OPERATIONS else OTHER, outcome)
         self._requests[key].inc()
         for claim, number in claims.items():
@@ -125,7 +125,7 @@ class Metrics:
                 self._claims.get(request.resource.name, self._other_claims).inc(number)
 
     def count_bad_call(self) -> None:
-        """Count a call that held no review to answer."""
+        """Count a call without a review that could be answered."""
         self._bad_calls.inc()
 
     def show_resource_api(self, api: ResourceAPI | Unavailable) -> None:

@@ -1,7 +1,6 @@
-"""gunicorn, set up for a webhook: its settings, its socket, its log.
+"""Runs gunicorn in this process: its settings, its socket, its log.
 
-gunicorn runs in this process, not through a shell and not from its own command line, so its
-configuration files play no part; nor do its environment variables (`settings`).
+gunicorn's command line, configuration files and environment variables (`settings`) have no effect.
 """
 
 import contextlib
@@ -34,8 +33,8 @@ from instaslice.templates import serves
 
 _log = logging.getLogger("instaslice")
 
-#: A folder in memory for the worker's heartbeat file: the root file system is read-only, and a file
-#: on a slow disk can block the heartbeat (gunicorn's FAQ).
+#: A folder in memory for the worker's heartbeat file: the root file system is read-only, and a slow
+#: disk can block the heartbeat (gunicorn's FAQ).
 _MEMORY: Final = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 
 
@@ -56,7 +55,7 @@ def serve(settings: Settings, limits: Limits = Limits()) -> None:  # noqa: B008 
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. gunicorn would try five times, for five seconds. Raises StartError."""
+    """Open a listening socket. gunicorn itself would retry for five seconds. Raises StartError."""
     try:
         if host == ANY:
             return _listen_everywhere(port)
@@ -68,11 +67,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _listen_everywhere(port: int) -> socket.socket:
-    """One socket for IPv6 and IPv4, or for IPv4 alone where there is no IPv6. Raises OSError."""
+    """Open one socket for IPv6 and IPv4, or for IPv4 alone without IPv6. Raises OSError."""
     try:
         return _bound(socket.AF_INET6, (ANY, port))
     except OSError as error:
-        # Not built into the kernel, or disabled by sysctl.
+        # IPv6 is not built into the kernel, or disabled by sysctl.
         if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             raise
     return _bound(socket.AF_INET, ("0.0.0.0", port))  # noqa: S104 - every address is the point
@@ -82,10 +81,10 @@ def _bound(family: int, address: Any) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if address[0] == ANY:  # whatever net.ipv6.bindv6only says
+        if address[0] == ANY:  # overrides net.ipv6.bindv6only
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # Who only connects stays in the kernel for a second. A client of TLS speaks first.
-        with contextlib.suppress(AttributeError):  # Linux has it
+        # A silent connection stays in the kernel for a second; a TLS client speaks first.
+        with contextlib.suppress(AttributeError):  # only Linux has it
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
         listener.bind(address)
     except OSError:
@@ -95,14 +94,14 @@ def _bound(family: int, address: Any) -> socket.socket:
 
 
 def _raise_file_limit() -> None:
-    """As many open files as the system allows: a stalled connection must not be the last one."""
+    """Allow as many open files as the system permits, since each connection is one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # macOS says "unlimited" and means 10,240
+    with contextlib.suppress(ValueError, OSError):  # macOS reports "unlimited" but allows 10,240
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _Log(Logger):
-    """gunicorn's log, by the handlers that `logs.configure` set."""
+    """gunicorn's logger with the handler that `logs.configure` set."""
 
     def setup(self, cfg: Config) -> None:
         handlers = list(self.error_log.handlers)
@@ -129,7 +128,7 @@ class Server(BaseApplication):
         super().__init__()
 
     def load_config(self) -> None:
-        """Called by gunicorn: set its settings."""
+        """Set gunicorn's settings. gunicorn calls it."""
         limits = self._limits
 
         def equip(worker: StallFreeWorker) -> None:
@@ -141,12 +140,12 @@ class Server(BaseApplication):
 
         values: dict[str, Any] = {
             "bind": f"fd://{self._listener}",
-            # As many as the kernel allows (net.core.somaxconn): who finds no room tries again after
-            # a second, and after three, and seven.
+            # As many as the kernel allows (net.core.somaxconn). A client without a place retries
+            # after 1, 3 and 7 seconds.
             "backlog": 65535,
             "worker_class": StallFreeWorker,
             "worker_connections": limits.connections,
-            # Two on one core served 4 % less than one. More replicas are what adds capacity.
+            # Two workers on one core served 4 % less than one. Replicas add capacity.
             "workers": 1,
             "threads": self._settings.threads,
             "graceful_timeout": limits.grace,
@@ -157,7 +156,7 @@ class Server(BaseApplication):
             "proc_name": "instaslice",
             "ssl_context": ssl_context,
             "post_worker_init": equip,
-            # gunicorn serves TLS only where a file is named; the context is that of `tls`.
+            # gunicorn serves TLS only if files are named; `ssl_context` replaces them.
             "certfile": str(self._settings.cert_dir / "tls.crt"),
             "keyfile": str(self._settings.cert_dir / "tls.key"),
         }
@@ -165,7 +164,7 @@ class Server(BaseApplication):
             self.cfg.set(key, value)
 
     def load(self) -> Any:
-        """Called by gunicorn in each worker: make the application."""
+        """Make the application. gunicorn calls it in each worker."""
         prepare_memory()
         metrics = Metrics(self._settings.resources, self._limits.metrics)
         metrics.certificate_expiry.set(self.certificates.expiry)
@@ -181,10 +180,11 @@ class Server(BaseApplication):
             resources=settings.resources,
             decide_large=Judge().decide,
             log=self._log.info,
+            limits=self._limits,
         )
 
     def _resource_api(self, metrics: Metrics) -> Callable[[], Served]:
-        """What tells the version of resource.k8s.io, and asks for it if it is not fixed."""
+        """A function that returns the version of resource.k8s.io, which is fixed or discovered."""
         cluster, version = self._settings.cluster, self._settings.resource_api
         if version == "auto" and cluster:
             on_change, pauses = partial(self._on_change, metrics), self._limits.discovery
@@ -196,7 +196,7 @@ class Server(BaseApplication):
         return lambda: api
 
     def _on_change(self, metrics: Metrics, api: Served) -> None:
-        """Show which version is in use, and say what is mapped in vain."""
+        """Show the version in metrics, and log mapped resources that it cannot serve."""
         metrics.show_resource_api(api)
         if isinstance(api, ResourceAPI):
             for resource in self._settings.resources.mapped.values():

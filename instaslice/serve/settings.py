@@ -1,4 +1,4 @@
-"""The settings of `instaslice serve`: flags, environment variables, and what they may say."""
+"""The settings of `instaslice serve`: flags, environment variables, and their values."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,28 +15,27 @@ from instaslice.templates import serves
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What `instaslice serve` can be told."""
+    """The settings of `instaslice serve`."""
 
     host: str
     port: int
     cert_dir: Path
     resource_api: str  #: a key of resource_api.VERSIONS, or "auto": ask the cluster
-    resources: Resources  #: that are rewritten, and what may stand in for them
+    resources: Resources  #: those that are rewritten, and their alternatives
     provision_templates: bool
-    cluster: Cluster | None  #: None where neither of these two needs one
+    cluster: Cluster | None  #: None if neither resource_api nor provision_templates needs it
     log_format: str  #: a key of logs.FORMATS
     log_level: str  #: "info", "warning" or "error": the least severe messages to log
     threads: int
-    client_ca: Path | None  #: who signs the certificates of callers; None lets in anyone
-    #: Of which a caller's certificate must have one; empty for any. Only beside `client_ca`.
-    client_names: frozenset[str]
+    client_ca: Path | None  #: PEM file of authorities for callers; None lets anyone call
+    client_names: frozenset[str]  #: a caller needs one of these; empty: any. Needs client_ca.
 
 
-#: Every address of this machine, of IPv6 and of IPv4, as far as it has either.
+#: Every address of this machine, IPv6 and IPv4, as far as it has either.
 ANY: Final = "::"
 
-#: What gunicorn reads from the environment, in part as it is imported. Here it plays no part: with
-#: SCRIPT_NAME each admission was an error, and with GUNICORN_PID there was no start.
+#: The environment variables that gunicorn reads, in part when it is imported. They are removed:
+#: SCRIPT_NAME makes each admission an error, and GUNICORN_PID prevents the start.
 GUNICORN_VARIABLES: Final = (
     *("FORWARDED_ALLOW_IPS", "GUNICORN_FD", "GUNICORN_PID", "LISTEN_FDS", "LISTEN_PID"),
     *("PORT", "SCRIPT_NAME", "SENDFILE", "WEB_CONCURRENCY"),
@@ -105,10 +104,10 @@ def _alternatives(text: str) -> dict[Resource, tuple[Resource, ...]]:
 
 
 class Option(NamedTuple):
-    """A setting of `serve`: a flag, and an environment variable for who has no command line."""
+    """A setting of `serve`: a flag and an environment variable."""
 
     flag: str
-    default: str | None  #: as it would be typed; None where it must be given
+    default: str | None  #: as on the command line; None: the setting is required
     parse: Callable[[str], Any]  #: raises ValueError, "'...' is not ..."
     metavar: str
     help: str
@@ -120,7 +119,7 @@ class Option(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The field of Settings, or what one is made of."""
+        """The key of its value, in most cases a field of Settings."""
         return self.flag.removeprefix("--").replace("-", "_") + ("s" if self.is_list else "")
 
     @property
@@ -213,9 +212,9 @@ SERVE: Final = (
 def read(
     typed: Mapping[str, str | Sequence[str] | None], environment: Mapping[str, str]
 ) -> Settings:
-    """The settings, with the `cluster` that they need, if any.
+    """Read the settings.
 
-    typed: what the command line says, by key; what it does not say, the environment may.
+    typed: the command line's values by key; the environment gives those that are missing.
     Raises SettingsError.
     """
     values: dict[str, Any] = {}
@@ -244,7 +243,7 @@ def read(
 
 
 def _check_mapping(resources: Resources, version: str) -> None:
-    """Raises SettingsError where a version is fixed that cannot ask for what is mapped."""
+    """Raises SettingsError if the version is fixed and cannot request a mapped resource."""
     if version not in VERSIONS:
         return
     for resource in resources.mapped.values():
@@ -256,7 +255,7 @@ def _check_mapping(resources: Resources, version: str) -> None:
 def _cluster(
     values: Mapping[str, Any], kubeconfig: Path | None, environment: Mapping[str, str]
 ) -> Cluster | None:
-    """How to reach the cluster, for the settings that need it."""
+    """How to reach the cluster, if a setting needs it."""
     needs = {
         "--resource-api auto": values["resource_api"] == "auto",
         "--provision-templates": values["provision_templates"],

@@ -1,17 +1,17 @@
-"""Makes the templates that admitted pods need, so that nothing is to be set up per namespace.
+"""Creates the templates that admitted pods need, so that namespaces need no set-up.
 
-An admission asks for what its pod needs and waits at most a second. What is not known to be there
-is made by one thread, which goes on with what fails until it succeeds or the namespace is gone; so
-an API server that is away or slow costs admissions a second, and never a pod.
+An admission asks for the templates of its pod and waits at most a second. One thread creates those
+that are not known to exist. It retries failures until they succeed or the namespace is gone, so an
+API server that is slow or away costs an admission a second, but never loses a template.
 
-Who may create pods in one namespace decides what is asked for there, so:
+The author of pods in one namespace decides what is requested there. Therefore:
 
-- namespaces take turns, and what finds no room gives way in the namespace that has most;
-- names are remembered, and a claim only where its name does not say all (`DeviceClaim.template`);
-- what a process makes on demand in a namespace is bounded, and what one template asks (`limits`).
-  What an administrator makes beyond that is used;
-- what is there is compared with what would be made, for whoever may create templates can take a
-  name. What is known is looked at again after each admission that relies on it.
+- namespaces take turns, and a full queue drops entries of the namespace that has the most;
+- only names are remembered, and a claim only if its name does not say everything;
+- the number of templates that a process creates on demand in a namespace is bounded, and so is the
+  size of one (`limits`); templates that an administrator creates beyond that are used;
+- an existing template is compared with what InstaSlice would create, since anybody who may create
+  templates can take its name. It is checked again after each admission that uses it.
 """
 
 import logging
@@ -35,53 +35,52 @@ from instaslice.templates import DeviceClaim, from_template, objects
 
 _log = logging.getLogger("instaslice")
 
-
-#: What a template is counted as.
+#: The kinds of templates, which have different bounds.
 _PLAIN, _COUNTED, _UNKNOWN, _LARGE = range(4)
 
 
 @dataclass(slots=True, eq=False)
 class Template:
-    """A template that pods of a namespace need."""
+    """A template that pods of a namespace need. Times are on the monotonic clock."""
 
     namespace: str
     name: str
     kind: int  #: one of the four above
     api: ResourceAPI
-    claim: DeviceClaim | None  #: where the name does not say all, and it is waited for
-    weight: int = 1024  #: in bytes, while it is waited for
-    made: bool = False  #: by this process
-    until: float = 0.0  #: when it is not taken to be there any more
+    claim: DeviceClaim | None  #: while it is queued, and if the name does not say everything
+    weight: int = 1024  #: in bytes, while it is queued
+    made: bool = False  #: whether this process created it
+    until: float = 0.0  #: how long it counts as existing
     asked: float = 0.0  #: when a pod last needed it
-    checked: float = 0.0
-    due: float = 0.0
-    pause: float = 0.0
-    attempts: int = 0  #: those that ended, and giving way
-    problem: str = ""  #: a warning for who uses it
+    checked: float = 0.0  #: when it was last seen
+    due: float = 0.0  #: when the next attempt is due
+    pause: float = 0.0  #: seconds between attempts
+    attempts: int = 0  #: finished attempts, or drops from the queue
+    problem: str = ""  #: a warning for authors of pods that use it
 
 
 @dataclass(slots=True)
 class _Row:
-    turn: float = 0.0  #: when it last had one
+    turn: float = 0.0  #: when the namespace last had a turn
     templates: dict[str, Template] = field(default_factory=dict)
     weight: int = 0
 
 
 class Turns:
-    """Templates by namespace, whose turns go round. Its owner keeps threads apart."""
+    """Templates by namespace, and whose turn it is. Not thread-safe."""
 
     def __init__(self, weighs: Callable[[Template], int]) -> None:
         self.rows: dict[str, _Row] = {}
-        self.weight = 0  #: of all
+        self.weight = 0  #: of all rows
         self._weighs = weighs
 
     def find(self, namespace: str, name: str) -> Template | None:
-        """A template that is in it, or None."""
+        """The template of that name, or None."""
         row = self.rows.get(namespace)
         return row.templates.get(name) if row else None
 
     def add(self, template: Template, room: int) -> list[Template]:
-        """Put a template in; what gives way where all then weigh more than room."""
+        """Add a template; returns those that are dropped to keep the weight within `room`."""
         if before := self.find(template.namespace, template.name):
             self.discard(before)
         row = self.rows.setdefault(template.namespace, _Row())
@@ -91,7 +90,7 @@ class Turns:
         victims: list[Template] = []
         while self.weight > room:
             fullest = max(self.rows.values(), key=lambda each: each.weight)
-            # What has failed most, or else the oldest; what counts as made stays longest.
+            # The one that failed most often, else the oldest. Those that count as made go last.
             victims.append(
                 max(fullest.templates.values(), key=lambda each: (not each.made, each.pause))
             )
@@ -99,7 +98,7 @@ class Turns:
         return victims
 
     def discard(self, template: Template) -> None:
-        """Take a template out, if it is in."""
+        """Remove a template, if it is there."""
         row = self.rows.get(template.namespace)
         if row is None or row.templates.get(template.name) is not template:
             return
@@ -110,7 +109,7 @@ class Turns:
             del self.rows[template.namespace]
 
     def next(self, now: float) -> Template | None:
-        """What is due longest in the namespace whose turn it is, if anything is."""
+        """The template that is due longest in the namespace whose turn it is, or None."""
         for namespace, row in self.rows.items():
             first = min(row.templates.values(), key=_due)
             if first.due <= now:
@@ -120,7 +119,7 @@ class Turns:
         return None
 
     def firsts(self) -> Iterator[float]:
-        """By namespace, since or from when it waits for its turn."""
+        """For each namespace, since or from when it waits for a turn."""
         for row in self.rows.values():
             yield max(row.turn, min(each.due for each in row.templates.values()))
 
@@ -134,27 +133,27 @@ def _weight(template: Template) -> int:
 
 
 class _Class(NamedTuple):
-    """A device class as it was last found."""
+    """A device class as it was last seen."""
 
     checked: float
     is_there: bool
-    problem: str  #: a warning for who uses it
+    problem: str  #: a warning for authors of pods that use it
 
 
 class _Refused(ClusterError):
-    """The API server refuses to make something."""
+    """The API server refuses to create an object, whatever is tried."""
 
 
 class _Beyond(Exception):
-    """A template is not there, and not made; `str()` of it names the bound."""
+    """A template does not exist and must not be created; `str()` of it names the bound."""
 
 
 class _Gone(Exception):
-    """The namespace is."""
+    """The namespace is gone."""
 
 
 class TemplateMaker:
-    """Makes templates in a thread of its own (an `app.Provisioner`)."""
+    """Creates templates in a thread (an `app.Provisioner`)."""
 
     def __init__(
         self,
@@ -167,24 +166,23 @@ class TemplateMaker:
         self._metrics = metrics
         self._resources = resources
         self._limits = limits
-        self._missing = Turns(_weight)  #: what is to be made
-        self._again = Turns(_weight)  #: what is known, and to be looked at
-        self._known = Turns(lambda template: 1)  #: what was there; nobody has a turn
-        #: There is one for each profile that InstaSlice knows.
-        self._classes: dict[str, _Class] = {}
-        self._was_look = False
+        self._changed = threading.Condition()  # guards the fields below
+        self._missing = Turns(_weight)  #: to be created
+        self._again = Turns(_weight)  #: known, and to be checked
+        self._known = Turns(lambda template: 1)  #: known to exist; only counted
+        self._classes: dict[str, _Class] = {}  #: at most one for each known profile
+        self._was_look = False  #: whether the last attempt was a check
         self._next_look = 0.0
-        self._next_told = 0.0
-        self._changed = threading.Condition()  # of all this
+        self._next_log = 0.0
         self._thread = threading.Thread(target=self._run, name="templates", daemon=True)
         self._stopped = False
 
     def start(self) -> None:
-        """Begin to make what is asked for."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Make no more; returns when the thread has ended."""
+        """Stop the thread, and wait for its end."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -193,9 +191,9 @@ class TemplateMaker:
     def ensure(
         self, namespace: str, claims: Iterable[DeviceClaim], api: ResourceAPI, may_wait: bool
     ) -> list[str]:
-        """Make a pod's templates, within `patience`; returns what is wrong with them, at most 8.
+        """Create a pod's templates, within `template_patience`; returns at most 8 warnings.
 
-        Raises MustWait where that could take time, and may not.
+        Raises MustWait if that could take time and `may_wait` is false.
         """
         wanted = list(claims)
         with self._changed:
@@ -205,8 +203,8 @@ class TemplateMaker:
                 raise MustWait
             asked = [self._ask(namespace, claim, api, now) for claim in wanted]
             waiting = [(each, each.attempts) for each in asked if each.until <= now]
-            # Who waits does so together, as the longest without a turn: an API server that hangs
-            # costs all of them `patience` once, and not each of them anew.
+            # Admissions share one wait, which begins with the oldest template without a turn. So an
+            # API server that hangs costs all of them the patience once, not each one separately.
             since = min((each for each in self._missing.firsts() if each <= now), default=now)
             self._changed.notify_all()
             self._changed.wait_for(
@@ -216,16 +214,16 @@ class TemplateMaker:
                 else 0.0,
             )
             now = time.monotonic()
-            told = [_warning(each, now) for each in asked]
+            warnings = [_warning(each, now) for each in asked]
             wrong = {name: each.problem for name, each in self._classes.items() if each.problem}
             if wrong and not api.is_classic:
                 requests = (request for claim in wanted for request in claim.requests)
                 choices = (choice for request in requests for choice in request.choices)
-                told += [wrong.get(choice.device_class, "") for choice in choices]
-        return list(dict.fromkeys(filter(None, told)))[:MAX_MESSAGES]
+                warnings += [wrong.get(choice.device_class, "") for choice in choices]
+        return list(dict.fromkeys(filter(None, warnings)))[:MAX_MESSAGES]
 
     def _ask(self, namespace: str, claim: DeviceClaim, api: ResourceAPI, now: float) -> Template:
-        """What a claim needs: to be made if it is not known, looked at again if it is."""
+        """Queue the template of a claim: to be created, or to be checked if it is known."""
         name = claim.template
         found = self._known.find(namespace, name) or self._missing.find(namespace, name)
         template = found or Template(namespace, name, self._kind(claim), api, None)
@@ -233,7 +231,7 @@ class TemplateMaker:
         queue = self._again if is_known else self._missing
         if queue.find(namespace, name) is template:
             if not is_known and template.due > now:
-                # Whatever kept it from being made may be over.
+                # The reason why it could not be created may be gone.
                 template.due, template.pause = now, self._limits.first_pause
             return template
         self._again.discard(template)
@@ -249,7 +247,7 @@ class TemplateMaker:
         return template
 
     def _wait(self, template: Template, queue: Turns) -> None:
-        """Put a template into a queue."""
+        """Add a template to a queue."""
         for victim in queue.add(template, self._limits.templates_waiting):
             victim.attempts += 1
             self._changed.notify_all()
@@ -281,14 +279,14 @@ class TemplateMaker:
                 self._changed.notify_all()
 
     def _next(self, now: float) -> Template | None:
-        """What is to be made and what is to be looked at, in turns."""
+        """The next template to create or to check; these two take turns."""
         look = None
         missing = self._missing.next(now) if self._was_look else None
         if missing is None and now >= self._next_look:
             look = self._again.next(now)
         if look:
             self._next_look = now + self._limits.template_spacing
-            self._again.discard(look)  # who asks meanwhile has it looked at once more
+            self._again.discard(look)  # a pod that asks meanwhile queues another check
         self._was_look = look is not None
         return look or missing or self._missing.next(now)
 
@@ -298,11 +296,11 @@ class TemplateMaker:
         return max(0.0, min([*dues, *looks]) - now) if dues or looks else None
 
     def _try(self, template: Template, claim: DeviceClaim | None) -> None:
-        """One attempt at a template, and what follows from it."""
+        """Make one attempt at a template and record the result."""
         fields: dict[str, object] = {"namespace": template.namespace, "template": template.name}
         outcome, pause = "failed", template.pause
         try:
-            assert claim is not None  # or it is kept
+            assert claim is not None  # it is kept where the name does not say everything
             outcome, how, again = self._make(template, claim)
         except ClusterError as error:
             reason = str(error)
@@ -318,8 +316,8 @@ class TemplateMaker:
             with self._changed:
                 self._forget(template)
                 template.problem = f"ResourceClaimTemplate {template.name} is not there: {beyond}"
-            if time.monotonic() >= self._next_told:  # there may be hundreds a second
-                self._next_told = time.monotonic() + 1.0
+            if time.monotonic() >= self._next_log:  # there can be hundreds a second
+                self._next_log = time.monotonic() + 1.0
                 fields["reason"] = str(beyond)
                 _log.warning("a template is beyond a bound", extra={"fields": fields})
         except _Gone as gone:
@@ -331,7 +329,7 @@ class TemplateMaker:
                         each.until, each.problem, each.attempts = 0.0, "", each.attempts + 1
             fields["reason"] = str(gone)
             _log.warning("a template cannot be made", extra={"fields": fields})
-        except Exception:  # the thread must outlive our own errors, which would come again
+        except Exception:  # the thread must survive internal errors; a retry would fail again
             _log.exception("making a template failed", extra={"fields": fields})
             with self._changed:
                 self._forget(template)
@@ -351,9 +349,9 @@ class TemplateMaker:
         self._metrics.template_creations.labels(outcome).inc()
 
     def _remember(self, template: Template, outcome: str, how: str) -> None:
-        """A template is there. how: it differs from what InstaSlice makes."""
+        """Record that a template exists. how: in which way it differs, or ""."""
         self._missing.discard(template)
-        self._known.discard(template)  # it is the oldest no longer
+        self._known.discard(template)  # to be added again as the newest
         template.checked = time.monotonic()
         template.until = template.checked + self._limits.template_memory
         template.made = template.made or outcome == "created"
@@ -374,17 +372,17 @@ class TemplateMaker:
             turns.discard(template)
 
     def _later(self, template: Template, turns: Turns) -> None:
-        """Try once more, after a pause."""
+        """Schedule another attempt after a pause."""
         template.due = time.monotonic() + template.pause
         template.pause = min(2 * template.pause, self._limits.longest_pause)
         if turns is self._again and self._again.find(template.namespace, template.name) is None:
             self._wait(template, turns)
 
     def _make(self, template: Template, claim: DeviceClaim) -> tuple[str, str, float]:
-        """Make a template and what it refers to, or look at it.
+        """Create or check a template and the classes that it refers to.
 
-        Returns "created", "existed" or "differs"; how it differs; and seconds after which to look
-        again, because of its classes, or 0. Raises ClusterError, _Beyond and _Gone.
+        Returns "created", "existed" or "differs"; the differences; and the seconds until its
+        classes need another attempt, or 0. Raises ClusterError, _Beyond and _Gone.
         """
         beyond, outcome, differences, again = self._beyond(template), "", [], 0.0
         for manifest in objects(template.api, claim, template.namespace):
@@ -393,24 +391,24 @@ class TemplateMaker:
                 again = max(again, self._make_class(manifest, path, template))
                 continue
             path += f"namespaces/{quote(template.namespace, safe='')}/"
-            outcome, how = self._settle(manifest, path, template.until > 0, beyond)
+            outcome, how = self._make_object(manifest, path, template.until > 0, beyond)
             differences += [how] if how else []
         return "differs" if differences else outcome, ", ".join(differences), again
 
     def _make_class(self, manifest: Json, path: str, template: Template) -> float:
-        """Make a device class, or look at it, unless somebody just did.
+        """Create or check a device class, unless that was done just now.
 
-        Returns seconds after which to look again, or 0. Raises ClusterError.
+        Returns the seconds until it needs another attempt, or 0. Raises ClusterError.
         """
         name = manifest["metadata"]["name"]
         before, recheck = self._classes.get(name), self._limits.template_recheck
         if before and before.checked >= template.asked and before.is_there:
             return 0.0
         if before and not template.until and time.monotonic() < before.checked + recheck:
-            return recheck  # many new templates at once ask through few classes
+            return recheck  # many new templates share few classes
         problem, is_there = "", True
         try:
-            outcome, how = self._settle(manifest, path, before is not None)
+            outcome, how = self._make_object(manifest, path, before is not None)
         except _Refused as refused:
             outcome, how, is_there = "failed", str(refused), False
             command = f"instaslice deviceclasses {name.removesuffix(f'.{MIG_DOMAIN}')}"
@@ -431,10 +429,12 @@ class TemplateMaker:
             self._classes[name] = _Class(time.monotonic(), is_there, problem)
         return 0.0 if is_there else template.pause
 
-    def _settle(self, manifest: Json, path: str, look: bool, beyond: str = "") -> tuple[str, str]:
-        """Make one object, unless it is there: an outcome as of `_make`, and how it differs.
+    def _make_object(
+        self, manifest: Json, path: str, look: bool, beyond: str = ""
+    ) -> tuple[str, str]:
+        """Create one object unless it exists; returns an outcome as `_make` does, and differences.
 
-        look: it was there, so it is looked at first. beyond: why it may not be made.
+        look: it was there before, so it is read first. beyond: why it must not be created, or "".
         Raises ClusterError, _Beyond and _Gone.
         """
         path += PLURALS[manifest["kind"]]
@@ -449,10 +449,10 @@ class TemplateMaker:
             if _is_gone(made):
                 raise _Gone(made.reason[:300])
             if made.status in (403, 409) and (found is None or found.status == 404):
-                # A quota is held before the name is looked for.
+                # A quota is enforced before the name is looked up.
                 found = self._cluster.call("GET", it)
             if made.status == 409 and found and found.status == 403:
-                return "existed", ""  # it may not be read
+                return "existed", ""  # InstaSlice may not read it
             if made.status != 409 and (found is None or found.status != 200):
                 is_final = 400 <= made.status < 500 and made.status not in (401, 408, 429)
                 error = _Refused if is_final else ClusterError
@@ -461,14 +461,13 @@ class TemplateMaker:
             raise ClusterError(f"the API server answered {found.reason if found else 'nothing'}")
         ours = {**manifest["spec"]}
         if "extendedResourceName" not in found.body["spec"]:
-            # The API server drops it where its gate is off, as in 1.34 and 1.35: it is no matter of
-            # what pods get.
+            # The API server drops it if its gate is off, as in 1.34 and 1.35. Pods get the same.
             ours.pop("extendedResourceName", None)
         how = difference({"spec": ours}, found.body)
         return ("differs" if how else "existed"), how
 
     def _beyond(self, template: Template) -> str:
-        """The bound that forbids to make a template and the command beyond it, or ""."""
+        """The bound that forbids to create a template, with the command to do it, or ""."""
         limits = self._limits
         if template.kind == _PLAIN or template.made:
             return ""
@@ -489,20 +488,20 @@ class TemplateMaker:
 
 def _command(template: Template) -> str:
     where = f"--namespace {template.namespace}"
-    if template.claim:  # its name does not say all
+    if template.claim:  # its name does not say everything
         return f"to make it: instaslice rewrite --with-templates FILE | kubectl apply {where} -f -"
     return f"to make it: instaslice templates --apply {where} {template.name}"
 
 
 def _warning(template: Template, now: float) -> str:
-    """What the author of a pod that uses a template is told, or ""."""
+    """The warning for the author of a pod that uses a template, or ""."""
     if template.until > now or template.problem:
         return template.problem
     return f"ResourceClaimTemplate {template.name} is not there yet; {_command(template)}"
 
 
 def _is_gone(answer: Answer) -> bool:
-    """Whether an answer says that the namespace does not exist, or is being deleted."""
+    """Whether an answer says that the namespace does not exist or is being deleted."""
     details = answer.body.get("details")
     if not isinstance(details, dict):
         return False

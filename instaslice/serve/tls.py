@@ -1,13 +1,13 @@
-"""The server's certificate, as cert-manager mounts it, and swapped while it is served.
+"""The server's certificate, as cert-manager mounts it, reloaded without a restart.
 
 A Secret's volume holds tls.crt and tls.key behind a symlink that the kubelet swaps; other tools
-rename or overwrite the files. Whichever it is, the pair on disk differs in inode, size or time of
-change, and that is what is watched for. The context is built once for each pair, not for each
-connection. A pair that does not load, half-written or of two certificates, changes nothing: the old
-one is served, the failure is logged once and counted, and the pair is tried again.
+rename or overwrite the files. In each case inode, size or time of change differ, which is what this
+module checks. The TLS context is built once for each pair. If a pair cannot be loaded, because it
+is half-written or does not match, the old one stays in use; the failure is logged once and counted,
+and loading is tried again.
 
-So it is with the file of authorities that callers are checked by. Whoever was let in by the old one
-may not be any more, so connections are told by a number which of them they were checked by.
+The file of authorities for client certificates is handled in the same way. Each connection keeps
+the number (generation) of the authorities that checked its certificate.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from instaslice.serve.limits import Limits
 
 _log = logging.getLogger("instaslice")
 
-#: Bytes of a file at most: of certificates, a hundred.
+#: The largest file, in bytes: about a hundred certificates.
 _MAX_FILE: Final = 1024 * 1024
 
 #: X509_V_FLAG_NO_CHECK_TIME (OpenSSL's x509_vfy.h).
@@ -44,16 +44,16 @@ class UnusableCertificate(Exception):
 class Certificates:
     """The TLS context for the pair in a folder, kept up to date.
 
-    folder: holds tls.crt (the leaf first) and tls.key, both PEM.
-    client_ca: PEM file of the authorities that a client's certificate is checked against, if it
-    shows one; None asks for none. It is not demanded here, since the kubelet's probes have none.
-    check: seconds between two looks at them.
+    folder: holds tls.crt (leaf first) and tls.key, both PEM.
+    client_ca: PEM file of authorities for client certificates; None asks for none. A certificate is
+    optional here, since the kubelet's probes have none.
+    check: seconds between two checks of the files.
     Raises UnusableCertificate if the first pair cannot be used.
     """
 
-    #: Called with the expiry (seconds since 1970) of each pair that is taken into use.
+    #: Called with the expiry (seconds since 1970) of each new pair in use.
     on_load: Callable[[float], None]
-    #: Called for each pair that is not.
+    #: Called for each pair that cannot be used.
     on_failure: Callable[[], None]
 
     def __init__(
@@ -75,21 +75,21 @@ class Certificates:
         self._next_check = time.monotonic() + self._check
 
     def context(self) -> ssl.SSLContext:
-        """The context to serve a new connection with."""
+        """The context for a new connection."""
         self._look()
         return self._context
 
     def generation(self) -> int:
-        """A number that grows when the authorities of `client_ca` have changed.
+        """A number that grows when the authorities in `client_ca` change.
 
-        A connection for which it was smaller is to be closed: its peer has to show its certificate
-        once more. Cheap enough to be asked for with every reply.
+        A connection with a smaller number is to be closed, so that its client's certificate is
+        checked again. The call is cheap enough for every reply.
         """
         self._look()
         return self._generation
 
     def _look(self) -> None:
-        """See whether there is something new on disk, if it is time to."""
+        """Check the files, if the next check is due."""
         now = time.monotonic()
         if now >= self._next_check and self._lock.acquire(blocking=False):
             try:
@@ -129,7 +129,7 @@ class Certificates:
         _log.error("the certificate on disk is not served", extra={"fields": {"reason": why}})
 
     def _sign(self) -> _Signature:
-        """The identity of the pair on disk; another pair has another."""
+        """The identity of the files on disk, which differs for each new version."""
         signature = []
         for path in self._paths:
             try:
@@ -140,13 +140,13 @@ class Certificates:
         return tuple(signature)
 
     def _load(self) -> tuple[ssl.SSLContext, tuple[float, float]]:
-        """The context for what is on disk, and from when to when its certificate is valid."""
+        """The context for the files on disk, and the validity of their certificate."""
         certificate, key = self._paths[:2]
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION
         try:
-            # Nothing that is there now is read again: it may be another file by then.
+            # Each file is read once, since it may be replaced at any time.
             read = [_read(path) for path in self._paths]
             _require_certificate(certificate, read[0])
             with _in_memory(read[0]) as chain, _in_memory(read[1]) as secret:
@@ -170,8 +170,8 @@ class Certificates:
 
 
 def _read(path: Path) -> bytes:
-    """Read a file without waiting for it. Raises OSError, UnusableCertificate."""
-    # Without O_NONBLOCK opening a pipe waits until somebody writes to it.
+    """Read a file without blocking. Raises OSError and UnusableCertificate."""
+    # Without O_NONBLOCK, opening a FIFO blocks until it has a writer.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         stat = os.fstat(fd)
@@ -188,7 +188,7 @@ def _read(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def _in_memory(data: bytes) -> Iterator[str]:
-    """The name of a file that holds some bytes: a chain of certificates is read from no other."""
+    """The name of a file in memory: `load_cert_chain` only reads files."""
     with contextlib.ExitStack() as stack:
         if hasattr(os, "memfd_create"):
             file: Any = stack.enter_context(open(os.memfd_create("pem"), "wb"))
@@ -201,17 +201,17 @@ def _in_memory(data: bytes) -> Iterator[str]:
 
 
 def _ascii(pem: bytes) -> str:
-    # What is not ASCII is around the PEM, where OpenSSL does not look at it.
+    # Only comments around the PEM can be something else; OpenSSL skips them.
     return pem.decode("ascii", "ignore")
 
 
 def _no_password() -> str:
-    """Stands for an empty password; without it OpenSSL would ask the terminal."""
+    """An empty password; without it, OpenSSL would ask on the terminal."""
     return ""
 
 
 def _require_certificate(path: Path, pem: bytes) -> None:
-    """Raises UnusableCertificate unless OpenSSL finds a certificate in what a file holds."""
+    """Raises UnusableCertificate unless the content of a file holds a certificate."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=_ascii(pem))
     except (ssl.SSLError, ValueError):
@@ -219,11 +219,10 @@ def _require_certificate(path: Path, pem: bytes) -> None:
 
 
 def _validity(context: ssl.SSLContext, chain: bytes) -> tuple[float, float]:
-    """From when to when a server's certificate is valid, in seconds since 1970.
+    """When a server's certificate begins and ends to be valid, in seconds since 1970.
 
-    The standard library tells of a peer's certificate only, and only where it was verified. So a
-    peer is played to the server that trusts its chain, and does not look at the clock. Raises
-    ssl.SSLError.
+    The standard library only decodes a peer's verified certificate. So this does a handshake in
+    memory with a client that trusts the chain and ignores the clock. Raises ssl.SSLError.
     """
     asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     asking.check_hostname = False

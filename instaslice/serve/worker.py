@@ -1,28 +1,28 @@
-"""gunicorn's worker for a webhook: a loop that nobody can stall, nor keep for themselves.
+"""A gunicorn worker whose loop no client can stall or monopolize.
 
-gunicorn's gthread worker does the TLS handshake and reads the request on a thread of its pool, so
-as many silent clients as there are threads stop it. Here one loop does all that a socket can make
-wait for. What one source can make it do in a turn, hold, or leave queued is bounded before it is
-done (`limits`), and sources take turns.
+gunicorn's gthread worker does the TLS handshake and reads the request on a thread of its pool, so a
+few silent clients stop it. Here one loop does all socket I/O without blocking. What one source can
+make it do in a turn, hold, or leave queued is bounded beforehand (`limits`), and sources take
+turns.
 
-1. In each turn the loop reads what has come, begins handshakes, answers requests that are whole,
-   and writes the replies, each for so long only, and blocks on none of it.
-2. These come first: a caller with a verified certificate; then the address that has used the least
-   of the processor lately; then, within an address, the request that costs least; then the caller
-   that was served longest ago. Once in a turn, the loop answers the request that waits longest, if
-   it has been starving. Of new handshakes the newest comes first: older clients may have gone.
-3. A large body may take a second. It is judged in another process, one at a time. A request that
-   must wait for the API server runs again in the pool, where it may.
-4. Connections, and bytes that they hold, are bounded in every phase. Where there is no room left,
-   the one goes that is missed least (`Connection.rank`). Nobody is dropped who is answered: if all
-   are, the newcomer is. No connection that is idle is closed without a look whether something has
-   come on it.
-5. Idle is not stalled: the API server dials ahead, and may use a connection a minute later.
-6. After SIGTERM the loop takes in connections for a moment more, and goes on with those that are
-   there: it answers what comes on them with "Connection: close", for as long as the grace period
-   allows; then it closes what is idle, and ends when nothing is in flight.
-7. When the authorities that callers' certificates are checked by have changed (`generation`), a
-   connection from before is closed with its next reply: who was let in then may not be let in now.
+1. In each turn the loop reads what has arrived, begins handshakes, answers whole requests, and
+   writes replies, each for a bounded time.
+2. Requests are ordered by: a verified client certificate; the processor time that their address
+   used lately; their expected cost; how long ago their connection was served. Once per turn, the
+   oldest request is answered if it is starving. The newest handshakes come first, since older
+   clients may have gone.
+3. Large bodies are decided on in another process, one at a time. A request that must wait for the
+   API server runs again on a thread of the pool.
+4. Connections and the bytes that they hold are bounded in every phase. Where room is short,
+   `Connection.rank` chooses which one is closed. A connection whose request is being answered
+   stays; if all are, the new one is closed. An idle connection is closed only after a check that
+   nothing has arrived on it.
+5. Idle is not stalled: the API server opens connections ahead and may use one a minute later.
+6. After SIGTERM the loop accepts connections for a moment more. It answers what arrives with
+   "Connection: close" during the grace period, then closes idle connections, and ends when nothing
+   is in flight.
+7. When the authorities for client certificates change (`generation`), older connections are closed
+   with their next reply, since their certificates may not be valid any more.
 """
 
 import collections
@@ -49,7 +49,7 @@ _log = logging.getLogger("instaslice")
 
 _NOT_WHOLE: Final = Refusal("400 Bad Request", "the request is not whole")
 _TOO_SLOW: Final = Refusal("408 Request Timeout", "the request took too long")
-_TOO_MANY: Final = Refusal("503 Service Unavailable", "too much waits already")
+_TOO_MANY: Final = Refusal("503 Service Unavailable", "too many requests wait already")
 _NO_MEMORY: Final = Refusal("503 Service Unavailable", "there is no memory left for this request")
 _FAULT: Final = Refusal(
     "500 Internal Server Error", "InstaSlice hit an internal error; see its log"
@@ -57,7 +57,7 @@ _FAULT: Final = Refusal(
 
 
 def respond(application: Any, request: Request, peer: Peer, may_wait: bool, last: bool) -> Reply:
-    """The reply of a WSGI application. Raises MustWait."""
+    """Have a WSGI application answer a request. Raises MustWait."""
     if request.refusal:
         fields = {"client": peer.address, "reason": request.refusal.message}
         _log.warning("a bad request", extra={"fields": fields})
@@ -83,40 +83,38 @@ def respond(application: Any, request: Request, peer: Peer, may_wait: bool, last
 
 
 class StallFreeWorker(Worker):
-    """See the module's text. A `worker_class` for gunicorn."""
+    """A `worker_class` for gunicorn; see the module's docstring."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        #: Tells a number that changes when the authorities of callers do; set by `server`.
+        # Both are set by `server`. The generation changes with the authorities for callers.
         self.generation: Callable[[], int] = lambda: 0
-        self.limits = Limits()  #: set by `server`, too
-        self.connections: set[Connection] = set()
-        self.accounts: dict[str, Account] = {}
-        #: Those that have sent nothing, and those whose handshake has begun; oldest first.
-        self.silent: dict[Connection, None] = {}
-        self.shaking: dict[Connection, None] = {}
-        self.pending = 0  #: bytes that the connections' readers hold
-        self.unsent = 0  #: bytes of the connections' outboxes
-        self.large = 0  #: bytes that are reserved for large bodies
-        self.paused: dict[Connection, None] = {}  #: who waits for such a reservation
-        self.waiting = 0  #: bytes of requests that wait in the pool
+        self.limits = Limits()
         self.selector = selectors.DefaultSelector()
+        self.accounts: dict[str, Account] = {}
+        self.connections: set[Connection] = set()
+        # The keys of these are ordered, oldest first.
+        self.silent: dict[Connection, None] = {}  #: has sent nothing
+        self.handshaking: dict[Connection, None] = {}  #: in its handshake
+        self.paused: dict[Connection, None] = {}  #: waits to send a large body
+        self.whole: dict[Connection, None] = {}  #: has a whole request
+        self.whole_large: dict[Connection, None] = {}  #: has a whole request with a large body
+        self.ready: set[Connection] = set()  #: may have its next request in its buffer
+        self.pending = 0  #: bytes in the connections' readers
+        self.unsent = 0  #: bytes in the connections' outboxes
+        self.large = 0  #: bytes reserved for large bodies
+        self.waiting = 0  #: bytes of requests in the pool
+        self.judging = False  #: whether a large body is being decided on
         self.turns = 0
-        self.next_sweep = 0.0  #: on the monotonic clock, as are all of these
+        self.next_sweep = 0.0  #: on the monotonic clock
         self.stopping_since: float | None = None
-        self.ready: set[Connection] = set()  #: whose next request may be here already
-        #: Connections whose request has come whole, oldest first: those that are answered in the
-        #: loop, and the large ones.
-        self.whole: dict[Connection, None] = {}
-        self.heavy: dict[Connection, None] = {}
-        self.judging = False  #: one of the large ones
-        #: What is done in the pool: sets the reply, in the loop.
+        #: What pool threads leave for the loop to do.
         self.done: collections.deque[Callable[[], None]] = collections.deque()
 
     # -- the loop --------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Called by gunicorn in the worker's process: serve until told to stop."""
+        """Serve until told to stop. gunicorn calls it in the worker's process."""
         sys.setswitchinterval(self.limits.switch)
         self.pool = ThreadPoolExecutor(self.cfg.threads, thread_name_prefix="admission")
         self.judge = ThreadPoolExecutor(1, thread_name_prefix="judge")
@@ -133,7 +131,7 @@ class StallFreeWorker(Worker):
             self._close(connection)
 
     def _turn(self) -> None:
-        """Wait for something to happen, and do what follows from it."""
+        """Wait for events and handle them."""
         self.turns += 1
         patience = self.limits.sweep
         if self.ready or self.whole:
@@ -145,7 +143,7 @@ class StallFreeWorker(Worker):
             if not isinstance(connection, Connection):
                 connection(key.fileobj)
             elif connection.phase == Phase.WORKING:
-                self._watch(connection, 0)  # what follows its request is read after it
+                self._watch(connection, 0)  # the next request is read after this one
             elif connection.phase == Phase.HANDSHAKE and connection.tls is None:
                 new.append(connection)
             else:
@@ -167,7 +165,7 @@ class StallFreeWorker(Worker):
                 self.alive = False
 
     def _drained(self) -> bool:
-        """Whether a worker that was told to stop may do so."""
+        """Whether a worker that was told to stop can stop now."""
         now = time.monotonic()
         if self.stopping_since is None:
             self.stopping_since = now
@@ -184,12 +182,12 @@ class StallFreeWorker(Worker):
         return is_empty or now >= self.stopping_since + self.cfg.graceful_timeout
 
     def _wake(self, fd: int) -> None:
-        """Signals and pool threads write to the pipe to end the selector's wait."""
+        """Empty the pipe by which signals and pool threads end the selector's wait."""
         with contextlib.suppress(BlockingIOError):
             os.read(fd, 4096)
 
     def _accept(self, listener: Any) -> None:
-        """Take in the connections that wait, for a while; hands are shaken later."""
+        """Accept connections for a bounded time; handshakes come later."""
         until = time.monotonic() + self.limits.newcomers
         while time.monotonic() < until:
             try:
@@ -197,7 +195,7 @@ class StallFreeWorker(Worker):
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE) and self._make_room():
                     continue
-                return  # there is none, or it is gone again
+                return  # there is none left, or it has gone
             try:
                 sock.setblocking(False)
                 if not self._let_in(sock):
@@ -215,17 +213,17 @@ class StallFreeWorker(Worker):
             self.silent[made] = None
 
     def _let_in(self, sock: socket.socket) -> bool:
-        """Whether a newcomer gets a place, which must cost less than to connect does."""
+        """Whether there is room for a new connection. It must cost less than connect() does."""
         try:
             if not sock.recv(1, socket.MSG_PEEK):
-                return False  # it has hung up
+                return False  # the client has hung up
         except BlockingIOError:
             if len(self.silent) >= self.limits.silent and not self._drop_silent():
                 return False
         return len(self.connections) < self.cfg.worker_connections or self._make_room()
 
     def _drop_silent(self) -> bool:
-        """Close who has been silent longest, if that is long enough."""
+        """Close the connection that has been silent longest, if that is long enough."""
         for connection in self.silent:
             if time.monotonic() - connection.since < self.limits.silence:
                 break  # its ClientHello may be on its way
@@ -235,12 +233,12 @@ class StallFreeWorker(Worker):
         return False
 
     def _look_after(self, connections: list[Connection], seconds: float) -> None:
-        """Do what each can do without waiting, for some seconds; the rest is named again."""
+        """Advance connections for some seconds; the others come again in the next turn."""
         until = time.monotonic() + seconds
         for number, connection in enumerate(connections):
             before = time.monotonic()
             if before > until:
-                # By the selector, but for these, of which it does not know.
+                # The selector reports the others again, but not what is already in a buffer.
                 self.ready.update(c for c in connections[number:] if len(c.reader))
                 return
             connection.turn = self.turns
@@ -248,7 +246,7 @@ class StallFreeWorker(Worker):
             connection.account.used += time.monotonic() - before
 
     def _advance(self, connection: Connection) -> None:
-        """Do what the connection's phase can do without waiting."""
+        """Do what a connection's phase can do without blocking."""
         try:
             self._send(connection)
             if connection.outbox:
@@ -262,9 +260,9 @@ class StallFreeWorker(Worker):
                 self._read(connection)
         except BlockingIOError:
             self._watch(connection, selectors.EVENT_READ)
-        except (OSError, ValueError, MemoryError):  # reset, no TLS at all, closed under our feet
+        except (OSError, ValueError, MemoryError):  # reset, not TLS, or closed meanwhile
             with contextlib.suppress(OSError):
-                connection.flush()  # a TLS alert says why
+                connection.flush()  # the TLS alert
             self._close(connection)
 
     # -- a connection's phases -------------------------------------------------------------------
@@ -276,7 +274,7 @@ class StallFreeWorker(Worker):
         if reader.is_whole():
             connection.used = True
             connection.enter(Phase.WORKING)
-            (self.heavy if reader.size > self.limits.light else self.whole)[connection] = None
+            (self.whole_large if reader.size > self.limits.light else self.whole)[connection] = None
             return
         if connection.ended:
             self._cut_short(connection, _NOT_WHOLE)
@@ -294,7 +292,7 @@ class StallFreeWorker(Worker):
             self._make_room(c for c in self.connections if len(c.reader))
 
     def _receive(self, connection: Connection) -> None:
-        """Take in a part of what has come, or a few where they are mostly data."""
+        """Read once from a connection, or a few times while it sends mostly data."""
         held, unsent = len(connection.reader), len(connection.outbox)
         was_silent = connection.tls is None
         try:
@@ -311,15 +309,15 @@ class StallFreeWorker(Worker):
             self.unsent += len(connection.outbox) - unsent
         if connection.phase != Phase.HANDSHAKE:
             self.silent.pop(connection, None)
-            self.shaking.pop(connection, None)
+            self.handshaking.pop(connection, None)
         elif was_silent and connection.tls is not None:
             self.silent.pop(connection, None)
-            self.shaking[connection] = None
-            if len(self.shaking) > self.limits.handshakes:
-                self._close(next(iter(self.shaking)))
+            self.handshaking[connection] = None
+            if len(self.handshaking) > self.limits.handshakes:
+                self._close(next(iter(self.handshaking)))
 
     def _reserve(self, connection: Connection) -> bool:
-        """Whether a large body may come now; if not it is read when others are answered."""
+        """Whether a large body may be read now. If not, it waits until others are answered."""
         size = connection.reader.size
         if connection.reserved:
             return True
@@ -331,7 +329,7 @@ class StallFreeWorker(Worker):
         return True
 
     def _release(self, connection: Connection) -> None:
-        """Give back what a large body has reserved."""
+        """Return the reservation of a large body, and pass it on."""
         self.paused.pop(connection, None)
         if not connection.reserved:
             return
@@ -345,7 +343,7 @@ class StallFreeWorker(Worker):
             self._watch(other, selectors.EVENT_READ)
 
     def _cut_short(self, connection: Connection, refusal: Refusal) -> None:
-        """End a connection on which no whole request will come, and say so where one began."""
+        """End a connection that will bring no whole request, with a reply if one has begun."""
         if len(connection.reader):
             self._reply(connection, Reply.refusing(refusal))
         else:
@@ -354,7 +352,7 @@ class StallFreeWorker(Worker):
     # -- answers ---------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        """Answer requests that have come whole, for a while, and write the replies."""
+        """Answer whole requests for a bounded time, then send the replies."""
         replies: list[tuple[Connection, Reply]] = []
         limits = self.limits
         if self.whole:
@@ -367,11 +365,11 @@ class StallFreeWorker(Worker):
             oldest = next(iter(self.whole), None)
             if oldest and now - oldest.since > limits.starving:
                 self._answer(oldest, replies)
-        if self.heavy and not self.judging:
-            oldest = next(iter(self.heavy))
+        if self.whole_large and not self.judging:
+            oldest = next(iter(self.whole_large))
             is_starving = time.monotonic() - oldest.since > limits.starving_large
-            connection = oldest if is_starving else min(self.heavy, key=_cheapest)
-            del self.heavy[connection]
+            connection = oldest if is_starving else min(self.whole_large, key=_cheapest)
+            del self.whole_large[connection]
             request, is_last = self._take(connection)
             self.judging = True
             self.judge.submit(self._run, connection, request, is_last, may_wait=False)
@@ -379,7 +377,7 @@ class StallFreeWorker(Worker):
             self._reply(connection, reply)
 
     def _take(self, connection: Connection) -> tuple[Request, bool]:
-        """A request that is whole, and whether it is to be the connection's last."""
+        """Take a whole request from a connection; also whether it must be the last one."""
         reader = connection.reader
         before = len(reader)
         request = reader.take()
@@ -387,7 +385,7 @@ class StallFreeWorker(Worker):
         return request, not self.alive or connection.generation != self.generation()
 
     def _answer(self, connection: Connection, replies: list[tuple[Connection, Reply]]) -> None:
-        """Answer a request, or leave it to the pool."""
+        """Answer a request in the loop, or pass it to the pool."""
         del self.whole[connection]
         before = time.thread_time()
         try:
@@ -404,7 +402,7 @@ class StallFreeWorker(Worker):
             _charge(connection, time.thread_time() - before)
 
     def _wait(self, connection: Connection, request: Request, is_last: bool) -> None:
-        """Run a request again in the pool, where it may wait."""
+        """Have a request answered again in the pool, where it may wait."""
         small = 0 if connection.reserved else len(request.body)
         if self.waiting + small > self.limits.waiting:
             self._reply(connection, Reply.refusing(_TOO_MANY))
@@ -413,8 +411,8 @@ class StallFreeWorker(Worker):
         self.pool.submit(self._run, connection, request, is_last, may_wait=True)
 
     def _run(self, connection: Connection, request: Request, is_last: bool, may_wait: bool) -> None:
-        """Make a reply on a thread of a pool, and hand it to the loop."""
-        clock = time.thread_time if may_wait else time.monotonic  # a large one is judged elsewhere
+        """Answer a request on a pool thread, and leave the reply to the loop."""
+        clock = time.thread_time if may_wait else time.monotonic  # another process decides
         before = clock()
         reply: Reply | None = None
         with contextlib.suppress(MustWait):
@@ -462,7 +460,7 @@ class StallFreeWorker(Worker):
             self.unsent += len(connection.outbox) - before
 
     def _written(self, connection: Connection) -> None:
-        """Go on after a reply that the client has taken."""
+        """Go on after a reply has been sent."""
         if not connection.keep:
             connection.enter(Phase.LINGERING)
             connection.say_goodbye()
@@ -474,10 +472,10 @@ class StallFreeWorker(Worker):
         connection.enter(Phase.ARRIVING if len(connection.reader) else Phase.IDLE)
         self._watch(connection, selectors.EVENT_READ)
         if len(connection.reader):
-            self.ready.add(connection)  # the next request is here, and the selector does not see it
+            self.ready.add(connection)  # the selector does not see what is in the buffer
 
     def _watch(self, connection: Connection, events: int) -> None:
-        """Have the selector wait for `events` of a connection, 0 for none."""
+        """Have the selector watch a connection for `events`, 0 for none."""
         if connection.events == events:
             return
         if not events:
@@ -488,10 +486,10 @@ class StallFreeWorker(Worker):
             self.selector.register(connection.sock, events, connection)
         connection.events = events
 
-    # -- those who go ----------------------------------------------------------------------------
+    # -- closing connections ---------------------------------------------------------------------
 
     def _sweep(self, now: float) -> None:
-        """Close the connections whose time is up, and let what was used be forgotten."""
+        """Close connections whose time is up, and lower the accounts."""
         for address, account in list(self.accounts.items()):
             account.used *= self.limits.memory
             if not account.connections and account.used < self.limits.cheap:
@@ -500,7 +498,7 @@ class StallFreeWorker(Worker):
             if connection.phase == Phase.IDLE:
                 self._close_idle(connection)
             elif connection.phase == Phase.ARRIVING and not connection.outbox:
-                self._advance(connection)  # the rest may have come while others were answered
+                self._advance(connection)  # the rest may have arrived meanwhile
                 if connection.phase == Phase.ARRIVING:
                     self._cut_short(connection, _TOO_SLOW)
             else:
@@ -510,13 +508,13 @@ class StallFreeWorker(Worker):
             self._make_room(c for c in self.connections if c.reserved)
 
     def _close_idle(self, connection: Connection) -> None:
-        """Close an idle connection, unless something has come on it."""
+        """Close an idle connection, unless a request has begun on it."""
         self._advance(connection)
         if connection.phase == Phase.IDLE:
             self._close(connection)
 
     def _make_room(self, candidates: Iterable[Connection] | None = None) -> bool:
-        """Close the connection that is missed least, if any may be closed."""
+        """Close the connection of the lowest rank; returns whether there was one."""
         now = time.monotonic()
         if candidates is None:
             if self._drop_silent():
@@ -539,7 +537,7 @@ class StallFreeWorker(Worker):
         connection.phase = Phase.CLOSED
         connection.sock.close()
         connection.account.connections -= 1
-        for held in (self.silent, self.shaking, self.whole, self.heavy):
+        for held in (self.silent, self.handshaking, self.whole, self.whole_large):
             held.pop(connection, None)
         self.connections.discard(connection)
         self._release(connection)
@@ -547,11 +545,11 @@ class StallFreeWorker(Worker):
 
 def _charge(connection: Connection, seconds: float) -> None:
     connection.account.used += seconds
-    connection.cost = max(seconds, connection.cost / 2)  # the dearest lately
+    connection.cost = max(seconds, connection.cost / 2)  # the most expensive one lately
 
 
 def _turn_of(connection: Connection) -> tuple[bool, int, int]:
-    """The sorting key of a connection: the least comes first."""
+    """The sorting key of a connection; the lowest comes first."""
     limits = connection.limits
     used = min(connection.account.used, limits.heavy_user) / limits.heavy_user
     return not connection.is_known, int(10 * used), connection.turn
@@ -563,6 +561,6 @@ def _newest(connection: Connection) -> tuple[int, float]:
 
 def _cheapest(connection: Connection) -> tuple[bool, int, int, int]:
     is_known, used, turn = _turn_of(connection)
-    # A class is twice as dear as the one before.
-    dear = int(connection.expected() / connection.limits.cheap).bit_length()
-    return is_known, used, dear, turn
+    # Each class costs twice as much as the one before.
+    cost_class = int(connection.expected() / connection.limits.cheap).bit_length()
+    return is_known, used, cost_class, turn

@@ -18,7 +18,7 @@ from instaslice.cluster.discovery import Unknown
 from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
 from instaslice.serve import app as webhook
 from instaslice.serve import judge
-from instaslice.serve.app import MAX_BODY, Webhook
+from instaslice.serve.app import Webhook
 from instaslice.serve.http import MAY_WAIT, PEER
 from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
@@ -26,6 +26,7 @@ from instaslice.templates import DeviceClaim
 from test.support.reviews import CREATE, Json, load, patch_of, pod_review
 from test.support.wsgi import Reply, call
 
+MAX_BODY = Limits().body
 SAMPLE = json.dumps(load("create", "sample")).encode()
 
 
@@ -83,12 +84,12 @@ def test_a_bad_call_is_a_400_and_one_line(body: bytes, message: str) -> None:
 @pytest.mark.parametrize(
     "content_type", ["", "text/plain", "application/jsonx", "application/yaml"]
 )
-def test_what_is_not_declared_as_json_is_a_415(content_type: str) -> None:
+def test_another_content_type_is_a_415(content_type: str) -> None:
     assert post(SAMPLE, CONTENT_TYPE=content_type).status == 415
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
-def test_json_may_be_declared_with_parameters(content_type: str) -> None:
+def test_the_content_type_may_have_parameters(content_type: str) -> None:
     assert post(SAMPLE, CONTENT_TYPE=content_type).status == 200
 
 
@@ -172,7 +173,7 @@ def test_healthz_and_readyz() -> None:
         (None, 403),
     ],
 )
-def test_a_caller_is_known_by_its_common_name_or_a_dns_name(
+def test_a_caller_needs_a_listed_common_name_or_dns_name(
     certificate: Json | None, status: int
 ) -> None:
     app = Webhook(lambda: NEWEST, Metrics(), callers=frozenset({"kube-apiserver", "other"}))
@@ -218,7 +219,7 @@ def test_metrics_count_admissions_and_claims() -> None:
     assert {name: counted.get(name) for name in expected} == expected
 
 
-def test_what_users_type_makes_no_new_series() -> None:
+def test_user_input_makes_no_new_series() -> None:
     app = make()
     before = set(samples(app))
     for i in range(50):
@@ -229,7 +230,7 @@ def test_what_users_type_makes_no_new_series() -> None:
     assert set(samples(app)) == before
 
 
-def test_what_becomes_of_a_pod_is_logged_where_something_does(
+def test_only_changed_and_denied_pods_are_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
@@ -244,7 +245,7 @@ def test_what_becomes_of_a_pod_is_logged_where_something_does(
     assert "must be an integer" in denied["reason"]
 
 
-def test_a_reason_in_the_log_has_a_thousand_characters_at_most(
+def test_a_logged_reason_is_cut_at_a_thousand_characters(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
@@ -258,7 +259,7 @@ def test_a_reason_in_the_log_has_a_thousand_characters_at_most(
     assert caplog.records[-1].__dict__["fields"]["reason"] == message[:1000]
 
 
-def test_the_log_tells_milliseconds(
+def test_the_log_has_the_duration_in_milliseconds(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
@@ -285,7 +286,7 @@ class Shelf:
         return self.warnings
 
 
-def test_templates_are_asked_for_and_warned_of() -> None:
+def test_templates_are_requested_and_their_warnings_reach_the_author() -> None:
     shelf = Shelf(["a template is missing"])
     reply = post(SAMPLE, make(provisioner=shelf))
     assert shelf.asked == [("default", ["mig-1g.5gb"], "v1")]
@@ -293,7 +294,7 @@ def test_templates_are_asked_for_and_warned_of() -> None:
     assert reply.json()["response"]["allowed"]
 
 
-def test_an_answer_that_must_wait_says_so_where_it_may_not_and_nothing_is_counted() -> None:
+def test_an_answer_that_must_wait_raises_in_the_loop_and_counts_nothing() -> None:
     shelf = Shelf(["a template is missing"])
     app = make(provisioner=shelf)
     with pytest.raises(webhook.MustWait):
@@ -305,7 +306,7 @@ def test_an_answer_that_must_wait_says_so_where_it_may_not_and_nothing_is_counte
 
 
 @pytest.mark.parametrize(("until", "code"), [(60.0, None), (-1.0, 503)])
-def test_a_version_that_is_about_to_be_known_is_waited_for(until: float, code: int | None) -> None:
+def test_an_admission_waits_for_the_first_discovery(until: float, code: int | None) -> None:
     unknown = Unknown("the API server has not been asked yet", time.monotonic() + until)
     known: list[ResourceAPI] = []
     app = Webhook(lambda: known[0] if known else unknown, Metrics())
@@ -322,7 +323,7 @@ def test_a_version_that_is_about_to_be_known_is_waited_for(until: float, code: i
     assert response.get("status", {}).get("code") == code
 
 
-def test_an_admission_is_in_flight_while_it_is_judged_and_while_it_is_finished() -> None:
+def test_an_admission_counts_as_in_flight_until_its_answer() -> None:
     metrics = Metrics()
     seen: list[float | None] = []
 
@@ -348,7 +349,7 @@ def test_an_admission_is_in_flight_while_it_is_judged_and_while_it_is_finished()
     assert 0 in seen[1:-2]
 
 
-def test_what_is_warned_of_by_the_provisioner_joins_the_other_warnings() -> None:
+def test_the_provisioners_warnings_join_the_others() -> None:
     limits = {"nvidia.com/mig-9g.999gb": "1"}
     pod = {"spec": {"containers": [{"name": "c", "resources": {"limits": limits}}]}}
     app = make(provisioner=Shelf(["a template is missing"]))
@@ -358,7 +359,7 @@ def test_what_is_warned_of_by_the_provisioner_joins_the_other_warnings() -> None
     assert missing == "a template is missing"
 
 
-def test_a_fault_of_the_provisioner_is_a_denial() -> None:
+def test_an_error_of_the_provisioner_is_a_denial() -> None:
     class Broken(Shelf):
         def ensure(self, *arguments: Any) -> list[str]:
             raise ZeroDivisionError
@@ -369,13 +370,13 @@ def test_a_fault_of_the_provisioner_is_a_denial() -> None:
 
 
 @pytest.mark.parametrize("name", ["dry", "fraction", "zero", "not-a-profile"])
-def test_no_template_is_asked_for_without_a_claim_or_on_a_dry_run(name: str) -> None:
+def test_no_template_is_requested_without_a_claim_or_on_a_dry_run(name: str) -> None:
     shelf = Shelf([])
     post(json.dumps(load("create", name)).encode(), make(provisioner=shelf))
     assert shelf.asked == []
 
 
-def test_a_fault_of_our_own_is_a_denial_and_a_traceback_in_the_log(
+def test_an_internal_error_is_a_denial_with_a_traceback_in_the_log(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*arguments: Any) -> review.Verdict:
@@ -461,7 +462,7 @@ DENSE = {
 
 
 @pytest.mark.parametrize("name", DENSE)
-def test_what_a_body_grows_to_is_not_underestimated(name: str) -> None:
+def test_the_memory_of_a_decoded_body_is_not_underestimated(name: str) -> None:
     """Measured: what Python takes for 200 kB of it."""
     text = "[" + DENSE[name] * (200_000 // len(DENSE[name])) + "0]"
     gc.collect()
@@ -478,7 +479,7 @@ def test_what_a_body_grows_to_is_not_underestimated(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DENSE)
-def test_an_object_of_3_mib_may_hold_anything_and_a_body_of_7_not_everything(name: str) -> None:
+def test_any_object_of_3_mib_is_accepted_and_dense_bodies_of_7_mib_are_not(name: str) -> None:
     """The API server takes objects of 3 MiB: its limit on a request's body."""
 
     def stuffed(size: int) -> bytes:
@@ -490,7 +491,7 @@ def test_an_object_of_3_mib_may_hold_anything_and_a_body_of_7_not_everything(nam
     assert line(reply) == "the body holds too many lists and objects"
 
 
-def test_brackets_in_strings_are_none() -> None:
+def test_brackets_in_strings_do_not_count() -> None:
     env = [{"name": "JSON", "value": "[" * 3 * 1024 * 1024}]
     pod = {"spec": {"containers": [{"name": "c", "env": env}]}}
     assert post(json.dumps(pod_review(pod)).encode()).status == 200

@@ -64,7 +64,7 @@ def server(shared: Server) -> Iterator[Server]:
 STALLED = 200
 
 
-def test_stalled_clients_stop_nobody_and_are_dropped_and_idle_ones_are_not(
+def test_stalled_clients_are_closed_and_idle_ones_stay(
     cert_dir: Path, authority: Authority
 ) -> None:
     """In a third of the time that is promised; what each is told is tested of the loop itself."""
@@ -123,9 +123,7 @@ def test_fifty_rotations_under_load_lose_nothing(
     assert fresh.answered
 
 
-def test_a_bad_pair_is_logged_and_counted_and_the_old_one_served(
-    cert_dir: Path, authority: Authority
-) -> None:
+def test_a_bad_pair_is_logged_and_the_old_one_served(cert_dir: Path, authority: Authority) -> None:
     with serve(cert_dir, authority.trusting(), limits=EAGER) as server:
         before = served(server)
         (cert_dir / "tls.key").write_text("no key")
@@ -160,7 +158,7 @@ def test_a_killed_worker_is_replaced_at_once(cert_dir: Path, authority: Authorit
             until(lambda: len(server.workers()) == 1)
 
 
-def test_a_worker_whose_loop_hangs_is_replaced_and_one_that_idles_is_not(
+def test_a_hung_worker_is_replaced_and_an_idle_one_is_not(
     cert_dir: Path, authority: Authority
 ) -> None:
     quick = {"heartbeat": 2}
@@ -185,7 +183,9 @@ def heartbeat(worker: int) -> int:
     raise AssertionError("the worker has no file for its heartbeat")
 
 
-def test_a_server_without_a_file_to_spare_makes_room(cert_dir: Path, authority: Authority) -> None:
+def test_a_server_without_free_file_descriptors_makes_room(
+    cert_dir: Path, authority: Authority
+) -> None:
     """Those that stall are closed for it at once, long before their time is up."""
     patient = {"arrival": 600.0, "prompt": 0.0}
     with serve(cert_dir, authority.trusting(), limits=patient) as server:
@@ -244,7 +244,7 @@ def test_bodies_at_and_over_the_limit(server: Server) -> None:
     assert answer.endswith(b"the body is over 7340032 bytes\n")
 
 
-def test_no_tls_at_all_stops_nobody(server: Server) -> None:
+def test_plain_text_disturbs_nobody(server: Server) -> None:
     for data in (
         b"GET / HTTP/1.1\r\n\r\n",
         b"\x16\x03\x01\xff\xff" + b"\0" * 70_000,
@@ -257,7 +257,7 @@ def test_no_tls_at_all_stops_nobody(server: Server) -> None:
     assert server.call("POST", "/mutate", SAMPLE)[0] == 200
 
 
-def test_what_a_user_typed_stays_data_in_the_log(server: Server) -> None:
+def test_user_input_stays_data_in_the_log(server: Server) -> None:
     review = load("create", "sample")
     review["request"]["name"] = name = 'x\n{"level":"error"}\x1b[31m\u2028'
     server.call("POST", "/mutate", json.dumps(review).encode())
@@ -266,7 +266,9 @@ def test_what_a_user_typed_stays_data_in_the_log(server: Server) -> None:
     assert server.printed().isascii()
 
 
-def test_a_log_that_cannot_be_written_refuses_nobody(cert_dir: Path, authority: Authority) -> None:
+def test_a_log_that_cannot_be_written_stops_no_admission(
+    cert_dir: Path, authority: Authority
+) -> None:
     with serve(cert_dir, authority.trusting(), stderr="/dev/full") as server:
         [worker] = server.workers()
         for _ in range(100):  # more than a buffer holds
@@ -307,7 +309,7 @@ def test_only_the_api_server_may_call(
         assert server.call("GET", "/readyz")[0] == 200, "the kubelet has no certificate"
 
 
-def test_a_certificate_of_another_authority_is_not_let_in(
+def test_a_certificate_of_another_authority_is_refused(
     cert_dir: Path, authority: Authority, tmp_path: Path
 ) -> None:
     Authority().ca.cert_pem.write_to_path(str(tmp_path / "client-ca.crt"))
@@ -319,7 +321,7 @@ def test_a_certificate_of_another_authority_is_not_let_in(
             server.call("POST", "/mutate", SAMPLE)
 
 
-def test_a_new_authority_of_callers_ends_what_the_old_one_let_in(
+def test_a_new_authority_closes_connections_of_the_old_one(
     cert_dir: Path, authority: Authority, tmp_path: Path
 ) -> None:
     old, new, context = Authority(), Authority(), authority.trusting()
@@ -345,7 +347,7 @@ def test_a_new_authority_of_callers_ends_what_the_old_one_let_in(
             server.call("POST", "/mutate", SAMPLE)
 
 
-def test_more_connections_than_there_is_room_for(server: Server) -> None:
+def test_more_connections_than_the_limit(server: Server) -> None:
     """Those that have stalled longest make room for those that have something to say."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -359,7 +361,7 @@ def test_more_connections_than_there_is_room_for(server: Server) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_random_bytes_stop_nobody(server: Server) -> None:
+def test_random_bytes_disturb_nobody(server: Server) -> None:
     assert fuzz_socket.run(server, seed=6, connections=200)[0] == 200
 
 
@@ -388,7 +390,7 @@ def test_long_names_are_not_remembered(server: Server) -> None:
     assert server.resident() - before < 10 * 1024
 
 
-def test_a_body_in_records_of_one_byte_stops_nobody(server: Server) -> None:
+def test_a_body_in_records_of_one_byte_disturbs_nobody(server: Server) -> None:
     """It keeps the loop busy for seconds, and is as quick to send as any other."""
     with socket.create_connection((HOST, server.port), PATIENCE) as plain:
         client = BufferedTLS(plain, server.context)
@@ -436,7 +438,7 @@ def sample_in(namespace: str) -> bytes:
     return json.dumps(review).encode()
 
 
-def test_requests_that_wait_and_those_behind_them_are_all_answered(
+def test_waiting_requests_and_those_behind_them_are_answered(
     cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
 ) -> None:
     api_server.namespaces |= {f"n{i}" for i in range(20)}

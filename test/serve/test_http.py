@@ -41,14 +41,14 @@ def read(data: bytes) -> Request:
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"x" * 100_000, b"\r\n\r\n", b"\r\n"])
-def test_a_request_is_its_headers_and_as_much_as_they_say(body: bytes) -> None:
+def test_a_request_is_its_headers_and_the_declared_body(body: bytes) -> None:
     [first, second] = requests(post(body) + post(b"next"))
     assert (first.body, first.length, first.keep, first.refusal) == (body, len(body), True, None)
     assert second.body == b"next"
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_requests_come_in_any_pieces(size: int) -> None:
+def test_requests_may_arrive_in_any_pieces(size: int) -> None:
     get = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     data = post(b"{}") + b"\r\n" + post(b"[1]") + b"\r\n" + get + post(b"")
     some, found = reader(), []
@@ -63,7 +63,7 @@ def test_requests_come_in_any_pieces(size: int) -> None:
     assert len(some) == 0
 
 
-def test_headers_that_come_byte_by_byte_cost_no_more_than_their_length() -> None:
+def test_headers_byte_by_byte_cost_linear_time() -> None:
     """Counted: bytes that are searched for the end, in 30,000 pieces."""
     searched = 0
 
@@ -90,7 +90,7 @@ def test_a_body_that_is_too_long_is_not_read(digits: str) -> None:
     assert found.length > MAX_BODY
 
 
-def test_headers_and_body_may_be_as_long_as_promised() -> None:
+def test_headers_and_body_may_reach_their_limits() -> None:
     fixed = post(b"x" * MAX_BODY, "X: ")
     top, body = fixed[:-MAX_BODY], fixed[-MAX_BODY:]
     long = top.replace(b"X: ", b"X: " + b"y" * (MAX_HEADERS - len(top)))
@@ -143,7 +143,7 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_certain_is_refused_in_a_line_and_the_last(name: str) -> None:
+def test_an_ambiguous_request_is_refused_and_the_last_one(name: str) -> None:
     data, status, message = REFUSED[name]
     for sizes in (None, iter(lambda: 1, None)):
         [found] = requests(data + post(b"smuggled"), sizes)
@@ -162,7 +162,7 @@ def test_what_is_not_certain_is_refused_in_a_line_and_the_last(name: str) -> Non
 
 
 @pytest.mark.parametrize("zeros", [1, 20, 4000])
-def test_zeros_before_a_length_are_nothing(zeros: int) -> None:
+def test_a_length_may_have_leading_zeros(zeros: int) -> None:
     top = HEAD + b"Content-Length: " + b"0" * zeros + b"2\r\n\r\n"
     [found, after] = requests(top + b"{}" + post(b""))
     assert (found.body, found.length, after.body) == (b"{}", 2, b"")
@@ -184,7 +184,7 @@ WAITS = "Expect: 100-continue"
         (HEAD + f"{WAITS}\r\nContent-Length: {MAX_BODY + 1}\r\n\r\n".encode(), False),
     ],
 )
-def test_who_waits_to_be_told_to_continue_is_told_once(data: bytes, waits: bool) -> None:
+def test_an_expectation_is_answered_once(data: bytes, waits: bool) -> None:
     some = reader()
     some.feed(data)
     some.is_whole()
@@ -206,13 +206,13 @@ def test_who_waits_to_be_told_to_continue_is_told_once(data: bytes, waits: bool)
         ("GET / HTTP/1.0", "Connection: keep-alive, close", False),
     ],
 )
-def test_the_client_says_whether_it_wants_more(
+def test_the_client_decides_whether_the_connection_stays(
     request_line: str, connection: str, keep: bool
 ) -> None:
     assert read(head(request_line, "Host: x", connection)).keep is keep
 
 
-def test_an_environ_says_who_calls_and_whether_the_answer_may_wait() -> None:
+def test_the_environ_has_the_caller_and_whether_it_may_wait() -> None:
     data = post(b"{}", "Content-Type: application/json", "X-A: Gl\xfcck", "X_A: not mine")
     environ = read(data.replace(b"/mutate", b"/a%20b?c=%41")).environ(CLIENT, False)
     assert environ[PEER] is CLIENT.certificate
@@ -233,7 +233,7 @@ def test_an_environ_says_who_calls_and_whether_the_answer_may_wait() -> None:
     assert read(head("GET http://x/y HTTP/1.0")).environ(CLIENT, True)["PATH_INFO"] == "/y"
 
 
-def test_a_reply_is_http_with_a_date() -> None:
+def test_a_reply_has_a_date() -> None:
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method="POST", target="/mutate", headers=[("Host", "webhook")]))
     connection.send(h11.EndOfMessage())
@@ -290,7 +290,7 @@ GOOD = st.tuples(
 
 @pytest.mark.property
 @given(st.lists(PIECES, max_size=5), st.randoms())
-def test_what_is_accepted_is_what_h11_and_gunicorn_accept(
+def test_accepted_requests_are_read_as_h11_and_gunicorn_read_them(
     pieces: list[bytes], chance: random.Random
 ) -> None:
     """Stricter than both, and never of another opinion on where a request ends."""
@@ -302,7 +302,7 @@ def test_what_is_accepted_is_what_h11_and_gunicorn_accept(
 
 @pytest.mark.property
 @given(st.lists(GOOD, max_size=4), st.randoms())
-def test_good_requests_are_accepted_by_all(sent: list[Any], chance: random.Random) -> None:
+def test_good_requests_are_accepted_by_all_three(sent: list[Any], chance: random.Random) -> None:
     data = b""
     for method, target, body, headers in sent:
         lines = "".join(f"{header}\r\n" for header in headers)

@@ -25,7 +25,7 @@ def judge() -> Iterator[Judge]:
         yield made
 
 
-def test_it_decides_as_is_decided_without_it(judge: Judge) -> None:
+def test_the_process_decides_as_the_function_does(judge: Judge) -> None:
     one, other = (each(SAMPLE, NEWEST, MIG) for each in (decide, judge.decide))
     assert one[0] == other[0]
     assert isinstance(one[1], review.Verdict)
@@ -36,7 +36,7 @@ def test_it_decides_as_is_decided_without_it(judge: Judge) -> None:
     assert away.outcome == "unavailable"
 
 
-def test_a_bad_call_is_one(judge: Judge) -> None:
+def test_the_process_raises_bad_calls(judge: Judge) -> None:
     with pytest.raises(BadCall) as bad:
         judge.decide(b"{", NEWEST, MIG)
     assert bad.value.answer[0] == "400 Bad Request"
@@ -48,7 +48,7 @@ def judges(server: Server) -> list[int]:
     return [int(pid) for each in tasks.iterdir() for pid in (each / "children").read_text().split()]
 
 
-def test_one_that_was_killed_is_replaced(cert_dir: Path, authority: Authority) -> None:
+def test_a_killed_process_is_replaced(cert_dir: Path, authority: Authority) -> None:
     with serve(cert_dir, authority.trusting()) as server:
         assert judges(server) == [], "nobody has sent a large one"
         assert server.call("POST", "/mutate", LARGE)[0] == 200
@@ -61,7 +61,7 @@ def test_one_that_was_killed_is_replaced(cert_dir: Path, authority: Authority) -
         assert new != old
 
 
-def test_it_ends_with_its_worker(cert_dir: Path, authority: Authority) -> None:
+def test_the_process_ends_with_its_worker(cert_dir: Path, authority: Authority) -> None:
     with serve(cert_dir, authority.trusting()) as server:
         assert server.call("POST", "/mutate", LARGE)[0] == 200
         [judge] = judges(server)

@@ -43,7 +43,7 @@ def line_of(style: str, made: logging.LogRecord, pipe: tuple[int, int]) -> str:
     return os.read(pipe[0], 65536).decode().removesuffix("\n")
 
 
-def test_json_is_one_object_a_line(pipe: tuple[int, int]) -> None:
+def test_json_has_one_object_per_line(pipe: tuple[int, int]) -> None:
     line = line_of("json", record("rewritten", name="sample", claims=1), pipe)
     assert json.loads(line) == {
         "time": "1970-01-01T00:00:01.500+00:00",
@@ -65,7 +65,7 @@ def test_text_is_for_people(created: float, milliseconds: str, pipe: tuple[int, 
 
 
 @pytest.mark.parametrize("style", FORMATS)
-def test_what_a_user_typed_cannot_leave_its_line(style: str, pipe: tuple[int, int]) -> None:
+def test_user_input_cannot_leave_its_line(style: str, pipe: tuple[int, int]) -> None:
     for made in (record("m", name=NASTY), record(NASTY)):
         line = line_of(style, made, pipe)
         assert line.isascii()
@@ -84,7 +84,7 @@ def test_a_traceback_stays_on_its_line(style: str, pipe: tuple[int, int]) -> Non
     assert "ZeroDivisionError" in line
 
 
-def test_what_is_logged_without_a_record_is_the_same_unless_it_is_too_little(
+def test_info_writes_the_same_line_as_a_logger_unless_below_the_level(
     pipe: tuple[int, int],
 ) -> None:
     handler = Handler("json", pipe[1])
@@ -101,7 +101,7 @@ def test_what_is_logged_without_a_record_is_the_same_unless_it_is_too_little(
 # -- the queue and its thread --------------------------------------------------------------------
 
 
-def test_what_is_logged_is_written_in_order(pipe: tuple[int, int]) -> None:
+def test_lines_are_written_in_order(pipe: tuple[int, int]) -> None:
     handler = Handler("json", pipe[1], Limits(log_flush=60.0))
     for i in range(100):
         handler.handle(record("rewritten", claims=i))
@@ -112,7 +112,7 @@ def test_what_is_logged_is_written_in_order(pipe: tuple[int, int]) -> None:
     assert [json.loads(line)["claims"] for line in lines] == list(range(100))
 
 
-def test_a_pipe_that_nobody_reads_blocks_nobody_and_what_is_lost_is_counted(
+def test_a_full_pipe_does_not_block_and_lost_lines_are_counted(
     pipe: tuple[int, int],
 ) -> None:
     dropped: list[int] = []
@@ -131,7 +131,7 @@ def test_a_pipe_that_nobody_reads_blocks_nobody_and_what_is_lost_is_counted(
     assert b"at last" in os.read(pipe[0], 65536), "it goes on where somebody reads again"
 
 
-def test_the_queue_takes_as_much_as_it_holds_again_and_again(pipe: tuple[int, int]) -> None:
+def test_the_queue_can_be_filled_again_and_again(pipe: tuple[int, int]) -> None:
     dropped: list[int] = []
     size = len(line_of("json", record("rewritten"), pipe)) + 1
     handler = Handler("json", pipe[1], Limits(log=size, log_gather=0.0))
@@ -143,7 +143,7 @@ def test_the_queue_takes_as_much_as_it_holds_again_and_again(pipe: tuple[int, in
     assert os.read(pipe[0], 65536).count(b"\n") == 20
 
 
-def test_of_lines_of_which_some_are_written_only_the_others_are_lost(
+def test_after_a_partial_write_only_the_rest_is_counted_as_lost(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk may be full in the middle."""
@@ -168,7 +168,7 @@ def test_of_lines_of_which_some_are_written_only_the_others_are_lost(
     assert os.read(pipe[0], 65536).count(b"\n") == 2
 
 
-def test_a_line_of_which_the_system_takes_a_part_is_written_whole(
+def test_a_line_that_is_written_in_parts_is_whole(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """write(2) does so when a signal comes in between."""
@@ -180,7 +180,7 @@ def test_a_line_of_which_the_system_takes_a_part_is_written_whole(
     assert json.loads(os.read(pipe[0], 65536))["name"] == "sample"
 
 
-def test_waiting_for_the_last_lines_is_bounded(pipe: tuple[int, int]) -> None:
+def test_flush_waits_a_bounded_time(pipe: tuple[int, int]) -> None:
     """Both where the queue has room and where it has none."""
     handler = Handler("json", pipe[1], Limits(log=100_000, log_flush=0.1))
     for number in (400, 2000):
@@ -191,7 +191,7 @@ def test_waiting_for_the_last_lines_is_bounded(pipe: tuple[int, int]) -> None:
         assert 0.1 <= time.monotonic() - start < 10
 
 
-def test_lines_are_written_together_and_never_torn() -> None:
+def test_lines_are_joined_up_to_pipe_buf() -> None:
     """Another process writes into the same pipe, so no write may be longer than PIPE_BUF."""
     lengths = (10, select.PIPE_BUF - 12, 2, 1, 3 * select.PIPE_BUF, 5)
     lines = [b"x" * (length - 1) + b"\n" for length in lengths]
@@ -202,7 +202,7 @@ def test_lines_are_written_together_and_never_torn() -> None:
     assert list(logs.together([long, *short])) == [long, b"a\nb\n"]
 
 
-def test_a_line_that_cannot_be_written_or_made_is_counted(
+def test_a_line_that_cannot_be_made_or_written_is_counted(
     pipe: tuple[int, int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     dropped: list[int] = []

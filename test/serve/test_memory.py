@@ -23,7 +23,7 @@ def deployed() -> int:
     return nanos(container["resources"]["limits"]["memory"]) // NANO
 
 
-def test_the_worst_fits_into_what_the_deployment_has(
+def test_the_largest_reviews_fit_the_deployments_memory(
     cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
 ) -> None:
     options = ["--provision-templates", *reaching(api_server, account)]

@@ -26,11 +26,11 @@ def series(metrics: Metrics) -> dict[str, float]:
     }
 
 
-def test_there_are_no_series_that_only_say_when_a_series_began(metrics: Metrics) -> None:
+def test_no_series_tell_when_others_began(metrics: Metrics) -> None:
     assert "_created" not in metrics.show().decode()
 
 
-def test_every_metric_is_documented_and_ours(metrics: Metrics) -> None:
+def test_every_metric_is_documented(metrics: Metrics) -> None:
     text = metrics.show().decode()
     for name in re.findall(r"^# TYPE (\S+)", text, re.MULTILINE):
         assert name.startswith("instaslice_")
@@ -52,7 +52,7 @@ def test_an_admission_counts_by_operation_and_outcome(metrics: Metrics) -> None:
     }
 
 
-def test_claims_count_by_resources_that_are_known_or_mapped() -> None:
+def test_claims_are_counted_by_known_or_mapped_resource() -> None:
     """However many names users type, there are no more series."""
     resources = read_mapping(["nvidia.com/gpu=gpu.nvidia.com", "a.com/single=mig-9g.99gb"])
     metrics = Metrics(resources)
@@ -75,7 +75,7 @@ def test_claims_count_by_resources_that_are_known_or_mapped() -> None:
     assert Metrics(resources).show().count(b"\n") == metrics.show().count(b"\n")
 
 
-def test_one_version_of_the_api_is_shown_at_a_time(metrics: Metrics) -> None:
+def test_one_api_version_is_shown_at_a_time(metrics: Metrics) -> None:
     def shown() -> set[str]:
         return {key for key in series(metrics) if "resource_api" in key}
 
@@ -101,7 +101,7 @@ def claims(resource: str) -> str:
     return f'instaslice_claims_total{{resource="{resource}"}}'
 
 
-def test_what_is_likely_exists_from_the_start_so_that_a_rate_over_it_is_0(metrics: Metrics) -> None:
+def test_likely_series_exist_from_the_start(metrics: Metrics) -> None:
     start = every(metrics)
     for operation in ("CREATE", "UPDATE", "other"):
         for outcome in ("rewritten", "restored", "unchanged", "denied", "unavailable"):
@@ -115,7 +115,7 @@ def test_what_is_likely_exists_from_the_start_so_that_a_rate_over_it_is_0(metric
     assert start[f'instaslice_build_info{{version="{instaslice.__version__}"}}'] == 1
 
 
-def test_whatever_is_typed_makes_no_new_series(metrics: Metrics) -> None:
+def test_no_input_makes_a_new_series(metrics: Metrics) -> None:
     before = every(metrics).keys()
     unknown = profiles.from_attribute("9g.999gb")
     assert unknown

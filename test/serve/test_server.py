@@ -86,7 +86,7 @@ def test_a_mapped_resource_is_rewritten_and_counted(cert_dir: Path, authority: A
         assert server.metric('instaslice_claims_total{resource="a.com/b"}') == 0
 
 
-def test_a_resource_that_is_mapped_in_vain_is_refused_and_told_of(
+def test_a_mapped_resource_that_cannot_be_served_is_refused_and_logged(
     cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
 ) -> None:
     """The driver of v1alpha2 has no parameters for it. Nobody knew at the start."""
@@ -105,7 +105,7 @@ def test_a_resource_that_is_mapped_in_vain_is_refused_and_told_of(
         assert [line["resource"] for line in told] == ["amd.com/gpu"]
 
 
-def test_gunicorns_environment_plays_no_part(cert_dir: Path, authority: Authority) -> None:
+def test_gunicorns_environment_has_no_effect(cert_dir: Path, authority: Authority) -> None:
     environment = dict.fromkeys(settings.GUNICORN_VARIABLES, "nonsense")
     with serve(cert_dir, authority.trusting(), environment=environment) as server:
         status, body = server.call("POST", "/mutate", SAMPLE)
@@ -129,7 +129,7 @@ def test_gunicorn_reads_no_other_variable() -> None:
     assert read - others == set(settings.GUNICORN_VARIABLES)
 
 
-def test_through_a_service_a_user_reads_why_pods_are_refused(
+def test_a_user_behind_a_service_reads_why_pods_are_refused(
     cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
 ) -> None:
     """Not while nobody knows: then it is not an endpoint, and another replica is asked instead."""
@@ -214,7 +214,7 @@ def test_without_ipv6_it_listens_on_ipv4(built: bool, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::1"])
-def test_a_port_that_one_family_has_taken_is_not_shared(address: str, cert_dir: Path) -> None:
+def test_a_port_in_use_on_one_family_is_not_shared(address: str, cert_dir: Path) -> None:
     if address == "::1" and not has_ipv6():
         pytest.skip("this machine has no IPv6")
     family = socket.AF_INET6 if address == "::1" else socket.AF_INET
@@ -224,14 +224,14 @@ def test_a_port_that_one_family_has_taken_is_not_shared(address: str, cert_dir: 
     assert one_line(result) == f"{bind}: Address already in use"
 
 
-def test_one_address_of_ipv6_is_ipv6_alone() -> None:
+def test_an_ipv6_address_is_ipv6_only() -> None:
     if not has_ipv6():
         pytest.skip("this machine has no IPv6")
     with listen("::1", 0) as listener:
         assert listener.getsockname()[0] == "::1"
 
 
-def test_a_connection_is_kept(shared: Server) -> None:
+def test_connections_are_kept_alive(shared: Server) -> None:
     with contextlib.closing(shared.connect()) as connection:
         connection.connect()
         first = connection.sock
@@ -240,7 +240,7 @@ def test_a_connection_is_kept(shared: Server) -> None:
         assert connection.sock is first
 
 
-def test_tls_1_2_at_least(shared: Server, authority: Authority) -> None:
+def test_tls_is_at_least_1_2(shared: Server, authority: Authority) -> None:
     old = authority.trusting()
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
@@ -250,7 +250,7 @@ def test_tls_1_2_at_least(shared: Server, authority: Authority) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_with_exit_code_0(
+def test_a_signal_ends_the_server_with_exit_code_0(
     number: signal.Signals, cert_dir: Path, authority: Authority
 ) -> None:
     with serve(cert_dir, authority.trusting()) as server:
@@ -258,9 +258,7 @@ def test_a_signal_ends_it_with_exit_code_0(
         assert server.process.wait(timeout=PATIENCE) == 0
 
 
-def test_a_log_that_nobody_reads_stops_nothing(
-    cert_dir: Path, authority: Authority, tmp_path: Path
-) -> None:
+def test_an_unread_log_stops_nothing(cert_dir: Path, authority: Authority, tmp_path: Path) -> None:
     """Standard error is a pipe, and full: reviews are answered, and SIGTERM ends it in time."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -309,7 +307,7 @@ def test_a_port_in_use_is_one_line(shared: Server, cert_dir: Path) -> None:
     assert one_line(result) == f"{bind}: Address already in use"
 
 
-def test_certificates_that_cannot_be_served_are_one_line(tmp_path: Path) -> None:
+def test_missing_certificates_are_one_line(tmp_path: Path) -> None:
     assert one_line(run("--cert-dir", str(tmp_path / "none"))) == (
         f"{tmp_path}/none/tls.crt: No such file or directory"
     )
@@ -322,7 +320,7 @@ def why_not(cert_dir: Path) -> str:
     return str(caught.value)
 
 
-def test_why_certificates_cannot_be_served(
+def test_unusable_certificates_are_one_line(
     cert_dir: Path, authority: Authority, tmp_path: Path
 ) -> None:
     other = authority.mint(tmp_path / "other")
@@ -339,6 +337,6 @@ def test_why_certificates_cannot_be_served(
     assert why_not(cert_dir).startswith(f"{certificate}: ")
 
 
-def test_an_address_that_is_not_ours_is_one_line(cert_dir: Path) -> None:
+def test_an_address_of_another_machine_is_one_line(cert_dir: Path) -> None:
     result = run("--cert-dir", str(cert_dir), "--bind", "192.0.2.1:8443")
     assert one_line(result) == "192.0.2.1:8443: Cannot assign requested address"

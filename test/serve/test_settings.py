@@ -7,7 +7,7 @@ from instaslice.serve import settings
 from instaslice.templates import claim_of
 
 
-def test_help_says_what_each_setting_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_explains_each_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     for option in settings.SERVE:
@@ -62,7 +62,7 @@ def test_a_missing_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr() == ("", line)
 
 
-def test_a_bad_variable_is_one_line_too(
+def test_a_bad_variable_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("INSTASLICE_BIND", "nowhere")

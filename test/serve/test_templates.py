@@ -103,7 +103,9 @@ def counted(metrics: Metrics, outcome: str, kind: str = "template") -> float:
 # -- what is made --------------------------------------------------------------------------------
 
 
-def test_what_is_missing_is_made(start: Start, api_server: APIServer, metrics: Metrics) -> None:
+def test_missing_templates_are_created(
+    start: Start, api_server: APIServer, metrics: Metrics
+) -> None:
     assert ensure(start(), "ml", "1g.5gb", "1g.5gb+me") == []
     assert api_server.created("ResourceClaimTemplate") == ["ml/mig-1g.5gb", "ml/mig-1g.5gb.me"]
     classes = ["mig-1g.5gb.nvidia.com", "mig-1g.5gb.me.nvidia.com"]
@@ -141,7 +143,9 @@ def test_an_empty_file_of_authorities_loses_no_template(
     until(lambda: api_server.created("ResourceClaimTemplate") == ["ml/mig-1g.5gb"])
 
 
-def test_a_claim_whose_name_does_not_say_all_is_made(start: Start, api_server: APIServer) -> None:
+def test_a_template_is_created_even_if_its_name_does_not_say_everything(
+    start: Start, api_server: APIServer
+) -> None:
     claim = placed([f"{n % 9 + 1}g.{n}gb" for n in range(1, 31)])
     assert from_template(claim.template, MIG) is None
     maker = start(EAGER)
@@ -151,7 +155,7 @@ def test_a_claim_whose_name_does_not_say_all_is_made(start: Start, api_server: A
     assert len(made["spec"]["spec"]["devices"]["requests"]) == 30
 
 
-def test_what_is_known_costs_no_call_and_no_wait_for_ten_minutes(
+def test_known_templates_cost_no_call_for_ten_minutes(
     start: Start, api_server: APIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     maker = start()
@@ -167,7 +171,7 @@ def test_what_is_known_costs_no_call_and_no_wait_for_ten_minutes(
     assert len(api_server.requests) == 4
 
 
-def test_in_the_loop_it_never_waits(start: Start, api_server: APIServer) -> None:
+def test_ensure_does_not_wait_in_the_loop(start: Start, api_server: APIServer) -> None:
     maker = start()
     for _ in range(3):
         with pytest.raises(MustWait):
@@ -179,7 +183,7 @@ def test_in_the_loop_it_never_waits(start: Start, api_server: APIServer) -> None
         ensure(maker, "ml", "1g.5gb", "2g.10gb", may_wait=False)
 
 
-def test_a_device_class_is_made_once_for_the_cluster(start: Start, api_server: APIServer) -> None:
+def test_a_device_class_is_created_once(start: Start, api_server: APIServer) -> None:
     maker = start()
     for namespace in ("ml", "default"):
         assert ensure(maker, namespace, "1g.5gb") == []
@@ -190,7 +194,7 @@ def test_a_device_class_is_made_once_for_the_cluster(start: Start, api_server: A
 # -- what is looked at again ---------------------------------------------------------------------
 
 
-def test_what_is_deleted_is_made_again_within_two_seconds_of_an_admission(
+def test_deleted_objects_are_created_again_within_two_seconds(
     start: Start, api_server: APIServer
 ) -> None:
     """A namespace that is deleted and made anew at once, and a class that is deleted."""
@@ -203,7 +207,7 @@ def test_what_is_deleted_is_made_again_within_two_seconds_of_an_admission(
     assert time.monotonic() - began < 2 + 1, "a second, and what a busy machine takes"
 
 
-def test_what_is_known_is_looked_at_at_most_once_a_second(
+def test_known_templates_are_checked_at_most_once_a_second(
     start: Start, api_server: APIServer
 ) -> None:
     maker = start(Limits(template_patience=PATIENCE))
@@ -245,7 +249,7 @@ def template(claim: DeviceClaim, **fields: object) -> Json:
 
 
 @pytest.mark.parametrize("look", ["at first", "later"])
-def test_a_template_that_differs_is_told_logged_and_counted(
+def test_a_template_that_differs_is_warned_about_logged_and_counted(
     look: str,
     start: Start,
     api_server: APIServer,
@@ -270,7 +274,7 @@ def test_a_template_that_differs_is_told_logged_and_counted(
     until(lambda: ensure(maker, "ml", "1g.5gb") == [])
 
 
-def test_a_class_that_differs_is_told_in_every_namespace(
+def test_a_class_that_differs_is_warned_about_in_every_namespace(
     start: Start, api_server: APIServer, metrics: Metrics
 ) -> None:
     spec = {"selectors": [{"cel": {"expression": "false"}}]}
@@ -287,7 +291,7 @@ def test_a_class_that_differs_is_told_in_every_namespace(
     until(lambda: ensure(maker, "ml", "1g.5gb") == [])
 
 
-def test_a_class_without_its_extended_resource_is_told_to_nobody(
+def test_a_class_without_its_extended_resource_gives_no_warning(
     start: Start, api_server: APIServer
 ) -> None:
     """An API server whose gate is off has dropped the name."""
@@ -301,7 +305,7 @@ def test_a_class_without_its_extended_resource_is_told_to_nobody(
 
 
 @pytest.mark.parametrize("what", ["is there", "is missing", "cannot be read"])
-def test_a_class_that_may_not_be_made_is_told_and_counted_unless_it_is_there(
+def test_a_class_that_cannot_be_created_is_warned_about_and_counted(
     what: str, start: Start, cluster: Cluster, api_server: APIServer, metrics: Metrics
 ) -> None:
     if what == "is there":
@@ -328,7 +332,7 @@ def test_a_class_that_may_not_be_made_is_told_and_counted_unless_it_is_there(
     assert api_server.created("ResourceClaimTemplate") == ["ml/mig-1g.5gb", "default/mig-1g.5gb"]
 
 
-def test_a_class_that_may_be_made_after_all_is_made_without_another_pod(
+def test_a_class_is_retried_without_another_pod(
     start: Start, cluster: Cluster, api_server: APIServer
 ) -> None:
     denied = [True]
@@ -346,7 +350,7 @@ def test_a_class_that_may_be_made_after_all_is_made_without_another_pod(
     assert ensure(maker, "ml", "1g.5gb") == []
 
 
-def test_a_class_that_was_deleted_is_made_again_though_another_namespace_just_looked(
+def test_a_deleted_class_is_created_again_for_another_namespace(
     start: Start, api_server: APIServer
 ) -> None:
     maker = start(Limits(template_patience=PATIENCE))
@@ -360,7 +364,7 @@ def test_a_class_that_was_deleted_is_made_again_though_another_namespace_just_lo
         until(lambda: api_server.created("DeviceClass"))
 
 
-def test_who_may_not_read_compares_nothing(start: Start, cluster: Cluster) -> None:
+def test_objects_that_may_not_be_read_count_as_existing(start: Start, cluster: Cluster) -> None:
     class Blind:
         """An API server whose role for InstaSlice is that of an earlier version."""
 
@@ -382,7 +386,7 @@ WARNING = (
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_failure_is_a_warning_and_mended_later(
+def test_a_failure_is_a_warning_and_is_retried(
     fault: str,
     start: Start,
     api_server: APIServer,
@@ -402,7 +406,7 @@ def test_a_failure_is_a_warning_and_mended_later(
     assert ensure(start(PATIENT), "ml", "1g.5gb+me") == []
 
 
-def test_what_failed_has_a_pause_in_which_others_are_made_and_is_due_for_who_asks(
+def test_a_failed_template_pauses_unless_a_pod_asks_for_it(
     start: Start, api_server: APIServer
 ) -> None:
     maker = start(ONCE)
@@ -416,7 +420,7 @@ def test_what_failed_has_a_pause_in_which_others_are_made_and_is_due_for_who_ask
     assert ensure(maker, "ml", "1g.5gb+me") == []
 
 
-def test_where_a_quota_forbids_it_the_warning_says_so(start: Start, api_server: APIServer) -> None:
+def test_the_warning_names_an_exceeded_quota(start: Start, api_server: APIServer) -> None:
     said = "exceeded quota: none, requested: count/resourceclaimtemplates.resource.k8s.io=1"
 
     class Full:
@@ -431,7 +435,7 @@ def test_where_a_quota_forbids_it_the_warning_says_so(start: Start, api_server: 
     ]
 
 
-def test_a_template_that_is_there_is_found_though_a_quota_is_full(
+def test_an_existing_template_is_found_though_a_quota_is_full(
     start: Start, cluster: Cluster, api_server: APIServer
 ) -> None:
     assert ensure(start(), "ml", "1g.5gb") == []
@@ -483,7 +487,7 @@ class Answering:
     ],
     ids=str,
 )
-def test_what_may_be_over_is_tried_until_it_is_made(
+def test_transient_errors_are_retried(
     answer: Answer | Exception, start: Start, metrics: Metrics
 ) -> None:
     cluster = Answering(*[answer] * 5)
@@ -502,7 +506,7 @@ def test_what_may_be_over_is_tried_until_it_is_made(
     ],
     ids=str,
 )
-def test_what_stays_as_it_is_is_not_tried_again(
+def test_permanent_failures_are_not_retried(
     answer: Answer | Exception, start: Start, metrics: Metrics
 ) -> None:
     cluster = Answering(answer)
@@ -515,15 +519,13 @@ def test_what_stays_as_it_is_is_not_tried_again(
     assert ensure(maker, "ml", "1g.5gb") == [], "who asks anew has it tried anew"
 
 
-def test_a_namespace_is_a_name_and_no_path(start: Start, api_server: APIServer) -> None:
+def test_a_namespace_is_quoted_in_the_path(start: Start, api_server: APIServer) -> None:
     ensure(start(ONCE), "a/../../b?x=", "9g.999gb")
     paths = {path for _, path in api_server.requests}
     assert paths == {TEMPLATES.format("a%2F..%2F..%2Fb%3Fx%3D")}
 
 
-def test_what_is_told_and_logged_does_not_grow_with_what_was_typed_or_answered(
-    start: Start, logged: Log
-) -> None:
+def test_warnings_and_log_lines_are_bounded(start: Start, logged: Log) -> None:
     answer = Answer(422, {"message": "no" * 5000})
     names = [f"9g.{n}gb" for n in range(1, 101)]
     told = ensure(start(ONCE, Answering(*[answer] * 100)), "ml", *names)
@@ -588,9 +590,7 @@ def by_selectors(manifest: Json) -> float:
     return 0.002 * json.dumps(manifest).count('"cel"')
 
 
-def test_others_have_their_turns_beside_who_asks_for_most(
-    start: Start, api_server: APIServer
-) -> None:
+def test_namespaces_take_turns(start: Start, api_server: APIServer) -> None:
     """Three refused pods a second, of 112 new profiles each; and first pods of new namespaces."""
     api_server.cost = by_selectors
     maker = start(Limits())
@@ -616,7 +616,7 @@ def test_others_have_their_turns_beside_who_asks_for_most(
         attacker.join()
 
 
-def test_one_namespaces_many_failures_drop_nothing_of_others(start: Start) -> None:
+def test_one_namespaces_failures_drop_no_entry_of_others(start: Start) -> None:
     """The queue overflows with what an API server that is away lets nobody make."""
 
     class Away:
@@ -641,7 +641,7 @@ def test_one_namespaces_many_failures_drop_nothing_of_others(start: Start) -> No
     assert max(map(made.index, "abz")) < 9, "they have their turns at once, not after 2,000 others"
 
 
-def test_what_is_made_on_demand_in_a_namespace_is_bounded(
+def test_templates_on_demand_are_bounded_per_namespace(
     start: Start, api_server: APIServer, metrics: Metrics
 ) -> None:
     maker, limits = start(), PATIENT
@@ -667,7 +667,7 @@ def test_what_is_made_on_demand_in_a_namespace_is_bounded(
     assert maker.ensure("default", [*combined[:9], *hostile(0)[:9]], V1, may_wait=True) == []
 
 
-def test_what_an_administrator_makes_beyond_a_bound_is_used_and_what_is_lost_is_made_again(
+def test_templates_beyond_the_bound_are_used_if_an_administrator_creates_them(
     start: Start, cluster: Cluster, api_server: APIServer
 ) -> None:
     maker = start(replace(EAGER, templates_unknown=1))
@@ -684,7 +684,7 @@ def test_what_an_administrator_makes_beyond_a_bound_is_used_and_what_is_lost_is_
         until(lambda: "ml/mig-9g.1gb" in api_server.created("ResourceClaimTemplate"))
 
 
-def test_a_template_of_too_many_selectors_is_not_made(
+def test_a_template_with_too_many_selectors_is_not_created(
     start: Start, api_server: APIServer, metrics: Metrics
 ) -> None:
     """A placed claim of 256 profiles that are new cost the API server half a second."""
@@ -698,7 +698,7 @@ def test_a_template_of_too_many_selectors_is_not_made(
     assert counted(metrics, "beyond_bound") == 1
 
 
-def test_names_are_remembered_and_not_claims(start: Start) -> None:
+def test_only_names_are_remembered(start: Start) -> None:
     """4,141 pods of 17 KB took more than 512 MiB."""
     maker = start(replace(ONCE, template_patience=0.0), Answering(*[Answer(500, {})] * 100_000))
     tail = "1" * 40
@@ -763,7 +763,7 @@ def test_in_a_cluster_the_version_is_found_and_templates_are_made(
         assert "warnings" not in response
 
 
-def test_outside_a_cluster_it_says_what_is_needed(
+def test_outside_a_cluster_the_error_names_what_is_needed(
     cert_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)

@@ -34,7 +34,7 @@ def sign_own(folder: Path, begin: datetime.datetime, end: datetime.datetime) -> 
 
 
 @pytest.mark.parametrize("year", [1970, 2025, 2049, 2050, 9026])
-def test_an_expiry_of_any_year_is_read(year: int, tmp_path: Path) -> None:
+def test_the_expiry_is_read_whatever_its_year(year: int, tmp_path: Path) -> None:
     """From 2050 on it is written in another way (RFC 5280, section 4.1.2.5)."""
     moment = datetime.datetime(year, 5, 6, 7, 8, 9, tzinfo=datetime.UTC)
     sign_own(tmp_path, moment - datetime.timedelta(days=1), moment)
@@ -51,9 +51,7 @@ def test_an_expiry_of_any_year_is_read(year: int, tmp_path: Path) -> None:
         b"-----BEGIN nothing\n{}",
     ],
 )
-def test_text_around_a_certificate_is_passed_over_as_openssl_does(
-    around: bytes, cert_dir: Path
-) -> None:
+def test_text_around_a_certificate_is_ignored(around: bytes, cert_dir: Path) -> None:
     expiry = expiry_of(cert_dir)
     certificate = (cert_dir / "tls.crt").read_bytes()
     for name, pem in (("tls.crt", certificate), ("ca.crt", certificate)):
@@ -61,9 +59,7 @@ def test_text_around_a_certificate_is_passed_over_as_openssl_does(
     assert Eager(cert_dir, cert_dir / "ca.crt").expiry == expiry
 
 
-def test_the_expiry_is_that_of_the_certificate_that_is_shown(
-    cert_dir: Path, authority: Authority
-) -> None:
+def test_the_expiry_is_the_leaf_certificates(cert_dir: Path, authority: Authority) -> None:
     """The first in the file, which the authority's follows."""
     expiry = expiry_of(cert_dir)
     with (cert_dir / "tls.crt").open("ab") as chain:
@@ -83,7 +79,7 @@ def test_the_expiry_is_that_of_the_certificate_that_is_shown(
         ("ca.crt", b"\xff", "ca.crt: holds no PEM certificate"),
     ],
 )
-def test_a_file_without_what_it_should_hold_is_named(
+def test_an_error_names_the_file_with_the_wrong_content(
     file: str, content: bytes, reason: str, cert_dir: Path
 ) -> None:
     shutil.copy(cert_dir / "tls.crt", cert_dir / "ca.crt")
@@ -96,7 +92,9 @@ def test_a_file_without_what_it_should_hold_is_named(
 
 @pytest.mark.parametrize("file", ["tls.crt", "tls.key", "ca.crt"])
 @pytest.mark.parametrize("is_folder", [True, False])
-def test_a_file_that_cannot_be_read_is_named(is_folder: bool, file: str, cert_dir: Path) -> None:
+def test_an_error_names_the_file_that_cannot_be_read(
+    is_folder: bool, file: str, cert_dir: Path
+) -> None:
     shutil.copy(cert_dir / "tls.crt", cert_dir / "ca.crt")
     (cert_dir / file).unlink()
     if is_folder:
@@ -106,7 +104,7 @@ def test_a_file_that_cannot_be_read_is_named(is_folder: bool, file: str, cert_di
         Eager(cert_dir, cert_dir / "ca.crt")
 
 
-def test_callers_are_checked_anew_once_their_authorities_have_changed(
+def test_new_authorities_change_the_generation(
     cert_dir: Path, authority: Authority, tmp_path: Path
 ) -> None:
     file = tmp_path / "client-ca.crt"
@@ -156,7 +154,7 @@ def swap_data(folder: Path, new: Path) -> None:
 
 
 @pytest.mark.parametrize("swap", [swap_data, rename, overwrite])
-def test_a_new_pair_is_taken_up(
+def test_a_new_pair_is_served(
     swap: Callable[[Path, Path], None], mounted: Path, authority: Authority, tmp_path: Path
 ) -> None:
     expiries: list[float] = []
@@ -171,7 +169,7 @@ def test_a_new_pair_is_taken_up(
     assert expiries == [certificates.expiry] == [expiry_of(mounted)]
 
 
-def test_a_bad_pair_keeps_the_old_one_and_is_counted_once(
+def test_a_bad_pair_leaves_the_old_one_and_is_counted_once(
     cert_dir: Path, authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     failures: list[int] = []
@@ -195,7 +193,7 @@ def test_a_bad_pair_keeps_the_old_one_and_is_counted_once(
 
 
 @pytest.mark.parametrize(("days", "why"), [((-9, -1), "has expired"), ((1, 9), "is not valid yet")])
-def test_a_pair_that_is_not_valid_now_replaces_none_that_is(
+def test_a_pair_that_is_not_valid_now_does_not_replace_a_valid_one(
     days: tuple[int, int], why: str, cert_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     certificates = Eager(cert_dir)
@@ -208,7 +206,7 @@ def test_a_pair_that_is_not_valid_now_replaces_none_that_is(
 
 
 @pytest.mark.parametrize("name", ["tls.crt", "tls.key", "ca.crt"])
-def test_a_pipe_or_too_long_a_file_is_not_waited_for(name: str, cert_dir: Path) -> None:
+def test_a_fifo_or_a_large_file_does_not_block(name: str, cert_dir: Path) -> None:
     shutil.copy(cert_dir / "tls.crt", cert_dir / "ca.crt")
     certificates = Eager(cert_dir, cert_dir / "ca.crt")
     good = certificates.context()
@@ -220,7 +218,7 @@ def test_a_pipe_or_too_long_a_file_is_not_waited_for(name: str, cert_dir: Path) 
     assert certificates.context() is good
 
 
-def test_the_files_are_not_looked_at_for_every_connection(
+def test_the_files_are_not_checked_for_every_connection(
     cert_dir: Path, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificates = Certificates(cert_dir, check=3600.0)
@@ -232,7 +230,7 @@ def test_the_files_are_not_looked_at_for_every_connection(
     assert certificates.context() is not before
 
 
-def test_an_encrypted_key_is_refused_and_nobody_is_asked(cert_dir: Path) -> None:
+def test_an_encrypted_key_is_refused_without_a_prompt(cert_dir: Path) -> None:
     key = serialization.load_pem_private_key((cert_dir / "tls.key").read_bytes(), None)
     encrypted = key.private_bytes(
         serialization.Encoding.PEM,

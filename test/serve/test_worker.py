@@ -14,7 +14,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 
-from instaslice.serve.app import MAX_BODY, MustWait
+from instaslice.serve.app import MustWait
 from instaslice.serve.connection import Phase
 from instaslice.serve.http import MAY_WAIT, Reader, Request
 from instaslice.serve.limits import Limits
@@ -34,6 +34,9 @@ def post(path: str, body: bytes, *headers: str, length: int | None = None) -> by
     size = len(body) if length is None else length
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{lines}Content-Length: {size}\r\n\r\n"
     return head.encode() + body
+
+
+MAX_BODY = Limits().body
 
 
 class App:
@@ -132,7 +135,7 @@ def stalled_reader(loop: Loop, size: int = MUCH) -> ssl.SSLSocket:
 # -- replies -------------------------------------------------------------------------------------
 
 
-def test_a_reply_that_is_taken_late_is_whole_and_the_connection_goes_on(start: Start) -> None:
+def test_a_slow_reader_gets_the_whole_reply_and_keeps_its_connection(start: Start) -> None:
     with start() as loop, loop.connect(receive_buffer=4096) as connection:
         connection.sendall(get(f"/bytes/{MUCH}"))
         until(lambda: any(len(c.outbox) > MUCH // 4 for c in loop.worker.connections))
@@ -160,7 +163,7 @@ class Reluctant:
         return self._sock.send(data[:7])
 
 
-def test_a_reply_of_which_the_socket_takes_a_part_at_a_time_is_whole(start: Start) -> None:
+def test_a_reply_that_is_sent_in_parts_is_whole(start: Start) -> None:
     with start() as loop, loop.connect() as connection:
         [ours] = until(lambda: [c for c in loop.worker.connections if c.phase == Phase.IDLE])
         ours.sock = cast("Any", Reluctant(ours.sock))
@@ -169,7 +172,7 @@ def test_a_reply_of_which_the_socket_takes_a_part_at_a_time_is_whole(start: Star
             assert reply_to(connection).endswith(path.encode())
 
 
-def test_a_reply_that_is_not_taken_is_given_up(start: Start) -> None:
+def test_a_client_that_never_reads_is_closed(start: Start) -> None:
     with start() as loop, stalled_reader(loop) as connection:
         until(lambda: any(len(c.outbox) > MUCH // 4 for c in loop.worker.connections))
         time_passes(loop, 1000)
@@ -191,7 +194,7 @@ def test_a_request_that_is_cut_off_is_a_400(cut: int, start: Start) -> None:
 # -- bounds --------------------------------------------------------------------------------------
 
 
-def test_unfinished_requests_hold_no_more_than_promised(start: Start) -> None:
+def test_unfinished_requests_are_bounded_in_bytes(start: Start) -> None:
     """Whoever has been sending longest makes room, and only of those who hold something."""
     with start(pending=1_100_000) as loop, contextlib.ExitStack() as stack:
         idle = stack.enter_context(loop.connect())
@@ -215,7 +218,7 @@ def test_unfinished_requests_hold_no_more_than_promised(start: Start) -> None:
         assert loop.worker.pending == 0
 
 
-def test_what_waits_in_the_pool_is_bounded_and_the_rest_is_a_503(start: Start, app: App) -> None:
+def test_requests_in_the_pool_are_bounded_and_the_rest_get_503(start: Start, app: App) -> None:
     body = b"x" * 1000
     with start(waiting=2 * len(body)) as loop, contextlib.ExitStack() as stack:
         waiting = [stack.enter_context(loop.connect()) for _ in range(2)]
@@ -224,7 +227,7 @@ def test_what_waits_in_the_pool_is_bounded_and_the_rest_is_a_503(start: Start, a
         until(lambda: loop.worker.waiting == 2 * len(body))
         heard = loop.say(post("/wait", body))
         assert heard.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
-        assert heard.endswith(b"\r\n\r\ntoo much waits already\n")
+        assert heard.endswith(b"\r\n\r\ntoo many requests wait already\n")
         app.release.set()
         for connection in waiting:
             assert reply_to(connection).endswith(b"/wait" + body)
@@ -246,7 +249,7 @@ def time_passes(loop: Loop, seconds: float) -> None:
         connection.since -= seconds
 
 
-def test_who_has_stalled_makes_room_before_who_is_idle_and_who_has_just_come(
+def test_stalled_connections_close_before_idle_ones_and_new_ones_last(
     start: Start,
 ) -> None:
     with start(worker_connections=4, keep_alive=600) as loop, contextlib.ExitStack() as stack:
@@ -271,7 +274,7 @@ def test_who_has_stalled_makes_room_before_who_is_idle_and_who_has_just_come(
         assert not any(map(hung_up, fresh))
 
 
-def test_no_more_connections_than_there_is_room_for(start: Start) -> None:
+def test_connections_are_bounded(start: Start) -> None:
     with start(worker_connections=5) as loop, contextlib.ExitStack() as stack:
         for _ in range(20):
             stack.enter_context(loop.plain())
@@ -293,7 +296,7 @@ class Filled(Reader):
         raise MemoryError
 
 
-def test_a_lack_of_memory_ends_a_connection_and_not_the_loop(start: Start) -> None:
+def test_a_memory_error_ends_the_connection_but_not_the_loop(start: Start) -> None:
     with start() as loop, loop.connect() as other:
         for reader, heard in ((Full, b""), (Filled, b"HTTP/1.1 503 Service Unavailable\r\n")):
             with loop.connect() as connection:
@@ -308,7 +311,7 @@ def test_a_lack_of_memory_ends_a_connection_and_not_the_loop(start: Start) -> No
         assert reply_to(other).endswith(b"/other")
 
 
-def test_a_connection_that_cannot_be_served_ends_and_not_the_loop(start: Start) -> None:
+def test_a_tls_error_ends_the_connection_but_not_the_loop(start: Start) -> None:
     with start() as loop:
         context = loop.worker.cfg.ssl_context
         refusals = [OSError(errno.ENOENT, "no certificate")]
@@ -339,7 +342,7 @@ def test_pipelined_requests_are_answered_in_order(start: Start, app: App) -> Non
     assert heard.endswith(b"/last")
 
 
-def test_who_goes_on_sending_after_the_last_reply_is_read_for_so_long_only(start: Start) -> None:
+def test_bytes_after_the_last_reply_are_read_up_to_a_bound(start: Start) -> None:
     with start() as loop, loop.connect() as connection:
         [ours] = until(lambda: [c for c in loop.worker.connections if c.phase == Phase.IDLE])
         ours.forgotten = Limits().farewell_bytes - 100_000
@@ -350,7 +353,7 @@ def test_who_goes_on_sending_after_the_last_reply_is_read_for_so_long_only(start
         until(lambda: not loop.worker.connections)
 
 
-def test_the_last_reply_ends_as_tls_says_goodbye(start: Start) -> None:
+def test_the_last_reply_ends_with_close_notify(start: Start) -> None:
     """Without it a client cannot tell the end from a cut (RFC 8446, section 6.1)."""
     with start() as loop, contextlib.closing(loop.plain()) as plain:
         client = loop.trust.wrap_socket(plain, server_hostname=HOST, suppress_ragged_eofs=False)
@@ -360,14 +363,14 @@ def test_the_last_reply_ends_as_tls_says_goodbye(start: Start) -> None:
             assert client.recv(1) == b""
 
 
-def test_a_body_longer_than_declared_is_the_next_request_and_a_bad_one(start: Start) -> None:
+def test_bytes_beyond_the_declared_body_are_a_bad_request(start: Start) -> None:
     with start() as loop:
         heard = loop.say(post("/x", b"{}}}\r\n\r\n", length=2))
     assert heard.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"/x{}HTTP/1.1 400 Bad Request\r\n" in heard
 
 
-def test_who_waits_to_be_told_to_continue_is_told(start: Start) -> None:
+def test_an_expectation_is_answered(start: Start) -> None:
     with start() as loop, loop.connect() as connection:
         request = post("/x", b"{}", "Expect: 100-continue")
         connection.sendall(request[:-2])
@@ -376,7 +379,7 @@ def test_who_waits_to_be_told_to_continue_is_told(start: Start) -> None:
         assert reply_to(connection).endswith(b"/x{}")
 
 
-def test_a_client_that_drips_is_told_that_it_took_too_long(start: Start) -> None:
+def test_a_dripping_client_gets_408(start: Start) -> None:
     with start(arrival=0.5) as loop, loop.connect() as connection:
         connection.settimeout(0.02)
 
@@ -406,7 +409,7 @@ def busy(loop: Loop, app: App) -> Iterator[None]:
         assert reply_to(slow).endswith(b"/slow")
 
 
-def test_what_came_while_another_was_answered_is_not_late(start: Start, app: App) -> None:
+def test_a_request_that_arrived_during_another_is_not_late(start: Start, app: App) -> None:
     with start() as loop, loop.connect() as late:
         late.sendall(get("/late")[:-2])
         until(lambda: [c for c in loop.worker.connections if c.phase == Phase.ARRIVING])
@@ -415,7 +418,7 @@ def test_what_came_while_another_was_answered_is_not_late(start: Start, app: App
         assert reply_to(late).endswith(b"/late")
 
 
-def test_large_bodies_beyond_a_bound_wait_for_their_turn(start: Start, app: App) -> None:
+def test_large_bodies_beyond_the_bound_wait(start: Start, app: App) -> None:
     body = b"x" * 2 * Limits().light
     with start(large=5 * Limits().light) as loop, contextlib.ExitStack() as stack:
         slow = [stack.enter_context(loop.connect()) for _ in range(6)]
@@ -430,14 +433,14 @@ def test_large_bodies_beyond_a_bound_wait_for_their_turn(start: Start, app: App)
         assert (loop.worker.large, loop.worker.pending) == (0, 0)
 
 
-def test_those_that_only_connect_have_a_number(start: Start) -> None:
+def test_silent_connections_are_bounded(start: Start) -> None:
     with start(silent=3, silence=0.0) as loop, contextlib.ExitStack() as stack:
         strangers = [stack.enter_context(loop.plain()) for _ in range(8)]
         until(lambda: sum(map(hung_up, strangers)) == 5)
         assert loop.say(get("/", "Connection: close")).startswith(b"HTTP/1.1 200 ")
 
 
-def test_handshakes_that_have_begun_have_a_number(start: Start) -> None:
+def test_unfinished_handshakes_are_bounded(start: Start) -> None:
     with start(handshakes=5) as loop, contextlib.ExitStack() as stack:
         strangers = [stack.enter_context(loop.plain()) for _ in range(8)]
         for stranger in strangers:
@@ -455,13 +458,13 @@ def test_handshakes_that_have_begun_have_a_number(start: Start) -> None:
         b"GET / HTTP/1.1\r\n",
     ],
 )
-def test_what_begins_like_no_handshake_is_closed_at_once(head: bytes, start: Start) -> None:
+def test_bytes_that_are_no_client_hello_close_the_connection(head: bytes, start: Start) -> None:
     with start() as loop, loop.plain() as plain:
         plain.sendall(head)
         until(lambda: hung_up(plain))
 
 
-def test_who_stalls_is_dropped_and_who_idles_is_not(start: Start) -> None:
+def test_stalled_connections_are_closed_and_idle_ones_stay(start: Start) -> None:
     with start() as loop, contextlib.ExitStack() as stack:
         ahead, used, in_headers, in_body = (stack.enter_context(loop.connect()) for _ in range(4))
         in_handshake = stack.enter_context(loop.plain())
@@ -480,7 +483,7 @@ def test_who_stalls_is_dropped_and_who_idles_is_not(start: Start) -> None:
             assert reply_to(idle).endswith(b"/idle")
 
 
-def test_who_idles_too_long_is_closed_but_not_unread(start: Start, app: App) -> None:
+def test_an_idle_connection_is_closed_unless_a_request_has_arrived(start: Start, app: App) -> None:
     with start() as loop, loop.connect() as idle, loop.connect() as late:
         until(lambda: [c.phase for c in loop.worker.connections] == [Phase.IDLE] * 2)
         with busy(loop, app):
@@ -492,7 +495,7 @@ def test_who_idles_too_long_is_closed_but_not_unread(start: Start, app: App) -> 
 # -- more than there is room for -----------------------------------------------------------------
 
 
-def test_replies_that_are_not_taken_hold_no_more_than_promised(start: Start) -> None:
+def test_unread_replies_are_bounded_in_bytes(start: Start) -> None:
     with start(unsent=2 * MUCH) as loop, contextlib.ExitStack() as stack:
         idle = stack.enter_context(loop.connect())
         until(lambda: [c.phase for c in loop.worker.connections] == [Phase.IDLE])
@@ -507,7 +510,7 @@ def test_replies_that_are_not_taken_hold_no_more_than_promised(start: Start) -> 
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-def test_where_the_system_has_no_file_to_spare_who_is_missed_least_makes_room(
+def test_without_free_file_descriptors_an_idle_connection_makes_room(
     number: int, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accept, refusals = socket.socket.accept, [OSError(number, os.strerror(number))]
@@ -529,9 +532,7 @@ def test_where_the_system_has_no_file_to_spare_who_is_missed_least_makes_room(
         assert reply_to(used).endswith(b"/still")
 
 
-def test_who_has_sent_something_makes_no_room_though_it_is_not_read_yet(
-    start: Start, app: App
-) -> None:
+def test_a_connection_with_unread_bytes_does_not_make_room(start: Start, app: App) -> None:
     with start(worker_connections=3, keep_alive=6000) as loop, contextlib.ExitStack() as stack:
         late, idle = (stack.enter_context(loop.connect()) for _ in range(2))
         until(lambda: [c.phase for c in loop.worker.connections] == [Phase.IDLE] * 2)
@@ -543,9 +544,7 @@ def test_who_has_sent_something_makes_no_room_though_it_is_not_read_yet(
 
 
 @pytest.mark.parametrize("phase", [Phase.WRITING, Phase.LINGERING, Phase.WORKING])
-def test_no_phase_holds_more_connections_than_there_is_room_for(
-    phase: Phase, start: Start, app: App
-) -> None:
+def test_connections_are_bounded_in_every_phase(phase: Phase, start: Start, app: App) -> None:
     data = {
         Phase.WRITING: get(f"/bytes/{MUCH}"),
         Phase.LINGERING: get("/", "Connection: close"),
@@ -570,7 +569,7 @@ def test_no_phase_holds_more_connections_than_there_is_room_for(
 # -- going away ----------------------------------------------------------------------------------
 
 
-def test_while_it_stops_it_answers_what_still_comes(start: Start) -> None:
+def test_a_stopping_worker_answers_open_connections(start: Start) -> None:
     with start(graceful_timeout=60) as loop, loop.connect() as idle, loop.connect() as used:
         used.sendall(get("/before"))
         reply_to(used)
@@ -587,7 +586,7 @@ def test_while_it_stops_it_answers_what_still_comes(start: Start) -> None:
             assert hear_out(connection) == b""
 
 
-def test_at_the_end_of_the_grace_period_what_has_bytes_is_not_closed_unread(start: Start) -> None:
+def test_at_the_end_of_the_grace_period_arrived_requests_are_answered(start: Start) -> None:
     with start(graceful_timeout=60) as loop, contextlib.ExitStack() as stack:
         quiet = stack.enter_context(loop.connect())
         late = [stack.enter_context(loop.connect()) for _ in range(10)]
@@ -602,7 +601,7 @@ def test_at_the_end_of_the_grace_period_what_has_bytes_is_not_closed_unread(star
         assert hear_out(quiet) == b""
 
 
-def test_who_is_in_the_backlog_when_it_stops_is_served(start: Start, app: App) -> None:
+def test_a_stopping_worker_serves_its_backlog(start: Start, app: App) -> None:
     with start(graceful_timeout=60) as loop, loop.connect() as slow:
         slow.sendall(get("/slow"))
         assert app.begun.wait(PATIENCE)
@@ -614,7 +613,7 @@ def test_who_is_in_the_backlog_when_it_stops_is_served(start: Start, app: App) -
                 assert reply_to(late).endswith(b"/late")
 
 
-def test_when_the_grace_period_is_over_it_waits_for_nobody(start: Start) -> None:
+def test_the_worker_ends_with_its_grace_period(start: Start) -> None:
     with start(graceful_timeout=60) as loop, stalled_reader(loop):
         until(lambda: any(len(c.outbox) > MUCH // 4 for c in loop.worker.connections))
         loop.stop()
@@ -631,7 +630,7 @@ def test_a_worker_whose_arbiter_is_gone_ends(start: Start) -> None:
 # -- who may call --------------------------------------------------------------------------------
 
 
-def test_when_the_authorities_have_changed_a_connection_is_closed_with_its_next_reply(
+def test_new_authorities_close_older_connections_with_their_next_reply(
     start: Start,
 ) -> None:
     with start() as loop, loop.connect() as kept:
