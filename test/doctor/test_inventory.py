@@ -66,7 +66,7 @@ def test_admin_access_takes_nothing() -> None:
 
 
 def test_what_is_tainted_is_not_free() -> None:
-    slices = a100.resource_slices(gpus=1)
+    slices = a100.resource_slices(models=[a100.A100])
     (device,) = (d for d in slices[1]["spec"]["devices"] if d["name"] == "gpu-0-mig-4g20gb-5-0")
     device["taints"] = [{"key": "x", "effect": "NoExecute"}]
     assert Inventory(slices, []).supply()["4g.20gb"] == Supply(1, 0, tainted=1)
@@ -83,7 +83,7 @@ def test_an_incomplete_pool_gives_nothing() -> None:
 
 def shared(*consumed: str, default: str | None = "10Gi") -> Inventory:
     """A slice that claims share by its memory of 20Gi, and what they have of it."""
-    counters, slice__ = a100.resource_slices(gpus=1)
+    counters, slice__ = a100.resource_slices(models=[a100.A100])
     policy = {"requestPolicy": {"default": default}} if default else {}
     (device,) = (d for d in slice__["spec"]["devices"] if d["name"] == "gpu-0-mig-3g20gb-9-0")
     device |= {

@@ -27,7 +27,7 @@ import grpc
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
-from test.support.a100 import DRIVER, resource_slices
+from test.support.a100 import DRIVER, MODELS, TWO_A100S, resource_slices
 
 Json = dict[str, Any]
 
@@ -261,10 +261,12 @@ def main() -> None:
     parser.add_argument("--node", required=True)
     parser.add_argument("--kubeconfig", type=Path, required=True)
     parser.add_argument("--service", action="append", choices=SERVICES)
+    parser.add_argument("--models", default=TWO_A100S, help="a letter for each GPU")
     parser.add_argument("--combined", action="store_true", help="counters beside their devices")
     options = parser.parse_args()
     api = _API(options.kubeconfig)
-    slices = resource_slices(options.node, combined=options.combined, whole=True)
+    models = [MODELS[letter] for letter in options.models]
+    slices = resource_slices(options.node, models=models, combined=options.combined, whole=True)
     driver = Driver(options.folder, api.find_claim, options.service or SERVICES)
     ended = Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from test.e2e import machine as machines
 from test.e2e.cluster import Cluster, Json
@@ -24,7 +24,7 @@ from test.e2e.controlplane import COUNTERS, ControlPlane, control_plane
 from test.e2e.gpus import FIRST_APART
 from test.e2e.images import busybox_images
 from test.e2e.machine import Machine, machine
-from test.support.a100 import device_classes, resource_slices
+from test.support.a100 import TWO_A100S, device_classes
 from test.support.process import Process, until
 
 NAME: Final = "node"
@@ -143,16 +143,37 @@ class Node:
         command = self.machine.command(proxy, f"--config={config}", f"--hostname-override={NAME}")
         self.start("kube-proxy", command)
 
-    def start_driver(self, *options: str) -> None:
-        """Start the DRA driver. options: of its own."""
+    def start_driver(self, *options: str, models: str = TWO_A100S) -> None:
+        """Start the DRA driver. options: of its own. models: of GPUs, letters of `MODELS`."""
         self.driver_folder.mkdir(exist_ok=True)
         combined = ["--combined"] if self.plane.version.minor < FIRST_APART else []
         driver = [
             *(sys.executable, "-m", "test.e2e.driver", str(self.driver_folder)),
             *(f"--kubelet={self.kubelet_root}", f"--node={NAME}"),
-            *(f"--kubeconfig={self.plane.kubeconfig}", *combined, *options),
+            *(f"--kubeconfig={self.plane.kubeconfig}", f"--models={models}"),
+            *(*combined, *options),
         ]
         self.start("driver", driver)
+
+    def other_gpus(self, *options: str, **more: Any) -> None:
+        """Start the driver as on another machine: nothing is left of what was.
+
+        options, more: as for `start_driver`.
+        """
+        self.end("driver")
+        self.forget()
+        for each in self.cluster.list("ResourceSlice"):
+            self.cluster.delete("ResourceSlice", each["metadata"]["name"])
+        self.start_driver(*options, **more)
+        until(self.published, "devices are published", self.check)
+
+    def published(self) -> bool:
+        """Whether all ResourceSlices are there, by what they say of their number."""
+        slices = self.cluster.list("ResourceSlice")
+        return {len(slices)} == {each["spec"]["pool"]["resourceSliceCount"] for each in slices}
+
+    def forget(self) -> None:
+        """Remove what the driver, which does not run, has kept."""
 
     @contextmanager
     def failing_driver(self) -> Iterator[str]:
@@ -200,12 +221,7 @@ def node(assets: Path, folder: Path, kind: type[NodeT]) -> Iterator[NodeT]:
         made.start_proxy()
         made.start_driver()
         until(lambda: _ready(cluster), "the node is ready", made.check, seconds=60)
-        expected = len(resource_slices(NAME, combined=plane.version.minor < FIRST_APART))
-        until(
-            lambda: len(cluster.list("ResourceSlice")) == expected,
-            "devices are published",
-            made.check,
-        )
+        until(made.published, "devices are published", made.check)
         yield made
 
 

@@ -15,8 +15,8 @@ from typing import Final
 
 from test.e2e import node as nodes
 from test.e2e.node import Node
-from test.support.a100 import DRIVER, slices_of, whole_gpu
-from test.support.process import ROOT, until
+from test.support.a100 import DRIVER, MODELS, TWO_A100S, slices_of, whole_gpu
+from test.support.process import ROOT
 
 #: The gpu-kubelet-plugin to run.
 VARIABLE: Final = "NVIDIA_DRA_DRIVER"
@@ -70,7 +70,9 @@ def missing() -> str:
 class NvidiaNode(Node):
     """A node whose slices NVIDIA's driver makes; `GPUS` A100s, all in MIG mode."""
 
-    def start_driver(self, *options: str, gates: Sequence[str] = ("DynamicMIG",)) -> None:
+    def start_driver(
+        self, *options: str, models: str = TWO_A100S, gates: Sequence[str] = ("DynamicMIG",)
+    ) -> None:
         """Start the DRA driver. options: FAKE_NVML_... of the stand-in. gates: of the driver."""
         root, cdi = self.folder / "nvidia", self.driver_folder / "cdi"
         if not root.exists():
@@ -82,6 +84,7 @@ class NvidiaNode(Node):
         settings = {
             "FAKE_NVML_STATE": str(self.driver_folder / "state"),
             "FAKE_NVML_LOG": str(self.log),
+            "FAKE_NVML_MODELS": models,
             "ALT_PROC_DEVICES_PATH": str(root / "devices"),
             **dict(option.split("=", 1) for option in options),
         }
@@ -103,16 +106,10 @@ class NvidiaNode(Node):
         """What was done to the GPUs, a line each."""
         return self.driver_folder / "nvml.log"
 
-    def other_gpus(self, *options: str, gates: Sequence[str] = ("DynamicMIG",)) -> None:
-        """Start the driver as on another machine: nothing is left of what was."""
-        self.end("driver")
+    def forget(self) -> None:
         shutil.rmtree(self.kubelet_root / "plugins" / DRIVER, ignore_errors=True)
         for file in (self.driver_folder / "state", *self.driver_folder.glob("cdi/*"), self.log):
             file.unlink(missing_ok=True)
-        for each in self.cluster.list("ResourceSlice"):
-            self.cluster.delete("ResourceSlice", each["metadata"]["name"])
-        self.start_driver(*options, gates=gates)
-        until(lambda: self.cluster.list("ResourceSlice"), "devices are published", self.check)
 
     def prepared(self) -> set[str]:
         found = (re.search("claim_(.{36})", f.name) for f in self.driver_folder.glob("cdi/*"))
@@ -139,7 +136,7 @@ class NvidiaNode(Node):
         (root / "devices").write_text(ours)
 
 
-def devices_of(files: Sequence[str]) -> list[str]:
+def devices_of(files: Sequence[str], models: str = TWO_A100S) -> list[str]:
     """The devices whose files a container has in /dev, by the names of test/support/a100.py.
 
     files: names such as "nvidia0" and "nvidia-cap3". A slice has two caps, and its GPU's file.
@@ -150,7 +147,7 @@ def devices_of(files: Sequence[str]) -> list[str]:
         assert second == first + 1, f"half a slice: {files}"
         gpu, instance = divmod(first // 2, INSTANCES)
         assert f"nvidia{gpu}" in files
-        found.append(str(slices_of(gpu)[instance - 1]["name"]))
+        found.append(str(slices_of(gpu, model=MODELS[models[gpu]])[instance - 1]["name"]))
     cut = {each.split("-mig-")[0] for each in found}
     whole = [str(whole_gpu(g)["name"]) for g in range(GPUS) if f"nvidia{g}" in files]
     return sorted(found + [each for each in whole if each not in cut])

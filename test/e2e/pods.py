@@ -46,13 +46,14 @@ def workload(kind: str, name: str, **spec: Any) -> Json:
     """A Deployment or a StatefulSet of one such pod, or of the pod `template`."""
     labels = {"app": name}
     template = spec.pop("template", None) or pod(name)
+    metadata = {key: each for key, each in template["metadata"].items() if key != "name"}
     return {
         "apiVersion": "apps/v1",
         "kind": kind,
         "metadata": {"name": name},
         "spec": {
             "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": template["spec"]},
+            "template": {"metadata": {**metadata, "labels": labels}, "spec": template["spec"]},
             **({"serviceName": name} if kind == "StatefulSet" else {}),
             **spec,
         },

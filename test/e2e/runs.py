@@ -7,6 +7,7 @@ from test.e2e.driver import PREFIX
 from test.e2e.node import IMAGE
 from test.e2e.nvidia import devices_of
 from test.e2e.pods import container
+from test.support.a100 import TWO_A100S
 from test.support.process import until
 
 #: Prints the names of the devices that the container has (test/e2e/driver.py), or the files of
@@ -72,10 +73,12 @@ def wait_gone(cluster: Cluster, name: str) -> None:
     until(lambda: cluster.find("Pod", name) is None, f"{name} is gone", seconds=PATIENCE)
 
 
-def seen(cluster: Cluster, pod: str, container: str = "main", *options: str) -> list[str]:
+def seen(
+    cluster: Cluster, pod: str, container: str = "main", *options: str, models: str = TWO_A100S
+) -> list[str]:
     """The devices that a container had when it started, once it has told.
 
-    options: of `kubectl logs`. Raises TimeoutError.
+    options: of `kubectl logs`. models: of the node's GPUs. Raises TimeoutError.
     """
 
     def told() -> list[str] | None:
@@ -87,7 +90,7 @@ def seen(cluster: Cluster, pod: str, container: str = "main", *options: str) -> 
     assert lines
     told_of = lines[: lines.index(END)]
     files = [line for line in told_of if line.startswith("nvidia")]
-    return devices_of(files) if files else told_of
+    return devices_of(files, models) if files else told_of
 
 
 def profile(device: str) -> str:

@@ -48,7 +48,7 @@ def nodes(cluster: Cluster) -> Iterator[None]:
     if minor < gpus.FIRST_WITH_COUNTERS:
         pytest.skip(f"Kubernetes {cluster.plane.version} has no counters")
     combined = minor < gpus.FIRST_APART
-    slices = a100.resource_slices(HOPPER, combined=combined, model=a100.H100)
+    slices = a100.resource_slices(HOPPER, combined=combined, models=[a100.H100] * 2)
     others = [a100.resource_slice(STRANGE, 0, 1, devices=STRANGERS)]
     with (
         gpus.node(cluster, HOPPER, *a100.device_classes(), *slices),
@@ -127,12 +127,8 @@ def test_a_deployment_runs_on_both_kinds_of_gpu(team: Cluster) -> None:
     template = asking("p", {"mig-1g.5gb": 1})
     for name in (HOPPER, "ampere"):
         template["spec"]["tolerations"] += gpus.tolerating(template, name)["spec"]["tolerations"]
-    deployment = workload("Deployment", "d", replicas=16, template=template)
-    deployment["spec"]["template"]["metadata"] |= {
-        "annotations": template["metadata"]["annotations"]
-    }
     with gpus.node(team, "ampere", *slices):
-        team.create(deployment)
+        team.create(workload("Deployment", "d", replicas=16, template=template))
 
         def nodes() -> list[str]:
             return [name for p in team.list("Pod") if (name := p["spec"].get("nodeName"))]

@@ -2,11 +2,12 @@
 
 And H100s with 80 GB, whose slices have other names.
 
-test/e2e/real_driver holds it equal to what the driver itself (v0.4.0 to v0.5.0-dev) publishes on
+test/e2e/real_node holds it equal to what the driver itself (v0.4.0 to v0.5.0-dev) publishes on
 the stand-in for NVML. Sources: placements and engines of a profile in NVIDIA's MIG User Guide
 ("A100 MIG Profiles"); memory is what an A100 reports for a slice.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 Json = dict[str, Any]
@@ -77,6 +78,10 @@ H100: Final = Model(
     ),
 )
 
+#: By the letters that stand for them, one for each GPU of a node.
+MODELS: Final = {"a": A100, "h": H100}
+TWO_A100S: Final = "aa"
+
 #: How many of a profile a GPU has room for.
 ROOM: Final = {"1g.5gb": 7, "1g.5gb+me": 1, "1g.10gb": 4, "2g.10gb": 3} | {
     "3g.20gb": 2,
@@ -87,27 +92,27 @@ ROOM: Final = {"1g.5gb": 7, "1g.5gb+me": 1, "1g.10gb": 4, "2g.10gb": 3} | {
 
 def resource_slices(
     node: str = "node-1",
-    gpus: int = 2,
     *,
+    models: Sequence[Model] = (A100, A100),
     combined: bool = False,
     counted: bool = True,
     whole: bool = False,
-    model: Model = A100,
 ) -> list[Json]:
-    """What the driver publishes of a node with the feature gate DynamicMIG.
+    """What the driver publishes of a node with a GPU of each model, and the gate DynamicMIG.
 
     combined: counters and devices in one ResourceSlice, as for Kubernetes 1.34; from 1.35 on they
     are in slices of their own. counted: False for what an API server keeps of it whose gate
     DRAPartitionableDevices is off. whole: with the GPUs themselves, too.
     """
-    sets = [counter_set(gpu, model) for gpu in range(gpus)] if counted else []
+    sets = [counter_set(gpu, model) for gpu, model in enumerate(models)] if counted else []
     devices = [
         [*([whole_gpu(gpu, model)] if whole else []), *slices_of(gpu, counted=counted, model=model)]
-        for gpu in range(gpus)
+        for gpu, model in enumerate(models)
     ]
     if combined:
         parts: list[Json] = [
-            {"sharedCounters": [sets[gpu]], "devices": devices[gpu]} for gpu in range(gpus)
+            {"sharedCounters": [own], "devices": cut}
+            for own, cut in zip(sets, devices, strict=True)
         ]
     else:
         parts = [{"sharedCounters": sets} if sets else {}, *({"devices": d} for d in devices)]

@@ -1,13 +1,14 @@
 /* A stand-in for libnvidia-ml.so.1: GPUs without hardware, that can be cut by MIG.
  *
- * FAKE_NVML_MODEL  a100 (40 GB, MIG on: it cannot be toggled) or h100 (80 GB, MIG off: it can)
+ * FAKE_NVML_MODELS a letter for each GPU, "ah": A100 (40 GB, MIG on: it cannot be toggled; also where there is no letter)
+ *                  or H100 (80 GB, MIG off: it can)
  * FAKE_NVML_COUNT  how many GPUs
  * FAKE_NVML_MIG    a 0 or 1 for each GPU, "10": whether MIG is on at first, in place of the model's own
  * FAKE_NVML_STATE  a file that outlives the process, as what is cut outlives it on a GPU
  * FAKE_NVML_CUT    slices that are there at first: "0:19:2 1:9:0" (GPU, profile, first memory slice)
  * FAKE_NVML_LOG    a file to which every change is written
  *
- * The ID of a GPU instance tells what it is: 1 and on, in the order of the table below and of its placements.
+ * The ID of a GPU instance tells what it is: 1 and on, in the order of its table below and of its placements.
  * Sizes and layouts are those of NVML's public ABI.
  */
 #include <fcntl.h>
@@ -52,7 +53,7 @@ typedef struct gi {
 typedef struct gpu {
   device_t dev;
   unsigned index;
-  int mig;
+  int mig, hopper;
   char uuid[80];
   gi_t gis[MAX_GI];
 } gpu_t;
@@ -70,17 +71,15 @@ static const entry_t a100[] = {
   {-1, {0}, 0, {0}, 0, 0},
 };
 static const entry_t h100[] = {
+  {0, {19, 0, 1, 7, 16, 1, 1, 0, 1, 0, 9856}, 1, {0, 1, 2, 3, 4, 5, 6}, 7, 0},
+  {7, {20, 0, 1, 1, 16, 1, 1, 0, 1, 1, 9856}, 1, {0, 1, 2, 3, 4, 5, 6}, 7, 0},
   {9, {15, 0, 1, 4, 26, 1, 1, 0, 1, 0, 20096}, 2, {0, 2, 4, 6}, 4, 0},
-  {0, {19, 0, 1, 7, 16, 1, 1, 0, 1, 0, 9984}, 1, {0, 1, 2, 3, 4, 5, 6}, 7, 0},
-  {7, {20, 0, 1, 1, 16, 1, 1, 0, 1, 1, 9984}, 1, {0, 1, 2, 3, 4, 5, 6}, 7, 0},
   {1, {14, 0, 2, 3, 32, 2, 2, 0, 2, 0, 20096}, 2, {0, 2, 4}, 3, 1},
   {2, {9, 0, 3, 2, 60, 3, 3, 0, 3, 0, 40448}, 4, {0, 4}, 2, 2},
   {3, {5, 0, 4, 1, 64, 4, 4, 0, 4, 0, 40448}, 4, {0}, 1, 3},
   {4, {0, 0, 7, 1, 132, 8, 7, 0, 7, 1, 81152}, 8, {0}, 1, 4},
   {-1, {0}, 0, {0}, 0, 0},
 };
-static const entry_t *table = a100;
-static int hopper;
 static unsigned count = 2;
 static gpu_t own[MAX_GPUS], *gpus = own;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -103,10 +102,8 @@ static void make_ci(gi_t *gi);
 static void start(void) {
   static int done;
   if (done++) return;
-  const char *model = getenv("FAKE_NVML_MODEL"), *n = getenv("FAKE_NVML_COUNT"), *on = getenv("FAKE_NVML_MIG");
+  const char *models = getenv("FAKE_NVML_MODELS"), *n = getenv("FAKE_NVML_COUNT"), *on = getenv("FAKE_NVML_MIG");
   const char *state = getenv("FAKE_NVML_STATE"), *there = getenv("FAKE_NVML_CUT");
-  hopper = model && !strcmp(model, "h100");
-  table = hopper ? h100 : a100;
   if (n && atoi(n) > 0 && atoi(n) <= MAX_GPUS) count = atoi(n);
   int file = state ? open(state, O_RDWR | O_CREAT, 0600) : -1, fresh = 1;
   if (file >= 0) {
@@ -119,7 +116,8 @@ static void start(void) {
     gpu_t *g = &gpus[i];
     g->dev.gpu = g;
     g->index = i;
-    if (fresh) g->mig = on && strlen(on) > i ? on[i] == '1' : !hopper;
+    g->hopper = models && strlen(models) > i && models[i] == 'h';
+    if (fresh) g->mig = on && strlen(on) > i ? on[i] == '1' : !g->hopper;
     snprintf(g->uuid, sizeof g->uuid, "GPU-%08u-0000-0000-0000-000000000000", i);
     for (unsigned k = 0; k < MAX_GI; k++) {
       gi_t *gi = &g->gis[k];
@@ -137,12 +135,13 @@ static void start(void) {
   }
 }
 
-static const entry_t *by_index(int index) {
-  for (const entry_t *e = table; e->index >= 0; e++) if (e->index == index) return e;
+static const entry_t *table(const gpu_t *g) { return g->hopper ? h100 : a100; }
+static const entry_t *by_index(const gpu_t *g, int index) {
+  for (const entry_t *e = table(g); e->index >= 0; e++) if (e->index == index) return e;
   return 0;
 }
-static const entry_t *by_id(unsigned id) {
-  for (const entry_t *e = table; e->index >= 0; e++) if (e->p.id == id) return e;
+static const entry_t *by_id(const gpu_t *g, unsigned id) {
+  for (const entry_t *e = table(g); e->index >= 0; e++) if (e->p.id == id) return e;
   return 0;
 }
 
@@ -192,7 +191,7 @@ static unsigned bus(const gpu_t *g) { return 0x07 + 8 * g->index; }
 API int nvmlDeviceGetPciInfo_v3(device_t *d, pci_t *p) {
   memset(p, 0, sizeof *p);
   p->bus = bus(d->gpu);
-  p->pci_id = hopper ? 0x233010deu : 0x20b010deu;
+  p->pci_id = d->gpu->hopper ? 0x233010deu : 0x20b010deu;
   snprintf(p->legacy, sizeof p->legacy, "0000:%02X:00.0", p->bus);
   snprintf(p->id, sizeof p->id, "00000000:%02X:00.0", p->bus);
   return OK;
@@ -206,15 +205,14 @@ API int nvmlDeviceGetHandleByPciBusId_v2(const char *id, device_t **d) {
 API int nvmlDeviceGetMinorNumber(device_t *d, unsigned *n) { if (d->gi) return NOT_SUPPORTED; *n = d->gpu->index; return OK; }
 API int nvmlDeviceGetIndex(device_t *d, unsigned *n) { *n = d->gpu->index; return OK; }
 API int nvmlDeviceGetUUID(device_t *d, char *out, unsigned n) { return text(out, n, d->gi ? d->gi->uuid : d->gpu->uuid); }
-API int nvmlDeviceGetName(device_t *d, char *out, unsigned n) { (void)d; return text(out, n, hopper ? "NVIDIA H100 80GB HBM3" : "NVIDIA A100-SXM4-40GB"); }
+API int nvmlDeviceGetName(device_t *d, char *out, unsigned n) { return text(out, n, d->gpu->hopper ? "NVIDIA H100 80GB HBM3" : "NVIDIA A100-SXM4-40GB"); }
 API int nvmlDeviceGetBrand(device_t *d, unsigned *v) { (void)d; *v = 14; return OK; }
-API int nvmlDeviceGetArchitecture(device_t *d, unsigned *v) { (void)d; *v = hopper ? 9 : 7; return OK; }
-API int nvmlDeviceGetCudaComputeCapability(device_t *d, int *major, int *minor) { (void)d; *major = hopper ? 9 : 8; *minor = 0; return OK; }
+API int nvmlDeviceGetArchitecture(device_t *d, unsigned *v) { *v = d->gpu->hopper ? 9 : 7; return OK; }
+API int nvmlDeviceGetCudaComputeCapability(device_t *d, int *major, int *minor) { *major = d->gpu->hopper ? 9 : 8; *minor = 0; return OK; }
 API int nvmlDeviceGetVirtualizationMode(device_t *d, unsigned *v) { (void)d; *v = 0; return OK; }
 API int nvmlDeviceGetPersistenceMode(device_t *d, unsigned *v) { (void)d; *v = 1; return OK; }
 API int nvmlDeviceGetMemoryInfo(device_t *d, unsigned long long *m) {
-  (void)d;
-  m[0] = (hopper ? 81559ull : 40960ull) * MiB;
+  m[0] = (d->gpu->hopper ? 81559ull : 40960ull) * MiB;
   m[1] = m[0];
   m[2] = 0;
   return OK;
@@ -245,15 +243,13 @@ API int nvmlDeviceGetMigDeviceHandleByIndex(device_t *d, unsigned index, device_
 API int nvmlDeviceGetGpuInstanceId(device_t *d, unsigned *id) { if (!d->gi) return NOT_SUPPORTED; *id = d->gi->id; return OK; }
 API int nvmlDeviceGetComputeInstanceId(device_t *d, unsigned *id) { if (!d->gi) return NOT_SUPPORTED; *id = 0; return OK; }
 API int nvmlDeviceGetGpuInstanceProfileInfo(device_t *d, unsigned index, gi_profile_t *p) {
-  (void)d;
-  const entry_t *e = by_index((int)index);
+  const entry_t *e = by_index(d->gpu, (int)index);
   if (!e) return NOT_SUPPORTED;
   *p = e->p;
   return OK;
 }
 API int nvmlDeviceGetGpuInstancePossiblePlacements_v2(device_t *d, unsigned id, placement_t *out, unsigned *n) {
-  (void)d;
-  const entry_t *e = by_id(id);
+  const entry_t *e = by_id(d->gpu, id);
   if (!e) return INVALID;
   if (!out) { *n = e->n; return OK; }
   if (*n < e->n) return INSUFFICIENT_SIZE;
@@ -271,7 +267,7 @@ static int fits(gpu_t *g, unsigned from, unsigned size) {
   return 1;
 }
 API int nvmlDeviceGetGpuInstanceRemainingCapacity(device_t *d, unsigned id, unsigned *n) {
-  const entry_t *e = by_id(id);
+  const entry_t *e = by_id(d->gpu, id);
   if (!e) return INVALID;
   *n = 0;
   for (unsigned i = 0; i < e->n; i++) *n += fits(d->gpu, e->starts[i], e->size);
@@ -279,11 +275,11 @@ API int nvmlDeviceGetGpuInstanceRemainingCapacity(device_t *d, unsigned id, unsi
 }
 /* A GPU instance; one of size 0 has the size of its profile. */
 static int cut(gpu_t *g, unsigned id, const placement_t *at, gi_t **out) {
-  const entry_t *e = by_id(id);
+  const entry_t *e = by_id(g, id);
   unsigned place = 0;
   gi_t *gi = 0;
   if (!e || (at->size && at->size != e->size)) return INVALID;
-  for (const entry_t *before = table; before < e; before++) place += before->n;
+  for (const entry_t *before = table(g); before < e; before++) place += before->n;
   for (unsigned i = 0; i < e->n; i++) if (e->starts[i] == at->start) gi = &g->gis[1 + place + i];
   if (!gi) return INVALID;
   if (!fits(g, at->start, e->size)) return INSUFFICIENT_RESOURCES;
@@ -311,7 +307,7 @@ typedef struct { device_t *device; unsigned id, profile; placement_t at; } gi_in
 API int nvmlGpuInstanceGetInfo(gi_t *gi, gi_info_t *info) {
   info->device = &gi->gpu->dev;
   info->id = gi->id;
-  info->profile = by_index((int)gi->profile)->p.id;
+  info->profile = by_index(gi->gpu, (int)gi->profile)->p.id;
   info->at = gi->at;
   return OK;
 }
@@ -323,7 +319,7 @@ API int nvmlGpuInstanceDestroy(gi_t *gi) {
 }
 /* A compute instance takes its whole GPU instance, so its handle is that of the GPU instance. */
 API int nvmlGpuInstanceGetComputeInstanceProfileInfo(gi_t *gi, unsigned profile, unsigned engine, ci_profile_t *p) {
-  const entry_t *e = by_index((int)gi->profile);
+  const entry_t *e = by_index(gi->gpu, (int)gi->profile);
   if (engine || !is_ci(e, profile)) return NOT_SUPPORTED;
   *p = (ci_profile_t){profile, e->p.slices, 1, e->p.sms, e->p.copy, e->p.dec, e->p.enc, e->p.jpeg, e->p.ofa};
   return OK;
@@ -335,7 +331,7 @@ static void make_ci(gi_t *gi) {
   say("gpu%u create gi%u/ci0 %s\n", gi->gpu->index, gi->id, gi->uuid);
 }
 API int nvmlGpuInstanceCreateComputeInstance(gi_t *gi, unsigned profile, gi_t **ci) {
-  if (!is_ci(by_index((int)gi->profile), profile)) return INVALID;
+  if (!is_ci(by_index(gi->gpu, (int)gi->profile), profile)) return INVALID;
   if (gi->has_ci) return INSUFFICIENT_RESOURCES;
   make_ci(gi);
   *ci = gi;
@@ -351,8 +347,8 @@ API int nvmlComputeInstanceGetInfo_v2(gi_t *ci, ci_info_t *info) {
   info->device = &ci->mig;
   info->gi = ci;
   info->id = 0;
-  info->profile = (unsigned)by_index((int)ci->profile)->ci;
-  info->at = (placement_t){0, by_index((int)ci->profile)->p.slices};
+  info->profile = (unsigned)by_index(ci->gpu, (int)ci->profile)->ci;
+  info->at = (placement_t){0, by_index(ci->gpu, (int)ci->profile)->p.slices};
   return OK;
 }
 API int nvmlComputeInstanceDestroy(gi_t *ci) {

@@ -3,8 +3,10 @@
 import pytest
 
 from test.e2e.cluster import Cluster, Json
-from test.e2e.pods import job, pod, workload
-from test.e2e.runs import PATIENCE, ends, profile, seen, stays
+from test.e2e.node import Node
+from test.e2e.nvidia import wanted
+from test.e2e.pods import job, pod, wishing, workload
+from test.e2e.runs import PATIENCE, ends, gpu, profile, seen, stays
 from test.support.process import until
 
 pytestmark = pytest.mark.usefixtures("webhook")
@@ -72,6 +74,26 @@ def test_a_deployment_rolls_over(namespace: Cluster, rolling: Json) -> None:
     devices = [device for name in after for device in seen(namespace, name)]
     assert len(set(devices)) == 2
     assert {profile(device) for device in devices} == {"3g20gb"}
+
+
+def test_a_deployment_runs_on_every_kind_of_gpu(real_node: Node, namespace: Cluster) -> None:
+    """Written for 1g.5gb, of which an A100 has seven: the others of nine run on an H100."""
+    models = "ah"
+    mig = [] if wanted() is Node else ["FAKE_NVML_MIG=11"]
+    real_node.other_gpus(*mig, models=models)
+    try:
+        one = pod("", stays(limits={"mig-1g.5gb": 1}), terminationGracePeriodSeconds=1)
+        template = wishing(one, alternatives="1g.5gb or bigger")
+        namespace.create(workload("Deployment", "d", replicas=9, template=template))
+        names = running(namespace, 9)
+        devices = {each for name in names for each in seen(namespace, name, models=models)}
+        assert sorted((gpu(each), profile(each)) for each in devices) == [
+            *[("gpu-0", "1g5gb")] * 7,
+            *[("gpu-1", "1g10gb")] * 2,
+        ]
+    finally:
+        namespace.kubectl("delete", "deployment,pods", "--all", "--timeout=50s").check_returncode()
+        real_node.other_gpus()
 
 
 def test_a_pod_of_a_stateful_set_comes_back_with_a_slice(namespace: Cluster) -> None:
