@@ -1,36 +1,43 @@
-"""Annotations by which a pod asks for more than its limits can say (R13).
+"""Annotations: by which a pod asks for more than its limits can say, and is told what was done.
 
     instaslice.io/alternatives: "3g.20gb or 4g.20gb; 1g.5gb or 1g.10gb or 2g.10gb"
     instaslice.io/placement: same-gpu
+    instaslice.io/requested: "main: nvidia.com/mig-1g.5gb=2, nvidia.com/mig-3g.20gb=1; side: ..."
 
 A limit of the first profile of a chain may be served by the next ones, in that order; "1g.5gb or
 bigger" goes by size and so holds for every GPU (`resources.bigger`). An administrator may set
 chains for the pods that have none of their own; "none" declines these. A placement puts all MIG
-slices of the pod on one GPU, or each of them on another.
+slices of the pod on one GPU, or each of them on another (R13). What a rewritten pod asked for (R12)
+is what `kubectl describe` shows.
 """
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from instaslice import profiles
-from instaslice.invalid import InvalidPod, Path, invalid, shorten
-from instaslice.patch import Json
+from instaslice.containers import Settled, member
+from instaslice.invalid import InvalidPod, Path, invalid, printable, shorten
+from instaslice.patch import Json, Operation, add, pointer
 from instaslice.profiles import Profile
 from instaslice.resources import Resource, Resources, bigger, of_profile
 from instaslice.templates import CONSTRAINTS, MAX_CHOICES
 
 ALTERNATIVES: Final = "instaslice.io/alternatives"
 PLACEMENT: Final = "instaslice.io/placement"
+REQUESTED: Final = "instaslice.io/requested"
+#: Kubernetes' own, on the API server's image of a static pod (R9).
+MIRROR: Final = "kubernetes.io/config.mirror"
 
 #: The longest chains, in characters: of 8 names of 20 for each of the 100 profiles that there are.
-MAX_LENGTH: Final = 16_000
+_LONGEST_CHAINS: Final = 16_000
+#: The longest value of REQUESTED: what a terminal shows at once, of some 20 containers.
+MAX_REQUESTED: Final = 1_000
+_MORE: Final = "; ..."
 
 #: The value by which a pod declines the administrator's alternatives.
 NONE: Final = "none"
 _BIGGER: Final = "bigger"
 _LIKE_THIS: Final = 'write it like "3g.20gb or 4g.20gb; 1g.5gb or 1g.10gb"'
-_PLACEMENTS: Final = f"must be {' or '.join(CONSTRAINTS)}"
 
 
 class Wishes(NamedTuple):
@@ -40,9 +47,6 @@ class Wishes(NamedTuple):
     alternatives: Mapping[Resource, tuple[Resource, ...]]
     placement: str = ""  #: a key of `templates.CONSTRAINTS`, or empty
     is_default: bool = False  #: whether the alternatives are the administrator's
-
-
-NO_WISHES: Final = Wishes(MappingProxyType({}))
 
 
 def path(key: str) -> Path:
@@ -57,37 +61,33 @@ def of(pod: Json) -> Json:
     return found if isinstance(found, dict) else {}
 
 
+def is_mirror(pod: Json) -> bool:
+    """Whether the pod is the API server's image of a static pod (R9)."""
+    return MIRROR in of(pod)
+
+
 def read(found: Json, resources: Resources) -> Wishes:
     """The wishes in a pod's annotations. Raises InvalidPod, with the annotation's key and value."""
-    if ALTERNATIVES not in found and PLACEMENT not in found:
-        return Wishes(resources.alternatives, "", True) if resources.alternatives else NO_WISHES
-    placement = _placement(found.get(PLACEMENT))
-    value = found.get(ALTERNATIVES)
+    value, placed = found.get(ALTERNATIVES), found.get(PLACEMENT)
+    placement = placed.strip() if isinstance(placed, str) else ""
+    if placed is not None and placement not in CONSTRAINTS:
+        raise InvalidPod(invalid(path(PLACEMENT), placed, f"must be {' or '.join(CONSTRAINTS)}"))
     if value is None:
         return Wishes(resources.alternatives, placement, True)
     if isinstance(value, str) and value.strip() == NONE:
-        return Wishes(NO_WISHES.alternatives, placement)
+        return Wishes({}, placement)
     try:
         return Wishes(read_alternatives(value), placement)
     except ValueError as error:
         raise InvalidPod(invalid(path(ALTERNATIVES), value, str(error))) from None
 
 
-def _placement(value: object) -> str:
-    if value is None:
-        return ""
-    text = value.strip() if isinstance(value, str) else ""
-    if text not in CONSTRAINTS:
-        raise InvalidPod(invalid(path(PLACEMENT), value, _PLACEMENTS))
-    return text
-
-
 def read_alternatives(value: object) -> dict[Resource, tuple[Resource, ...]]:
     """Chains of profiles, by what they begin with. Raises ValueError, which says what is wrong."""
     if not isinstance(value, str):
         raise ValueError(_LIKE_THIS)
-    if len(value) > MAX_LENGTH:
-        raise ValueError(f"is longer than {MAX_LENGTH} characters")
+    if len(value) > _LONGEST_CHAINS:
+        raise ValueError(f"is longer than {_LONGEST_CHAINS} characters")
     chains: dict[Resource, tuple[Resource, ...]] = {}
     for chain in value.split(";"):
         words = chain.split()
@@ -99,14 +99,10 @@ def read_alternatives(value: object) -> dict[Resource, tuple[Resource, ...]]:
         if not 2 <= len(names) <= MAX_CHOICES:
             raise ValueError(f"a chain names 2 to {MAX_CHOICES} profiles: {_LIKE_THIS}")
         if _BIGGER in names and (names[0] == _BIGGER or len(names) > 2):
-            raise ValueError(
-                f'"{_BIGGER}" stands alone behind one profile, as in "1g.5gb or bigger"'
-            )
-        first = _profile(names[0])
-        if names[1] == _BIGGER:
-            others = bigger(first)
-        else:
-            others = tuple(of_profile(_profile(name)) for name in names[1:])
+            text = f'"{_BIGGER}" stands alone behind one profile, as in "1g.5gb or bigger"'
+            raise ValueError(text)
+        first, *rest = [_profile(name) for name in names if name != _BIGGER]
+        others = tuple(map(of_profile, rest)) or bigger(first)
         resource = of_profile(first)
         if len({resource, *others}) < 1 + len(others):
             raise ValueError("a chain names each profile once")
@@ -120,8 +116,37 @@ def read_alternatives(value: object) -> dict[Resource, tuple[Resource, ...]]:
 
 def _profile(name: str) -> Profile:
     """A profile in either of its spellings. Raises ValueError."""
-    bare = name.removeprefix("nvidia.com/").removeprefix("mig-")
-    profile = profiles.from_attribute(bare) or profiles.from_template("mig-" + bare)
+    profile = profiles.from_name(name)
     if profile is None:
         raise ValueError(f"{shorten(name)} is not a MIG profile such as 1g.5gb or 1g.10gb+me")
     return profile
+
+
+def describe(containers: Iterable[Settled], before: object = None) -> str:
+    """What containers ask for by new claims, as the annotation says it.
+
+    before: what an earlier pass said of the pod; what is not text said nothing.
+    """
+    text = printable(before)[:MAX_REQUESTED].removesuffix(_MORE) if isinstance(before, str) else ""
+    for container, claimed, _ in containers:
+        if not claimed:
+            continue
+        amounts = ", ".join([f"{name}={count}" for name, count in claimed.items()])
+        text += f"{'; ' if text else ''}{printable(shorten(container.name))}: {amounts}"
+        if len(text) > MAX_REQUESTED:
+            text = text[: MAX_REQUESTED - len(_MORE)]
+            return text[: max(text.rfind(";"), text.rfind(","))] + _MORE
+    return text
+
+
+def annotate(pod: Json, text: object) -> list[Operation]:
+    """Set REQUESTED, whatever a user typed there. Raises InvalidPod where it has no place."""
+    metadata = member(pod, "metadata", dict)
+    found = member(metadata, "annotations", dict, ("metadata",))
+    if found.get(REQUESTED) == text:
+        return []
+    if metadata.get("annotations") is not None:
+        return [add(pointer(*path(REQUESTED)), text)]
+    if pod.get("metadata") is not None:
+        return [add("/metadata/annotations", {REQUESTED: text})]
+    return [add("/metadata", {"annotations": {REQUESTED: text}})]

@@ -1,18 +1,53 @@
-"""The claims that take the place of a pod's limits (R2, R6, R8, R13)."""
+"""The claims that take the place of a pod's limits (R2, R6, R8, R13).
+
+Theory of operation. Containers, and sidecars (init containers with restartPolicy Always; they start
+in order and stay), run at the same time, so each has devices of its own. An ordinary init container
+has ended before anything after it starts, so it can use the devices of all containers and of the
+sidecars after it, though not of the sidecars before it. Only what it needs beyond those is extra,
+and since ordinary init containers run one after the other, they all share the extras. Of each
+resource the pod then holds
+
+    max(containers + sidecars, max over ordinary init containers of (own + sidecars before it))
+
+devices, which is what the scheduler and the device plugin count for an extended resource (KEP-753,
+"resources calculation").
+
+Put all these devices in a line: first those of containers, in order, then the extras, then those
+of sidecars, the last sidecar first. What an ordinary init container may use is then always the
+beginning of the line, and it uses as many from there as it needs. So the line is cut where an
+owner's devices end, and where an init container's use ends. Between two cuts are devices that the
+same containers use: a group, which becomes one claim. An owner's devices are in more than one group
+only where an init container uses a part of them.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from instaslice import annotations
-from instaslice.annotations import NO_WISHES, Wishes
-from instaslice.containers import MAX_DEVICES, MAX_USES, Settled
-from instaslice.device_groups import Demand, Group, groups, held
+from instaslice.annotations import Wishes
+from instaslice.containers import MAX_DEVICES, MAX_USES, Role, Settled
 from instaslice.invalid import InvalidPod, Notice, forbidden, invalid
 from instaslice.resource_api import ALTERNATIVES, ResourceAPI
 from instaslice.resources import Resource
 from instaslice.templates import DeviceClaim, DeviceRequest, claim_of, serves
 
-#: By resource, who wants how many of it.
+
+class Demand(NamedTuple):
+    """A container that wants devices of a resource."""
+
+    user: int  #: which container, in the order of the pod
+    devices: int
+    role: Role
+
+
+class Group(NamedTuple):
+    """Devices that the same containers use."""
+
+    users: tuple[int, ...]  #: ascending
+    devices: int
+
+
+#: By resource, who wants how many of it: in the order of the pod, each container once.
 Demands = dict[Resource, list[Demand]]
 
 
@@ -22,6 +57,49 @@ class NewClaim(NamedTuple):
     asks: DeviceClaim
     #: Which containers use it, in the order of the pod; of a placed claim, which request of it.
     uses: list[tuple[int, str]]
+
+
+def held(demands: Sequence[Demand]) -> int:
+    """How many devices of a resource the pod holds."""
+    # From the last to the first: sidecars before an init container are not free for it. Containers
+    # come first in the pod, and are free for all.
+    free = extras = 0
+    for demand in demands:
+        if demand.role == "container":
+            free += demand.devices
+    for demand in reversed(demands):
+        if demand.role == "sidecar":
+            free += demand.devices
+        elif demand.role == "init":
+            extras = max(extras, demand.devices - free)
+    return free + extras
+
+
+def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
+    """The groups in which the devices of a resource are held, in the order of the line.
+
+    max_devices: that one group can hold; a larger one is cut.
+    """
+    owners = [each for each in demands if each.role == "container"]
+    inits = [each for each in demands if each.role == "init"]
+    sidecars = [each for each in reversed(demands) if each.role == "sidecar"]
+    if inits:
+        extras = held(demands) - sum(each.devices for each in (*owners, *sidecars))
+        owners.append(Demand(-1, extras, "init"))
+    uses = sorted({init.devices for init in inits})
+    found: list[Group] = []
+    start = 0
+    for user, devices, _ in (*owners, *sidecars):
+        last = start + devices
+        for end in (*[use for use in uses if start < use < last], last):
+            users = [user] if user >= 0 else []
+            users += [init.user for init in inits if init.devices > start]
+            group = tuple(sorted(users))
+            while start < end:
+                size = min(end - start, max_devices)
+                found.append(Group(group, size))
+                start += size
+    return found
 
 
 def demands(containers: Sequence[Settled], api: ResourceAPI) -> Demands:
@@ -39,10 +117,8 @@ def demands(containers: Sequence[Settled], api: ResourceAPI) -> Demands:
                 count += each.pop().devices
             each.append(Demand(user, count, container.role))
     if uses > MAX_USES:
-        detail = f"may use devices at most {MAX_USES} times"
-        raise InvalidPod(
-            invalid(("spec", "initContainers"), f"{len(containers)} containers", detail)
-        )
+        path, what = ("spec", "initContainers"), f"{len(containers)} containers"
+        raise InvalidPod(invalid(path, what, f"may use devices at most {MAX_USES} times"))
     total = sum(map(held, found.values()))
     if total > MAX_DEVICES:
         detail = f"InstaSlice lets a pod hold {MAX_DEVICES}"
@@ -92,20 +168,19 @@ def promised(
     again: whether an earlier pass made claims for the pod.
     Raises InvalidPod for a placement that cannot be promised: the pod would silently mean less.
     """
-    if not wanted or wishes is NO_WISHES:
-        return NO_WISHES, []
     alternatives, placement, is_default = wishes
+    if not wanted or not (alternatives or placement):
+        return wishes, []
     notices = [
         Notice(annotations.ALTERNATIVES, f"no container asks for {first.name}")
         for first in alternatives
         if first not in wanted and not again and not is_default
     ]
     if ALTERNATIVES not in api.features and not alternatives.keys().isdisjoint(wanted):
-        why = f"this cluster's resource.k8s.io/{api.version} has no alternatives"
-        if not is_default:  # about which the pod's author can do nothing
-            text = f"{why}; only the first is asked for"
-            notices.append(Notice(annotations.ALTERNATIVES, text))
         alternatives = {}
+        if not is_default:  # about which the pod's author can do nothing
+            text = f"{_this(api)} has no alternatives; only the first is asked for"
+            notices.append(Notice(annotations.ALTERNATIVES, text))
     slices = sum(held(each) for resource, each in wanted.items() if resource.profile)
     if placement and slices <= 1 and not again:
         what = "one MIG slice" if slices else "no MIG slice"
@@ -124,9 +199,13 @@ def promised(
 def _no_placement(placement: str, slices: int, api: ResourceAPI, again: bool) -> str:
     """Why a placement cannot be promised, or ""."""
     if placement not in api.features:
-        return f"this cluster's resource.k8s.io/{api.version} cannot promise {placement}"
+        return f"{_this(api)} cannot promise {placement}"
     if slices > api.max_devices:
         return f"{placement} takes one claim, of at most {api.max_devices} slices, not {slices}"
     if again:
         return "another webhook added a container with MIG limits after the slices were placed"
     return ""
+
+
+def _this(api: ResourceAPI) -> str:
+    return f"this cluster's resource.k8s.io/{api.version}"

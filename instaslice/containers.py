@@ -5,21 +5,10 @@ bound is checked before any loop over what was typed (R8).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from instaslice import profiles
-from instaslice.device_groups import Role
-from instaslice.invalid import (
-    MAX_MESSAGES,
-    FieldError,
-    InvalidPod,
-    Path,
-    invalid,
-    required,
-    shorten,
-    wrong_type,
-)
+from instaslice.invalid import MAX_MESSAGES, FieldError, InvalidPod, Path, invalid, shorten
 from instaslice.patch import Json
 from instaslice.quantity import MALFORMED, NANO, InvalidQuantity, nanos
 from instaslice.resources import Resource, Resources
@@ -33,12 +22,13 @@ MAX_USES: Final = 16 * MAX_DEVICES
 #: and are none: as many as uses.
 MAX_ENTRIES: Final = MAX_USES
 
-_NOTHING: Final[Mapping[str, Resource]] = MappingProxyType({})
-TOO_MANY: Final = f"must be less than or equal to {MAX_DEVICES}, 16 GPUs of 7 slices"
+_TOO_MANY: Final = f"must be less than or equal to {MAX_DEVICES}, 16 GPUs of 7 slices"
 _TOO_MUCH: Final = (
     f"more than {MAX_ENTRIES} amounts",
     f"limits and requests of a pod may name such resources {MAX_ENTRIES} times",
 )
+
+Role = Literal["container", "sidecar", "init"]  #: "init": an ordinary init container
 
 
 class Container(NamedTuple):
@@ -65,6 +55,12 @@ class Container(NamedTuple):
         """A JSON Pointer to its resources."""
         return f"/spec/{self.kind}/{self.number}/resources"
 
+    def references(self) -> Iterator[tuple[str, object]]:
+        """The claims that it refers to already, each with the request that it names."""
+        for claim in self.claims:
+            if isinstance(claim, dict) and isinstance(name := claim.get("name"), str):
+                yield name, claim.get("request")
+
 
 class Settled(NamedTuple):
     """A container of which it is known what becomes of each amount that is not 0."""
@@ -83,8 +79,13 @@ def member(holder: Json, key: str, kind: type, where: Path = ()) -> Any:
     if value is None:
         return kind()
     if not isinstance(value, kind):
-        raise wrong_type((*where, key), kind)
+        raise _wrong_type((*where, key), kind)
     return value
+
+
+def _wrong_type(path: Path, kind: type = dict) -> InvalidPod:
+    word = "an object" if kind is dict else "an array"
+    return InvalidPod(FieldError(path, "FieldValueTypeInvalid", f"must be {word}"))
 
 
 #: A container with resources: its kind, number, itself, its resources, their limits and requests.
@@ -100,23 +101,23 @@ def _with_resources(pod: Json) -> Iterator[_Found]:
     for kind in ("containers", "initContainers"):
         for number, container in enumerate(member(spec, kind, list, ("spec",))):
             if type(container) is not dict:
-                raise wrong_type(("spec", kind, number), dict)
-            resources = container.get("resources")
-            if resources or (resources is not None and resources != {}):
-                yield _found(kind, number, container, resources)
+                raise _wrong_type(("spec", kind, number))
+            if "resources" not in container:
+                continue
+            resources = container["resources"]
+            if resources is None or resources == {}:
+                continue
+            if type(resources) is not dict:
+                raise _wrong_type(("spec", kind, number, "resources"))
+            limits, requests = resources.get("limits"), resources.get("requests")
+            if limits is not None and type(limits) is not dict:
+                raise _wrong_type(("spec", kind, number, "resources", "limits"))
+            if requests is not None and type(requests) is not dict:
+                raise _wrong_type(("spec", kind, number, "resources", "requests"))
+            yield kind, number, container, resources, limits or {}, requests or {}
 
 
-def _found(kind: str, number: int, container: Json, resources: object) -> _Found:
-    if type(resources) is not dict:
-        raise wrong_type(("spec", kind, number, "resources"), dict)
-    limits, requests = resources.get("limits"), resources.get("requests")
-    for key, amounts in (("limits", limits), ("requests", requests)):
-        if amounts is not None and type(amounts) is not dict:
-            raise wrong_type(("spec", kind, number, "resources", key), dict)
-    return kind, number, container, resources, limits or {}, requests or {}
-
-
-def _container(found: _Found, asks: Mapping[str, Resource] = _NOTHING) -> Container:
+def _container(found: _Found, asks: Mapping[str, Resource]) -> Container:
     kind, number, holder, resources, limits, requests = found
     role: Role = "container"
     if kind == "initContainers":  # one that stays is a sidecar (KEP-753)
@@ -132,16 +133,13 @@ def containers(pod: Json) -> Iterator[Container]:
 
     Raises InvalidPod (R7).
     """
-    return map(_container, _with_resources(pod))
+    return (_container(found, {}) for found in _with_resources(pod))
 
 
-def container_at(pod: Json, kind: str, number: int) -> Container | None:
-    """A container that has resources, or None. Raises InvalidPod (R7)."""
-    every = member(member(pod, "spec", dict), kind, list, ("spec",))
-    holder = every[number] if number < len(every) else None
-    if not isinstance(holder, dict) or not holder.get("resources"):
-        return None
-    return _container(_found(kind, number, holder, holder["resources"]))
+def same_places(pod: Json, others: Iterable[Container]) -> list[Container]:
+    """A pod's containers at the places of others, where they have resources. Raises InvalidPod."""
+    places = {(each.kind, each.number) for each in others}
+    return [_container(each, {}) for each in _with_resources(pod) if each[:2] in places]
 
 
 def asking(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]:
@@ -152,15 +150,14 @@ def asking(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]
     containers: list[Container] = []
     names = _Names(resources)
     for found in _with_resources(pod):
-        kind, number, _, _, limits, requests = found
         asks: dict[str, Resource] = {}
-        for amounts in (limits, requests):
+        for amounts in found[4:]:
             for name in amounts:
                 if resource := names[name]:
                     asks[name] = resource
                     names.left -= 1
                 if names.left < 0:
-                    raise InvalidPod(invalid(("spec", kind, number, "resources"), *_TOO_MUCH))
+                    raise InvalidPod(invalid(("spec", *found[:2], "resources"), *_TOO_MUCH))
         if asks:
             containers.append(_container(found, asks))
     return containers, names.odd[:MAX_MESSAGES]
@@ -208,26 +205,26 @@ def _count(container: Container, name: str, errors: list[FieldError]) -> int:
     The words and their order are those of `ValidateContainerResourceRequirements` in Kubernetes'
     `pkg/apis/core/validation`.
     """
-    limits, requests = container.limits, container.requests
+    limits = container.limits
     if name not in limits:
-        detail = "Limit must be set for non overcommitable resources"
-        errors.append(required((*container.path, "limits"), detail))
+        message = "Required value: Limit must be set for non overcommitable resources"
+        errors.append(FieldError((*container.path, "limits"), "FieldValueRequired", message))
         return 0
     limit = limits[name]
-    request = requests.get(name, limit)
+    request = container.requests.get(name, limit)
     amount, details = _amount(limit)
     if not details and request == limit:
         return amount // NANO
-    errors += [invalid((*container.path, "limits", name), limit, detail) for detail in details]
+    path = container.path
+    errors += [invalid((*path, "limits", name), limit, detail) for detail in details]
     # The API server copies limits into requests: one line for one mistake.
     if request != limit:
-        path = (*container.path, "requests")
         requested, wrong = _amount(request)
-        wrong = [detail for detail in wrong if detail != TOO_MANY]
-        errors += [invalid((*path, name), request, detail) for detail in wrong]
+        wrong = [detail for detail in wrong if detail != _TOO_MANY]
+        errors += [invalid((*path, "requests", name), request, detail) for detail in wrong]
         if MALFORMED not in (*details, *wrong) and requested != amount:
             detail = f"must be equal to {name} limit of {shorten(limit)}"
-            errors.append(invalid(path, request, detail))
+            errors.append(invalid((*path, "requests"), request, detail))
     return amount // NANO
 
 
@@ -243,12 +240,5 @@ def _amount(value: object) -> tuple[int, list[str]]:
     if amount % NANO:
         details.append("must be an integer")
     if amount > MAX_DEVICES * NANO and not details:
-        details.append(TOO_MANY)
+        details.append(_TOO_MANY)
     return amount, details
-
-
-def references(container: Container) -> Iterator[tuple[str, object]]:
-    """The claims that a container refers to already, each with the request that it names."""
-    for claim in container.claims:
-        if isinstance(claim, dict) and isinstance(name := claim.get("name"), str):
-            yield name, claim.get("request")

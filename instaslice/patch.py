@@ -1,6 +1,6 @@
 """JSON Patch (RFC 6902) operations and JSON Pointer (RFC 6901) escaping, by hand."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 #: A decoded JSON object.
@@ -11,6 +11,11 @@ Operation = Json
 def escape(token: str) -> str:
     """A token of a JSON Pointer (RFC 6901, section 4): "~" is "~0", and only then "/" is "~1"."""
     return token.replace("~", "~0").replace("/", "~1")
+
+
+def unescape(token: str) -> str:
+    """The inverse of `escape`."""
+    return token.replace("~1", "/").replace("~0", "~")
 
 
 def pointer(*tokens: str | int) -> str:
@@ -36,14 +41,29 @@ def replace(path: str, value: object) -> Operation:
 def extend(path: str, existing: object, values: list[Any]) -> list[Operation]:
     """The operations that append values to the list at a path.
 
-    existing: what is there now, a list, or None where the member is missing or null. The first
-    element makes the list, later ones are appended with "/-".
+    existing: what is there now, a list, or None where the member is missing or null.
     """
-    if not values:
-        return []
-    if existing is None:
+    if values and existing is None:
         return [add(path, values)]
     return [add(path + "/-", value) for value in values]
+
+
+def change(
+    path: str, existing: Json, gone: Iterable[str], changed: Mapping[str, object]
+) -> list[Operation]:
+    """The operations that remove and replace members of the object at a path.
+
+    existing: what is there now; names that it does not have are passed over. With its last member
+    goes the object itself.
+    """
+    lost = [name for name in gone if name in existing]
+    if lost and len(lost) == len(existing):
+        return [remove(path)]
+    operations = [remove(f"{path}/{escape(name)}") for name in lost]
+    for name, value in changed.items():
+        if name in existing:
+            operations.append(replace(f"{path}/{escape(name)}", value))
+    return operations
 
 
 def apply(value: Any, operations: Iterable[Operation]) -> Any:
@@ -52,30 +72,18 @@ def apply(value: Any, operations: Iterable[Operation]) -> Any:
     What changes is copied on the way to it: places of a value may be one object (YAML's aliases).
     """
     for operation in operations:
-        tokens = [unescape(token) for token in operation["path"].split("/")[1:]]
-        value = _applied(value, tokens, operation)
+        root = holder = [value]
+        key: Any = 0
+        for step in operation["path"].split("/")[1:]:
+            holder[key] = holder = holder[key].copy()
+            key = unescape(step)
+            if isinstance(holder, list):
+                key = len(holder) if step == "-" else int(step)
+        if operation["op"] == "remove":
+            del holder[key]
+        elif operation["op"] == "add" and isinstance(holder, list) and holder is not root:
+            holder.insert(key, operation["value"])
+        else:
+            holder[key] = operation["value"]
+        value = root[0]
     return value
-
-
-def unescape(token: str) -> str:
-    """The inverse of `escape`."""
-    return token.replace("~1", "/").replace("~0", "~")
-
-
-def _applied(value: Any, tokens: list[str], operation: Operation) -> Any:
-    if not tokens:
-        return operation["value"]
-    first, *rest = tokens
-    copy = value.copy()
-    key: Any = first
-    if isinstance(copy, list):
-        key = len(copy) if first == "-" else int(first)
-    if rest:
-        copy[key] = _applied(copy[key], rest, operation)
-    elif operation["op"] == "remove":
-        del copy[key]
-    elif isinstance(copy, list) and operation["op"] == "add":
-        copy.insert(key, operation["value"])
-    else:
-        copy[key] = operation["value"]
-    return copy

@@ -24,15 +24,11 @@ RESOURCE_PREFIX: Final = "nvidia.com/mig-"
 #: drivers bring new profiles. A slice of a Jetson Thor has 0gb: its memory is the machine's. Digits
 #: are bounded, so that the name of a request, with a count, is a DNS label.
 _SPELLING: Final = re.compile(
-    r"([1-9][0-9]{0,2}g\.(?:0|[1-9][0-9]{0,3})gb)(?:([.-])(me\.all|me|gfx))?", re.ASCII
-)
-_LABEL: Final = re.compile(
-    r"mig-([1-9][0-9]{0,2}g)-((?:0|[1-9][0-9]{0,3})gb)(?:(--|-)(me-all|me|gfx))?", re.ASCII
+    r"[1-9][0-9]{0,2}g\.(?:0|[1-9][0-9]{0,3})gb(?:\.me\.all|\.me|\.gfx|-me)?", re.ASCII
 )
 #: The longest resource: "mig-" and the profile fit the 63 characters that Kubernetes allows for the
 #: name part of a resource.
 LONGEST: Final = len("nvidia.com/") + 63
-_ATTRIBUTES: Final = frozenset({".me", ".me.all", ".gfx", "-me"})
 
 #: What every MIG GPU can be cut into, spelt as NVIDIA's tools print it (MIG User Guide, "Supported
 #: MIG Profiles"; GPU Operator, mig-parted's config map). It serves documentation, the generated
@@ -94,19 +90,11 @@ def from_resource(resource: str) -> Profile | None:
 @lru_cache(maxsize=1024)  # bounded, and so are the names: they are what users type
 def _read(resource: str) -> Profile | None:
     spelling = resource[len(RESOURCE_PREFIX) :]
-    match = _SPELLING.fullmatch(spelling)
-    if match is None:
+    if not _SPELLING.fullmatch(spelling):
         return None
-    slices, joint, attribute = match.groups()
-    if attribute and joint + attribute not in _ATTRIBUTES:
-        return None
-    printed = slices
-    if attribute:
-        printed += ("+" if joint == "." else joint) + attribute
-    label = "mig-" + slices.replace(".", "-")
-    if attribute:
-        label += ("--" if joint == "-" else "-") + attribute.replace(".", "-")
-    return Profile(resource, "mig-" + spelling, printed, label, known=printed in _KNOWN)
+    attribute = spelling.replace("gb.", "gb+")
+    label = spelling.replace("-", "--").replace(".", "-")
+    return Profile(resource, "mig-" + spelling, attribute, "mig-" + label, attribute in _KNOWN)
 
 
 def from_template(template: str) -> Profile | None:
@@ -116,22 +104,21 @@ def from_template(template: str) -> Profile | None:
 
 def from_label(label: str) -> Profile | None:
     """The profile whose DNS label this is, or None."""
-    match = _LABEL.fullmatch(label)
-    if match is None:
-        return None
-    slices, memory, joint, attribute = match.groups()
-    spelling = f"{slices}.{memory}"
-    if attribute:
-        spelling += ("-" if joint == "--" else ".") + attribute.replace("-", ".")
-    return from_resource(RESOURCE_PREFIX + spelling)
+    spelling = "-".join(part.replace("-", ".") for part in label.split("--"))
+    profile = from_template(spelling.replace("mig.", "mig-", 1))
+    return profile if profile and profile.label == label else None
 
 
 def from_attribute(attribute: str) -> Profile | None:
     """The profile that NVIDIA's tools print so ("1g.10gb+me"), or None if it is not spelt well."""
-    if "+" not in attribute:
-        profile = from_resource(RESOURCE_PREFIX + attribute)
-        return profile if profile and profile.attribute == attribute else None
-    return from_resource(RESOURCE_PREFIX + attribute.replace("+", ".", 1))
+    profile = from_resource(RESOURCE_PREFIX + attribute.replace("gb+", "gb."))
+    return profile if profile and profile.attribute == attribute else None
+
+
+def from_name(name: str) -> Profile | None:
+    """The profile that a person names in any of its spellings but the label, or None."""
+    bare = name.removeprefix("nvidia.com/").removeprefix("mig-")
+    return from_attribute(bare) or from_resource(RESOURCE_PREFIX + bare)
 
 
 def known_profiles() -> list[Profile]:

@@ -8,17 +8,17 @@ between the last two.
 import re
 from binascii import b2a_base64
 from collections.abc import Iterator
-from contextlib import suppress
 from json import JSONEncoder
 from typing import Final, NamedTuple
 
 from instaslice import node_labels
+from instaslice.annotations import annotate
 from instaslice.invalid import InvalidPod, Notice, invalid, printable, shorten
+from instaslice.own_claims import restore
 from instaslice.patch import Json
-from instaslice.requested import annotate, keep
 from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
 from instaslice.resources import MAX_NAME, MIG, Resources
-from instaslice.rewrite import UNTOUCHED, Rewrite, is_mirror, restore, rewrite
+from instaslice.rewrite import Rewrite, rewrite
 
 API_VERSION: Final = "admission.k8s.io/v1"
 
@@ -55,7 +55,7 @@ class Verdict(NamedTuple):
     """The decision on a pod."""
 
     outcome: str  #: one of OUTCOMES
-    rewrite: Rewrite = UNTOUCHED
+    rewrite: Rewrite = Rewrite([], {}, [], [])
     status: Json | None = None  #: metav1.Status of a refusal
 
 
@@ -92,16 +92,8 @@ def read(review: object) -> Request:
     name = _text(request.get("name"))
     if not name and isinstance(metadata := pod.get("metadata"), dict):
         name = _text(metadata.get("generateName"))
-    return Request(
-        uid=uid,
-        operation=operation,
-        namespace=_text(request.get("namespace")),
-        name=name,
-        dry_run=request.get("dryRun") is True,
-        is_pod=is_pod,
-        pod=pod,
-        old_pod=old_pod,
-    )
+    namespace, dry_run = _text(request.get("namespace")), request.get("dryRun") is True
+    return Request(uid, operation, namespace, name, dry_run, is_pod, pod, old_pod)
 
 
 def judge(request: Request, api: ResourceAPI | Unavailable, resources: Resources = MIG) -> Verdict:
@@ -139,7 +131,9 @@ def respond(request: Request, verdict: Verdict, warnings: list[str]) -> bytes:
     if verdict.rewrite.operations:
         patch = b2a_base64(_encode(verdict.rewrite.operations).encode(), newline=False).decode()
         members.append(f'"patchType":"JSONPatch","patch":"{patch}"')
-        summary = _encode(_summary(verdict.rewrite))
+        # For the audit log, the new claims by template: "mig-1g.5gb=2,mig-3g.20gb.x2=1".
+        claims = verdict.rewrite.claims.items()
+        summary = _encode(",".join([f"{claim.template}={n}" for claim, n in claims]))
         members.append(f'"auditAnnotations":{{"{verdict.outcome}":{summary}}}')
     return f"{_HEAD}{{{','.join(members)}}}}}".encode()
 
@@ -180,13 +174,9 @@ def _chosen_nodes(spec: Json, api: ResourceAPI) -> Iterator[Notice]:
 def _judge_update(
     request: Request, api: ResourceAPI | Unavailable, resources: Resources
 ) -> Verdict:
-    pod, old = request.pod, request.old_pod
-    result = restore(pod, old, resources)
-    if not is_mirror(pod):
-        with suppress(InvalidPod):  # which is the API server's to say
-            operations = [*result.operations, *keep(pod, old, resources)]
-            result = result._replace(operations=operations)
-    return Verdict("restored" if result.operations else "unchanged", result)
+    operations = restore(request.pod, request.old_pod, resources)
+    outcome = "restored" if operations else "unchanged"
+    return Verdict(outcome, Rewrite(operations, {}, [], []))
 
 
 #: What is judged, and by what; any other operation is let through.
@@ -202,8 +192,3 @@ def _object(holder: Json, key: str, path: str) -> Json:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _summary(rewrite: Rewrite) -> str:
-    """New claims by template for the audit log: "mig-1g.5gb=2,mig-3g.20gb.x2=1"."""
-    return ",".join([f"{claim.template}={n}" for claim, n in rewrite.claims.items()])

@@ -13,7 +13,7 @@ R3  The resource leaves limits and requests, and a map left empty goes too.
 R4  Claims that the pod already has stay, in their order; new ones follow.
 R5  A limit of 0 asks for nothing and stays as it is: so a container declines the default of a
     LimitRange.
-R6  Devices are held as the scheduler holds them (`device_groups`).
+R6  Devices are held as the scheduler holds them (`claims`).
 R7  What the API server would refuse is refused in the API server's words, never repaired.
 R8  Bounds are checked before any loop over what was typed: at most 112 devices held by a pod, 1,792
     uses of them, and 1,792 entries in limits and requests, those of 0 counted. Of claims that an
@@ -26,29 +26,26 @@ R10 A later pass over its own result changes nothing. A limit that comes back be
     wish, for another webhook may have added the container.
 R11 On update, limits that only return to where claims already stand for them are taken out.
 R12 The patch touches nothing else, but for an annotation that the webhook adds, of what the pod
-    asked for (`requested`).
+    asked for (`annotations`).
 R13 Annotations ask for more than limits can (`annotations`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from secrets import token_hex
 from typing import Final, NamedTuple
 
 from instaslice import annotations
 from instaslice.claims import demands, new_claims, promised
-from instaslice.containers import Settled, asking, container_at, count_devices
-from instaslice.invalid import MAX_MESSAGES, InvalidPod, Notice, printable, shorten
-from instaslice.own_claims import own_claims, put_back
-from instaslice.patch import Json, Operation, escape, extend, remove, replace
-from instaslice.requested import REQUESTED, describe
+from instaslice.containers import Settled, asking, count_devices
+from instaslice.invalid import MAX_MESSAGES, Notice, printable, shorten
+from instaslice.own_claims import devices_of, own_claims, settle
+from instaslice.patch import Json, Operation, change, extend
 from instaslice.resource_api import ResourceAPI
 from instaslice.resources import MIG, Resources
 from instaslice.templates import DeviceClaim
 
 #: By a random digit, the digit of a UUID that says its variant.
 _VARIANTS: Final = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
-
-MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
 
 #: Names a claim: given the name of the first container that uses it, and its template.
 NewName = Callable[[str, str], str]
@@ -69,14 +66,6 @@ class Rewrite(NamedTuple):
         return [*map(_left_alone, self.odd), *map(str, self.notices)][:MAX_MESSAGES]
 
 
-UNTOUCHED: Final = Rewrite([], {}, [], [])
-
-
-def is_mirror(pod: Json) -> bool:
-    """Whether the pod is the API server's image of a static pod (R9)."""
-    return MIRROR_ANNOTATION in annotations.of(pod)
-
-
 def new_uuid(container: str, template: str) -> str:
     """A UUID of version 4 (RFC 9562), whatever the claim is for; uuid4() takes much longer."""
     digits = token_hex(16)
@@ -93,14 +82,14 @@ def rewrite(
     Raises InvalidPod (R7, R8, R13).
     """
     found = annotations.of(pod)
-    if MIRROR_ANNOTATION in found:
-        return UNTOUCHED
+    if annotations.MIRROR in found:
+        return Rewrite([], {}, [], [])
     containers, odd = asking(pod, resources)
     if not containers:
         return Rewrite([], {}, [], odd)
     counts = count_devices(containers)
     own = own_claims(pod, resources)
-    settled = list(map(own.settle, containers, counts))
+    settled = list(map(settle, containers, counts, devices_of(containers, own)))
     wanted = demands(settled, api)
     wishes, notices = promised(annotations.read(found, resources), wanted, api, again=bool(own))
     declared: list[Json] = []
@@ -117,57 +106,24 @@ def rewrite(
     for each, fresh in zip(settled, references, strict=True):
         operations += _container_operations(each, fresh)
     operations += extend("/spec/resourceClaims", pod["spec"].get("resourceClaims"), declared)
-    if not claims:
-        return Rewrite(operations, claims, notices, odd)
-    notices += _unknown(claims)
-    before = found.get(REQUESTED) if own else ""
-    requested = describe(settled, before if isinstance(before, str) else "")
+    unknown = {profile.resource: profile for claim in claims for profile in claim.unknown}
+    for name, profile in unknown.items():
+        text = f"InstaSlice knows no GPU with the MIG profile {profile.attribute}"
+        notices.append(Notice(name, text))
+    before = found.get(annotations.REQUESTED) if own else None
+    requested = annotations.describe(settled, before) if claims else ""
     return Rewrite(operations, claims, notices, odd, requested)
-
-
-def restore(pod: Json, old: Json, resources: Resources = MIG) -> Rewrite:
-    """Take limits out again that an update brought back to a rewritten pod (R11).
-
-    `kubectl apply` of the original manifest sets the limits anew, beside the claims that stand for
-    them; the API server would refuse that as a change of an immutable field. A pod whose limits are
-    not what its claims stand for is left to the API server, and so is whatever the old pod had.
-    """
-    if is_mirror(pod):
-        return UNTOUCHED
-    operations: list[Operation] = []
-    try:
-        containers, _ = asking(pod, resources)
-        if not containers:
-            return UNTOUCHED
-        own = own_claims(pod, resources)
-        for container in containers:
-            was = container_at(old, container.kind, container.number)
-            back = put_back(container, was, own.devices_of(container)) if was else None
-            if back is None:
-                return UNTOUCHED
-            operations += back
-    except InvalidPod:
-        return UNTOUCHED
-    return Rewrite(operations, {}, [], [])
 
 
 def _container_operations(settled: Settled, fresh: list[Json]) -> list[Operation]:
     """Take what is claimed out of a container (R3, R10) and put its new claims in (R4)."""
     container, claimed, declined = settled
-    here = container.pointer
-    operations = extend(f"{here}/claims", container.resources.get("claims"), fresh)
-    for key, amounts in (("limits", container.limits), ("requests", container.requests)):
-        path = f"{here}/{key}"
-        if amounts and amounts.keys() <= claimed.keys():
-            operations.append(remove(path))
-            continue
-        for name in claimed:
-            if name in amounts:
-                operations.append(remove(f"{path}/{escape(name)}"))
-        for name in declined:
-            if name in amounts:
-                operations.append(replace(f"{path}/{escape(name)}", "0"))
-    return operations
+    here, zeros = container.pointer, dict.fromkeys(declined, "0")
+    return [
+        *extend(f"{here}/claims", container.resources.get("claims"), fresh),
+        *change(f"{here}/limits", container.limits, claimed, zeros),
+        *change(f"{here}/requests", container.requests, claimed, zeros),
+    ]
 
 
 def _left_alone(name: str) -> str:
@@ -175,13 +131,3 @@ def _left_alone(name: str) -> str:
     # Kubernetes asks for warnings of at most 120 characters, and the name is what a user typed.
     shown = printable(shorten(name))
     return f"{shown} is left as it is: it is not spelt like a MIG profile, as mig-1g.5gb is"
-
-
-def _unknown(claims: Iterable[DeviceClaim]) -> list[Notice]:
-    """Notices of profiles that no known GPU has (R1)."""
-    found: dict[str, Notice] = {}
-    for claim in claims:
-        for profile in claim.unknown:
-            text = f"InstaSlice knows no GPU with the MIG profile {profile.attribute}"
-            found[profile.resource] = Notice(profile.resource, text)
-    return list(found.values())

@@ -182,9 +182,14 @@ def _placement(template: str) -> tuple[str, str]:
     return "", template
 
 
+def is_placed(template: str) -> bool:
+    """Whether a template is named as that of a placed claim is."""
+    return _placement(template)[0] != ""
+
+
 def is_ours(template: str, resources: Resources) -> bool:
     """Whether a template is named as InstaSlice names one."""
-    return bool(_placement(template)[0]) or from_template(template, resources) is not None
+    return is_placed(template) or from_template(template, resources) is not None
 
 
 def stands_for(template: str, request: object, resources: Resources) -> tuple[Resource, int] | None:
@@ -193,13 +198,15 @@ def stands_for(template: str, request: object, resources: Resources) -> tuple[Re
     request: the request that it names; None where it names none, and has all of the claim.
     None where the template is not one of InstaSlice's.
     """
-    placement, _ = _placement(template)
-    if not placement:
-        claim = from_template(template, resources)
-        return (claim.requests[0].resource, claim.requests[0].count) if claim else None
-    if not isinstance(request, str) or len(request) > MAX_LABEL:
-        return None
-    match = _REQUEST.fullmatch(request)
+    if is_placed(template):
+        return of_request(request)
+    claim = from_template(template, resources)
+    return (claim.requests[0].resource, claim.requests[0].count) if claim else None
+
+
+def of_request(name: object) -> tuple[Resource, int] | None:
+    """Likewise by a request of a placed claim: its name says so, whatever the template."""
+    match = _REQUEST.fullmatch(name) if isinstance(name, str) and len(name) <= MAX_LABEL else None
     profile = profiles.from_label(match[1]) if match else None
     return (of_profile(profile), int(match[2] or 1)) if match and profile else None
 

@@ -1,7 +1,7 @@
 import pytest
 
 from instaslice import annotations
-from instaslice.annotations import ALTERNATIVES, NO_WISHES, PLACEMENT, Wishes, read_alternatives
+from instaslice.annotations import ALTERNATIVES, PLACEMENT, Wishes, read_alternatives
 from instaslice.invalid import InvalidPod
 from instaslice.resources import MIG, Resource, Resources
 
@@ -43,7 +43,7 @@ def test_placements(value: str) -> None:
 
 @pytest.mark.parametrize("pod", [{}, {"metadata": None}, {"metadata": {"annotations": []}}])
 def test_without_annotations_nothing_is_asked_for(pod: dict[str, object]) -> None:
-    assert read(pod) == NO_WISHES
+    assert read(pod) == Wishes({}, is_default=True)
 
 
 OTHER = read_alternatives("3g.20gb or 7g.40gb")

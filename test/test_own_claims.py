@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instaslice.invalid import InvalidPod
-from instaslice.own_claims import MAX_CLAIMS, MAX_REFERENCES
+from instaslice.own_claims import MAX_CLAIMS, MAX_REFERENCES, restore
 from instaslice.resource_api import VERSIONS, ResourceAPI
 from instaslice.resources import read_mapping
-from instaslice.rewrite import restore, rewrite
+from instaslice.rewrite import rewrite
 from test.support import pods
 from test.support.pods import MIG, Json, limits, pod_of
 from test.support.reviews import apply
@@ -47,14 +47,14 @@ def came_back(pod: Json, *amounts: str) -> Json:
 def test_limits_that_an_update_brings_back_are_taken_out(spelling: str, version: str) -> None:
     old = rewritten(pod_of(limits(2), limits(0)), VERSIONS[version])
     new = came_back(old, spelling, "0")
-    assert apply(restore(new, old).operations, new) == old
+    assert apply(restore(new, old), new) == old
 
 
 @pytest.mark.parametrize("amounts", [("1", "0"), ("3", "0"), ("2", "1"), ("two", "0")])
 def test_other_limits_are_left_for_the_api_server_to_refuse(amounts: tuple[str, str]) -> None:
     old = rewritten(pod_of(limits(2), limits(0)))
     new = came_back(old, *amounts)
-    assert not restore(new, old).operations
+    assert not restore(new, old)
 
 
 def test_a_request_that_kubectl_left_alone_does_not_matter() -> None:
@@ -64,14 +64,14 @@ def test_a_request_that_kubectl_left_alone_does_not_matter() -> None:
     assert old["spec"]["containers"][0]["resources"]["limits"] == {MIG: "0"}
     new = copy.deepcopy(old)
     new["spec"]["containers"][0]["resources"]["limits"] = {MIG: "2"}
-    assert apply(restore(new, old).operations, new) == old
+    assert apply(restore(new, old), new) == old
 
 
 def test_a_container_that_the_old_pod_lacks_is_left_to_the_api_server() -> None:
     old = rewritten(pod_of(limits(2)))
     new = came_back(old, "2")
     new["spec"]["containers"].append(limits(1))
-    assert not restore(new, old).operations
+    assert not restore(new, old)
 
 
 @pytest.mark.parametrize(("before", "after"), [("0", "0"), ("1", "1"), ("1", "2")])
@@ -80,10 +80,10 @@ def test_a_pod_from_before_the_webhook_keeps_its_limits(before: str, after: str)
     old = pod_of(limits(before))
     new = copy.deepcopy(old) if before == after else came_back(old, after)
     new["metadata"]["labels"] = {"a": "b"}
-    assert not restore(new, old).operations
+    assert not restore(new, old)
     beside = rewritten(pod_of(limits(2)))
     beside["spec"]["containers"][0]["resources"]["limits"] = {MIG: "1"}
-    assert not restore(came_back(beside, "2"), beside).operations
+    assert not restore(came_back(beside, "2"), beside)
 
 
 def test_two_names_of_one_resource_come_back_together() -> None:
@@ -93,7 +93,7 @@ def test_two_names_of_one_resource_come_back_together() -> None:
     old = apply(rewrite(pod, VERSIONS["v1"], mapped).operations, pod)
     new = copy.deepcopy(old)
     new["spec"]["containers"][0]["resources"]["limits"] = both
-    assert apply(restore(new, old, mapped).operations, new) == old
+    assert apply(restore(new, old, mapped), new) == old
 
 
 def test_a_limit_that_an_update_takes_away_has_not_come_back() -> None:
@@ -101,7 +101,7 @@ def test_a_limit_that_an_update_takes_away_has_not_come_back() -> None:
     old["spec"]["containers"][1]["resources"]["requests"] = {MIG: "0"}
     new = came_back(old, "2", "0")
     del new["spec"]["containers"][1]["resources"]["limits"]
-    restored = apply(restore(new, old).operations, new)
+    restored = apply(restore(new, old), new)
     assert restored["spec"]["containers"][0] == old["spec"]["containers"][0]
 
 
@@ -130,7 +130,7 @@ def test_a_request_that_is_not_its_limit_is_left_for_the_api_server_to_refuse(ch
     old = rewritten(pod_of(limits(2)))
     new = came_back(old, "2")
     new["spec"]["containers"][0]["resources"].update(change)
-    assert not restore(new, old).operations
+    assert not restore(new, old)
 
 
 def with_limits_again(result: Json, pod: Json) -> Json:
@@ -152,7 +152,7 @@ def with_limits_again(result: Json, pod: Json) -> Json:
 def test_what_was_rewritten_can_be_applied_again(pod: Json, api: ResourceAPI) -> None:
     old = rewritten(pod, api)
     new = with_limits_again(old, pod)
-    assert apply(restore(new, old).operations, new) == old
+    assert apply(restore(new, old), new) == old
 
 
 def zeroed(pod: Json, once: Json) -> Json:

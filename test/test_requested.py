@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from instaslice import review
-from instaslice.requested import MAX_LENGTH, REQUESTED
+from instaslice.annotations import MAX_REQUESTED, REQUESTED
 from instaslice.resource_api import NEWEST, VERSIONS, ResourceAPI
 from test.support.pods import MIG, Json, limits, pod_of
 from test.support.reviews import apply, pod_review
@@ -78,7 +78,7 @@ def test_it_is_short_and_printable_whatever_a_pod_holds() -> None:
     names = {f"nvidia.com/mig-1g.{i}gb": 1 for i in range(1, 60)}
     many = pod_of({"name": "é\n" + "x" * 500, "resources": {"limits": names}}, limits(1))
     text = said(after(many))
-    assert len(text) <= MAX_LENGTH
+    assert len(text) <= MAX_REQUESTED
     assert text.startswith("\\xe9\\nxxx")
     assert text.endswith("; ...")
     assert text.isprintable()

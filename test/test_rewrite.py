@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instaslice.invalid import InvalidPod
+from instaslice.own_claims import restore
 from instaslice.resource_api import NEWEST, VERSIONS, ResourceAPI
-from instaslice.rewrite import restore, rewrite
+from instaslice.rewrite import rewrite
 from test.support import pods
 from test.support.pods import MIG, Json, limits, pod_of
 from test.support.reviews import apply, load
@@ -204,9 +205,9 @@ def test_a_mirror_pod_is_left_alone_when_it_is_made_and_updated() -> None:
     old = rewritten(pod_of(limits(1)))
     new = copy.deepcopy(old)
     new["spec"]["containers"][0]["resources"]["limits"] = {MIG: 1}
-    assert restore(new, old).operations
+    assert restore(new, old)
     new["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "0123"}
-    assert not restore(new, old).operations
+    assert not restore(new, old)
     pod = pod_of(limits("500m"))
     pod["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "0123"}
     assert not rewrite(pod, NEWEST).operations
@@ -232,4 +233,4 @@ def test_any_object_is_rewritten_or_refused(pod: Json, old: Any) -> None:
         operations = []
     apply(operations, pod)
     if isinstance(old, dict):
-        apply(restore(pod, old).operations, pod)
+        apply(restore(pod, old), pod)

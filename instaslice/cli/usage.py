@@ -125,8 +125,7 @@ def named_claims(arguments: argparse.Namespace, count: int = 1) -> list[DeviceCl
 
 
 def _named(name: str, resources: Resources, count: int) -> DeviceClaim:
-    bare = name.removeprefix("nvidia.com/").removeprefix("mig-")
-    profile = profiles.from_attribute(bare) or profiles.from_template("mig-" + bare)
+    profile = profiles.from_name(name)
     resource = of_profile(profile) if profile else resources.find(name)
     if resource:
         return claim_of(resource, count)

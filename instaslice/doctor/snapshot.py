@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, NamedTuple
 
+from instaslice.annotations import is_mirror
 from instaslice.cluster.client import ClusterError
 from instaslice.cluster.gates import Known
 from instaslice.doctor.inventory import Inventory, Supply
@@ -12,7 +13,6 @@ from instaslice.patch import Json
 from instaslice.quantity import InvalidQuantity, nanos
 from instaslice.resource_api import ResourceAPI, Unavailable, template_name
 from instaslice.resources import Resource, Resources
-from instaslice.rewrite import is_mirror
 from instaslice.templates import DeviceClaim, DeviceRequest, from_template, is_ours
 from instaslice.webhook_configuration import WEBHOOK
 
