@@ -99,30 +99,20 @@ def bigger(profile: Profile) -> tuple[Resource, ...]:
     Of each at least its memory, by the profile's name and by the capacity where the driver
     publishes it. Variants with media engines, or graphics, stand in only for their own kind.
     """
-    memory = profile.size[1]
-    return tuple(
-        Resource(
-            name=f"{step}g of {memory}gb or more",
-            # A template's name says it once, by the first.
-            template="" if number else "mig-bigger",
-            request=f"bigger-{step}g",
-            device_class=MIG_CLASS,
-            selector=_at_least(profile, f"{step}g"),
-        )
-        for number, step in enumerate(_steps(profile))
-    )
+    memory, found = profile.size[1], []
+    template = "mig-bigger"  # which a template's name says once
+    for slices in (f"{step}g" for step in _steps(profile)):
+        name, selector = f"{slices} of {memory}gb or more", _at_least(profile, slices)
+        found.append(Resource(name, template, f"bigger-{slices}", MIG_CLASS, selector))
+        template = ""
+    return tuple(found)
 
 
 def bigger_of(profile: Profile, names: Iterable[str]) -> list[str]:
     """Of some profiles, as drivers print them, those that `bigger` is about, the smallest first."""
-    _, memory, variant = profile.size
-    found = []
-    for each in filter(None, map(profiles.from_attribute, names)):
-        has = each.size
-        fits = has[0] in _steps(profile) and has[1] >= memory
-        if fits and re.fullmatch(_VARIANTS[variant], has[2]):
-            found.append((has, each.attribute))
-    return [name for _, name in sorted(found)]
+    fits = re.compile(_pattern(profile, _any_of(profile)))
+    found = (profiles.from_attribute(name) for name in names if fits.search(name))
+    return [each.attribute for each in sorted(filter(None, found), key=lambda each: each.size)]
 
 
 def is_bigger(profile: Profile) -> str:
@@ -130,8 +120,7 @@ def is_bigger(profile: Profile) -> str:
 
     Slices without a capacity are no error, which would stop the scheduler.
     """
-    steps = "|".join(map(str, _steps(profile)))
-    return f"{_IS_MIG} && {_at_least(profile, f'({steps})g')}"
+    return f"{_IS_MIG} && {_at_least(profile, _any_of(profile))}"
 
 
 def _steps(profile: Profile) -> list[int]:
@@ -140,15 +129,22 @@ def _steps(profile: Profile) -> list[int]:
     return [slices, *(step for step in _COMPUTE if step > slices)]
 
 
+def _any_of(profile: Profile) -> str:
+    return f"({'|'.join(map(str, _steps(profile)))})g"
+
+
+def _pattern(profile: Profile, slices: str) -> str:
+    """What the names match of profiles of such slices, of at least the memory of one."""
+    _, memory, variant = profile.size
+    return f"^{slices}[.]({_from(memory)})gb{_VARIANTS[variant]}$"
+
+
 def _at_least(profile: Profile, slices: str) -> str:
     # One pattern, for the API server refuses what it takes to cost much, as split() and int() do.
-    _, memory, variant = profile.size
-    capacity = f"device.capacity['{DRIVER}']"
-    pattern = f"^{slices}[.]({_from(memory)})gb{_VARIANTS[variant]}$"
+    capacity, least = f"device.capacity['{DRIVER}']", profile.size[1] * _MI_PER_GB
     return (
-        f"{_PROFILE}.matches('{pattern}') && "
-        f"(!('memory' in {capacity}) || "
-        f"{capacity}.memory.compareTo(quantity('{memory * _MI_PER_GB}Mi')) >= 0)"
+        f"{_PROFILE}.matches('{_pattern(profile, slices)}') && (!('memory' in {capacity}) || "
+        f"{capacity}.memory.compareTo(quantity('{least}Mi')) >= 0)"
     )
 
 
@@ -162,12 +158,6 @@ def _from(least: int) -> str:
             more = "[0-9]" * rest if rest < 2 else f"[0-9]{{{rest}}}"
             found.append(f"{digits[:at]}[{int(digits[at]) + 1}-9]{more}")
     return "|".join([*found, f"[1-9][0-9]{{{len(digits)},}}"])
-
-
-@lru_cache(maxsize=1024)
-def _of_mig(name: str) -> Resource | None:
-    profile = profiles.from_resource(name)
-    return of_profile(profile) if profile else None
 
 
 class Resources:
@@ -187,16 +177,13 @@ class Resources:
 
     def find(self, name: str) -> Resource | None:
         """The request that an extended resource stands for; None if it is not rewritten (R1)."""
-        if name.startswith(profiles.RESOURCE_PREFIX) and len(name) <= profiles.LONGEST:
-            return _of_mig(name) or self.mapped.get(name)
-        return self.mapped.get(name)
+        profile = profiles.from_resource(name)
+        return of_profile(profile) if profile else self.mapped.get(name)
 
     def from_template(self, template: str) -> Resource | None:
         """The resource whose template for one device is named so, or None."""
-        resource = self._by_template.get(template)
-        if resource is None and (profile := profiles.from_template(template)):
-            return of_profile(profile)
-        return resource
+        profile = profiles.from_template(template)
+        return of_profile(profile) if profile else self._by_template.get(template)
 
 
 #: Those of MIG, and no other.

@@ -13,9 +13,10 @@ for the same share it:
 Pure: others print the objects, apply them, or create them at admission.
 """
 
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
@@ -76,6 +77,13 @@ class DeviceRequest:
         """What the limit names."""
         return self.choices[0]
 
+    @property
+    def template(self) -> str:
+        """The name of a template that asks for nothing else."""
+        others = [c.template.removeprefix("mig-") for c in self.choices[1:] if c.template]
+        name = _OR.join([self.resource.template, *others])
+        return f"{name}.x{self.count}" if self.count > 1 else name
+
     def profiles(self, published: Iterable[str]) -> list[str]:
         """The profiles that may serve it, as drivers print them, the first choices first.
 
@@ -100,7 +108,7 @@ class DeviceClaim:
     @cached_property
     def template(self) -> str:
         """The name of the template that asks for it."""
-        name = _AND.join(_request_template(request) for request in self.requests)
+        name = _AND.join(request.template for request in self.requests)
         if self.placement:
             name = f"{self.placement}-{name}"
         if len(name) > MAX_NAME:
@@ -130,13 +138,6 @@ class DeviceClaim:
             seen[name] += 1
             names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
         return names
-
-
-def _request_template(request: DeviceRequest) -> str:
-    first, *others = request.choices
-    texts = [other.template.removeprefix("mig-") for other in others if other.template]
-    name = _OR.join([first.template, *texts])
-    return name + (f".x{request.count}" if request.count > 1 else "")
 
 
 @lru_cache(maxsize=1024)  # nearly all pods ask for the same few
@@ -213,6 +214,10 @@ def of_request(name: object) -> tuple[Resource, int] | None:
 
 # -- objects -------------------------------------------------------------------------------------
 
+#: NVIDIA's driver of v1alpha2's time: its class, and the objects that it reads what to give from.
+CLASSIC_CLASS: Final = "gpu.nvidia.com"
+_CLASSIC_GROUP: Final = "gpu.resource.nvidia.com"
+
 
 def objects(api: ResourceAPI, claim: DeviceClaim, namespace: str | None = None) -> list[Json]:
     """What a pod's claim needs, in the order in which to make it.
@@ -220,19 +225,20 @@ def objects(api: ResourceAPI, claim: DeviceClaim, namespace: str | None = None) 
     Device classes come first: they are the cluster's, the rest is the namespace's. The
     ResourceClaimTemplate comes last, so that where it is there, all is.
     """
-
-    def named(version: str, kind: str, spec: Json) -> Json:
-        place = {"namespace": namespace} if namespace else {}
-        metadata = {"name": claim.template, **place, "labels": dict(LABELS)}
-        return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
-
+    name, spec = claim.template, claim_spec(api, claim)
     if api.is_classic:
-        parameters = classic_parameters(claim.requests[0].resource) or ("", {})
-        found = [named(CLASSIC_PARAMETERS_VERSION, *parameters)]
+        kind, what = _classic_parameters(claim.requests[0].resource)
+        found = [_object(f"{_CLASSIC_GROUP}/v1alpha1", kind, name, what, namespace)]
     else:
         found = [device_class(api, each) for each in claim.choices if each.has_own_class]
-    spec = {"spec": claim_spec(api, claim)}
-    return [*found, named(f"{GROUP}/{api.version}", "ResourceClaimTemplate", spec)]
+    version = f"{GROUP}/{api.version}"
+    return [*found, _object(version, "ResourceClaimTemplate", name, {"spec": spec}, namespace)]
+
+
+def _object(version: str, kind: str, name: str, spec: Json, namespace: str | None = None) -> Json:
+    place = {"namespace": namespace} if namespace else {}
+    metadata = {"name": name, **place, "labels": dict(LABELS)}
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
 
 
 def device_class(api: ResourceAPI, resource: Resource, *, or_bigger: bool = False) -> Json:
@@ -248,24 +254,17 @@ def device_class(api: ResourceAPI, resource: Resource, *, or_bigger: bool = Fals
     name = resource.template
     if or_bigger:
         expression, name = is_bigger(resource.profile), f"{name}-or-bigger"
-    extended = {"extendedResourceName": resource.name}
-    return {
-        "apiVersion": f"{GROUP}/{api.version}",
-        "kind": "DeviceClass",
-        "metadata": {"name": f"{name}.{MIG_DOMAIN}", "labels": dict(LABELS)},
-        "spec": {
-            **(extended if EXTENDED_RESOURCES in api.features else {}),
-            "selectors": [{"cel": {"expression": expression}}],
-        },
-    }
+    has_name = EXTENDED_RESOURCES in api.features
+    extended = {"extendedResourceName": resource.name} if has_name else {}
+    spec = {**extended, "selectors": [{"cel": {"expression": expression}}]}
+    return _object(f"{GROUP}/{api.version}", "DeviceClass", f"{name}.{MIG_DOMAIN}", spec)
 
 
 def claim_spec(api: ResourceAPI, claim: DeviceClaim) -> Json:
     """A ResourceClaim's spec that asks for what a claim asks for."""
     if api.is_classic:
-        kind, _ = classic_parameters(claim.requests[0].resource) or ("", {})
-        group = CLASSIC_PARAMETERS_VERSION.partition("/")[0]
-        reference = {"apiGroup": group, "kind": kind, "name": claim.template}
+        kind, _ = _classic_parameters(claim.requests[0].resource)
+        reference = {"apiGroup": _CLASSIC_GROUP, "kind": kind, "name": claim.template}
         return {"resourceClassName": CLASSIC_CLASS, "parametersRef": reference}
     named = zip(claim.request_names, claim.requests, strict=True)
     devices: Json = {"requests": [_request(api, name, request) for name, request in named]}
@@ -293,25 +292,17 @@ def _asks(resource: Resource, count: int) -> Json:
     return found
 
 
-# -- v1alpha2 ------------------------------------------------------------------------------------
-
-#: NVIDIA's driver of that time: its class, and the objects that it reads what to give from.
-CLASSIC_CLASS: Final = "gpu.nvidia.com"
-CLASSIC_PARAMETERS_VERSION: Final = "gpu.resource.nvidia.com/v1alpha1"
-
-
-def classic_parameters(resource: Resource) -> tuple[str, Json] | None:
-    """The kind and the spec of what v1alpha2's driver reads; None for what it does not have."""
+def _classic_parameters(resource: Resource) -> tuple[str, Json]:
+    """The kind and the spec of what v1alpha2's driver reads for a resource that it serves."""
     if resource.profile:
         return "MigDeviceClaimParameters", {"profile": resource.profile.attribute}
-    if resource.device_class == CLASSIC_CLASS:
-        return "GpuClaimParameters", {"count": 1}
-    return None
+    return "GpuClaimParameters", {"count": 1}
 
 
 def serves(api: ResourceAPI, resource: Resource) -> bool:
     """Whether a version can ask for a resource at all."""
-    return not api.is_classic or classic_parameters(resource) is not None
+    has_kind = resource.profile is not None or resource.device_class == CLASSIC_CLASS
+    return has_kind or not api.is_classic
 
 
 def why_not(api: ResourceAPI, claim: DeviceClaim) -> str:
@@ -326,3 +317,59 @@ def why_not(api: ResourceAPI, claim: DeviceClaim) -> str:
         return f"{version} cannot hold a placement on {claim.placement}"
     lacking = [choice.name for choice in claim.choices if not serves(api, choice)]
     return f"the driver of {version} does not have {lacking[0]}" if lacking else ""
+
+
+# -- what somebody else made by their names ------------------------------------------------------
+
+#: Fields that the API server fills in (pkg/apis/resource, defaults.go of v1alpha2 and v1), or
+#: leaves out as empty.
+_DEFAULTS: Final = {"allocationMode": ("ExactCount", "WaitForFirstConsumer"), "count": (1,)}
+_EMPTY: Final[tuple[object, ...]] = (None, False, "", [], {})
+#: Differences that are told, and characters of a value: part of it is what somebody typed.
+_TOLD: Final = 4
+_SHOWN: Final = 40
+
+
+def difference(ours: Json, theirs: Json) -> str:
+    """How the `spec` of an object differs, in words for its user, or "" where it asks for the same.
+
+    Anyone who may create templates in a namespace may take a name before InstaSlice needs it, and
+    so decide what other people's pods get: every device of a class, another class, admin access.
+
+    ours: what `objects` makes. theirs: as the API server has it, in the same version.
+    """
+    found = list(_walk("", ours.get("spec"), theirs.get("spec")))
+    more = f", and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+    return ", ".join(found[:_TOLD]) + more
+
+
+def _walk(path: str, ours: object, theirs: object) -> Iterator[str]:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        mine, other = _stated(ours), _stated(theirs)
+        for key in {**mine, **other}:
+            here = key if path in ("", "spec", "devices") else f"{path}.{key}"
+            yield from _walk(here, mine.get(key), other.get(key))
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for index, pair in enumerate(zip(ours, theirs, strict=True)):
+            yield from _walk(f"{path}[{index}]", *pair)
+    elif ours != theirs:
+        here = ascii(path[:80])[1:-1] or "spec"
+        wanted = "" if ours is None else f", not {_brief(ours)}"
+        yield f"{here} is {_brief(theirs)}{wanted}"
+
+
+def _stated(fields: Json) -> Json:
+    """Fields without those that say what holds anyhow, such as metadata of null alone."""
+    deep = {k: _stated(v) if isinstance(v, dict) else v for k, v in fields.items()}
+    return {k: v for k, v in deep.items() if v not in _EMPTY and v not in _DEFAULTS.get(k, ())}
+
+
+def _brief(value: object) -> str:
+    if value is None:
+        return "missing"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return "set"
+    text = json.dumps(value) if not isinstance(value, str) else ascii(value)[1:-1]
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

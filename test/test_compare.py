@@ -4,12 +4,11 @@ from typing import Any
 
 import pytest
 
-from instaslice.compare import difference
 from instaslice.patch import Json
 from instaslice.profiles import from_attribute
 from instaslice.resource_api import VERSIONS, ResourceAPI
 from instaslice.resources import of_profile
-from instaslice.templates import DeviceClaim, DeviceRequest, claim_of, objects
+from instaslice.templates import DeviceClaim, DeviceRequest, claim_of, difference, objects
 
 
 def made(api: ResourceAPI, *names: str, count: int = 1, placement: str = "") -> list[Json]:

@@ -7,13 +7,12 @@ from typing import Final
 
 from instaslice import node_labels
 from instaslice.cluster.gates import EXTENDED, PARTITIONABLE
-from instaslice.compare import difference
 from instaslice.doctor.report import GOOD, UNSURE, WRONG, Found
 from instaslice.doctor.snapshot import GPU, Pod, Snapshot, advertised, advice_on, choices, some
 from instaslice.profiles import RESOURCE_PREFIX, known_profiles
 from instaslice.resource_api import NEWEST, ResourceAPI
 from instaslice.resources import DRIVER, MIG_CLASS, Resource, of_profile
-from instaslice.templates import CLASSIC_CLASS, from_template, objects, why_not
+from instaslice.templates import CLASSIC_CLASS, difference, from_template, objects, why_not
 from instaslice.templates import device_class as device_class_of
 
 #: How a device class says whose devices it means.

@@ -23,7 +23,6 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from instaslice.cluster.client import PLURALS, Answer, Caller, ClusterError
-from instaslice.compare import difference
 from instaslice.invalid import MAX_MESSAGES
 from instaslice.patch import Json
 from instaslice.resource_api import ResourceAPI
@@ -31,7 +30,7 @@ from instaslice.resources import MIG, MIG_DOMAIN, Resources
 from instaslice.serve.app import MustWait
 from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
-from instaslice.templates import DeviceClaim, from_template, objects
+from instaslice.templates import DeviceClaim, difference, from_template, objects
 
 _log = logging.getLogger("instaslice")
 
