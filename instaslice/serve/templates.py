@@ -306,15 +306,15 @@ class TemplateMaker:
             with self._changed:
                 self._later(template, self._again if template.until else self._missing)
                 _, quota, rest = reason.partition("exceeded quota")
-                what = f"ResourceClaimTemplate {template.name} cannot be made"
+                what = f"ResourceClaimTemplate {template.name} cannot be created"
                 template.problem = f"{what}: {quota}{rest}" if quota else ""
             fields |= {"reason": reason, "seconds": pause}
-            _log.warning("a template was not made", extra={"fields": fields})
+            _log.warning("a template was not created", extra={"fields": fields})
         except _Beyond as beyond:
             outcome = "beyond_bound"
             with self._changed:
                 self._forget(template)
-                template.problem = f"ResourceClaimTemplate {template.name} is not there: {beyond}"
+                template.problem = f"ResourceClaimTemplate {template.name} does not exist: {beyond}"
             if time.monotonic() >= self._next_log:  # there can be hundreds a second
                 self._next_log = time.monotonic() + 1.0
                 fields["reason"] = str(beyond)
@@ -327,9 +327,9 @@ class TemplateMaker:
                         turns.discard(each)
                         each.until, each.problem, each.attempts = 0.0, "", each.attempts + 1
             fields["reason"] = str(gone)
-            _log.warning("a template cannot be made", extra={"fields": fields})
+            _log.warning("a template cannot be created", extra={"fields": fields})
         except Exception:  # the thread must survive internal errors; a retry would fail again
-            _log.exception("making a template failed", extra={"fields": fields})
+            _log.exception("creating a template failed", extra={"fields": fields})
             with self._changed:
                 self._forget(template)
         else:
@@ -356,7 +356,7 @@ class TemplateMaker:
         template.made = template.made or outcome == "created"
         template.problem = ""
         if how:
-            what = f"ResourceClaimTemplate {template.name} is not as InstaSlice makes it"
+            what = f"ResourceClaimTemplate {template.name} differs from what InstaSlice creates"
             template.problem = f"{what}, and the pod gets what it asks for: {how}"
         for victim in self._known.add(template, self._limits.templates_known):
             victim.until = 0.0
@@ -411,17 +411,17 @@ class TemplateMaker:
         except _Refused as refused:
             outcome, how, is_there = "failed", str(refused), False
             command = f"instaslice deviceclasses {name.removesuffix(f'.{MIG_DOMAIN}')}"
-            problem = f"DeviceClass {name} may not be made; to make it: {command} "
+            problem = f"DeviceClass {name} cannot be created; to create it: {command} "
             problem += f"--resource-api {path.split('/')[-2]} | kubectl apply -f -"
         except ClusterError:
             self._metrics.class_creations.labels("failed").inc()
             raise
         self._metrics.class_creations.labels(outcome).inc()
         if how and is_there:
-            problem = f"DeviceClass {name} is not as InstaSlice makes it: {how}"
+            problem = f"DeviceClass {name} differs from what InstaSlice creates: {how}"
         fields = {"class": name, "reason": how}
         if problem and (before is None or problem != before.problem):
-            _log.warning("a device class is not as it should be", extra={"fields": fields})
+            _log.warning("a device class is missing or differs", extra={"fields": fields})
         if outcome == "created":
             _log.info("device class created", extra={"fields": fields})
         with self._changed:
@@ -473,7 +473,7 @@ class TemplateMaker:
         command = _command(template)
         if template.kind == _LARGE:
             bound = limits.template_selectors
-            return f"InstaSlice makes those of at most {bound} selectors; {command}"
+            return f"InstaSlice creates templates of at most {bound} selectors; {command}"
         with self._changed:
             row = self._known.rows.get(template.namespace, _Row())
             made = sum(each.made and each.kind == template.kind for each in row.templates.values())
@@ -482,21 +482,23 @@ class TemplateMaker:
             bound, whose = limits.templates_unknown, "for profiles of no known GPU"
         if made < bound:
             return ""
-        return f"InstaSlice makes at most {bound} {whose} in a namespace; {command}"
+        return f"InstaSlice creates at most {bound} {whose} in a namespace; {command}"
 
 
 def _command(template: Template) -> str:
     where = f"--namespace {template.namespace}"
     if template.claim:  # its name does not say everything
-        return f"to make it: instaslice rewrite --with-templates FILE | kubectl apply {where} -f -"
-    return f"to make it: instaslice templates --apply {where} {template.name}"
+        return (
+            f"to create it: instaslice rewrite --with-templates FILE | kubectl apply {where} -f -"
+        )
+    return f"to create it: instaslice templates --apply {where} {template.name}"
 
 
 def _warning(template: Template, now: float) -> str:
     """The warning for the author of a pod that uses a template, or ""."""
     if template.until > now or template.problem:
         return template.problem
-    return f"ResourceClaimTemplate {template.name} is not there yet; {_command(template)}"
+    return f"ResourceClaimTemplate {template.name} does not exist yet; {_command(template)}"
 
 
 def _is_gone(answer: Answer) -> bool:

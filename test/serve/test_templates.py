@@ -138,7 +138,7 @@ def test_an_empty_file_of_authorities_loses_no_template(
     authorities = (account / "ca.crt").read_bytes()
     (account / "ca.crt").write_bytes(b"")
     [warning] = ensure(start(replace(PATIENT, first_pause=0.05)), "ml", "1g.5gb")
-    assert "is not there yet" in warning
+    assert "does not exist yet" in warning
     (account / "ca.crt").write_bytes(authorities)
     until(lambda: api_server.created("ResourceClaimTemplate") == ["ml/mig-1g.5gb"])
 
@@ -262,8 +262,8 @@ def test_a_template_that_differs_is_warned_about_logged_and_counted(
     path = f"{TEMPLATES.format('ml')}/mig-1g.5gb"
     api_server.objects[path] = template(claims("1g.5gb")[0], allocationMode="All")
     warning = (
-        "ResourceClaimTemplate mig-1g.5gb is not as InstaSlice makes it, and the pod gets what it "
-        "asks for: requests[0].exactly.allocationMode is All"
+        "ResourceClaimTemplate mig-1g.5gb differs from what InstaSlice creates, and the pod gets "
+        "what it asks for: requests[0].exactly.allocationMode is All"
     )
     until(lambda: ensure(maker, "ml", "1g.5gb") == [warning])
     assert counted(metrics, "differs") >= 1
@@ -283,7 +283,7 @@ def test_a_class_that_differs_is_warned_about_in_every_namespace(
     maker = start(EAGER)
     for namespace in ("ml", "default"):
         [warning] = ensure(maker, namespace, "1g.5gb")
-        said = "DeviceClass mig-1g.5gb.nvidia.com is not as InstaSlice makes it: "
+        said = "DeviceClass mig-1g.5gb.nvidia.com differs from what InstaSlice creates: "
         assert warning.startswith(said)
     assert counted(metrics, "differs", "device_class") >= 1
     assert ensure(maker, "ml", "2g.10gb") == []
@@ -323,7 +323,7 @@ def test_a_class_that_cannot_be_created_is_warned_about_and_counted(
 
     maker = start(PATIENT, Refusing())
     expected = [
-        "DeviceClass mig-1g.5gb.nvidia.com may not be made; to make it: "
+        "DeviceClass mig-1g.5gb.nvidia.com cannot be created; to create it: "
         "instaslice deviceclasses mig-1g.5gb --resource-api v1 | kubectl apply -f -"
     ]
     for namespace in ("ml", "default"):
@@ -380,7 +380,7 @@ def test_objects_that_may_not_be_read_count_as_existing(start: Start, cluster: C
 # -- what fails ----------------------------------------------------------------------------------
 
 WARNING = (
-    "ResourceClaimTemplate mig-1g.5gb.me is not there yet; to make it: "
+    "ResourceClaimTemplate mig-1g.5gb.me does not exist yet; to create it: "
     "instaslice templates --apply --namespace ml mig-1g.5gb.me"
 )
 
@@ -431,7 +431,7 @@ def test_the_warning_names_an_exceeded_quota(start: Start, api_server: APIServer
             return Answer(403 if "/ml/" in path else 201, {"message": message})
 
     assert ensure(start(ONCE, Full()), "ml", "1g.5gb") == [
-        f"ResourceClaimTemplate mig-1g.5gb cannot be made: {said}"
+        f"ResourceClaimTemplate mig-1g.5gb cannot be created: {said}"
     ]
 
 
@@ -649,8 +649,8 @@ def test_templates_on_demand_are_bounded_per_namespace(
         told = maker.ensure("ml", hostile(number), V1, may_wait=True)
         assert all(len(each) < 256 for each in told)
     assert told[0] == (
-        "ResourceClaimTemplate mig-3g.1000gb is not there: InstaSlice makes at most 22 for "
-        "profiles of no known GPU in a namespace; to make it: "
+        "ResourceClaimTemplate mig-3g.1000gb does not exist: InstaSlice creates at most 22 for "
+        "profiles of no known GPU in a namespace; to create it: "
         "instaslice templates --apply --namespace ml mig-3g.1000gb"
     )
     assert len(api_server.created("ResourceClaimTemplate")) == limits.templates_unknown == 22
@@ -677,7 +677,7 @@ def test_templates_beyond_the_bound_are_used_if_an_administrator_creates_them(
     by_hand = {**made, "metadata": {"name": "mig-9g.2gb"}}
     cluster.call("POST", TEMPLATES.format("ml"), by_hand)
     [warning] = ensure(maker, "ml", "9g.2gb")
-    assert "is not as InstaSlice makes it" in warning
+    assert "differs from what InstaSlice creates" in warning
     for _ in range(3):  # that it was deleted does not count
         del api_server.objects[f"{TEMPLATES.format('ml')}/mig-9g.1gb"]
         assert ensure(maker, "ml", "9g.1gb") == []
@@ -691,7 +691,7 @@ def test_a_template_with_too_many_selectors_is_not_created(
     claim = placed([f"{n}g.1gb" for n in range(1, 257)], alternatives=8)
     [warning] = start().ensure("ml", [claim], V1, may_wait=True)
     assert warning.endswith(
-        "is not there: InstaSlice makes those of at most 64 selectors; to make it: "
+        "does not exist: InstaSlice creates templates of at most 64 selectors; to create it: "
         "instaslice rewrite --with-templates FILE | kubectl apply --namespace ml -f -"
     )
     assert api_server.objects == {}
