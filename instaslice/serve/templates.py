@@ -401,9 +401,10 @@ class TemplateMaker:
         """
         name = manifest["metadata"]["name"]
         before, recheck = self._classes.get(name), self._limits.template_recheck
+        began = time.monotonic()  # a pod that asks during the call needs another check
         if before and before.checked >= template.asked and before.is_there:
             return 0.0
-        if before and not template.until and time.monotonic() < before.checked + recheck:
+        if before and not template.until and began < before.checked + recheck:
             return recheck  # many new templates share few classes
         problem, is_there = "", True
         try:
@@ -425,7 +426,7 @@ class TemplateMaker:
         if outcome == "created":
             _log.info("device class created", extra={"fields": fields})
         with self._changed:
-            self._classes[name] = _Class(time.monotonic(), is_there, problem)
+            self._classes[name] = _Class(began, is_there, problem)
         return 0.0 if is_there else template.pause
 
     def _make_object(
