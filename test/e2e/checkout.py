@@ -23,10 +23,8 @@ class Checkout:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, folder / name)
 
-    def make(
-        self, target: str, timeout: float = 120, **variables: str
-    ) -> "subprocess.CompletedProcess[str]":
-        """Run make. timeout: seconds. variables: of the Makefile and of the environment."""
+    def make(self, target: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """Run make. variables: of the Makefile and of the environment."""
         settings = {**self._settings, **variables}
         return subprocess.run(
             ["make", "--no-print-directory", target, *(f"{k}={v}" for k, v in settings.items())],
@@ -34,5 +32,5 @@ class Checkout:
             env={**os.environ, "TIMEOUT": "60s", **variables},
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=120,
         )

@@ -23,7 +23,7 @@ NO_ASSETS = (
 def pytest_runtest_setup(item: pytest.Function) -> None:
     """Skip from here, so that pytest shows one line for all tests."""
     assets = os.environ.get("KUBEBUILDER_ASSETS")
-    planes = {"plane", "empty_cluster", "cluster_without_dra", "real_node"}
+    planes = {"plane", "empty_cluster", "alone", "cluster_without_dra", "real_node"}
     if planes & {*item.fixturenames} and not assets:
         pytest.skip(NO_ASSETS)
     if "real_node" in item.fixturenames:

@@ -88,6 +88,11 @@ def install(cluster: Cluster, folder: Path, *resources: str) -> Path:
         define_parameters(cluster)
     if cluster.plane.version >= FIRST_WITH_POLICIES:
         add_policies(cluster, *resources)
+    return own_kubeconfig(cluster, folder)
+
+
+def own_kubeconfig(cluster: Cluster, folder: Path) -> Path:
+    """A kubeconfig with a token of InstaSlice's service account. folder: is made."""
     token = cluster.within(NAMESPACE).kubectl("create", "token", "instaslice", "--duration=2h")
     token.check_returncode()
     kubeconfig = json.loads(cluster.plane.kubeconfig.read_text())

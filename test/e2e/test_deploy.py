@@ -1,18 +1,31 @@
 """`make deploy` and `make undeploy`, on an API server of their own: what is there when."""
 
+import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
 
+from test.e2e import cert_manager, machine
 from test.e2e.cert_manager import CERTIFICATES, define
 from test.e2e.checkout import Checkout
 from test.e2e.cluster import Cluster
-from test.e2e.installation import FIRST_WITH_MATCH_CONDITIONS, NAMESPACE
+from test.e2e.controlplane import control_plane
+from test.e2e.installation import (
+    FIRST_WITH_MATCH_CONDITIONS,
+    NAMESPACE,
+    define_parameters,
+    is_rewriting,
+    own_kubeconfig,
+)
 from test.e2e.kubelet import kubelet
-from test.e2e.pods import pod
+from test.e2e.pages import Reader, commands
+from test.e2e.pods import pod, slices
+from test.support.process import running, until
 
 Make = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -158,3 +171,61 @@ def test_a_namespace_of_the_users_stays(cluster: Cluster, make: Make) -> None:
     assert gpu.find("Deployment", "instaslice") is None
     assert gpu.find("ConfigMap", "others")
     assert "app.kubernetes.io/part-of" not in gpu.get("Namespace", "gpu")["metadata"]["labels"]
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Cluster]:
+    """A cluster in a network of its own, where the address of a Service may be InstaSlice's."""
+    lacks = cert_manager.missing() or ", ".join(machine.missing_tools(machine.TOOLS))
+    if lacks or os.geteuid():
+        pytest.skip(lacks or "needs root's rights")
+    assets = Path(os.environ["KUBEBUILDER_ASSETS"])
+    with (
+        machine.machine(tmp_path / "machine") as own,
+        own.network(),
+        control_plane(assets, tmp_path / "plane") as plane,
+    ):
+        cluster = Cluster(plane, tmp_path / "discovery")
+        if plane.resource_api == "v1alpha2":
+            define_parameters(cluster)  # the driver brings it
+        with cert_manager.cert_manager(cluster, tmp_path):
+            yield cluster
+
+
+@contextmanager
+def behind_its_service(deployed: Cluster, folder: Path) -> Iterator[None]:
+    """InstaSlice at its Service's address, with its Secret and its account, as a pod would be."""
+    address = deployed.send("get", "Service", "v1", name="instaslice").body["spec"]["clusterIP"]
+    subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+    kubeconfig = own_kubeconfig(deployed, folder)
+    for name, data in cert_manager.secret(deployed, "instaslice-tls").items():
+        (folder / name).write_bytes(data)
+    serve = [sys.executable, "-m", "instaslice", "serve", "--provision-templates"]
+    serve += [f"--bind={address}:443", f"--cert-dir={folder}", f"--kubeconfig={kubeconfig}"]
+    with running(serve, folder / "log") as process:
+        until(lambda: is_rewriting(deployed.within("default")), "it is called", process.check)
+        yield
+
+
+def test_the_whole_way_of_the_page(alone: Cluster, tmp_path: Path) -> None:
+    """docs/install.md for 1.27 to 1.30; on later versions the same, without the parameters."""
+    lines = commands("docs/install.md", "On Kubernetes 1.27 to 1.30")
+    deploy, profiles, sample, delete, undeploy = lines
+    (folder := tmp_path / "checkout").mkdir()
+    reader = Reader(alone, Checkout(alone.plane, folder, ""))
+    with kubelet(alone.within(NAMESPACE)):
+        reader.follow(deploy)
+    with behind_its_service(alone.within(NAMESPACE), tmp_path / "own"):
+        if alone.plane.resource_api == "v1alpha2":
+            reader.follow(profiles)
+        reader.follow(sample)
+        assert slices(alone.get("Pod", "sample")) == {"busybox": ["mig-1g.5gb"]}
+        (claim,) = until(lambda: alone.list("ResourceClaim"), "its claim")
+        assert claim["metadata"]["ownerReferences"][0]["name"] == "sample"
+        reader.follow(delete)
+        until(lambda: not alone.list("ResourceClaim"), "the claim is gone")
+    reader.follow(undeploy)
+    assert alone.find(*WEBHOOK) is None
+    assert alone.find("Namespace", NAMESPACE) is None
+    reader.follow(sample)
+    assert alone.get("Pod", "sample")["spec"]["containers"][0]["resources"]["limits"]

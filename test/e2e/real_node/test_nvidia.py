@@ -58,6 +58,7 @@ def test_the_tests_gpus_are_what_it_publishes(other: NvidiaNode) -> None:
     other.other_gpus("FAKE_NVML_MIG=11", models="ah")
     published = other.cluster.list("ResourceSlice")
     ours = a100.resource_slices(NAME, models=[a100.A100, a100.H100])
+    ours[-1]["spec"]["devices"].append(a100.whole_gpu(1, a100.H100))  # its MIG mode can be toggled
     for part in ("sharedCounters", "devices"):
         assert by_name(published, part) == by_name(ours, part)
 
