@@ -38,7 +38,7 @@ class FieldError(NamedTuple):
 
     @property
     def field(self) -> str:
-        """The path as text: "spec.containers[0].resources.limits[nvidia.com/mig-1g.5gb]"."""
+        """The path as text."""
         return field_path(*self.path)
 
     def __str__(self) -> str:
@@ -63,11 +63,6 @@ def invalid(path: Path, value: object, detail: str) -> FieldError:
     return FieldError(path, "FieldValueInvalid", f'Invalid value: "{shorten(value)}": {detail}')
 
 
-def required(path: Path, detail: str) -> FieldError:
-    """A value that is missing, as apimachinery's `field.Required` words it."""
-    return FieldError(path, "FieldValueRequired", f"Required value: {detail}")
-
-
 def forbidden(path: Path, detail: str) -> FieldError:
     """A field that may not be as it is here, as apimachinery's `field.Forbidden` words it."""
     return FieldError(path, "FieldValueForbidden", f"Forbidden: {detail}")
@@ -79,16 +74,10 @@ def too_many(path: Path, number: int, most: int) -> FieldError:
     return FieldError(path, "FieldValueTooMany", message)
 
 
-def wrong_type(path: Path, kind: type) -> InvalidPod:
-    """A value of another JSON type than the field's."""
-    word = "an object" if kind is dict else "an array"
-    return InvalidPod(FieldError(path, "FieldValueTypeInvalid", f"must be {word}"))
-
-
 def field_path(*tokens: str | int) -> str:
-    """A path as apimachinery's `field.Path` prints it: limits[nvidia.com/mig-1g.5gb]."""
+    """A path as apimachinery's `field.Path` prints it: "containers[0].limits[nvidia.com/gpu]"."""
     steps = [
-        f"[{token}]" if isinstance(token, int) or not _MEMBER.fullmatch(token) else f".{token}"
+        f".{token}" if isinstance(token, str) and _MEMBER.fullmatch(token) else f"[{token}]"
         for token in tokens
     ]
     return "".join(steps).removeprefix(".")
@@ -99,12 +88,9 @@ def shorten(value: object) -> str:
 
     value: decoded JSON. What is not text is shown as JSON has it, `null` and not `None`.
     """
-    if isinstance(value, str):
-        text = value
-    else:  # piece by piece, since it may be large or deep
-        pieces = accumulate(json.JSONEncoder(ensure_ascii=False).iterencode(value))
-        text = ""
-        for text in pieces:
+    text = value if isinstance(value, str) else ""
+    if not isinstance(value, str):  # piece by piece, since it may be large or deep
+        for text in accumulate(json.JSONEncoder(ensure_ascii=False).iterencode(value)):
             if len(text) > _SHOWN:
                 break
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

@@ -20,9 +20,9 @@ _LARGEST: Final = (2**63 - 1) * NANO
 #: as the escapes that they are, and stay.
 _BLANKS: Final = " \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u202f\u205f\u3000"
 
+#: Sign, whole, fraction, suffix and exponent; somewhere before the last two is a digit.
 _GRAMMAR: Final = re.compile(
-    r"(?P<sign>[+-]?)(?:(?P<whole>[0-9]+)(?:\.(?P<fraction>[0-9]*))?|\.(?P<only_fraction>[0-9]+))"
-    r"(?:(?P<suffix>[KMGTPE]i|[numkMGTPE]?)|[eE](?P<exponent>[+-]?[0-9]+))",
+    r"([+-]?)(?=\.?[0-9])([0-9]*)(?:\.([0-9]*))?(?:([KMGTPE]i|[numkMGTPE]?)|[eE]([+-]?[0-9]+))",
     re.ASCII,
 )
 #: suffix -> (power of two, power of ten)
@@ -52,34 +52,24 @@ def nanos(value: object) -> int:
     value: the decoded JSON or YAML value: a string such as "1k", a number, or null.
     Raises InvalidQuantity for anything that the API server would not take.
     """
+    if value is None:
+        return 0
     if type(value) is str:
         # What nearly every pod says; the slow way would give the same.
         if value.isdecimal() and value.isascii() and len(value) < 10:
             return int(value) * NANO
         text = value.strip(_BLANKS)
-    elif value is None:
-        return 0
-    elif type(value) in (int, float):
-        text = repr(value)
     else:
-        raise InvalidQuantity(MALFORMED)
+        text = repr(value) if type(value) in (int, float) else ""
     match = _GRAMMAR.fullmatch(text) if len(text) <= _MAX_LENGTH else None
     if match is None:
         raise InvalidQuantity(MALFORMED)
-    whole = match["whole"] or ""
-    fraction = match["fraction"] or match["only_fraction"] or ""
-    two, ten = (0, int(match["exponent"])) if match["exponent"] else _SUFFIXES[match["suffix"]]
-    amount = _scaled(int(whole + fraction) << two, ten - len(fraction) + 9)
-    amount = min(amount, _LARGEST)
-    return -amount if match["sign"] == "-" else amount
-
-
-def _scaled(digits: int, ten: int) -> int:
-    """The product digits * 10**ten, rounded up; beyond `_LARGEST` any number is as good."""
-    if digits == 0:
-        return 0
+    sign, whole, fraction, suffix, exponent = match.groups("")
+    two, ten = (0, int(exponent)) if exponent else _SUFFIXES[suffix]
+    digits, ten = int(whole + fraction) << two, ten - len(fraction) + 9
     if ten >= 0:
         # 10**28 is more than _LARGEST: no need to compute 10 to the power of a typed number.
-        return digits * int(10 ** min(ten, 28))
-    # digits has at most _MAX_LENGTH digits and 60 bits of suffix (19 digits).
-    return -(-digits // int(10 ** min(-ten, _MAX_LENGTH + 20)))
+        amount = digits * int(10 ** min(ten, 28))
+    else:  # rounded up; digits has at most _MAX_LENGTH digits and 60 bits of suffix (19 digits)
+        amount = -(-digits // int(10 ** min(-ten, _MAX_LENGTH + 20)))
+    return min(amount, _LARGEST) * (-1 if sign == "-" else 1)

@@ -24,14 +24,16 @@ API_VERSION: Final = "admission.k8s.io/v1"
 
 #: Compact, and ASCII: what a user typed cannot break a line of the answer or of the log.
 _encode: Final = JSONEncoder(separators=(",", ":"), check_circular=False).encode
-
-
 _HEAD: Final = f'{{"apiVersion":"{API_VERSION}","kind":"AdmissionReview","response":'
 
 #: The API server makes a review's uid, a UUID, for which this is plenty.
 MAX_UID: Final = 63
 #: Objects of a namespace are asked for by a path with its name: it must be one (a DNS label).
 _NAMESPACE: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+
+
+#: The operations on which a pod is judged; others are let through.
+_JUDGED: Final = ("CREATE", "UPDATE")
 
 
 class BadReview(ValueError):
@@ -51,14 +53,6 @@ class Request(NamedTuple):
     old_pod: Json
 
 
-class Verdict(NamedTuple):
-    """The decision on a pod."""
-
-    outcome: str  #: one of OUTCOMES
-    rewrite: Rewrite = Rewrite([], {}, [], [])
-    status: Json | None = None  #: metav1.Status of a refusal
-
-
 #: How an admission can end, as the metrics count it.
 OUTCOMES: Final = (
     "rewritten",  # limits became claims
@@ -70,6 +64,14 @@ OUTCOMES: Final = (
 )
 
 
+class Verdict(NamedTuple):
+    """The decision on a pod."""
+
+    outcome: str  #: one of OUTCOMES
+    rewrite: Rewrite = Rewrite([], {}, [], [])
+    status: Json | None = None  #: metav1.Status of a refusal
+
+
 def read(review: object) -> Request:
     """Read a decoded AdmissionReview. Raises BadReview."""
     if not isinstance(review, dict) or review.get("kind") != "AdmissionReview":
@@ -77,17 +79,16 @@ def read(review: object) -> Request:
     if review.get("apiVersion") != API_VERSION:
         raise BadReview(f"the AdmissionReview's apiVersion is not {API_VERSION}")
     request = _object(review, "request", "request")
-    uid = request.get("uid")
-    if not isinstance(uid, str) or not uid:
+    uid, operation = _text(request.get("uid")), _text(request.get("operation"))
+    if not uid:
         raise BadReview("request.uid is missing")
     if len(uid) > MAX_UID:
         raise BadReview(f"request.uid is longer than {MAX_UID} characters")
-    operation = request.get("operation")
-    if not isinstance(operation, str) or not operation:
+    if not operation:
         raise BadReview("request.operation is missing")
     kind = _object(request, "kind", "request.kind")
     is_pod = kind.get("kind") == "Pod" and not kind.get("group") and not request.get("subResource")
-    pod = _object(request, "object", "request.object") if operation in _JUDGES else {}
+    pod = _object(request, "object", "request.object") if operation in _JUDGED else {}
     old_pod = _object(request, "oldObject", "request.oldObject") if operation == "UPDATE" else {}
     name = _text(request.get("name"))
     if not name and isinstance(metadata := pod.get("metadata"), dict):
@@ -98,11 +99,14 @@ def read(review: object) -> Request:
 
 def judge(request: Request, api: ResourceAPI | Unavailable, resources: Resources = MIG) -> Verdict:
     """Decide what becomes of the pod."""
-    judge_operation = _JUDGES.get(request.operation)
-    if judge_operation is None or not request.is_pod:
+    if request.operation not in _JUDGED or not request.is_pod:
         return Verdict("unchanged")
+    if request.operation == "UPDATE":
+        operations = restore(request.pod, request.old_pod, resources)
+        outcome = "restored" if operations else "unchanged"
+        return Verdict(outcome, Rewrite(operations, {}, [], []))
     try:
-        return judge_operation(request, api, resources)
+        return _judge_create(request, api, resources)
     except InvalidPod as refusal:
         causes = [
             {"reason": e.reason, "message": printable(e.message), "field": printable(e.field)}
@@ -169,18 +173,6 @@ def _chosen_nodes(spec: Json, api: ResourceAPI) -> Iterator[Notice]:
         then = "the pod may fit none" if each.is_required else "it prefers none"
         label = shorten(str(each))
         yield Notice(f"spec.{each.path}", f"nodes lose {label} with the device plugin; {then}")
-
-
-def _judge_update(
-    request: Request, api: ResourceAPI | Unavailable, resources: Resources
-) -> Verdict:
-    operations = restore(request.pod, request.old_pod, resources)
-    outcome = "restored" if operations else "unchanged"
-    return Verdict(outcome, Rewrite(operations, {}, [], []))
-
-
-#: What is judged, and by what; any other operation is let through.
-_JUDGES: Final = {"CREATE": _judge_create, "UPDATE": _judge_update}
 
 
 def _object(holder: Json, key: str, path: str) -> Json:

@@ -60,6 +60,8 @@ MAX_CHOICES: Final = 8
 
 _OR: Final = "-or-"
 _AND: Final = "-and-"
+#: How the template of a placed claim begins.
+_PLACED: Final = re.compile(f"({'|'.join(CONSTRAINTS)})-(?=mig-)")
 _COUNT: Final = re.compile(r"(.+)\.x([1-9][0-9]{0,2})", re.ASCII)
 #: A request of a placed claim: label, count, and which of several that ask for the same.
 _REQUEST: Final = re.compile(r"(.+?)(?:-x([1-9][0-9]{0,2}))?(?:-([1-9][0-9]*))?", re.ASCII)
@@ -153,12 +155,12 @@ def from_template(template: str, resources: Resources) -> DeviceClaim | None:
     """
     if len(template) > MAX_NAME:
         return None
-    placement, rest = _placement(template)
-    parts = rest.split(_AND) if placement else [rest]
+    match = _PLACED.match(template)
+    parts = template[match.end() :].split(_AND) if match else [template]
     requests = [_read_request(part, resources) for part in parts]
     if None in requests:
         return None
-    claim = DeviceClaim(tuple(filter(None, requests)), placement)
+    claim = DeviceClaim(tuple(filter(None, requests)), match[1] if match else "")
     return claim if claim.template == template else None
 
 
@@ -167,25 +169,18 @@ def _read_request(text: str, resources: Resources) -> DeviceRequest | None:
     name, count = (counted[1], int(counted[2])) if counted else (text, 1)
     if resource := resources.from_template(name):
         return DeviceRequest((resource,), count)
-    parts = name.split(_OR)
-    if parts[1:] == ["bigger"] and (profile := profiles.from_template(parts[0])):
+    first, *others = name.split(_OR)
+    profile = profiles.from_template(first)
+    if profile and others == ["bigger"]:
         return DeviceRequest((of_profile(profile), *bigger(profile)), count)
-    choices = [profiles.from_template("mig-" + part.removeprefix("mig-")) for part in parts]
-    found = [of_profile(profile) for profile in choices if profile]
-    return DeviceRequest(tuple(found), count) if len(found) == len(choices) else None
-
-
-def _placement(template: str) -> tuple[str, str]:
-    """The placement that a template's name begins with, or "", and the rest of the name."""
-    for placement in CONSTRAINTS:
-        if template.startswith(f"{placement}-mig-"):
-            return placement, template[len(placement) + 1 :]
-    return "", template
+    found = [profile, *(profiles.from_template(f"mig-{other}") for other in others)]
+    choices = tuple(of_profile(each) for each in found if each)
+    return DeviceRequest(choices, count) if len(choices) == len(found) else None
 
 
 def is_placed(template: str) -> bool:
     """Whether a template is named as that of a placed claim is."""
-    return _placement(template)[0] != ""
+    return _PLACED.match(template) is not None
 
 
 def is_ours(template: str, resources: Resources) -> bool:

@@ -18,7 +18,6 @@ leaves out what is empty.
 """
 
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Final
 
 from instaslice.annotations import ALTERNATIVES, PLACEMENT
@@ -59,22 +58,19 @@ has(object.metadata.annotations) && {annotations}.exists(key, key in object.meta
           quantity(container.resources.limits[name]).asInteger() : 0).sum() : 0).sum() : 0
 ).sum() > {most}"""
 
-#: By name, in the order in which they are asked.
+#: Conditions by name, in the order in which they are asked.
 _CONDITIONS: Final = {"has-a-mig-limit": _HAS_A_LIMIT, "is-new-or-has-another-spec": _IS_NEW}
 _BESIDE: Final = {"is-too-much-for-the-scheduler": _IS_TOO_MUCH_FOR_THE_SCHEDULER}
 
 #: What `LABEL` must be, as operator and value of a label selector.
 _NOT_DISABLED: Final = ("NotIn", "disabled")
-_ENABLED: Final = ("In", "enabled")
 
 #: By mode: the conditions, and what a namespace's label must be.
-MODES: Final[Mapping[str, tuple[Mapping[str, str], tuple[str, str]]]] = MappingProxyType(
-    {
-        ALL: (_CONDITIONS, _NOT_DISABLED),
-        OPT_IN: (_CONDITIONS, _ENABLED),
-        BESIDE: (_CONDITIONS | _BESIDE, _NOT_DISABLED),
-    }
-)
+MODES: Final[Mapping[str, tuple[Mapping[str, str], tuple[str, str]]]] = {
+    ALL: (_CONDITIONS, _NOT_DISABLED),
+    OPT_IN: (_CONDITIONS, ("In", "enabled")),
+    BESIDE: (_CONDITIONS | _BESIDE, _NOT_DISABLED),
+}
 
 
 def webhook_configuration(
@@ -85,7 +81,6 @@ def webhook_configuration(
     mode: a key of `MODES`. resources: names of extended resources that are rewritten, beside MIG
     slices, "nvidia.com/gpu". namespace: where InstaSlice's Service is.
     """
-    conditions, label = MODES[mode]
     service = {"name": NAME, "namespace": namespace, "path": "/mutate", "port": 443}
     not_ours = _selects("kubernetes.io/metadata.name", "NotIn", "kube-system", namespace)
     return {
@@ -107,8 +102,10 @@ def webhook_configuration(
                     }
                 ],
                 "matchPolicy": "Equivalent",
-                "matchConditions": _filled(conditions, _is_ours(resources)),
-                "namespaceSelector": {"matchExpressions": [not_ours, _selects(LABEL, *label)]},
+                "matchConditions": match_conditions(mode, resources),
+                "namespaceSelector": {
+                    "matchExpressions": [not_ours, _selects(LABEL, *MODES[mode][1])]
+                },
                 "objectSelector": {"matchExpressions": [_selects(LABEL, *_NOT_DISABLED)]},
                 "failurePolicy": "Fail",
                 "reinvocationPolicy": "IfNeeded",
@@ -121,30 +118,18 @@ def webhook_configuration(
 
 def match_conditions(mode: str = ALL, resources: Iterable[str] = ()) -> list[Json]:
     """The webhook's `matchConditions` alone; parameters as those of `webhook_configuration`."""
-    return _filled(MODES[mode][0], _is_ours(resources))
-
-
-def _filled(conditions: Mapping[str, str], is_ours: str) -> list[Json]:
-    # The scheduler makes one claim for all of a pod.
-    most, annotations = NEWEST.max_devices, _list([ALTERNATIVES, PLACEMENT])
-    values = {"is_ours": is_ours, "annotations": annotations, "most": most}
-    return [
-        {"name": name, "expression": shape.format(**values)} for name, shape in conditions.items()
-    ]
+    # Names of resources and annotations have nothing to escape in CEL.
+    mapped = sorted(set(resources))
+    or_mapped = f" || name in {mapped}" if mapped else ""
+    values = {
+        "is_ours": f"name.startsWith('{RESOURCE_PREFIX}'){or_mapped}",
+        "annotations": [ALTERNATIVES, PLACEMENT],
+        "most": NEWEST.max_devices,  # since the scheduler makes one claim for all of a pod
+    }
+    conditions = MODES[mode][0].items()
+    return [{"name": name, "expression": shape.format(**values)} for name, shape in conditions]
 
 
 def _selects(key: str, operator: str, *values: str) -> Json:
     """A LabelSelectorRequirement."""
     return {"key": key, "operator": operator, "values": list(values)}
-
-
-def _is_ours(resources: Iterable[str]) -> str:
-    """A CEL expression of whether `name` is a resource that is rewritten."""
-    mig = f"name.startsWith('{RESOURCE_PREFIX}')"
-    mapped = sorted(set(resources))
-    return f"{mig} || name in {_list(mapped)}" if mapped else mig
-
-
-def _list(texts: Iterable[str]) -> str:
-    """A CEL list of strings. Names of resources and annotations have nothing to escape."""
-    return "[" + ", ".join(f"'{text}'" for text in texts) + "]"
