@@ -1,6 +1,6 @@
 import pytest
 
-from instaslice.invalid import InvalidPod, forbidden, invalid, required
+from instaslice.invalid import InvalidPod, forbidden, invalid, too_many
 
 
 @pytest.mark.parametrize(
@@ -22,13 +22,16 @@ def test_a_value_is_shown_as_its_user_typed_it(value: object, shown: str) -> Non
 
 
 def test_several_errors_are_in_brackets() -> None:
-    one, two = invalid(("a",), 1, "no"), required(("b",), "yes")
+    one, two = invalid(("a",), 1, "no"), too_many(("b",), 9, 8)
     assert str(InvalidPod(one)) == 'a: Invalid value: "1": no'
-    assert str(InvalidPod(one, two)) == '[a: Invalid value: "1": no, b: Required value: yes]'
+    assert (
+        str(InvalidPod(one, two))
+        == '[a: Invalid value: "1": no, b: Too many: 9: must have at most 8 items]'
+    )
 
 
 def test_the_reason_of_an_error_is_that_of_the_api_server() -> None:
     """metav1.CauseType, which clients read where people read the message."""
-    errors = (invalid(("a",), 1, "no"), required(("a",), "no"), forbidden(("a",), "no"))
+    errors = (invalid(("a",), 1, "no"), too_many(("a",), 9, 8), forbidden(("a",), "no"))
     reasons = [error.reason for error in errors]
-    assert reasons == ["FieldValueInvalid", "FieldValueRequired", "FieldValueForbidden"]
+    assert reasons == ["FieldValueInvalid", "FieldValueTooMany", "FieldValueForbidden"]

@@ -14,18 +14,8 @@ from instaslice.cli.usage import (
 )
 from instaslice.doctor import examine, explain, reading, report
 
-COMMAND: Final = Command(
-    "doctor",
-    "say what a cluster lacks, or what a pod waits for",
-    "Check a cluster, and say what to do about what is wrong; or explain one pod. Changes "
-    "nothing: reads, and creates a few objects as dry runs.",
-    ("doctor", "doctor --namespace ml", "doctor POD --namespace ml --output json"),
-    "Exit code: 0; 1 if something is wrong; 2 if the cluster could not be asked.",
-)
 
-
-def add(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
+def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pod", nargs="?", metavar="POD", help="explain this pod")
     help_ = "the namespace of the pod or of the dry runs (default: the context's)"
     add_shared(parser, "--namespace", help=help_)
@@ -33,7 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "--resource", "--kubeconfig", "--context")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     """Examine the cluster, or explain a pod."""
     resources = mapping(arguments) if arguments.resource else None
     cluster = client(arguments, "doctor")
@@ -48,3 +38,15 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(report.as_text(findings, colour=wants_colour(sys.stdout), width=width()), end="")
     return int(report.is_wrong(findings))
+
+
+COMMAND: Final = Command(
+    "doctor",
+    "say what a cluster lacks, or what a pod waits for",
+    "Check a cluster, and say what to do about what is wrong; or explain one pod. Changes "
+    "nothing: reads, and creates a few objects as dry runs.",
+    ("doctor", "doctor --namespace ml", "doctor POD --namespace ml --output json"),
+    "Exit code: 0; 1 if something is wrong; 2 if the cluster could not be asked.",
+    add=_add,
+    run=_run,
+)

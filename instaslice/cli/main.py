@@ -16,15 +16,7 @@ from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from instaslice import __version__
-from instaslice.cli import (
-    deviceclasses,
-    doctor,
-    plan,
-    rewrite,
-    serve,
-    templates,
-    webhook_configuration,
-)
+from instaslice.cli import doctor, plan, printing, rewrite, serve
 from instaslice.cli.usage import Refused, UsageError, Wrapped
 from instaslice.cluster.client import ClusterError
 
@@ -44,10 +36,15 @@ examples:
 eval "$(register-python-argcomplete instaslice)" (bash and zsh; from the extra `cli`).
 """
 
-#: Each has `COMMAND`, `add(parser)`, which adds its arguments, and `run(arguments)`, which returns
-#: the exit code.
-MODULES: Final = (serve, templates, deviceclasses, webhook_configuration, rewrite, doctor, plan)
-
+COMMANDS: Final = (
+    serve.COMMAND,
+    printing.TEMPLATES,
+    printing.DEVICECLASSES,
+    printing.WEBHOOK_CONFIGURATION,
+    rewrite.COMMAND,
+    doctor.COMMAND,
+    plan.COMMAND,
+)
 
 #: The exit codes. A shell reports 128 and the signal's number for a program that a signal ended.
 INTERRUPTED: Final = 128 + 2  # SIGINT
@@ -97,8 +94,7 @@ def parsers() -> tuple[_Parser, dict[str, _Parser]]:
     whole = _Parser(prog=name, description=ABOUT, epilog=EPILOG, formatter_class=Wrapped)
     whole.add_argument("--version", action="version", version=f"instaslice {__version__}")
     commands = whole.add_subparsers(metavar="COMMAND", dest="command")
-    for module in MODULES:
-        command = module.COMMAND
+    for command in COMMANDS:
         examples = "\n".join(f"  instaslice {example}" for example in command.examples)
         parser = commands.add_parser(
             command.name,
@@ -107,8 +103,8 @@ def parsers() -> tuple[_Parser, dict[str, _Parser]]:
             epilog=f"examples:\n{examples}\n\n{command.exit_codes}",
             formatter_class=Wrapped,
         )
-        parser.set_defaults(run=module.run)
-        module.add(parser)
+        parser.set_defaults(run=command.run)
+        command.add(parser)
     return whole, commands.choices
 
 

@@ -17,21 +17,10 @@ from instaslice.cli.usage import (
 )
 from instaslice.doctor import plan, reading, repository
 
-COMMAND: Final = Command(
-    "plan",
-    "say what a change-over from the device plugin to DRA meets",
-    "Say which workloads ask for which slices, what the nodes offer, what becomes of quotas "
-    "and other policies; what blocks, what is to be decided, and which section of "
-    "docs/migrate.md is for which node and namespace. Changes nothing: reads, and creates a "
-    "few objects as dry runs. Nothing need be installed.",
-    ("plan", "plan --output markdown > ticket.md", "plan --files manifests/"),
-    "Exit code: 0; 2 if the cluster could not be asked, or the folder could not be read.",
-)
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 
-def add(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
+def _add(parser: argparse.ArgumentParser) -> None:
     outputs = ("text", "json", "markdown")
     add_shared(parser, "--output", choices=outputs, help="the format (default: text)")
     help_ = "list the workloads in a folder's YAML and JSON, and ask no cluster"
@@ -39,7 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "--resource", "--kubeconfig", "--context")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     """Read the cluster or the folder, and print the plan."""
     resources = mapping(arguments)
     if arguments.files:
@@ -90,3 +79,17 @@ def _documents(folder: Path, failures: dict[str, str]) -> Iterator[tuple[str, ob
                 mark = getattr(error, "problem_mark", None)
                 line = f", line {mark.line + 1}" if mark else ""
                 failures[short] = f"it is not YAML{line} (a template is to be rendered first)"
+
+
+COMMAND: Final = Command(
+    "plan",
+    "say what a change-over from the device plugin to DRA meets",
+    "Say which workloads ask for which slices, what the nodes offer, what becomes of quotas "
+    "and other policies; what blocks, what is to be decided, and which section of "
+    "docs/migrate.md is for which node and namespace. Changes nothing: reads, and creates a "
+    "few objects as dry runs. Nothing need be installed.",
+    ("plan", "plan --output markdown > ticket.md", "plan --files manifests/"),
+    "Exit code: 0; 2 if the cluster could not be asked, or the folder could not be read.",
+    add=_add,
+    run=_run,
+)

@@ -9,21 +9,6 @@ from instaslice.cli.usage import Command, UsageError, add_shared, mapping, needi
 from instaslice.resource_api import NEWEST, VERSIONS
 from instaslice.resources import Resources
 
-COMMAND: Final = Command(
-    "rewrite",
-    "rewrite manifests as the webhook rewrites pods",
-    "Rewrite the pods and pod templates in files of YAML or JSON, and print the "
-    "result. All other bytes stay as they are, and the same input gives the same output. "
-    "Of what is left as it is, a warning says where it is and what becomes of it.",
-    (
-        "rewrite --diff pod.yaml",
-        "rewrite --check manifests/*.yaml",
-        "rewrite --in-place pod.yaml",
-    ),
-    "Exit code: 0; with --check, 1 if something would change, 3 if limits are left that "
-    "are not rewritten; 2 if a file or a document could not be handled: it is left out of what "
-    "is printed, and its file is not written. The worst counts: 2, then 3, then 1.",
-)
 #: Options that exclude one another.
 _EXCLUSIVE: Final = (
     ("in_place", "check"),
@@ -34,8 +19,7 @@ _EXCLUSIVE: Final = (
 )
 
 
-def add(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
+def _add(parser: argparse.ArgumentParser) -> None:
     help_ = "a file, a folder of YAML and JSON, or - for standard input (the default)"
     parser.add_argument("files", nargs="*", metavar="FILE", help=help_)
     shown = parser.add_argument_group("what to do with the result")
@@ -92,7 +76,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     task.add_argument("--reverse", action="store_true", help=help_)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     """Rewrite the files."""
     with needing("rewrite needs PyYAML"):
         from instaslice.manifests import documents, files, workloads
@@ -133,3 +117,22 @@ def run(arguments: argparse.Namespace) -> int:
         colour=wants_colour(sys.stdout),
     )
     return files.run(names, options, sys.stdout.buffer, sys.stderr)
+
+
+COMMAND: Final = Command(
+    "rewrite",
+    "rewrite manifests as the webhook rewrites pods",
+    "Rewrite the pods and pod templates in files of YAML or JSON, and print the "
+    "result. All other bytes stay as they are, and the same input gives the same output. "
+    "Of what is left as it is, a warning says where it is and what becomes of it.",
+    (
+        "rewrite --diff pod.yaml",
+        "rewrite --check manifests/*.yaml",
+        "rewrite --in-place pod.yaml",
+    ),
+    "Exit code: 0; with --check, 1 if something would change, 3 if limits are left that "
+    "are not rewritten; 2 if a file or a document could not be handled: it is left out of what "
+    "is printed, and its file is not written. The worst counts: 2, then 3, then 1.",
+    add=_add,
+    run=_run,
+)

@@ -7,17 +7,8 @@ from typing import Any, Final
 from instaslice.cli.usage import Command, UsageError
 from instaslice.serve import settings
 
-COMMAND: Final = Command(
-    "serve",
-    "serve the admission webhook over TLS",
-    "Serve the admission webhook over TLS: POST /mutate, and GET /healthz, "
-    "/readyz and /metrics. Each option can be given as an environment variable instead.",
-    ("serve --cert-dir /etc/instaslice/tls --provision-templates",),
-)
 
-
-def add(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
+def _add(parser: argparse.ArgumentParser) -> None:
     for option in settings.SERVE:
         default = {None: "required", "": "none"}.get(option.default, f"default {option.default}")
         how: dict[str, Any] = {"nargs": "?", "const": "true"} if option.is_switch else {}
@@ -27,7 +18,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(option.flag, **how, dest=option.key, metavar=option.metavar, help=help_)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop."""
     try:
         chosen = settings.read(vars(arguments), os.environ)
@@ -42,3 +33,15 @@ def run(arguments: argparse.Namespace) -> int:
     except server.StartError as error:
         raise UsageError(str(error)) from None
     return 0
+
+
+COMMAND: Final = Command(
+    "serve",
+    "serve the admission webhook over TLS",
+    "Serve the admission webhook over TLS: POST /mutate, and GET /healthz, "
+    "/readyz and /metrics. Each option can be given as an environment variable instead.",
+    ("serve --cert-dir /etc/instaslice/tls --provision-templates",),
+    "",
+    add=_add,
+    run=_run,
+)

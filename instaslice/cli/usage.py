@@ -5,15 +5,13 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO
 
-from instaslice import profiles
 from instaslice.resource_api import VERSIONS
-from instaslice.resources import Resources, of_profile, read_mapping
-from instaslice.templates import DeviceClaim, claim_of, from_template
+from instaslice.resources import Resources, read_mapping
 
 if TYPE_CHECKING:
     from instaslice.cli.kube import Client
@@ -55,13 +53,15 @@ class Refused(UsageError):
 
 
 class Command(NamedTuple):
-    """The help text of a command."""
+    """A command: its help text, and the functions behind it."""
 
     name: str
     summary: str
     about: str
     examples: Sequence[str]  #: as they are typed, without the program's name
-    exit_codes: str = ""  #: what the help ends with
+    exit_codes: str  #: what the help ends with, or empty
+    add: Callable[[argparse.ArgumentParser], None]  #: adds its arguments
+    run: Callable[[argparse.Namespace], int]  #: returns the exit code
 
 
 class Wrapped(argparse.HelpFormatter):
@@ -109,61 +109,6 @@ def mapping(arguments: argparse.Namespace) -> Resources:
         return read_mapping(arguments.resource)
     except ValueError as error:
         raise UsageError(f"--resource: {error}") from None
-
-
-def named_claims(arguments: argparse.Namespace, count: int = 1) -> list[DeviceClaim]:
-    """Claims of the names that were typed; of all that is known where nothing was.
-
-    count: devices of each; a template's name says by itself how many it asks for.
-    Raises UsageError.
-    """
-    resources = mapping(arguments)
-    known = [of_profile(profile) for profile in profiles.known_profiles()]
-    if not arguments.names:
-        return [claim_of(resource, count) for resource in (*known, *resources.mapped.values())]
-    return [_named(name, resources, count) for name in arguments.names]
-
-
-def _named(name: str, resources: Resources, count: int) -> DeviceClaim:
-    profile = profiles.from_name(name)
-    resource = of_profile(profile) if profile else resources.find(name)
-    if resource:
-        return claim_of(resource, count)
-    claim = from_template(name, resources)
-    if claim is None:
-        mapped = f"; {' and '.join(resources.mapped)} may be named too" if resources.mapped else ""
-        raise UsageError(f"{name!r} is not a MIG profile, such as 1g.5gb or 1g.10gb+me{mapped}")
-    if count > 1:
-        raise UsageError(f"{name!r} says by itself how many it asks for: --count is too much")
-    return claim
-
-
-def print_yaml(manifests: Sequence[Any], *command: str | Sequence[str]) -> None:
-    """Print manifests as a stream of YAML documents, and the command that made them.
-
-    command: its words; a list is an option and its values, `["--resource", "a=b", "c=d"]`.
-    """
-    with needing("this needs PyYAML"):
-        import yaml
-
-    class Plain(yaml.SafeDumper):
-        """Writes an object out again rather than refer to it by an alias."""
-
-        def ignore_aliases(self, data: object) -> bool:
-            return True
-
-    def block(dumper: Any, text: str) -> Any:
-        """Text of several lines as it is, in a literal block."""
-        style = "|" if "\n" in text else None
-        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-    Plain.add_representer(str, block)
-    words = (
-        each if isinstance(each, str) else " ".join(f"{each[0]} {value}" for value in each[1:])
-        for each in command
-    )
-    print(f"# Made by: instaslice {' '.join(filter(None, words))}\n---")
-    yaml.dump_all(manifests, sys.stdout, Dumper=Plain, sort_keys=False, width=100)
 
 
 def wants_colour(stream: TextIO) -> bool:

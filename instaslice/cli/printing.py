@@ -1,0 +1,270 @@
+"""The commands that print what InstaSlice relies on: templates, device classes, the webhook."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from instaslice import profiles
+from instaslice.cli.usage import Command, UsageError, add_shared, client, mapping, needing
+from instaslice.patch import Json
+from instaslice.resource_api import NEWEST, VERSIONS, ResourceAPI
+from instaslice.resources import Resource, Resources, of_profile
+from instaslice.templates import (
+    DeviceClaim,
+    claim_of,
+    device_class,
+    from_template,
+    objects,
+    why_not,
+)
+from instaslice.webhook_configuration import ALL, MODES, NAMESPACE, webhook_configuration
+
+#: Mappings that Kueue takes, and classes in one (kueue, pkg/config/validation.go,
+#: `validateDeviceClassMappings`).
+MAX_MAPPINGS: Final = 16
+MAX_CLASSES: Final = 8
+#: Options of `templates` that need --apply.
+_OF_A_CLUSTER: Final = ("namespace", "all_namespaces", "kubeconfig", "context")
+
+
+def _add_templates(parser: argparse.ArgumentParser) -> None:
+    add_shared(parser, "names", "--resource")
+    help_ = "devices that each template asks for, at most 32 (default: 1)"
+    parser.add_argument("--count", type=int, default=1, metavar="N", help=help_)
+    known = ", ".join(VERSIONS)
+    help_ = f"{known} (default: {NEWEST.version}; with --apply, the cluster's)"
+    add_shared(parser, "--resource-api", help=help_)
+    parser.add_argument("--apply", action="store_true", help="apply them instead of printing them")
+    help_ = "their namespace; may be repeated (default: the context's)"
+    add_shared(parser, "--namespace", action="append", help=help_)
+    parser.add_argument("--all-namespaces", "-A", action="store_true", help="use every namespace")
+    add_shared(parser, "--kubeconfig", "--context")
+
+
+def _templates(arguments: argparse.Namespace) -> int:
+    """Print the templates, or apply them."""
+    claims = _named_claims(arguments, arguments.count)
+    if arguments.count < 1:
+        raise UsageError(f"--count {arguments.count}: must be at least 1")
+    api = VERSIONS.get(arguments.resource_api)
+    if not arguments.apply:
+        for name in _OF_A_CLUSTER:
+            if getattr(arguments, name):
+                raise UsageError(f"--{name.replace('_', '-')} means nothing without --apply")
+        api = api or NEWEST
+        options = [f"--resource-api {api.version}"]
+        options += [f"--count {arguments.count}"] if arguments.count > 1 else []
+        options += [*_mapped(arguments), *arguments.names]
+        _print_yaml(list(_manifests(api, claims)), "templates", *options)
+        return 0
+    if arguments.namespace and arguments.all_namespaces:
+        raise UsageError("--namespace and --all-namespaces exclude one another")
+    cluster = client(arguments, "--apply")
+    api = api or cluster.version()
+    namespaces = arguments.namespace or [cluster.namespace]
+    if arguments.all_namespaces:
+        namespaces = cluster.namespaces()
+    for manifest in _manifests(api, claims, namespaces):
+        print(cluster.apply(manifest))
+    return 0
+
+
+def _manifests(
+    api: ResourceAPI, claims: Sequence[DeviceClaim], namespaces: Iterable[str | None] = (None,)
+) -> Iterator[Json]:
+    """Everything that the claims need, each object once. Raises UsageError."""
+    for claim in claims:
+        if why := why_not(api, claim):
+            raise UsageError(f"{claim.template}: {why}")
+    made = set()
+    for namespace in namespaces:
+        for claim in claims:
+            for manifest in objects(api, claim, namespace):
+                metadata = manifest["metadata"]
+                key = (manifest["kind"], metadata["name"], metadata.get("namespace"))
+                if key not in made:
+                    made.add(key)
+                    yield manifest
+
+
+def _add_deviceclasses(parser: argparse.ArgumentParser) -> None:
+    add_shared(parser, "names", "--resource")
+    versions = [name for name, api in VERSIONS.items() if not api.is_classic]
+    help_ = f"any but v1alpha2, which has no device classes (default: {NEWEST.version})"
+    add_shared(parser, "--resource-api", choices=versions, default=NEWEST.version, help=help_)
+    help_ = (
+        "print Kueue's deviceClassMappings instead, for its configuration (ConfigMap "
+        "kueue-manager-config): one for each of up to 16 resources, beyond that one for each 8 "
+        "profiles"
+    )
+    parser.add_argument("--kueue", action="store_true", help=help_)
+    help_ = (
+        "print classes that also select bigger slices, for pods that are served without "
+        "InstaSlice: the scheduler takes any of them, in no order"
+    )
+    parser.add_argument("--or-bigger", action="store_true", help=help_)
+
+
+def _deviceclasses(arguments: argparse.Namespace) -> int:
+    """Print the classes, or what Kueue is to be told of them."""
+    chosen = []
+    for claim in _named_claims(arguments):
+        request, *others = claim.requests
+        if others or len(request.choices) > 1 or request.count > 1:
+            text = f"{claim.template!r} is not a MIG profile, such as 1g.5gb or 1g.10gb+me"
+            raise UsageError(text)
+        chosen.append(request.resource)
+    or_bigger = arguments.or_bigger
+    if arguments.kueue:
+        if or_bigger:
+            raise UsageError("--kueue and --or-bigger do not go together")
+        made, options = [_kueue(chosen)], ["--kueue"]
+    else:
+        if or_bigger and not arguments.names:
+            raise UsageError("--or-bigger needs the profiles that pods ask for, such as 1g.5gb")
+        api = VERSIONS[arguments.resource_api]
+        # The classes of mapped resources are the administrator's.
+        slices = [each for each in chosen if each.profile]
+        made = [device_class(api, each, or_bigger=or_bigger) for each in slices]
+        options = ["--or-bigger"] if or_bigger else []
+        options += [] if api is NEWEST else [f"--resource-api {api.version}"]
+    _print_yaml(made, "deviceclasses", *_mapped(arguments), *options, *arguments.names)
+    return 0
+
+
+def _kueue(resources: list[Resource]) -> Json:
+    """The part of Kueue's configuration that says which quota a device class counts for.
+
+    More profiles than Kueue has mappings for share some: a queue then counts slices from the
+    smallest of a mapping to its largest together. Raises UsageError where even these are too many.
+    Source: kueue.sigs.k8s.io, "Set Up Dynamic Resource Allocation"; KEP-2941.
+    """
+    groups = [[each] for each in resources]
+    if len(groups) > MAX_MAPPINGS:
+        slices = [each for each in resources if each.profile]
+        groups = [[each] for each in resources if not each.profile]
+        groups += [slices[i : i + MAX_CLASSES] for i in range(0, len(slices), MAX_CLASSES)]
+    if len(groups) > MAX_MAPPINGS:
+        text = f"Kueue takes at most {MAX_MAPPINGS} mappings, and these would be {len(groups)}"
+        raise UsageError(f"--kueue: {text}: name the profiles that your nodes have")
+    mappings = []
+    for group in groups:
+        name = group[0].name
+        if len(group) > 1:  # as quotas name it: instaslice.io/mig-1g.5gb_to_1g.12gb
+            last = group[-1].template.removeprefix("mig-")
+            name = f"instaslice.io/{group[0].template}_to_{last}"
+        classes = [each.device_class for each in group]
+        mappings.append({"name": name, "deviceClassNames": classes})
+    return {
+        "apiVersion": "config.kueue.x-k8s.io/v1beta2",
+        "kind": "Configuration",
+        "resources": {"deviceClassMappings": mappings},
+    }
+
+
+def _add_webhook_configuration(parser: argparse.ArgumentParser) -> None:
+    help_ = (
+        "which pods are sent: all that InstaSlice can rewrite; those of namespaces labelled "
+        "instaslice.io/rewrite=enabled; or what the scheduler of Kubernetes 1.36 cannot do by "
+        "itself (default: all)"
+    )
+    parser.add_argument("--mode", choices=MODES, default=ALL, help=help_)
+    add_shared(parser, "--resource")
+    help_ = f"the namespace of InstaSlice's Service (default: {NAMESPACE})"
+    add_shared(parser, "--namespace", default=NAMESPACE, help=help_)
+
+
+def _webhook_configuration(arguments: argparse.Namespace) -> int:
+    """Print the configuration."""
+    mode, namespace = arguments.mode, arguments.namespace
+    manifest = webhook_configuration(mode, mapping(arguments).mapped, namespace)
+    options = [f"--mode {mode}", *_mapped(arguments)]
+    options += [] if namespace == NAMESPACE else [f"--namespace {namespace}"]
+    _print_yaml([manifest], "webhook-configuration", *options)
+    return 0
+
+
+def _mapped(arguments: argparse.Namespace) -> list[str]:
+    """The options --resource, as they are typed."""
+    return [f"--resource {each}" for each in arguments.resource]
+
+
+def _named_claims(arguments: argparse.Namespace, count: int = 1) -> list[DeviceClaim]:
+    """Claims of the names that were typed; of all that is known where nothing was.
+
+    count: devices of each; a template's name says by itself how many it asks for.
+    Raises UsageError.
+    """
+    resources = mapping(arguments)
+    known = [of_profile(profile) for profile in profiles.known_profiles()]
+    if not arguments.names:
+        return [claim_of(resource, count) for resource in (*known, *resources.mapped.values())]
+    return [_named(name, resources, count) for name in arguments.names]
+
+
+def _named(name: str, resources: Resources, count: int) -> DeviceClaim:
+    profile = profiles.from_name(name)
+    if resource := of_profile(profile) if profile else resources.find(name):
+        return claim_of(resource, count)
+    claim = from_template(name, resources)
+    if claim is None:
+        mapped = f"; {' and '.join(resources.mapped)} may be named too" if resources.mapped else ""
+        raise UsageError(f"{name!r} is not a MIG profile, such as 1g.5gb or 1g.10gb+me{mapped}")
+    if count > 1:
+        raise UsageError(f"{name!r} says by itself how many it asks for: --count is too much")
+    return claim
+
+
+def _print_yaml(manifests: Sequence[Json], *command: str) -> None:
+    """Print manifests as a stream of YAML documents, and the command that made them."""
+    with needing("this needs PyYAML"):
+        import yaml
+
+    class Plain(yaml.SafeDumper):
+        """Writes an object out again rather than refer to it by an alias."""
+
+        def ignore_aliases(self, data: object) -> bool:
+            return True
+
+    def block(dumper: Any, text: str) -> Any:
+        """Text of several lines as it is, in a literal block."""
+        style = "|" if "\n" in text else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Plain.add_representer(str, block)
+    print(f"# Made by: instaslice {' '.join(command)}\n---")
+    yaml.dump_all(manifests, sys.stdout, Dumper=Plain, sort_keys=False, width=100)
+
+
+TEMPLATES: Final = Command(
+    "templates",
+    "print or apply the ResourceClaimTemplates that rewritten pods use",
+    "Print the manifests of the templates, or apply them to namespaces. "
+    "With serve --provision-templates they are made as they are needed.",
+    ("templates 1g.5gb 3g.20gb", "templates --apply --namespace ml 1g.5gb"),
+    "Exit code: 0; with --apply, 1 if the cluster refused something, 2 if it could not be asked.",
+    add=_add_templates,
+    run=_templates,
+)
+DEVICECLASSES: Final = Command(
+    "deviceclasses",
+    "print the device classes by which slices of each profile are asked for",
+    "Print a DeviceClass for each MIG profile. Rewritten pods ask through it, "
+    "quotas count by it, and on resource.k8s.io/v1 its extendedResourceName lets the scheduler "
+    "of Kubernetes 1.36 and later serve pods that are not rewritten.",
+    ("deviceclasses 1g.5gb | kubectl apply -f -", "deviceclasses --kueue 1g.5gb 3g.20gb"),
+    "",
+    add=_add_deviceclasses,
+    run=_deviceclasses,
+)
+WEBHOOK_CONFIGURATION: Final = Command(
+    "webhook-configuration",
+    "print the MutatingWebhookConfiguration that fits a mode and a mapping",
+    "Print the MutatingWebhookConfiguration, without a caBundle, which "
+    "cert-manager or the administrator puts in.",
+    ("webhook-configuration --mode opt-in > webhook.yaml",),
+    "",
+    add=_add_webhook_configuration,
+    run=_webhook_configuration,
+)
