@@ -12,7 +12,7 @@ from instaslice.cli.usage import (
     wants_colour,
     width,
 )
-from instaslice.doctor import examine, explain, reading, report
+from instaslice.doctor import checks, explain, reading, report
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def _run(arguments: argparse.Namespace) -> int:
         found = reading.take_for_pod(cluster, namespace, arguments.pod, resources)
         findings = explain.explain(*found)
     else:
-        findings = examine(reading.take(cluster, namespace, resources))
+        findings = checks.examine(reading.take(cluster, namespace, resources))
     if arguments.output == "json":
         print(report.as_json(findings), end="")
     else:

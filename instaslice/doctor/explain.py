@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from instaslice.doctor import driver, policies
+from instaslice.doctor import checks, policies
 from instaslice.doctor.inventory import Inventory, given
 from instaslice.doctor.report import GOOD, UNSURE, WRONG, Finding, Found, gather
 from instaslice.doctor.snapshot import Pod, PodClaim, Snapshot, Unreadable, choices
@@ -73,7 +73,7 @@ def _became(snapshot: Snapshot, pod: Pod) -> Found:
 
 def _node_name(snapshot: Snapshot, pod: Pod) -> Found:
     with suppress(Unreadable):
-        if driver.is_past_scheduler(snapshot, pod):
+        if snapshot.is_past_scheduler(pod):
             yield WRONG, PAST_SCHEDULER, NODE_SELECTOR
 
 
@@ -81,8 +81,8 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
     """How it stands with one of a pod's claims."""
     asks = f"asks for {describe(own.asks) if own.asks else own.template}"
     name, claim = f"{pod.namespace}/{own.template}", snapshot.claim_of(pod, own)
-    wrong, advice = driver.template_wrong(snapshot, name)
-    classes = (driver.class_wrong(snapshot, resource) for resource in own.resources)
+    wrong, advice = checks.template_fault(snapshot, name)
+    classes = (checks.class_fault(snapshot, resource) for resource in own.resources)
     if wrong:
         yield WRONG, f"{asks}, but its template is not as InstaSlice makes it: {wrong}", advice
     elif not claim and name not in snapshot.named("templates"):

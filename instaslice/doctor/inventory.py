@@ -11,10 +11,10 @@ Source: ResourceSlice of resource.k8s.io, v1alpha3 to v1; the scheduler's alloca
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from instaslice.patch import Json
 from instaslice.quantity import InvalidQuantity, nanos
@@ -25,6 +25,23 @@ _KEEPS_AWAY: Final = frozenset({"NoSchedule", "NoExecute"})
 
 #: A counter: pool, counter set, counter. Amounts are in nano-units.
 CounterName = tuple[str, str, str]
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+def dig(value: Json, *keys: str) -> Any:
+    """What lies that deep in an object; something empty where it is missing, null or empty."""
+    for key in keys:
+        value = value.get(key) or {}
+    return value
+
+
+def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    """Values by their keys, in the order in which the keys came."""
+    found: dict[K, list[V]] = defaultdict(list)
+    for key, value in pairs:
+        found[key].append(value)
+    return dict(found)
 
 
 class DeviceName(NamedTuple):
@@ -44,21 +61,16 @@ class Device:
     profile: str  #: as the driver prints it, "1g.5gb+me"; empty for what is not a MIG slice
     node: str  #: empty where the slice names none
     gpu: str  #: the UUID of its GPU; empty where the driver does not say
-    is_static: bool  #: somebody has cut it: it has a UUID of its own
     taint: str  #: the first that keeps claims away, "key:NoSchedule"; empty for none
     is_shared: bool  #: several claims may have it at once (KEP-5075, consumable capacity)
     consumes: dict[CounterName, int]
     #: By capacity, what there is and what a claim takes that asks for no amount of it.
     capacity: dict[str, tuple[int, int]]
 
-    @property
-    def may_overlap(self) -> bool:
-        """Whether nothing keeps the scheduler from handing out its place twice.
-
-        With the gate DRAPartitionableDevices off the API server drops the counters of slices that
-        could be made. A slice that has been cut needs none.
-        """
-        return bool(self.profile) and not self.is_static and not self.consumes
+    #: Whether nothing keeps the scheduler from handing out its place twice. With the gate
+    #: DRAPartitionableDevices off the API server drops the counters of slices that could be made.
+    #: A slice that somebody has cut, which has a UUID of its own, needs none.
+    may_overlap: bool
 
 
 @dataclass(slots=True)
@@ -66,8 +78,8 @@ class Pool:
     """The newest generation of a driver's devices under one name, mostly a node's."""
 
     name: str
-    devices: list[Device] = field(default_factory=list)
-    counters: dict[CounterName, int] = field(default_factory=dict)
+    devices: list[Device]
+    counters: dict[CounterName, int]
     problem: str = ""  #: why the scheduler takes nothing from it; empty where it does
 
 
@@ -81,7 +93,7 @@ class Supply(NamedTuple):
 
 
 class Inventory:
-    """The devices of a cluster, and what is left of them.
+    """The driver's devices in a cluster, and what is left of them.
 
     slices, claims, rules: ResourceSlices, ResourceClaims and DeviceTaintRules, decoded.
     """
@@ -89,22 +101,35 @@ class Inventory:
     def __init__(
         self, slices: Iterable[Json], claims: Iterable[Json], rules: Iterable[Json] = ()
     ) -> None:
-        self.pools: list[Pool] = pools(slices, rules)
-        self.devices: list[Device] = [each for pool in self.pools for each in pool.devices]
-        taken, self._consumed = _allocated(claims)
+        selected = [rule.get("spec") or {} for rule in rules]
+        specs = [each["spec"] for each in slices if each["spec"].get("driver") == DRIVER]
+        by_name = grouped((spec["pool"]["name"], spec) for spec in specs)
+        #: In the order in which their first slices are listed.
+        self.pools = [_pool(name, found, selected) for name, found in by_name.items()]
+        self.devices = [each for pool in self.pools for each in pool.devices]
+        taken: set[DeviceName] = set()
+        shares: dict[DeviceName, Counter[str]] = defaultdict(Counter)  # what is taken of them
+        for name, result in (each for claim in claims for each in given(claim)):
+            if result.get("shareID") and not result.get("adminAccess"):
+                amounts = dig(result, "consumedCapacity").items()
+                shares[name].update({key: _amount(amount) for key, amount in amounts})
+            elif not result.get("adminAccess"):
+                taken.add(name)
         self._left: Counter[object] = Counter()
         for pool in self.pools:
             self._left.update(pool.counters)
         for device in self.devices:
-            if device.name in taken or device.name in self._consumed:
+            if device.name in taken or device.name in shares:
                 self._left.subtract(device.consumes)
+                device.consumes = {}  # who shares it, too, takes no more of them
         #: Those that the scheduler would look at for one more claim.
         self._usable = {
             device.name: device
             for pool in self.pools
             if not pool.problem
             for device in pool.devices
-            if not device.taint and device.name not in taken and self._has_room(device)
+            if not device.taint and device.name not in taken
+            if _has_room(device, shares.get(device.name, {}))
         }
 
     def nodes(self) -> set[str]:
@@ -113,10 +138,7 @@ class Inventory:
 
     def supply(self) -> dict[str, Supply]:
         """Published and free slices by profile, as the driver prints it."""
-        found: dict[str, list[Device]] = defaultdict(list)
-        for device in self.devices:
-            if device.profile:
-                found[device.profile].append(device)
+        found = grouped((each.profile, each) for each in self.devices if each.profile)
         return {profile: self._supply(every) for profile, every in found.items()}
 
     def whole(self) -> Supply:
@@ -127,16 +149,15 @@ class Inventory:
         left = Counter(self._left)
         return Supply(
             published=len(every),
-            free=sum(self._take(each, left) for each in every if each.name in self._usable),
+            free=sum(_take(each, left) for each in every if each.name in self._usable),
             tainted=sum(bool(device.taint) for device in every),
             shared=sum(device.is_shared for device in every),
         )
 
     def most(self, wanted: Iterable[tuple[str, int]], *, on_one_gpu: bool = False) -> int:
         """How many of `wanted`, profiles with a count, the best node or GPU could have at once."""
-        by_place: dict[str, list[Device]] = defaultdict(list)
-        for device in self._usable.values():
-            by_place[device.gpu if on_one_gpu else device.node].append(device)
+        usable = self._usable.values()
+        by_place = grouped((each.gpu if on_one_gpu else each.node, each) for each in usable)
         # The largest first: what is left between them has room for small ones only.
         ordered = sorted(wanted, key=lambda one: int(one[0].partition("g.")[0] or 0), reverse=True)
         return max((self._fit(devices, ordered) for devices in by_place.values()), default=0)
@@ -145,86 +166,56 @@ class Inventory:
         """How many of `wanted` fit beside one another."""
         left, count = Counter(self._left), 0
         for profile, most in wanted:
-            taken = (each for each in devices if each.profile == profile and self._take(each, left))
+            taken = (each for each in devices if each.profile == profile and _take(each, left))
             count += sum(1 for _ in islice(taken, most))
         return count
 
     def gpus_with(self, profile: str) -> int:
         """How many GPUs have a free slice of a profile."""
         usable = (each for each in self._usable.values() if each.profile == profile)
-        return len({each.gpu for each in usable if self._fits(each, self._left)})
+        return len({each.gpu for each in usable if _fits(each, self._left)})
 
-    def _take(self, device: Device, left: Counter[object]) -> bool:
-        """Take a device's counters, if there is enough of each."""
-        fits = self._fits(device, left)
-        if fits and device.name not in self._consumed:
-            left.subtract(device.consumes)
-        return fits
 
-    def _fits(self, device: Device, left: Counter[object]) -> bool:
-        # Those of a shared device that somebody has were taken with the first claim.
-        return device.name in self._consumed or all(
-            left[name] >= amount for name, amount in device.consumes.items()
-        )
+def _fits(device: Device, left: Mapping[object, int]) -> bool:
+    return all(left[name] >= amount for name, amount in device.consumes.items())
 
-    def _has_room(self, device: Device) -> bool:
-        """Whether a shared device has capacity left for a claim that names no amount."""
-        consumed: Mapping[str, int] = self._consumed.get(device.name, {})
-        return not device.is_shared or all(
-            whole - consumed.get(name, 0) >= default
-            for name, (whole, default) in device.capacity.items()
-        )
+
+def _take(device: Device, left: Counter[object]) -> bool:
+    """Take a device's counters, if there is enough of each."""
+    fits = _fits(device, left)
+    if fits:
+        left.subtract(device.consumes)
+    return fits
+
+
+def _has_room(device: Device, consumed: Mapping[str, int]) -> bool:
+    """Whether a shared device has capacity left for a claim that names no amount."""
+    return not device.is_shared or all(
+        whole - consumed.get(name, 0) >= default
+        for name, (whole, default) in device.capacity.items()
+    )
 
 
 def given(claim: Json) -> list[tuple[DeviceName, Json]]:
     """The devices that a claim has been given, and how (DeviceRequestAllocationResult)."""
-    allocation = (claim.get("status") or {}).get("allocation") or {}
-    results = (allocation.get("devices") or {}).get("results") or []
+    results = dig(claim, "status", "allocation", "devices", "results")
     return [(DeviceName(each["driver"], each["pool"], each["device"]), each) for each in results]
-
-
-def _allocated(
-    claims: Iterable[Json],
-) -> tuple[set[DeviceName], dict[DeviceName, Counter[str]]]:
-    """The devices that are taken whole, and what is consumed of shared ones."""
-    taken: set[DeviceName] = set()
-    consumed: dict[DeviceName, Counter[str]] = {}
-    for name, result in (each for claim in claims for each in given(claim)):
-        if result.get("adminAccess"):
-            continue
-        if result.get("shareID"):
-            amounts = (result.get("consumedCapacity") or {}).items()
-            consumed.setdefault(name, Counter()).update({key: _amount(n) for key, n in amounts})
-        else:
-            taken.add(name)
-    return taken, consumed
 
 
 # -- ResourceSlices ------------------------------------------------------------------------------
 
 
-def pools(slices: Iterable[Json], rules: Iterable[Json] = ()) -> list[Pool]:
-    """The driver's pools, in the order in which their first slices are listed.
-
-    slices, rules: ResourceSlices and DeviceTaintRules, decoded.
-    """
-    by_name: dict[str, list[Json]] = defaultdict(list)
-    for slice_ in slices:
-        if slice_["spec"].get("driver") == DRIVER:
-            by_name[slice_["spec"]["pool"]["name"]].append(slice_["spec"])
-    selected = [rule.get("spec") or {} for rule in rules]
-    return [_pool(name, found, selected) for name, found in by_name.items()]
-
-
 def _pool(name: str, specs: list[Json], rules: list[Json]) -> Pool:
-    newest = max(int(spec["pool"].get("generation") or 0) for spec in specs)
-    current = [spec for spec in specs if int(spec["pool"].get("generation") or 0) == newest]
-    pool = Pool(name)
-    for spec in current:
-        for counters in spec.get("sharedCounters") or []:
-            for counter, amount in (counters.get("counters") or {}).items():
-                pool.counters[name, counters["name"], counter] = _amount(amount)
-        pool.devices += _devices(name, spec, rules)
+    generations = [int(spec["pool"].get("generation") or 0) for spec in specs]
+    newest = max(generations)
+    current = [spec for spec, each in zip(specs, generations, strict=True) if each == newest]
+    counters = {
+        (name, counters["name"], counter): _amount(amount)
+        for spec in current
+        for counters in dig(spec, "sharedCounters")
+        for counter, amount in dig(counters, "counters").items()
+    }
+    pool = Pool(name, [each for spec in current for each in _devices(name, spec, rules)], counters)
     count = current[0]["pool"].get("resourceSliceCount") or len(current)
     pool.problem = next(_problems(pool, len(current), count), "")
     return pool
@@ -243,28 +234,29 @@ def _problems(pool: Pool, found: int, count: int) -> Iterator[str]:
 
 
 def _devices(pool: str, spec: Json, rules: list[Json]) -> Iterator[Device]:
-    for device in spec.get("devices") or []:
+    for device in dig(spec, "devices"):
         body = device.get("basic") or device  # v1alpha3 and v1beta1 have it one level deeper
         attributes = body.get("attributes") or {}
         profile, uuid = _text(attributes, "profile"), _text(attributes, "uuid")
         name = DeviceName(DRIVER, pool, device["name"])
-        taints = [*(body.get("taints") or []), *_of_rules(name, rules)]
+        taints = [*dig(body, "taints"), *_of_rules(name, rules)]
         away = (f"{t['key']}:{t['effect']}" for t in taints if t.get("effect") in _KEEPS_AWAY)
+        consumes = {
+            (pool, consumption.get("counterSet") or "", counter): _amount(amount)
+            for consumption in dig(body, "consumesCounters")
+            for counter, amount in dig(consumption, "counters").items()
+        }
         yield Device(
             name=name,
             kind=_text(attributes, "type") or ("mig" if profile else ""),
             profile=profile,
             node=spec.get("nodeName") or body.get("nodeName") or "",
             gpu=_text(attributes, "parentUUID") if profile else uuid,
-            is_static=bool(profile and uuid),
             taint=next(away, ""),
             is_shared=body.get("allowMultipleAllocations") is True,
-            consumes={
-                (pool, consumption.get("counterSet") or "", counter): _amount(amount)
-                for consumption in body.get("consumesCounters") or []
-                for counter, amount in (consumption.get("counters") or {}).items()
-            },
-            capacity=dict(_capacity(body.get("capacity") or {})),
+            consumes=consumes,
+            capacity={key: _capacity(each) for key, each in dig(body, "capacity").items()},
+            may_overlap=bool(profile) and not uuid and not consumes,
         )
 
 
@@ -284,10 +276,9 @@ def _of_rules(name: DeviceName, rules: list[Json]) -> Iterator[Json]:
             yield rule.get("taint") or {}
 
 
-def _capacity(capacity: Mapping[str, object]) -> Iterator[tuple[str, tuple[int, int]]]:
-    for name, found in capacity.items():
-        policy = (found.get("requestPolicy") if isinstance(found, dict) else None) or {}
-        yield name, (_amount(found), _amount(policy.get("default") or found))
+def _capacity(found: object) -> tuple[int, int]:
+    policy = dig(found, "requestPolicy") if isinstance(found, dict) else {}
+    return _amount(found), _amount(policy.get("default") or found)
 
 
 def _amount(counter: object) -> int:

@@ -15,7 +15,7 @@ from typing import Final
 
 from instaslice import node_labels
 from instaslice.cluster.gates import PARTITIONABLE
-from instaslice.doctor import installed, policies
+from instaslice.doctor import checks, policies
 from instaslice.doctor.policies import Policy
 from instaslice.doctor.report import GOOD, UNSURE, WRONG, State, wrapped
 from instaslice.doctor.snapshot import GPU, Pod, Snapshot, Unreadable, advertised, some, total
@@ -138,7 +138,7 @@ def make(snapshot: Snapshot) -> Plan:
         has_driver=MIG_CLASS in seen.named("classes"),
         gates={name: known.on for name, known in snapshot.gates.items()},
         components=_components(seen.pods),
-        installed=installed.read(webhook).mode or "unknown" if webhook else "",
+        installed=checks.read(webhook).mode or "unknown" if webhook else "",
         workloads=_workloads(seen),
         nodes=list(_nodes(seen)),
         policies=list(_policies(snapshot)),

@@ -4,11 +4,13 @@
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from instaslice.cluster.gates import EXTENDED
+from instaslice.doctor.inventory import dig
 from instaslice.doctor.report import GOOD, UNSURE, WRONG, Found, State
 from instaslice.doctor.snapshot import Snapshot, full_name, is_zero, some
 from instaslice.patch import Json
@@ -30,8 +32,6 @@ OWN: Final = {
     _LIMITRANGES: "the max of a LimitRange does not hold for rewritten pods",
     "instaslice-service-account": "whoever has InstaSlice's token may make any template or class",
 }
-
-_ACTIONS: Final = "validationActions"
 
 #: By effect of a policy: how that is, what is said of it, and what to do where it is no command.
 STATES: Final = {
@@ -77,9 +77,9 @@ class Policy:
         return STATES[self.effect], text, ADVICE.get(self.effect, self.command)
 
 
-def findings(policies: Iterator[Policy]) -> Found:
-    """As a check finds them."""
-    return (policy.finding for policy in policies)
+def findings(find: Callable[[Snapshot], Iterator[Policy]], snapshot: Snapshot) -> Found:
+    """A check of the policies that one of `FINDERS` finds."""
+    return (policy.finding for policy in find(snapshot))
 
 
 def counts(snapshot: Snapshot, resource: Resource) -> bool:
@@ -90,8 +90,7 @@ def counts(snapshot: Snapshot, resource: Resource) -> bool:
     if resource.device_class in snapshot.named("classes"):
         return resource.device_class in snapshot.served_by_scheduler.get(resource.name, [])
     # InstaSlice makes it with the first template that asks through it.
-    gate = snapshot.gates.get(EXTENDED)
-    return resource.has_own_class and bool(gate and gate.on)
+    return resource.has_own_class and snapshot.is_on(EXTENDED, otherwise=False)
 
 
 def instead(snapshot: Snapshot, resource: Resource) -> str:
@@ -103,15 +102,11 @@ def quotas(snapshot: Snapshot) -> Iterator[Policy]:
     """Quotas that count rewritten pods, that do not, and that have a scope. Raises Unreadable."""
     for quota in snapshot.all("quotas"):
         where, name = f"-n {quota['metadata']['namespace']}", quota["metadata"]["name"]
-        hard, scopes = quota["spec"].get("hard") or {}, scope(quota["spec"])
-        asked = {
-            key: resource
-            for key in hard
-            if key.startswith(REQUESTS)
-            and (resource := snapshot.resources.find(key.removeprefix(REQUESTS)))
-        }
+        policy = partial(Policy, "ResourceQuota", full_name(quota))
+        hard, scopes = dig(quota["spec"], "hard"), scope(quota["spec"])
+        named = {key: key.removeprefix(REQUESTS) for key in hard if key.startswith(REQUESTS)}
+        asked = {key: each for key, n in named.items() if (each := snapshot.resources.find(n))}
         ignored = {key: each for key, each in asked.items() if not counts(snapshot, each)}
-        counted = tuple(key for key in hard if key in asked.keys() - ignored.keys())
         wanted: dict[str, object] = {}
         for key, resource in ignored.items():
             wanted.setdefault(instead(snapshot, resource), hard[key])
@@ -122,10 +117,10 @@ def quotas(snapshot: Snapshot) -> Iterator[Policy]:
             limits = ",".join(f"{key}={amount}" for key, amount in new.items())
             command = f"kubectl {where} create quota {name}-unscoped --hard={limits}"
             if keys:
-                yield Policy("ResourceQuota", full_name(quota), "evaded", keys, scopes, command)
+                yield policy("evaded", keys, scopes, command)
             continue
-        if counted:
-            yield Policy("ResourceQuota", full_name(quota), "counts", counted)
+        if counted := tuple(key for key in asked if key not in ignored):
+            yield policy("counts", counted)
         if ignored:
             caution = ""
             if snapshot.is_classic:
@@ -134,45 +129,43 @@ def quotas(snapshot: Snapshot) -> Iterator[Policy]:
                 caution = "; a quota on its class counts all devices of the class"
             patch = json.dumps({"spec": {"hard": wanted}}, separators=(",", ":"))
             command = f"kubectl {where} patch resourcequota {name} --type=merge -p '{patch}'"
-            keys = tuple(ignored)
-            yield Policy("ResourceQuota", full_name(quota), "ignores", keys, caution, command)
+            yield policy("ignores", tuple(ignored), caution, command)
 
 
 def scope(spec: Json) -> str:
     """A quota's scopes, "PriorityClass In high"; empty for none."""
-    texts = [str(scope) for scope in spec.get("scopes") or []]
-    for each in (spec.get("scopeSelector") or {}).get("matchExpressions") or []:
-        values = ", ".join(map(str, each.get("values") or []))
+    texts = [str(scope) for scope in dig(spec, "scopes")]
+    for each in dig(spec, "scopeSelector", "matchExpressions"):
+        values = ", ".join(map(str, dig(each, "values")))
         texts.append(f"{each.get('scopeName')} {each.get('operator')} {values}".rstrip())
     return "; ".join(texts)
 
 
 def limit_ranges(snapshot: Snapshot) -> Iterator[Policy]:
     """LimitRanges that refuse every rewritten pod, or hold none. Raises Unreadable."""
-    limits = [(e, limit) for e in snapshot.all("limits") for limit in e["spec"].get("limits") or []]
+    limits = [(e, limit) for e in snapshot.all("limits") for limit in dig(e["spec"], "limits")]
     for (found, limit), side in ((each, side) for each in limits for side in ("min", "max")):
         keys = tuple(
             key
-            for key, amount in (limit.get(side) or {}).items()
+            for key, amount in dig(limit, side).items()
             if snapshot.resources.find(key) and (side == "max" or not is_zero(amount))
         )
-        name = full_name(found)
+        policy = partial(Policy, "LimitRange", name := full_name(found))
         if keys and (side == "min" or limit.get("type") == "Pod"):
             namespace, _, short = name.partition("/")
             edit = f"kubectl -n {namespace} edit limitrange {short}"
-            detail = f"{side} for type {limit.get('type')}"
-            yield Policy("LimitRange", name, "refuses", keys, detail, edit)
+            yield policy("refuses", keys, f"{side} for type {limit.get('type')}", edit)
         elif keys and 0 < snapshot.minor < FIRST_WITH_POLICIES:
-            yield Policy("LimitRange", name, "lifted-before-1.30", keys)
+            yield policy("lifted-before-1.30", keys)
         elif keys and "policies" in snapshot.lists and not held(snapshot).get(_LIMITRANGES):
-            yield Policy("LimitRange", name, "lifted", keys)
+            yield policy("lifted", keys)
 
 
 def held(snapshot: Snapshot) -> dict[str, bool]:
     """InstaSlice's policies that are there, and whether they are bound so that they deny."""
     there = {each["metadata"]["name"] for each in snapshot.all("policies")}
     specs = [each.get("spec") or {} for each in snapshot.all("bindings")]
-    bound = {each.get("policyName") for each in specs if "Deny" in (each.get(_ACTIONS) or [])}
+    bound = {each.get("policyName") for each in specs if "Deny" in dig(each, "validationActions")}
     return {name: name in bound for name in OWN if name in there}
 
 
@@ -195,11 +188,11 @@ def kueue(snapshot: Snapshot) -> Iterator[Policy]:
     covered = {
         name: resource
         for queue in snapshot.all("queues")
-        for group in queue["spec"].get("resourceGroups") or []
-        for name in group.get("coveredResources") or []
+        for group in dig(queue["spec"], "resourceGroups")
+        for name in dig(group, "coveredResources")
         if (resource := snapshot.resources.find(name))
     }
-    mapped = [str(v) for found in snapshot.all("kueue") for v in (found.get("data") or {}).values()]
+    mapped = [str(text) for found in snapshot.all("kueue") for text in dig(found, "data").values()]
     lacking = [each for each in covered.values() if each.device_class not in " ".join(mapped)]
     if lacking:
         names = [each.profile.attribute if each.profile else each.name for each in lacking]
@@ -207,3 +200,7 @@ def kueue(snapshot: Snapshot) -> Iterator[Policy]:
         yield Policy("Kueue", "", "unmapped", tuple(each.name for each in lacking), "", command)
     elif covered:
         yield Policy("Kueue", "", "mapped", tuple(covered))
+
+
+#: What a cluster or files may have of them.
+FINDERS: Final = (quotas, limit_ranges, kueue)

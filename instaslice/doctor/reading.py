@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 from instaslice.cluster import discovery, gates
 from instaslice.cluster.client import Answer, Caller, ClusterError
-from instaslice.doctor import installed
+from instaslice.doctor import checks
 from instaslice.doctor.snapshot import Probe, Snapshot, Unreadable
 from instaslice.patch import Json
 from instaslice.profiles import RESOURCE_PREFIX
@@ -225,7 +225,7 @@ def mapping_of(pods: Iterator[Json]) -> list[str]:
 def _pods_to_try(webhook: Json | None, resources: Resources) -> list[Json]:
     """One with a slice, and one with a device of each mapped resource."""
     slice_ = RESOURCE_PREFIX + "1g.5gb"
-    if webhook is not None and installed.read(webhook).mode == BESIDE:
+    if webhook is not None and checks.read(webhook).mode == BESIDE:
         return [_pod(slice_, annotations={"instaslice.io/alternatives": "1g.5gb or 1g.10gb"})]
     return [_pod(name) for name in (slice_, *resources.mapped)]
 

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from instaslice.annotations import is_mirror
 from instaslice.cluster.client import ClusterError
 from instaslice.cluster.gates import Known
-from instaslice.doctor.inventory import Inventory, Supply
+from instaslice.doctor.inventory import Inventory, Supply, dig
 from instaslice.patch import Json
 from instaslice.quantity import InvalidQuantity, nanos
 from instaslice.resource_api import ResourceAPI, Unavailable, template_name
@@ -64,8 +64,7 @@ class PodClaim(NamedTuple):
     @property
     def resources(self) -> list[Resource]:
         """All that it may be given, each once."""
-        requests = self.asks.requests if self.asks else ()
-        return list(dict.fromkeys(choice for each in requests for choice in each.choices))
+        return self.asks.choices if self.asks else []
 
 
 class Pod:
@@ -88,11 +87,10 @@ class Pod:
     def extended(self) -> dict[str, str]:
         """Extended resources in its limits, with their sums; limits of 0 ask for nothing."""
         found: dict[str, str] = {}
-        for kind in ("containers", "initContainers"):
-            for each in self.spec.get(kind) or []:
-                for name, amount in ((each.get("resources") or {}).get("limits") or {}).items():
-                    if "/" in name and amount is not None and not is_zero(amount):
-                        found[name] = total(found.get(name), str(amount))
+        for each in (*dig(self.spec, "containers"), *dig(self.spec, "initContainers")):
+            for name, amount in dig(each, "resources", "limits").items():
+                if "/" in name and amount is not None and not is_zero(amount):
+                    found[name] = total(found.get(name), str(amount))
         return found
 
     @property
@@ -103,7 +101,7 @@ class Pod:
     @cached_property
     def claims(self) -> list[PodClaim]:
         """Its claims from templates that are named as InstaSlice names them."""
-        named = [(each, template_name(each)) for each in self.spec.get("resourceClaims") or []]
+        named = [(each, template_name(each)) for each in dig(self.spec, "resourceClaims")]
         return [
             PodClaim(each["name"], template, from_template(template, self._rewritten))
             for each, template in named
@@ -118,11 +116,10 @@ class Pod:
         """
         if not self.node or is_mirror({"metadata": self.metadata}):
             return False
-        written = self.metadata.get("managedFields")
+        written = dig(self.metadata, "managedFields")
         if not written:
             return "uid" not in self.metadata  # a file
-        fields = [((each.get("fieldsV1") or {}).get("f:spec") or {}) for each in written]
-        return any("f:nodeName" in each for each in fields)
+        return any("f:nodeName" in dig(each, "fieldsV1", "f:spec") for each in written)
 
 
 def choices(request: DeviceRequest) -> str:
@@ -161,7 +158,7 @@ class Snapshot:
     def webhook(self) -> Json | None:
         """InstaSlice's webhook in its MutatingWebhookConfiguration. Raises Unreadable."""
         for configuration in self.all("webhooks"):
-            for webhook in configuration.get("webhooks") or []:
+            for webhook in dig(configuration, "webhooks"):
                 if webhook.get("name") == WEBHOOK:
                     return dict(webhook)
         return None
@@ -196,13 +193,23 @@ class Snapshot:
 
     def claim_of(self, pod: Pod, own: PodClaim) -> Json:
         """The ResourceClaim that was made for a pod's claim; empty for none. Raises Unreadable."""
-        for status in pod.status.get("resourceClaimStatuses") or []:
+        for status in dig(pod.status, "resourceClaimStatuses"):
             if status["name"] == own.name:
-                return (
-                    self.named("claims").get(f"{pod.namespace}/{status.get('resourceClaimName')}")
-                    or {}
-                )
+                name = f"{pod.namespace}/{status.get('resourceClaimName')}"
+                return self.named("claims").get(name) or {}
         return {}
+
+    def is_past_scheduler(self, pod: Pod) -> bool:
+        """Whether a pod has a node, and a claim without devices. Raises Unreadable."""
+        if not pod.node or pod.phase == "Running":
+            return False
+        claims = (self.claim_of(pod, own) for own in pod.claims)
+        return not all(dig(claim, "status", "allocation") for claim in claims)
+
+    def is_on(self, gate: str, *, otherwise: bool) -> bool:
+        """Whether a feature gate is on. otherwise: the answer where nobody knows."""
+        found = self.gates.get(gate)
+        return otherwise if found is None or found.on is None else found.on
 
     @cached_property
     def inventory(self) -> Inventory:
@@ -224,7 +231,7 @@ class Snapshot:
         """
         found: dict[str, list[str]] = {}
         for class_name, each in self.named("classes").items():
-            name = (each.get("spec") or {}).get("extendedResourceName") or ""
+            name = dig(each, "spec", "extendedResourceName") or ""
             if self.resources.find(name) or name == GPU:
                 found.setdefault(name, []).append(class_name)
         return found
@@ -232,8 +239,8 @@ class Snapshot:
 
 def advertised(node: Json) -> dict[str, str]:
     """The resources that device plugins offer on a node; the kubelet keeps a lost one at 0."""
-    amounts = (node.get("status") or {}).get("allocatable") or {}
-    return {name: str(n) for name, n in amounts.items() if "/" in name and not is_zero(n)}
+    amounts = dig(node, "status", "allocatable").items()
+    return {name: str(n) for name, n in amounts if "/" in name and not is_zero(n)}
 
 
 def is_zero(amount: object) -> bool:

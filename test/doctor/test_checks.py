@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from instaslice.doctor import examine, plan
+from instaslice.doctor import plan
+from instaslice.doctor.checks import examine
 from instaslice.doctor.explain import explain
 from instaslice.doctor.report import State, is_wrong
 from instaslice.doctor.snapshot import Snapshot, Unreadable

@@ -1,15 +1,12 @@
 """Is InstaSlice registered, is it called, does it rewrite?"""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from instaslice.cluster.gates import EXTENDED, PARTITIONABLE, Known
-from instaslice.doctor import installed
-from instaslice.doctor.installed import Registered
-from instaslice.doctor.report import Found
+from instaslice.doctor.checks import CHECKS, Registered, read
 from instaslice.doctor.snapshot import RIGHTS, Probe, Snapshot
 from instaslice.resource_api import Unavailable
 from instaslice.resources import read_mapping
@@ -25,14 +22,13 @@ from test.support.snapshots import (
 )
 
 Json = dict[str, Any]
-Check = Callable[[Snapshot], Found]
 
 ONE_SLICE = "nvidia.com/mig-1g.5gb"
 
 
 def test_gates() -> None:
     gates = {PARTITIONABLE: Known(False), EXTENDED: Known(False), "x": Known(None, "403 no", 403)}
-    found = findings(installed.feature_gates(replace(HEALTHY, gates=gates)))
+    found = findings(CHECKS["gates"](replace(HEALTHY, gates=gates)))
     assert [(state, text) for state, text, _ in found] == [
         (
             "!",
@@ -47,7 +43,7 @@ def test_gates() -> None:
     ]
     assert found[-1][2] == RIGHTS
     away = replace(HEALTHY, gates={"x": Known(None, "timed out")})
-    assert findings(installed.feature_gates(away)) == [
+    assert findings(CHECKS["gates"](away)) == [
         ("!", "could not find out whether x are on: timed out", "")
     ]
 
@@ -89,14 +85,14 @@ OF_A_LIMIT_RANGE["spec"]["containers"][0]["resources"]["limits"][ONE_SLICE] = "0
 
 #: By check: snapshots, and the sign, a part of the text, and a part of the advice that they get.
 #: An empty sign stands for nothing but good.
-CASES: dict[Check, list[tuple[Snapshot, str, str, str]]] = {
-    installed.dra: [
+CASES: dict[str, list[tuple[Snapshot, str, str, str]]] = {
+    "DRA": [
         (
             replace(HEALTHY, api=Unavailable("the cluster does not serve resource.k8s.io")),
             *("✗", "does not serve", "DynamicResourceAllocation"),
         )
     ],
-    installed.registered: [
+    "webhook": [
         (with_lists(webhooks=[]), "✗", "no MutatingWebhookConfiguration has", "make deploy"),
         (
             registered(matchConditions=None),
@@ -124,7 +120,7 @@ CASES: dict[Check, list[tuple[Snapshot, str, str, str]]] = {
             "webhook-configuration --resource nvidia.com/gpu=... --resource amd.com/gpu=... prints",
         ),
     ],
-    installed.mode: [
+    "mode": [
         (
             with_lists(registered(OPT_IN), namespaces=[namespace("ml"), namespace("x")]),
             *("!", "nothing is rewritten", "kubectl label"),
@@ -147,7 +143,7 @@ CASES: dict[Check, list[tuple[Snapshot, str, str, str]]] = {
             for kubernetes, gate in (("v1.35.6", None), ("v1.36.3", False))
         ),
     ],
-    installed.endpoints: [
+    "endpoints": [
         (HEALTHY, "✓", "has 2 ready pods", ""),
         (endpoint("a"), "✓", "has 1 ready pod", ""),
         (
@@ -155,7 +151,7 @@ CASES: dict[Check, list[tuple[Snapshot, str, str, str]]] = {
             *("✗", "has no ready pod", "kubectl -n instaslice-system get pods"),
         ),
     ],
-    installed.dry_run: [
+    "dry run": [
         (
             probed(None, "403 forbidden: exceeded quota", 403),
             *("✗", "a pod with nvidia.com/mig-1g.5gb in ml is refused: 403 forbidden", ""),
@@ -185,11 +181,15 @@ CASES: dict[Check, list[tuple[Snapshot, str, str, str]]] = {
 
 
 @pytest.mark.parametrize(
-    ("check", "case"), [(check, case) for check, cases in CASES.items() for case in cases]
+    ("title", "case"), [(title, case) for title, cases in CASES.items() for case in cases]
 )
-def test_what_a_check_finds(check: Check, case: tuple[Snapshot, str, str, str]) -> None:
+def test_what_a_check_finds(title: str, case: tuple[Snapshot, str, str, str]) -> None:
     snapshot, sign, text, advice = case
-    found = findings(check(snapshot)) if sign == "✓" else other_than_good(check(snapshot))
+    found = (
+        findings(CHECKS[title](snapshot))
+        if sign == "✓"
+        else other_than_good(CHECKS[title](snapshot))
+    )
     if not sign:
         assert found == []
         return
@@ -211,7 +211,7 @@ def test_match_conditions_begin_with_kubernetes_1_28(
 ) -> None:
     snapshot = registered(matchConditions=None, failurePolicy=policy)
     snapshot = replace(snapshot, kubernetes=kubernetes)
-    assert [state for state, _, _ in findings(installed.registered(snapshot))] == states
+    assert [state for state, _, _ in findings(CHECKS["webhook"](snapshot))] == states
 
 
 @pytest.mark.parametrize(
@@ -230,26 +230,26 @@ def test_match_conditions_begin_with_kubernetes_1_28(
     ],
 )
 def test_which_mode_it_is(snapshot: Snapshot, said: list[str]) -> None:
-    assert [text for _, text, _ in findings(installed.mode(snapshot))] == said
+    assert [text for _, text, _ in findings(CHECKS["mode"](snapshot))] == said
 
 
 def test_namespaces_may_opt_in_to_what_the_scheduler_cannot_do() -> None:
     selector = webhook(OPT_IN)["webhooks"][1]["namespaceSelector"]
     snapshot = with_lists(beside(*BOTH), webhooks=[webhook(BESIDE, namespaceSelector=selector)])
-    ((_, text, _), *_) = findings(installed.mode(snapshot))
+    ((_, text, _), *_) = findings(CHECKS["mode"](snapshot))
     assert text.startswith("beside-the-scheduler: ")
     assert "; opt-in: pods of namespaces labelled" in text
 
 
 def sent(*arguments: str, **fields: Any) -> Registered:
-    return installed.read(webhook(*arguments, **fields)["webhooks"][1])
+    return read(webhook(*arguments, **fields)["webhooks"][1])
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("resources", [(), ("nvidia.com/gpu",), ("amd.com/gpu", "nvidia.com/gpu")])
 def test_what_instaslice_prints_is_known(mode: str, resources: tuple[str, ...]) -> None:
     found = sent(mode, *resources)
-    assert found == Registered(mode, mode == OPT_IN, frozenset(resources), True, ())
+    assert found == Registered(mode, mode == OPT_IN, frozenset(resources), ())
 
 
 def test_blanks_say_nothing() -> None:

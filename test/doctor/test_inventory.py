@@ -4,11 +4,15 @@ from typing import Any
 
 import pytest
 
-from instaslice.doctor.inventory import Inventory, Supply, pools
+from instaslice.doctor.inventory import Inventory, Pool, Supply
 from test.support import a100
 from test.support.snapshots import claim, slice_
 
 Json = dict[str, Any]
+
+
+def pools(slices: list[Json], rules: list[Json] | None = None) -> list[Pool]:
+    return Inventory(slices, [], rules or []).pools
 
 
 def free(slices: list[Json], *claims: Json, rules: list[Json] | None = None) -> dict[str, int]:
@@ -131,7 +135,7 @@ def test_together_on_one_gpu() -> None:
 
 
 def problem(*slices: Json) -> str:
-    (pool,) = pools(slices)
+    (pool,) = pools([*slices])
     return pool.problem
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from instaslice.cluster.gates import EXTENDED, Known
-from instaslice.doctor import driver, policies
+from instaslice.doctor import policies
+from instaslice.doctor.checks import CHECKS
 from instaslice.doctor.policies import OWN, Policy
 from instaslice.doctor.report import Found
 from instaslice.doctor.snapshot import Snapshot
@@ -32,7 +33,7 @@ OWN_CLASS = "mig-1g.5gb.nvidia.com"
 
 
 def said(find: Callable[[Snapshot], Iterator[Policy]], snapshot: Snapshot) -> Found:
-    return policies.findings(find(snapshot))
+    return policies.findings(find, snapshot)
 
 
 def hard(*keys: str) -> list[Json]:
@@ -212,7 +213,7 @@ def test_eighty_device_classes_are_one_line() -> None:
     known = known_profiles()
     assert len(known) > 80
     classes = [made for p in known for made in own_classes(p.template)]
-    ((state, text, _),) = findings(driver.device_classes(with_lists(classes=classes, pods=[])))
+    ((state, text, _),) = findings(CHECKS["device classes"](with_lists(classes=classes, pods=[])))
     assert state == "✓"
     assert text == (
         f"by {len(known)} DeviceClasses, the scheduler itself serves limits of "
@@ -224,7 +225,7 @@ def test_eighty_device_classes_are_one_line() -> None:
 def test_two_classes_for_one_resource() -> None:
     classes = [device_class("a", ONE_SLICE), device_class("b", ONE_SLICE)]
     ((state, text, _),) = other_than_good(
-        driver.device_classes(with_lists(classes=classes, pods=[]))
+        CHECKS["device classes"](with_lists(classes=classes, pods=[]))
     )
     assert (state, text) == (
         "!",

@@ -7,7 +7,8 @@ import pytest
 
 from instaslice.cluster.client import Answer, ClusterError
 from instaslice.cluster.gates import GATES
-from instaslice.doctor import examine, reading
+from instaslice.doctor import reading
+from instaslice.doctor.checks import examine
 from instaslice.doctor.explain import explain
 from instaslice.doctor.reading import Reader
 from instaslice.doctor.snapshot import Unreadable

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from instaslice.doctor import installed
+from instaslice.doctor import checks
 from instaslice.webhook_configuration import MODES, webhook_configuration
 from test.e2e.cluster import Cluster, Json
 from test.e2e.gpus import FIRST_WITH_EXTENDED_RESOURCES
@@ -124,7 +124,7 @@ def test_a_mode_is_known_again_once_it_is_registered(cluster: Cluster, mode: str
     manifest = webhook_configuration(mode, ["nvidia.com/gpu"])
     manifest["metadata"]["name"] = "known-again"
     (kept,) = cluster.create(manifest, dry_run=True)["webhooks"]
-    found = installed.read(kept)
+    found = checks.read(kept)
     assert (found.mode, found.differences) == (mode, ())
     assert found.resources == {"nvidia.com/gpu"}
 

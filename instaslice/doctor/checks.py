@@ -1,0 +1,501 @@
+"""What a cluster lacks: a check gives the findings of a snapshot under its title. Pure."""
+
+import re
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final, NamedTuple
+
+from instaslice import node_labels, templates
+from instaslice import webhook_configuration as configuration
+from instaslice.cluster.gates import EXTENDED, GATES, PARTITIONABLE
+from instaslice.doctor import policies
+from instaslice.doctor import snapshot as seen
+from instaslice.doctor.inventory import dig, grouped
+from instaslice.doctor.report import GOOD, UNSURE, WRONG, Finding, Found, gather
+from instaslice.doctor.snapshot import GPU, Pod, Snapshot, some
+from instaslice.patch import Json
+from instaslice.profiles import RESOURCE_PREFIX, known_profiles
+from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
+from instaslice.resources import DRIVER, MIG_CLASS, Resource, of_profile
+from instaslice.templates import CLASSIC_CLASS
+from instaslice.webhook_configuration import ALL, BESIDE, LABEL, OPT_IN, WEBHOOK
+
+#: Kubernetes' minor versions: the first to know matchConditions, and the first whose scheduler
+#: serves extended resources without a feature gate.
+FIRST_WITH_CONDITIONS: Final = 28
+FIRST_OF_THE_SCHEDULERS: Final = 36
+#: Of HTTP: by which the API server says, too, that it could not call a webhook.
+INTERNAL_ERROR: Final = 500
+
+#: The meaning of each mode, as the report states it.
+_MODES: Final = {
+    ALL: "every pod with a limit that can be rewritten is sent",
+    OPT_IN: f"pods of namespaces labelled {LABEL}=enabled are sent",
+    BESIDE: "only what the scheduler cannot do by itself is sent",
+}
+#: How the expressions name resources beside those of MIG.
+_NAMES: Final = re.compile(r"namein\[([^]]*)\]")
+#: The pods that a mode leaves alone, and an administrator should leave alone too.
+_FIXED: Final = ("rules", "matchPolicy", "objectSelector", "reinvocationPolicy")
+_PRINTED: Final = "register what instaslice webhook-configuration{} prints"
+#: How a device class says whose devices it means.
+_DRIVER_IS: Final = re.compile(r"device\.driver\s*==\s*['\"]([^'\"]+)['\"]")
+
+
+class Registered(NamedTuple):
+    """Which pods the API server sends."""
+
+    mode: str  #: a key of `webhook_configuration.MODES`; empty where the conditions are others
+    opt_in: bool  #: only of namespaces that are labelled so
+    resources: frozenset[str]  #: those beside MIG's that the conditions name
+    differences: tuple[str, ...]  #: fields that are not as InstaSlice prints them
+
+
+def read(webhook: Json) -> Registered:
+    """The objects that the API server sends to a webhook.
+
+    It is held against what `instaslice webhook-configuration` prints, since InstaSlice cannot judge
+    other CEL than its own.
+    """
+    conditions = _conditions(webhook)
+    named = _NAMES.search("".join(conditions))
+    resources = frozenset(re.findall(r"'([^']*)'", named[1])) if named else frozenset()
+    opt_in = any(
+        requirement.get("key") == LABEL and requirement.get("operator") == "In"
+        for requirement in dig(webhook, "namespaceSelector", "matchExpressions")
+    )
+    mode = ""
+    for each in (BESIDE, ALL):
+        (printed,) = configuration.webhook_configuration(each, resources)["webhooks"]
+        if conditions == _conditions(printed):
+            mode = OPT_IN if opt_in and each == ALL else each
+    differences = [key for key in _FIXED if webhook.get(key) != printed[key]]
+    if webhook.get("sideEffects") not in ("None", "NoneOnDryRun"):  # which let a dry run through
+        differences.append("sideEffects")
+    return Registered(mode, opt_in, resources, tuple(differences))
+
+
+def _conditions(webhook: Json) -> list[str]:
+    """Its CEL without blanks, which say nothing."""
+    every = (str(each.get("expression")) for each in dig(webhook, "matchConditions"))
+    return ["".join(expression.split()) for expression in every]
+
+
+# -- InstaSlice itself: is it registered, is it called, does it rewrite ----------------------------
+
+
+def _dra(snapshot: Snapshot) -> Found:
+    if isinstance(snapshot.api, Unavailable):
+        advice = (
+            "Kubernetes 1.34 and later serve it; from 1.27 on, switch on the feature gate "
+            "DynamicResourceAllocation and the API server's --runtime-config"
+        )
+        yield WRONG, snapshot.api.reason, advice
+    else:
+        served = f"resource.k8s.io/{snapshot.api.version}"
+        yield GOOD, f"Kubernetes {snapshot.kubernetes} serves {served}"
+
+
+def _gates(snapshot: Snapshot) -> Found:
+    states = grouped((gate.on, name) for name, gate in snapshot.gates.items())
+    if on := states.get(True):
+        yield GOOD, f"on: {', '.join(on)}"
+    for name in states.get(False, []):
+        state = UNSURE if name == PARTITIONABLE else GOOD
+        yield state, f"off: {name}, needed for {GATES[name].needed_for}"
+    if unknown := states.get(None):
+        first = snapshot.gates[unknown[0]]
+        text = f"could not find out whether {', '.join(unknown)} are on: {first.why}"
+        yield UNSURE, text, seen.advice_on(first.status)
+
+
+def _webhook(snapshot: Snapshot) -> Found:
+    webhook = snapshot.webhook
+    if webhook is None:
+        advice = "make deploy; until then, nobody rewrites pods"
+        yield WRONG, f"no MutatingWebhookConfiguration has {WEBHOOK}", advice
+        return
+    found, policy = read(webhook), webhook.get("failurePolicy")
+    has_conditions = bool(webhook.get("matchConditions"))
+    yield GOOD, f"{WEBHOOK} is registered, failurePolicy {policy}"
+    if 0 < snapshot.minor < FIRST_WITH_CONDITIONS:
+        if policy == "Fail":
+            text = "no pod of the cluster can be created while InstaSlice is away"
+            advice = "Kubernetes 1.27 drops matchConditions: deploy the component kubernetes-1.27"
+            yield WRONG, text, advice
+    elif not has_conditions:
+        text = "it has no matchConditions: every pod of the cluster is sent to it"
+        yield UNSURE, text, _PRINTED.format("")
+    elif policy == "Ignore":
+        text = "while InstaSlice is away, pods are let through as they are, and stay Pending"
+        yield UNSURE, text, "set failurePolicy: Fail; no pod without a MIG limit is sent"
+    client = dig(webhook, "clientConfig")
+    if "service" in client and not client.get("caBundle"):
+        advice = "with cert-manager: see its cainjector's log; without: write the CA there"
+        yield WRONG, "the configuration has no caBundle, so every call fails", advice
+    if found.differences:
+        text = f"these fields are not as InstaSlice needs them: {', '.join(found.differences)}"
+        yield WRONG, text, _PRINTED.format("")
+    mapped = snapshot.resources.mapped
+    lacking = [name for name in mapped if name not in found.resources]
+    if has_conditions and lacking:
+        text = f"pods with {', '.join(lacking)} are not sent, though serve would rewrite them"
+        options = "".join(f" --resource {name}=..." for name in mapped)
+        yield WRONG, text, _PRINTED.format(options)
+    if has_conditions and not found.mode:
+        text = "its matchConditions are not InstaSlice's: doctor cannot tell which pods it is sent"
+        yield UNSURE, text, _PRINTED.format("")
+
+
+def _mode(snapshot: Snapshot) -> Found:
+    found = read(snapshot.webhook or {})
+    modes = dict.fromkeys(filter(None, [found.mode, OPT_IN if found.opt_in else ""]))
+    if modes:
+        yield GOOD, "; ".join(f"{name}: {_MODES[name]}" for name in modes)
+    if found.opt_in and not any(
+        dig(namespace["metadata"], "labels").get(LABEL) == "enabled"
+        for namespace in snapshot.all("namespaces")
+    ):
+        text = f"no namespace is labelled {LABEL}=enabled: nothing is rewritten"
+        yield UNSURE, text, f"kubectl label namespace NAME {LABEL}=enabled"
+    if found.mode != BESIDE:
+        return
+    is_old = 0 < snapshot.minor < FIRST_OF_THE_SCHEDULERS
+    if not snapshot.is_on(EXTENDED, otherwise=not is_old):
+        text = (
+            f"the scheduler of {snapshot.kubernetes} serves no extended resources: plain pods with "
+            "MIG limits stay Pending"
+        )
+        yield WRONG, text, f"the mode all or opt-in; or the feature gate {EXTENDED}, from 1.34 on"
+        return
+    published = (f"nvidia.com/mig-{profile.replace('+', '.')}" for profile in snapshot.supply)
+    if lacking := [name for name in published if name not in snapshot.served_by_scheduler]:
+        text = f"no DeviceClass has the extendedResourceName {some(lacking)}"
+        names = " ".join(name.partition("mig-")[2] for name in lacking)
+        yield WRONG, text, f"instaslice deviceclasses {names} | kubectl apply -f -"
+
+
+def _endpoints(snapshot: Snapshot) -> Found:
+    service = dig(snapshot.webhook or {}, "clientConfig", "service")
+    if not service:
+        return
+    where = f"{service['namespace']}/{service['name']}"
+    ready = sum(
+        len(dig(endpoint, "addresses"))
+        for slice_ in snapshot.all("endpoints")
+        for endpoint in dig(slice_, "endpoints")
+        # Source: EndpointConditions, "a nil value should be interpreted as true".
+        if dig(endpoint, "conditions").get("ready") is not False
+    )
+    if ready:
+        yield GOOD, f"{where} has {ready} ready {'pod' if ready == 1 else 'pods'}"
+    else:
+        advice = f"kubectl -n {service['namespace']} get pods, and their log: /readyz says why"
+        yield WRONG, f"{where} has no ready pod", advice
+
+
+def _dry_run(snapshot: Snapshot) -> Found:
+    for probe in snapshot.probes:
+        what = f"{probe.resource} and {probe.annotation}" if probe.annotation else probe.resource
+        where = f"a pod with {what} in {probe.namespace}"
+        kept = f"{where} keeps its limits"
+        is_forbidden = probe.status == seen.FORBIDDEN and "cannot create resource" in probe.error
+        if is_forbidden or not probe.status:
+            advice = seen.RIGHTS if is_forbidden else ""
+            yield UNSURE, f"{where} could not be tried: {probe.error}", advice
+        elif probe.pod is None:
+            called = "does it run (see endpoints), and does the caBundle trust its certificate?"
+            advice = called if probe.status == INTERNAL_ERROR else ""
+            yield WRONG, f"{where} is refused: {probe.error}", advice
+        elif probe.resource not in Pod(probe.pod, snapshot.resources).limits:
+            yield GOOD, f"{where} is rewritten"
+        elif snapshot.webhook is None:
+            yield WRONG, kept, "register the webhook"
+        elif read(snapshot.webhook).opt_in:
+            advice = f"kubectl label namespace {probe.namespace} {LABEL}=enabled, if it is to be"
+            yield UNSURE, kept, advice
+        else:
+            yield WRONG, kept, f"is the namespace {probe.namespace} labelled {LABEL}: disabled?"
+
+
+# -- drivers, and what pods want from them ---------------------------------------------------------
+
+
+def _driver(snapshot: Snapshot) -> Found:
+    kind, name = ("Resource", CLASSIC_CLASS) if snapshot.is_classic else ("Device", MIG_CLASS)
+    if name in snapshot.named("classes"):
+        yield GOOD, f"{kind}Class {name} exists"
+    else:
+        yield WRONG, f"there is no {kind}Class {name}", "install NVIDIA's DRA driver"
+
+
+def _slices(snapshot: Snapshot) -> Found:
+    if snapshot.is_classic:
+        yield GOOD, "in v1alpha2 only the driver knows which slices there are"
+        return
+    if not snapshot.supply:
+        advice = "does NVIDIA's DRA driver run on the GPU nodes, and is MIG on there?"
+        yield WRONG, "no ResourceSlice publishes a MIG slice", advice
+    for profile, found in snapshot.supply.items():
+        text = f"{profile}: {found.free} free, {found.published} published"
+        if found.tainted:
+            text += f", {found.tainted} of them tainted"
+        if found.shared:
+            text += f", {found.shared} of them shared: several claims may have one"
+        yield GOOD, text
+    for pool in snapshot.inventory.pools:
+        if pool.problem:
+            advice = "wait for the driver, or see the log of its kubelet plugin on that node"
+            yield UNSURE, f"nothing of pool {pool.name} is free: {pool.problem}", advice
+    taints = {d.taint: d.name.device for d in snapshot.inventory.devices if d.taint}
+    for taint, device in taints.items():
+        text = f"{device} has the taint {taint}, which keeps claims away"
+        yield UNSURE, text, "the driver's health check puts it there, or a DeviceTaintRule"
+
+
+def _overlap(snapshot: Snapshot) -> Found:
+    if names := [each.name.device for each in snapshot.inventory.devices if each.may_overlap]:
+        text = (
+            f"{some(names)} consume no counters: the scheduler will give the same part of a "
+            "GPU to two claims, and the driver will fail"
+        )
+        advice = (
+            f"the API server drops the counters: switch on the feature gate {PARTITIONABLE} "
+            "there and in the scheduler (on from Kubernetes 1.36), then restart the driver's "
+            "kubelet plugins, which publish them anew"
+        )
+        yield WRONG, text, advice
+
+
+def _mapped(snapshot: Snapshot) -> Found:
+    if failure := snapshot.failures.get("mapping"):
+        yield WRONG, f"InstaSlice's mapping is wrong: {failure}", "see the log of InstaSlice"
+    if failure := snapshot.failures.get("own pods"):
+        yield UNSURE, f"InstaSlice's mapping is unknown: {failure}", seen.advice_on(failure.status)
+    for name, resource in snapshot.resources.mapped.items():
+        what = f"{name} is mapped to {resource.device_class}"
+        if resource.has_own_class:
+            yield GOOD, f"{what}, which InstaSlice makes when a pod needs it"
+        elif resource.device_class not in snapshot.named("classes"):
+            yield WRONG, f"{what}, which does not exist", "install the driver that brings it"
+        else:
+            yield from _published(snapshot, resource.device_class, what)
+
+
+def _published(snapshot: Snapshot, class_name: str, what: str) -> Found:
+    """Whether the drivers that a class's selectors name publish devices."""
+    selectors = dig(snapshot.named("classes")[class_name], "spec", "selectors")
+    texts = [dig(selector, "cel", "expression") or "" for selector in selectors]
+    drivers = dict.fromkeys(_DRIVER_IS.findall("\n".join(texts)))
+    if not drivers:
+        yield UNSURE, f"{what}, whose selectors name no driver", "does one publish devices?"
+    for driver in drivers:
+        specs = (each["spec"] for each in snapshot.all("slices"))
+        free, published = (
+            "",
+            sum(len(dig(spec, "devices")) for spec in specs if spec.get("driver") == driver),
+        )
+        if driver == DRIVER and class_name == CLASSIC_CLASS:
+            found = snapshot.inventory.whole()
+            free, published = f"{found.free} free, ", found.published
+        if published:
+            yield GOOD, f"{what}: {free}{published} published"
+        else:
+            text = f"{what}, and {driver} publishes no device of it"
+            yield WRONG, text, f"does the driver {driver} run on the nodes?"
+
+
+def _profiles(snapshot: Snapshot) -> Found:
+    supply = snapshot.supply
+    if not supply:
+        return
+    lacking = grouped(
+        (seen.choices(request), pod.full_name)
+        for pod, claim in snapshot.users
+        for request in (claim.asks.requests if claim.asks else ())
+        if (wanted := request.profiles(supply)) and supply.keys().isdisjoint(wanted)
+    )
+    for text, pods in lacking.items():
+        text = f"no node publishes {text}, needed by {some(pods)}"
+        yield WRONG, text, f"nodes publish {', '.join(supply)}"
+    if not lacking:
+        yield GOOD, "every profile that pods ask for is published"
+
+
+def _templates(snapshot: Snapshot) -> Found:
+    users, there = snapshot.users, snapshot.named("templates")
+    lacking = grouped(
+        (pod.namespace, claim.template)
+        for pod, claim in users
+        if f"{pod.namespace}/{claim.template}" not in there
+    )
+    for namespace, found in lacking.items():
+        names = dict.fromkeys(found)
+        text = f"pods in {namespace} need templates that do not exist: {', '.join(names)}"
+        yield WRONG, text, f"instaslice templates --apply -n {namespace} {' '.join(names)}"
+    faults = {name: template_fault(snapshot, name) for name in there}
+    for name, (why, advice) in faults.items():
+        if why:
+            text = f"{name} is not as InstaSlice makes it, and its pods get something else: {why}"
+            yield WRONG, text, advice
+    if not lacking and not any(why for why, _ in faults.values()):
+        yield GOOD, "every namespace has the templates that its pods need"
+
+
+def template_fault(snapshot: Snapshot, full_name: str) -> tuple[str, str]:
+    """How a template differs from what its name stands for, and the command; empty for not."""
+    namespace, _, name = full_name.partition("/")
+    found, api = snapshot.named("templates").get(full_name), snapshot.api
+    claim = templates.from_template(name, snapshot.resources)
+    if (
+        found is None
+        or claim is None
+        or not isinstance(api, ResourceAPI)
+        or templates.why_not(api, claim)
+    ):
+        return "", ""
+    command = f"kubectl -n {namespace} delete resourceclaimtemplate {name}"
+    return templates.difference(templates.objects(api, claim)[-1], found), command
+
+
+def class_fault(snapshot: Snapshot, resource: Resource) -> tuple[str, str]:
+    """The fault of a profile's DeviceClass, and the command that mends it; empty without one."""
+    if snapshot.is_classic or not resource.has_own_class:
+        return "", ""
+    name = resource.device_class
+    command = f"instaslice deviceclasses {resource.template} | kubectl apply -f -"
+    if name not in snapshot.named("classes"):
+        return f"there is no DeviceClass {name}", command
+    ours = templates.device_class(NEWEST, resource)
+    if snapshot.api != NEWEST or not snapshot.is_on(EXTENDED, otherwise=True):
+        ours["spec"].pop("extendedResourceName")
+    why = templates.difference(ours, snapshot.named("classes")[name])
+    return f"DeviceClass {name} is not as InstaSlice makes it: {why}" if why else "", command
+
+
+def _device_classes(snapshot: Snapshot) -> Found:
+    there = snapshot.named("classes")
+    known = map(of_profile, known_profiles())
+    users: dict[Resource, list[str]] = {each: [] for each in known if each.device_class in there}
+    for pod, claim in snapshot.users:
+        for resource in claim.resources:
+            users.setdefault(resource, []).append(pod.full_name)
+    for resource, pods in users.items():
+        text, advice = class_fault(snapshot, resource)
+        if text:
+            yield WRONG, text + (f", needed by {some(pods)}" if pods else ""), advice
+    served = snapshot.served_by_scheduler
+    if count := sum(map(len, served.values())):
+        classes = "1 DeviceClass" if count == 1 else f"{count} DeviceClasses"
+        yield GOOD, f"by {classes}, the scheduler itself serves limits of {some(served)}"
+    for name, several in served.items():
+        if len(several) > 1 and name.startswith(RESOURCE_PREFIX):
+            text = f"{some(several)} all serve {name}: the scheduler takes the newest"
+            yield UNSURE, text, "keep one"
+
+
+# -- pods and nodes --------------------------------------------------------------------------------
+
+
+def _whole_gpus(snapshot: Snapshot) -> Found:
+    """The class of the GPU operator's GPUCluster has no extendedResourceName."""
+    if GPU in snapshot.resources.mapped or snapshot.served_by_scheduler.get(GPU):
+        return
+    if not any(GPU in seen.advertised(node) for node in snapshot.all("nodes")):
+        pods = (pod for pod in snapshot.pods if GPU in pod.extended and not pod.node)
+        text = f" need {GPU}, which no device plugin and no DeviceClass offers"
+        yield from _wrong(
+            pods, text, f"map it (serve --resource {GPU}=gpu.nvidia.com): docs/resources.md"
+        )
+
+
+def _old_pods(snapshot: Snapshot) -> Found:
+    # The scheduler serves what a class maps, if it has something free.
+    served = snapshot.served_by_scheduler.keys()
+    pods = (pod for pod in snapshot.pods if not pod.node and pod.limits.keys() - served)
+    text = " were created without InstaSlice, and nobody serves their limits"
+    advice = "have them created again, unless instaslice.io/rewrite is disabled for them"
+    yield from _wrong(pods, text, advice)
+
+
+def _node_names(snapshot: Snapshot) -> Found:
+    pods = filter(snapshot.is_past_scheduler, snapshot.pods)
+    yield from _wrong(pods, f": {node_labels.PAST_SCHEDULER}", node_labels.NODE_SELECTOR)
+
+
+def _wrong(pods: Iterable[Pod], text: str, advice: str) -> Found:
+    """The faults of pods, if any."""
+    if names := [pod.full_name for pod in pods]:
+        yield WRONG, some(names) + text, advice
+
+
+def _node_labels(snapshot: Snapshot) -> Found:
+    """Pods that wait for a node with a label of the device plugin's, which no node has."""
+    nodes = [dig(node["metadata"], "labels") for node in snapshot.all("nodes")]
+
+    def has(wanted: node_labels.Selected) -> bool:
+        values = [labels[wanted.label] for labels in nodes if wanted.label in labels]
+        # A number may be compared otherwise than by being equal.
+        fits = not wanted.values or any(n in wanted.values or n.isdecimal() for n in values)
+        return bool(values) and fits
+
+    waiting = grouped(
+        (str(wanted), pod.full_name)
+        for pod in snapshot.pods
+        if not pod.node
+        for wanted in node_labels.selected(pod.spec)
+        if wanted.is_required and not has(wanted)
+    )
+    for label, pods in waiting.items():
+        text = f"{some(pods)} choose nodes by the label {label}, which no node has"
+        yield UNSURE, text, "choose nodes otherwise: docs/migrate.md, section 10"
+
+
+def _device_plugin(snapshot: Snapshot) -> Found:
+    """Nodes on which a device plugin still offers what is to come through DRA."""
+    nodes, published = snapshot.all("nodes"), snapshot.inventory.nodes()
+    found = grouped(
+        ((", ".join(names), node["metadata"]["name"] in published), node["metadata"]["name"])
+        for node in nodes
+        if (names := sorted(filter(snapshot.resources.find, seen.advertised(node))))
+    )
+    for (resources, is_published), where in found.items():
+        text = f"{some(where)}: a device plugin advertises {resources}"
+        advice = "take the device plugin off the node before the driver comes: docs/migrate.md"
+        devices = "slices" if resources.startswith(RESOURCE_PREFIX) else "devices"
+        if is_published:
+            yield WRONG, f"{text}, and MIG slices are published for DRA as well", advice
+        else:
+            yield UNSURE, f"{text}: rewritten pods cannot have these {devices}", advice
+
+
+#: By title, in the order in which things must be right.
+CHECKS: Final[dict[str, Callable[[Snapshot], Found]]] = {
+    "DRA": _dra,
+    "gates": _gates,
+    "webhook": _webhook,
+    "mode": _mode,
+    "endpoints": _endpoints,
+    "dry run": _dry_run,
+    "driver": _driver,
+    "slices": _slices,
+    "overlap": _overlap,
+    "mapped": _mapped,
+    "profiles": _profiles,
+    "templates": _templates,
+    "device classes": _device_classes,
+    "whole GPUs": _whole_gpus,
+    "old pods": _old_pods,
+    "node names": _node_names,
+    "node labels": _node_labels,
+    "quotas": partial(policies.findings, policies.quotas),
+    "limit ranges": partial(policies.findings, policies.limit_ranges),
+    "Kueue": partial(policies.findings, policies.kueue),
+    "policies": policies.own,
+    "device plugin": _device_plugin,
+}
+
+
+def examine(snapshot: Snapshot) -> list[Finding]:
+    """Everything there is to say about a cluster."""
+    return gather((title, check(snapshot)) for title, check in CHECKS.items())
