@@ -15,7 +15,7 @@ from instaslice.cli.usage import (
     needing,
     width,
 )
-from instaslice.doctor import plan, reading, repository
+from instaslice.doctor import plan, reading
 
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 
@@ -35,12 +35,11 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.kubeconfig or arguments.context:
             raise UsageError("--files asks no cluster: leave --kubeconfig and --context out")
         failures: dict[str, str] = {}
-        found = repository.read(_documents(arguments.files, failures), failures, resources)
+        made = plan.of_files(_documents(arguments.files, failures), failures, resources)
     else:
         cluster = client(arguments, "plan")
         given = resources if arguments.resource else None
-        found = reading.take(cluster, cluster.namespace, given, tries_pods=False)
-    made = plan.make(found)
+        made = plan.make(reading.take(cluster, cluster.namespace, given, tries_pods=False))
     if arguments.output == "text":
         text = plan.as_text(made, width())
     else:

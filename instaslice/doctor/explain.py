@@ -1,12 +1,11 @@
 """Explain one pod from a snapshot: its request, its rewritten form, its pending reason. Pure."""
 
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
 from instaslice.doctor import checks, policies
-from instaslice.doctor.inventory import Inventory, given
+from instaslice.doctor.inventory import Inventory, dig, given
 from instaslice.doctor.report import GOOD, UNSURE, WRONG, Finding, Found, gather
 from instaslice.doctor.snapshot import Pod, PodClaim, Snapshot, Unreadable, choices
 from instaslice.node_labels import NODE_SELECTOR, PAST_SCHEDULER
@@ -16,10 +15,11 @@ from instaslice.templates import DeviceClaim
 
 #: The reason of a kubelet's event: the driver could not make a claim's devices ready
 #: (k8s.io/kubernetes, pkg/kubelet/events/event.go).
-PREPARE_FAILED = "FailedPrepareDynamicResources"
-
-_KUBELET: Final = "kubelet"
+PREPARE_FAILED: Final = "FailedPrepareDynamicResources"
 _PLACED: Final = {SAME_GPU: " on one GPU", DIFFERENT_GPUS: " on a GPU each"}
+_SEE_BELOW: Final = "see the state below for the scheduler's reason"
+#: Profiles that may serve a request, the first choices first; how many; and the same in words.
+_Wanted = tuple[list[str], int, str]
 
 
 def explain(snapshot: Snapshot, manifest: Json, events: list[Json]) -> list[Finding]:
@@ -42,22 +42,23 @@ def explain(snapshot: Snapshot, manifest: Json, events: list[Json]) -> list[Find
 
 def _asks_for(pod: Pod) -> Found:
     wanted = ", ".join(f"{name}: {amount}" for name, amount in pod.limits.items())
-    count = Counter(describe(each.asks) if each.asks else each.template for each in pod.claims)
+    count = Counter(map(describe, pod.claims))
     claims = ", ".join(text if n == 1 else f"{n} claims of {text}" for text, n in count.items())
     yield GOOD, wanted or claims or "no MIG slice"
 
 
-def describe(asks: DeviceClaim) -> str:
+def describe(own: PodClaim) -> str:
     """A claim in words: "2 x 1g.5gb", "3g.20gb or 4g.20gb", "3 x 1g.5gb on one GPU"."""
-    texts = [(request.count, choices(request)) for request in asks.requests]
+    if own.asks is None:
+        return own.template
+    texts = [(request.count, choices(request)) for request in own.asks.requests]
     parts = [text if count == 1 else f"{count} x {text}" for count, text in texts]
-    return " and ".join(parts) + _PLACED.get(asks.placement, "")
+    return " and ".join(parts) + _PLACED.get(own.asks.placement, "")
 
 
 def _became(snapshot: Snapshot, pod: Pod) -> Found:
     served = snapshot.readable.served_by_scheduler
-    made = pod.status.get("extendedResourceClaimStatus")
-    if made:
+    if made := pod.status.get("extendedResourceClaimStatus"):
         yield GOOD, f"the scheduler made the claim {made['resourceClaimName']} of its limits itself"
     elif pod.limits and pod.node:
         yield GOOD, "it has its devices from the device plugin, from before InstaSlice"
@@ -79,23 +80,22 @@ def _node_name(snapshot: Snapshot, pod: Pod) -> Found:
 
 def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
     """How it stands with one of a pod's claims."""
-    asks = f"asks for {describe(own.asks) if own.asks else own.template}"
-    name, claim = f"{pod.namespace}/{own.template}", snapshot.claim_of(pod, own)
-    wrong, advice = checks.template_fault(snapshot, name)
+    asks, name = f"asks for {describe(own)}", f"{pod.namespace}/{own.template}"
+    claim = snapshot.claim_of(pod, own)
+    fault, advice = checks.template_fault(snapshot, name)
     classes = (checks.class_fault(snapshot, resource) for resource in own.resources)
-    if wrong:
-        yield WRONG, f"{asks}, but its template is not as InstaSlice makes it: {wrong}", advice
+    if fault:
+        yield WRONG, f"{asks}, but its template is not as InstaSlice makes it: {fault}", advice
     elif not claim and name not in snapshot.named("templates"):
-        advice = f"instaslice templates --apply -n {pod.namespace} {own.template}"
         text = f"{asks}: there is no ResourceClaimTemplate {own.template} in {pod.namespace}"
-        yield WRONG, text, advice
-    elif devices := given(claim):
+        yield WRONG, text, f"instaslice templates --apply -n {pod.namespace} {own.template}"
+    elif devices := [device for device, _ in given(claim)]:
         profiles = {each.name: each.profile for each in snapshot.readable.inventory.devices}
-        chosen = dict.fromkeys(filter(None, (profiles.get(name) for name, _ in devices)))
+        chosen = dict.fromkeys(filter(None, map(profiles.get, devices)))
         what = " and ".join(chosen) + ": " if chosen and len(own.resources) > 1 else ""
-        where = ", ".join(f"{name.device} on {name.pool}" for name, _ in devices)
+        where = ", ".join(f"{device} on {pool}" for _, pool, device in devices)
         yield GOOD, f"{asks}, has {what}{where}"
-    elif (claim.get("status") or {}).get("allocation"):
+    elif dig(claim, "status", "allocation"):
         yield GOOD, f"{asks}: allocated"
     elif found := next((each for each in classes if each[0]), None):
         yield WRONG, f"{asks}, but {found[0]}", found[1]
@@ -105,72 +105,66 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
     elif snapshot.is_classic:
         yield UNSURE, f"{asks}, waits for the driver"
     elif own.asks is None or not all(r.resource.profile for r in own.asks.requests):
-        yield UNSURE, f"{asks}, waits", "see the state below for the scheduler's reason"
+        yield UNSURE, f"{asks}, waits", _SEE_BELOW
     else:
-        yield from _waits(snapshot, asks, own.asks)
+        yield from _waits(snapshot.inventory, asks, own.asks)
 
 
-def _waits(snapshot: Snapshot, asks: str, claim: DeviceClaim) -> Found:
+def _waits(devices: Inventory, asks: str, claim: DeviceClaim) -> Found:
     """The reason why a claim has no devices yet."""
-    supply = snapshot.supply
-    for request in claim.requests:
-        if not supply.keys() & set(request.profiles(supply)):
-            text = f"{asks}, but no node publishes {choices(request)}"
+    supply = devices.supply()
+    wanted = [(each.profiles(supply), each.count, choices(each)) for each in claim.requests]
+    for names, _, text in wanted:
+        if supply.keys().isdisjoint(names):
             advice = f"nodes publish {', '.join(supply)}" if supply else "does the DRA driver run?"
-            yield WRONG, text, advice
+            yield WRONG, f"{asks}, but no node publishes {text}", advice
             return
-    if lacking := next(_lacking(snapshot.inventory, claim), ""):
+    needed = sum(count for _, count, _ in wanted)
+    if claim.placement == DIFFERENT_GPUS:
+        gpus = [(max(map(devices.gpus_with, names)), text) for names, _, text in wanted]
+        few = [f"it needs {needed} GPUs with a free {t}; now: {n}" for n, t in gpus if n < needed]
+        lacking = next(iter(few), "")
+    elif _is_room(devices, wanted, needed, claim.placement):
+        lacking = ""
+    elif needed == 1:
+        ((names, _, text),) = wanted
+        published = sum(found.published for name, found in supply.items() if name in names)
+        lacking = f"no {text} is free, of {published} that are published"
+    else:
+        place = "GPU" if claim.placement else "node"
+        parts = [f"{count} free {text}" for _, count, text in wanted]
+        lacking = f"no {place} has {' and '.join(parts)}"
+    if lacking:
         yield WRONG, f"{asks}, waits: {lacking}", "wait, or delete a pod that has such slices"
     else:
-        text = f"{asks}, waits, though there is room for it"
-        yield UNSURE, text, "see the state below for the scheduler's reason"
+        yield UNSURE, f"{asks}, waits, though there is room for it", _SEE_BELOW
 
 
-def _lacking(devices: Inventory, claim: DeviceClaim) -> Iterator[str]:
-    """Why there is no room for a claim, whichever alternatives are taken."""
-    supply = devices.supply()
-    wanted = [(request.profiles(supply), request.count) for request in claim.requests]
-    needed = sum(count for _, count in wanted)
-    if claim.placement == DIFFERENT_GPUS:
-        for request in claim.requests:
-            gpus = max(map(devices.gpus_with, request.profiles(supply)))
-            if gpus < needed:
-                yield f"it needs {needed} GPUs with a free {choices(request)}; now: {gpus}"
-        return
-    is_same = claim.placement == SAME_GPU
+def _is_room(devices: Inventory, wanted: list[_Wanted], needed: int, placement: str) -> bool:
     # Of the combinations of alternatives the first that fits is enough: those of all first
     # choices, all second ones, and so on stand for them, for requests mostly have one chain.
-    for index in range(max(len(names) for names, _ in wanted)):
-        chosen = ((names[min(index, len(names) - 1)], count) for names, count in wanted)
-        if devices.most(chosen, on_one_gpu=is_same) >= needed:
-            return
-    texts = [choices(request) for request in claim.requests]
-    if needed == 1:
-        published = sum(found.published for name, found in supply.items() if name in wanted[0][0])
-        yield f"no {texts[0]} is free, of {published} that are published"
-    else:
-        pairs = zip(claim.requests, texts, strict=True)
-        parts = [f"{request.count} free {text}" for request, text in pairs]
-        yield f"no {'GPU' if is_same else 'node'} has {' and '.join(parts)}"
+    for index in range(max(len(names) for names, _, _ in wanted)):
+        chosen = ((names[min(index, len(names) - 1)], count) for names, count, _ in wanted)
+        if devices.most(chosen, on_one_gpu=placement == SAME_GPU) >= needed:
+            return True
+    return False
 
 
 def _quotas(snapshot: Snapshot, pod: Pod) -> Found:
     """The quotas of the pod's namespace that its claims count for, until it has a node."""
     if pod.node or not pod.claims:
         return
-    resources = [r.resource for own in pod.claims if own.asks for r in own.asks.requests]
+    requests = [request for own in pod.claims if own.asks for request in own.asks.requests]
     for quota in snapshot.all("quotas"):
-        status = quota.get("status") or {}
+        hard, used = dig(quota, "status", "hard"), dig(quota, "status", "used")
         if policies.scope(quota["spec"]):
             continue  # claims have none
-        hard, used = status.get("hard") or {}, status.get("used") or {}
-        for resource in dict.fromkeys(resources):
+        for resource in dict.fromkeys(request.resource for request in requests):
             keys = [policies.instead(snapshot, resource)]
             if policies.counts(snapshot, resource):
                 keys.append(policies.REQUESTS + resource.name)
             for key in filter(hard.__contains__, keys):
-                name = f"{quota['metadata']['name']}: {key}"
-                text = f"{name}: {used.get(key, 0)} of {hard[key]} used"
+                text = f"{quota['metadata']['name']}: {key}: {used.get(key, 0)} of {hard[key]} used"
                 yield UNSURE if used.get(key) == hard[key] else GOOD, text
 
 
@@ -180,24 +174,19 @@ def _state(pod: Pod, events: list[Json]) -> Found:
     warnings = [event for event in events if event.get("type") == "Warning"]
     if pod.node:
         # The scheduler's events are past. The kubelet's warnings hold until the pod runs.
-        warnings = [
-            each for each in warnings if _KUBELET in _sources(each) and pod.phase == "Pending"
-        ]
+        warnings = [each for each in warnings if pod.phase == "Pending" and _is_kubelets(each)]
     if not warnings:
         yield GOOD if pod.node else UNSURE, where
         return
     latest = max(warnings, key=_time)
     text = " ".join(f"{where}: {latest['reason']}: {latest['message']}".split())
-    if not pod.node:
-        yield UNSURE, text
-    elif latest["reason"] == PREPARE_FAILED:
-        yield WRONG, text, f"the log of the DRA driver's pod on {pod.node} may say more"
-    else:
-        yield WRONG, text
+    advice = f"the log of the DRA driver's pod on {pod.node} may say more"
+    is_drivers = pod.node and latest["reason"] == PREPARE_FAILED
+    yield WRONG if pod.node else UNSURE, text, advice if is_drivers else ""
 
 
-def _sources(event: Json) -> tuple[object, ...]:
-    return event.get("reportingComponent"), (event.get("source") or {}).get("component")
+def _is_kubelets(event: Json) -> bool:
+    return "kubelet" in (event.get("reportingComponent"), dig(event, "source").get("component"))
 
 
 def _time(event: Json) -> str:

@@ -1,13 +1,13 @@
 """The inventory and decisions of a change-over from the device plugin to DRA. Pure.
 
-`reading.take` and `repository.read` take the snapshot. The plan says what is there, what
-blocks, what somebody has to decide, and which numbered section of docs/migrate.md is for which
-node and namespace. Commands and their conditions are in that page only.
+Of a cluster's snapshot, or of the manifests in the files of a repository. The plan says what is
+there, what blocks, what somebody has to decide, and which numbered section of docs/migrate.md is
+for which node and namespace. Commands and their conditions are in that page only.
 """
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -16,19 +16,21 @@ from typing import Final
 from instaslice import node_labels
 from instaslice.cluster.gates import PARTITIONABLE
 from instaslice.doctor import checks, policies
+from instaslice.doctor.inventory import dig, grouped
 from instaslice.doctor.policies import Policy
 from instaslice.doctor.report import GOOD, UNSURE, WRONG, State, wrapped
-from instaslice.doctor.snapshot import GPU, Pod, Snapshot, Unreadable, advertised, some, total
+from instaslice.doctor.snapshot import GPU, Pod, Snapshot, Unreadable, advertised, some
 from instaslice.patch import Json
 from instaslice.resource_api import NEWEST, ResourceAPI
-from instaslice.resources import MIG_CLASS
+from instaslice.resources import MIG_CLASS, Resources
 
 #: Resources of OpenShift's operator that was removed: it wrote them into pods in place of NVIDIA's.
-DAS_PREFIX: Final = "mig.das.com/"
+_DAS: Final = "mig.das.com/"
 #: The annotation of a workload that names its file.
-FILE: Final = "instaslice.io/file"
+_FILE: Final = "instaslice.io/file"
 #: GPUs that cannot switch MIG mode on without a reset (dra-driver-nvidia-gpu, guides/mig.md).
 _AMPERE: Final = re.compile(r"\bA(?:100|30)\b|-A(?:100|30)-")
+_GATES: Final = "FEATURE_GATES"
 _DRIVER: Final = "NVIDIA's DRA driver"
 #: Components, by a part of their image's name.
 _COMPONENTS: Final = {
@@ -145,9 +147,8 @@ def make(snapshot: Snapshot) -> Plan:
         unknown=unknown,
     )
     has_gpus = GPU in snapshot.resources.mapped or "classes" in snapshot.failures
-    has_gpus = has_gpus or GPU in snapshot.served_by_scheduler
     plan.blocks = list(_blocks(plan))
-    plan.decisions = list(_decisions(plan, has_gpus=has_gpus))
+    plan.decisions = list(_decisions(plan, has_gpus or GPU in snapshot.served_by_scheduler))
     plan.sections = _sections(plan) if plan.kubernetes else {}
     return plan
 
@@ -156,16 +157,10 @@ def make(snapshot: Snapshot) -> Plan:
 
 
 def _blocks(plan: Plan) -> Iterator[Item]:
-    yield from () if not plan.kubernetes else _control_plane(plan)
-    both = [node.name for node in plan.nodes if node.published and node.advertised]
-    if both:
-        yield Item(6, f"{some(both)}: the device plugin and the DRA driver give out the same GPUs")
-    yield from _of_policies(plan, WRONG)
-
-
-def _control_plane(plan: Plan) -> Iterator[Item]:
     is_on = plan.gates.get(PARTITIONABLE)
-    if not plan.resource_api:
+    if not plan.kubernetes:
+        pass  # it is of files
+    elif not plan.resource_api:
         yield Item(1, "DRA is not served: claims would be dropped, and pods run without a GPU")
     elif plan.resource_api != NEWEST.version:
         yield Item(
@@ -182,6 +177,9 @@ def _control_plane(plan: Plan) -> Iterator[Item]:
         )
     elif is_on is None:
         yield Item(1, f"find out whether the feature gate {PARTITIONABLE} is on: it has to be")
+    if both := [node.name for node in plan.nodes if node.published and node.advertised]:
+        yield Item(6, f"{some(both)}: the device plugin and the DRA driver give out the same GPUs")
+    yield from _of_policies(plan, WRONG)
 
 
 def _of_policies(plan: Plan, wanted: State) -> Iterator[Item]:
@@ -189,24 +187,26 @@ def _of_policies(plan: Plan, wanted: State) -> Iterator[Item]:
     return (Item(4, text) for state, text, _ in findings if state is wanted)
 
 
-def _decisions(plan: Plan, *, has_gpus: bool) -> Iterator[Item]:
+def _decisions(plan: Plan, has_gpus: bool) -> Iterator[Item]:
     """has_gpus: whether somebody serves `GPU` through DRA."""
     yield from _of_policies(plan, UNSURE)
-    work, nodes = plan.workloads, plan.nodes
+    work, nodes, runs = plan.workloads, plan.nodes, plan.components.keys()
     asking = _names(each for each in work if GPU in each.asks and each.how == "limits")
     single = sorted({node.single for node in nodes if node.single})
     means = f"{GPU} means {' or '.join(single)} there (strategy single): "
     means += f"map it to mig-{single[0]}" if len(single) == 1 else "one mapping cannot say both"
     shared = {name for node in nodes for name in node.advertised if name.endswith(".shared")}
-    seven = [each for each in work if any("7g." in name for name in each.asks)]
     labels = sorted({label for each in work for label in each.labels})
-    runs = plan.components.keys()
     scaler = runs & {"Cluster Autoscaler"} if plan.minor < FIRST_WITH_SCALER else ()
     rows: list[tuple[int, Iterable[str], str]] = [
         (8, [node.name for node in nodes if node.section == 8], _TEXTS["whole"]),
         (3, asking if single else (), means),
         (3, asking if not single and not has_gpus else (), _TEXTS["no class"]),
-        (5, _names(seven), _TEXTS["7g"]),
+        (
+            5,
+            _names(each for each in work if any("7g." in name for name in each.asks)),
+            _TEXTS["7g"],
+        ),
         (5, sorted(shared), _TEXTS["shared"]),
         *((10, _names(each for each in work if n in each.labels), _drop(n)) for n in labels),
         (10, _names(each for each in work if each.node_name), _TEXTS["node name"]),
@@ -231,7 +231,7 @@ _TEXTS: Final = {
     "shared": "InstaSlice leaves time-sliced resources alone; through DRA, the driver shares "
     "slices by its feature gate ConsumableShares (0.5, alpha)",
     "node name": f"{node_labels.PAST_SCHEDULER}; {node_labels.NODE_SELECTOR}",
-    "das": f"OpenShift's removed operator wrote {DAS_PREFIX}* into these pods in place of "
+    "das": f"OpenShift's removed operator wrote {_DAS}* into these pods in place of "
     "nvidia.com/mig-*: create them anew",
     "operator": "its validator expects the device plugin's resources on a node unless the plugin "
     "is off for the whole cluster",
@@ -240,14 +240,14 @@ _TEXTS: Final = {
 }
 
 
+def _names(workloads: Iterable[Workload]) -> list[str]:
+    return [f"{each.namespace or each.file} {each.owner}" for each in workloads]
+
+
 def _drop(label: str) -> str:
     profile = node_labels.single_profile(label)
     hint = f", or map {GPU} to mig-{profile}" if profile else ""
     return f"they choose nodes by the label {label}, which no node will have: remove it{hint}"
-
-
-def _names(workloads: Iterable[Workload]) -> list[str]:
-    return [f"{each.namespace or each.file} {each.owner}" for each in workloads]
 
 
 def _sections(plan: Plan) -> dict[int, list[str]]:
@@ -271,36 +271,32 @@ def _sections(plan: Plan) -> dict[int, list[str]]:
 
 
 def _workloads(snapshot: Snapshot) -> list[Workload]:
-    found: dict[str, list[Workload]] = defaultdict(list)
-    for pod in snapshot.pods:
-        labels = tuple(map(str, node_labels.selected(pod.spec)))
-        node = pod.node if pod.names_its_node else ""
-        file = (pod.metadata.get("annotations") or {}).get(FILE, "")
-        for how, asks in _asks(pod):
-            one = Workload(pod.namespace, _owner(pod), 1, asks, how, labels, node, file)
-            found[json.dumps(asdict(one), sort_keys=True)].append(one)
-    every = [replace(same[0], pods=len(same)) for same in found.values()]
-    return sorted(every, key=lambda each: (each.namespace, each.owner, each.how, each.file))
+    every = (one for pod in snapshot.pods for one in _workloads_of(pod))
+    alike = grouped((json.dumps(asdict(one), sort_keys=True), one) for one in every)
+    found = [replace(same[0], pods=len(same)) for same in alike.values()]
+    return sorted(found, key=lambda each: (each.namespace, each.owner, each.how, each.file))
 
 
-def _asks(pod: Pod) -> Iterator[tuple[str, dict[str, str]]]:
-    """The devices that a pod requests, by the way it requests them."""
+def _workloads_of(pod: Pod) -> Iterator[Workload]:
+    """One for each way in which a pod asks for devices."""
     limits = {name: n for name, n in pod.extended.items() if name in pod.limits or name == GPU}
-    das = {name: n for name, n in pod.extended.items() if name.startswith(DAS_PREFIX)}
-    claims: dict[str, str] = {}
-    for claim in pod.claims:
-        claims[claim.template] = total(claims.get(claim.template), "1")
+    das = {name: n for name, n in pod.extended.items() if name.startswith(_DAS)}
+    templates = Counter(claim.template for claim in pod.claims)
+    claims = {name: str(count) for name, count in templates.items()}
+    labels = tuple(map(str, node_labels.selected(pod.spec)))
+    node = pod.node if pod.names_its_node else ""
+    file = dig(pod.metadata, "annotations").get(_FILE, "")
     for how, asks in (("limits", limits), ("das", das), ("claims", claims)):
         if asks:
-            yield how, asks
+            yield Workload(pod.namespace, _owner(pod), 1, asks, how, labels, node, file)
 
 
 def _owner(pod: Pod) -> str:
     """The owner of a pod: a ReplicaSet's Deployment; other owners as they are."""
-    for owner in pod.metadata.get("ownerReferences") or []:
+    for owner in dig(pod.metadata, "ownerReferences"):
         if owner.get("controller"):
             kind, name = owner["kind"], owner["name"]
-            suffix = f"-{(pod.metadata.get('labels') or {}).get('pod-template-hash')}"
+            suffix = f"-{dig(pod.metadata, 'labels').get('pod-template-hash')}"
             if kind == "ReplicaSet" and name.endswith(suffix):
                 return f"Deployment/{name.removesuffix(suffix)}"
             return f"{kind}/{name}"
@@ -311,7 +307,7 @@ def _nodes(snapshot: Snapshot) -> Iterator[Node]:
     published = snapshot.inventory.nodes()
     for node in snapshot.all("nodes"):
         name = node["metadata"]["name"]
-        labels = node["metadata"].get("labels") or {}
+        labels = dig(node["metadata"], "labels")
         offers = {
             resource: amount
             for resource, amount in advertised(node).items()
@@ -326,7 +322,7 @@ def _nodes(snapshot: Snapshot) -> Iterator[Node]:
 
 
 def _policies(snapshot: Snapshot) -> Iterator[Policy]:
-    for found in (policies.quotas, policies.limit_ranges, policies.kueue):
+    for found in policies.FINDERS:
         with suppress(Unreadable):  # it is said with what is unknown
             yield from list(found(snapshot))
 
@@ -334,22 +330,16 @@ def _policies(snapshot: Snapshot) -> Iterator[Policy]:
 def _components(pods: Iterable[Pod]) -> dict[str, str]:
     """The running components that a change-over affects, each with its image's tag."""
     found: dict[str, str] = {}
-    for pod in pods:
-        for container in pod.spec.get("containers") or []:
-            image = str(container.get("image") or "")
-            for name, parts in _COMPONENTS.items():
-                if name not in found and any(part in image for part in parts):
-                    tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
-                    where = f"{tag or 'of an unknown version'} in {pod.namespace}"
-                    found[name] = ", ".join([where, *_gates(container)])
+    for pod, container in ((p, each) for p in pods for each in dig(p.spec, "containers")):
+        image = str(container.get("image") or "")
+        for name, parts in _COMPONENTS.items():
+            if name not in found and any(part in image for part in parts):
+                tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
+                where = f"{tag or 'of an unknown version'} in {pod.namespace}"
+                # The driver's feature gates, as its chart hands them over.
+                gates = (e.get("value") for e in dig(container, "env") if e.get("name") == _GATES)
+                found[name] = ", ".join([where, *filter(None, gates)])
     return found
-
-
-def _gates(container: Json) -> list[str]:
-    """The driver's feature gates, as its chart hands them over."""
-    every = container.get("env") or []
-    found = [each.get("value") for each in every if each.get("name") == "FEATURE_GATES"]
-    return list(filter(None, found))
 
 
 # -- as it is printed ------------------------------------------------------------------------------
@@ -383,36 +373,40 @@ def as_markdown(plan: Plan) -> str:
     return "\n\n".join(["# From the device plugin to DRA", *map("\n".join, parts)]) + "\n"
 
 
-def _parts(plan: Plan) -> Iterator[tuple[str, list[str]]]:
-    """The findings, by title."""
-    if plan.kubernetes:
-        served = f"resource.k8s.io/{plan.resource_api}" if plan.resource_api else "no DRA"
-        cluster = [f"Kubernetes {plan.kubernetes}, {served}"]
-        cluster += [f"feature gate {name}: {_ON[on]}" for name, on in plan.gates.items()]
-        cluster.append(
-            f"DeviceClass {MIG_CLASS}: {'exists' if plan.has_driver else 'does not exist'}"
-        )
-        cluster += [f"{name}: {what}" for name, what in plan.components.items()]
-        cluster.append(f"InstaSlice: {plan.installed or 'not installed'}")
-        yield "Cluster", cluster
-    yield "Workloads", [_workload(each) for each in plan.workloads] or ["none asks for slices"]
-    if plan.kubernetes:
-        nodes = [_node(node) for node in plan.nodes]
-        yield "Nodes", nodes or ["none is known to have GPUs"]
-    if fine := [item.text for item in _of_policies(plan, GOOD)]:
-        yield "Quotas and limits", fine
-    for title, items in (("What blocks", plan.blocks), ("To decide", plan.decisions)):
-        if items:
-            yield title, [f"{each.text} (section {each.section})" for each in items]
-    if plan.kubernetes:
-        found = {f"{number}. {SECTIONS[number]}": names for number, names in plan.sections.items()}
-        texts = [
-            f"{title}: {', '.join(names)}" if names else title for title, names in found.items()
-        ]
-        none = ["none: nothing here asks for slices, and no node offers any"]
-        yield "Sections of docs/migrate.md, in this order", texts or none
-    if plan.unknown:
-        yield "Unknown", [f"{name}: {why}" for name, why in plan.unknown.items()]
+def _parts(plan: Plan) -> list[tuple[str, list[str]]]:
+    """The findings, by title; some are of clusters only."""
+    served = f"resource.k8s.io/{plan.resource_api}" if plan.resource_api else "no DRA"
+    cluster = [
+        f"Kubernetes {plan.kubernetes}, {served}",
+        *(f"feature gate {name}: {_ON[on]}" for name, on in plan.gates.items()),
+        f"DeviceClass {MIG_CLASS}: {'exists' if plan.has_driver else 'does not exist'}",
+        *(f"{name}: {what}" for name, what in plan.components.items()),
+        f"InstaSlice: {plan.installed or 'not installed'}",
+    ]
+    nodes = [_node(node) for node in plan.nodes] or ["none is known to have GPUs"]
+    titles = {f"{number}. {SECTIONS[number]}": names for number, names in plan.sections.items()}
+    sections = [
+        f"{title}: {', '.join(names)}" if names else title for title, names in titles.items()
+    ]
+    none = ["none: nothing here asks for slices, and no node offers any"]
+
+    def told(items: list[Item]) -> list[str]:
+        return [f"{each.text} (section {each.section})" for each in items]
+
+    parts = [
+        ("Cluster", cluster if plan.kubernetes else []),
+        ("Workloads", [_workload(each) for each in plan.workloads] or ["none asks for slices"]),
+        ("Nodes", nodes if plan.kubernetes else []),
+        ("Quotas and limits", [item.text for item in _of_policies(plan, GOOD)]),
+        ("What blocks", told(plan.blocks)),
+        ("To decide", told(plan.decisions)),
+        (
+            "Sections of docs/migrate.md, in this order",
+            (sections or none) if plan.kubernetes else [],
+        ),
+        ("Unknown", [f"{name}: {why}" for name, why in plan.unknown.items()]),
+    ]
+    return [(title, found) for title, found in parts if found]
 
 
 def _node(node: Node) -> str:
@@ -432,3 +426,84 @@ def _workload(workload: Workload) -> str:
     pods = "1 pod" if workload.pods == 1 else f"{workload.pods} pods"
     where = " ".join(filter(None, (workload.file, workload.namespace, workload.owner)))
     return f"{where}: {pods}, {asks}{_HOW[workload.how]}"
+
+
+# -- the files of a repository ---------------------------------------------------------------------
+
+#: Where Kueue's manifests have its configuration.
+_KUEUE: Final = "kueue-manager-config"
+_LISTS: Final = {"ResourceQuota": "quotas", "LimitRange": "limits", "ClusterQueue": "queues"}
+#: Values in an object that are looked at: YAML's aliases make many of a few lines.
+_MAX_VALUES: Final = 200_000
+
+
+def of_files(
+    documents: Iterable[tuple[str, object]], failures: dict[str, str], resources: Resources
+) -> Plan:
+    """A plan of what documents hold. documents: each with the path of its file.
+
+    failures: by path, why a file could not be read.
+    """
+    lists: dict[str, list[Json]] = defaultdict(list)
+    why = {}
+    for path, manifest in ((path, each) for path, found in documents for each in _manifests(found)):
+        try:
+            listed = list(_listed(path, manifest))
+            for name, each in listed:  # nobody has validated it
+                make(Snapshot("", NEWEST, {name: [each]}, resources=resources))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            why[path] = Unreadable(f"a {manifest['kind']} in it is not as Kubernetes defines it")
+            continue
+        for name, each in listed:
+            lists[name].append(each)
+    if "kueue" not in lists:
+        lists.pop("queues", None)  # nobody knows what the configuration maps
+    why |= {path: Unreadable(text) for path, text in failures.items()}
+    return make(Snapshot("", NEWEST, lists, why, resources=resources))
+
+
+def _manifests(document: object) -> Iterator[Json]:
+    """The objects of a document: itself, or the items of a List."""
+    if isinstance(document, dict) and isinstance(document.get("kind"), str):
+        items = document.get("items")
+        if document["kind"].endswith("List") and isinstance(items, list):
+            for item in items:
+                yield from _manifests(item)
+        else:
+            yield document
+
+
+def _listed(path: str, manifest: Json) -> Iterator[tuple[str, Json]]:
+    """The objects that matter in an object, each with the name of its list in a snapshot."""
+    kind, metadata = manifest["kind"], manifest.get("metadata")
+    texts = metadata if isinstance(metadata, dict) else {}
+    name = str(texts.get("name") or texts.get("generateName") or "?")
+    found = {"name": name, "namespace": str(texts.get("namespace") or "")}
+    if kind == "ConfigMap" and name == _KUEUE:
+        yield "kueue", manifest
+    if kind in _LISTS and isinstance(manifest.get("spec"), dict):
+        yield _LISTS[kind], {**manifest, "metadata": found}
+    owner = {"kind": kind, "name": name, "controller": True}
+    about = {**found, "ownerReferences": [owner], "annotations": {_FILE: path}}
+    for spec in _pod_specs(manifest):
+        yield "pods", {"metadata": about, "spec": spec}
+
+
+def _pod_specs(manifest: Json) -> Iterator[Json]:
+    """Every pod spec in an object: what has containers, or limits as one of Argo's has."""
+    values: list[object] = [manifest]
+    for _ in range(_MAX_VALUES):
+        value = values.pop() if values else None
+        if isinstance(value, dict):
+            containers, resources = value.get("containers"), value.get("resources")
+            if isinstance(containers, list) and all(isinstance(each, dict) for each in containers):
+                yield value
+                continue
+            if isinstance(resources, dict) and isinstance(resources.get("limits"), dict):
+                yield {"containers": [value]}
+            value = list(value.values())
+        if isinstance(value, list):
+            values += reversed(value)
+        if not values:
+            return
+    raise ValueError("it has too many values")

@@ -10,9 +10,11 @@ from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+from instaslice.annotations import ALTERNATIVES
 from instaslice.cluster import discovery, gates
 from instaslice.cluster.client import Answer, Caller, ClusterError
 from instaslice.doctor import checks
+from instaslice.doctor.inventory import dig
 from instaslice.doctor.snapshot import Probe, Snapshot, Unreadable
 from instaslice.patch import Json
 from instaslice.profiles import RESOURCE_PREFIX
@@ -61,23 +63,20 @@ class Reader:
         self.failures: dict[str, Unreadable] = {}  #: by name, why a list is not there
 
     def call(self, method: str, path: str, body: Json | None = None) -> Answer:
-        """One request with a JSON answer of any status. Raises ClusterError."""
+        """One request with a JSON answer of any status. Raises Unreadable without one."""
         if self._silent >= _MAX_SILENT:
-            raise ClusterError("not asked for, since the API server has stopped answering")
+            raise Unreadable("not asked for, since the API server has stopped answering")
         try:
             answer = self._cluster.call(method, path, body)
-        except ClusterError:
+        except ClusterError as error:
             self._silent += 1
-            raise
+            raise Unreadable(str(error)) from None
         self._silent = 0
         return answer
 
     def get(self, path: str) -> Json:
         """An object. Raises Unreadable."""
-        try:
-            answer = self.call("GET", path)
-        except ClusterError as error:
-            raise Unreadable(str(error)) from None
+        answer = self.call("GET", path)
         if answer.status != 200:
             raise Unreadable(answer.reason, answer.status)
         return answer.body
@@ -90,11 +89,10 @@ class Reader:
             if "items" not in page:
                 yield page
                 return
-            for item in page["items"] or []:
-                if not isinstance(item, dict):
-                    raise Unreadable(f"{path}: what is listed there is no object")
-                yield item
-            query["continue"] = (page.get("metadata") or {}).get("continue")
+            if not all(isinstance(item, dict) for item in dig(page, "items")):
+                raise Unreadable(f"{path}: what is listed there is no object")
+            yield from dig(page, "items")
+            query["continue"] = dig(page, "metadata", "continue")
             if not query["continue"]:
                 return
 
@@ -149,14 +147,13 @@ def take(
         if base in bases:
             reader.read(name, f"{bases[base]}/{kind}")
     webhook = Snapshot(kubernetes, api, reader.lists).webhook
-    told = _read_about_webhook(reader, (webhook or {}).get("clientConfig") or {}, tries_pods)
+    told = _read_about_webhook(reader, dig(webhook or {}, "clientConfig"), tries_pods)
     try:
         resources = resources or read_mapping(told)
     except ValueError as error:
         reader.failures["mapping"] = Unreadable(str(error))
     resources = resources or Resources()
-    pods = _pods_to_try(webhook, resources) if tries_pods else []
-    probes = tuple(_probe(reader, namespace, pod) for pod in pods)
+    probes = tuple(_probes(reader, namespace, webhook, resources)) if tries_pods else ()
     asked = gates.GATES if api == NEWEST else ()
     known = {name: gates.ask(reader, NEWEST, name, namespace) for name in asked}
     return Snapshot(kubernetes, api, reader.lists, reader.failures, resources, probes, known)
@@ -172,8 +169,8 @@ def _bases(reader: Reader, version: str) -> dict[str, str]:
         bases["dra"] = f"/apis/{GROUP}/{version}"
     groups: dict[str, list[str]] = {}
     try:
-        for group in reader.get("/apis").get("groups") or []:
-            every = [group.get("preferredVersion"), *(group.get("versions") or [])]
+        for group in dig(reader.get("/apis"), "groups"):
+            every = [group.get("preferredVersion"), *dig(group, "versions")]
             versions = [each.get("version") for each in every if isinstance(each, dict)]
             groups[str(group.get("name"))] = list(filter(None, versions))
     except Unreadable as error:
@@ -198,8 +195,8 @@ def _read_about_webhook(reader: Reader, client: Json, endpoints: bool) -> list[s
         reader.read("endpoints", f"/apis/discovery.k8s.io/v1/{slices}?{selector}")
     try:
         service = reader.get(f"/api/v1/namespaces/{namespace}/services/{name}")
-        labels = (service["spec"].get("selector") or {}).items()
-        selector = urlencode({"labelSelector": ",".join(f"{key}={value}" for key, value in labels)})
+        labels = [f"{key}={value}" for key, value in dig(service["spec"], "selector").items()]
+        selector = urlencode({"labelSelector": ",".join(labels)})
         return mapping_of(reader.every(f"/api/v1/namespaces/{namespace}/pods?{selector}"))
     except Unreadable as error:
         reader.failures["own pods"] = error
@@ -209,57 +206,48 @@ def _read_about_webhook(reader: Reader, client: Json, endpoints: bool) -> list[s
 def mapping_of(pods: Iterator[Json]) -> list[str]:
     """The mappings in the arguments of InstaSlice's pods: "nvidia.com/gpu=gpu.nvidia.com"."""
     found: list[str] = []
-    for container in (each for pod in pods for each in pod["spec"].get("containers") or []):
-        words = [*(container.get("command") or []), *(container.get("args") or []), ""]
+    for container in (each for pod in pods for each in dig(pod["spec"], "containers")):
+        words = [*dig(container, "command"), *dig(container, "args"), ""]
         for word, following in pairwise(words):
             if word == _FLAG:
                 found.append(following)
             elif word.startswith(_FLAG + "="):
                 found.append(word.partition("=")[2])
-        for variable in container.get("env") or []:
+        for variable in dig(container, "env"):
             if variable["name"] == _VARIABLE:
                 found += filter(None, (variable.get("value") or "").split(","))
     return list(dict.fromkeys(text.strip() for text in found))
 
 
-def _pods_to_try(webhook: Json | None, resources: Resources) -> list[Json]:
-    """One with a slice, and one with a device of each mapped resource."""
-    slice_ = RESOURCE_PREFIX + "1g.5gb"
+def _probes(
+    reader: Reader, namespace: str, webhook: Json | None, resources: Resources
+) -> Iterator[Probe]:
+    """Try a pod with a slice, and one with a device of each mapped resource."""
+    names, key = [RESOURCE_PREFIX + "1g.5gb", *resources.mapped], ""
     if webhook is not None and checks.read(webhook).mode == BESIDE:
-        return [_pod(slice_, annotations={"instaslice.io/alternatives": "1g.5gb or 1g.10gb"})]
-    return [_pod(name) for name in (slice_, *resources.mapped)]
+        names, key = names[:1], ALTERNATIVES  # what the scheduler cannot do by itself
+    for name in names:
+        pod = _pod(name, {key: "1g.5gb or 1g.10gb"} if key else {})
+        try:
+            answer = reader.call(
+                "POST", f"/api/v1/namespaces/{quote(namespace)}/pods?dryRun=All", pod
+            )
+        except Unreadable as error:
+            yield Probe(namespace, name, None, str(error), 0)
+            continue
+        made, error_ = (answer.body, "") if answer.status == 201 else (None, answer.reason)
+        yield Probe(namespace, name, made, error_, answer.status, key)
 
 
-def _pod(resource: str, **metadata: Json) -> Json:
+def _pod(resource: str, annotations: Json) -> Json:
     """A pod with one device, which Pod Security's level `restricted` takes."""
     container = {
         "name": "probe",
         "image": "probe.invalid/probe",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "resources": {"limits": {resource: 1}},
     }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"generateName": "instaslice-doctor-", **metadata},
-        "spec": {
-            "restartPolicy": "Never",
-            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [container],
-        },
-    }
-
-
-def _probe(reader: Reader, namespace: str, pod: Json) -> Probe:
-    path = f"/api/v1/namespaces/{quote(namespace)}/pods?dryRun=All"
-    (resource,) = pod["spec"]["containers"][0]["resources"]["limits"]
-    try:
-        answer = reader.call("POST", path, pod)
-    except ClusterError as error:
-        return Probe(namespace, resource, None, str(error), 0)
-    annotation = next(iter(pod["metadata"].get("annotations") or ()), "")
-    made, error_ = (answer.body, "") if answer.status == 201 else (None, answer.reason)
-    return Probe(namespace, resource, made, error_, answer.status, annotation)
+    security = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    spec = {"restartPolicy": "Never", "securityContext": security, "containers": [container]}
+    metadata = {"generateName": "instaslice-doctor-", "annotations": annotations}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
