@@ -1,4 +1,4 @@
-"""Hypothesis profiles, and what every test may use."""
+"""Hypothesis profiles, and fixtures for all tests."""
 
 import contextlib
 import functools
@@ -18,7 +18,7 @@ from test.support.apiserver import APIServer
 from test.support.certs import Authority
 
 settings.register_profile(
-    # The same examples each time, so that CI is as red or green as the commit.
+    # The same examples each time, so that CI's result depends on the commit alone.
     "ci",
     derandomize=True,
     max_examples=100,
@@ -36,7 +36,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say why tests were skipped: a line for each reason, not for each place."""
+    """Print the reasons for skipped tests, one line for each reason."""
     reasons = Counter(
         report.longrepr[2].removeprefix("Skipped: ")
         for report in terminalreporter.stats.get("skipped", [])
@@ -46,12 +46,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"skipped {count}: {reason}")
 
 
-# Where a shell started the tests in the background, SIGINT is ignored, here and in all that they
-# start. They send it as Ctrl-C does.
+# A shell that starts the tests in the background has them and their children ignore SIGINT. Tests
+# send it, as Ctrl-C does.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-#: It reads megabytes of definitions again for every manifest, and thousands are validated.
+#: Without a cache it reads megabytes of definitions for each of thousands of manifests.
 kubernetes_validate.utils.schema_contents = functools.cache(
     kubernetes_validate.utils.schema_contents
 )

@@ -9,11 +9,11 @@ import atheris
 
 def main() -> None:
     name = sys.argv.pop(1)
-    logging.disable()  # what is refused is logged, and refused is most
+    logging.disable()  # most inputs are refused, and each refusal is logged
     with atheris.instrument_imports(include=["instaslice"]):
         target = importlib.import_module(f"test.fuzz.fuzz_{name}")
 
-    # Half of the time bytes are mutated, which tests the reading; half of the time what they say.
+    # Half of the mutations change bytes, which tests the parser; the others change the content.
     def custom_mutator(data: bytes, most: int, seed: int) -> bytes:
         if seed % 2:
             return bytes(atheris.Mutate(data, most))

@@ -1,4 +1,4 @@
-"""Any bytes as HTTP: whatever is accepted, h11 and gunicorn's parser accept alike; and no fault."""
+"""Any bytes as HTTP: h11 and gunicorn's parser read each accepted request in the same way."""
 
 import random
 
@@ -7,7 +7,7 @@ from test.support import witnesses
 
 
 def check(data: bytes) -> None:
-    """Raises AssertionError where the three are not of one mind on what is accepted."""
+    """Raise AssertionError if the three disagree on an accepted request."""
     chance = random.Random(len(data))
     seen, accepted = witnesses.ours(data, chance)
     assert seen == witnesses.gunicorns(data)[: len(seen)], (data, seen)

@@ -1,4 +1,4 @@
-"""Any text as a quantity: what exact fractions make of it, or refused."""
+"""Any text as a quantity: it has the value that exact fractions give, or is refused."""
 
 import math
 from fractions import Fraction
@@ -13,12 +13,12 @@ POWERS = {
     **{s: Fraction(1000) ** (i + 1) for i, s in enumerate("kMGTPE")},
     **{f"{s}i": Fraction(1024) ** (i + 1) for i, s in enumerate("KMGTPE")},
 }
-#: Beyond it the answer is the largest or the least, and a fraction would fill the memory.
+#: A larger exponent gives the largest or the least quantity, and a fraction would fill the memory.
 FAR = 5000
 
 
 def check(data: bytes) -> None:
-    """Raises AssertionError where a quantity is not what its text says."""
+    """Raise AssertionError if a quantity is not the one in its text."""
     text = data.decode(errors="replace")
     expected = oracle(text)
     try:
@@ -48,7 +48,7 @@ def oracle(text: str) -> int | None:
 
 
 def scale(suffix: str) -> Fraction | None:
-    """What "e3" or "E-3" multiplies by."""
+    """The factor of "e3" or "E-3"; None if the suffix is not an exponent."""
     exponent = suffix[1:]
     digits = exponent[1:] if exponent[:1] in ("+", "-") else exponent
     if suffix[:1] not in ("e", "E") or not digits or not set(digits) <= DIGITS:

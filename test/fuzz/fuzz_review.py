@@ -1,4 +1,4 @@
-"""Any bytes as a review: answered with a review, or refused with a 400, and never a fault."""
+"""Any bytes as a review: the answer is a review or a 400, never an internal error."""
 
 import json
 import random
@@ -15,7 +15,7 @@ Json = dict[str, Any]
 CLUSTERS = (NEWEST, VERSIONS["v1alpha2"], Unavailable("it is switched off"))
 WEBHOOKS = [Webhook(lambda api=api: api, Metrics()) for api in CLUSTERS]  # type: ignore[misc]
 
-#: What a mutation puts in: what the rules tell apart, and what no schema allows.
+#: Values that mutations insert: those that the rules distinguish, and some that no schema allows.
 WORDS: tuple[Any, ...] = (
     *("nvidia.com/mig-1g.5gb", "nvidia.com/mig-1g.5gb.me", "nvidia.com/mig-9g.999gb"),
     *("nvidia.com/mig-banana", "nvidia.com/mig-1g.24gb-me", "mig-1g.5gb", "Always", "a~b/c"),
@@ -29,7 +29,7 @@ WORDS: tuple[Any, ...] = (
 
 
 def check(data: bytes) -> None:
-    """Raises AssertionError where the answer to some bytes is not as promised."""
+    """Raise AssertionError if the answer to some bytes is wrong."""
     for webhook in WEBHOOKS:
         reply = call(webhook, "POST", "/mutate", data, strict=False)
         assert reply.status in (200, 400), reply
@@ -47,12 +47,12 @@ def check(data: bytes) -> None:
 
 
 def check_patch(webhook: Webhook, review: Json, answer: Json) -> None:
-    """A patch applies, and what it makes needs no other."""
+    """Check that a patch applies, and that its result needs no other patch."""
     request = review["request"]
     request["object"] = apply(patch_of(answer), request["object"])
     try:
         body = json.dumps(review, allow_nan=False).encode()
-    except ValueError:  # 1e999, which is JSON, and which Python reads and cannot write
+    except ValueError:  # 1e999 is JSON that Python can read but not write
         return
     again = call(webhook, "POST", "/mutate", body, strict=False).json()
     assert again["response"]["allowed"], again

@@ -1,4 +1,4 @@
-"""Random bytes over TLS, against a real server that has to live through them.
+"""Random bytes over TLS, sent to a real server, which must survive them.
 
 python -m test.fuzz.fuzz_socket [--seconds 60] [--seed N]; pytest runs a short one.
 """
@@ -24,7 +24,7 @@ SEEDS = (
     b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
     b"HEAD /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
 )
-#: Lines that change what a request means, and where the headers may end.
+#: Lines that change the meaning of a request, or the end of its headers.
 WORDS = (
     *(b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"\0", b" ", b":", b"\t", b"\xff", b"\xc3\xa9", b"HTTP/"),
     *(b"Content-Length: 5\r\n", b"Content-Length: 99999999999\r\n", b"Content-Length: -1\r\n"),
@@ -32,7 +32,7 @@ WORDS = (
     *(b"Connection: upgrade\r\nUpgrade: h2c\r\n", b"Expect: 100-continue\r\n", b" folded\r\n"),
     *(b"X: " + b"y" * 9000 + b"\r\n", b"X: y\r\n" * 200, b"Host: a\r\nHost: b\r\n", b"1e3", b"*"),
 )
-#: Kibibytes by which the worker may have grown in the end.
+#: KiB by which the worker may grow.
 GROWTH = 5 * 1024
 
 
@@ -55,7 +55,7 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
 
 
 def attack(server: Server, chance: random.Random) -> None:
-    """One connection: some requests in some pieces, and an end of some kind."""
+    """Open a connection, send random requests in pieces, and end it in a random way."""
     with contextlib.suppress(OSError), server.raw(timeout=0.02) as connection:
         data = b"".join(
             mutate(chance.choice(SEEDS), chance) for _ in range(chance.choice((1, 1, 3)))
@@ -81,13 +81,13 @@ def attack(server: Server, chance: random.Random) -> None:
 def run(
     server: Server, seed: int, seconds: float = math.inf, connections: float = math.inf
 ) -> tuple[int, int]:
-    """Attack for so long or so often; returns the number of connections, and the growth in KiB.
+    """Attack until one bound is reached; returns the number of connections, and the growth in KiB.
 
-    Raises AssertionError where the server has lost a worker, logged a fault, or grown.
+    Raises AssertionError if the server has lost a worker, logged a fault, or grown.
     """
     chance = random.Random(seed)
     workers = server.workers()
-    for _ in range(300):  # what it needs for the first of them it keeps
+    for _ in range(300):  # the worker keeps the memory that the first connections need
         attack(server, chance)
     before = server.resident()
     count = 0
@@ -100,7 +100,7 @@ def run(
     faults = [line for line in server.lines() if line["level"] not in ("info", "warning")]
     assert not faults, faults[:3]
     growth = server.resident() - before
-    assert growth < GROWTH, f"grown by {growth} KiB"
+    assert growth < GROWTH, f"the worker grew by {growth} KiB"
     return count, growth
 
 
@@ -116,7 +116,7 @@ def main() -> int:
         cert_dir = authority.mint(Path(folder) / "certs")
         with serve(cert_dir, context) as server:
             count, growth = run(server, arguments.seed, arguments.seconds)
-    print(f"socket: {count} connections, no fault, worker grown by {growth} KiB")
+    print(f"socket: {count} connections, no fault, the worker grew by {growth} KiB")
     return 0
 
 

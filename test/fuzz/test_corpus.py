@@ -1,4 +1,4 @@
-"""What fuzzing found worth keeping, replayed. Fuzzing itself needs atheris: `make fuzz`."""
+"""Replay the inputs that fuzzing found. Fuzzing itself needs atheris: `make fuzz`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +17,10 @@ FILES = sorted(path for path in CORPUS.glob("*/*"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_corpus(path: Path) -> None:
+def test_an_input_of_the_corpus_passes_its_check(path: Path) -> None:
     CHECKS[path.parent.name](path.read_bytes())
 
 
-def test_the_corpus_is_there_and_small() -> None:
+def test_the_corpus_has_every_target_and_is_small() -> None:
     assert {path.parent.name for path in FILES} == set(CHECKS)
     assert sum(path.stat().st_size for path in FILES) < 200_000

@@ -1,10 +1,8 @@
-"""A100s with 40 GB as NVIDIA's DRA driver publishes them: names, attributes, capacity, counters.
+"""ResourceSlices as NVIDIA's DRA driver publishes them for A100s (40 GB) and H100s (80 GB).
 
-And H100s with 80 GB, whose slices have other names.
-
-test/e2e/real_node holds it equal to what the driver itself (v0.4.0 to v0.5.0-dev) publishes on
-the stand-in for NVML. Sources: placements and engines of a profile in NVIDIA's MIG User Guide
-("A100 MIG Profiles"); memory is what an A100 reports for a slice.
+test/e2e/real_node compares them with what the driver itself (v0.4.0 to v0.5.0-dev) publishes for a
+simulated NVML. Sources: placements and engines of a profile are from NVIDIA's MIG User Guide ("A100
+MIG Profiles"); memory is what an A100 reports for a slice.
 """
 
 from collections.abc import Sequence
@@ -16,22 +14,22 @@ DRIVER: Final = "gpu.nvidia.com"
 
 
 class Profile(NamedTuple):
-    """What a slice consumes of a GPU, and where it fits."""
+    """A MIG profile: what a slice of it consumes of a GPU, and its placements."""
 
     name: str
     number: int  #: NVIDIA's "GPU instance profile ID"
-    slices: int  #: of compute, with a copy engine each
+    slices: int  #: compute slices, with a copy engine each
     memory: int  #: in MiB
     decoders: int
-    media: int  #: optical flow engines; on an A100 as many JPEG engines
+    media: int  #: optical flow engines; an A100 has as many JPEG engines
     span: int  #: memory slices
     starts: tuple[int, ...]  #: the first memory slice of each placement
-    processors: int = 0  #: of an H100; an A100 has 14 for each compute slice
-    copies: int = 0  #: copy engines, where they are not one for each compute slice
+    processors: int = 0  #: multiprocessors of an H100; an A100 has 14 for each compute slice
+    copies: int = 0  #: copy engines, if not one for each compute slice
 
     @property
     def engines(self) -> dict[str, str]:
-        """As counters; as a device's capacity the same names are in camel case."""
+        """The counters; a device's capacity has the same names in camel case."""
         return {
             "copy-engines": str(self.copies or self.slices),
             "decoders": str(self.decoders),
@@ -56,7 +54,7 @@ WHOLE: Final = PROFILES[-1]
 
 
 class Model(NamedTuple):
-    """A model of GPU."""
+    """A GPU model."""
 
     name: str
     architecture: str
@@ -78,11 +76,11 @@ H100: Final = Model(
     ),
 )
 
-#: By the letters that stand for them, one for each GPU of a node.
+#: Models by letter; a string has a letter for each GPU of a node.
 MODELS: Final = {"a": A100, "h": H100}
 TWO_A100S: Final = "aa"
 
-#: How many of a profile a GPU has room for.
+#: The number of slices of a profile that fit on a GPU.
 ROOM: Final = {"1g.5gb": 7, "1g.5gb+me": 1, "1g.10gb": 4, "2g.10gb": 3} | {
     "3g.20gb": 2,
     "4g.20gb": 1,
@@ -98,13 +96,16 @@ def resource_slices(
     counted: bool = True,
     whole: bool = False,
 ) -> list[Json]:
-    """What the driver publishes of a node with a GPU of each model, and the gate DynamicMIG.
+    """The ResourceSlices of a node with a GPU of each model, with the driver's gate DynamicMIG on.
 
-    combined: counters and devices in one ResourceSlice, as for Kubernetes 1.34; from 1.35 on they
-    are in slices of their own. counted: False for what an API server keeps of it whose gate
-    DRAPartitionableDevices is off. whole: with the GPUs themselves, too.
+    combined: counters and devices are in one ResourceSlice, as for Kubernetes 1.34; from 1.35 on
+    they are separate. counted: False for what an API server stores if its gate
+    DRAPartitionableDevices is off. whole: include the whole GPUs.
     """
-    sets = [counter_set(gpu, model) for gpu, model in enumerate(models)] if counted else []
+    sets = [
+        {"name": f"gpu-{gpu}-counter-set", "counters": _counters(model.profiles[-1], 0)}
+        for gpu, model in enumerate(models if counted else ())
+    ]
     devices = [
         [*([whole_gpu(gpu, model)] if whole else []), *slices_of(gpu, counted=counted, model=model)]
         for gpu, model in enumerate(models)
@@ -120,7 +121,7 @@ def resource_slices(
 
 
 def static_slices(node: str = "node-1", *profiles: tuple[str, int]) -> list[Json]:
-    """What it publishes without that gate: slices that somebody has cut.
+    """The ResourceSlices without that gate: slices that an administrator has created.
 
     profiles: name and first memory slice of each, all on one GPU.
     """
@@ -145,13 +146,8 @@ def resource_slice(node: str, number: int, count: int, **spec: Any) -> Json:
     }
 
 
-def counter_set(gpu: int, model: Model = A100) -> Json:
-    """All that a GPU has."""
-    return {"name": f"gpu-{gpu}-counter-set", "counters": _counters(model.profiles[-1], 0)}
-
-
 def slices_of(gpu: int, *, counted: bool = True, model: Model = A100) -> list[Json]:
-    """Every slice that a GPU could be cut into."""
+    """A device for each slice that a GPU could be cut into."""
     return [
         _slice(gpu, profile, start, counted=counted, model=model)
         for profile in model.profiles
@@ -160,7 +156,7 @@ def slices_of(gpu: int, *, counted: bool = True, model: Model = A100) -> list[Js
 
 
 def whole_gpu(gpu: int, model: Model = A100) -> Json:
-    """A GPU as a device of its own, as the driver publishes it where MIG mode can be toggled."""
+    """A whole GPU as a device; the driver publishes it if it can switch MIG mode."""
     has = model.profiles[-1]
     device = _device(f"gpu-{gpu}", gpu, has, model, type="gpu", uuid=_uuid(gpu))
     consumed = {"counterSet": f"gpu-{gpu}-counter-set", "counters": _counters(has, 0)}
@@ -168,9 +164,9 @@ def whole_gpu(gpu: int, model: Model = A100) -> Json:
 
 
 def device_classes() -> list[Json]:
-    """The DeviceClasses that the driver's chart makes (v25.12.0 and later; gpu, then mig).
+    """The DeviceClasses that the driver's chart creates (v25.12.0 and later; gpu, then mig).
 
-    An API server whose gate DRAExtendedResource is off drops the name of the first.
+    An API server whose gate DRAExtendedResource is off drops the first one's extendedResourceName.
     """
     return [
         {

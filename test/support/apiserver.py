@@ -12,7 +12,7 @@ from typing import Any
 
 Json = dict[str, Any]
 
-#: What a fault does with a request: it writes any bytes it likes.
+#: Answers a request with any bytes.
 Fault = Callable[[BaseHTTPRequestHandler], None]
 
 GROUP = "/apis/resource.k8s.io"
@@ -25,24 +25,24 @@ def status(code: int, reason: str, message: str, **details: Any) -> Json:
 
 
 class APIServer:
-    """Serves resource.k8s.io in some versions, and keeps what is created."""
+    """Serves some versions of resource.k8s.io, and stores the objects that are created."""
 
     def __init__(self, cert_dir: Path, *versions: str) -> None:
         self.versions = list(versions)
-        #: Versions that are served without the kinds of DRA, as v1alpha3 is in 1.33 and later.
+        #: Versions that are served without DRA's kinds, as v1alpha3 is from 1.33 on.
         self.hollow: set[str] = set()
-        #: Fields that a feature gate keeps from being stored: dropped wherever they are.
+        #: Names of fields that are dropped everywhere, as by a feature gate that is off.
         self.dropped: set[str] = set()
         self.token = "first"
         self.namespaces = {"default", "ml"}
         self.terminating: set[str] = set()
         self.objects: dict[str, Json] = {}  # path -> manifest
-        self.lists: dict[str, list[Json]] = {}  # path -> what is listed there
+        self.lists: dict[str, list[Json]] = {}  # path -> items
         self.requests: list[tuple[str, str]] = []
         self.fault: Fault | None = None
         self.fault_after = 0  #: requests that are answered before the fault
         self.delay = 0.0  #: seconds before each answer
-        #: Seconds that it takes to create an object; one at a time, as on one core.
+        #: Seconds to create an object; objects are created one at a time, as on one core.
         self.cost: Callable[[Json], float] = lambda manifest: 0.0
         self._core = threading.Lock()
         self._cert_dir = cert_dir
@@ -50,7 +50,7 @@ class APIServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            #: As Go does. Else a body waits for the client's delayed ACK of its headers, 40 ms.
+            #: As Go does. Otherwise a body waits 40 ms for the client's delayed ACK of its headers.
             disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
@@ -59,13 +59,13 @@ class APIServer:
             do_POST = do_PATCH = do_GET  # noqa: N815 - http.server names them so
 
             def log_message(self, *args: object) -> None:
-                """Tests read `requests` instead."""
+                """Print nothing; tests read `requests`."""
 
         class Quiet(ThreadingHTTPServer):
             daemon_threads = True
 
             def handle_error(self, *args: object) -> None:
-                """A client that hung up is what some tests are about."""
+                """Print nothing; some tests hang up on purpose."""
 
         self._http = Quiet(("127.0.0.1", 0), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -83,7 +83,7 @@ class APIServer:
         self._thread.join()
 
     def created(self, kind: str) -> list[str]:
-        """namespace/name, or name, of each object of a kind, in the order of their making."""
+        """namespace/name, or name, of each object of a kind, in the order of creation."""
         return [
             "/".join(filter(None, (o["metadata"].get("namespace"), o["metadata"]["name"])))
             for o in self.objects.values()
@@ -142,7 +142,7 @@ class APIServer:
         return {"metadata": {"name": name}, "status": {"phase": phase}}
 
     def _apply(self, path: str, body: Json) -> tuple[int, Json]:
-        """Server-side apply by the one manager there is: what is there is replaced."""
+        """Apply on the server's side, with one field manager, so that the object is replaced."""
         before = self.objects.get(path)
         version = before["metadata"]["resourceVersion"] if before else "1"
         after = {**body, "metadata": {**body["metadata"], "resourceVersion": version}}
@@ -165,20 +165,20 @@ class APIServer:
 
 
 def without(value: Any, names: set[str]) -> Any:
-    """A JSON value without the members of some names."""
+    """A copy of a JSON value without the members of some names."""
     if isinstance(value, dict):
         return {k: without(v, names) for k, v in value.items() if k not in names}
     return [without(each, names) for each in value] if isinstance(value, list) else value
 
 
 def reaching(server: APIServer, account: Path) -> list[str]:
-    """Options by which `instaslice serve` reaches a server; account: a service account's folder."""
+    """Options for `instaslice serve` to reach a server. account: a service account's folder."""
     ca, user = (account / "ca.crt").read_bytes(), {"tokenFile": "token"}
     return ["--kubeconfig", str(kubeconfig(account / "config", server, ca, user, "default"))]
 
 
 def kubeconfig(path: Path, server: APIServer, ca: bytes, user: Json, namespace: str = "ml") -> Path:
-    """Write a kubeconfig of one context. ca: PEM. Returns its path."""
+    """Write a kubeconfig with one context; returns its path. ca: PEM."""
     url, authority = f"https://127.0.0.1:{server.port}", base64.b64encode(ca).decode()
     cluster = {"server": url, "certificate-authority-data": authority}
     context = {"cluster": "c", "user": "u", "namespace": namespace}
@@ -203,7 +203,7 @@ def reply(handler: BaseHTTPRequestHandler, code: int, data: bytes) -> None:
 # -- faults --------------------------------------------------------------------------------------
 
 
-#: Seconds, long after any deadline that is tested and what a busy machine adds to it.
+#: Seconds: later than any tested deadline, even on a busy machine.
 LATE = 60.0
 
 
@@ -213,7 +213,7 @@ def hang(handler: BaseHTTPRequestHandler) -> None:
 
 
 def drip(handler: BaseHTTPRequestHandler) -> None:
-    """A byte now and then: each read succeeds, and the answer ends long after any deadline."""
+    """Send a byte now and then: each read succeeds, and the answer ends after any deadline."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
     end = time.monotonic() + LATE
     while time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""What a hostile client does to a server until it is killed.
+"""Attacks on a server; each goes on until its process is killed.
 
 python -m test.support.attacks NAME PORT
 """
@@ -40,7 +40,7 @@ def post(body: bytes) -> bytes:
 
 
 def review(containers: int, inits: int, size: int = 0) -> bytes:
-    """A pod with so many containers that ask for slices, and as much else as makes it so large."""
+    """A review of a pod whose containers each ask for a slice, filled up to `size` bytes."""
     limits = {"resources": {"limits": {"nvidia.com/mig-1g.5gb": "1"}}}
     spec = {
         "containers": [{"name": f"c{i}", **limits} for i in range(containers)],
@@ -60,7 +60,7 @@ def connect(port: int, context: ssl.SSLContext = TRUST) -> ssl.SSLSocket:
 
 
 def flood(port: int, number: int, request: bytes) -> None:
-    """Send a small request on so many connections, and again with each answer."""
+    """Send a small request on `number` connections, and again after each answer."""
     selector = selectors.DefaultSelector()
 
     def begin() -> None:
@@ -85,7 +85,7 @@ def flood(port: int, number: int, request: bytes) -> None:
 
 
 def large(port: int, number: int, body: bytes) -> None:
-    """The same with large ones: a thread for each."""
+    """Send large requests, with a thread for each connection."""
     request = post(body)
 
     def run() -> None:
@@ -102,8 +102,8 @@ def large(port: int, number: int, body: bytes) -> None:
 
 
 def key_updates(port: int) -> None:
-    """Messages of TLS 1.3 that carry no data (RFC 8446, section 4.6.3), 5.4 MB of them at once."""
-    # Python's ssl has no call for them; its object holds OpenSSL's behind two pointers and a count.
+    """Send 5.4 MB of TLS 1.3 messages that carry no data (RFC 8446, section 4.6.3) at once."""
+    # Python's ssl has no call for them; its object holds OpenSSL's behind a count and two pointers.
     library = ctypes.CDLL("libssl.so.3")
     while True:
         with contextlib.suppress(OSError), socket.create_connection((HOST, port), 30) as plain:
@@ -126,7 +126,7 @@ def key_updates(port: int) -> None:
 
 
 def renegotiation(port: int) -> None:
-    """TLS 1.2, and openssl's s_client asks for another handshake, again and again."""
+    """Ask for one TLS 1.2 handshake after another on a connection, with openssl's s_client."""
     while True:
         process = subprocess.Popen(
             ["openssl", "s_client", "-connect", f"{HOST}:{port}", "-tls1_2"],
@@ -144,7 +144,7 @@ def renegotiation(port: int) -> None:
 
 
 def hellos(port: int) -> None:
-    """The beginning of a ClientHello that announces 131,396 bytes, on as many connections as go."""
+    """Send the beginning of a ClientHello that announces 131,396 bytes, on 1,990 connections."""
     held = []
     for _ in range(1990):
         with contextlib.suppress(OSError):
@@ -155,7 +155,7 @@ def hellos(port: int) -> None:
 
 
 def connects(port: int) -> None:
-    """Nothing but connect(), as fast as it goes."""
+    """Open connections as fast as possible, and send nothing."""
     held: list[socket.socket] = []
     for number in itertools.count():
         with contextlib.suppress(OSError):
@@ -166,7 +166,7 @@ def connects(port: int) -> None:
 
 
 def handshakes(port: int) -> None:
-    """Handshake after handshake, on 16 threads."""
+    """Do handshakes, and nothing else, on 16 threads."""
 
     def run() -> None:
         while True:
@@ -183,7 +183,7 @@ GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 ATTACKS: dict[str, Callable[[int], None]] = {
     "KeyUpdate records": key_updates,
     "renegotiation": renegotiation,
-    "400 dear reviews of 7 KB": lambda port: flood(port, 400, post(review(56, 60))),
+    "400 expensive reviews of 7 KB": lambda port: flood(port, 400, post(review(56, 60))),
     "1,900 x /metrics": lambda port: flood(port, 1900, GET),
     "600 reviews of 30 KiB": lambda port: flood(port, 600, post(review(56, 56, 30 * 1024))),
     "60 reviews of 1 MiB": lambda port: large(port, 60, review(56, 56, _MIB)),
@@ -197,7 +197,7 @@ ATTACKS: dict[str, Callable[[int], None]] = {
 
 @contextlib.contextmanager
 def attack(name: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Attack a server in a process of its own until the block ends."""
+    """Attack a server from another process until the block ends."""
     command = [sys.executable, "-m", "test.support.attacks", name, str(port)]
     process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
     try:

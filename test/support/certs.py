@@ -7,7 +7,7 @@ import trustme
 
 
 class Authority:
-    """A throw-away certificate authority that can mint pairs into folders."""
+    """A throw-away certificate authority."""
 
     def __init__(self) -> None:
         self.ca = trustme.CA()
@@ -20,7 +20,7 @@ class Authority:
     def mint(self, folder: Path, *names: str) -> Path:
         """Write tls.crt, tls.key and ca.crt into a folder, as in a Secret, and return it.
 
-        names: DNS names and IP addresses; those of loopback where there are none.
+        names: DNS names and IP addresses; loopback's by default.
         """
         folder.mkdir(parents=True, exist_ok=True)
         leaf = self.ca.issue_cert(*(names or ("127.0.0.1", "localhost")))
@@ -30,12 +30,12 @@ class Authority:
         return folder
 
     def trusting(self) -> ssl.SSLContext:
-        """A client's context that trusts what this authority signed, and nothing else."""
+        """A client's context that trusts only this authority."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.ca.configure_trust(context)
         return context
 
 
 def pem(leaf: trustme.LeafCert) -> str:
-    """A certificate and what leads to its issuer, as one text."""
+    """A certificate and its chain, as one text."""
     return b"".join(blob.bytes() for blob in leaf.cert_chain_pems).decode()

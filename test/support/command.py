@@ -1,4 +1,4 @@
-"""The command line as a process of its own, and the tools that only some machines have."""
+"""The command line as a separate process, and tools that only some machines have."""
 
 import os
 import shutil
@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import pytest
 
-#: Seconds for a command; none takes more than a few.
+#: Seconds for a command, which takes a few at most.
 PATIENCE = 60
 
 
 class Done(NamedTuple):
-    """What came of a command."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -26,7 +26,7 @@ def instaslice(*arguments: str, stdin: str = "", **environment: str) -> Done:
 
 
 def without(package: str, *arguments: str) -> Done:
-    """Run it as where a package is not installed."""
+    """Run it as if a package were not installed."""
     program = (
         f"import sys; sys.modules[{package!r}] = None; from instaslice.cli.main import main; "
         "sys.exit(main(sys.argv[1:]))"
@@ -47,7 +47,7 @@ def _run(*arguments: str, stdin: str, environment: dict[str, str]) -> Done:
 
 
 def find_tool(name: str) -> str:
-    """Where a program is. Skips the test where it is not on PATH, and fails it in CI."""
+    """The path of a program. If it is not on PATH, skips the test, or fails it in CI."""
     found = shutil.which(name)
     if found is None and os.environ.get("CI") == "true":
         pytest.fail(f"{name} is not on PATH, and CI must not skip this")

@@ -1,4 +1,4 @@
-"""What something costs, in a unit that no other program changes."""
+"""Costs in a unit that other programs' load does not change."""
 
 import sys
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def lines_of_python(call: Callable[[], object]) -> int:
-    """How many lines of Python run in a call."""
+    """The number of lines of Python that a call runs."""
     count = 0
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:

@@ -1,4 +1,4 @@
-"""A Deployment of two containers with a slice each, the head of a patch of it, and its slices."""
+"""A Deployment whose two containers have a slice each, the head of its patches, and its slices."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ spec:
 
 
 def slices(manifest: Json) -> Json:
-    """What each container has of slices, by limits or by claims."""
+    """The number of slices of each container by profile, from limits or claims."""
     spec = manifest["spec"]["template"]["spec"]
     declared = {claim["name"]: template_name(claim) for claim in spec.get("resourceClaims") or []}
     found: dict[str, dict[str, int]] = {}
@@ -56,5 +56,5 @@ def slices(manifest: Json) -> Json:
             profile, _, count = str(declared[claim["name"]]).removeprefix("mig-").partition(".x")
             has[profile] = has.get(profile, 0) + int(count or 1)
             assert from_template(f"mig-{profile}")
-    assert used == set(declared), "a claim is held for nobody, or not declared"
+    assert used == set(declared), "a claim is unused or undeclared"
     return found

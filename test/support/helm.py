@@ -1,4 +1,4 @@
-"""Helm itself, of each major version that is here: `make helm` fetches them."""
+"""Helm, in each major version that is installed; `make helm` fetches them."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from test.support.process import ROOT
 
 
 def programs() -> list[Path]:
-    """What HELM names, with colons between; else .helm/ of `make helm`, and helm on PATH."""
+    """The programs that HELM names; if it is not set, those in .helm/, or helm on PATH."""
     if named := os.environ.get("HELM"):
         return [Path(each) for each in named.split(os.pathsep)]
     found = sorted((ROOT / ".helm").glob("helm?"))
@@ -20,15 +20,15 @@ def programs() -> list[Path]:
     return found or ([Path(on_path)] if on_path else [])
 
 
-#: Why tests are skipped where there is none.
+#: The reason for which tests are skipped without Helm.
 NONE = "needs Helm: `make helm`, helm on PATH, or HELM=path:path"
 
 
 class Helm:
-    """A Helm with settings of its own."""
+    """A Helm with its own settings."""
 
     def __init__(self, program: Path, folder: Path, kubeconfig: Path | None = None) -> None:
-        """folder: for all that it writes."""
+        """folder: for everything that it writes."""
         self.program = program
         homes = {f"HELM_{kind}_HOME": str(folder / kind) for kind in ("CACHE", "CONFIG", "DATA")}
         self._environment = {**os.environ, **homes, "KUBECONFIG": str(kubeconfig or folder / "no")}
@@ -36,7 +36,7 @@ class Helm:
     def run(
         self, *arguments: str | Path, values: Mapping[str, Any] | None = None
     ) -> "subprocess.CompletedProcess[str]":
-        """What it prints and its exit code. values: are given to it as a file."""
+        """Run it; returns its output and exit code. values: passed as a file."""
         given = [] if values is None else ["--values=-"]
         return subprocess.run(
             [self.program, *arguments, *given],

@@ -1,4 +1,4 @@
-"""The command line with other limits, so that a test need not wait for those that are promised.
+"""The command line with other limits, so that tests need not wait for the real ones.
 
 python -m test.support.impatient '{"arrival": 0.5}' serve ...
 """

@@ -1,4 +1,4 @@
-"""A program within so much memory: in a cgroup, as a container is, where there may be one."""
+"""Programs with limited memory: in a cgroup, like a container, if one can be created."""
 
 import contextlib
 import os
@@ -14,34 +14,34 @@ class Kind(NamedTuple):
 
     root: Path
     limit: str  #: the file for the limit, in bytes
-    peak: str  #: the file that tells the most that was used
+    peak: str  #: the file with the most that was used, in bytes
 
 
 _KINDS = (
     Kind(Path("/sys/fs/cgroup"), "memory.max", "memory.peak"),
     Kind(Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.max_usage_in_bytes"),
 )
-#: Puts itself into the cgroup of $0, and becomes the program.
+#: Joins the cgroup $0, then becomes the program.
 _JOIN = 'echo $$ >"$0/cgroup.procs" && exec "$@"'
 
 
 class Limit:
-    """A limit on memory, and what is run to be under it."""
+    """A memory limit, and the command that puts a program under it."""
 
     def __init__(self, command: list[str], peak: Path | None) -> None:
-        self.command = command  #: to be followed by the program's own
+        self.command = command  #: precedes the program's own
         self._peak = peak
 
     def peak(self) -> int | None:
-        """The most that all its programs have used, in bytes; None where nobody counts."""
+        """The most memory that its programs have used, in bytes; None if it is not measured."""
         return int(self._peak.read_text()) if self._peak else None
 
 
 @contextlib.contextmanager
 def memory_limit(size: int) -> Iterator[Limit]:
-    """Have programs share `size` bytes, and end where that is not enough.
+    """Let programs share `size` bytes; the kernel kills one if that is not enough.
 
-    Where there may be no cgroup, there is no limit, and `peak` does not know.
+    If no cgroup can be created, there is no limit, and `peak` returns None.
     """
     for kind in _KINDS:
         folder = kind.root / f"instaslice-test-{os.getpid()}"
@@ -58,7 +58,7 @@ def memory_limit(size: int) -> Iterator[Limit]:
 
 
 def _make(folder: Path, kind: Kind, size: int) -> bool:
-    """Make a cgroup with a limit, if that is allowed here."""
+    """Create a cgroup with a limit; returns whether that was possible."""
     if not (kind.root / "cgroup.procs").exists():
         return False  # the other version is mounted
     try:

@@ -1,7 +1,6 @@
-"""The worker's loop in a thread: real sockets and real TLS, an application of the test's own.
+"""The worker's loop in a thread, with real sockets, real TLS and a test's application.
 
-What gunicorn's arbiter does around it (fork, signals, a dead worker replaced) takes a process:
-`test.support.serving`.
+`test.support.serving` runs a process, with gunicorn's arbiter: forks, signals, replaced workers.
 """
 
 import contextlib
@@ -24,7 +23,7 @@ from test.support.process import PATIENCE
 
 
 class Loop:
-    """A running loop, and how to reach it."""
+    """A running loop, and connections to it."""
 
     def __init__(self, worker: StallFreeWorker, port: int, trust: ssl.SSLContext) -> None:
         self.worker = worker
@@ -32,7 +31,7 @@ class Loop:
         self.trust = trust
 
     def plain(self, timeout: float = PATIENCE, receive_buffer: int | None = None) -> socket.socket:
-        """A TCP connection, and no TLS on it yet."""
+        """A TCP connection, without TLS yet."""
         sock = socket.socket()
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -49,18 +48,18 @@ class Loop:
     ) -> ssl.SSLSocket:
         """A TLS connection to write any bytes to."""
         with contextlib.closing(self.plain(timeout, receive_buffer)) as plain:
-            # As Go does: the end of what is sent waits for no acknowledgement.
+            # As Go does: the last segment does not wait for an acknowledgement.
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return self.trust.wrap_socket(plain, server_hostname=HOST)  # which takes it over
+            return self.trust.wrap_socket(plain, server_hostname=HOST)  # takes it over
 
     def say(self, data: bytes) -> bytes:
-        """All that the server answers to some bytes before it hangs up."""
+        """Send bytes; returns all that the server sends until it hangs up."""
         with self.connect() as connection:
             connection.sendall(data)
             return hear_out(connection)
 
     def stop(self) -> None:
-        """What SIGTERM does."""
+        """Stop the worker as SIGTERM does."""
         self.worker.alive = False
         os.write(self.worker.PIPE[1], b".")
 
@@ -75,7 +74,7 @@ def running(
 ) -> Iterator[Loop]:
     """Run the loop with an application until the block ends.
 
-    limits: the loop's. settings: gunicorn's, as `graceful_timeout=1`.
+    limits: the loop's. settings: gunicorn's, such as `graceful_timeout=1`.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert_dir / "tls.crt", cert_dir / "tls.key")
@@ -98,7 +97,7 @@ def running(
         stack.callback(worker.tmp.close)
         worker.limits = limits
         worker.wsgi = cast("Any", app)
-        setattr(worker, "PIPE", list(os.pipe()))  # noqa: B010 - typed as of the class
+        setattr(worker, "PIPE", list(os.pipe()))  # noqa: B010 - typed as the class's
         for fd in worker.PIPE:
             os.set_blocking(fd, False)
             stack.callback(os.close, fd)
@@ -120,12 +119,12 @@ def running(
             worker.cfg.set("graceful_timeout", 0)
             loop.stop()
             thread.join(PATIENCE)
-        assert not thread.is_alive(), "the loop goes on"
+        assert not thread.is_alive(), "the loop did not end"
         assert not failures
 
 
 def hear_out(connection: socket.socket) -> bytes:
-    """All that comes until the server hangs up."""
+    """Read all that the server sends until it hangs up."""
     heard = b""
     with contextlib.suppress(ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
         while data := connection.recv(1 << 16):
@@ -134,7 +133,7 @@ def hear_out(connection: socket.socket) -> bytes:
 
 
 class BufferedTLS:
-    """A client that decides itself when its TLS records leave, and goes on listening at the end."""
+    """A TLS client that chooses when it sends its records, and can read after it has ended."""
 
     def __init__(self, plain: socket.socket, context: ssl.SSLContext) -> None:
         self.plain = plain
@@ -153,18 +152,18 @@ class BufferedTLS:
         self.plain.sendall(self.outgoing.read())
 
     def end(self) -> None:
-        """Send what was written, and that nothing more will come."""
+        """Send what was written, and close_notify."""
         with contextlib.suppress(ssl.SSLWantReadError):
             self.tls.unwrap()
         self.flush()
 
     def hear_out(self) -> bytes:
-        """All that comes until the server hangs up."""
+        """Read all that the server sends until it hangs up."""
         while data := self.plain.recv(1 << 16):
             self._incoming.write(data)
         self._incoming.write_eof()
         heard = b""
-        with contextlib.suppress(ssl.SSLError):  # the end, in one of its ways
+        with contextlib.suppress(ssl.SSLError):  # the end, with or without close_notify
             while data := self.tls.read(1 << 16):
                 heard += data
         return heard

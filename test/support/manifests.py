@@ -1,4 +1,4 @@
-"""What tests of manifests share: kubectl's kustomize, and ways to look into what it renders."""
+"""Helpers for tests of manifests: render them with kustomize, and inspect them."""
 
 import functools
 import json
@@ -18,18 +18,18 @@ Json = dict[str, Any]
 #: Manifests by kind and name.
 Manifests = Mapping[tuple[str, str], Json]
 
-#: The versions of Kubernetes by whose published schemas manifests are held.
+#: Versions of Kubernetes: manifests must satisfy their published schemas.
 OLDEST: Final = "1.27"
 NEWEST: Final = "1.37"
-#: Groups whose kinds no published schema of Kubernetes' has.
+#: Groups whose kinds Kubernetes' schemas do not have.
 CUSTOM: Final = ("cert-manager.io/", "monitoring.coreos.com/")
-#: resource.k8s.io/v1 begins with 1.34, and the policies with 1.30.
+#: Kinds that OLDEST lacks: resource.k8s.io/v1 is from 1.34, and the policies are from 1.30.
 POLICIES: Final = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 _NEWER: Final = ("DeviceClass", *POLICIES)
 
 
 def validate(manifests: Iterable[Json]) -> None:
-    """Hold manifests by the schemas of the oldest and of the newest Kubernetes that has them."""
+    """Check manifests by the schemas of the oldest and of the newest Kubernetes that has them."""
     for manifest in manifests:
         if not manifest["apiVersion"].startswith(CUSTOM):
             if manifest["kind"] not in _NEWER:
@@ -39,24 +39,24 @@ def validate(manifests: Iterable[Json]) -> None:
 
 @functools.cache
 def _validate(text: str, kubernetes: str) -> None:
-    """Once for each manifest: most are in many a rendering."""
+    """Check a manifest once: most appear in many renderings."""
     kubernetes_validate.validate(json.loads(text), kubernetes, strict=True)
 
 
 def expectations() -> Json:
-    """test/expectations.yaml: what config/ and the chart make."""
+    """test/expectations.yaml: what config/ and the chart must render."""
     text = (ROOT / "test/expectations.yaml").read_text().replace("VERSION", __version__)
     (found,) = documents(text)
     return found
 
 
 def documents(text: str) -> list[Json]:
-    """The documents of a text that are not empty, by libyaml, which is ten times faster."""
+    """The documents of a text that are not empty, read by libyaml, which is ten times faster."""
     return [each for each in yaml.load_all(text, yaml.CSafeLoader) if each]
 
 
 def kustomize(folder: Path) -> str:
-    """What `kubectl kustomize` prints."""
+    """The output of `kubectl kustomize`."""
     done = subprocess.run(
         [find_tool("kubectl"), "kustomize", folder], capture_output=True, text=True
     )
@@ -65,17 +65,17 @@ def kustomize(folder: Path) -> str:
 
 
 def by_kind_and_name(manifests: Iterable[Json]) -> Manifests:
-    """Manifests by kind and name, of which each has its own."""
+    """Manifests by kind and name, which must be unique."""
     found: dict[tuple[str, str], Json] = {}
     for manifest in manifests:
         key = manifest["kind"], manifest["metadata"]["name"]
-        assert key not in found, f"{key} is there twice"
+        assert key not in found, f"{key} occurs twice"
         found[key] = manifest
     return found
 
 
 def as_expected(manifests: Manifests, expected: Json) -> Json:
-    """What there is of each thing expected, in the form of test/expectations.yaml."""
+    """The actual values, in the form of test/expectations.yaml."""
     found: Json = {}
     for name, paths in expected.items():
         kind, _, bare = name.partition(" ")
@@ -88,7 +88,7 @@ def as_expected(manifests: Manifests, expected: Json) -> Json:
 
 
 def at(value: Any, path: str) -> Any:
-    """The value at a path such as "POD.containers.0.name"; None where there is none."""
+    """The value at a path such as "POD.containers.0.name"; None if there is none."""
     path = path.replace("CONTAINER", "POD.containers.0").replace("POD", "spec.template.spec")
     for step in filter(None, path.split(".")):
         if value is None:

@@ -1,7 +1,7 @@
-"""Pods of every kind for hypothesis, and what InstaSlice must make of them, computed another way.
+"""Pods of every kind for hypothesis, and the expected result, computed in another way.
 
-The expected pod is built by editing a copy of the pod, not by a patch, and slice by slice, not by
-cutting a line; the number of slices is that of the closed formula of R6.
+The expected pod is an edited copy, built slice by slice without a patch. The number of slices comes
+from the closed formula of R6.
 """
 
 import copy
@@ -22,7 +22,7 @@ PROFILES = ["1g.5gb", "1g.5gb.me", "3g.20gb", "1g.24gb-me", "9g.999gb"]
 ODD = ["nvidia.com/mig-banana", "nvidia.com/mig-1g.5gb.shared"]
 OTHERS = ["cpu", "memory", "nvidia.com/gpu", "example.com/a~b/c", *ODD]
 
-#: Ways to write n.
+#: Spellings of the quantity n.
 SPELLINGS = [
     "{n}",
     "+{n}",
@@ -37,7 +37,7 @@ SPELLINGS = [
 ]
 
 
-# Made once: to make strategies anew for each draw took half of the time of a property test.
+# Created once: creating strategies for each draw took half of the time of a property test.
 _YES_OR_NO: st.SearchStrategy[bool] = st.booleans()
 _NULL_OR_EMPTY = st.sampled_from(["null", "empty"])
 #: A small number, and a spelling of it.
@@ -46,7 +46,7 @@ _AMOUNTS = st.tuples(st.integers(0, 4), st.sampled_from(SPELLINGS) | st.none()).
 )
 _MIG = st.dictionaries(st.sampled_from(PROFILES), _AMOUNTS, max_size=3)
 _OTHERS = st.dictionaries(st.sampled_from(OTHERS), st.just("1"), max_size=2)
-_ORDER = st.permutations(range(5))  # of as many entries as there can be
+_ORDER = st.permutations(range(5))  # there are at most five entries
 _ONE_IN_TEN = st.integers(0, 9).map(lambda n: n == 0)
 _REQUESTS = st.sampled_from(["same", "other", "missing"])
 _CLAIMS = st.sampled_from([0, 0, 0, 1, 2])
@@ -134,7 +134,7 @@ def each(pod: Json) -> Iterator[tuple[str, int, Json]]:
 
 
 def asked(container: Json) -> dict[str, int]:
-    """Template for one slice -> slices that a container's limits ask for, where not 0."""
+    """Template for one slice -> slices that a container's limits ask for, if not 0."""
     limits = (container.get("resources") or {}).get("limits") or {}
     found = {
         name.removeprefix("nvidia.com/"): number(text)
@@ -145,7 +145,7 @@ def asked(container: Json) -> dict[str, int]:
 
 
 def number(text: str | int) -> int:
-    """The n that `amounts` spelt."""
+    """The n of a spelling."""
     texts = {t.format(n=n): n for n in range(5) for t in SPELLINGS}
     return text if isinstance(text, int) else texts[text]
 
@@ -155,7 +155,7 @@ def is_ordinary(kind: str, container: Json) -> bool:
 
 
 def held(pod: Json, template: str) -> int:
-    """How many claims of a template the pod holds: the formula of R6."""
+    """The number of slices of a template that the pod holds: the formula of R6."""
     lasting, most, before = 0, 0, 0
     for kind, _, container in each(pod):
         slices = asked(container).get(template, 0)
@@ -172,7 +172,7 @@ def expected(pod: Json, *, nested: bool = False, most: int = 32) -> Json:
     """The pod after rewriting, its new claims named "1", "2", ... in order.
 
     nested: claims name their template under `source` (v1alpha2).
-    most: slices that a claim can hold.
+    most: the slices that a claim can hold.
     """
     result = copy.deepcopy(pod)
     claims = hand_out(pod, most)
@@ -190,19 +190,19 @@ def expected(pod: Json, *, nested: bool = False, most: int = 32) -> Json:
 
 
 class Slot:
-    """A slice that a pod holds, and who uses it."""
+    """A slice that a pod holds, and the containers that use it."""
 
     def __init__(self, owner: int | None, free_after: int) -> None:
         self.owner = owner
-        self.free_after = free_after  #: an init container uses it only if it comes before that
+        self.free_after = free_after  #: only init containers before this index use it
         self.users = set() if owner is None else {owner}
 
 
 def hand_out(pod: Json, most: int) -> list[tuple[set[int], str, int]]:
-    """The claims of a pod: who uses each, its template for one slice, and how many it holds.
+    """The claims of a pod: its users, its template for one slice, and its number of slices.
 
-    Slice by slice: each is given to its owner, and then to the init containers that reach it. Those
-    beside one another that the same containers use are a claim.
+    Each slice is given to its owner, and then to the init containers that reach it. Neighbours with
+    the same users form a claim.
     """
     every = list(each(pod))
     claims: list[tuple[set[int], str, int]] = []
@@ -232,7 +232,7 @@ def hand_out(pod: Json, most: int) -> list[tuple[set[int], str, int]]:
 
 
 def edit(container: Json, new: list[str]) -> None:
-    """Take the MIG resources that are not 0 out of a container, and put claims in."""
+    """Replace a container's MIG resources that are not 0 by claims."""
     resources = container["resources"]
     gone = {f"nvidia.com/{template}" for template in asked(container)}
     for key in ("limits", "requests"):
@@ -255,7 +255,7 @@ def declare(name: str, template: str, nested: bool) -> Json:
     return {"name": name, "source": source} if nested else {"name": name, **source}
 
 
-# -- pods by hand --------------------------------------------------------------------------------
+# -- pods written by hand ------------------------------------------------------------------------
 
 MIG = "nvidia.com/mig-1g.5gb"
 

@@ -1,6 +1,6 @@
-"""Programs in the background that end with this one, and waiting without luck.
+"""Background programs that end with this one, and waiting with a deadline.
 
-It needs the standard library alone: hack/run.py uses it too.
+This module needs only the standard library: hack/run.py uses it too.
 """
 
 import itertools
@@ -19,16 +19,16 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
-#: Seconds for what takes well under one on a machine that is not busy.
+#: Seconds to wait for what takes well under one on an idle machine.
 PATIENCE = 30.0
 
-#: Has the kernel kill a program once the thread that started it is gone (util-linux; Linux only).
-#: Not by `preexec_fn`, which Python 3.12 warns of in a process with threads.
+#: Has the kernel kill a program when the thread that started it ends (util-linux; Linux only).
+#: Python 3.12 warns of `preexec_fn` in a process with threads.
 _BOUND = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
 
-#: Bytes of a log that are read at most: a log is written by what is being tested.
+#: The most bytes of a log that are read: the program under test decides how long it is.
 MAX_LOG = 64 << 20
-#: Bytes that hold the last lines of a log: 30 lines of at most 8 KiB, as gunicorn bounds a header.
+#: Bytes that hold the last 30 lines of a log, of at most 8 KiB each, as gunicorn bounds a header.
 MAX_TAIL = 30 * 8192
 
 
@@ -44,9 +44,9 @@ class Process:
     ) -> None:
         """Start it in the root of the repository.
 
-        log: where all that it prints goes; None for where this process prints.
-        environment: beside that of this process. cpu: the only one that it may use.
-        Raises FileNotFoundError where there is no such program.
+        log: the file for its output; None for this process's output.
+        environment: added to this process's. cpu: the only one that it may use.
+        Raises FileNotFoundError if the program is missing.
         """
         self.name = Path(command[0]).name
         if not shutil.which(command[0]):
@@ -62,7 +62,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C is for us, who then stop the rest in order
+                start_new_session=True,  # Ctrl-C reaches only this process
             )
         finally:
             if output:
@@ -77,22 +77,22 @@ class Process:
         return self._popen.poll()
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit code, once it has ended. Raises subprocess.TimeoutExpired."""
+        """Wait for its end; returns its exit code. Raises subprocess.TimeoutExpired."""
         return self._popen.wait(timeout)
 
     def send_signal(self, number: int) -> None:
         self._popen.send_signal(number)
 
     def check(self) -> None:
-        """Raise RuntimeError, with the end of its log, if it has ended by itself."""
+        """Raise RuntimeError, with the end of its log, if it has ended."""
         code = self.poll()
         if code is not None:
             raise RuntimeError(f"{self.name} ended with {code}:\n{self.tail()}")
 
     def printed(self, limit: int = MAX_LOG) -> str:
-        """The last `limit` bytes of what it has printed; empty where that is in no regular file.
+        """The last `limit` bytes of its log; empty unless that is a regular file.
 
-        A log may be a device: /dev/full, read to its end, fills the memory.
+        A log may be a device: reading /dev/full to its end fills the memory.
         """
         if self.log is None or not self.log.is_file():
             return ""
@@ -101,7 +101,7 @@ class Process:
             return log.read(limit).decode(errors="replace")
 
     def tail(self, lines: int = 30) -> str:
-        """The last lines of what it has printed."""
+        """The last lines of its log."""
         return "\n".join(self.printed(MAX_TAIL).splitlines()[-lines:])
 
     def stop(self, grace: float = 5) -> None:
@@ -112,7 +112,7 @@ class Process:
         self.kill()
 
     def kill(self) -> None:
-        """End it and whatever it started at once; no error if they are gone."""
+        """Kill it and what it has started; no error if they are gone."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self.wait()
@@ -125,7 +125,7 @@ def running(
     environment: Mapping[str, str] | None = None,
     grace: float = 5,
 ) -> Iterator[Process]:
-    """A program that runs while the context does, and at most `grace` seconds longer."""
+    """Run a program until the block ends, and at most `grace` seconds longer."""
     process = Process(command, log, environment)
     try:
         yield process
@@ -135,15 +135,15 @@ def running(
 
 def until(
     probe: Callable[..., T | Literal[False] | None],
-    what: str = "it is so",
+    what: str = "the condition",
     *checks: Callable[[], object],
     seconds: float = PATIENCE,
     every: float = 0.02,
 ) -> T:
-    """The first true result of `probe`, which is asked again and again.
+    """Call `probe` until its result is true; returns that result.
 
-    what: is waited for, for the message. checks: are called in between, and raise where there is
-    no hope (`Process.check`). Raises TimeoutError, with the last result.
+    what: the condition, for the message. checks: called in between; they raise if waiting is in
+    vain (`Process.check`). Raises TimeoutError, with the last result.
     """
     deadline = time.monotonic() + seconds
     while not (result := probe()):
@@ -155,19 +155,19 @@ def until(
     return result
 
 
-#: How many ports each process that tests has for itself.
+#: The number of ports of each test process.
 _OWN_PORTS = 1000
 
 
 def _own_ports() -> Iterator[int]:
-    """The ports of this process, one of those that test side by side, again and again.
+    """The ports of this process, in an endless cycle; other test processes have others.
 
-    They are below those that Linux lends to clients (ip_local_port_range, from 32,768), so that no
+    They are below those that Linux gives to clients (ip_local_port_range, from 32,768), so that no
     connection takes one before its server does, and above those of Kubernetes' components.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     first = 11_000 + worker % 20 * _OWN_PORTS
-    # Another run of the tests on the same machine begins elsewhere.
+    # Another test run on the same machine begins with another port.
     start = os.getpid()
     return itertools.cycle([first + (start + i) % _OWN_PORTS for i in range(_OWN_PORTS)])
 
@@ -176,16 +176,13 @@ _ports = _own_ports()
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on now, and that is not given out soon again.
-
-    Raises OSError where there is none.
-    """
+    """A free TCP port of loopback, which is not returned again soon. Raises OSError."""
     for port in itertools.islice(_ports, _OWN_PORTS):
         with suppress(OSError), socket.create_server((HOST, port)):
             return port
-    raise OSError(f"nothing can listen on any of {_OWN_PORTS} ports of {HOST}")
+    raise OSError(f"none of {_OWN_PORTS} ports of {HOST} is free")
 
 
 def free_ports(number: int) -> list[int]:
-    """As many ports that nobody listens on."""
+    """Some free ports."""
     return [free_port() for _ in range(number)]

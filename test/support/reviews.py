@@ -1,4 +1,4 @@
-"""The recorded reviews, and what a test does with an answer."""
+"""The recorded reviews, and helpers for answers."""
 
 import base64
 import copy
@@ -28,7 +28,7 @@ def patch_of(answer: Json) -> list[Json]:
 
 
 def apply(operations: list[Json], pod: Json) -> Json:
-    """The pod after a patch, by a library that knows nothing of InstaSlice."""
+    """The pod after a patch, computed by jsonpatch."""
     patched: Json = jsonpatch.apply_patch(copy.deepcopy(pod), operations)
     return patched
 

@@ -1,4 +1,4 @@
-"""A pod rewritten, and what a test asks of the result."""
+"""Rewrite a pod, and inspect the result."""
 
 from instaslice.resource_api import NEWEST, ResourceAPI
 from instaslice.resources import MIG, Resources
@@ -16,7 +16,7 @@ def template_of(claim: Json) -> str:
 
 
 def slices_of(template: str) -> tuple[str, int]:
-    """The template for one slice, and how many there are: ("mig-1g.5gb", 2) of mig-1g.5gb.x2."""
+    """The template for one slice, and the number of slices: ("mig-1g.5gb", 2) of mig-1g.5gb.x2."""
     base, _, count = template.partition(".x")
     return base, int(count or 1)
 

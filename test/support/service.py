@@ -1,4 +1,4 @@
-"""A Service with one pod behind it: who calls it reaches the pod only where that is ready."""
+"""A Service with one pod behind it, which receives calls only while it is ready."""
 
 import socket
 import threading
@@ -7,15 +7,15 @@ from contextlib import suppress
 
 from test.support.process import HOST, free_port, until
 
-#: Seconds between two questions whether the pod is ready: the kubelet's periodSeconds.
+#: Seconds between two readiness probes: the kubelet's periodSeconds.
 PERIOD = 0.05
 
 
 class Service:
-    """Forwards connections to a port while is_ready(), and refuses them while not.
+    """Forwards connections to a port while is_ready(), and otherwise refuses them.
 
-    So do kube-proxy and the kubelet: a pod whose readiness probe fails is not an endpoint, and a
-    connection to a Service without endpoints is refused.
+    kube-proxy and the kubelet do the same: a pod whose readiness probe fails is not an endpoint,
+    and a connection to a Service without endpoints is refused.
     """
 
     def __init__(self, target: int, is_ready: Callable[[], bool]) -> None:
@@ -28,7 +28,7 @@ class Service:
 
     @property
     def has_endpoint(self) -> bool:
-        """Whether connections are taken."""
+        """Whether connections are accepted."""
         return self._listener is not None
 
     def __enter__(self) -> "Service":
@@ -56,7 +56,7 @@ class Service:
     def _close(self) -> None:
         listener, self._listener = self._listener, None
         if listener is not None:
-            listener.shutdown(socket.SHUT_RDWR)  # or accept() goes on
+            listener.shutdown(socket.SHUT_RDWR)  # otherwise accept() goes on
             listener.close()
 
     def _accept(self, listener: socket.socket) -> None:
@@ -76,7 +76,7 @@ class Service:
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
-    """Hand on all that comes, and then that nothing more will."""
+    """Forward all bytes, and then the end."""
     with suppress(OSError):
         while data := source.recv(65536):
             target.sendall(data)

@@ -56,11 +56,11 @@ class Server:
         return memory(self.workers()[0])["VmRSS"]
 
     def printed(self) -> str:
-        """What it has printed so far."""
+        """Its output so far."""
         return self.process.printed()
 
     def lines(self) -> list[dict[str, Any]]:
-        """The log so far."""
+        """The lines of its log so far."""
         text = self.printed()
         return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
@@ -71,7 +71,7 @@ class Server:
 
 
 def memory(pid: int) -> dict[str, int]:
-    """The kernel's figures on a process, in KiB: VmRSS (resident now), VmHWM (at most), ..."""
+    """The kernel's figures on a process, in KiB: VmRSS (resident), VmHWM (its peak), ..."""
     status = Path(f"/proc/{pid}/status").read_text()
     return {
         line.split(":")[0]: int(line.split()[1])
@@ -83,7 +83,7 @@ def memory(pid: int) -> dict[str, int]:
 def exchange(
     connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None
 ) -> tuple[int, bytes]:
-    """One request and its answer on a connection that is kept."""
+    """Send a request on a kept connection; returns the status and the body of the reply."""
     connection.request(method, path, body, {"Content-Type": "application/json"})
     response = connection.getresponse()
     return response.status, response.read()
@@ -100,11 +100,10 @@ def serve(
     bind: str = HOST,
     within: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """Run `instaslice serve` until the block ends; nothing is left behind.
+    """Run `instaslice serve` until the block ends, then kill it.
 
-    stderr: a file for its log, in place of one that is there to be read.
-    limits: those that are other than promised (`Limits`), so that nobody need wait for them.
-    within: a command that takes it as its own.
+    stderr: the file for its log; by default a temporary one. limits: the fields of `Limits` that
+    differ. within: a command that precedes its own.
     """
     port = free_port()
     command = [*within, sys.executable, "-m", "instaslice"]
@@ -120,7 +119,7 @@ def serve(
             yield server
         finally:
             if "COVERAGE_PROCESS_CONFIG" in os.environ:
-                process.stop()  # so that it writes what was measured
+                process.stop()  # so that it writes its coverage
             process.kill()
 
 
@@ -136,7 +135,7 @@ NOT_CONNECTED = "not connected"
 
 
 class Load:
-    """Clients that send the sample, each on its own kept connection, until told to stop."""
+    """Clients that send a review repeatedly, each on its own connection, until the block ends."""
 
     def __init__(
         self, server: Server, clients: int = 4, reconnect: bool = False, body: bytes = SAMPLE
@@ -145,7 +144,7 @@ class Load:
         self.body = body
         self.reconnect = reconnect
         self.answered = 0
-        self.seconds: list[float] = []  #: that each answer took
+        self.seconds: list[float] = []  #: of each answer
         self.failures: list[str] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -169,8 +168,8 @@ class Load:
                 if connection.sock is None:
                     connection.connect()
             except ConnectionError:
-                # Refused, or reset: it was in the backlog of a listener that was closed (Linux
-                # resets it). Nothing was sent.
+                # Refused, or reset: Linux resets the backlog of a listener that is closed. No
+                # request was sent.
                 with self._lock:
                     self.failures.append(NOT_CONNECTED)
                 return
@@ -190,7 +189,7 @@ class Load:
         connection.close()
 
 
-# -- those who stall -----------------------------------------------------------------------------
+# -- stalled clients -----------------------------------------------------------------------------
 
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # the head of a TLS ClientHello
 HEADERS = b"POST /mutate HTTP/1.1\r\nHost: webhook\r\nContent-Type: application/json\r\n"
@@ -218,7 +217,7 @@ STALLS = (stall_in_handshake, stall_in_headers, stall_in_body)
 
 
 def hung_up(connection: socket.socket) -> bool:
-    """Whether the server has ended a connection, having sent whatever it sent."""
+    """Whether the server has ended a connection; what it sent before is read and dropped."""
     connection.setblocking(False)
     try:
         while connection.recv(4096):
@@ -234,7 +233,7 @@ def hung_up(connection: socket.socket) -> bool:
 
 
 def replace_pair(folder: Path, pair: Path) -> None:
-    """Put another certificate and its key in place, one file after the other."""
+    """Replace a certificate and its key, one file after the other."""
     for name in ("tls.crt", "tls.key"):
         shutil.copy(pair / name, folder / f".{name}")
         os.replace(folder / f".{name}", folder / name)

@@ -1,6 +1,6 @@
-"""Reviews that are large in one way each, to see what it costs to answer them.
+"""Reviews that are each large in one way, to measure the cost of their answers.
 
-Each takes how many of it there are to be, and gives a whole AdmissionReview.
+A shape is a function from a number, of containers for example, to an AdmissionReview.
 """
 
 import copy
@@ -43,7 +43,7 @@ def _own(templates: Iterable[str]) -> tuple[list[str], list[Json]]:
 
 
 def _chain(i: int) -> str:
-    """The name of a template of eight profiles that no other has."""
+    """The name of a template of eight profiles that no other template has."""
     return "mig-" + "-or-".join(f"{j + 1}g.{i * 8 + j + 1}gb" for j in range(8))
 
 
@@ -76,12 +76,12 @@ def _chains(n: int) -> Json:
 
 
 def _large_amounts(n: int) -> Json:
-    """Amounts that are no quantity, in a pod of which only eight are told."""
+    """Large amounts that are not quantities, in eight containers: a message names at most eight."""
     return _pod(*(_asking({name: [[0, {}]] * n}) for name in _profiles(8, "")))
 
 
 def _wishes(n: int) -> Json:
-    """Chains for as many resources as a pod names, and containers that start after one another."""
+    """Alternatives for many resources, and init containers."""
     others = [" or ".join(f"2g.{i + j}gb" for j in range(7)) for i in range(5, 200)]
     chains = "; ".join(f"1g.{i}gb or {other}" for i, other in enumerate(others, 5))
     annotations = {
@@ -93,7 +93,7 @@ def _wishes(n: int) -> Json:
 
 
 def _groups(n: int) -> Json:
-    """Init containers that each use other parts of what all containers hold."""
+    """Init containers that each use a different part of the slices of the containers."""
     inits = [limits(i % 56 + 1) for i in range(min(n, 60))]
     more = [_asking({"nvidia.com/mig-2g.10gb": 1}) for _ in range(56)]
     return _pod(limits(56), *more, initContainers=inits + [{}] * n)
@@ -124,7 +124,7 @@ def _long_names(n: int) -> Json:
 
 
 def _updates(n: int) -> Json:
-    """A manifest that is applied again, of containers that have claims."""
+    """An update that brings back the limits of containers that have claims."""
     (name,), declared = _own(["mig-1g.5gb"])
     container = {"name": "c", "resources": {"claims": [{"name": name}]}}
     old = pod_of(*(copy.deepcopy(container) for _ in range(n)), resourceClaims=declared)
@@ -135,7 +135,7 @@ def _updates(n: int) -> Json:
 
 
 def _again(shape: Shape) -> Shape:
-    """An update of such a pod by which the limits of its containers come back."""
+    """A shape's update that brings back the limits of its containers."""
 
     def made(n: int) -> Json:
         new = shape(n)
@@ -164,20 +164,20 @@ def _others(n: int) -> Json:
 
 
 def _or_bigger(profiles: int) -> Json:
-    """The annotation by which a bigger slice may serve each of so many profiles."""
+    """The annotation that allows bigger slices for a number of profiles."""
     chains = (f"1g.{i}gb or bigger" for i in range(1, profiles + 1))
     return {"instaslice.io/alternatives": "; ".join(chains)}
 
 
 def _bigger(n: int) -> Json:
-    """Wishes for bigger slices, and claims that an earlier pass made of such."""
+    """Wishes for bigger slices, and claims that an earlier pass created for them."""
     names, declared = _own(f"mig-1g.{i % 9_999 + 1}gb-or-bigger.x2" for i in range(n))
     container = limits(1, claims=_references(n, names))
     return _annotated(_or_bigger(min(n, 700)), _pod(container, resourceClaims=declared))
 
 
 def _defaults(n: int) -> Json:
-    """Limits that a LimitRange sets anew beside claims that stand for them."""
+    """Limits that a LimitRange sets again beside the claims that replaced them."""
     names, declared = _own(["mig-1g.5gb.x2"] * 200)
     each = [limits(2, claims=[{"name": names[i % 200]}], requests={MIG: 2}) for i in range(n)]
     return _pod(*each, resourceClaims=declared)

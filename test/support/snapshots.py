@@ -42,7 +42,7 @@ def named(name: str, namespace: str = "ml", **fields: Any) -> Json:
 
 
 def slice_(*profiles: str, pool: str = "node-1", generation: int = 1, basic: bool = False) -> Json:
-    """A ResourceSlice of the slices, by profile, that a node's GPU has been cut into."""
+    """A ResourceSlice of a node whose GPU has been cut into slices of some profiles."""
     listed: list[Json] = []
     for index, profile in enumerate(profiles):
         texts = {"profile": profile, "type": "mig", "uuid": f"MIG-{pool}-{index}"}
@@ -65,14 +65,14 @@ def claim(*names: str, pool: str = "node-1", driver: str = "gpu.nvidia.com") -> 
 
 
 def template(name: str, namespace: str = "ml") -> Json:
-    """The template of that name, as InstaSlice makes it."""
+    """The template of that name, as InstaSlice creates it."""
     found = from_template(name, MIG)
     assert found
     return objects(NEWEST, found, namespace)[-1]
 
 
 def own_classes(name: str) -> list[Json]:
-    """The DeviceClasses that a template asks through, as InstaSlice makes them."""
+    """The DeviceClasses that a template uses, as InstaSlice creates them."""
     found = from_template(name, MIG)
     assert found
     return objects(NEWEST, found)[:-1]
@@ -83,7 +83,7 @@ def bindings(*policies: str, actions: tuple[str, ...] = ("Deny",)) -> list[Json]
     return [{"spec": {"policyName": name, "validationActions": [*actions]}} for name in policies]
 
 
-#: A cluster of which nothing but good is to be said.
+#: A cluster in which `doctor` finds nothing wrong.
 HEALTHY = Snapshot(
     kubernetes="v1.36.3",
     api=VERSIONS["v1"],
@@ -117,7 +117,7 @@ def device_class(name: str, extended: str = "", driver: str = "gpu.nvidia.com") 
 
 
 def findings(found: Found) -> list[tuple[str, str, str]]:
-    """What a check finds: sign, text and advice of each."""
+    """The findings of a check: sign, text and advice of each."""
     every = [Finding("", *each) for each in found]
     return [(finding.state.value, finding.text, finding.advice) for finding in every]
 

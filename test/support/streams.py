@@ -12,17 +12,17 @@ Json = dict[str, Any]
 
 
 def dedent(text: str) -> str:
-    """A text that begins with an empty line, without that and without its indentation."""
+    """A text without its first line, which is empty, and without its indentation."""
     return textwrap.dedent(text.removeprefix("\n"))
 
 
 def rewritten(text: str, task: Task | None = None, **options: int) -> list[Document]:
-    """What becomes of the documents of a stream."""
+    """Rewrite a stream; returns its documents."""
     return list(Rewriter(task or Task(), **options).each(text.encode()))
 
 
 def after(text: str, task: Task | None = None) -> str:
-    """What becomes of a stream in which nothing is wrong."""
+    """Rewrite a stream that has no errors; returns its text."""
     documents = rewritten(text, task)
     assert [each.errors for each in documents if each.errors] == []
     return "".join(each.after for each in documents)
@@ -35,12 +35,12 @@ def numbered() -> NewName:
 
 
 def nameless(text: str) -> str:
-    """A text in which every UUID is "UUID"."""
+    """A text with "UUID" in place of each UUID."""
     return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "UUID", text)
 
 
 def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """The path of everything in a value."""
+    """The paths of a value and of everything in it."""
     inner = enumerate(value) if isinstance(value, list) else ()
     found = [*value.items()] if isinstance(value, dict) else [*inner]
     return [path, *(each for key, below in found for each in places(below, (*path, key)))]

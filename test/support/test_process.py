@@ -1,4 +1,4 @@
-"""Nothing that the tests start outlives them, and nothing that they read is without an end."""
+"""Programs that tests start end with them, and waiting and reading are bounded."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import pytest
 
 from test.support.process import Process, running, until
 
-#: Writes its process id into a file, and then does nothing for long.
+#: Writes its process id into a file, then sleeps.
 SLEEP = ["sh", "-c", 'echo $$ > "$0"; exec sleep 600']
 
 
@@ -22,11 +22,11 @@ def is_gone(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    # Killed, and not yet noticed by whoever is its parent now.
+    # Killed, but its new parent has not reaped it yet.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="setpriv --pdeathsig is of Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="setpriv --pdeathsig needs Linux")
 def test_a_program_ends_after_this_process_was_killed(tmp_path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path; from test.support.process import Process\n"
@@ -40,7 +40,7 @@ def test_a_program_ends_after_this_process_was_killed(tmp_path: Path) -> None:
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-    until(lambda: is_gone(pid), "its child is gone, too")
+    until(lambda: is_gone(pid), "its child is gone")
 
 
 def test_a_program_that_ignores_the_request_to_end_is_killed(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_program_that_ignores_the_request_to_end_is_killed(tmp_path: Path) -> 
     assert is_gone(started(tmp_path / "pid"))
 
 
-def test_a_program_that_ends_by_itself_has_its_last_lines_shown(tmp_path: Path) -> None:
+def test_the_error_of_a_program_that_ended_has_its_last_lines(tmp_path: Path) -> None:
     process = Process(["sh", "-c", "seq 1000; exit 3"], tmp_path / "log")
     process.wait()
     lines = ["sh ended with 3:", *map(str, range(971, 1001))]
@@ -65,7 +65,7 @@ def test_a_program_that_ends_by_itself_has_its_last_lines_shown(tmp_path: Path) 
     assert process.printed(limit=10) == "\n999\n1000\n"
 
 
-def test_what_has_no_end_is_not_waited_for(tmp_path: Path) -> None:
+def test_waiting_and_reading_are_bounded(tmp_path: Path) -> None:
     with running(["sh", "-c", "echo lost; sleep 600"], Path("/dev/zero")) as process:
         assert (process.printed(), process.tail()) == ("", "")
     with pytest.raises(TimeoutError, match=r"rain: not within 0\.1 s; the last answer was 0"):

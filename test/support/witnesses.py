@@ -1,4 +1,4 @@
-"""What h11, gunicorn's own parser, and InstaSlice make of the same bytes."""
+"""The requests that h11, gunicorn's own parser, and InstaSlice read in the same bytes."""
 
 import random
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from instaslice.serve.limits import Limits
 
 
 def requests(data: bytes, sizes: Iterator[int] | None = None) -> list[Request]:
-    """All requests in some bytes, which come in pieces of some sizes."""
+    """The requests in some bytes, which come in pieces of some sizes."""
     reader, found, at = Reader(LIMITS.body, LIMITS.headers), [], 0
     while at < len(data):
         size = next(sizes) if sizes else len(data)
@@ -36,7 +36,7 @@ Seen = tuple[str, str, bytes]  #: method, target and body
 
 
 def ours(data: bytes, chance: random.Random) -> tuple[list[Seen], list[bytes]]:
-    """What would reach the application of bytes that come in pieces; and the bytes of each."""
+    """The requests that reach the application, and the bytes of each. Bytes come in pieces."""
     reader, fed, start = Reader(LIMITS.body, LIMITS.headers), 0, 0
     seen: list[Seen] = []
     accepted: list[bytes] = []
@@ -49,7 +49,7 @@ def ours(data: bytes, chance: random.Random) -> tuple[list[Seen], list[bytes]]:
             if found.refusal or (found.length or 0) > len(found.body):
                 return seen, accepted
             seen.append((found.method, found.target, found.body))
-            # Without the empty line that was skipped, which h11 refuses.
+            # Without the skipped empty line, which h11 refuses.
             accepted.append(data[start : fed - len(reader)].removeprefix(b"\r\n"))
             start = fed - len(reader)
             if not found.keep:

@@ -1,4 +1,4 @@
-"""The worst that was found to do to a server's memory, short of what it refuses at once."""
+"""The requests that cost a server the most memory, of those that it does not refuse at once."""
 
 import contextlib
 import json
@@ -10,15 +10,15 @@ from test.support.reviews import load
 from test.support.serving import Server
 
 MAX_BODY, MAX_DECODED = Limits().body, Limits().decoded
-#: Longer headers are not remembered.
+#: The server does not remember longer headers.
 _LONG = "".join(f"X-{i}: {'y' * 100}\r\n" for i in range(16))
 
 
 def dense(namespace: str = "default") -> bytes:
-    """A review of 7 MiB that takes the most of all once it is decoded.
+    """A review of 7 MiB that takes the most memory once it is decoded.
 
-    As many lists in lists as are let in (a list of one takes 104 bytes, for two of the body), then
-    short strings (64 bytes for five), and a character that makes Python keep four bytes for each.
+    It has as many lists in lists as are accepted (104 bytes for two of the body), then short
+    strings (64 bytes for five), and a character that makes Python use four bytes for each.
     """
     review = load("create", "sample")
     review["request"]["namespace"] = namespace
@@ -34,7 +34,7 @@ def dense(namespace: str = "default") -> bytes:
 
 
 def hold_idle(server: Server, stack: contextlib.ExitStack, number: int) -> None:
-    """Keep so many connections, each with long headers of which the server remembers much."""
+    """Open idle connections, each after a request with long headers, which the server remembers."""
     request = f"GET /healthz HTTP/1.1\r\nHost: x\r\n{_LONG}\r\n".encode()
     for _ in range(number):
         connection = stack.enter_context(server.raw())
@@ -43,12 +43,12 @@ def hold_idle(server: Server, stack: contextlib.ExitStack, number: int) -> None:
 
 
 def hold_unfinished(server: Server, stack: contextlib.ExitStack, size: int) -> list[ssl.SSLSocket]:
-    """Send so many bytes of requests, of which none is whole."""
+    """Send `size` bytes of unfinished requests."""
     connections = []
     head = f"POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Length: {MAX_BODY}\r\n\r\n".encode()
     while size > 0:
         connection = stack.enter_context(server.raw())
-        with contextlib.suppress(OSError):  # it may be the one that has to go
+        with contextlib.suppress(OSError):  # the server may close it to make room
             connection.sendall(head + b"x" * min(size, MAX_BODY - 1))
         connections.append(connection)
         size -= MAX_BODY

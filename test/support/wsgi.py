@@ -1,4 +1,4 @@
-"""A WSGI application called as a server calls it, without a server."""
+"""Call a WSGI application as a server does."""
 
 import io
 import json
@@ -29,7 +29,7 @@ def call(
     """Call an application, checked against PEP 3333 by wsgiref's validator.
 
     strict: False for a request that the validator itself would refuse.
-    environ: overrides; a value of None takes the variable out.
+    environ: overrides; None removes the variable.
     """
     full: dict[str, Any] = {
         "REQUEST_METHOD": method,

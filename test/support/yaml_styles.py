@@ -1,4 +1,4 @@
-"""The same document in any style of YAML that people write."""
+"""Documents in the styles of YAML that people write."""
 
 import json
 import re
@@ -7,15 +7,15 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-#: Any style. Drawn as a seed: hypothesis keeps a record of every choice of st.randoms(), which took
-#: most of a property test's time.
+#: Any style, drawn as a seed: hypothesis records every choice of st.randoms(), which took most of a
+#: property test's time.
 STYLES = st.builds(Random, st.integers(0, 2**32 - 1))
 
 SAFE = re.compile(r"[a-zA-Z][a-zA-Z0-9./-]*")
 
 
 def written(value: Any, random: Random) -> str:
-    """A document as YAML of one style or another, its comments numbered."""
+    """A document as YAML in a random style, with numbered comments."""
     writer = _Writer(random)
     lines = writer.block(value, 0)
     ends = random.choice([["\n"], ["\n"], ["\r\n"], ["\n", "\r\n"]])
@@ -48,7 +48,7 @@ class _Writer:
         return lines
 
     def merged(self, value: dict[str, Any]) -> list[tuple[str, Any]]:
-        """The members, some of them by a merge key."""
+        """The members, some of them behind a merge key."""
         members = list(value.items())
         if self.likes_sharing:
             for name, known in self.anchors.items():
@@ -79,7 +79,7 @@ class _Writer:
             step = self.random.choice(self.steps)
             return [*self.remarks(margin), head.rstrip() + anchor, *self.block(item, margin + step)]
         lines = self.block(item, margin + 1 + len(gap))
-        # What stands before the first line is before the dash.
+        # Comments before the first line go before the dash.
         first = next(i for i, line in enumerate(lines) if not is_remark(line))
         return [*lines[:first], head + lines[first].lstrip(), *lines[first + 1 :]]
 
@@ -91,7 +91,7 @@ class _Writer:
         return self.random.random() < self.likes_flow
 
     def inline(self, value: Any, margin: int = -1) -> str:
-        """A value on one line; in braces also on several, where a margin is given."""
+        """A value on one line, or with a margin perhaps on several, in brackets."""
         if isinstance(value, _Alias):
             return f"*{value.name}"
         if not isinstance(value, dict | list):
@@ -121,7 +121,7 @@ class _Writer:
     def anchor(self, value: Any) -> str:
         if not self.likes_sharing or not value or self.random.random() < 0.6:
             return ""
-        # What holds an anchor may not be named by one that it holds.
+        # Registered before the values inside it are, so that their anchors have other names.
         name = f"a{len(self.anchors)}"
         self.anchors[name] = value
         return f" &{name}"
@@ -149,7 +149,7 @@ class _Writer:
         return lines
 
     def tail(self, line: str) -> list[str]:
-        """A line, perhaps with a comment behind it; as many lines as it has."""
+        """The lines of a text, perhaps with a comment after the last."""
         if self.random.random() < self.likes_remarks:
             self.comments += 1
             line += f"  # {self.comments}"
@@ -162,5 +162,5 @@ class _Alias:
 
 
 def is_remark(line: str) -> bool:
-    """Whether a line says nothing to a machine."""
+    """Whether a line is empty or a comment."""
     return not line.strip() or line.lstrip().startswith("#")
