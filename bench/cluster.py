@@ -1,8 +1,8 @@
-"""What InstaSlice costs a cluster: pods created per second, and the time of a create.
+"""`make bench-create`: measure what InstaSlice adds to the creation of a pod.
 
-Against a real API server (KUBEBUILDER_ASSETS), for pods without and with MIG slices, without and
-with InstaSlice. The four take turns, round by round, so that what else the machine does falls on
-all of them alike. Prints a Markdown table.
+Pods without and with MIG slices are created on a real API server (KUBEBUILDER_ASSETS), without and
+with InstaSlice. The four variants take turns, round by round, so that other load affects all alike.
+Prints a Markdown table.
 """
 
 import argparse
@@ -38,7 +38,7 @@ PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
 
 
 class Load(NamedTuple):
-    """What is measured: rounds, the pods of each, and how many connections create them at once."""
+    """The rounds, the pods of each, and the number of connections that create them at once."""
 
     rounds: int
     pods: int
@@ -47,7 +47,7 @@ class Load(NamedTuple):
 
 @dataclass
 class Variant:
-    """One row of the table, and what was measured for it."""
+    """A row of the table, and its measurements."""
 
     name: str
     manifest: Json
@@ -88,7 +88,7 @@ def create(plane: ControlPlane, bodies: list[bytes]) -> list[float]:
 
 
 def measure(row: Variant, cluster: Cluster, names: Iterator[int], load: Load) -> None:
-    """One round of a variant; its pods are deleted afterwards."""
+    """Measure one round of a variant, then delete its pods."""
     bodies = [
         json.dumps({**row.manifest, "metadata": {"name": f"p{next(names)}"}}).encode()
         for _ in range(load.pods)
@@ -103,7 +103,7 @@ def measure(row: Variant, cluster: Cluster, names: Iterator[int], load: Load) ->
 
 
 def delete_all(cluster: Cluster) -> None:
-    """Delete the pods that a round has made, at once."""
+    """Delete the pods of a round at once."""
     cluster.within(NAMESPACE).send(
         "delete",
         "Pod",
@@ -136,20 +136,20 @@ def table(rows: list[Variant]) -> str:
 
 
 def play(rows: list[Variant], cluster: Cluster, webhook: Webhook, load: Load) -> None:
-    """All rounds, and one before them to warm up, which does not count.
+    """Measure all rounds, after one to warm up, which does not count.
 
-    InstaSlice is there in the second half of one round and in the first of the next, so that what
-    changes as more pods have been created and deleted falls on both.
+    InstaSlice is registered in the second half of one round and in the first of the next, so that
+    effects of earlier pods are the same with and without it.
     """
     names = count()
     for turn in range(load.rounds + 1):
-        for there in (False, True) if turn % 2 == 0 else (True, False):
-            if there:
+        for is_registered in (False, True) if turn % 2 == 0 else (True, False):
+            if is_registered:
                 configuration = installation.register(cluster, webhook.client_config)
             for row in rows:
-                if row.with_instaslice is there:
+                if row.with_instaslice is is_registered:
                     measure(row, cluster, names, load)
-            if there:
+            if is_registered:
                 installation.unregister(cluster, configuration)
         if turn == 0:
             for row in rows:

@@ -1,7 +1,7 @@
-"""`make bench-files`: how long `instaslice rewrite` takes for files, and how much memory.
+"""`make bench-files`: measure the time and the memory of `instaslice rewrite`.
 
-Each file is rewritten by a process of its own, as a user starts it. Processor time is what counts
-on a machine that others use, too.
+A new process rewrites each file, as when a user starts it. On a shared machine, only the processor
+time is meaningful.
 """
 
 import os
@@ -36,21 +36,21 @@ MEGABYTE = 1_000_000
 
 
 class Shape(NamedTuple):
-    """What a file is made of: a head, and then as many parts as it takes."""
+    """A file: a head, followed by as many parts as its size needs."""
 
     head: str
     part: str
-    is_one: bool = True  #: one document
+    is_one: bool = True  #: whether the file is one document
 
 
-#: An object of any kind with a MIG limit, and a member that goes on.
+#: The head of a custom resource with a MIG limit and a list.
 CUSTOM = """\
 apiVersion: example.com/v1
 kind: Thing
 limits: {nvidia.com/mig-1g.5gb: 1}
 things:
 """
-#: A Deployment with a MIG limit, and a container that goes on.
+#: The head of a Deployment with a MIG limit; its container may go on.
 DEPLOYMENT = """\
 apiVersion: apps/v1
 kind: Deployment
@@ -86,11 +86,11 @@ class Kind(NamedTuple):
     title: str
     megabytes: int
     shape: Shape
-    every: int = 1  #: which pods have a MIG limit: every so many
+    every: int = 1  #: one in so many pods has a MIG limit
 
 
-#: Streams and Lists are what is large in practice; no other object is larger than 2 MB: etcd, and
-#: so the API server, takes 1.5 MiB.
+#: Only streams and Lists are large in practice: etcd, and so the API server, takes objects of at
+#: most 1.5 MiB.
 KINDS = (
     Kind("a stream of pods, each with a MIG limit", 1, STREAM),
     Kind("a stream of pods, 1 in 100 with a MIG limit", 10, STREAM, 100),
@@ -124,24 +124,24 @@ def written(kind: Kind) -> Iterator[str]:
 
 
 def rewrite(path: Path) -> tuple[float, float, float]:
-    """Seconds, seconds of a processor, and megabytes of memory at most, to rewrite a file."""
+    """Rewrite a file; returns seconds, seconds of processor time, and megabytes of peak memory."""
     start = time.monotonic()
     command = [sys.executable, "-m", "instaslice", "rewrite", str(path)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, "it could not be rewritten"
+    assert process.returncode == 0, "the file was not rewritten"
     seconds = time.monotonic() - start
     return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / MEGABYTE
 
 
 def measure() -> str:
-    """A table of what files take, as Markdown.
+    """Measure all files; returns a Markdown table.
 
-    The last column is the memory above that for a small file, in sizes of the one document.
+    The last column is the memory above that for a small file, divided by the document's size.
     """
     lines = [
-        "| file | MB | seconds | of a processor | MB/s | memory, MB | times the document |",
+        "| file | MB | seconds | processor time | MB/s | memory, MB | times the document |",
         "|---|---|---|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory(prefix="instaslice-bench-") as folder:

@@ -1,4 +1,4 @@
-"""Attacks on the real server, each beside an honest client: rows of the soak."""
+"""Sections of the soak: attacks on a real server, each beside an honest client."""
 
 import contextlib
 import http.client
@@ -9,11 +9,11 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from bench.place import MIB, MINUTES, Json, Place, Row, admit, count, percentiles
+from bench.servers import cpu
 from instaslice.serve.limits import Limits
 from test.support import attacks, worst
 from test.support.apiserver import FAULTS, APIServer, reaching
@@ -24,7 +24,7 @@ from test.support.serving import SAMPLE, Load, Server, exchange, memory
 
 
 def shapes(size: int) -> dict[str, Json]:
-    """Pods of so many bytes, each the most of one thing that a user can type."""
+    """Specs of pods of about `size` bytes, each filled with one thing that a user can type."""
     mig = "nvidia.com/mig-1g.5gb"
 
     def repeat(member: Callable[[int], Any]) -> list[Any]:
@@ -53,7 +53,7 @@ def shapes(size: int) -> dict[str, Json]:
             "resourceClaims": repeat(lambda i: {"name": f"x{i}", "resourceClaimName": "y"}),
             "containers": [{"name": "c", "resources": {"limits": {mig: "1"}}}],
         },
-        "resources that are no MIG": limits(entries(lambda i: f"example.com/x{i}", "1")),
+        "resources that are not MIG": limits(entries(lambda i: f"example.com/x{i}", "1")),
         "MIG resources of no known profile": limits(entries(lambda i: f"nvidia.com/mig-x{i}", "1")),
         "long names": limits(entries(lambda i: f"nvidia.com/mig-{i}{'g' * 10_000}", "1")),
         "lists in lists": {**limits({mig: "1"}), "x": repeat(lambda i: nest)},
@@ -61,13 +61,12 @@ def shapes(size: int) -> dict[str, Json]:
 
 
 def long_pods(place: Place) -> Iterator[Row]:
-    """One pod of 3 MiB at a time, and what twice the size costs, in CPU.
+    """Measure the CPU time of one pod of 3 MiB at a time, and its growth with the size.
 
-    That operations grow by no more than the size is held by tests, which count them. What is
-    measured has the processor's caches in it, too: decoding JSON alone costs up to 3 times as much
-    for twice the size. Work that is not linear costs 4 times.
+    Tests count operations, which grow linearly. This measurement includes the processor's caches:
+    decoding JSON alone costs up to 3 times as much for twice the size, and quadratic work 4 times.
     """
-    # Over two doublings: Python's own tables grow in steps.
+    # Two doublings, since Python's own tables grow in steps.
     quarter, whole = shapes(3 << 18), shapes(3 << 20)
     times = 15  # a tick of the kernel's clock is a hundredth of a second
     longest, slowest, ratio = 0.0, "", 0.0
@@ -85,28 +84,20 @@ def long_pods(place: Place) -> Iterator[Row]:
             ratio = max(ratio, math.sqrt(seconds[1] / max(seconds[0], 0.001)))
     what = f"CPU of the slowest of {len(whole)} shapes of a pod of 3 MiB ({slowest})"
     yield Row(what, f"{longest:.2f} s", "0.5 s", longest < 0.5)
-    yield Row(
-        "... and what twice the size costs at most", f"{ratio:.1f} times", "2.3", ratio <= 2.3
-    )
-
-
-def cpu(pid: int) -> float:
-    """Seconds of CPU that a process has used: proc(5)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    yield Row("... and the most for twice the size", f"{ratio:.1f} times", "2.3", ratio <= 2.3)
 
 
 def dialled_ahead(place: Place) -> Iterator[Row]:
-    """Connections that are used long after they were made, and after SIGTERM."""
+    """Use connections long after they were opened, and after SIGTERM."""
     number = 100
     lost = 0
     with place.serve() as server, contextlib.ExitStack() as stack:
         ahead = [stack.enter_context(contextlib.closing(server.connect())) for _ in range(number)]
         for each in ahead:
             each.connect()
-        time.sleep(min(90, count(60) + 10))  # the passing of time is what this is about
+        time.sleep(min(90, count(60) + 10))  # this section is about the time itself
         lost += sum(not answers(each) for each in ahead)
-    what = f"{number} connections used {min(90, count(60) + 10)} s after they were made: lost"
+    what = f"{number} connections used {min(90, count(60) + 10)} s after they were opened: lost"
     yield Row(what, str(lost), "0", lost == 0)
     lost, latest = 0, 0.0
     with place.serve() as server, contextlib.ExitStack() as stack:
@@ -124,7 +115,7 @@ def dialled_ahead(place: Place) -> Iterator[Row]:
 
 
 def answers(connection: http.client.HTTPConnection) -> bool:
-    """Whether the sample is answered on a connection that is there."""
+    """Whether the sample is answered on an open connection."""
     try:
         return exchange(connection, "POST", "/mutate", SAMPLE)[0] == 200
     except (OSError, http.client.HTTPException):
@@ -132,7 +123,7 @@ def answers(connection: http.client.HTTPConnection) -> bool:
 
 
 def unread_log(place: Place) -> Iterator[Row]:
-    """A pipe for the log, as a container has, that nobody reads."""
+    """Log into a pipe, as a container does, that nobody reads."""
     many = max(20_000, count(100_000))  # 4 MiB of lines may wait
     pipe = place.folder / "log"
     os.mkfifo(pipe)
@@ -149,8 +140,8 @@ def unread_log(place: Place) -> Iterator[Row]:
     yield Row("... log lines dropped and counted", f"{dropped:,.0f}", "some", dropped > 0)
 
 
-def untaken_replies(place: Place) -> Iterator[Row]:
-    """Clients that ask for the longest answers, and take none."""
+def unread_replies(place: Place) -> Iterator[Row]:
+    """Serve clients that ask for the longest replies and read none."""
     spec = {
         "initContainers": [slices(f"i{number}", 16) for number in range(111)],
         "containers": [slices("c", 16)],
@@ -168,7 +159,7 @@ def untaken_replies(place: Place) -> Iterator[Row]:
                     connection.sendall(request)
         honest = server.call("POST", "/mutate", SAMPLE)[0] == 200
         peak = memory(worker)["VmHWM"] / MIB
-    what = "Worker's peak with 40 clients that take no reply"
+    what = "Worker's peak with 40 clients that read no reply"
     yield Row(what, f"{peak:.0f} MiB", "200 MiB", honest and peak < 200)
 
 
@@ -177,7 +168,7 @@ def slices(name: str, number: int) -> Json:
 
 
 def the_worst(place: Place) -> Iterator[Row]:
-    """All at once, within the memory of the Deployment."""
+    """Serve the worst clients together, within the Deployment's memory."""
     account = place.account()
     size = 512 * MIB * MIB
     with contextlib.ExitStack() as stack:
@@ -210,7 +201,7 @@ def the_worst(place: Place) -> Iterator[Row]:
 
 
 def silent_api_server(place: Place) -> Iterator[Row]:
-    """One that takes connections, and never shakes hands."""
+    """Serve beside an API server that accepts connections and never does the handshake."""
     account = place.account()
     seconds: list[float] = []
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -220,13 +211,13 @@ def silent_api_server(place: Place) -> Iterator[Row]:
             end = time.monotonic() + count(30)
             admit(server, "silent", end, seconds)
     what = (
-        f"API server that never shakes hands: admission of {len(seconds):,} pods, p50 / p99 / max"
+        f"API server without a TLS handshake: admission of {len(seconds):,} pods, p50 / p99 / max"
     )
     yield Row(what, percentiles(seconds), "max 3 s", max(seconds) < 3)
 
 
 def tried_again(place: Place) -> Iterator[Row]:
-    """A template that failed is made when another pod asks, and not after the doubled pause."""
+    """Create a failed template when another pod asks, not after the doubled pause."""
     account = place.account()
     longest = 0.0
     with contextlib.ExitStack() as stack:
@@ -252,7 +243,7 @@ def tried_again(place: Place) -> Iterator[Row]:
 
 
 def warnings(server: Server, body: bytes) -> list[str]:
-    """What the answer to a review warns of."""
+    """The warnings in the answer to a review."""
     found: list[str] = json.loads(server.call("POST", "/mutate", body)[1])["response"].get(
         "warnings", []
     )
@@ -260,7 +251,7 @@ def warnings(server: Server, body: bytes) -> list[str]:
 
 
 def attacked(place: Place) -> Iterator[Row]:
-    """Each attack beside an honest client of the same address, and all of them; in 512 MiB."""
+    """Run each attack, and all of them, beside an honest client of the same address, in 512 MiB."""
     for names in [*([name] for name in attacks.ATTACKS), [*attacks.ATTACKS]]:
         seconds: list[float] = []
         lost = 0
@@ -289,6 +280,6 @@ def attacked(place: Place) -> Iterator[Row]:
 
 SECTIONS = (
     attacked,
-    *(long_pods, dialled_ahead, unread_log, untaken_replies, the_worst),
+    *(long_pods, dialled_ahead, unread_log, unread_replies, the_worst),
     *(silent_api_server, tried_again),
 )

@@ -1,8 +1,8 @@
-"""From a pod's creation until it runs on a real node: InstaSlice beside claims written by hand.
+"""`make bench-node`: measure how long pods take to start on a real node, also with claims by hand.
 
-One pod after the other, of either kind in turns, so that what else the machine does falls on both
-alike; each is gone, and its slice free, before the next one is created. Prints a Markdown table.
-Needs what the tests of a real node need (test/e2e/node.py).
+The two kinds of pods take turns, so that other load affects both alike. Each pod is gone, and its
+slice free, before the next one is created. Prints a Markdown table. Needs what the tests of a real
+node need (test/e2e/node.py).
 """
 
 import argparse
@@ -39,7 +39,7 @@ class Variant:
     manifest: Json
     created: list[float] = field(default_factory=list)  #: until the API server answers
     scheduled: list[float] = field(default_factory=list)  #: until it has a node
-    running: list[float] = field(default_factory=list)  #: until it is said to run
+    running: list[float] = field(default_factory=list)  #: until its phase is Running
 
 
 def variants() -> list[Variant]:
@@ -52,7 +52,7 @@ def variants() -> list[Variant]:
 
 
 def measure(row: Variant, cluster: Cluster, name: str) -> None:
-    """Run a pod of a variant, and take it away again."""
+    """Run a pod of a variant, then delete it."""
     start = time.perf_counter()
 
     def milliseconds() -> float:
@@ -75,18 +75,17 @@ def measure(row: Variant, cluster: Cluster, name: str) -> None:
 
 
 def prepare(cluster: Cluster) -> None:
-    """The template by hand is what InstaSlice makes, under a name of its own."""
+    """Create the template for claims by hand: a copy of InstaSlice's with another name."""
     cluster.create(pod("first", stays(limits={PROFILE: 1})))
-    made = until(lambda: cluster.find("ResourceClaimTemplate", PROFILE), "the template is made")
-    metadata = {"name": BY_HAND}
-    same = {key: made[key] for key in ("apiVersion", "kind", "spec")}
-    cluster.create({**same, "metadata": metadata})
+    found = until(lambda: cluster.find("ResourceClaimTemplate", PROFILE), "the template exists")
+    same = {key: found[key] for key in ("apiVersion", "kind", "spec")}
+    cluster.create({**same, "metadata": {"name": BY_HAND}})
     cluster.delete("Pod", "first")
     until(lambda: not cluster.list("ResourceClaim"), "the first claim is gone")
 
 
 def play(node: Node, pods: int) -> list[Variant]:
-    """All pods of all variants, and one of each before them to warm up, which does not count."""
+    """Measure all pods of both variants, after one of each to warm up, which does not count."""
     rows = variants()
     everywhere = node.cluster
     everywhere.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})

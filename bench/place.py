@@ -1,4 +1,4 @@
-"""Where the soak runs servers, and what it says of them."""
+"""The soak's servers, and the rows of its table."""
 
 import contextlib
 import json
@@ -35,7 +35,7 @@ def percentiles(seconds: list[float]) -> str:
 
 
 class Place:
-    """Where servers are run: an authority, and a folder for certificates."""
+    """A folder for servers, and the authority of their certificates."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,7 +57,7 @@ class Place:
 
 
 def admit(server: Server, name: str, end: float, seconds: list[float]) -> None:
-    """Send pods of ever new namespaces, whose templates are to be made."""
+    """Send pods of new namespaces, whose templates must be created, until `end`."""
     review = load("create", "sample")
     number = 0
     while time.monotonic() < end:

@@ -44,7 +44,7 @@ def lines(title: str, x: str, y: str, series: dict[str, list[tuple[float, float]
 
 
 def step(most: float) -> float:
-    """A round distance between ticks, TICKS of which reach what is most."""
+    """A round distance between ticks, so that TICKS of them reach the maximum."""
     unit = float(10 ** ceil(log10(most / TICKS) - 1))
     return unit * ceil(most / TICKS / unit)
 

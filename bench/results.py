@@ -1,4 +1,4 @@
-"""bench/RESULTS.md: a section for each measurement, each as it was last made."""
+"""bench/RESULTS.md: a section for each measurement, from its last run."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ FILE: Final = Path(__file__).with_name("RESULTS.md")
 
 
 def record(title: str, text: str) -> None:
-    """Print a section, and put it in the place of the one that has its title."""
+    """Print a section, and write it in place of the one with the same title."""
     section = f"## {title}\n\n{text.rstrip()}\n"
     print(f"\n{section}", flush=True)
     head, *sections = re.split(r"^(?=## )", FILE.read_text(), flags=re.MULTILINE)

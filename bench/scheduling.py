@@ -1,8 +1,8 @@
-"""How long pods with MIG slices wait for a node, in each of the four ways to have slices.
+"""`make bench-cluster`: measure how long pods with MIG slices wait for a node, in four ways.
 
-For each way a fresh control plane (KUBEBUILDER_ASSETS, Kubernetes 1.36 or later) with 32 nodes of
-two A100s, cut into 14 slices of 1g.5gb: 448 in all. Pods are created over four connections, and a
-watch tells when each has a node. Prints a Markdown table.
+Each way has a new control plane (KUBEBUILDER_ASSETS, Kubernetes 1.36 or later) with 32 nodes of two
+A100s, cut into 14 slices of 1g.5gb: 448 in all. Pods are created over four connections, and a watch
+reports when each has a node. Prints a Markdown table.
 
     device plugin     nodes offer the slices as an extended resource
     scheduler         the scheduler serves the extended resource by a device class (KEP-5004)
@@ -66,14 +66,14 @@ LOADS: Final = (Load(200, 1), Load(60, 7))
 
 
 class Found(NamedTuple):
-    """What became of a load."""
+    """The measurements of a load."""
 
     seconds: float  #: from the first create to the last node
     waits: list[float]  #: seconds from a pod's create to its node
 
 
 def nodes(cluster: Cluster, *, plugin: bool) -> None:
-    """The nodes, with their slices as extended resources or as ResourceSlices."""
+    """Create the nodes, with their slices as extended resources or as ResourceSlices."""
     for n in range(NODES):
         name = f"node-{n}"
         room = {"cpu": "64", "memory": "256Gi", "pods": "110"}
@@ -92,7 +92,7 @@ def nodes(cluster: Cluster, *, plugin: bool) -> None:
 
 
 def devices(node: int) -> list[Json]:
-    """A node's slices, as they are published where they have been cut."""
+    """The devices of a node whose GPUs have been cut."""
     return [
         {
             "name": f"gpu-{n // 7}-mig-1g5gb-19-{n % 7}",
@@ -178,7 +178,7 @@ class Watch:
         self._thread.start()
 
     def _run(self) -> None:
-        # Line by line as they come: HTTPResponse reads ahead where it is iterated over.
+        # An iteration over HTTPResponse would read ahead; readline() does not.
         while line := self._answer.readline():
             now = time.perf_counter()
             event = json.loads(line)
@@ -189,7 +189,7 @@ class Watch:
 
 
 def measure(cluster: Cluster, load: Load, manifest: Json, prefix: str) -> Found:
-    """Create the pods of a load and wait until all have a node; they are deleted afterwards."""
+    """Create the pods of a load, wait until all have a node, then delete them."""
     watch = Watch(cluster.plane)
     names = [f"{prefix}-{n}" for n in range(load.pods)]
     created: dict[str, float] = {}
@@ -213,7 +213,7 @@ def measure(cluster: Cluster, load: Load, manifest: Json, prefix: str) -> Found:
 
 
 def play(assets: Path, way: str) -> tuple[str, dict[Load, Found]]:
-    """A way on a control plane of its own; returns the version of Kubernetes, too."""
+    """Measure a way on a new control plane; returns the version of Kubernetes, too."""
     setting, manifest = WAYS[way]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

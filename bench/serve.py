@@ -1,7 +1,7 @@
-"""InstaSlice, or an application that does nothing, on the same gunicorn settings.
+"""Serve InstaSlice, or an application that does nothing, with the same gunicorn settings.
 
-The nothing-application is the floor: what the server itself can do. Variants of worker class and
-parser are for choosing among them; `instaslice serve` has no such settings.
+The application that does nothing is the floor: the cost of the server itself. Options choose the
+worker class and the JSON parser; `instaslice serve` has no such settings.
 """
 
 import argparse
@@ -11,11 +11,11 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from instaslice.resources import MIG
-from instaslice.serve import app, logs, server
+from instaslice.serve import judge, logs, server
 from instaslice.serve.settings import Settings
 from instaslice.serve.tls import Certificates
 
-#: What a webhook answers that lets every pod through.
+#: The answer of a webhook that allows every pod.
 CONSTANT = (
     b'{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview",'
     b'"response":{"uid":"48933560-91e7-4039-8817-84987e4f98c6","allowed":true}}'
@@ -58,7 +58,7 @@ def main() -> None:
     arguments = parser.parse_args()
     changes: dict[str, Any] = {}
     if arguments.json != "json":
-        setattr(app, "_decode", importlib.import_module(arguments.json).loads)  # noqa: B010
+        setattr(judge, "_decode", importlib.import_module(arguments.json).loads)  # noqa: B010
     if arguments.worker == "gthread":
         changes["worker_class"] = "gthread"
     settings = Settings(

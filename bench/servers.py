@@ -1,4 +1,4 @@
-"""Servers on a core of their own, what wrk measures of them, and how they take turns."""
+"""Servers, each on one core, that wrk measures in turn."""
 
 import contextlib
 import os
@@ -16,11 +16,10 @@ from test.support.process import Process, free_port, until
 HERE = Path(__file__).parent
 PATH = "/mutate?timeout=5s"
 CONNECTIONS = 16
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Load(NamedTuple):
-    """What wrk measured in one go."""
+    """One measurement by wrk."""
 
     rate: float  #: requests a second
     p50: float  #: milliseconds
@@ -30,18 +29,24 @@ class Load(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A folder with a certificate, and what trusts it."""
+    """A folder with a certificate, and a context that trusts it."""
 
     folder: Path
     context: ssl.SSLContext
 
 
 class App(NamedTuple):
-    """What a server is to run: see `bench.serve`."""
+    """The program of a server: see `bench.serve`."""
 
     name: str
     options: tuple[str, ...] = ()
     checkout: Path = HERE.parent  #: of InstaSlice, this one or an earlier
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU that a process has used: utime and stime of proc(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Server:
@@ -60,20 +65,16 @@ class Server:
 
     def cpu(self) -> float:
         """Seconds of CPU that the workers have used."""
-        total = 0
-        for pid in self.workers():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])  # utime, stime: proc(5)
-        return total / TICKS
+        return sum(map(cpu, self.workers()))
 
     def rss(self) -> float:
-        """Resident megabytes of a worker, the largest."""
+        """Resident megabytes of the largest worker."""
         return max(serving.memory(pid)["VmRSS"] for pid in self.workers()) / 1024
 
     def load(
         self, body: Path | None, seconds: float, connections: int = CONNECTIONS, fresh: bool = False
     ) -> Load:
-        """POST a body again and again, or, without one, ask whether the server is there."""
+        """POST a body again and again; without one, GET /healthz."""
         environment = dict(os.environ)
         if body:
             environment["BODY"] = str(body)
@@ -116,10 +117,10 @@ def in_turn(
     measures: Mapping[str, Callable[[Server], Load]],
     after: Callable[[list[Server]], None] = lambda servers: None,
 ) -> dict[str, dict[str, list[Load]]]:
-    """What is measured of servers, which take turns: by measure and by server, a load a round.
+    """Measure servers in turn; returns a load for each round, by measure and by server.
 
-    Each round has processes of its own: one that lives longer keeps a speed of its own, and two of
-    the same program were seen a fifth apart.
+    Each round starts new processes, since a process keeps its speed, and two of the same program
+    differed by a fifth.
     """
     measured: dict[str, dict[str, list[Load]]] = {
         label: {name: [] for name in apps} for label in measures
@@ -127,7 +128,7 @@ def in_turn(
     for _ in range(rounds):
         with running(place, *apps.values()) as servers:
             for server in servers:
-                server.load(None, 1)  # warm
+                server.load(None, 1)  # warm up
             for label, measure in measures.items():
                 for name, server in zip(apps, servers, strict=True):
                     measured[label][name].append(measure(server))

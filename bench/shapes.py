@@ -1,7 +1,6 @@
-"""What the largest reviews cost: for each shape its time, and how that grows with the size.
+"""`make bench-shapes`: measure the time of the largest reviews, and its growth with the size.
 
-python -m bench.shapes, or make bench-shapes. Times are of the processor (other programs do not
-count), for the core alone with the decoding of the JSON; a size is that of the body.
+Times are the processor time of the core and of decoding the JSON. A size is the body's.
 """
 
 import gc
@@ -14,8 +13,8 @@ from instaslice.resource_api import NEWEST
 from instaslice.review import BadReview, judge, read, respond
 from test.support.shapes import SHAPES
 
-#: The largest pod that etcd takes is half of this; the API server sends reviews of up to 3 MiB for
-#: it (and of twice that for an update).
+#: etcd takes pods of up to half of this. The API server sends reviews of up to 3 MiB for such a
+#: pod, and of twice that for an update.
 LARGEST = 3 * 1024 * 1024
 ROUNDS = 5
 
@@ -47,7 +46,7 @@ def seconds(body: bytes) -> tuple[float, float]:
 
 
 def main() -> None:
-    gc.set_threshold(100_000, 50, 100)  # as the server has it
+    gc.set_threshold(100_000, 50, 100)  # as in the server
     print("| shape, 3 MiB | json.loads | twice the size costs | the rest | twice the size costs |")
     print("|---|---|---|---|---|")
     for shape in SHAPES:

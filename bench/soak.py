@@ -1,7 +1,7 @@
-"""The faults of test/serve/test_faults.py for longer, and what they cost, as a Markdown table.
+"""`make soak`: cause the faults of test/serve/test_faults.py for longer, and measure their cost.
 
-`make soak` runs it; `python -m bench.soak NAME...` some sections. SOAK_MINUTES (default 10) says
-how long, roughly. The exit code is 1 where a bound is broken.
+`python -m bench.soak NAME...` runs some sections. SOAK_MINUTES (default 10) is the approximate
+duration. Prints a Markdown table. The exit code is 1 if a bound is broken.
 """
 
 import contextlib
@@ -146,7 +146,7 @@ def api_server(place: Place) -> Iterator[Row]:
 
 
 def sizes(place: Place) -> Iterator[Row]:
-    """What reviews of 7 MiB take, one and many."""
+    """Measure the memory that reviews of 7 MiB take, one and many."""
     with place.serve() as server:
         master, [worker] = server.process.pid, server.workers()
         steps: tuple[tuple[str, Callable[[], object]], ...] = (
@@ -154,7 +154,7 @@ def sizes(place: Place) -> Iterator[Row]:
             ("after 10,000 sample reviews", lambda: several(server, SAMPLE, 4, 10_000)),
             ("after a review of 7 MiB, mostly blanks", lambda: several(server, SEVEN, 1, 1)),
             ("after 16 of them at once", lambda: several(server, SEVEN, 16, 16)),
-            ("after the densest review that is let in", lambda: several(server, DENSE, 1, 1)),
+            ("after the densest accepted review", lambda: several(server, DENSE, 1, 1)),
             ("after 16 of them at once", lambda: several(server, DENSE, 16, 16)),
         )
         for what, step in steps:
@@ -166,7 +166,7 @@ def sizes(place: Place) -> Iterator[Row]:
 
 
 def several(server: Server, body: bytes, clients: int, requests: int) -> None:
-    """Send a body so many times, by so many clients at once; some may be turned away."""
+    """Send a body `requests` times, by several clients at once; some requests may be refused."""
     with Load(server, clients, body=body) as running:
         until(lambda: running.answered >= requests, seconds=120)
 

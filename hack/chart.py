@@ -1,8 +1,8 @@
-"""Part of `make manifests`: write what the chart has of config/, of the code, of its own values.
+"""Part of `make manifests`: write the generated files of the chart.
 
-charts/instaslice/files has the alert rules, the dashboard and the policies as config/ has them, and
-the known profiles and the matchConditions of each mode as the code has them; README.md has a table
-of the values with their comments. A test holds all of it equal.
+In charts/instaslice/files, the alert rules, the dashboard and the policies come from config/, and
+the known profiles and the matchConditions of each mode come from the code. README.md has a table of
+the values with their comments. A test compares all of them.
 """
 
 import json
@@ -19,22 +19,17 @@ ROOT = Path(__file__).parent.parent
 CHART = ROOT / "charts" / "instaslice"
 COMPONENTS = ROOT / "config" / "components"
 
-#: Stands for the names of mapped resources; templates/webhook.yaml puts them in its place.
+#: templates/webhook.yaml replaces this by the names of mapped resources.
 PLACEHOLDER = "MAPPED"
 
-#: Values that are whole objects of Kubernetes': what is in them are not values of the chart.
+#: Values that are whole objects of Kubernetes; their members are not values of the chart.
 WHOLE = {
-    *(
-        "resources",
-        "topologySpreadConstraints",
-        "strategy",
-        "podSecurityContext",
-        "securityContext",
-    ),
+    *("resources", "topologySpreadConstraints", "strategy"),
+    *("podSecurityContext", "securityContext"),
     *("startupProbe", "livenessProbe", "readinessProbe"),
 }
 
-#: What stands before the table.
+#: The text before the table.
 README = ROOT / "hack" / "chart-readme.md"
 
 
@@ -47,7 +42,7 @@ class Value(NamedTuple):
 
 
 def values(text: str) -> Iterator[Value]:
-    """The values in the text of a values.yaml: what has a comment and is not a group of others."""
+    """The values in the text of a values.yaml: keys with a comment that are not groups."""
     defaults = yaml.safe_load(text)
     path: list[tuple[int, str]] = []
     comment: list[str] = []
@@ -89,12 +84,12 @@ def readme(text: str) -> str:
 
 
 def shown(default: str) -> str:
-    """A default, unless it is longer than a table can bear."""
+    """A default, unless it is too long for the table."""
     return f"`{default}`" if len(default) < 60 else "see values.yaml"
 
 
 def modes() -> str:
-    """What differs between the webhook's modes, as JSON."""
+    """The differences between the webhook's modes, as JSON."""
     found = {}
     for mode in MODES:
         (webhook,) = webhook_configuration(mode, [PLACEHOLDER])["webhooks"]
@@ -106,14 +101,14 @@ def modes() -> str:
 
 
 def alerts() -> str:
-    """The spec of the PrometheusRule, as the text of config/ has it."""
+    """The spec of the PrometheusRule of config/, as text."""
     text = (COMPONENTS / "prometheus/alerts.yaml").read_text()
     lines = text.partition("\nspec:\n")[2].splitlines()
     return "".join(f"{line.removeprefix('  ')}\n" for line in lines)
 
 
 def policies() -> str:
-    """What the component `policies` installs, as a list in JSON."""
+    """The manifests of the component `policies`, as a list in JSON."""
     folder = COMPONENTS / "policies"
     names = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
     found = [each for name in names for each in yaml.safe_load_all((folder / name).read_text())]
@@ -121,7 +116,7 @@ def policies() -> str:
 
 
 def files() -> dict[Path, str]:
-    """What is made, by where it is."""
+    """The generated files: path -> text."""
     return {
         CHART / "README.md": readme((CHART / "values.yaml").read_text()),
         CHART / "files/modes.json": modes(),

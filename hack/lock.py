@@ -1,9 +1,9 @@
-"""`make lock`: write requirements.lock, which pins what the image holds beside InstaSlice.
+"""`make lock`: write requirements.lock, which pins the packages in the image.
 
-pip resolves install_requires of setup.cfg once for each platform of the image, wheels only, and
-reports what it would install; nothing is installed. The lock has the digests of those wheels and
-names no index, so it holds wherever the packages are fetched from. requirements-cli.lock likewise
-pins what the image of the command line holds, which has the extra `cli`.
+pip resolves install_requires of setup.cfg for each platform of the image, with wheels only, and
+reports what it would install, without installing it. The lock has the digests of those wheels and
+names no index, so it is valid for every index. requirements-cli.lock pins the packages in the image
+of the command line, which has the extra `cli`.
 """
 
 import configparser
@@ -21,12 +21,12 @@ PYTHON = "3.13"
 MACHINES = ("x86_64", "aarch64")
 
 HEADER = """\
-# What the image {} beside InstaSlice, for linux/amd64 and linux/arm64; made by `make lock`.
+# The packages in the image{}, for linux/amd64 and linux/arm64; written by `make lock`.
 """
-#: By lock: the extra of setup.cfg that goes into it, and what the header says.
+#: By lock: the extra of setup.cfg that it includes, and a part of its header.
 LOCKS = {
-    "requirements.lock": ("", "holds"),
-    "requirements-cli.lock": ("cli", "of the command line holds"),
+    "requirements.lock": ("", ""),
+    "requirements-cli.lock": ("cli", " of the command line"),
 }
 
 #: "name==version" to the SHA-256 digests of its wheels.
@@ -34,7 +34,7 @@ Pins = dict[str, set[str]]
 
 
 def requirements(extra: str = "") -> list[str]:
-    """install_requires of setup.cfg, and what an extra has beside."""
+    """install_requires of setup.cfg, and the requirements of an extra."""
     config = configparser.ConfigParser(interpolation=None)
     config.read(ROOT / "setup.cfg")
     lines = config["options"]["install_requires"].splitlines()
@@ -44,7 +44,7 @@ def requirements(extra: str = "") -> list[str]:
 
 
 def resolve(wanted: Iterable[str], machine: str) -> Pins:
-    """What pip would install on a machine."""
+    """The pins that pip would install on a machine."""
     command = [
         *(sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"),
         *("--only-binary=:all:", "--python-version", PYTHON, "--target", "unused"),
@@ -56,7 +56,7 @@ def resolve(wanted: Iterable[str], machine: str) -> Pins:
 
 
 def read_report(report: Mapping[str, list[dict[str, dict[str, object]]]]) -> Pins:
-    """The pins in a report of pip's (pip's documentation, "Installation Report")."""
+    """The pins in a report of pip (pip's documentation, "Installation Report")."""
     pins: Pins = {}
     for item in report["install"]:
         metadata, info = item["metadata"], item["download_info"]
@@ -68,7 +68,7 @@ def read_report(report: Mapping[str, list[dict[str, dict[str, object]]]]) -> Pin
 
 
 def merge(all_pins: Iterable[Pins]) -> Pins:
-    """Pins for every platform in one."""
+    """The pins of all platforms together."""
     merged: Pins = {}
     for pins in all_pins:
         for pin, digests in pins.items():

@@ -1,8 +1,8 @@
 """`make release IMG=...`: write a whole release into dist/. It publishes nothing.
 
 It refuses a tree with changes, and one whose version, CHANGELOG, chart and lock files disagree.
-Times in what it writes are the commit's, so two runs give the same bytes (SOURCE_DATE_EPOCH,
-reproducible-builds.org). What it needs: git, kubectl and buildah on PATH, and a package index.
+Its files have the commit's time, so two runs give the same bytes (SOURCE_DATE_EPOCH,
+reproducible-builds.org). It needs git, kubectl and buildah on PATH, and a package index.
 """
 
 import argparse
@@ -37,11 +37,11 @@ Member = tuple[str, bytes, bool]
 
 
 class Refused(Exception):
-    """Why nothing was released, in one line."""
+    """The reason for which nothing was released, in one line."""
 
 
 def run(*command: str | Path, **environment: str) -> str:
-    """The standard output of a command that must succeed. Raises Refused."""
+    """Run a command, which must succeed; returns its standard output. Raises Refused."""
     done = subprocess.run(
         [str(word) for word in command],
         cwd=ROOT,
@@ -55,7 +55,7 @@ def run(*command: str | Path, **environment: str) -> str:
 
 
 def disagreements() -> Iterator[str]:
-    """What keeps this tree from being released, a line each."""
+    """The reasons against a release of this tree, one line each."""
     if changed := run("git", "status", "--porcelain"):
         yield f"the tree has changes: {changed.splitlines()[0].strip()}"
     newest = re.search(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
@@ -74,7 +74,7 @@ def disagreements() -> Iterator[str]:
 
 
 def archive(target: Path, members: Iterable[Member], epoch: int) -> None:
-    """Write a tar file, compressed if its name ends in gz, that depends on its members alone."""
+    """Write a tar file that depends only on its members, compressed if its name ends in gz."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name, content, executable in sorted(members):
@@ -95,14 +95,14 @@ def unpacked(path: Path) -> Iterator[Member]:
 
 
 def python_packages(epoch: int) -> None:
-    """The wheel and the sdist."""
+    """Write the wheel and the sdist."""
     run(sys.executable, "-m", "build", "--outdir", DIST, SOURCE_DATE_EPOCH=str(epoch))
     sdist = DIST / f"{NAME}.tar.gz"
     archive(sdist, list(unpacked(sdist)), epoch)
 
 
 def chart_metadata(project: str) -> str:
-    """Chart.yaml with what depends on the project's address: home, sources, icon and runbooks."""
+    """Chart.yaml with the members that depend on the project's address: home, sources and icon."""
     text = (CHART / "Chart.yaml").read_text()
     if not project:
         return text
@@ -111,7 +111,7 @@ def chart_metadata(project: str) -> str:
 
 
 def chart(epoch: int, project: str) -> None:
-    """The chart, as `helm package` lays it out."""
+    """Write the chart, as `helm package` lays it out."""
     members = []
     for name in run("git", "ls-files", CHART).splitlines():
         path = ROOT / name
@@ -122,7 +122,7 @@ def chart(epoch: int, project: str) -> None:
 
 
 def manifests(image: str, project: str) -> None:
-    """install.yaml and install-opt-in.yaml, as `make build-installer` writes them."""
+    """Write install.yaml and install-opt-in.yaml, as `make build-installer` does."""
     # The last one written is install.yaml.
     for name, components in (
         ("install-opt-in", "cert-manager opt-in"),
@@ -136,7 +136,7 @@ def manifests(image: str, project: str) -> None:
 
 
 def images(epoch: int, revision: str, project: str) -> None:
-    """An OCI archive for each platform, by buildah."""
+    """Write an OCI archive for each platform, with buildah."""
     buildah = shlex.split(os.environ.get("BUILDAH", "buildah"))
     options = shlex.split(os.environ.get("BUILD_OPTIONS", ""))
     labels = {"VERSION": __version__, "REVISION": revision, "SOURCE": project}
@@ -154,7 +154,7 @@ def images(epoch: int, revision: str, project: str) -> None:
 
 
 def bill_of_materials(epoch: int) -> dict[str, Any]:
-    """What the image holds beside its base image, from requirements.lock (SPDX 2.3, JSON)."""
+    """The packages that the image adds to its base, from requirements.lock (SPDX 2.3, JSON)."""
     text = (ROOT / "requirements.lock").read_text()
     pins = re.findall(r"^([a-z0-9-]+)==(\S+)((?: \\\n.*)+)", text, re.MULTILINE)
     packages = [
@@ -195,7 +195,7 @@ def bill_of_materials(epoch: int) -> dict[str, Any]:
 
 
 def provenance(revision: str, project: str) -> dict[str, Any]:
-    """What each artifact was made from (in-toto Statement v1, SLSA provenance v1)."""
+    """The sources of the artifacts (in-toto Statement v1, SLSA provenance v1)."""
     containerfile = (ROOT / "Containerfile").read_text()
     defaults = re.findall(r"^ARG ((?:BUILD|BASE)_IMAGE)=(\S+)", containerfile, re.MULTILINE)
     chosen = re.findall(r"((?:BUILD|BASE)_IMAGE)=(\S+)", os.environ.get("BUILD_OPTIONS", ""))
@@ -219,7 +219,7 @@ def provenance(revision: str, project: str) -> dict[str, Any]:
 
 
 def moment(epoch: int) -> str:
-    """RFC 3339, in UTC."""
+    """A time as RFC 3339 has it, in UTC."""
     return run("date", "-u", "-d", f"@{epoch}", "+%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -228,7 +228,7 @@ def sha256(path: Path) -> str:
 
 
 def artifacts() -> list[Path]:
-    """What was written, by name."""
+    """The files in dist/, sorted by name."""
     return sorted(path for path in DIST.iterdir() if path.is_file())
 
 
@@ -238,7 +238,7 @@ def write_json(name: str, value: object) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make release", description=__doc__)
-    parser.add_argument("image", help="where the image will be: goes into install.yaml")
+    parser.add_argument("image", help="where the image will be; install.yaml names it")
     image = parser.parse_args().image
     project = os.environ.get("PROJECT_URL", "")
     try:

@@ -1,4 +1,4 @@
-"""`make run`: serve with a throw-away certificate and show what becomes of samples/sample.yaml."""
+"""`make run`: serve with a throw-away certificate, and show samples/sample.yaml rewritten."""
 
 import argparse
 import base64
@@ -20,27 +20,11 @@ import yaml
 from instaslice.cli.main import main as instaslice
 from test.support.certs import Authority
 from test.support.process import HOST, ROOT, Process, until
+from test.support.reviews import pod_review
 
 SAMPLE = ROOT / "samples" / "sample.yaml"
 
 TITLES = "as the user writes it", "as Kubernetes runs it"
-
-
-def review(pod: dict[str, Any]) -> dict[str, Any]:
-    """The AdmissionReview that the API server would send for a new pod."""
-    return {
-        "apiVersion": "admission.k8s.io/v1",
-        "kind": "AdmissionReview",
-        "request": {
-            "uid": str(uuid4()),
-            "kind": {"group": "", "version": "v1", "kind": "Pod"},
-            "resource": {"group": "", "version": "v1", "resource": "pods"},
-            "namespace": "default",
-            "name": pod["metadata"]["name"],
-            "operation": "CREATE",
-            "object": pod,
-        },
-    }
 
 
 def send(
@@ -51,7 +35,7 @@ def send(
     body: str | None = None,
     timeout: float = 5,
 ) -> bytes:
-    """The answer to a request. Raises OSError."""
+    """Send a request; returns the body of the answer. Raises OSError."""
     connection = http.client.HTTPSConnection(HOST, port, context=context, timeout=timeout)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"})
@@ -61,7 +45,7 @@ def send(
 
 
 def is_up(port: int, context: ssl.SSLContext) -> bool:
-    """Whether the server answers soon; on a port that is taken, a silent program may listen."""
+    """Whether the server answers soon; a silent program may listen on a taken port."""
     try:
         return bool(send(port, context, "GET", "/healthz", timeout=0.5))
     except OSError:
@@ -69,7 +53,7 @@ def is_up(port: int, context: ssl.SSLContext) -> bool:
 
 
 def show(port: int, folder: str, pod: dict[str, Any], patched: dict[str, Any]) -> None:
-    """Print what was asked, what became of it, and how to ask again."""
+    """Print the request, the changes to the pod, and a command that repeats the request."""
     (container,) = pod["spec"]["containers"]
     (claim,) = patched["spec"]["resourceClaims"]
     print(f"Pod:     {pod['metadata']['name']} ({SAMPLE.relative_to(ROOT)})")
@@ -77,7 +61,7 @@ def show(port: int, folder: str, pod: dict[str, Any], patched: dict[str, Any]) -
     print(f"Sent to: POST https://{HOST}:{port}/mutate\n")
     print("\n".join(difference(pod, patched)))
     print(
-        "\nThe template that it names and its device class, which InstaSlice makes when needed:\n"
+        "\nThe template that it names and its device class; InstaSlice creates them when needed:\n"
     )
     instaslice(["templates", "--resource-api", "v1", claim["resourceClaimTemplateName"]])
     print("\nTo repeat the request:\n")
@@ -97,7 +81,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8443)
     port = parser.parse_args().port
     pod = yaml.safe_load(SAMPLE.read_text())
-    # A supervisor's SIGTERM ends the server as Ctrl-C does; a shell with "&" has SIGINT ignored.
+    # SIGTERM, from a supervisor, ends the server as Ctrl-C does. A shell with "&" ignores SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
 
@@ -105,7 +89,7 @@ def main() -> int:
         authority = Authority()
         context = authority.trusting()
         log = Path(folder, "log")
-        body = json.dumps(review(pod))
+        body = json.dumps(pod_review(pod, uid=str(uuid4()), name=pod["metadata"]["name"]))
         Path(folder, "review.json").write_text(body)
         serve = [sys.executable, "-m", "instaslice", "serve", "--resource-api", "v1"]
         serve += ["--bind", f"{HOST}:{port}", "--cert-dir", str(authority.mint(Path(folder)))]
@@ -128,10 +112,10 @@ def main() -> int:
 
 
 def reason(log: str, port: int) -> str:
-    """Why the server has ended, from its log."""
+    """The reason for which the server has ended, from its log."""
     if "Address already in use" in log:
         return f"port {port} is taken; choose another with `make run PORT=...`"
-    return log.strip() or "the server ended and said nothing"
+    return log.strip() or "the server ended without a message"
 
 
 if __name__ == "__main__":
