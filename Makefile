@@ -134,7 +134,7 @@ $(VENV)/chart.stamp: $(VENV)/dev.stamp
 
 .PHONY: image-test
 image-test: $(VENV)/dev.stamp ## build the image for both platforms and run it as a pod, without a registry (as root)
-	$(BIN)/python -m pytest --capture=no test/image/build_and_run.py
+	$(BIN)/python -m pytest --capture=no test/image/build_and_run.py test/image/buildx.py
 
 ##@ Measuring
 

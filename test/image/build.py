@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,12 +45,12 @@ NATIVE: Final = "amd64"
 COMMAND_LINE: Final = ("--build-arg", "LOCK=requirements-cli.lock", "--target", "cli")
 
 
-def run(*command: str | Path) -> str:
+def run(*command: str | Path, env: Mapping[str, str] | None = None) -> str:
     """Run a command; returns its standard output. What it says of a failure is shown.
 
-    Raises RuntimeError.
+    env: in place of this process's environment. Raises RuntimeError.
     """
-    done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, text=True, env=env)
     if done.returncode:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stdout[-2000:]}")
     return done.stdout
@@ -97,6 +97,43 @@ def download(folder: Path) -> None:
         )
 
 
+# The stand-ins
+
+
+def _root(folder: Path, name: str, architecture: str, packages: str, *hooks: str) -> Path:
+    """An archive of Debian's packages, unpacked and no more, so of any architecture.
+
+    folder: is there, for the archive. hooks: mmdebstrap's, in place of what the packages' scripts
+    would do.
+    """
+    options, archive = folder / "apt.conf", folder / f"{name}.tar"
+    options.write_text(apt_options())
+    run(
+        *("mmdebstrap", "--quiet", "--variant=extract", f"--architectures={architecture}"),
+        *(f"--include={packages}", f"--aptopt={options}"),
+        *(f"--extract-hook={hook}" for hook in ('ln -sf python3.13 "$1/usr/bin/python3"', *hooks)),
+        *(DEBIAN, archive, apt_source()),
+    )
+    return archive
+
+
+def build_root(folder: Path) -> Path:
+    """The stand-in for the build stage: its pip has the wheels in a folder, and no index."""
+    wheels, config = folder / "wheels", folder / "pip.conf"
+    download(wheels)
+    config.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
+    return _root(
+        *(folder, "build", NATIVE, BUILD_PACKAGES),
+        'cd "$1" && cat usr/share/ca-certificates/*/* >etc/ssl/certs/ca-certificates.crt',
+        *(f"copy-in {wheels} /", f"copy-in {config} /etc"),
+    )
+
+
+def base_root(folder: Path, architecture: str) -> Path:
+    """The stand-in for distroless' Python."""
+    return _root(folder, f"base-{architecture}", architecture, BASE_PACKAGES)
+
+
 # The build
 
 
@@ -115,44 +152,22 @@ class Buildah:
         folders = ("--root", self.folder / "root", "--runroot", self.folder / "run")
         return [str(each) for each in ("buildah", *folders, "--storage-driver", "vfs", *arguments)]
 
-    def stand_in(self, name: str, architecture: str, packages: str, *hooks: str) -> str:
-        """An image with packages of Debian's, unpacked and no more, so of any architecture.
-
-        hooks: mmdebstrap's, in place of what the packages' scripts would do.
-        """
-        options, archive = self.folder / "apt.conf", self.archive(name)
-        options.write_text(apt_options())
-        run(
-            *("mmdebstrap", "--quiet", "--variant=extract", f"--architectures={architecture}"),
-            *(f"--include={packages}", f"--aptopt={options}"),
-            *(
-                f"--extract-hook={hook}"
-                for hook in ('ln -sf python3.13 "$1/usr/bin/python3"', *hooks)
-            ),
-            *(DEBIAN, archive, apt_source()),
-        )
+    def stand_in(self, archive: Path, architecture: str) -> str:
+        """An image of the root file system in an archive; its name."""
+        name = archive.stem
         container = self("from", "--platform", f"linux/{architecture}", "scratch")
         self("add", "--quiet", container, archive, "/")
         self("commit", "--quiet", "--rm", container, name)
         return f"localhost/{name}"
 
     def build_image(self) -> str:
-        """The stand-in for the build stage: its pip has the wheels in a folder, and no index."""
-        wheels, config = self.folder / "wheels", self.folder / "pip.conf"
-        download(wheels)
-        config.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
-        return self.stand_in(
-            *("build", NATIVE, BUILD_PACKAGES),
-            'cd "$1" && cat usr/share/ca-certificates/*/* >etc/ssl/certs/ca-certificates.crt',
-            *(f"copy-in {wheels} /", f"copy-in {config} /etc"),
-        )
+        return self.stand_in(build_root(self.folder), NATIVE)
 
     def base_image(self, architecture: str) -> str:
-        """The stand-in for distroless' Python, made once."""
-        name = f"base-{architecture}"
-        if self.archive(name).exists():
-            return f"localhost/{name}"
-        return self.stand_in(name, architecture, BASE_PACKAGES)
+        """Made once."""
+        if self.archive(f"base-{architecture}").exists():
+            return f"localhost/base-{architecture}"
+        return self.stand_in(base_root(self.folder, architecture), architecture)
 
     def archive(self, stand_in: str) -> Path:
         """The root file system of a stand-in that was made."""

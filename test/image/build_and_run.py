@@ -371,14 +371,12 @@ def test_two_releases_have_the_same_bytes(released: str, release: Callable[[], s
     }
 
 
-def test_dockers_own_engine_builds_it(
-    buildah: Buildah, images: dict[str, Image], tmp_path: Path
-) -> None:
+def test_dockers_own_engine_builds_it(buildah: Buildah, images: dict[str, Image]) -> None:
     """`make docker-build`, the README's first command, where Debian's docker.io is installed."""
     if shutil.which("dockerd") is None:
         pytest.skip("dockerd is not on PATH (Debian's package docker.io)")
     arguments = []
-    with Docker.running(tmp_path) as docker:
+    with Docker.running() as docker:
         for argument, stand_in in (("BUILD_IMAGE", "build"), ("BASE_IMAGE", f"base-{NATIVE}")):
             docker("import", buildah.archive(stand_in), f"{stand_in}:here")
             arguments += ["--build-arg", f"{argument}={stand_in}:here"]

@@ -1,11 +1,14 @@
 """Debian's docker engine, for one test: no network, and all that it keeps in one folder."""
 
+import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from test.image.build import run
 from test.support.process import ROOT, Process, until
@@ -16,16 +19,27 @@ class Docker:
     """A client of an engine that runs."""
 
     socket: Path
-    client: str = "docker"
+    #: Debian's own client, whatever else is first on PATH.
+    client: ClassVar = "/usr/bin/docker" if Path("/usr/bin/docker").exists() else "docker"
 
     @classmethod
     @contextmanager
-    def running(cls, folder: Path) -> Iterator["Docker"]:
-        """An engine that runs while the context does. Raises RuntimeError and TimeoutError."""
-        docker = cls(folder / "docker.sock", _client())
+    def running(cls, *, containerd: bool = False) -> Iterator["Docker"]:
+        """An engine that runs while the context does.
+
+        containerd: whether it keeps images in containerd's store, which can hold several platforms,
+        and makes a bridge, which an SBOM scanner is given: the caller is in a network of its own.
+        Raises RuntimeError and TimeoutError.
+        """
+        # Not pytest's own folder: the path of a Unix socket has at most 107 bytes (unix(7)).
+        folder = Path(tempfile.mkdtemp(prefix="docker-"))
+        docker = cls(folder / "docker.sock")
+        config = folder / "daemon.json"
+        config.write_text(json.dumps({"features": {"containerd-snapshotter": containerd}}))
         command = [
-            *("dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false"),
-            f"--host=unix://{docker.socket}",
+            *("dockerd", "--iptables=false", "--ip6tables=false"),
+            *([] if containerd else ["--bridge=none"]),
+            *(f"--host=unix://{docker.socket}", f"--config-file={config}"),
             *(f"--data-root={folder / 'data'}", f"--exec-root={folder / 'exec'}"),
             f"--pidfile={folder / 'pid'}",
         ]
@@ -35,39 +49,34 @@ class Docker:
             yield docker
         finally:
             engine.stop(grace=20)  # it ends its containerd, too
-            run("rm", "-rf", folder / "data", folder / "exec")
+            # With containerd's store, the engine leaves its folder mounted on itself.
+            subprocess.run(["umount", folder / "data"], stderr=subprocess.DEVNULL)
+            run("rm", "-rf", folder)
 
     def answers(self) -> bool:
         """Whether the engine does."""
-        done = subprocess.run(
-            [self.client, f"--host=unix://{self.socket}", "version"], capture_output=True
-        )
-        return done.returncode == 0
+        command = [self.client, "version"]
+        return subprocess.run(command, env=self._environment(), capture_output=True).returncode == 0
 
     def __call__(self, *arguments: str | Path) -> str:
         """What docker prints. Raises RuntimeError."""
-        return run(self.client, f"--host=unix://{self.socket}", *arguments).strip()
+        return run(self.client, *arguments, env=self._environment()).strip()
 
     def make(self, target: str, variable: str, *options: str) -> None:
         """Run make with this engine. options: of `docker build`. Raises RuntimeError."""
-        tool = f"{self.client} --host=unix://{self.socket}"
         done = subprocess.run(
-            [
-                "make",
-                target,
-                variable,
-                f"CONTAINER_TOOL={tool}",
-                f"BUILD_OPTIONS={' '.join(options)}",
-            ],
+            ["make", target, variable, f"BUILD_OPTIONS={' '.join(options)}"],
             cwd=ROOT,
-            env={key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")},
+            env=self._environment(),
             capture_output=True,
             text=True,
         )
         if done.returncode:
             raise RuntimeError(f"make {target}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
 
-
-def _client() -> str:
-    """Debian's own client, whatever else is first on PATH."""
-    return "/usr/bin/docker" if Path("/usr/bin/docker").exists() else "docker"
+    def _environment(self) -> dict[str, str]:
+        """Nothing of another engine, nor of this user's configuration."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")}
+        path = f"{Path(self.client).parent}:{kept['PATH']}"
+        own = {"DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(self.socket.parent)}
+        return {**kept, "PATH": path, **own}
