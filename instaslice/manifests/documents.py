@@ -4,22 +4,24 @@ A document in which nothing changes is kept to the byte, one that is wrong is le
 every limit that is left in either is told of. One that names nothing of interest is not parsed.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from instaslice import node_labels
 from instaslice.invalid import InvalidPod, Notice, field_path
-from instaslice.manifests import patches, split, workloads
+from instaslice.manifests import patches, workloads
 from instaslice.manifests.edit import Edit, Layout, applied, edit, json_layout
 from instaslice.manifests.leftovers import Leftover, in_list, is_kustomization, leftovers
 from instaslice.manifests.nodes import BadDocument, Node, Part, locate, read
 from instaslice.manifests.reverse import reverse
-from instaslice.manifests.workloads import Kinds, Manifest, Path, Template, claim_names
+from instaslice.manifests.workloads import Kinds, Manifest, Path, Template, at, claim_names
 from instaslice.patch import Json, Operation, apply, pointer, replace, unescape
 from instaslice.profiles import RESOURCE_PREFIX
 from instaslice.resource_api import NEWEST, ResourceAPI, template_name
@@ -27,6 +29,27 @@ from instaslice.resources import MIG, Resources
 from instaslice.rewrite import Rewrite, rewrite
 from instaslice.templates import DeviceClaim, is_ours
 from instaslice.webhook_configuration import LABEL
+
+#: A line that begins or ends a document. YAML allows neither in the first column anywhere else.
+_MARKER: Final = re.compile(r"^(?:---|\.\.\.)(?=[ \t\r\n]|\Z)", re.MULTILINE)
+#: What may stand before a document's first value: its marker, directives, comments, empty lines.
+_PREAMBLE: Final = re.compile(
+    r"\ufeff?(?:(?:---|\.\.\.)(?=[ \t\r\n]|\Z))?(?:[ \t]*(?:#.*)?\r?\n|%.*\r?\n)*"
+)
+#: Where one object of JSON may end and another begin.
+_BETWEEN: Final = re.compile(r"\}[ \t\r\n]*\{")
+_BLANK: Final = re.compile(r"[ \t\r\n]*")
+_JSON: Final = json.JSONDecoder(parse_float=str, parse_int=str)
+
+_JSON_ITEMS: Final = re.compile(r'"items"[ \t\r\n]*:[ \t\r\n]*\[')
+_ITEMS: Final = re.compile(r"^items:[ \t]*(?:#[^\n]*)?\r?\n(?P<indent> *)- ", re.MULTILINE)
+#: An alias, which may lead from one item to another.
+_ALIAS: Final = re.compile(
+    r"(?:^[ \t]*|[:,\[{-][ \t]+)\*[A-Za-z0-9_-]+[ \t\r]*(?:[,\]}#]|$)", re.MULTILINE | re.ASCII
+)
+#: A block scalar may hold anything, but not in the first column.
+_NEXT_KEY: Final = re.compile(r"^(?![ #\r\n]|- )", re.MULTILINE)
+_KIND: Final = re.compile(r"""^kind:[ ]+["']?List\b""", re.MULTILINE)
 
 #: Documents smaller than this are read whole: then it does not matter, and 2 MB are twice what the
 #: API server takes for one object (etcd's limit is 1.5 MiB).
@@ -203,7 +226,7 @@ class Rewriter:
     def each(self, data: bytes, name: str = "") -> Iterator[Document]:
         """The documents of a file."""
         text, done, line = data.decode(errors="surrogateescape"), 0, 1
-        for part in split.documents(text):
+        for part in split(text):
             if bad := _NOT_UTF8.search(part) if not part.isascii() else None:
                 place = len(text[: done + bad.start()].encode(errors="surrogateescape"))
                 document = Document(line, "")
@@ -214,34 +237,12 @@ class Rewriter:
             line += part.count("\n")
             done += len(part)
 
-    def resolve(self, documents: Iterable[Document]) -> None:
-        """Rewrite the patches among documents, or tell why they are left as they are."""
-        documents = list(documents)
-        waiting = [patch for document in documents for patch in document.patches]
-        for patch in waiting:
-            whose = patch.manifest.identity
-            same = [each for each in waiting if each.manifest.identity == whose]
-            bases = [
-                manifest
-                for document in documents
-                if not document.errors and patch.manifest.name in document.before
-                if not any(each.work.document is document for each in same)
-                for manifest in _manifests(document.before)
-                if manifest.identity == whose
-            ]
-            file = patch.work.document.file
-            others = [each.work.document.file for each in same if each is not patch]
-            is_one = len(bases) == 1 and not self.builds.has_another(file, others)
-            why = "" if is_one else SEVERAL if bases else NO_BASE
-            patch.work.settle(patch, bases, why)
-            self._judge(patch.work.document, patch.work.text)
-
     def rewrite(self, text: str, line: int = 1, file: str = "") -> Document:
         """Rewrite every pod and pod template in a document; what is wrong is in its `errors`.
 
         text: YAML or JSON, with what stands before it. line: its first in the file, from 1.
         """
-        preamble = split.PREAMBLE.match(text)
+        preamble = _PREAMBLE.match(text)
         assert preamble is not None  # it matches the empty string
         document = Document(line + preamble.group().count("\n"), text, file)
         body = text[preamble.end() :]
@@ -251,38 +252,56 @@ class Rewriter:
             try:
                 self._read(document, body, preamble.end())
             except BadDocument as bad:
-                document.errors.append(Problem(document.line + bad.line, "", str(bad)))
+                document.errors.append(Problem(bad.line, "", str(bad)))
             self._judge(document, body)
         return document
 
     def _read(self, document: Document, body: str, start: int) -> None:
         """Rewrite a document's text, as a whole or item by item. Raises BadDocument."""
         items: list[tuple[int, int]] | None = None
+        layout = None
         if len(body) > self.large and not self.task.needs_values:
-            items = split.items_of_json(body) if body.lstrip().startswith("{") else None
+            items = items_of_json(body) if body.lstrip().startswith("{") else None
             document.is_json = items is not None
-            items = items or split.items(body)
-        if items is None:
-            _Work(self, document, body, start, document.line).run()
-            return
-        layout = json_layout(body[: items[0][1]]) if document.is_json else None
+            layout = json_layout(body[: items[0][1]]) if items else None
+            items = items or items_of_yaml(body)
         line, done = document.line, 0
-        for index, (first, last) in enumerate(items):
+        for index, (first, last) in enumerate(items or [(0, len(body))]):
             line += body.count("\n", done, first)
-            done = first
-            item = body[first:last]
-            if self.needs_look(item):
-                work = _Work(self, document, item, start + first, line, ("items", index), layout)
-                try:
-                    work.run()
-                except BadDocument as bad:
-                    raise BadDocument(str(bad), line - document.line + bad.line) from None
+            done, text = first, body[first:last]
+            if items and not self.needs_look(text):
+                continue
+            path: Path = ("items", index) if items else ()
+            try:
+                _Work(self, document, text, start + first, line, path, layout).run()
+            except BadDocument as bad:
+                raise BadDocument(str(bad), line + bad.line) from None
 
     def needs_look(self, text: str) -> bool:
         """Whether a document names anything that matters here."""
         if any(word in text for word in self._words) and self._names.search(text):
             return True
         return "\\" in text and bool(self._names.search(_ESCAPE.sub(_unescaped, text)))
+
+    def resolve(self, documents: Iterable[Document]) -> None:
+        """Rewrite the patches among documents, or tell why they are left as they are."""
+        documents = list(documents)
+        waiting = [patch for document in documents for patch in document.patches]
+        for patch in waiting:
+            whose, document = patch.manifest.identity, patch.work.document
+            same = [each for each in waiting if each.manifest.identity == whose]
+            bases = [
+                manifest
+                for other in documents
+                if not other.errors and patch.manifest.name in other.before
+                if not any(each.work.document is other for each in same)
+                for manifest in _manifests(other.before)
+                if manifest.identity == whose
+            ]
+            others = [each.work.document.file for each in same if each is not patch]
+            is_one = len(bases) == 1 and not self.builds.has_another(document.file, others)
+            patch.work.settle(patch, bases, "" if is_one else SEVERAL if bases else NO_BASE)
+            self._judge(document, patch.work.text)
 
     def _judge(self, document: Document, body: str) -> None:
         """Make of errors, and of limits that are left, what was asked for."""
@@ -313,6 +332,7 @@ class _Work:
     layout: Layout | None = None  #: of the List that it is an item of, where that is JSON
     inner: Path = ()  #: an item of YAML comes with its dash, as a list of one
     root: Node = field(default_factory=lambda: Node(0, 0, None))
+    here: Path = ()  #: the manifest that is looked at
     counted: tuple[int, int] = (0, 0)  #: a place, and the lines before it: places come in order
 
     def run(self) -> None:
@@ -325,18 +345,16 @@ class _Work:
         if root is None:
             document.is_empty = True
             return
-        self.root = root
-        document.is_json = document.is_json or is_json
+        self.root, document.is_json = root, document.is_json or is_json
         if self.prefix and not self.layout:
             self.inner = (0,)
         elif is_json and not self.layout:
             self.layout = json_layout(self.text)
         for part in dead:
-            self._add("warning", self._line_of(part.start), "", TWICE.format(part.key))
+            self._add("warning", part.start, (), TWICE.format(part.key))
         value = root.value[0] if self.inner else root.value
-        listed = in_list(value, task.resources)
-        if listed is not None:
-            self._tell_left(listed)
+        if (found := in_list(value, task.resources)) is not None:
+            self._tell_left(found)
         elif not isinstance(value, dict):
             raise BadDocument("is not an object, as every manifest is")
         else:
@@ -359,9 +377,6 @@ class _Work:
                     raise
         for manifest in workloads.manifests(value):
             self._refers(manifest)
-            for key in ("namePrefix", "nameSuffix") if is_kustomization(manifest) else ():
-                if value.get(key):
-                    self.tell((key,), RENAMES, RENAME)
         return value
 
     def _edit(self, meaning: Any) -> None:
@@ -370,46 +385,59 @@ class _Work:
 
     def _manifest(self, manifest: Manifest) -> list[Operation]:
         """What rewrites the pod templates of a manifest; tells of what is left in it."""
-        document, task = self.document, self.rewriter.task
-        disabled = self.rewriter.disabled
+        task, disabled = self.rewriter.task, self.rewriter.disabled
+        self.here = manifest.path
         handled: set[Path] = set()
         operations: list[Operation] = []
-        if workloads.is_disabled_namespace(manifest):
+        if manifest.kind == "Namespace" and workloads.is_disabled(manifest.value):
             disabled.add(manifest.name)
         if not task.is_reverse and not self.prefix:
-            if patches.is_patch(manifest, self.rewriter.builds.is_patch(document.file)):
+            if patches.is_patch(manifest, self.rewriter.builds.is_patch(self.document.file)):
                 self._wait(Patch(self, manifest))
                 return []
             if is_kustomization(manifest):
-                handled.update(self._inline(manifest))
+                for path, text in patches.inline(manifest.value):
+                    inline = [Patch(self, each, path, text) for each in _manifests(text)]
+                    handled.update(path for each in inline if self._wait(each))
         for template in workloads.templates(manifest, task.kinds):
             handled.update((*path, "resources") for path, _ in workloads.containers(template))
-            why = workloads.why_skipped(manifest, template, disabled)
-            try:
-                result = self._result(manifest, template)
-            except InvalidPod as invalid:
-                for error in invalid.errors if not why else ():
-                    self.tell(template.place(error.path), error.message, "error")
-                continue
-            if why:
-                if result.operations:
-                    self.tell(template.place(()), f"left as it is: it {why}", "note")
-                continue
-            self._warn(template, result.notices)
-            if not task.is_reverse:
-                self._warn_of_nodes(template, bool(result.operations))
-            document.claims |= {claim.template: claim for claim in result.claims}
-            operations += _of_template(template, result.operations)
+            operations += self._template(manifest, template)
         if not task.is_reverse:
             self._tell_left(leftovers(manifest, handled, task.kinds, task.resources))
         return operations
 
-    def _inline(self, manifest: Manifest) -> Iterator[Path]:
-        """Have the patches in a Kustomization wait, too; yields where those are that matter."""
-        for path, text in patches.inline(manifest.value):
-            for each in _manifests(text):
-                if self._wait(Patch(self, each, path, text)):
-                    yield path
+    def _template(self, manifest: Manifest, template: Template) -> list[Operation]:
+        """What rewrites a pod template; tells of what is wrong with it."""
+        why = workloads.why_skipped(manifest, template, self.rewriter.disabled)
+        try:
+            result = self._result(manifest, template, manifest.path)
+        except InvalidPod as invalid:
+            for error in invalid.errors if not why else ():
+                self.tell(template.place(error.path), error.message, "error")
+            return []
+        if why:
+            if result.operations:
+                self.tell(template.place(()), f"left as it is: it {why}", "note")
+            return []
+        self._warn(template, result.notices)
+        if not self.rewriter.task.is_reverse:
+            self._warn_of_nodes(template, bool(result.operations))
+        return result.operations
+
+    def _result(self, manifest: Manifest, template: Template, where: Path = ()) -> Rewrite:
+        """What becomes of a pod, by operations on what has its manifest at a path."""
+        task, operations = self.rewriter.task, []
+        if task.is_reverse:
+            result = reverse(template.pod, task.resources)
+        else:
+            names = claim_names(manifest, template)
+            result = rewrite(template.pod, task.api, task.resources, names)
+        for each in result.operations:
+            tokens = [unescape(token) for token in each["path"].split("/")[1:]]
+            steps = tuple(int(each) if each.isdecimal() else each for each in tokens)
+            operations.append({**each, "path": pointer(*where, *template.place(steps))})
+        self.document.claims |= {claim.template: claim for claim in result.claims}
+        return result._replace(operations=operations)
 
     def _wait(self, patch: Patch) -> bool:
         """Have a patch wait for its base; whether it matters."""
@@ -421,6 +449,7 @@ class _Work:
     def settle(self, patch: Patch, bases: list[Manifest], why: str) -> None:
         """Rewrite a patch for its base, or tell why it is left."""
         manifest, task = patch.manifest, self.rewriter.task
+        self.here = () if patch.path else manifest.path
         try:
             if why:
                 raise BadDocument(why)
@@ -448,10 +477,7 @@ class _Work:
         value = manifest.value
         for template in workloads.templates(manifest, self.rewriter.task.kinds):
             if not workloads.why_skipped(manifest, template, self.rewriter.disabled):
-                result = self._result(manifest, template)
-                self.document.claims |= {claim.template: claim for claim in result.claims}
-                place = template.path[len(manifest.path) :]
-                value = workloads.put(value, place, apply(template.pod, result.operations))
+                value = apply(value, self._result(manifest, template).operations)
         return value
 
     def _edit_inner(self, patch: Patch, new: Json) -> None:
@@ -471,28 +497,25 @@ class _Work:
         made = Edit(start + self.start, node.end + self.start, text)
         self.document.edits = sorted([*self.document.edits, made])
 
-    def _result(self, manifest: Manifest, template: Template) -> Rewrite:
-        task = self.rewriter.task
-        if task.is_reverse:
-            return reverse(template.pod, task.resources)
-        names = claim_names(manifest, template.path)
-        return rewrite(template.pod, task.api, task.resources, names)
-
     def _refers(self, manifest: Manifest) -> None:
-        """Note the templates that a manifest's pods refer to, and the one that it is."""
+        """Note the templates that a manifest's pods refer to, and what it is itself."""
         namespace, task = manifest.namespace, self.rewriter.task
+        self.here = manifest.path
         for template in workloads.templates(manifest, task.kinds):
-            claims = template.pod["spec"].get("resourceClaims")
-            for claim in claims if isinstance(claims, list) else ():
+            for claim in workloads.listed(template.pod["spec"].get("resourceClaims")):
                 name = template_name(claim)
                 if isinstance(name, str) and is_ours(name, task.resources):
                     self.document.needs[Need(namespace, name)] = None
         if manifest.kind == "ResourceClaimTemplate" and is_ours(manifest.name, task.resources):
             self.document.has[Need(namespace, manifest.name)] = None
             if task.is_reverse:
-                self.tell(manifest.path, UNNEEDED, "note")
+                self.tell((), UNNEEDED, "note")
         elif manifest.kind == "DeviceClass":
             self.document.has[Need(None, manifest.name, manifest.kind)] = None
+        elif is_kustomization(manifest):
+            for key in ("namePrefix", "nameSuffix"):
+                if manifest.value.get(key):
+                    self.tell((key,), RENAMES, RENAME)
 
     def _warn(self, template: Template, notices: Iterable[Notice]) -> None:
         """Tell of notices where they belong: at each amount of the resource they are about."""
@@ -510,11 +533,10 @@ class _Work:
 
     def _warn_of_nodes(self, template: Template, is_rewritten: bool) -> None:
         """Tell of what keeps a pod from the nodes that it is for."""
-        spec = template.pod["spec"]
+        spec, name = template.pod["spec"], "nvidia.com/gpu"
         if spec.get("nodeName") and (is_rewritten or spec.get("resourceClaims")):
             text = f"{node_labels.PAST_SCHEDULER}; {node_labels.NODE_SELECTOR}"
             self.tell(template.place(("spec", "nodeName")), text, "warning")
-        name = "nvidia.com/gpu"
         for each in node_labels.selected(spec):
             is_single = each.single and name not in self.rewriter.task.resources.mapped
             text = SELECTOR.format(each) + (SINGLE.format(name, each.single) if is_single else "")
@@ -533,24 +555,90 @@ class _Work:
         container: str = "",
         text_line: int | None = None,
     ) -> None:
-        """Have something told of a path. text_line: of the text there, from 0."""
+        """Have something told of a path in a manifest. text_line: of the text there, from 0."""
+        path = (*self.here, *path)
         start, _ = locate(self.root, (*self.inner, *path))
-        line = self._line_of(start)
+        more = 0
         if text_line is not None:
             head = self.text[start : self.text.find("\n", start)]
             # A block of text begins below its header; how other text is laid out does not show.
             if re.search(r"[|>][-+0-9]*[ \t\r]*(?:#.*)?$", head):
-                line += text_line + 1
+                more = text_line + 1
         who = f"container {container}: " if container else ""
-        self._add(weight, line, field_path(*self.prefix, *path), who + message)
+        self._add(weight, start, (*self.prefix, *path), who + message, more)
 
-    def _add(self, weight: str, line: int, path: str, message: str) -> None:
-        self.document.problems[weight].append(Problem(line, path, message))
-
-    def _line_of(self, place: int) -> int:
+    def _add(self, weight: str, place: int, path: Path, message: str, more: int = 0) -> None:
         start, lines = self.counted if place >= self.counted[0] else (0, 0)
         self.counted = place, lines + self.text.count("\n", start, place)
-        return self.line + self.counted[1]
+        problem = Problem(self.line + self.counted[1] + more, field_path(*path), message)
+        self.document.problems[weight].append(problem)
+
+
+def split(text: str) -> Iterator[str]:
+    """Cut a text in front of each marker, and between objects of JSON; joined, the text again."""
+    start = 0
+    for marker in _MARKER.finditer(text, 1):
+        yield from _objects(text[start : marker.start()])
+        start = marker.start()
+    yield from _objects(text[start:])
+
+
+def _objects(text: str) -> list[str]:
+    """The texts of objects of JSON that follow one another, as kubectl reads them."""
+    place = _skip(text, _PREAMBLE.match(text).end())  # type: ignore[union-attr]
+    if not text:
+        return []
+    # To look is cheaper than to read.
+    if not text.startswith("{", place) or not _BETWEEN.search(text):
+        return [text]
+    cuts = [0]
+    try:
+        while place < len(text):
+            if text[place] != "{":
+                return [text]
+            place = _skip(text, _JSON.raw_decode(text, place)[1])
+            cuts.append(place)
+    except (ValueError, RecursionError):
+        return [text]
+    return [text[a:b] for a, b in pairwise(cuts)]
+
+
+def items_of_yaml(text: str) -> list[tuple[int, int]] | None:
+    """Where the items of a List in YAML are, each with its dash; None if it is not such a list."""
+    head = _ITEMS.search(text)
+    if head is None or _ALIAS.search(text):
+        return None
+    first = head.start("indent")
+    after = _NEXT_KEY.search(text, first)
+    end = after.start() if after else len(text)
+    if not (_KIND.search(text, 0, head.start()) or _KIND.search(text, end)):
+        return None
+    dash = re.compile(rf"^{head['indent']}- ", re.MULTILINE)
+    starts = [match.start() for match in dash.finditer(text, first, end)]
+    return [*pairwise([*starts, end])]
+
+
+def items_of_json(text: str) -> list[tuple[int, int]] | None:
+    """Where the items of a List in JSON are; None if it is not such a list."""
+    head = _JSON_ITEMS.search(text)
+    if head is None:
+        return None
+    found: list[tuple[int, int]] = []
+    place = _skip(text, head.end())
+    try:
+        while not found or text[place] == ",":
+            start = _skip(text, place + bool(found))
+            stop = _JSON.raw_decode(text, start)[1]
+            found.append((start, stop))
+            place = _skip(text, stop)
+        rest = _JSON.decode(text[: head.end()] + text[place:])
+    except (ValueError, IndexError, RecursionError):
+        return None
+    return found if rest.get("kind") == "List" and rest.get("items") == [] else None
+
+
+def _skip(text: str, place: int) -> int:
+    return _BLANK.match(text, place).end()  # type: ignore[union-attr]
 
 
 def _names(mapped: Iterable[str]) -> re.Pattern[str]:
@@ -581,22 +669,12 @@ def _manifests(text: str) -> list[Manifest]:
     return []
 
 
-def _of_template(template: Template, operations: Iterable[Operation]) -> list[Operation]:
-    """Operations on a pod, as they are on the document that has it as a template."""
-    found = []
-    for each in operations:
-        steps = tuple(int(s) if s.isdecimal() else unescape(s) for s in each["path"].split("/")[1:])
-        found.append({**each, "path": pointer(*template.place(steps))})
-    return found
-
-
 def _amounts(template: Template) -> Iterator[tuple[Path, str, str]]:
     """The resources in limits, and those in requests alone: path, resource, container's name."""
     for path, container in workloads.containers(template):
-        name, resources = container.get("name"), container.get("resources")
-        seen: set[str] = set()
+        name, seen = container.get("name"), set[str]()
         for key in ("limits", "requests"):
-            amounts = resources.get(key) if isinstance(resources, dict) else None
+            amounts = at(container, ("resources", key))
             for resource in amounts if isinstance(amounts, dict) else ():
                 if resource not in seen:
                     seen.add(resource)

@@ -367,26 +367,14 @@ def overwrite(target: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-class _Known(SequenceMatcher[str]):
-    """Groups opcodes that are found otherwise."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.codes: list[Any] = []  #: as of `get_opcodes`
-
-    def get_opcodes(self) -> list[Any]:
-        return self.codes
-
-
 def diff(name: str, before: str, edits: Iterable[Edit]) -> Iterator[str]:
     """The lines of a file's unified diff; its edits are in order."""
-    old, new, known = _lines(before), list[str](), _Known()
-    codes = known.codes
+    old, new = _lines(before), list[str]()
+    codes: list[Any] = []
     done = place = 0
     for start, end, text in [*_by_lines(before, edits), Edit(len(before), len(before), "")]:
-        i, k = done + len(_lines(before[place:start])), len(new)
-        same, fresh = i - done, _lines(text)
-        gone = _lines(before[start:end])
+        i, k, fresh = done + before.count("\n", place, start), len(new), _lines(text)
+        gone, same = _lines(before[start:end]), i - done
         inner = SequenceMatcher(None, gone, fresh, autojunk=False).get_opcodes()
         shifted = [(t, a + i, b + i, c + k + same, d + k + same) for t, a, b, c, d in inner]
         for code in [("equal", done, i, k, k + same), *shifted]:
@@ -395,6 +383,8 @@ def diff(name: str, before: str, edits: Iterable[Edit]) -> Iterator[str]:
             codes.append(code)
         new += old[done:i] + fresh
         done, place = i + len(gone), end
+    known = SequenceMatcher(None, old, new)
+    known.opcodes = codes  # type: ignore[attr-defined]  # as `get_opcodes` finds them
     for number, group in enumerate(known.get_grouped_opcodes(CONTEXT)):
         if number == 0:
             yield f"--- a/{name.lstrip('/')}\n"

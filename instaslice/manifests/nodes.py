@@ -4,11 +4,12 @@ YAML's parser is libyaml, of which kubectl's is a port (sigs.k8s.io/yaml). JSON 
 it has surrogate pairs and long keys, which libyaml refuses.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import yaml
 
@@ -17,6 +18,7 @@ from instaslice.manifests import scalars
 _PARSER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MAX_DEPTH: Final = 200
 MAX_VALUES: Final = 1_000_000
+_TOO_DEEP: Final = "is nested too deeply"
 
 
 class BadDocument(Exception):
@@ -58,203 +60,189 @@ class Part:
     is_dead: bool = False  #: the key comes again, and the last one wins
 
 
+class _Event(NamedTuple):
+    """What a parser finds at text[start:end]: a scalar, or where a collection begins or ends."""
+
+    kind: type | None  #: dict, list, or str for a scalar and an alias; None for an end
+    start: int
+    end: int
+    value: Any = None  #: of a scalar
+    is_flow: bool = True
+    is_plain: bool = False  #: without quotes
+    anchor: str | None = None
+    alias: str | None = None
+
+
 def read(text: str, dead: list[Part] | None = None) -> tuple[Node | None, bool]:
     """The root of a document, None where it is empty, and whether it is JSON.
 
     dead: is told of members whose key comes again. Raises BadDocument.
     """
-    dead = [] if dead is None else dead
+    is_json = _is_json(text)
+    events = _of_json(text) if is_json else _of_yaml(text)
     try:
-        start = _BLANK.match(text).end()  # type: ignore[union-attr]
-        node = _json(text, start, 0, dead) if text[start : start + 1] in ("{", "[") else None
-        if node and _BLANK.fullmatch(text, node.end):
-            return node, True
-    except (ValueError, IndexError):
-        pass
-    dead.clear()
-    return _yaml(text, dead), False
+        first = next(events, None)
+        builder = _Builder(text, events, [] if dead is None else dead)
+        return (builder.node(first, 0) if first else None), is_json
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        why, place = error.problem or error.context or "is not YAML", mark.index if mark else 0
+    except yaml.reader.ReaderError as error:
+        why, place = str(error.reason), error.position
+    raise _bad(text, why, place)
 
 
-_BLANK: Final = re.compile(r"[ \t\n\r]*")
-_SCALAR: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?|true|false|null")
+def _bad(text: str, why: str, place: int) -> BadDocument:
+    return BadDocument(why, text.count("\n", 0, place))
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_JSON: Final = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_refuse)
+_BEGINS_JSON: Final = re.compile(r"[ \t\n\r]*[{\[]")
+#: Strings, brackets and words, where a text is known to be JSON.
+_TOKEN: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]|[^ \t\n\r,:"\[\]{}]+', re.DOTALL)
+_KINDS: Final = {"{": dict, "[": list, "}": None, "]": None}
 _WORDS: Final[dict[str, Any]] = {"true": True, "false": False, "null": None}
 
 
-def _json(text: str, place: int, depth: int, dead: list[Part]) -> Node:
-    """The value of JSON at a place. Raises ValueError, IndexError, BadDocument."""
-    if depth > MAX_DEPTH:
-        raise BadDocument("is nested too deeply")
-    if text[place] == '"':
-        value, end = scanstring(text, place + 1)
-        return Node(place, end, value)
-    if text[place] not in "{[":
-        match = _SCALAR.match(text, place)
-        if match is None:
-            raise ValueError("no value")
-        word = match.group()
-        value = _WORDS[word] if word in _WORDS else scalars.number(word)
-        return Node(place, match.end(), value)
-    kind, closer = (dict, "}") if text[place] == "{" else (list, "]")
-    parts: list[Part] = []
-    live: dict[str | None, Part] = {}
-    node = Node(place, place, kind(), kind, is_flow=True, parts=parts)
-    place = _skip(text, place + 1)
-    while text[place] != closer:
-        start, key = place, None
-        if kind is dict:
-            key, place = _key(text, place)
-        below = _json(text, place, depth + 1, dead)
-        part = Part(key, start, below)
-        if key is None:
-            node.value.append(below.value)
+def _is_json(text: str) -> bool:
+    """Whether a text is an object or a list of JSON. Raises BadDocument."""
+    try:
+        return bool(_BEGINS_JSON.match(text)) and _JSON.decode(text) is not None
+    except ValueError:
+        return False
+    except RecursionError:
+        raise BadDocument(_TOO_DEEP) from None
+
+
+def _of_json(text: str) -> Iterator[_Event]:
+    for match in _TOKEN.finditer(text):
+        word, (start, end) = match.group(), match.span()
+        if word in _KINDS:
+            yield _Event(_KINDS[word], start, end)
+        elif word[0] == '"':
+            yield _Event(str, start, end, scanstring(text, start + 1)[0])
         else:
-            _member(part, live, dead)
-            node.value[key] = below.value
-        parts.append(part)
-        place = _skip(text, below.end)
-        if text[place] == ",":
-            place = _skip(text, place + 1)
-            if text[place] == closer:
-                raise ValueError("nothing behind a comma")
-        elif text[place] != closer:
-            raise ValueError("no comma")
-    node.end = place + 1
-    return node
+            yield _Event(str, start, end, _WORDS[word] if word in _WORDS else scalars.number(word))
 
 
-def _member(part: Part, live: dict[str | None, Part], dead: list[Part]) -> None:
-    """Note a member of a mapping, which takes the place of an earlier one with its key."""
-    if before := live.get(part.key):
-        before.is_dead = True
-        dead.append(before)
-    live[part.key] = part
-
-
-def _key(text: str, place: int) -> tuple[str, int]:
-    """A key, and where its value begins. Raises ValueError, IndexError."""
-    if text[place] != '"':
-        raise ValueError("no key")
-    key, place = scanstring(text, place + 1)
-    place = _skip(text, place)
-    if text[place] != ":":
-        raise ValueError("no colon")
-    return key, _skip(text, place + 1)
-
-
-def _skip(text: str, place: int) -> int:
-    return _BLANK.match(text, place).end()  # type: ignore[union-attr]
-
-
-def _yaml(text: str, dead: list[Part]) -> Node | None:
+def _of_yaml(text: str) -> Iterator[_Event]:
+    """Raises BadDocument, yaml.MarkedYAMLError, yaml.reader.ReaderError."""
     parser = _PARSER(text)
     try:
-        while not isinstance(parser.peek_event(), yaml.DocumentStartEvent):
-            if isinstance(parser.get_event(), yaml.StreamEndEvent):
-                return None
-        parser.get_event()
-        return _Reader(text, parser, dead).node(0)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = text.count("\n", 0, mark.index) if mark else 0
-        raise BadDocument(error.problem or error.context or "is not YAML", line) from None
-    except yaml.reader.ReaderError as error:
-        raise BadDocument(str(error.reason), text.count("\n", 0, error.position)) from None
+        while not isinstance(event := parser.get_event(), yaml.StreamEndEvent):
+            start, end = event.start_mark.index, event.end_mark.index
+            if isinstance(event, yaml.CollectionEndEvent):
+                yield _Event(None, start, end)
+            elif isinstance(event, yaml.AliasEvent):
+                yield _Event(str, start, end, alias=event.anchor)
+            elif isinstance(event, yaml.ScalarEvent):
+                try:
+                    value = scalars.meaning(event.value, event.tag, event.implicit[0])
+                except scalars.BadScalar as bad:
+                    raise _bad(text, str(bad), start) from None
+                if event.style in ("|", ">"):
+                    end = _block_end(text, start, end)
+                is_plain = not event.style
+                yield _Event(str, start, end, value, is_plain=is_plain, anchor=event.anchor)
+            elif isinstance(event, yaml.CollectionStartEvent):
+                kind = dict if isinstance(event, yaml.MappingStartEvent) else list
+                is_flow = bool(event.flow_style)
+                yield _Event(kind, start, end, is_flow=is_flow, anchor=event.anchor)
     finally:
         parser.dispose()
 
 
-class _Reader:
-    def __init__(self, text: str, parser: Any, dead: list[Part]) -> None:
-        self.text, self.parser, self.dead = text, parser, dead
-        self.anchors: dict[str | None, Node | None] = {}  #: None while it is open
+def _block_end(text: str, start: int, end: int) -> int:
+    """Where a block scalar ends: before the empty lines after it, unless it keeps them."""
+    header, block = text[start : text.find("\n", start)].partition("#")[0], text[start:end]
+    if "+" in header:
+        return end - (len(block) - len(block.removesuffix("\n").removesuffix("\r")))
+    lines = block.rstrip()
+    return start + len(lines) + len(block[len(lines) :].partition("\n")[0].removesuffix("\r"))
+
+
+class _Builder:
+    """Makes nodes of events."""
+
+    def __init__(self, text: str, events: Iterator[_Event], dead: list[Part]) -> None:
+        self.text, self.events, self.dead = text, events, dead
+        self.anchors: dict[str, Node | None] = {}  #: None while it is open
         self.sizes: dict[int, int] = {}
         self.copies = 0
 
-    def node(self, depth: int) -> Node:
-        event = self.parser.get_event()
-        try:
-            return self._node(event, depth)
-        except (scalars.BadScalar, BadDocument) as bad:
-            if getattr(bad, "line", 0):
-                raise
-            line = self.text.count("\n", 0, event.start_mark.index)
-            raise BadDocument(str(bad), line) from None
-
-    def _node(self, event: Any, depth: int) -> Node:
+    def node(self, event: _Event, depth: int) -> Node:
+        """What begins with an event. Raises BadDocument."""
+        kind, start, end, value, is_flow, _, anchor, alias = event
         if depth > MAX_DEPTH:
-            raise BadDocument("is nested too deeply")
-        start, end = event.start_mark.index, event.end_mark.index
-        if isinstance(event, yaml.AliasEvent):
-            target = self.anchors.get(event.anchor)
-            if target is None:
-                why = "holds itself" if event.anchor in self.anchors else "is not defined"
-                raise BadDocument(f"the anchor {event.anchor!r} {why}")
-            self.copies += self._size(target)
-            if self.copies > MAX_VALUES:
-                raise BadDocument(f"stands for more than {MAX_VALUES:,} values")
-            return Node(start, end, target.value, target=target)
-        if event.anchor:
-            self.anchors[event.anchor] = None
-        if isinstance(event, yaml.ScalarEvent):
-            value = event.value
-            if event.tag is not None:
-                value = scalars.tagged(value, event.tag)
-            elif event.implicit[0]:
-                value = scalars.plain(value)
-            if event.style in ("|", ">"):
-                end = self._block_end(start, end)
-            node = Node(start, end, value)
+            raise _bad(self.text, _TOO_DEEP, start)
+        if alias is not None:
+            return self.alias(alias, start, end)
+        if anchor:
+            self.anchors[anchor] = None
+        if kind in (dict, list):
+            node = Node(start, end, kind(), kind, is_flow)
+            self.fill(node, depth)
         else:
-            kind = dict if isinstance(event, yaml.MappingStartEvent) else list
-            node = Node(start, end, kind(), kind, bool(event.flow_style))
-            self._fill(node, depth)
-        if event.anchor:
-            self.anchors[event.anchor] = node
+            node = Node(start, end, value)
+        if anchor:
+            self.anchors[anchor] = node
         return node
 
-    def _fill(self, node: Node, depth: int) -> None:
-        node.parts = parts = []
+    def alias(self, name: str, start: int, end: int) -> Node:
+        target = self.anchors.get(name)
+        if target is None:
+            why = "holds itself" if name in self.anchors else "is not defined"
+            raise _bad(self.text, f"the anchor {name!r} {why}", start)
+        self.copies += self.size(target)
+        if self.copies > MAX_VALUES:
+            raise _bad(self.text, f"stands for more than {MAX_VALUES:,} values", start)
+        return Node(start, end, target.value, target=target)
+
+    def fill(self, node: Node, depth: int) -> None:
+        """Read a collection up to its end."""
+        parts: list[Part] = []
+        node.parts = parts
         live: dict[str | None, Part] = {}
-        while not isinstance(self.parser.peek_event(), yaml.CollectionEndEvent):
+        for event in self.events:
+            if event.kind is None:
+                # A block ends where the next thing begins, for libyaml.
+                node.end = event.end if node.is_flow or not parts else parts[-1].node.end
+                return
+            first = self.node(event, depth + 1)
             if node.kind is list:
-                item = self.node(depth + 1)
-                parts.append(Part(None, item.start, item))
-                node.value.append(item.value)
+                parts.append(Part(None, first.start, first))
+                node.value.append(first.value)
                 continue
-            is_plain = getattr(self.parser.peek_event(), "style", "-") in (None, "")
-            name = self.node(depth + 1)
-            key = scalars.key(name.value)
-            is_merge = is_plain and key == "<<" and name.target is None
-            value = self.node(depth + 1)
-            parts.append(Part(key, name.start, value, is_merge))
-            if is_merge:
-                sources = value.value if isinstance(value.value, list) else [value.value]
-                for source in reversed(sources):
-                    if not isinstance(source, dict):
-                        raise BadDocument("a merge key (<<) needs a mapping, or a list of them")
-                    node.value.update(source)
-            else:
-                _member(parts[-1], live, self.dead)
-                node.value[key] = value.value
-        event = self.parser.get_event()
-        # A block ends where the next thing begins, for libyaml.
-        is_block = not node.is_flow
-        node.end = parts[-1].node.end if parts and is_block else event.end_mark.index
+            try:
+                key = scalars.key(first.value)
+            except scalars.BadScalar as bad:
+                raise _bad(self.text, str(bad), node.start) from None
+            value = self.node(next(self.events), depth + 1)
+            parts.append(Part(key, first.start, value, event.is_plain and key == "<<"))
+            if parts[-1].is_merge:
+                self.merge(node, value.value)
+                continue
+            if before := live.get(key):
+                before.is_dead = True
+                self.dead.append(before)
+            live[key] = parts[-1]
+            node.value[key] = value.value
 
-    def _block_end(self, start: int, end: int) -> int:
-        """Where a block scalar ends: before the empty lines after it, unless it keeps them."""
-        header = self.text[start : self.text.find("\n", start)].partition("#")[0]
-        text = self.text[start:end]
-        if "+" in header:
-            return end - (len(text) - len(text.removesuffix("\n").removesuffix("\r")))
-        lines = text.rstrip()
-        rest = text[len(lines) :].partition("\n")[0]
-        return start + len(lines) + len(rest.removesuffix("\r"))
+    def merge(self, node: Node, value: Any) -> None:
+        for source in reversed(value if isinstance(value, list) else [value]):
+            if not isinstance(source, dict):
+                why = "a merge key (<<) needs a mapping, or a list of them"
+                raise _bad(self.text, why, node.start)
+            node.value.update(source)
 
-    def _size(self, node: Node) -> int:
+    def size(self, node: Node) -> int:
         if id(node) not in self.sizes:
             below = [node.target] if node.target else [part.node for part in node.parts]
-            self.sizes[id(node)] = 1 + sum(map(self._size, below))
+            self.sizes[id(node)] = 1 + sum(map(self.size, below))
         return self.sizes[id(node)]
 
 

@@ -18,6 +18,7 @@ from instaslice.resources import Resources
 #: Kinds of the group apps, whose objects need a selector.
 _NEED_SELECTOR: Final = {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"}
 _CONTAINERS: Final = ("containers", "initContainers")
+_AMOUNTS: Final = ("limits", "requests")
 _DIRECTIVE: Final = "$patch"
 #: Where a Kustomization names patches, and what else it is built from.
 _PATCHES: Final = ("patches", "patchesStrategicMerge")
@@ -83,7 +84,7 @@ def inline(kustomization: Json) -> Iterator[tuple[Path, str]]:
 
 def spec_of(manifest: Manifest) -> Path:
     """Where the pod's spec is in one of Kubernetes' own objects; empty in any other."""
-    place = BUILT_IN.get((manifest.group or "", manifest.kind))
+    place = BUILT_IN.get(manifest.identity[:2])
     return () if place is None else (*place, "spec")
 
 
@@ -95,17 +96,13 @@ def is_patch(manifest: Manifest, is_named: bool) -> bool:
     spec = spec_of(manifest)
     if manifest.group is None or not spec:
         return False
-    if is_named:
-        return True
-    if manifest.path or not manifest.name:
-        return False
+    if is_named or manifest.path or not manifest.name:
+        return is_named
     needs_selector = manifest.group == "apps" and manifest.kind in _NEED_SELECTOR
-    if needs_selector and not at(manifest.value, ("spec", "selector")):
-        return True
-    return _has_directive(manifest.value) or any(
-        "image" not in each
-        for kind in _CONTAINERS
-        for each in _objects(at(manifest.value, (*spec, kind)))
+    return (
+        (needs_selector and not at(manifest.value, ("spec", "selector")))
+        or _has_directive(manifest.value)
+        or any("image" not in each for _, each in _containers(manifest.value, spec))
     )
 
 
@@ -117,11 +114,11 @@ def concerns(patch: Manifest, resources: Resources) -> bool:
         return False
     if _has_directive(spec) or "resourceClaims" in spec:
         return True
-    for each in (each for kind in _CONTAINERS for each in _objects(spec.get(kind))):
-        held = each.get("resources", {})
+    for _, container in _containers(spec):
+        held = container.get("resources", {})
         if not isinstance(held, dict) or "claims" in held:
             return True
-        for amounts in (held.get(key, {}) for key in ("limits", "requests")):
+        for amounts in (held.get(key, {}) for key in _AMOUNTS):
             if not isinstance(amounts, dict) or any(map(resources.find, amounts)):
                 return True
     return False
@@ -155,8 +152,7 @@ def merged(base: Any, patch: Any, key: str = "") -> Any:
 def _merged_list(base: list[Any], patch: list[Any]) -> list[Any]:
     if {_DIRECTIVE: "replace"} in patch:
         return [merged({}, each) for each in patch if each != {_DIRECTIVE: "replace"}]
-    result = list(base)
-    new = []
+    result, new = list(base), []
     for each in _objects(patch):
         found = _find(result, each)
         if each.get(_DIRECTIVE) == "delete":
@@ -177,20 +173,18 @@ def rewritten(base: Manifest, patch: Manifest, rewrite: Callable[[Manifest], Jso
     both = base._replace(value=merged(base.value, patch.value))
     wanted = _named_alike(rewrite(both), after, spec)
     result = copy.deepcopy(patch.value)
-    containers = [
-        (kind, each) for kind in _CONTAINERS for each in _objects(at(wanted, (*spec, kind)))
-    ]
+    containers = list(_containers(wanted, spec))
     for kind, container in containers:
         _strip(_find(at(result, (*spec, kind)), container), container)
     there = merged(after, result)
     for kind, container in containers:
         found = _find(at(there, (*spec, kind)), container)
         if found is not None and _claims(found) != _claims(container):
-            own = _own(result, (*spec, kind), container)
+            own = _own(_below(result, spec).setdefault(kind, []), container)
             _below(own, ("resources",))["claims"] = _claims(container)
-    listed = at(wanted, (*spec, "resourceClaims"))
-    if at(merged(after, result), (*spec, "resourceClaims")) != listed:
-        _below(result, spec)["resourceClaims"] = listed
+    claims = at(wanted, (*spec, "resourceClaims"))
+    if at(merged(after, result), (*spec, "resourceClaims")) != claims:
+        _below(result, spec)["resourceClaims"] = claims
     return result if _devices(merged(after, result), spec) == _devices(wanted, spec) else None
 
 
@@ -212,10 +206,9 @@ def _users(value: Json, spec: Path) -> dict[str, list[Any]]:
     """Who uses each of a pod's claims."""
     declared = _objects(at(value, (*spec, "resourceClaims")))
     users: dict[str, list[Any]] = {str(claim.get("name")): [] for claim in declared}
-    for kind in _CONTAINERS:
-        for container in _objects(at(value, (*spec, kind))):
-            for claim in _objects(_claims(container)):
-                users.setdefault(str(claim.get("name")), []).append(container.get("name"))
+    for _, container in _containers(value, spec):
+        for claim in _objects(_claims(container)):
+            users.setdefault(str(claim.get("name")), []).append(container.get("name"))
     return users
 
 
@@ -224,13 +217,11 @@ def _strip(container: Json | None, wanted: Json) -> None:
     held = at(container, ("resources",))
     if not container or not isinstance(held, dict):
         return
-    for key in ("limits", "requests"):
+    for key in _AMOUNTS:
         if isinstance(amounts := held.get(key), dict):
             stays = at(wanted, ("resources", key)) or {}
-            for name in [each for each, amount in amounts.items() if amount is not None]:
-                if name not in stays:
-                    del amounts[name]
-            if not amounts:
+            held[key] = {k: v for k, v in amounts.items() if v is None or k in stays}
+            if not held[key]:
                 del held[key]
     if not held:
         del container["resources"]
@@ -239,21 +230,18 @@ def _strip(container: Json | None, wanted: Json) -> None:
 def _devices(value: Json, spec: Path) -> Any:
     """What a pod has of devices, and of everything else that resources are."""
     containers = []
-    for kind in _CONTAINERS:
-        for each in _objects(at(value, (*spec, kind))):
-            held = each.get("resources")
-            full = {k: v for k, v in held.items() if v} if isinstance(held, dict) else {}
-            containers.append([kind, each.get("name"), full])
+    for kind, each in _containers(value, spec):
+        held = each.get("resources")
+        full = {k: v for k, v in held.items() if v} if isinstance(held, dict) else {}
+        containers.append([kind, each.get("name"), full])
     return sorted(containers, key=str), at(value, (*spec, "resourceClaims")) or None
 
 
-def _own(patch: Json, path: Path, container: Json) -> Json:
+def _own(containers: list[Any], like: Json) -> Json:
     """A patch's container of the same name; made, where it has none."""
-    *above, kind = path
-    listed = _below(patch, above).setdefault(str(kind), [])
-    found = _find(listed, container)
+    found = _find(containers, like)
     if found is None:
-        listed.append(found := {"name": container.get("name")})
+        containers.append(found := {"name": like.get("name")})
     return found
 
 
@@ -273,6 +261,13 @@ def _claims(container: Json) -> Any:
 def _find(listed: Any, like: Json) -> Json | None:
     """The object of a list that has another's name."""
     return next((each for each in _objects(listed) if each.get("name") == like.get("name")), None)
+
+
+def _containers(value: Json, spec: Path = ()) -> Iterator[tuple[str, Json]]:
+    """The containers of a spec at a path, each with the name of its list."""
+    for kind in _CONTAINERS:
+        for each in _objects(at(value, (*spec, kind))):
+            yield kind, each
 
 
 def _objects(value: object) -> list[Json]:

@@ -53,11 +53,11 @@ def test_what_is_not_a_number_in_json_is_refused(text: str) -> None:
     ],
 )
 def test_tags(tag: str, text: str, value: object) -> None:
-    assert scalars.tagged(text, TAG + tag) == value
+    assert scalars.meaning(text, TAG + tag, True) == value
 
 
 def test_a_tag_of_somebodys_own_makes_text() -> None:
-    assert scalars.tagged("1", "!thing") == "1"
+    assert scalars.meaning("1", "!thing", True) == "1"
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_tag_of_somebodys_own_makes_text() -> None:
 )
 def test_what_a_tag_does_not_fit_is_refused(tag: str, text: str) -> None:
     with pytest.raises(scalars.BadScalar, match=f"!!{tag}"):
-        scalars.tagged(text, TAG + tag)
+        scalars.meaning(text, TAG + tag, True)
 
 
 @pytest.mark.parametrize(("value", "key"), [("a", "a"), (True, "true"), (1, "1"), (1.5, "1.5")])

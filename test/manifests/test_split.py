@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from instaslice.manifests import split
+from instaslice.manifests import documents as cut
 from instaslice.manifests.documents import Task
 from test.support.streams import rewritten
 
@@ -78,7 +78,7 @@ def test_so_it_is_in_json(indent: int | str | None) -> None:
     ],
 )
 def test_what_is_not_a_list_in_json_is_not_cut(text: str) -> None:
-    assert split.items_of_json(text) is None
+    assert cut.items_of_json(text) is None
 
 
 def test_what_is_wrong_with_an_item_is_wrong_with_the_list() -> None:
@@ -103,7 +103,7 @@ def test_what_is_wrong_with_an_item_is_wrong_with_the_list() -> None:
     ],
 )
 def test_what_cannot_be_cut_apart_is_not(text: str) -> None:
-    assert split.items(text) is None
+    assert cut.items_of_yaml(text) is None
 
 
 @pytest.mark.parametrize(
@@ -128,4 +128,4 @@ def test_what_cannot_be_cut_apart_is_not(text: str) -> None:
     ],
 )
 def test_documents(documents: list[str]) -> None:
-    assert [*split.documents("".join(documents))] == [piece for piece in documents if piece]
+    assert [*cut.split("".join(documents))] == [piece for piece in documents if piece]

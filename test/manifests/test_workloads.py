@@ -8,7 +8,14 @@ import pytest
 import yaml
 
 from instaslice.manifests import workloads
-from instaslice.manifests.workloads import Manifest, claim_names, manifests, read_kinds, templates
+from instaslice.manifests.workloads import (
+    Manifest,
+    Template,
+    claim_names,
+    manifests,
+    read_kinds,
+    templates,
+)
 from instaslice.webhook_configuration import LABEL
 
 Json = dict[str, Any]
@@ -165,7 +172,7 @@ def manifest(**fields: Any) -> Manifest:
 
 def name(made: Manifest, path: tuple[str, ...] = TEMPLATE, *uses: tuple[str, str]) -> str:
     """The last of the names for some containers and templates."""
-    new_name = claim_names(made, path)
+    new_name = claim_names(made, Template(path, path, {}))
     return [new_name(*use) for use in uses or (("c", "mig-1g.5gb"),)][-1]
 
 
@@ -185,8 +192,7 @@ def test_a_later_version_gives_the_same_names() -> None:
 
 
 def test_where_a_manifest_lies_in_a_list_does_not_matter() -> None:
-    inside = manifest(path=("items", 3))
-    assert name(inside, ("items", "3", *TEMPLATE)) == name(manifest())
+    assert name(manifest(path=("items", 3))) == name(manifest())
 
 
 @pytest.mark.parametrize(
