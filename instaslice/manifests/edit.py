@@ -32,9 +32,6 @@ def edit(text: str, root: Node, meaning: Any, layout: "Layout | None" = None) ->
     """
     whole = text if text.endswith("\n") else text + "\n"
     editor = _Editor(whole, layout)
-    editor.mark(root, meaning)
-    while editor.spread(root):  # an alias of what changes is written out, and that is a change
-        pass
     if root.target or not root.parts or editor.replaced(root, meaning):
         raise BadDocument(UNWRITABLE)
     editor.enter(root, meaning, _Style())
@@ -136,19 +133,6 @@ class _Editor:
                 found.append((part, _GONE))
         return found
 
-    def mark(self, node: Node, new: Any) -> None:
-        """Note the nodes that an edit is in."""
-        if new is _GONE or (new == node.value and type(new) is type(node.value)):
-            return
-        if self.replaced(node, new):
-            self.changed.update(map(id, walk(node)))
-            return
-        self.changed.add(id(node))
-        for part, value in self.pairs(node, new):
-            self.mark(part.node, value)
-            if value is _GONE:
-                self.changed.update(map(id, walk(part.node)))
-
     def replaced(self, node: Node, new: Any) -> bool:
         """Whether all of a value is written anew."""
         if node.target or not isinstance(new, node.kind) or node.kind is str:
@@ -159,23 +143,13 @@ class _Editor:
             return not new
         return all(v is _GONE for _, v in self.pairs(node, new))
 
-    def spread(self, node: Node) -> bool:
-        """Note what holds an alias of a changed node; whether there was any to note."""
-        found = [self.spread(part.node) for part in node.parts]
-        if id(node) in self.changed or not any(
-            self.is_shared(p.node) or id(p.node) in self.changed for p in node.parts
-        ):
-            return any(found)
-        self.changed.add(id(node))
-        return True
-
     def is_shared(self, node: Node) -> bool:
         """Whether a node is an alias of what is edited elsewhere."""
         return node.target is not None and any(id(n) in self.changed for n in walk(node.target))
 
     def enter(self, node: Node, new: Any, style: _Style) -> None:
-        """Make the changes within a collection."""
-        style = self.near(node, style)
+        """Make the changes within a collection. An alias of what has changed is written out."""
+        style, before = self.near(node, style), len(self.edits)
         pairs = self.pairs(node, new)
         merges = [part for part in node.parts if part.is_merge]
         own = {part.key for part, _ in pairs}
@@ -193,17 +167,22 @@ class _Editor:
         else:
             fresh = list(new[sum(value is not _GONE for _, value in pairs) :])
         pairs.sort(key=lambda pair: pair[0].start)
+        for part, value in pairs:
+            if value is _GONE:
+                self.changed.update(map(id, walk(part.node)))
         (self.flow if node.is_flow else self.block)(node, pairs, fresh, style)
+        if len(self.edits) > before:
+            self.changed.add(id(node))
 
     def part(self, part: Part, value: Any, style: _Style) -> bool:
         """Edit a part that stays; whether it is to be written anew."""
-        if self.is_shared(part.node):
+        node = part.node
+        is_same = value == node.value and type(value) is type(node.value)
+        if self.is_shared(node) or not (is_same or part.is_merge or not self.replaced(node, value)):
+            self.changed.update(map(id, walk(node)))
             return True
-        if part.is_merge or id(part.node) not in self.changed:
-            return False
-        if self.replaced(part.node, value):
-            return True
-        self.enter(part.node, value, style)
+        if not part.is_merge and node.kind is not str and (node.has_alias or not is_same):
+            self.enter(node, value, style)
         return False
 
     def flow(self, node: Node, pairs: list[Any], fresh: list[Any], style: _Style) -> None:

@@ -373,7 +373,7 @@ def diff(name: str, before: str, edits: Iterable[Edit]) -> Iterator[str]:
     codes: list[Any] = []
     done = place = 0
     for start, end, text in [*_by_lines(before, edits), Edit(len(before), len(before), "")]:
-        i, k, fresh = done + before.count("\n", place, start), len(new), _lines(text)
+        i, k, fresh = done + len(_lines(before[place:start])), len(new), _lines(text)
         gone, same = _lines(before[start:end]), i - done
         inner = SequenceMatcher(None, gone, fresh, autojunk=False).get_opcodes()
         shifted = [(t, a + i, b + i, c + k + same, d + k + same) for t, a, b, c, d in inner]

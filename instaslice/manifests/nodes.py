@@ -40,6 +40,7 @@ class Node:
     is_flow: bool = False
     target: "Node | None" = None  #: what an alias stands for
     parts: "Sequence[Part]" = ()  #: members, or items
+    has_alias: bool = False  #: it is one, or one is in it
     _own: "dict[str | None, Part] | None" = None
 
     def own(self) -> "dict[str | None, Part]":
@@ -200,7 +201,7 @@ class _Builder:
         self.copies += self.size(target)
         if self.copies > MAX_VALUES:
             raise _bad(self.text, f"stands for more than {MAX_VALUES:,} values", start)
-        return Node(start, end, target.value, target=target)
+        return Node(start, end, target.value, target=target, has_alias=True)
 
     def fill(self, node: Node, depth: int) -> None:
         """Read a collection up to its end."""
@@ -216,12 +217,14 @@ class _Builder:
             if node.kind is list:
                 parts.append(Part(None, first.start, first))
                 node.value.append(first.value)
+                node.has_alias |= first.has_alias
                 continue
             try:
                 key = scalars.key(first.value)
             except scalars.BadScalar as bad:
                 raise _bad(self.text, str(bad), node.start) from None
             value = self.node(next(self.events), depth + 1)
+            node.has_alias |= value.has_alias
             parts.append(Part(key, first.start, value, event.is_plain and key == "<<"))
             if parts[-1].is_merge:
                 self.merge(node, value.value)
