@@ -5,7 +5,6 @@ from typing import Any
 
 from instaslice.cluster.gates import GATES, Known
 from instaslice.doctor.policies import OWN
-from instaslice.doctor.report import Finding, Found, State
 from instaslice.doctor.snapshot import Probe, Snapshot
 from instaslice.resource_api import NEWEST, VERSIONS
 from instaslice.resources import MIG
@@ -114,13 +113,3 @@ def device_class(name: str, extended: str = "", driver: str = "gpu.nvidia.com") 
     selectors = [{"cel": {"expression": f"device.driver == '{driver}' && true"}}]
     more = {"extendedResourceName": extended} if extended else {}
     return {"metadata": {"name": name}, "spec": {"selectors": selectors, **more}}
-
-
-def findings(found: Found) -> list[tuple[str, str, str]]:
-    """The findings of a check: sign, text and advice of each."""
-    every = [Finding("", *each) for each in found]
-    return [(finding.state.value, finding.text, finding.advice) for finding in every]
-
-
-def other_than_good(found: Found) -> list[tuple[str, str, str]]:
-    return [finding for finding in findings(found) if finding[0] != State.GOOD.value]
