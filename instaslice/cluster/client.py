@@ -43,11 +43,15 @@ Pem = Path | str
 
 
 class ClusterError(Exception):
-    """The API server gave no usable answer; `str()` of it says why, in one line."""
+    """The API server gave no usable answer; `str()` of it says why, in one line.
 
-    def __init__(self, message: str) -> None:
+    status: of HTTP, by which it refused one; 0 where it did not answer.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
         # Part of it may be what the other side sent.
         super().__init__(" ".join(message.split())[:300])
+        self.status = status
 
 
 def failure(url: str, error: BaseException) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
+from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from instaslice import node_labels, templates
@@ -24,8 +25,6 @@ from instaslice.webhook_configuration import ALL, BESIDE, LABEL, OPT_IN, WEBHOOK
 #: serves extended resources without a feature gate.
 FIRST_WITH_CONDITIONS: Final = 28
 FIRST_OF_THE_SCHEDULERS: Final = 36
-#: Of HTTP: by which the API server says, too, that it could not call a webhook.
-INTERNAL_ERROR: Final = 500
 
 #: The meaning of each mode, as the report states it.
 _MODES: Final = {
@@ -168,11 +167,12 @@ def _mode(snapshot: Snapshot) -> Found:
         )
         yield WRONG, text, f"the mode all or opt-in; or the feature gate {EXTENDED}, from 1.34 on"
         return
-    published = (f"nvidia.com/mig-{profile.replace('+', '.')}" for profile in snapshot.supply)
-    if lacking := [name for name in published if name not in snapshot.served_by_scheduler]:
-        text = f"no DeviceClass has the extendedResourceName {some(lacking)}"
-        names = " ".join(name.partition("mig-")[2] for name in lacking)
-        yield WRONG, text, f"instaslice deviceclasses {names} | kubectl apply -f -"
+    published = [profile.replace("+", ".") for profile in snapshot.inventory.supply]
+    served = snapshot.served_by_scheduler
+    if lacking := [each for each in published if RESOURCE_PREFIX + each not in served]:
+        names = some(RESOURCE_PREFIX + each for each in lacking)
+        text = f"no DeviceClass has the extendedResourceName {names}"
+        yield WRONG, text, f"instaslice deviceclasses {' '.join(lacking)} | kubectl apply -f -"
 
 
 def _endpoints(snapshot: Snapshot) -> Found:
@@ -199,13 +199,15 @@ def _dry_run(snapshot: Snapshot) -> Found:
         what = f"{probe.resource} and {probe.annotation}" if probe.annotation else probe.resource
         where = f"a pod with {what} in {probe.namespace}"
         kept = f"{where} keeps its limits"
-        is_forbidden = probe.status == seen.FORBIDDEN and "cannot create resource" in probe.error
+        is_refused = probe.status == HTTPStatus.FORBIDDEN
+        is_forbidden = is_refused and "cannot create resource" in probe.error
         if is_forbidden or not probe.status:
             advice = seen.RIGHTS if is_forbidden else ""
             yield UNSURE, f"{where} could not be tried: {probe.error}", advice
         elif probe.pod is None:
             called = "does it run (see endpoints), and does the caBundle trust its certificate?"
-            advice = called if probe.status == INTERNAL_ERROR else ""
+            # By this status the API server says, too, that it could not call a webhook.
+            advice = called if probe.status == HTTPStatus.INTERNAL_SERVER_ERROR else ""
             yield WRONG, f"{where} is refused: {probe.error}", advice
         elif probe.resource not in Pod(probe.pod, snapshot.resources).limits:
             yield GOOD, f"{where} is rewritten"
@@ -233,10 +235,10 @@ def _slices(snapshot: Snapshot) -> Found:
     if snapshot.is_classic:
         yield GOOD, "in v1alpha2 only the driver knows which slices there are"
         return
-    if not snapshot.supply:
+    if not snapshot.inventory.supply:
         advice = "does NVIDIA's DRA driver run on the GPU nodes, and is MIG on there?"
         yield WRONG, "no ResourceSlice publishes a MIG slice", advice
-    for profile, found in snapshot.supply.items():
+    for profile, found in snapshot.inventory.supply.items():
         text = f"{profile}: {found.free} free, {found.published} published"
         if found.tainted:
             text += f", {found.tainted} of them tainted"
@@ -306,13 +308,13 @@ def _published(snapshot: Snapshot, class_name: str, what: str) -> Found:
 
 
 def _profiles(snapshot: Snapshot) -> Found:
-    supply = snapshot.supply
+    supply = snapshot.inventory.supply
     if not supply:
         return
     lacking = grouped(
         (seen.choices(request), pod.full_name)
         for pod, claim in snapshot.users
-        for request in (claim.asks.requests if claim.asks else ())
+        for request in claim.asks.requests
         if (wanted := request.profiles(supply)) and supply.keys().isdisjoint(wanted)
     )
     for text, pods in lacking.items():
@@ -378,7 +380,7 @@ def _device_classes(snapshot: Snapshot) -> Found:
     known = map(of_profile, known_profiles())
     users: dict[Resource, list[str]] = {each: [] for each in known if each.device_class in there}
     for pod, claim in snapshot.users:
-        for resource in claim.resources:
+        for resource in claim.asks.choices:
             users.setdefault(resource, []).append(pod.full_name)
     for resource, pods in users.items():
         text, advice = class_fault(snapshot, resource)

@@ -4,10 +4,11 @@ from collections import Counter
 from contextlib import suppress
 from typing import Final
 
+from instaslice.cluster.client import ClusterError
 from instaslice.doctor import checks, policies
 from instaslice.doctor.inventory import Inventory, dig, given
 from instaslice.doctor.report import GOOD, UNSURE, WRONG, Finding, Found, gather
-from instaslice.doctor.snapshot import Pod, PodClaim, Snapshot, Unreadable, choices
+from instaslice.doctor.snapshot import Pod, PodClaim, Snapshot, choices
 from instaslice.node_labels import NODE_SELECTOR, PAST_SCHEDULER
 from instaslice.patch import Json
 from instaslice.resource_api import DIFFERENT_GPUS, SAME_GPU
@@ -49,11 +50,9 @@ def _asks_for(pod: Pod) -> Found:
 
 def describe(own: PodClaim) -> str:
     """A claim in words: "2 x 1g.5gb", "3g.20gb or 4g.20gb", "3 x 1g.5gb on one GPU"."""
-    if own.asks is None:
-        return own.template
     texts = [(request.count, choices(request)) for request in own.asks.requests]
     parts = [text if count == 1 else f"{count} x {text}" for count, text in texts]
-    return " and ".join(parts) + _PLACED.get(own.asks.placement, "")
+    return (" and ".join(parts) + _PLACED.get(own.asks.placement, "")) or own.template
 
 
 def _became(snapshot: Snapshot, pod: Pod) -> Found:
@@ -73,7 +72,7 @@ def _became(snapshot: Snapshot, pod: Pod) -> Found:
 
 
 def _node_name(snapshot: Snapshot, pod: Pod) -> Found:
-    with suppress(Unreadable):
+    with suppress(ClusterError):
         if snapshot.is_past_scheduler(pod):
             yield WRONG, PAST_SCHEDULER, NODE_SELECTOR
 
@@ -83,7 +82,7 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
     asks, name = f"asks for {describe(own)}", f"{pod.namespace}/{own.template}"
     claim = snapshot.claim_of(pod, own)
     fault, advice = checks.template_fault(snapshot, name)
-    classes = (checks.class_fault(snapshot, resource) for resource in own.resources)
+    classes = (checks.class_fault(snapshot, resource) for resource in own.asks.choices)
     if fault:
         yield WRONG, f"{asks}, but its template is not as InstaSlice makes it: {fault}", advice
     elif not claim and name not in snapshot.named("templates"):
@@ -92,7 +91,7 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
     elif devices := [device for device, _ in given(claim)]:
         profiles = {each.name: each.profile for each in snapshot.readable.inventory.devices}
         chosen = dict.fromkeys(filter(None, map(profiles.get, devices)))
-        what = " and ".join(chosen) + ": " if chosen and len(own.resources) > 1 else ""
+        what = " and ".join(chosen) + ": " if chosen and len(own.asks.choices) > 1 else ""
         where = ", ".join(f"{device} on {pool}" for _, pool, device in devices)
         yield GOOD, f"{asks}, has {what}{where}"
     elif dig(claim, "status", "allocation"):
@@ -104,7 +103,7 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
         yield UNSURE, text, "see the state below for the reason"
     elif snapshot.is_classic:
         yield UNSURE, f"{asks}, waits for the driver"
-    elif own.asks is None or not all(r.resource.profile for r in own.asks.requests):
+    elif not (own.asks.requests and all(r.resource.profile for r in own.asks.requests)):
         yield UNSURE, f"{asks}, waits", _SEE_BELOW
     else:
         yield from _waits(snapshot.inventory, asks, own.asks)
@@ -112,7 +111,7 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
 
 def _waits(devices: Inventory, asks: str, claim: DeviceClaim) -> Found:
     """The reason why a claim has no devices yet."""
-    supply = devices.supply()
+    supply = devices.supply
     wanted = [(each.profiles(supply), each.count, choices(each)) for each in claim.requests]
     for names, _, text in wanted:
         if supply.keys().isdisjoint(names):
@@ -154,7 +153,7 @@ def _quotas(snapshot: Snapshot, pod: Pod) -> Found:
     """The quotas of the pod's namespace that its claims count for, until it has a node."""
     if pod.node or not pod.claims:
         return
-    requests = [request for own in pod.claims if own.asks for request in own.asks.requests]
+    requests = [request for own in pod.claims for request in own.asks.requests]
     for quota in snapshot.all("quotas"):
         hard, used = dig(quota, "status", "hard"), dig(quota, "status", "used")
         if policies.scope(quota["spec"]):

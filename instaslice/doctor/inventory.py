@@ -13,6 +13,7 @@ Source: ResourceSlice of resource.k8s.io, v1alpha3 to v1; the scheduler's alloca
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -136,6 +137,7 @@ class Inventory:
         """The nodes for which MIG slices are published."""
         return {device.node for device in self.devices if device.profile and device.node}
 
+    @cached_property
     def supply(self) -> dict[str, Supply]:
         """Published and free slices by profile, as the driver prints it."""
         found = grouped((each.profile, each) for each in self.devices if each.profile)

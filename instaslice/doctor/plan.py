@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
 from instaslice import node_labels
+from instaslice.cluster.client import ClusterError
 from instaslice.cluster.gates import PARTITIONABLE
 from instaslice.doctor import checks, policies
 from instaslice.doctor.inventory import dig, grouped
 from instaslice.doctor.policies import Policy
 from instaslice.doctor.report import GOOD, UNSURE, WRONG, State, wrapped
-from instaslice.doctor.snapshot import GPU, Pod, Snapshot, Unreadable, advertised, some
+from instaslice.doctor.snapshot import GPU, Pod, Snapshot, advertised, some
 from instaslice.patch import Json
 from instaslice.resource_api import NEWEST, ResourceAPI
 from instaslice.resources import MIG_CLASS, Resources
@@ -323,7 +324,7 @@ def _nodes(snapshot: Snapshot) -> Iterator[Node]:
 
 def _policies(snapshot: Snapshot) -> Iterator[Policy]:
     for found in policies.FINDERS:
-        with suppress(Unreadable):  # it is said with what is unknown
+        with suppress(ClusterError):  # it is said with what is unknown
             yield from list(found(snapshot))
 
 
@@ -452,13 +453,13 @@ def of_files(
             for name, each in listed:  # nobody has validated it
                 make(Snapshot("", NEWEST, {name: [each]}, resources=resources))
         except (AttributeError, KeyError, TypeError, ValueError):
-            why[path] = Unreadable(f"a {manifest['kind']} in it is not as Kubernetes defines it")
+            why[path] = ClusterError(f"a {manifest['kind']} in it is not as Kubernetes defines it")
             continue
         for name, each in listed:
             lists[name].append(each)
     if "kueue" not in lists:
         lists.pop("queues", None)  # nobody knows what the configuration maps
-    why |= {path: Unreadable(text) for path, text in failures.items()}
+    why |= {path: ClusterError(text) for path, text in failures.items()}
     return make(Snapshot("", NEWEST, lists, why, resources=resources))
 
 

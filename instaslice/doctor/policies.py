@@ -99,7 +99,7 @@ def instead(snapshot: Snapshot, resource: Resource) -> str:
 
 
 def quotas(snapshot: Snapshot) -> Iterator[Policy]:
-    """Quotas that count rewritten pods, that do not, and that have a scope. Raises Unreadable."""
+    """Quotas that count rewritten pods, that do not, and that have a scope. Raises ClusterError."""
     for quota in snapshot.all("quotas"):
         where, name = f"-n {quota['metadata']['namespace']}", quota["metadata"]["name"]
         policy = partial(Policy, "ResourceQuota", full_name(quota))
@@ -142,7 +142,7 @@ def scope(spec: Json) -> str:
 
 
 def limit_ranges(snapshot: Snapshot) -> Iterator[Policy]:
-    """LimitRanges that refuse every rewritten pod, or hold none. Raises Unreadable."""
+    """LimitRanges that refuse every rewritten pod, or hold none. Raises ClusterError."""
     limits = [(e, limit) for e in snapshot.all("limits") for limit in dig(e["spec"], "limits")]
     for (found, limit), side in ((each, side) for each in limits for side in ("min", "max")):
         keys = tuple(
@@ -184,7 +184,7 @@ def own(snapshot: Snapshot) -> Found:
 
 
 def kueue(snapshot: Snapshot) -> Iterator[Policy]:
-    """Queues of resources that rewritten pods do not ask for by that name. Raises Unreadable."""
+    """Queues of resources that rewritten pods do not ask for by that name. Raises ClusterError."""
     covered = {
         name: resource
         for queue in snapshot.all("queues")

@@ -15,7 +15,7 @@ from instaslice.cluster import discovery, gates
 from instaslice.cluster.client import Answer, Caller, ClusterError
 from instaslice.doctor import checks
 from instaslice.doctor.inventory import dig
-from instaslice.doctor.snapshot import Probe, Snapshot, Unreadable
+from instaslice.doctor.snapshot import Probe, Snapshot
 from instaslice.patch import Json
 from instaslice.profiles import RESOURCE_PREFIX
 from instaslice.resource_api import GROUP, NEWEST, ResourceAPI
@@ -60,29 +60,29 @@ class Reader:
         self._cluster = cluster
         self._silent = 0
         self.lists: dict[str, list[Json]] = {}
-        self.failures: dict[str, Unreadable] = {}  #: by name, why a list is not there
+        self.failures: dict[str, ClusterError] = {}  #: by name, why a list is not there
 
     def call(self, method: str, path: str, body: Json | None = None) -> Answer:
-        """One request with a JSON answer of any status. Raises Unreadable without one."""
+        """One request with a JSON answer of any status. Raises ClusterError without one."""
         if self._silent >= _MAX_SILENT:
-            raise Unreadable("not asked for, since the API server has stopped answering")
+            raise ClusterError("not asked for, since the API server has stopped answering")
         try:
             answer = self._cluster.call(method, path, body)
         except ClusterError as error:
             self._silent += 1
-            raise Unreadable(str(error)) from None
+            raise ClusterError(str(error)) from None
         self._silent = 0
         return answer
 
     def get(self, path: str) -> Json:
-        """An object. Raises Unreadable."""
+        """An object. Raises ClusterError."""
         answer = self.call("GET", path)
         if answer.status != 200:
-            raise Unreadable(answer.reason, answer.status)
+            raise ClusterError(answer.reason, answer.status)
         return answer.body
 
     def every(self, path: str) -> Iterator[Json]:
-        """The objects of a list, page by page, or the one that is there. Raises Unreadable."""
+        """The objects of a list, page by page, or the one that is there. Raises ClusterError."""
         query: dict[str, Any] = {"limit": PAGE}
         while True:
             page = self.get(f"{path}{'&' if '?' in path else '?'}{urlencode(query)}")
@@ -90,7 +90,7 @@ class Reader:
                 yield page
                 return
             if not all(isinstance(item, dict) for item in dig(page, "items")):
-                raise Unreadable(f"{path}: what is listed there is no object")
+                raise ClusterError(f"{path}: what is listed there is no object")
             yield from dig(page, "items")
             query["continue"] = dig(page, "metadata", "continue")
             if not query["continue"]:
@@ -100,7 +100,7 @@ class Reader:
         """Keep under a name what is there, or why it cannot be read."""
         try:
             self.lists[name] = list(self.every(path))
-        except Unreadable as error:
+        except ClusterError as error:
             if error.status == 404:  # a version may be served without the kind
                 self.lists[name] = []
             else:
@@ -137,7 +137,7 @@ def take(
     reader = Reader(cluster)
     api = discovery.ask(reader)
     kubernetes = "of an unknown version"
-    with suppress(Unreadable):
+    with suppress(ClusterError):
         kubernetes = str(reader.get("/version").get("gitVersion"))
     bases = _bases(reader, api.version if isinstance(api, ResourceAPI) else "")
     for name, path in lists.items():
@@ -151,7 +151,7 @@ def take(
     try:
         resources = resources or read_mapping(told)
     except ValueError as error:
-        reader.failures["mapping"] = Unreadable(str(error))
+        reader.failures["mapping"] = ClusterError(str(error))
     resources = resources or Resources()
     probes = tuple(_probes(reader, namespace, webhook, resources)) if tries_pods else ()
     asked = gates.GATES if api == NEWEST else ()
@@ -173,7 +173,7 @@ def _bases(reader: Reader, version: str) -> dict[str, str]:
             every = [group.get("preferredVersion"), *dig(group, "versions")]
             versions = [each.get("version") for each in every if isinstance(each, dict)]
             groups[str(group.get("name"))] = list(filter(None, versions))
-    except Unreadable as error:
+    except ClusterError as error:
         reader.failures["groups"] = error
     for each in _TAINTS:
         if each in groups.get(GROUP, ()):
@@ -198,7 +198,7 @@ def _read_about_webhook(reader: Reader, client: Json, endpoints: bool) -> list[s
         labels = [f"{key}={value}" for key, value in dig(service["spec"], "selector").items()]
         selector = urlencode({"labelSelector": ",".join(labels)})
         return mapping_of(reader.every(f"/api/v1/namespaces/{namespace}/pods?{selector}"))
-    except Unreadable as error:
+    except ClusterError as error:
         reader.failures["own pods"] = error
         return []
 
@@ -232,7 +232,7 @@ def _probes(
             answer = reader.call(
                 "POST", f"/api/v1/namespaces/{quote(namespace)}/pods?dryRun=All", pod
             )
-        except Unreadable as error:
+        except ClusterError as error:
             yield Probe(namespace, name, None, str(error), 0)
             continue
         made, error_ = (answer.body, "") if answer.status == 201 else (None, answer.reason)

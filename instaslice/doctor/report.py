@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
-from instaslice.doctor.snapshot import Unreadable, advice_on
+from instaslice.cluster.client import ClusterError
+from instaslice.doctor.snapshot import advice_on
 
 
 class State(Enum):
@@ -45,7 +46,7 @@ def gather(checks: Iterable[tuple[str, Found]]) -> list[Finding]:
     for title, found in checks:
         try:
             findings += [Finding(title, *each) for each in found]
-        except Unreadable as error:
+        except ClusterError as error:
             findings.append(Finding(title, UNSURE, str(error), advice_on(error.status)))
     return findings
 

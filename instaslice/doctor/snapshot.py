@@ -3,44 +3,31 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from instaslice.annotations import is_mirror
 from instaslice.cluster.client import ClusterError
 from instaslice.cluster.gates import Known
-from instaslice.doctor.inventory import Inventory, Supply, dig
+from instaslice.doctor.inventory import Inventory, dig, grouped
 from instaslice.patch import Json
 from instaslice.quantity import InvalidQuantity, nanos
 from instaslice.resource_api import ResourceAPI, Unavailable, template_name
-from instaslice.resources import Resource, Resources
+from instaslice.resources import Resources
 from instaslice.templates import DeviceClaim, DeviceRequest, from_template, is_ours
 from instaslice.webhook_configuration import WEBHOOK
 
 #: The device plugin's resource for a whole GPU; with its strategy "single", for a slice.
 GPU: Final = "nvidia.com/gpu"
-#: Of HTTP: nobody is logged in, or who is may not.
-UNAUTHORIZED: Final = 401
-FORBIDDEN: Final = 403
 #: The advice where the API server says that the user may not do something.
 RIGHTS: Final = "the rights that this needs are in config/components/doctor"
 #: How many names a finding lists.
 _SHOWN: Final = 3
 
 
-class Unreadable(ClusterError):
-    """A part of the cluster could not be read; `str()` of it says what and why, in one line.
-
-    status: of HTTP, by which the API server refused it; 0 where it did not answer.
-    """
-
-    def __init__(self, message: str, status: int = 0) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 def advice_on(status: int) -> str:
     """The advice where the API server refused an answer; empty for none."""
-    return RIGHTS if status in (UNAUTHORIZED, FORBIDDEN) else ""
+    return RIGHTS if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) else ""
 
 
 class Probe(NamedTuple):
@@ -59,12 +46,10 @@ class PodClaim(NamedTuple):
 
     name: str
     template: str
-    asks: DeviceClaim | None  #: None where the template's name is too long to say all
+    asks: DeviceClaim  #: for nothing where the template's name is too long to say all
 
-    @property
-    def resources(self) -> list[Resource]:
-        """All that it may be given, each once."""
-        return self.asks.choices if self.asks else []
+
+_NOTHING: Final = DeviceClaim(())
 
 
 class Pod:
@@ -103,7 +88,7 @@ class Pod:
         """Its claims from templates that are named as InstaSlice names them."""
         named = [(each, template_name(each)) for each in dig(self.spec, "resourceClaims")]
         return [
-            PodClaim(each["name"], template, from_template(template, self._rewritten))
+            PodClaim(each["name"], template, from_template(template, self._rewritten) or _NOTHING)
             for each, template in named
             if isinstance(template, str) and is_ours(template, self._rewritten)
         ]
@@ -131,22 +116,25 @@ def choices(request: DeviceRequest) -> str:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The parts of a cluster that the checks look at, as decoded JSON."""
+    """The parts of a cluster that the checks look at, as decoded JSON.
+
+    Whatever is asked of it raises ClusterError where what it takes could not be read.
+    """
 
     kubernetes: str  #: "v1.36.3"
     api: ResourceAPI | Unavailable
     lists: dict[str, list[Json]] = field(default_factory=dict)  #: by the names of `reading.LISTS`
-    failures: dict[str, Unreadable] = field(default_factory=dict)  #: by name, why it is not there
+    failures: dict[str, ClusterError] = field(default_factory=dict)  #: by name, why it is not there
     resources: Resources = field(default_factory=Resources)  #: those that are rewritten
     probes: tuple[Probe, ...] = ()
     gates: Mapping[str, Known] = field(default_factory=dict)  #: by name, as in `cluster.gates`
     _named: dict[str, dict[str, Json]] = field(default_factory=dict, init=False, compare=False)
 
     def all(self, name: str) -> list[Json]:
-        """A list by its name. Raises Unreadable."""
+        """A list by its name."""
         if name in self.failures:
             failure = self.failures[name]
-            raise Unreadable(f"{name} could not be read: {failure}", failure.status)
+            raise ClusterError(f"{name} could not be read: {failure}", failure.status)
         return self.lists.get(name, [])
 
     @cached_property
@@ -156,7 +144,7 @@ class Snapshot:
 
     @property
     def webhook(self) -> Json | None:
-        """InstaSlice's webhook in its MutatingWebhookConfiguration. Raises Unreadable."""
+        """InstaSlice's webhook in its MutatingWebhookConfiguration."""
         for configuration in self.all("webhooks"):
             for webhook in dig(configuration, "webhooks"):
                 if webhook.get("name") == WEBHOOK:
@@ -176,23 +164,23 @@ class Snapshot:
 
     @cached_property
     def pods(self) -> list[Pod]:
-        """The pods that have not ended. Raises Unreadable."""
+        """The pods that have not ended."""
         every = (Pod(each, self.resources) for each in self.all("pods"))
         return [pod for pod in every if pod.phase not in ("Succeeded", "Failed")]
 
     @cached_property
     def users(self) -> list[tuple[Pod, PodClaim]]:
-        """The claims of InstaSlice's that those have. Raises Unreadable."""
+        """The claims of InstaSlice's that those have."""
         return [(pod, claim) for pod in self.pods for claim in pod.claims]
 
     def named(self, kind: str) -> dict[str, Json]:
-        """A list by the full names of its objects. Raises Unreadable."""
+        """A list by the full names of its objects."""
         if kind not in self._named:
             self._named[kind] = {full_name(each): each for each in self.all(kind)}
         return self._named[kind]
 
     def claim_of(self, pod: Pod, own: PodClaim) -> Json:
-        """The ResourceClaim that was made for a pod's claim; empty for none. Raises Unreadable."""
+        """The ResourceClaim that was made for a pod's claim; empty for none."""
         for status in dig(pod.status, "resourceClaimStatuses"):
             if status["name"] == own.name:
                 name = f"{pod.namespace}/{status.get('resourceClaimName')}"
@@ -200,7 +188,7 @@ class Snapshot:
         return {}
 
     def is_past_scheduler(self, pod: Pod) -> bool:
-        """Whether a pod has a node, and a claim without devices. Raises Unreadable."""
+        """Whether a pod has a node, and a claim without devices."""
         if not pod.node or pod.phase == "Running":
             return False
         claims = (self.claim_of(pod, own) for own in pod.claims)
@@ -213,28 +201,17 @@ class Snapshot:
 
     @cached_property
     def inventory(self) -> Inventory:
-        """The driver's devices; none in v1alpha2. Raises Unreadable."""
+        """The driver's devices; none in v1alpha2."""
         if self.is_classic:
             return Inventory([], [])
         return Inventory(self.all("slices"), self.all("claims"), self.lists.get("rules", []))
 
     @cached_property
-    def supply(self) -> dict[str, Supply]:
-        """Slices by profile, as the driver prints it; empty in v1alpha2. Raises Unreadable."""
-        return self.inventory.supply()
-
-    @cached_property
     def served_by_scheduler(self) -> dict[str, list[str]]:
-        """Extended resources that are rewritten, and the classes that map them. Raises Unreadable.
-
-        Source: DeviceClass.spec.extendedResourceName, KEP-5004.
-        """
-        found: dict[str, list[str]] = {}
-        for class_name, each in self.named("classes").items():
-            name = dig(each, "spec", "extendedResourceName") or ""
-            if self.resources.find(name) or name == GPU:
-                found.setdefault(name, []).append(class_name)
-        return found
+        """Extended resources that are rewritten, and the classes that map them (KEP-5004)."""
+        every = self.named("classes").items()
+        named = ((dig(each, "spec", "extendedResourceName") or "", name) for name, each in every)
+        return grouped(each for each in named if self.resources.find(each[0]) or each[0] == GPU)
 
 
 def advertised(node: Json) -> dict[str, str]:

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from instaslice.cluster.client import ClusterError
 from instaslice.cluster.gates import EXTENDED, PARTITIONABLE, Known
 from instaslice.doctor import plan
 from instaslice.doctor.checks import Registered, examine, read
 from instaslice.doctor.explain import explain
 from instaslice.doctor.policies import OWN
 from instaslice.doctor.report import State, is_wrong
-from instaslice.doctor.snapshot import RIGHTS, Probe, Snapshot, Unreadable
+from instaslice.doctor.snapshot import RIGHTS, Probe, Snapshot
 from instaslice.profiles import known_profiles
 from instaslice.resource_api import VERSIONS, Unavailable
 from instaslice.resources import read_mapping
@@ -80,7 +81,7 @@ def test_one_thing_that_is_wrong() -> None:
 
 
 def test_what_cannot_be_read_is_said() -> None:
-    forbidden = dict.fromkeys(HEALTHY.lists, Unreadable("403 forbidden", 403))
+    forbidden = dict.fromkeys(HEALTHY.lists, ClusterError("403 forbidden", 403))
     blind = replace(HEALTHY, lists={}, failures=forbidden)
     findings = examine(replace(blind, probes=(), gates={}))
     assert {f.state for f in findings if f.check != "DRA"} == {State.UNSURE}
@@ -90,7 +91,7 @@ def test_what_cannot_be_read_is_said() -> None:
 
 
 def test_silence_is_not_a_lack_of_rights() -> None:
-    silent = replace(HEALTHY, failures={"nodes": Unreadable("no answer within 10 s")})
+    silent = replace(HEALTHY, failures={"nodes": ClusterError("no answer within 10 s")})
     found = {f.check: f.advice for f in examine(silent) if f.state is State.UNSURE}
     assert found == {"whole GPUs": "", "node labels": "", "device plugin": ""}
 
@@ -419,7 +420,7 @@ DRIVERS: list[Case] = [
         ],
     ),
     (
-        *("mapped", replace(HEALTHY, failures={"mapping": Unreadable("'x' is not NAME=X")})),
+        *("mapped", replace(HEALTHY, failures={"mapping": ClusterError("'x' is not NAME=X")})),
         ["✗ InstaSlice's mapping is wrong: 'x' is not NAME=X"],
     ),
     (

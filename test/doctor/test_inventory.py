@@ -16,7 +16,7 @@ def pools(slices: list[Json], rules: list[Json] | None = None) -> list[Pool]:
 
 
 def free(slices: list[Json], *claims: Json, rules: list[Json] | None = None) -> dict[str, int]:
-    supply = Inventory(slices, claims, rules or []).supply()
+    supply = Inventory(slices, claims, rules or []).supply
     return {profile: found.free for profile, found in supply.items()}
 
 
@@ -24,7 +24,7 @@ def test_slices_that_are_there() -> None:
     slices = [slice_("1g.5gb", "1g.5gb", "3g.20gb"), slice_("1g.5gb", pool="node-2")]
     claims = [claim("mig-0"), claim("mig-0", driver="other"), {}, {"status": {"allocation": {}}}]
     inventory = Inventory(slices, claims)
-    assert inventory.supply() == {"1g.5gb": Supply(3, 2), "3g.20gb": Supply(1, 1)}
+    assert inventory.supply == {"1g.5gb": Supply(3, 2), "3g.20gb": Supply(1, 1)}
     assert inventory.nodes() == {"node-1", "node-2"}
     assert inventory.whole() == Supply(2, 2)
 
@@ -73,7 +73,7 @@ def test_what_is_tainted_is_not_free() -> None:
     slices = a100.resource_slices(models=[a100.A100])
     (device,) = (d for d in slices[1]["spec"]["devices"] if d["name"] == "gpu-0-mig-4g20gb-5-0")
     device["taints"] = [{"key": "x", "effect": "NoExecute"}]
-    assert Inventory(slices, []).supply()["4g.20gb"] == Supply(1, 0, tainted=1)
+    assert Inventory(slices, []).supply["4g.20gb"] == Supply(1, 0, tainted=1)
     every = {"deviceSelector": {}, "taint": {"key": "x", "effect": "NoSchedule"}}
     assert set(free(slices, rules=[{"spec": every}]).values()) == {0}
 
@@ -81,7 +81,7 @@ def test_what_is_tainted_is_not_free() -> None:
 def test_an_incomplete_pool_gives_nothing() -> None:
     counters, first, _ = a100.resource_slices()
     assert set(free([counters, first]).values()) == {0}
-    whole = Inventory([counters, first], []).supply()
+    whole = Inventory([counters, first], []).supply
     assert whole["7g.40gb"] == Supply(1, 0)
 
 
@@ -114,7 +114,7 @@ def shared(*consumed: str, default: str | None = "10Gi") -> Inventory:
     ],
 )
 def test_shared_slices(consumed: tuple[str, ...], default: str | None, left: int) -> None:
-    supply = shared(*consumed, default=default).supply()
+    supply = shared(*consumed, default=default).supply
     assert supply["3g.20gb"] == Supply(2, left, shared=1)
     # Shared or not, its place is taken as soon as somebody has it.
     assert supply["4g.20gb"].free == (0 if consumed else 1)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from instaslice.cluster.client import ClusterError
 from instaslice.cluster.gates import PARTITIONABLE, Known
 from instaslice.doctor import plan
 from instaslice.doctor.plan import Node, Plan, Workload
-from instaslice.doctor.snapshot import Snapshot, Unreadable
+from instaslice.doctor.snapshot import Snapshot
 from instaslice.resource_api import VERSIONS, Unavailable
 from instaslice.webhook_configuration import OPT_IN
 from test.support import a100
@@ -250,7 +251,7 @@ def test_the_cluster() -> None:
 def test_what_could_not_be_read_is_said() -> None:
     failures = dict.fromkeys(
         ("webhooks", "pods", "nodes", "classes", "slices", "claims", "templates", "queues"),
-        Unreadable("403", 403),
+        ClusterError("403", 403),
     )
     blind = replace(HEALTHY, api=Unavailable("no DRA"), lists={}, failures=failures)
     found = plan.make(blind)

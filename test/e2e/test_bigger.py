@@ -90,7 +90,7 @@ def test_what_the_commands_say_of_such_a_pod(team: Cluster) -> None:
     assert (told.code, told.err) == (0, "")
     assert "asks for 6 x 1g.5gb or bigger, has 1g.10gb: gpu-" in told.out
     claims = team.list("ResourceClaim")
-    supply = Inventory(team.list("ResourceSlice"), claims).supply()
+    supply = Inventory(team.list("ResourceSlice"), claims).supply
     assert supply["1g.10gb"].free == 8
     back = instaslice("rewrite", "--reverse", "-o", "json", stdin=json.dumps(placed))
     assert (back.code, back.err) == (0, "")

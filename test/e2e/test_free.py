@@ -67,7 +67,7 @@ def scheduled(cluster: Cluster, names: list[str]) -> int:
 def free(cluster: Cluster, profile: str) -> int:
     slices = cluster.list("ResourceSlice")
     claims = cluster.send("get", "ResourceClaim", namespace=None).body["items"]
-    return Inventory(slices, claims).supply()[profile].free
+    return Inventory(slices, claims).supply[profile].free
 
 
 @pytest.mark.parametrize("profile", a100.ROOM)

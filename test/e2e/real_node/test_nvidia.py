@@ -118,9 +118,7 @@ def test_what_doctor_calls_free_is_what_it_hands_out(
 ) -> None:
     namespace.create(pod("taken", stays(limits={"mig-3g.20gb": 1, "mig-1g.5gb.me": 1})))
     wait_phase(namespace, "taken", "Running")
-    supply = Inventory(
-        driver.cluster.list("ResourceSlice"), namespace.list("ResourceClaim")
-    ).supply()
+    supply = Inventory(driver.cluster.list("ResourceSlice"), namespace.list("ResourceClaim")).supply
     free = supply["2g.10gb"].free
     names = [f"p{number}" for number in range(free + 1)]
     for name in names:
