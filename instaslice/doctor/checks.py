@@ -16,7 +16,7 @@ from instaslice.doctor.report import GOOD, UNSURE, WRONG, Finding, Found, gather
 from instaslice.doctor.snapshot import GPU, Pod, Snapshot, some
 from instaslice.patch import Json
 from instaslice.profiles import RESOURCE_PREFIX, known_profiles
-from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
+from instaslice.resource_api import NEWEST, ResourceAPI
 from instaslice.resources import DRIVER, MIG_CLASS, Resource, of_profile
 from instaslice.templates import CLASSIC_CLASS
 from instaslice.webhook_configuration import ALL, BESIDE, LABEL, OPT_IN, WEBHOOK
@@ -80,19 +80,16 @@ def _conditions(webhook: Json) -> list[str]:
     return ["".join(expression.split()) for expression in every]
 
 
-# -- InstaSlice itself: is it registered, is it called, does it rewrite ----------------------------
-
-
 def _dra(snapshot: Snapshot) -> Found:
-    if isinstance(snapshot.api, Unavailable):
-        advice = (
-            "Kubernetes 1.34 and later serve it; from 1.27 on, switch on the feature gate "
-            "DynamicResourceAllocation and the API server's --runtime-config"
-        )
-        yield WRONG, snapshot.api.reason, advice
-    else:
+    if isinstance(snapshot.api, ResourceAPI):
         served = f"resource.k8s.io/{snapshot.api.version}"
         yield GOOD, f"Kubernetes {snapshot.kubernetes} serves {served}"
+        return
+    advice = (
+        "Kubernetes 1.34 and later serve it; from 1.27 on, switch on the feature gate "
+        "DynamicResourceAllocation and the API server's --runtime-config"
+    )
+    yield WRONG, snapshot.api.reason, advice
 
 
 def _gates(snapshot: Snapshot) -> Found:
@@ -220,9 +217,6 @@ def _dry_run(snapshot: Snapshot) -> Found:
             yield WRONG, kept, f"is the namespace {probe.namespace} labelled {LABEL}: disabled?"
 
 
-# -- drivers, and what pods want from them ---------------------------------------------------------
-
-
 def _driver(snapshot: Snapshot) -> Found:
     kind, name = ("Resource", CLASSIC_CLASS) if snapshot.is_classic else ("Device", MIG_CLASS)
     if name in snapshot.named("classes"):
@@ -293,10 +287,8 @@ def _published(snapshot: Snapshot, class_name: str, what: str) -> Found:
         yield UNSURE, f"{what}, whose selectors name no driver", "does one publish devices?"
     for driver in drivers:
         specs = (each["spec"] for each in snapshot.all("slices"))
-        free, published = (
-            "",
-            sum(len(dig(spec, "devices")) for spec in specs if spec.get("driver") == driver),
-        )
+        mine = [dig(spec, "devices") for spec in specs if spec.get("driver") == driver]
+        free, published = "", sum(map(len, mine))
         if driver == DRIVER and class_name == CLASSIC_CLASS:
             found = snapshot.inventory.whole()
             free, published = f"{found.free} free, ", found.published
@@ -396,19 +388,15 @@ def _device_classes(snapshot: Snapshot) -> Found:
             yield UNSURE, text, "keep one"
 
 
-# -- pods and nodes --------------------------------------------------------------------------------
-
-
 def _whole_gpus(snapshot: Snapshot) -> Found:
-    """The class of the GPU operator's GPUCluster has no extendedResourceName."""
+    # The class of the GPU operator's GPUCluster has no extendedResourceName, unlike the driver's.
     if GPU in snapshot.resources.mapped or snapshot.served_by_scheduler.get(GPU):
         return
     if not any(GPU in seen.advertised(node) for node in snapshot.all("nodes")):
         pods = (pod for pod in snapshot.pods if GPU in pod.extended and not pod.node)
         text = f" need {GPU}, which no device plugin and no DeviceClass offers"
-        yield from _wrong(
-            pods, text, f"map it (serve --resource {GPU}=gpu.nvidia.com): docs/resources.md"
-        )
+        advice = f"map it (serve --resource {GPU}=gpu.nvidia.com): docs/resources.md"
+        yield from _wrong(pods, text, advice)
 
 
 def _old_pods(snapshot: Snapshot) -> Found:
@@ -426,13 +414,11 @@ def _node_names(snapshot: Snapshot) -> Found:
 
 
 def _wrong(pods: Iterable[Pod], text: str, advice: str) -> Found:
-    """The faults of pods, if any."""
     if names := [pod.full_name for pod in pods]:
         yield WRONG, some(names) + text, advice
 
 
 def _node_labels(snapshot: Snapshot) -> Found:
-    """Pods that wait for a node with a label of the device plugin's, which no node has."""
     nodes = [dig(node["metadata"], "labels") for node in snapshot.all("nodes")]
 
     def has(wanted: node_labels.Selected) -> bool:
@@ -454,7 +440,6 @@ def _node_labels(snapshot: Snapshot) -> Found:
 
 
 def _device_plugin(snapshot: Snapshot) -> Found:
-    """Nodes on which a device plugin still offers what is to come through DRA."""
     nodes, published = snapshot.all("nodes"), snapshot.inventory.nodes()
     found = grouped(
         ((", ".join(names), node["metadata"]["name"] in published), node["metadata"]["name"])

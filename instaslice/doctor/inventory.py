@@ -204,9 +204,6 @@ def given(claim: Json) -> list[tuple[DeviceName, Json]]:
     return [(DeviceName(each["driver"], each["pool"], each["device"]), each) for each in results]
 
 
-# -- ResourceSlices ------------------------------------------------------------------------------
-
-
 def _pool(name: str, specs: list[Json], rules: list[Json]) -> Pool:
     generations = [int(spec["pool"].get("generation") or 0) for spec in specs]
     newest = max(generations)

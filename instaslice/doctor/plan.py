@@ -144,17 +144,17 @@ def make(snapshot: Snapshot) -> Plan:
         installed=checks.read(webhook).mode or "unknown" if webhook else "",
         workloads=_workloads(seen),
         nodes=list(_nodes(seen)),
-        policies=list(_policies(snapshot)),
+        policies=[],
         unknown=unknown,
     )
+    for find in policies.FINDERS:
+        with suppress(ClusterError):  # it is said with what is unknown
+            plan.policies += list(find(snapshot))
     has_gpus = GPU in snapshot.resources.mapped or "classes" in snapshot.failures
     plan.blocks = list(_blocks(plan))
     plan.decisions = list(_decisions(plan, has_gpus or GPU in snapshot.served_by_scheduler))
     plan.sections = _sections(plan) if plan.kubernetes else {}
     return plan
-
-
-# -- what blocks, and what is to be decided --------------------------------------------------------
 
 
 def _blocks(plan: Plan) -> Iterator[Item]:
@@ -268,9 +268,6 @@ def _sections(plan: Plan) -> dict[int, list[str]]:
     return dict(sorted(found.items()))
 
 
-# -- what is there ---------------------------------------------------------------------------------
-
-
 def _workloads(snapshot: Snapshot) -> list[Workload]:
     every = (one for pod in snapshot.pods for one in _workloads_of(pod))
     alike = grouped((json.dumps(asdict(one), sort_keys=True), one) for one in every)
@@ -322,12 +319,6 @@ def _nodes(snapshot: Snapshot) -> Iterator[Node]:
         yield Node(name, product, offers, " ".join(config), strategy, name in published)
 
 
-def _policies(snapshot: Snapshot) -> Iterator[Policy]:
-    for found in policies.FINDERS:
-        with suppress(ClusterError):  # it is said with what is unknown
-            yield from list(found(snapshot))
-
-
 def _components(pods: Iterable[Pod]) -> dict[str, str]:
     """The running components that a change-over affects, each with its image's tag."""
     found: dict[str, str] = {}
@@ -342,8 +333,6 @@ def _components(pods: Iterable[Pod]) -> dict[str, str]:
                 found[name] = ", ".join([where, *filter(None, gates)])
     return found
 
-
-# -- as it is printed ------------------------------------------------------------------------------
 
 _ON: Final = {True: "on", False: "off", None: "unknown"}
 _HOW: Final = {"limits": "", "claims": " (has claims)", "das": " (of OpenShift's removed operator)"}
@@ -428,8 +417,6 @@ def _workload(workload: Workload) -> str:
     where = " ".join(filter(None, (workload.file, workload.namespace, workload.owner)))
     return f"{where}: {pods}, {asks}{_HOW[workload.how]}"
 
-
-# -- the files of a repository ---------------------------------------------------------------------
 
 #: Where Kueue's manifests have its configuration.
 _KUEUE: Final = "kueue-manager-config"
