@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from instaslice.doctor import snapshot
 from instaslice.doctor.snapshot import Pod
 from instaslice.resources import MIG, read_mapping
-from test.support.snapshots import HEALTHY, pod, with_lists
+from test.support.snapshots import HEALTHY, pod
 
 
 def test_what_a_pod_still_asks_for_by_limits() -> None:
@@ -22,14 +21,6 @@ def test_what_a_pod_still_asks_for_by_limits() -> None:
     assert Pod(one, MIG).limits == slices
     mapped = read_mapping(["nvidia.com/gpu=gpu.nvidia.com"])
     assert Pod(one, mapped).limits == {**slices, "nvidia.com/gpu": "1"}
-
-
-@pytest.mark.parametrize(
-    ("names", "shown"),
-    [("", ""), ("a", "a"), ("abc", "a, b, c"), ("abcd", "a, b, c and 1 more")],
-)
-def test_of_many_names_a_few_are_shown_and_the_rest_counted(names: str, shown: str) -> None:
-    assert snapshot.some(names) == shown
 
 
 @pytest.mark.parametrize(
@@ -49,9 +40,3 @@ def test_a_pods_claims_from_templates_of_ours() -> None:
     ]
     found = {claim.name: claim.template for claim in Pod(one, MIG).claims}
     assert found == {"0123456789": "mig-1g.5gb.x2", "old": "mig-2g.10gb"}
-
-
-def test_pods_that_have_ended_hold_nothing() -> None:
-    phases = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
-    snapshot_ = with_lists(pods=[pod(phase, phase=phase) for phase in phases])
-    assert [each.full_name for each in snapshot_.pods] == ["ml/Pending", "ml/Running", "ml/Unknown"]

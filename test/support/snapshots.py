@@ -113,3 +113,12 @@ def device_class(name: str, extended: str = "", driver: str = "gpu.nvidia.com") 
     selectors = [{"cel": {"expression": f"device.driver == '{driver}' && true"}}]
     more = {"extendedResourceName": extended} if extended else {}
     return {"metadata": {"name": name}, "spec": {"selectors": selectors, **more}}
+
+
+def compare(found: list[str], lines: list[str]) -> None:
+    """Whether lines of a report begin so; a line in which something may stand has " .. " there."""
+    assert len(found) == len(lines), found
+    for whole, line in zip(found, lines, strict=True):
+        first, *parts = line.split(" .. ")
+        assert whole.startswith(first), (whole, first)
+        assert all(part in whole for part in parts), (whole, parts)
