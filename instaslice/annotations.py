@@ -19,8 +19,9 @@ from instaslice.containers import Settled, member
 from instaslice.invalid import InvalidPod, Path, invalid, printable, shorten
 from instaslice.patch import Json, Operation, add, pointer
 from instaslice.profiles import Profile
+from instaslice.resource_api import CONSTRAINTS
 from instaslice.resources import Resource, Resources, bigger, of_profile
-from instaslice.templates import CONSTRAINTS, MAX_CHOICES
+from instaslice.templates import MAX_CHOICES
 
 ALTERNATIVES: Final = "instaslice.io/alternatives"
 PLACEMENT: Final = "instaslice.io/placement"

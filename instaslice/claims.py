@@ -125,7 +125,7 @@ def demands(containers: Sequence[Settled], api: ResourceAPI) -> Demands:
         raise InvalidPod(invalid(("spec",), f"{total} devices", detail))
     for resource in found:
         if not serves(api, resource):
-            detail = f"resource.k8s.io/{api.version} cannot ask for {resource.device_class}"
+            detail = f"{api.group_version} cannot ask for {resource.device_class}"
             errors = [
                 forbidden((*container.path, "limits", name), detail)
                 for container, claimed, _ in containers
@@ -169,6 +169,7 @@ def promised(
     Raises InvalidPod for a placement that cannot be promised: the pod would silently mean less.
     """
     alternatives, placement, is_default = wishes
+    this = f"this cluster's {api.group_version}"
     if not wanted or not (alternatives or placement):
         return wishes, []
     notices = [
@@ -179,7 +180,7 @@ def promised(
     if ALTERNATIVES not in api.features and not alternatives.keys().isdisjoint(wanted):
         alternatives = {}
         if not is_default:  # about which the pod's author can do nothing
-            text = f"{_this(api)} has no alternatives; only the first is asked for"
+            text = f"{this} has no alternatives; only the first is asked for"
             notices.append(Notice(annotations.ALTERNATIVES, text))
     slices = sum(held(each) for resource, each in wanted.items() if resource.profile)
     if placement and slices <= 1 and not again:
@@ -199,13 +200,9 @@ def promised(
 def _no_placement(placement: str, slices: int, api: ResourceAPI, again: bool) -> str:
     """Why a placement cannot be promised, or ""."""
     if placement not in api.features:
-        return f"{_this(api)} cannot promise {placement}"
+        return f"this cluster's {api.group_version} cannot promise {placement}"
     if slices > api.max_devices:
         return f"{placement} takes one claim, of at most {api.max_devices} slices, not {slices}"
     if again:
         return "another webhook added a container with MIG limits after the slices were placed"
     return ""
-
-
-def _this(api: ResourceAPI) -> str:
-    return f"this cluster's resource.k8s.io/{api.version}"

@@ -242,3 +242,17 @@ def _amount(value: object) -> tuple[int, list[str]]:
     if amount > MAX_DEVICES * NANO and not details:
         details.append(_TOO_MANY)
     return amount, details
+
+
+def settle(container: Container, counts: dict[str, int], has: Mapping[Resource, int]) -> Settled:
+    """Decide what a container claims, and what it has already and so declines (R10).
+
+    has: what it has by claims of an earlier pass. After a webhook has changed a pod, the API server
+    calls its own plugins and then the webhook once more. A LimitRange with a default brings the
+    limit back in between.
+    """
+    if not has:
+        return Settled(container, counts, [])
+    declined = [name for name in counts if container.asks[name] in has]
+    claimed = {name: count for name, count in counts.items() if name not in declined}
+    return Settled(container, claimed, declined)

@@ -6,15 +6,7 @@ from contextlib import suppress
 from typing import Final
 
 from instaslice import annotations
-from instaslice.containers import (
-    MAX_DEVICES,
-    MAX_USES,
-    Container,
-    Settled,
-    asking,
-    member,
-    same_places,
-)
+from instaslice.containers import MAX_DEVICES, MAX_USES, Container, asking, member, same_places
 from instaslice.invalid import InvalidPod, too_many
 from instaslice.patch import Json, Operation, change
 from instaslice.quantity import NANO, InvalidQuantity, nanos
@@ -71,19 +63,6 @@ def devices_of(containers: Iterable[Container], own: OwnClaims) -> Iterator[dict
                 if name in own and (share := own[name] or of_request(request)):
                     found[share[0]] = found.get(share[0], 0) + share[1]
         yield found
-
-
-def settle(container: Container, counts: dict[str, int], has: Mapping[Resource, int]) -> Settled:
-    """Decide what a container claims, and what it has already and so declines (R10).
-
-    After a webhook has changed a pod, the API server calls its own plugins and then the webhook
-    once more. A LimitRange with a default brings the limit back in between.
-    """
-    if not has:
-        return Settled(container, counts, [])
-    declined = [name for name in counts if container.asks[name] in has]
-    claimed = {name: count for name, count in counts.items() if name not in declined}
-    return Settled(container, claimed, declined)
 
 
 def restore(pod: Json, old: Json, resources: Resources = MIG) -> list[Operation]:

@@ -26,6 +26,8 @@ SAME_GPU: Final = "same-gpu"
 #: Devices that differ in one: `distinctAttribute` (KEP-5075, gate DRAConsumableCapacity, on by
 #: default since 1.36). The API server drops it, or refuses it, where the gate is off.
 DIFFERENT_GPUS: Final = "different-gpus"
+#: By such a wish for the devices of a claim, the constraint on them (DeviceConstraint).
+CONSTRAINTS: Final = {SAME_GPU: "matchAttribute", DIFFERENT_GPUS: "distinctAttribute"}
 #: The scheduler serves an extended resource by a class: `extendedResourceName` (KEP-5004, gate
 #: DRAExtendedResource, on by default since 1.36). The API server drops it where the gate is off.
 EXTENDED_RESOURCES: Final = "extended-resources"
@@ -54,6 +56,11 @@ class ResourceAPI:
         ignores it: a placement would silently mean nothing.
         """
         return replace(self, features=self.features - {DIFFERENT_GPUS})
+
+    @property
+    def group_version(self) -> str:
+        """The `apiVersion` of its objects, "resource.k8s.io/v1"."""
+        return f"{GROUP}/{self.version}"
 
     def pod_claim(self, name: str, template: str) -> dict[str, Any]:
         """An element of a pod's `spec.resourceClaims`."""

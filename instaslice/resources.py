@@ -25,10 +25,7 @@ MIG_DOMAIN: Final = "nvidia.com"
 #: NVIDIA's DRA driver: its name, which is also the domain of its attributes.
 DRIVER: Final = "gpu.nvidia.com"
 _PROFILE: Final = f"device.attributes['{DRIVER}'].profile"
-IS_PROFILE: Final = f"{_PROFILE} == '{{attribute}}'"
 _IS_MIG: Final = f"device.driver == '{DRIVER}' && device.attributes['{DRIVER}'].type == 'mig'"
-#: Which devices are MIG slices of a profile, whatever class one asks through.
-IS_SLICE: Final = f"{_IS_MIG} && {IS_PROFILE}"
 
 #: Compute slices that a choice of `bigger` may have, beside those of the profile itself.
 _COMPUTE: Final = (2, 3, 4, 7)
@@ -85,11 +82,10 @@ class Resource(NamedTuple):
 @lru_cache(maxsize=1024)  # bounded, and so are the names: they are what users type
 def of_profile(profile: Profile) -> Resource:
     """The resource by which the device plugin offers slices of a profile."""
-    device_class, selector = MIG_CLASS, IS_PROFILE.format(attribute=profile.attribute)
-    if profile.known:
-        device_class, selector = f"{profile.template}.{MIG_DOMAIN}", ""
     name, template, label = profile.resource, profile.template, profile.label
-    return Resource(name, template, label, device_class, selector, profile)
+    if profile.known:
+        return Resource(name, template, label, f"{template}.{MIG_DOMAIN}", "", profile)
+    return Resource(name, template, label, MIG_CLASS, _is_called(profile), profile)
 
 
 @lru_cache(maxsize=1024)
@@ -115,12 +111,21 @@ def bigger_of(profile: Profile, names: Iterable[str]) -> list[str]:
     return [each.attribute for each in sorted(filter(None, found), key=lambda each: each.size)]
 
 
+def is_slice(profile: Profile) -> str:
+    """CEL: which devices are slices of a profile, whatever class one asks through."""
+    return f"{_IS_MIG} && {_is_called(profile)}"
+
+
 def is_bigger(profile: Profile) -> str:
-    """CEL: which devices are slices of a profile, or bigger ones, whatever class one asks through.
+    """CEL: likewise, or bigger ones.
 
     Slices without a capacity are no error, which would stop the scheduler.
     """
     return f"{_IS_MIG} && {_at_least(profile, _any_of(profile))}"
+
+
+def _is_called(profile: Profile) -> str:
+    return f"{_PROFILE} == '{profile.attribute}'"
 
 
 def _steps(profile: Profile) -> list[int]:
@@ -239,23 +244,28 @@ def _names(name: str, short: str, domain: str, taken: Set[str]) -> tuple[str, st
     "gpu.nvidia.com" for nvidia.com/gpu. What could not be named so, or not be told from others,
     ends in a digest: "ascend910.huawei.com-" and 16 digits for huawei.com/Ascend910.
     """
-    digest = "-" + sha256(name.encode()).hexdigest()[:DIGEST]
     template = f"{short}.{domain}"
+    most = MAX_NAME - _COUNT_SUFFIX
     is_reserved = template.startswith(_RESERVED) and not _SHARED.fullmatch(name)
     if (
         not is_subdomain(template)
-        or len(template) > MAX_NAME - _COUNT_SUFFIX
+        or len(template) > most
         or _COUNTED.fullmatch(template)
         or is_reserved
         or template in taken
     ):
         plain = re.sub("[^a-z0-9]+", "-", short.lower()) + f".{domain}"
-        plain = f"resource-{plain}" if is_reserved else plain
-        template = plain[: MAX_NAME - _COUNT_SUFFIX - len(digest)].rstrip(".-") + digest
+        template = digested(f"resource-{plain}" if is_reserved else plain, most, name)
     request = template.replace(".", "-")
     if len(request) > MAX_LABEL or request in taken:
-        request = request[: MAX_LABEL - len(digest)].rstrip("-") + digest
+        request = digested(request, MAX_LABEL, name)
     return template, request
+
+
+def digested(text: str, most: int, name: str) -> str:
+    """A text cut to a number of characters, the last of which tell its name from others."""
+    digest = "-" + sha256(name.encode()).hexdigest()[:DIGEST]
+    return text[: most - len(digest)].rstrip(".-") + digest
 
 
 def is_subdomain(text: str) -> bool:

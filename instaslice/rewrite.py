@@ -36,9 +36,9 @@ from typing import Final, NamedTuple
 
 from instaslice import annotations
 from instaslice.claims import demands, new_claims, promised
-from instaslice.containers import Settled, asking, count_devices
+from instaslice.containers import Settled, asking, count_devices, settle
 from instaslice.invalid import MAX_MESSAGES, Notice, printable, shorten
-from instaslice.own_claims import devices_of, own_claims, settle
+from instaslice.own_claims import devices_of, own_claims
 from instaslice.patch import Json, Operation, change, extend
 from instaslice.resource_api import ResourceAPI
 from instaslice.resources import MIG, Resources

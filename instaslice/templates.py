@@ -15,11 +15,9 @@ Pure: others print the objects, apply them, or create them at admission.
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from hashlib import sha256
 from typing import Final
 
 from instaslice import profiles
@@ -27,16 +25,12 @@ from instaslice.patch import Json
 from instaslice.profiles import Profile
 from instaslice.resource_api import (
     ALTERNATIVES,
-    DIFFERENT_GPUS,
+    CONSTRAINTS,
     EXTENDED_RESOURCES,
-    GROUP,
-    SAME_GPU,
     ResourceAPI,
 )
 from instaslice.resources import (
-    DIGEST,
     DRIVER,
-    IS_SLICE,
     MAX_LABEL,
     MAX_NAME,
     MIG_DOMAIN,
@@ -44,15 +38,15 @@ from instaslice.resources import (
     Resources,
     bigger,
     bigger_of,
+    digested,
     is_bigger,
+    is_slice,
     of_profile,
 )
 
 #: On everything that InstaSlice makes (Kubernetes' recommended labels).
 LABELS: Final = {"app.kubernetes.io/managed-by": "instaslice"}
 
-#: By placement, the constraint on the devices of a claim (DeviceConstraint).
-CONSTRAINTS: Final = {SAME_GPU: "matchAttribute", DIFFERENT_GPUS: "distinctAttribute"}
 #: The attribute that tells one GPU's slices from another's.
 GPU: Final = f"{DRIVER}/parentUUID"
 #: The most alternatives of a request (FirstAvailableDeviceRequestMaxSize of the API).
@@ -113,10 +107,7 @@ class DeviceClaim:
         name = _AND.join(request.template for request in self.requests)
         if self.placement:
             name = f"{self.placement}-{name}"
-        if len(name) > MAX_NAME:
-            digest = sha256(name.encode()).hexdigest()[:DIGEST]
-            name = f"{name[: MAX_NAME - DIGEST - 1].rstrip('.-')}-{digest}"
-        return name
+        return name if len(name) <= MAX_NAME else digested(name, MAX_NAME, name)
 
     @property
     def choices(self) -> list[Resource]:
@@ -134,11 +125,11 @@ class DeviceClaim:
         if not self.placement:
             return [self.requests[0].resource.request]
         names: list[str] = []
-        seen: Counter[str] = Counter()
-        for request in self.requests:
-            name = request.resource.request + (f"-x{request.count}" if request.count > 1 else "")
-            seen[name] += 1
-            names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        seen: dict[str, int] = {}
+        for each in self.requests:
+            name = each.resource.request + (f"-x{each.count}" if each.count > 1 else "")
+            seen[name] = number = seen.get(name, 0) + 1
+            names.append(name if number == 1 else f"{name}-{number}")
         return names
 
 
@@ -226,8 +217,8 @@ def objects(api: ResourceAPI, claim: DeviceClaim, namespace: str | None = None) 
         found = [_object(f"{_CLASSIC_GROUP}/v1alpha1", kind, name, what, namespace)]
     else:
         found = [device_class(api, each) for each in claim.choices if each.has_own_class]
-    version = f"{GROUP}/{api.version}"
-    return [*found, _object(version, "ResourceClaimTemplate", name, {"spec": spec}, namespace)]
+    template = _object(api.group_version, "ResourceClaimTemplate", name, {"spec": spec}, namespace)
+    return [*found, template]
 
 
 def _object(version: str, kind: str, name: str, spec: Json, namespace: str | None = None) -> Json:
@@ -245,14 +236,12 @@ def device_class(api: ResourceAPI, resource: Resource, *, or_bigger: bool = Fals
     it, and a ResourceQuota on the extended resource counts claims through it (KEP-5004).
     """
     assert resource.profile
-    expression = IS_SLICE.format(attribute=resource.profile.attribute)
-    name = resource.template
-    if or_bigger:
-        expression, name = is_bigger(resource.profile), f"{name}-or-bigger"
+    is_ours = (is_bigger if or_bigger else is_slice)(resource.profile)
     has_name = EXTENDED_RESOURCES in api.features
     extended = {"extendedResourceName": resource.name} if has_name else {}
-    spec = {**extended, "selectors": [{"cel": {"expression": expression}}]}
-    return _object(f"{GROUP}/{api.version}", "DeviceClass", f"{name}.{MIG_DOMAIN}", spec)
+    spec = {**extended, "selectors": [{"cel": {"expression": is_ours}}]}
+    name = f"{resource.template}{'-or-bigger' if or_bigger else ''}.{MIG_DOMAIN}"
+    return _object(api.group_version, "DeviceClass", name, spec)
 
 
 def claim_spec(api: ResourceAPI, claim: DeviceClaim) -> Json:
@@ -302,7 +291,7 @@ def serves(api: ResourceAPI, resource: Resource) -> bool:
 
 def why_not(api: ResourceAPI, claim: DeviceClaim) -> str:
     """Why a version cannot ask for a claim, or "" where it can."""
-    version = f"resource.k8s.io/{api.version}"
+    version = api.group_version
     if sum(request.count for request in claim.requests) > api.max_devices:
         return f"a claim of {version} holds at most {api.max_devices}"
     has_alternatives = any(len(request.choices) > 1 for request in claim.requests)

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from instaslice import __version__
 from instaslice.patch import Json
@@ -54,6 +54,18 @@ class ClusterError(Exception):
         self.status = status
 
 
+#: What to say of an error on the way to an API server.
+_FAILURES: Final[Mapping[type[BaseException], str]] = {
+    ConnectionResetError: "{url} closed the connection without an answer",  # RemoteDisconnected too
+    BrokenPipeError: "{url} closed the connection without an answer",
+    ConnectionRefusedError: "connection to {url} refused",
+    socket.gaierror: "{url}: its name cannot be resolved: {error.strerror}",
+    ssl.SSLCertVerificationError: "{url}: its certificate is not trusted: {error.verify_message}",
+    http.client.BadStatusLine: "{url} does not answer in HTTP",
+    TimeoutError: "{url}: no answer in time",
+}
+
+
 def failure(url: str, error: BaseException) -> str:
     """An error on the way to an API server: "connection to https://10.0.0.1:6443 refused".
 
@@ -66,18 +78,9 @@ def failure(url: str, error: BaseException) -> str:
             if isinstance(cause, BaseException) and cause not in causes:
                 causes.append(cause)
     for each in causes:
-        if isinstance(each, ConnectionResetError | BrokenPipeError):  # RemoteDisconnected too
-            return f"{url} closed the connection without an answer"
-        if isinstance(each, ConnectionRefusedError):
-            return f"connection to {url} refused"
-        if isinstance(each, socket.gaierror):
-            return f"{url}: its name cannot be resolved: {each.strerror}"
-        if isinstance(each, ssl.SSLCertVerificationError):
-            return f"{url}: its certificate is not trusted: {each.verify_message}"
-        if isinstance(each, http.client.BadStatusLine):
-            return f"{url} does not answer in HTTP"
-        if isinstance(each, TimeoutError):
-            return f"{url}: no answer in time"
+        for kind, text in _FAILURES.items():
+            if isinstance(each, kind):
+                return text.format(url=url, error=each)
     last = causes[-1]
     reason = last.strerror if isinstance(last, OSError) and last.strerror else str(last)
     return f"{url}: {reason or type(last).__name__}"
@@ -127,7 +130,7 @@ class Cluster:
             raise ClusterError(f"{self.authority}: {error}") from None
         data = json.dumps(body).encode() if body else None
         url = f"https://{self.host}:{self.port}"
-        exchange = _Exchange(self, context, (method, path, data, headers))
+        exchange = _Exchange(self, context, method, path, data, headers)
         exchange.start()
         exchange.join(DEADLINE)
         if exchange.is_alive():
@@ -183,16 +186,11 @@ def _text(pem: Pem) -> str:
 class _Exchange(threading.Thread):
     """One request and its answer."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        context: ssl.SSLContext,
-        request: tuple[str, str, bytes | None, dict[str, str]],
-    ) -> None:
+    def __init__(self, cluster: Cluster, context: ssl.SSLContext, *request: Any) -> None:
+        """request: what `http.client.HTTPConnection.request` takes."""
         super().__init__(name="call", daemon=True)
-        self._cluster = cluster
+        self._cluster, self._request = cluster, request
         self._tls = context  # not _context, which a Thread has itself from Python 3.14 on
-        self._request = request
         self._sock: ssl.SSLSocket | None = None
         self._given_up = False
         self.status, self.data = 0, b""

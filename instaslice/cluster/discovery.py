@@ -64,10 +64,8 @@ class Discovery:
         namespace: str = "default",
         pauses: tuple[float, float] = (INTERVAL, RETRY),
     ) -> None:
-        self._pauses = pauses
-        self._cluster = cluster
-        self._on_change = on_change
-        self._namespace = namespace
+        self._cluster, self._on_change = cluster, on_change
+        self._namespace, self._pauses = namespace, pauses
         self._current: Served = Unknown("the API server has not been asked yet")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="discovery", daemon=True)
@@ -91,8 +89,7 @@ class Discovery:
     def _run(self) -> None:
         while True:
             self.ask()
-            pause = self._pauses[not isinstance(self._current, ResourceAPI)]
-            if self._stop.wait(pause):
+            if self._stop.wait(self._pauses[not isinstance(self._current, ResourceAPI)]):
                 return
 
     def ask(self) -> None:
@@ -100,7 +97,11 @@ class Discovery:
         try:
             answer = ask(self._cluster)
             if isinstance(answer, ResourceAPI):
-                answer = self._with_features(answer)
+                # What is known of a version is believed until there is another answer.
+                last, known = self._current, answer.without_proof
+                if isinstance(last, ResourceAPI) and last.version == answer.version:
+                    known = last
+                answer = find_out(self._cluster, answer, known, self._namespace)
         except ClusterError as error:
             if not isinstance(self._current, Unknown):
                 fields = {"reason": str(error)}
@@ -122,13 +123,6 @@ class Discovery:
                 fields = {"reason": answer.reason}
                 _log.error("pods that ask for devices are refused", extra={"fields": fields})
             self._on_change(answer)
-
-    def _with_features(self, api: ResourceAPI) -> ResourceAPI:
-        """Keep believing what is known of a version until there is another answer."""
-        last = self._current
-        is_same = isinstance(last, ResourceAPI) and last.version == api.version
-        known = last if isinstance(last, ResourceAPI) and is_same else api.without_proof
-        return find_out(self._cluster, api, known, self._namespace)
 
 
 def ask(cluster: Caller) -> Served:

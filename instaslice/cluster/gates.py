@@ -122,13 +122,10 @@ def judge(spec: object, answer: Answer) -> Known:
         return Known(_is_in(spec, answer.body.get("spec")))
     details = answer.body.get("details")
     causes = details.get("causes") if isinstance(details, dict) else None
-    named = [
-        each.get("field")
-        for each in (causes if isinstance(causes, list) else ())
-        if isinstance(each, dict)
-    ]
-    if answer.status == 422 and any(str(field).startswith("spec.") for field in named):
-        return Known(False)
+    if answer.status == 422 and isinstance(causes, list):
+        fields = [str(each.get("field")) for each in causes if isinstance(each, dict)]
+        if any(field.startswith("spec.") for field in fields):
+            return Known(False)
     return Known(None, answer.reason, answer.status)
 
 
