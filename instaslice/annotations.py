@@ -34,6 +34,7 @@ _LONGEST_CHAINS: Final = 16_000
 #: The longest value of REQUESTED: what a terminal shows at once, of some 20 containers.
 MAX_REQUESTED: Final = 1_000
 _MORE: Final = "; ..."
+_POINTER: Final = pointer("metadata", "annotations", REQUESTED)
 
 #: The value by which a pod declines the administrator's alternatives.
 NONE: Final = "none"
@@ -48,6 +49,9 @@ class Wishes(NamedTuple):
     alternatives: Mapping[Resource, tuple[Resource, ...]]
     placement: str = ""  #: a key of `templates.CONSTRAINTS`, or empty
     is_default: bool = False  #: whether the alternatives are the administrator's
+
+
+_NO_WISHES: Final = Wishes({}, is_default=True)
 
 
 def path(key: str) -> Path:
@@ -70,6 +74,8 @@ def is_mirror(pod: Json) -> bool:
 def read(found: Json, resources: Resources) -> Wishes:
     """The wishes in a pod's annotations. Raises InvalidPod, with the annotation's key and value."""
     value, placed = found.get(ALTERNATIVES), found.get(PLACEMENT)
+    if value is None and placed is None and not resources.alternatives:
+        return _NO_WISHES
     placement = placed.strip() if isinstance(placed, str) else ""
     if placed is not None and placement not in CONSTRAINTS:
         raise InvalidPod(invalid(path(PLACEMENT), placed, f"must be {' or '.join(CONSTRAINTS)}"))
@@ -147,7 +153,7 @@ def annotate(pod: Json, text: object) -> list[Operation]:
     if found.get(REQUESTED) == text:
         return []
     if metadata.get("annotations") is not None:
-        return [add(pointer(*path(REQUESTED)), text)]
+        return [add(_POINTER, text)]
     if pod.get("metadata") is not None:
         return [add("/metadata/annotations", {REQUESTED: text})]
     return [add("/metadata", {"annotations": {REQUESTED: text}})]

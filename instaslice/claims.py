@@ -80,26 +80,31 @@ def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
 
     max_devices: that one group can hold; a larger one is cut.
     """
-    owners = [each for each in demands if each.role == "container"]
-    inits = [each for each in demands if each.role == "init"]
-    sidecars = [each for each in reversed(demands) if each.role == "sidecar"]
-    if inits:
-        extras = held(demands) - sum(each.devices for each in (*owners, *sidecars))
-        owners.append(Demand(-1, extras, "init"))
+    by_role: dict[Role, list[Demand]] = {"container": [], "sidecar": [], "init": []}
+    for demand in demands:
+        by_role[demand.role].append(demand)
+    owners, inits, sidecars = by_role["container"], by_role["init"], by_role["sidecar"][::-1]
+    if not inits:  # as nearly always: nobody uses what another owns
+        alone = owners + sidecars
+        return [Group((d.user,), n) for d in alone for n in _cut(d.devices, max_devices)]
+    extras = held(demands) - sum(owner.devices for owner in owners + sidecars)
     uses = sorted({init.devices for init in inits})
     found: list[Group] = []
     start = 0
-    for user, devices, _ in (*owners, *sidecars):
+    for user, devices, _ in (*owners, Demand(-1, extras, "init"), *sidecars):
         last = start + devices
         for end in (*[use for use in uses if start < use < last], last):
             users = [user] if user >= 0 else []
             users += [init.user for init in inits if init.devices > start]
-            group = tuple(sorted(users))
-            while start < end:
-                size = min(end - start, max_devices)
-                found.append(Group(group, size))
-                start += size
+            found += [Group(tuple(sorted(users)), n) for n in _cut(end - start, max_devices)]
+            start = end
     return found
+
+
+def _cut(devices: int, most: int) -> list[int]:
+    """Devices in groups that are as large as may be."""
+    whole, rest = divmod(devices, most)
+    return [most] * whole + [rest] * (rest > 0)
 
 
 def demands(containers: Sequence[Settled], api: ResourceAPI) -> Demands:
@@ -169,9 +174,9 @@ def promised(
     Raises InvalidPod for a placement that cannot be promised: the pod would silently mean less.
     """
     alternatives, placement, is_default = wishes
-    this = f"this cluster's {api.group_version}"
     if not wanted or not (alternatives or placement):
         return wishes, []
+    this = f"this cluster's {api.group_version}"
     notices = [
         Notice(annotations.ALTERNATIVES, f"no container asks for {first.name}")
         for first in alternatives

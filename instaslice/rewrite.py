@@ -118,12 +118,13 @@ def rewrite(
 def _container_operations(settled: Settled, fresh: list[Json]) -> list[Operation]:
     """Take what is claimed out of a container (R3, R10) and put its new claims in (R4)."""
     container, claimed, declined = settled
+    if not claimed and not declined:
+        return []
     here, zeros = container.pointer, dict.fromkeys(declined, "0")
-    return [
-        *extend(f"{here}/claims", container.resources.get("claims"), fresh),
-        *change(f"{here}/limits", container.limits, claimed, zeros),
-        *change(f"{here}/requests", container.requests, claimed, zeros),
-    ]
+    operations = extend(f"{here}/claims", container.resources.get("claims"), fresh)
+    operations += change(f"{here}/limits", container.limits, claimed, zeros)
+    operations += change(f"{here}/requests", container.requests, claimed, zeros)
+    return operations
 
 
 def _left_alone(name: str) -> str:
