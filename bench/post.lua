@@ -1,4 +1,4 @@
--- wrk: POST the file that $BODY names, on kept connections, or on a fresh one each with $FRESH.
+-- wrk: POST the file that $BODY names, on kept connections, or with $FRESH on a new one for each request.
 -- Without $BODY, GET.
 if os.getenv("BODY") then
   local file = assert(io.open(os.getenv("BODY"), "rb"))
@@ -10,7 +10,7 @@ end
 if os.getenv("FRESH") then
   wrk.headers["Connection"] = "close"
 end
--- What wrk prints is for people; these lines are for bench.py. Latencies in microseconds.
+-- A line that bench.py can parse. Latencies are in microseconds.
 done = function(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format("BENCH %d %d %d %d %d %d\n", summary.requests, summary.duration,

@@ -270,8 +270,8 @@ def test_the_log_has_the_duration_in_milliseconds(
     assert caplog.records[0].__dict__["fields"]["milliseconds"] == 12.5
 
 
-class Shelf:
-    """Provisions nothing, and remembers what it was asked for."""
+class Recorder:
+    """Creates no template, and records what it is asked for."""
 
     def __init__(self, warnings: list[str]) -> None:
         self.asked: list[tuple[str, list[str], str]] = []
@@ -287,19 +287,19 @@ class Shelf:
 
 
 def test_templates_are_requested_and_their_warnings_reach_the_author() -> None:
-    shelf = Shelf(["a template is missing"])
-    reply = post(SAMPLE, make(provisioner=shelf))
-    assert shelf.asked == [("default", ["mig-1g.5gb"], "v1")]
+    recorder = Recorder(["a template is missing"])
+    reply = post(SAMPLE, make(provisioner=recorder))
+    assert recorder.asked == [("default", ["mig-1g.5gb"], "v1")]
     assert reply.json()["response"]["warnings"] == ["a template is missing"]
     assert reply.json()["response"]["allowed"]
 
 
 def test_an_answer_that_must_wait_raises_in_the_loop_and_counts_nothing() -> None:
-    shelf = Shelf(["a template is missing"])
-    app = make(provisioner=shelf)
+    recorder = Recorder(["a template is missing"])
+    app = make(provisioner=recorder)
     with pytest.raises(webhook.MustWait):
         post(SAMPLE, app, strict=False, **{MAY_WAIT: False})
-    assert shelf.asked == []
+    assert recorder.asked == []
     counted = samples(app)
     assert counted["instaslice_admissions_in_flight"] == 0
     assert counted["instaslice_admission_duration_seconds_count"] == 0
@@ -334,7 +334,7 @@ def test_an_admission_counts_as_in_flight_until_its_answer() -> None:
         look()
         return NEWEST
 
-    class Watching(Shelf):
+    class Watching(Recorder):
         def ensure(self, *arguments: Any) -> list[str]:
             look()
             return super().ensure(*arguments)
@@ -352,7 +352,7 @@ def test_an_admission_counts_as_in_flight_until_its_answer() -> None:
 def test_the_provisioners_warnings_join_the_others() -> None:
     limits = {"nvidia.com/mig-9g.999gb": "1"}
     pod = {"spec": {"containers": [{"name": "c", "resources": {"limits": limits}}]}}
-    app = make(provisioner=Shelf(["a template is missing"]))
+    app = make(provisioner=Recorder(["a template is missing"]))
     answer = post(json.dumps(pod_review(pod)).encode(), app).json()
     unknown, missing = answer["response"]["warnings"]
     assert "InstaSlice knows no GPU" in unknown
@@ -360,7 +360,7 @@ def test_the_provisioners_warnings_join_the_others() -> None:
 
 
 def test_an_error_of_the_provisioner_is_a_denial() -> None:
-    class Broken(Shelf):
+    class Broken(Recorder):
         def ensure(self, *arguments: Any) -> list[str]:
             raise ZeroDivisionError
 
@@ -371,9 +371,9 @@ def test_an_error_of_the_provisioner_is_a_denial() -> None:
 
 @pytest.mark.parametrize("name", ["dry", "fraction", "zero", "not-a-profile"])
 def test_no_template_is_requested_without_a_claim_or_on_a_dry_run(name: str) -> None:
-    shelf = Shelf([])
-    post(json.dumps(load("create", name)).encode(), make(provisioner=shelf))
-    assert shelf.asked == []
+    recorder = Recorder([])
+    post(json.dumps(load("create", name)).encode(), make(provisioner=recorder))
+    assert recorder.asked == []
 
 
 def test_an_internal_error_is_a_denial_with_a_traceback_in_the_log(
@@ -463,7 +463,7 @@ DENSE = {
 
 @pytest.mark.parametrize("name", DENSE)
 def test_the_memory_of_a_decoded_body_is_not_underestimated(name: str) -> None:
-    """Measured: what Python takes for 200 kB of it."""
+    """The estimate is compared with the memory that Python takes for 200 kB."""
     text = "[" + DENSE[name] * (200_000 // len(DENSE[name])) + "0]"
     gc.collect()
     tracemalloc.start()
@@ -480,7 +480,7 @@ def test_the_memory_of_a_decoded_body_is_not_underestimated(name: str) -> None:
 
 @pytest.mark.parametrize("name", DENSE)
 def test_any_object_of_3_mib_is_accepted_and_dense_bodies_of_7_mib_are_not(name: str) -> None:
-    """The API server takes objects of 3 MiB: its limit on a request's body."""
+    """The API server limits the bodies of requests to 3 MiB."""
 
     def stuffed(size: int) -> bytes:
         return f"[{DENSE[name] * ((size - 10) // len(DENSE[name]))}0]".encode()

@@ -1,4 +1,4 @@
-"""A hostile client beside an honest one, from the same address; the rest of it is `make soak`."""
+"""A hostile client beside an honest one, from the same address. `make soak` has more."""
 
 import contextlib
 import http.client
@@ -16,8 +16,8 @@ from test.support.certs import Authority
 from test.support.process import PATIENCE
 from test.support.serving import SAMPLE, Server, exchange, memory, serve, until
 
-#: Seconds for an honest request, on a quiet machine. On another, ten times what the longest of
-#: OFTEN takes there without any attack, if that is more.
+#: Seconds for an honest request on an idle machine. On a busy one it may take ten times as long as
+#: the longest of OFTEN requests without an attack.
 PROMPT = 0.5
 OFTEN = 25
 
@@ -41,7 +41,7 @@ def test_honest_requests_are_answered_beside_an_attack(
         ):
             calls = (server.call, partial(exchange, kept))
             assert timed(calls[1]) < PATIENCE
-            time.sleep(1)  # it has to begin, and no sign tells that it has
+            time.sleep(1)  # the attack has to begin, and nothing shows that it has
             seconds = []
             for _ in range(OFTEN):
                 for call in calls:
@@ -55,7 +55,7 @@ def test_honest_requests_are_answered_beside_an_attack(
 
 
 def connected(server: Server) -> http.client.HTTPSConnection | None:
-    """A connection whose handshake is done, or None where nobody listens any more."""
+    """A connection after its handshake; None if the server does not listen any more."""
     connection = server.connect()
     try:
         connection.connect()
@@ -74,7 +74,7 @@ def test_sigterm_during_a_flood_loses_no_request(cert_dir: Path, authority: Auth
         time.sleep(1)
         server.process.send_signal(signal.SIGTERM)
         let_in = 0
-        while new := connected(server):  # at last it listens no more
+        while new := connected(server):
             with contextlib.closing(new):
                 assert exchange(new, "POST", "/mutate", SAMPLE)[0] == 200
             let_in += 1
@@ -100,4 +100,4 @@ def test_a_new_worker_asks_for_the_version_before_it_refuses(
         start = time.monotonic()
         body = server.call("POST", "/mutate", SAMPLE)[1]
         assert (b'"allowed":true' in body) == (seconds < 1)
-        assert time.monotonic() - start < 4, "and not as long as the API server waits"
+        assert time.monotonic() - start < 4, "before the API server's timeout"

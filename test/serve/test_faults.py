@@ -1,4 +1,4 @@
-"""What could make InstaSlice the reason that a pod cannot start, done to a real server."""
+"""Faults by which InstaSlice could keep pods from starting, caused on a real server."""
 
 import contextlib
 import json
@@ -44,7 +44,7 @@ MANY = json.dumps(load("create", "many")).encode()
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Server]:
-    """One server, for all that is to leave a server as it was."""
+    """One server, for tests that leave it unchanged."""
     cert_dir = authority.mint(tmp_path_factory.mktemp("shared") / "certs")
     with serve(cert_dir, authority.trusting()) as running:
         yield running
@@ -67,8 +67,8 @@ STALLED = 200
 def test_stalled_clients_are_closed_and_idle_ones_stay(
     cert_dir: Path, authority: Authority
 ) -> None:
-    """In a third of the time that is promised; what each is told is tested of the loop itself."""
-    assert LIMITS.arrival + LIMITS.farewell + 2 * LIMITS.sweep <= 10, "what the README promises"
+    """The limit is a third of the real one. test_worker.py tests the replies."""
+    assert LIMITS.arrival + LIMITS.farewell + 2 * LIMITS.sweep <= 10, "the README promises 10 s"
     quick = {"arrival": LIMITS.arrival / 3}
     with (
         serve(cert_dir, authority.trusting(), limits=quick) as server,
@@ -76,7 +76,7 @@ def test_stalled_clients_are_closed_and_idle_ones_stay(
     ):
         used = stack.enter_context(contextlib.closing(server.connect()))
         assert exchange(used, "POST", "/mutate", SAMPLE)[0] == 200
-        ahead = stack.enter_context(server.raw())  # as the API server dials, and uses it later
+        ahead = stack.enter_context(server.raw())  # as the API server does, for later use
         stalled = [stack.enter_context(stall(server)) for stall in STALLS for _ in range(STALLED)]
         for _ in range(20):
             assert server.call("POST", "/mutate", SAMPLE)[0] == 200
@@ -90,7 +90,7 @@ def test_stalled_clients_are_closed_and_idle_ones_stay(
 
 # -- certificates --------------------------------------------------------------------------------
 
-#: Looks at its files for each connection, and takes up every change.
+#: The certificate's files are checked for each connection.
 EAGER = {"certificate_check": 0.0}
 
 
@@ -135,7 +135,7 @@ def test_a_bad_pair_is_logged_and_the_old_one_served(cert_dir: Path, authority: 
         assert "tls.key" in line["reason"]
 
 
-# -- going away ----------------------------------------------------------------------------------
+# -- the end of processes ------------------------------------------------------------------------
 
 
 def test_sigterm_under_load_loses_no_reply(cert_dir: Path, authority: Authority) -> None:
@@ -154,7 +154,9 @@ def test_a_killed_worker_is_replaced_at_once(cert_dir: Path, authority: Authorit
             os.kill(worker, signal.SIGKILL)
             start = time.monotonic()
             assert server.call("POST", "/mutate", SAMPLE)[0] == 200
-            assert time.monotonic() - start < LIMITS.heartbeat / 3, "long before it would be missed"
+            assert time.monotonic() - start < LIMITS.heartbeat / 3, (
+                "long before the heartbeat is due"
+            )
             until(lambda: len(server.workers()) == 1)
 
 
@@ -175,9 +177,9 @@ def test_a_hung_worker_is_replaced_and_an_idle_one_is_not(
 
 
 def heartbeat(worker: int) -> int:
-    """When a worker last told gunicorn that it lives: its file's time of modification, in ns."""
+    """The time of a worker's last heartbeat: the modification time of its file, in ns."""
     for link in Path(f"/proc/{worker}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed since
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             if Path(os.readlink(link)).name.startswith("wgunicorn-"):
                 return link.stat().st_mtime_ns
     raise AssertionError("the worker has no file for its heartbeat")
@@ -186,7 +188,7 @@ def heartbeat(worker: int) -> int:
 def test_a_server_without_free_file_descriptors_makes_room(
     cert_dir: Path, authority: Authority
 ) -> None:
-    """Those that stall are closed for it at once, long before their time is up."""
+    """Stalled connections are closed at once, long before their time is up."""
     patient = {"arrival": 600.0, "prompt": 0.0}
     with serve(cert_dir, authority.trusting(), limits=patient) as server:
         [worker] = server.workers()
@@ -204,9 +206,9 @@ def test_a_server_without_free_file_descriptors_makes_room(
 
 
 def send(server: Server, data: bytes, close: bool = False) -> bytes:
-    """The whole of what the server says to some bytes."""
+    """Send bytes; returns all that the server sends."""
     with server.raw() as connection:
-        with contextlib.suppress(OSError):  # it may have heard enough
+        with contextlib.suppress(OSError):  # the server may hang up first
             connection.sendall(data)
             if close:
                 connection.unwrap()
@@ -224,10 +226,10 @@ def post(body: bytes, *headers: str, length: int | None = None) -> bytes:
 
 
 def test_many_of_the_largest_bodies_at_once(cert_dir: Path, authority: Authority) -> None:
-    """As many as may be pending in all; those that have come whole are not kept waiting."""
+    """As many come at once as may be pending; complete ones do not have to wait."""
     full = SAMPLE + b" " * (LIMITS.body - len(SAMPLE))
     number = LIMITS.large // LIMITS.body
-    #: Where the machine is busy they are not late.
+    #: So that they are not late on a busy machine.
     patient = {"arrival": 600.0}
     with serve(cert_dir, authority.trusting(), limits=patient) as server:
         with Load(server, clients=number, body=full) as clients:
@@ -278,7 +280,7 @@ def test_a_log_that_cannot_be_written_stops_no_admission(
         assert server.workers() == [worker]
 
 
-# -- who may call --------------------------------------------------------------------------------
+# -- client certificates -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -348,7 +350,7 @@ def test_a_new_authority_closes_connections_of_the_old_one(
 
 
 def test_more_connections_than_the_limit(server: Server) -> None:
-    """Those that have stalled longest make room for those that have something to say."""
+    """Connections that have stalled longest make room for requests."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
@@ -391,7 +393,7 @@ def test_long_names_are_not_remembered(server: Server) -> None:
 
 
 def test_a_body_in_records_of_one_byte_disturbs_nobody(server: Server) -> None:
-    """It keeps the loop busy for seconds, and is as quick to send as any other."""
+    """The loop needs seconds for it, but the client sends it as fast as any other."""
     with socket.create_connection((HOST, server.port), PATIENCE) as plain:
         client = BufferedTLS(plain, server.context)
         client.tls.write(HEADERS + b"Content-Length: 7000000\r\n\r\n")
@@ -403,16 +405,16 @@ def test_a_body_in_records_of_one_byte_disturbs_nobody(server: Server) -> None:
         while sender.is_alive():
             assert server.call("POST", "/mutate", SAMPLE)[0] == 200
             answered += 1
-        assert answered > 5, "in between, and not after it"
+        assert answered > 5, "while the body is sent"
 
 
 def _send_all(plain: socket.socket, data: bytes) -> None:
-    with contextlib.suppress(OSError):  # the server has heard enough
+    with contextlib.suppress(OSError):  # the server may hang up first
         plain.sendall(data)
 
 
 def test_idle_connections_make_room_for_requests(cert_dir: Path, authority: Authority) -> None:
-    """Whoever holds every connection, and is idle on it, stops nobody."""
+    """A client that holds every connection idle does not stop others."""
     few = 100
     small = {"connections": few}
     with (
@@ -460,7 +462,7 @@ def test_waiting_requests_and_those_behind_them_are_answered(
 def test_an_api_server_that_hangs_costs_many_pods_no_more_than_one(
     fault: str, cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
 ) -> None:
-    """Pods of many namespaces at once, none of whose templates can be made."""
+    """Pods of many namespaces come at once, and no template can be created."""
     options = ["--provision-templates", "--threads", "2", *reaching(api_server, account)]
     pods = 60
     seconds: list[float] = []
@@ -478,5 +480,5 @@ def test_an_api_server_that_hangs_costs_many_pods_no_more_than_one(
         for thread in threads:
             thread.join()
     assert len(seconds) == pods
-    # If each waited anew when a thread is free it would be half a minute.
+    # If each waited when a thread was free, it would take half a minute.
     assert max(seconds) < LIMITS.template_patience * pods / 2 / 3

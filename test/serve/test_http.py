@@ -1,4 +1,4 @@
-"""Bytes to requests and environs, with h11 and gunicorn's own parser as witnesses; and replies."""
+"""Requests, environs and replies. Other parsers, h11 and gunicorn's own, check the requests."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -64,7 +64,7 @@ def test_requests_may_arrive_in_any_pieces(size: int) -> None:
 
 
 def test_headers_byte_by_byte_cost_linear_time() -> None:
-    """Counted: bytes that are searched for the end, in 30,000 pieces."""
+    """The test counts the bytes that are searched for the end, in 30,000 pieces."""
     searched = 0
 
     class Counting(bytearray):
@@ -100,10 +100,10 @@ def test_headers_and_body_may_reach_their_limits() -> None:
     assert not some.is_whole()
     some.feed(b"y")
     assert some.take().refusal is not None
-    assert len(some) == 0, "they are held no longer"
+    assert len(some) == 0, "the bytes are dropped"
 
 
-# -- what is refused -----------------------------------------------------------------------------
+# -- refused requests ----------------------------------------------------------------------------
 
 GET = "GET / HTTP/1.1"
 REFUSED: dict[str, tuple[bytes, str, str]] = {
@@ -112,9 +112,13 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "a length of -1": (HEAD + b"Content-Length: -1\r\n\r\n", "400", "not a number"),
     "a length of +2": (HEAD + b"Content-Length: +2\r\n\r\n{}", "400", "not a number"),
     "a length of 1_0": (HEAD + b"Content-Length: 1_0\r\n\r\n", "400", "not a number"),
-    "no length behind its name": (HEAD + b"Content-Length:\r\n\r\n", "400", "not a number"),
+    "an empty length": (HEAD + b"Content-Length:\r\n\r\n", "400", "not a number"),
     "a superscript": (HEAD + b"Content-Length: \xb2\r\n\r\n", "400", "not a number"),
-    "a line break behind it": (HEAD + b"Content-Length: 2\r \r\n\r\n{}", "400", "cannot be read"),
+    "a line break after a length": (
+        HEAD + b"Content-Length: 2\r \r\n\r\n{}",
+        "400",
+        "cannot be read",
+    ),
     "chunked": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}", "411", "no Content-Length"),
     "chunked and a length": (post(b"{}", "Transfer-Encoding: chunked"), "411", "no Content"),
     "an unknown coding": (HEAD + b"Transfer-Encoding: br\r\n\r\n", "411", "no Content-Length"),
@@ -132,7 +136,7 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "no colon": (head(GET, "Content-Length 2"), "400", "the headers cannot be read"),
     "a folded line": (head(GET, "Host: x", "X: y", " z"), "400", "the headers cannot be read"),
     "an odd expectation": (post(b"{}", "Expect: a miracle"), "417", "only 100-continue"),
-    "a long name that is none": (head(GET, "X" * 9000 + "(: y"), "400", "the headers cannot be"),
+    "a long invalid name": (head(GET, "X" * 9000 + "(: y"), "400", "the headers cannot be"),
     "a long line": (head("GET /" + "x" * 9000 + " HTTP/1.1"), "414", "the target is over 8192"),
     "no path": (head("GET x HTTP/1.1", "Host: x"), "400", "the target is not a path"),
     "a line break in a header": (post(b"{}", "X: a\rb"), "400", "the headers cannot be read"),
@@ -143,7 +147,7 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_an_ambiguous_request_is_refused_and_the_last_one(name: str) -> None:
+def test_an_ambiguous_request_is_refused_and_is_the_last_one(name: str) -> None:
     data, status, message = REFUSED[name]
     for sizes in (None, iter(lambda: 1, None)):
         [found] = requests(data + post(b"smuggled"), sizes)
@@ -158,7 +162,7 @@ def test_an_ambiguous_request_is_refused_and_the_last_one(name: str) -> None:
     assert (text.count(b"\n"), text.isascii(), reply.keep) == (1, True, False)
 
 
-# -- small things --------------------------------------------------------------------------------
+# -- single headers ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("zeros", [1, 20, 4000])
@@ -251,7 +255,7 @@ def test_a_reply_has_a_date() -> None:
     assert data.data == b"{}"
 
 
-# -- the witnesses -------------------------------------------------------------------------------
+# -- other parsers -------------------------------------------------------------------------------
 
 LINES = st.sampled_from(
     [b"POST /mutate HTTP/1.1\r\n", b"GET /healthz HTTP/1.1\r\n", b"HEAD / HTTP/1.0\r\n"]
@@ -277,7 +281,7 @@ def join(line: bytes, fields: list[bytes], body: bytes) -> bytes:
     )
 
 
-#: Mostly right, each wrong in a way of its own.
+#: Most are valid; the others are wrong in different ways.
 REQUESTS = st.builds(join, LINES, st.lists(FIELDS, max_size=3), BODIES)
 PIECES = st.one_of(REQUESTS, REQUESTS, REQUESTS, LINES, FIELDS, BODIES)
 GOOD = st.tuples(
@@ -293,7 +297,7 @@ GOOD = st.tuples(
 def test_accepted_requests_are_read_as_h11_and_gunicorn_read_them(
     pieces: list[bytes], chance: random.Random
 ) -> None:
-    """Stricter than both, and never of another opinion on where a request ends."""
+    """InstaSlice is stricter than both, and agrees with them on where a request ends."""
     data = b"".join(pieces)
     seen, accepted = ours(data, chance)
     assert seen == gunicorns(data)[: len(seen)]

@@ -50,7 +50,7 @@ def judges(server: Server) -> list[int]:
 
 def test_a_killed_process_is_replaced(cert_dir: Path, authority: Authority) -> None:
     with serve(cert_dir, authority.trusting()) as server:
-        assert judges(server) == [], "nobody has sent a large one"
+        assert judges(server) == [], "no large body was sent yet"
         assert server.call("POST", "/mutate", LARGE)[0] == 200
         [old] = judges(server)
         os.kill(old, signal.SIGKILL)

@@ -57,7 +57,7 @@ def test_json_has_one_object_per_line(pipe: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("created", "milliseconds"), [(1.5, "500"), (1.0625, "062"), (1.9999, "999")]
 )
-def test_text_is_for_people(created: float, milliseconds: str, pipe: tuple[int, int]) -> None:
+def test_text_lines_are_readable(created: float, milliseconds: str, pipe: tuple[int, int]) -> None:
     made = record("rewritten", name="sample", claims=1)
     made.created = created
     line = f'00:00:01.{milliseconds} INFO rewritten name="sample" claims=1'
@@ -107,7 +107,7 @@ def test_lines_are_written_in_order(pipe: tuple[int, int]) -> None:
         handler.handle(record("rewritten", claims=i))
     start = time.monotonic()
     handler.flush()
-    assert time.monotonic() - start < 60, "it returns once all is written"
+    assert time.monotonic() - start < 60, "it returns when all lines are written"
     lines = os.read(pipe[0], 65536).decode().splitlines()
     assert [json.loads(line)["claims"] for line in lines] == list(range(100))
 
@@ -126,9 +126,9 @@ def test_a_full_pipe_does_not_block_and_lost_lines_are_counted(
     while written.count(b"\n") < logged - sum(dropped):
         written += os.read(pipe[0], 65536)
     numbers = [json.loads(line)["number"] for line in written.splitlines()]
-    assert numbers == sorted(set(numbers)), "what is written is whole and in order"
+    assert numbers == sorted(set(numbers)), "written lines are whole and in order"
     handler.handle(record("at last"))
-    assert b"at last" in os.read(pipe[0], 65536), "it goes on where somebody reads again"
+    assert b"at last" in os.read(pipe[0], 65536), "it goes on when the pipe is read again"
 
 
 def test_the_queue_can_be_filled_again_and_again(pipe: tuple[int, int]) -> None:
@@ -146,7 +146,7 @@ def test_the_queue_can_be_filled_again_and_again(pipe: tuple[int, int]) -> None:
 def test_after_a_partial_write_only_the_rest_is_counted_as_lost(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk may be full in the middle."""
+    """A disk may become full during a write."""
     dropped: list[int] = []
     handler = Handler("json", pipe[1])
     handler.on_drop = dropped.append
@@ -171,7 +171,7 @@ def test_after_a_partial_write_only_the_rest_is_counted_as_lost(
 def test_a_line_that_is_written_in_parts_is_whole(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """write(2) does so when a signal comes in between."""
+    """write(2) may write a part if a signal arrives."""
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
     handler = Handler("json", pipe[1])
@@ -181,7 +181,7 @@ def test_a_line_that_is_written_in_parts_is_whole(
 
 
 def test_flush_waits_a_bounded_time(pipe: tuple[int, int]) -> None:
-    """Both where the queue has room and where it has none."""
+    """It does so whether the queue has room or not."""
     handler = Handler("json", pipe[1], Limits(log=100_000, log_flush=0.1))
     for number in (400, 2000):
         for _ in range(number):
@@ -202,7 +202,7 @@ def test_lines_are_joined_up_to_pipe_buf() -> None:
     assert list(logs.together([long, *short])) == [long, b"a\nb\n"]
 
 
-def test_a_line_that_cannot_be_made_or_written_is_counted(
+def test_a_line_that_cannot_be_formatted_or_written_is_counted(
     pipe: tuple[int, int], capfd: pytest.CaptureFixture[str]
 ) -> None:
     dropped: list[int] = []
@@ -218,14 +218,14 @@ def test_a_line_that_cannot_be_made_or_written_is_counted(
     handler.handle(record("the thread goes on"))
     handler.flush()
     assert dropped == [1, 1, 1]
-    assert capfd.readouterr() == ("", ""), "nothing else is written instead"
+    assert capfd.readouterr() == ("", ""), "nothing is printed instead"
 
 
 def test_a_forked_process_logs_too(pipe: tuple[int, int]) -> None:
-    """gunicorn's worker is one. A fork takes no thread along but its own."""
+    """gunicorn's worker is forked. A fork keeps only the thread that called it."""
     program = (
         "import logging, os\n"
-        "logging.basicConfig()\n"  # which writes what reaches it in a form of its own
+        "logging.basicConfig()\n"  # its handler has another format
         "from instaslice.serve import logs\n"
         "logs.configure('json')\n"
         "log = logging.getLogger('instaslice')\n"
@@ -236,7 +236,7 @@ def test_a_forked_process_logs_too(pipe: tuple[int, int]) -> None:
         "    raise SystemExit\n"
         "os.waitpid(child, 0)\n"
     )
-    # Python 3.12 and later warn of a fork where there is a thread.
+    # Python 3.12 and later warn of a fork in a process with threads.
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
         stderr=subprocess.PIPE,

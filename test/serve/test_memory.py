@@ -1,4 +1,4 @@
-"""Whatever is sent, a real server stays within the memory that the Deployment has."""
+"""A real server stays within the Deployment's memory, whatever clients send."""
 
 import contextlib
 from pathlib import Path
@@ -17,7 +17,7 @@ BASE = Path(__file__).parents[2] / "config" / "base" / "deployment.yaml"
 
 
 def deployed() -> int:
-    """The memory of the Deployment's container, in bytes."""
+    """The memory limit of the Deployment's container, in bytes."""
     deployment = next(iter(yaml.safe_load_all(BASE.read_text())))
     [container] = deployment["spec"]["template"]["spec"]["containers"]
     return nanos(container["resources"]["limits"]["memory"]) // NANO
@@ -28,7 +28,7 @@ def test_the_largest_reviews_fit_the_deployments_memory(
 ) -> None:
     options = ["--provision-templates", *reaching(api_server, account)]
     size = deployed()
-    #: What is not whole is held for as long as the test takes.
+    #: Unfinished requests are kept for the whole test.
     limits = {"arrival": 600.0}
     with (
         memory_limit(size) as limit,
@@ -43,10 +43,10 @@ def test_the_largest_reviews_fit_the_deployments_memory(
     ):
         [worker] = server.workers()
         worst.hold_idle(server, stack, 200)
-        # Before the rest: they would have to wait for their turns.
+        # These come first, since later they would have to wait.
         unfinished = worst.hold_unfinished(server, stack, Limits().large)
         api_server.fault = FAULTS["hang"]
-        # Each of a namespace whose templates are not known, so that its answer waits.
+        # Each has a namespace without known templates, so that its answer waits.
         clients = [
             stack.enter_context(Load(server, clients=1, body=worst.dense(f"n{number}")))
             for number in range(3)

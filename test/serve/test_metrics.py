@@ -4,9 +4,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import instaslice
-from instaslice import profiles
 from instaslice.resource_api import VERSIONS, Unavailable
-from instaslice.resources import of_profile, read_mapping
+from instaslice.resources import read_mapping
 from instaslice.serve.metrics import CREATION_OUTCOMES, Metrics
 from instaslice.templates import claim_of
 
@@ -26,7 +25,7 @@ def series(metrics: Metrics) -> dict[str, float]:
     }
 
 
-def test_no_series_tell_when_others_began(metrics: Metrics) -> None:
+def test_no_series_has_the_time_of_its_creation(metrics: Metrics) -> None:
     assert "_created" not in metrics.show().decode()
 
 
@@ -53,7 +52,7 @@ def test_an_admission_counts_by_operation_and_outcome(metrics: Metrics) -> None:
 
 
 def test_claims_are_counted_by_known_or_mapped_resource() -> None:
-    """However many names users type, there are no more series."""
+    """The number of series does not grow with the names that users type."""
     resources = read_mapping(["nvidia.com/gpu=gpu.nvidia.com", "a.com/single=mig-9g.99gb"])
     metrics = Metrics(resources)
     names = [
@@ -90,19 +89,10 @@ def test_one_api_version_is_shown_at_a_time(metrics: Metrics) -> None:
         assert shown() == {f"instaslice_resource_api_info{{'version': '{version}'}}"}
 
 
-def every(metrics: Metrics) -> dict[str, float]:
-    """All series, by name and labels as the text format has them."""
+def test_likely_series_exist_from_the_start(metrics: Metrics) -> None:
     text = metrics.show().decode()
     found = re.findall(r"^(instaslice_\S+) (\S+)$", text, re.MULTILINE)
-    return {name: float(value) for name, value in found}
-
-
-def claims(resource: str) -> str:
-    return f'instaslice_claims_total{{resource="{resource}"}}'
-
-
-def test_likely_series_exist_from_the_start(metrics: Metrics) -> None:
-    start = every(metrics)
+    start = {name: float(value) for name, value in found}
     for operation in ("CREATE", "UPDATE", "other"):
         for outcome in ("rewritten", "restored", "unchanged", "denied", "unavailable"):
             labels = f'operation="{operation}",outcome="{outcome}"'
@@ -111,18 +101,5 @@ def test_likely_series_exist_from_the_start(metrics: Metrics) -> None:
     for outcome in CREATION_OUTCOMES:
         assert start[f'instaslice_template_creations_total{{outcome="{outcome}"}}'] == 0
     for name in ("nvidia.com/mig-1g.5gb", "nvidia.com/mig-1g.10gb.me", "other"):
-        assert start[claims(name)] == 0
+        assert start[f'instaslice_claims_total{{resource="{name}"}}'] == 0
     assert start[f'instaslice_build_info{{version="{instaslice.__version__}"}}'] == 1
-
-
-def test_no_input_makes_a_new_series(metrics: Metrics) -> None:
-    before = every(metrics).keys()
-    unknown = profiles.from_attribute("9g.999gb")
-    assert unknown
-    gpu = read_mapping(["nvidia.com/gpu=gpu.nvidia.com"]).find("nvidia.com/gpu")
-    assert gpu
-    metrics.count("EXPLODE", "rewritten", {claim_of(of_profile(unknown)): 2, claim_of(gpu): 3})
-    after = every(metrics)
-    assert after.keys() == before
-    assert after['instaslice_admission_requests_total{operation="other",outcome="rewritten"}'] == 1
-    assert after[claims("other")] == 5

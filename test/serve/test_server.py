@@ -29,7 +29,7 @@ from test.support.serving import SAMPLE, Server, answers, exchange, serve
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Server]:
-    """One server, for all that leave a server as it was."""
+    """One server, for tests that leave it unchanged."""
     cert_dir = authority.mint(tmp_path_factory.mktemp("shared") / "certs")
     with serve(cert_dir, authority.trusting()) as running:
         yield running
@@ -89,7 +89,7 @@ def test_a_mapped_resource_is_rewritten_and_counted(cert_dir: Path, authority: A
 def test_a_mapped_resource_that_cannot_be_served_is_refused_and_logged(
     cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
 ) -> None:
-    """The driver of v1alpha2 has no parameters for it. Nobody knew at the start."""
+    """The driver of v1alpha2 has no parameters for it, and the version was unknown at the start."""
     api_server.versions = ["v1alpha2"]
     options = ["--resource-api", "auto", *reaching(api_server, account)]
     options += ["--resource", "amd.com/gpu=gpu.amd.com"]
@@ -114,9 +114,9 @@ def test_gunicorns_environment_has_no_effect(cert_dir: Path, authority: Authorit
 
 
 def test_gunicorn_reads_no_other_variable() -> None:
-    """What it may read, in the modules that a server like this one runs."""
-    #: For its own control socket and its second arbiter, which are off; what it sets itself; and
-    #: systemd's, to which it only writes.
+    """The test searches the modules of gunicorn that this server runs."""
+    #: Variables of the control socket and the second arbiter, which are off; those that gunicorn
+    #: sets; and systemd's, to which it only writes.
     others = {"GUNICORN_DIRTY_SOCKET", "NOTIFY_SOCKET", "PWD", "SERVER_SOFTWARE", "XDG_RUNTIME_DIR"}
     folder = Path(gunicorn.__file__).parent
     text = "".join(
@@ -132,7 +132,7 @@ def test_gunicorn_reads_no_other_variable() -> None:
 def test_a_user_behind_a_service_reads_why_pods_are_refused(
     cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
 ) -> None:
-    """Not while nobody knows: then it is not an endpoint, and another replica is asked instead."""
+    """Before the reason is known, the pod is not an endpoint, and another replica is called."""
     api_server.versions = []
     api_server.fault = FAULTS["hang_up"]
     options = ["--resource-api", "auto", *reaching(api_server, account)]
@@ -156,12 +156,12 @@ def test_a_user_behind_a_service_reads_why_pods_are_refused(
             api_server.fault = FAULTS["hang_up"]
             asked = len(api_server.requests)
             until(lambda: len(api_server.requests) > asked + 1)
-            assert is_ready(), "what is known stays known"
+            assert is_ready(), "a known version stays known"
             api_server.fault, api_server.versions = None, ["v1"]
             until(lambda: b'"allowed":true' in through.call("POST", "/mutate", SAMPLE)[1])
 
 
-# -- where it listens ----------------------------------------------------------------------------
+# -- addresses -----------------------------------------------------------------------------------
 
 
 def test_by_default_it_listens_on_ipv6_and_ipv4(cert_dir: Path, authority: Authority) -> None:
@@ -259,11 +259,11 @@ def test_a_signal_ends_the_server_with_exit_code_0(
 
 
 def test_an_unread_log_stops_nothing(cert_dir: Path, authority: Authority, tmp_path: Path) -> None:
-    """Standard error is a pipe, and full: reviews are answered, and SIGTERM ends it in time."""
+    """Standard error is a full pipe: reviews are answered, and SIGTERM ends the server in time."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    # A refusal that quotes what was typed makes a long line: some hundreds fill pipe and queue.
+    # A refusal that quotes the user's input is a long line: some hundreds fill pipe and queue.
     recorded = load("create", "sample")
     recorded["request"]["name"] = "\u2028" * 253
     [container] = recorded["request"]["object"]["spec"]["containers"]
@@ -282,7 +282,7 @@ def test_an_unread_log_stops_nothing(cert_dir: Path, authority: Authority, tmp_p
             assert dropped
             connection.close()
             [worker] = server.workers()
-            os.kill(worker, signal.SIGKILL)  # gunicorn has something to say, too
+            os.kill(worker, signal.SIGKILL)  # gunicorn logs this
             until(lambda: server.workers() not in ([], [worker]))
             until(lambda: answers(server))
             server.process.send_signal(signal.SIGTERM)
@@ -314,7 +314,7 @@ def test_missing_certificates_are_one_line(tmp_path: Path) -> None:
 
 
 def why_not(cert_dir: Path) -> str:
-    """What that line is for a folder."""
+    """The error for a folder of certificates."""
     with pytest.raises(UnusableCertificate) as caught:
         Certificates(cert_dir)
     return str(caught.value)

@@ -33,11 +33,11 @@ from test.support.serving import SAMPLE, serve
 from test.support.wsgi import call
 
 V1 = VERSIONS["v1"]
-#: An attempt is waited for, however busy the machine is; what is known is not looked at again.
+#: Admissions wait for attempts, even on a busy machine; known objects are not checked again.
 PATIENT = Limits(template_patience=PATIENCE, template_recheck=600.0, template_spacing=0.0)
-#: What is known is looked at again beside every admission.
+#: Known objects are checked again with every admission.
 EAGER = replace(PATIENT, template_recheck=0.0)
-#: What fails is not tried again by itself.
+#: Failed creations are not retried by themselves.
 ONCE = replace(PATIENT, first_pause=3600.0)
 
 TEMPLATES = "/apis/resource.k8s.io/v1/namespaces/{}/resourceclaimtemplates"
@@ -49,7 +49,7 @@ def claims(*names: str) -> list[DeviceClaim]:
 
 
 def placed(names: list[str], alternatives: int = 1) -> DeviceClaim:
-    """A claim of devices of one GPU, so many choices in a request."""
+    """A claim for devices of one GPU, with `alternatives` choices in each request."""
     choices = [claim.requests[0].resource for claim in claims(*names)]
     each = [tuple(choices[i : i + alternatives]) for i in range(0, len(choices), alternatives)]
     return DeviceClaim(tuple(map(DeviceRequest, each)), "same-gpu")
@@ -83,10 +83,23 @@ def start(cluster: Cluster, metrics: Metrics) -> Iterator[Start]:
 def logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], list[tuple[str, Json]]]:
-    """Each line of the log, and what it is about."""
+    """The message and the fields of each line of the log."""
     monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
     caplog.set_level(logging.INFO, "instaslice")
     return lambda: [(each.getMessage(), each.__dict__["fields"]) for each in caplog.records]
+
+
+class Denying:
+    """A cluster that refuses the calls, by method and path, for which `is_denied` is true."""
+
+    def __init__(self, cluster: Cluster, is_denied: Callable[[str, str], bool]) -> None:
+        self.cluster = cluster
+        self.is_denied = is_denied
+
+    def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+        if self.is_denied(method, path):
+            return Answer(403, {"message": "exceeded quota: none"})
+        return self.cluster.call(method, path, body)
 
 
 def ensure(
@@ -100,7 +113,7 @@ def counted(metrics: Metrics, outcome: str, kind: str = "template") -> float:
     return metrics.registry.get_sample_value(name, {"outcome": outcome}) or 0.0
 
 
-# -- what is made --------------------------------------------------------------------------------
+# -- creation ------------------------------------------------------------------------------------
 
 
 def test_missing_templates_are_created(
@@ -134,7 +147,7 @@ def test_every_kind_of_object_has_a_path(start: Start, api_server: APIServer) ->
 def test_an_empty_file_of_authorities_loses_no_template(
     start: Start, api_server: APIServer, account: Path
 ) -> None:
-    """As it is while it is being written."""
+    """The file is empty while it is being written."""
     authorities = (account / "ca.crt").read_bytes()
     (account / "ca.crt").write_bytes(b"")
     [warning] = ensure(start(replace(PATIENT, first_pause=0.05)), "ml", "1g.5gb")
@@ -149,7 +162,7 @@ def test_a_template_is_created_even_if_its_name_does_not_say_everything(
     claim = placed([f"{n % 9 + 1}g.{n}gb" for n in range(1, 31)])
     assert from_template(claim.template, MIG) is None
     maker = start(EAGER)
-    for _ in range(3):  # made, and then looked at
+    for _ in range(3):  # created, then checked
         assert maker.ensure("ml", [claim], V1, may_wait=True) == []
     made = api_server.objects[f"{TEMPLATES.format('ml')}/{claim.template}"]
     assert len(made["spec"]["spec"]["devices"]["requests"]) == 30
@@ -176,7 +189,7 @@ def test_ensure_does_not_wait_in_the_loop(start: Start, api_server: APIServer) -
     for _ in range(3):
         with pytest.raises(MustWait):
             ensure(maker, "ml", "1g.5gb", may_wait=False)
-    assert api_server.requests == [], "who may not wait asks for nothing"
+    assert api_server.requests == [], "a call that may not wait requests nothing"
     ensure(maker, "ml", "1g.5gb")
     assert ensure(maker, "ml", "1g.5gb", may_wait=False) == []
     with pytest.raises(MustWait):
@@ -191,20 +204,20 @@ def test_a_device_class_is_created_once(start: Start, api_server: APIServer) -> 
     assert paths == [CLASSES, TEMPLATES.format("ml"), TEMPLATES.format("default")]
 
 
-# -- what is looked at again ---------------------------------------------------------------------
+# -- checks of known objects ---------------------------------------------------------------------
 
 
 def test_deleted_objects_are_created_again_within_two_seconds(
     start: Start, api_server: APIServer
 ) -> None:
-    """A namespace that is deleted and made anew at once, and a class that is deleted."""
+    """A namespace is deleted and created again at once, and a class is deleted."""
     maker = start(Limits(template_patience=PATIENCE))
     assert ensure(maker, "ml", "1g.5gb") == []
     api_server.objects.clear()
     began = time.monotonic()
-    assert ensure(maker, "ml", "1g.5gb", may_wait=False) == [], "nobody waits for it"
+    assert ensure(maker, "ml", "1g.5gb", may_wait=False) == [], "the admission does not wait"
     until(lambda: len(api_server.objects) == 2)
-    assert time.monotonic() - began < 2 + 1, "a second, and what a busy machine takes"
+    assert time.monotonic() - began < 2 + 1, "two seconds, and one for a busy machine"
 
 
 def test_known_templates_are_checked_at_most_once_a_second(
@@ -222,7 +235,7 @@ def test_known_templates_are_checked_at_most_once_a_second(
 
 
 def test_a_namespace_that_is_gone_is_forgotten(start: Start, api_server: APIServer) -> None:
-    """What was known to be there is not known any more, and the next pod waits again."""
+    """Its objects are not known any more, so the next pod waits again."""
     maker = start(EAGER)
     assert ensure(maker, "ml", "1g.5gb", "2g.10gb") == []
     api_server.namespaces.remove("ml")
@@ -238,11 +251,11 @@ def test_a_namespace_that_is_gone_is_forgotten(start: Start, api_server: APIServ
     until(is_forgotten)
 
 
-# -- what is there and differs -------------------------------------------------------------------
+# -- existing objects that differ ----------------------------------------------------------------
 
 
 def template(claim: DeviceClaim, **fields: object) -> Json:
-    """A template by its name that asks for something else."""
+    """A template with the claim's name that asks for something else."""
     exactly = {"deviceClassName": claim.requests[0].resource.device_class, **fields}
     request = {"name": claim.requests[0].resource.request, "exactly": exactly}
     return {"kind": "theirs", "spec": {"spec": {"devices": {"requests": [request]}}}}
@@ -270,7 +283,7 @@ def test_a_template_that_differs_is_warned_about_logged_and_counted(
     told = [fields for message, fields in logged() if message == "template differs"]
     assert [each["reason"] for each in told] == ["requests[0].exactly.allocationMode is All"]
     assert ensure(maker, "default", "1g.5gb") == []
-    del api_server.objects[path]  # an administrator mends it
+    del api_server.objects[path]  # an administrator deletes it
     until(lambda: ensure(maker, "ml", "1g.5gb") == [])
 
 
@@ -294,7 +307,7 @@ def test_a_class_that_differs_is_warned_about_in_every_namespace(
 def test_a_class_without_its_extended_resource_gives_no_warning(
     start: Start, api_server: APIServer
 ) -> None:
-    """An API server whose gate is off has dropped the name."""
+    """An API server whose gate is off drops the name."""
     resource = claims("1g.5gb")[0].requests[0].resource
     kept = device_class(V1, resource)
     assert kept["spec"].pop("extendedResourceName")
@@ -304,31 +317,25 @@ def test_a_class_without_its_extended_resource_gives_no_warning(
         assert ensure(maker, namespace, "1g.5gb") == []
 
 
-@pytest.mark.parametrize("what", ["is there", "is missing", "cannot be read"])
+@pytest.mark.parametrize("what", ["exists", "is missing", "cannot be read"])
 def test_a_class_that_cannot_be_created_is_warned_about_and_counted(
     what: str, start: Start, cluster: Cluster, api_server: APIServer, metrics: Metrics
 ) -> None:
-    if what == "is there":
+    if what == "exists":
         resource = claims("1g.5gb")[0].requests[0].resource
         cluster.call("POST", CLASSES, device_class(V1, resource))
 
-    class Refusing:
-        """An API server whose administrator gave InstaSlice no right to make classes."""
+    def is_denied(method: str, path: str) -> bool:
+        return "deviceclasses" in path and (method == "POST" or what == "cannot be read")
 
-        def call(self, method: str, path: str, body: Json | None = None) -> Answer:
-            is_denied = method == "POST" or what == "cannot be read"
-            if "deviceclasses" in path and is_denied:
-                return Answer(403, {"message": "deviceclasses is forbidden"})
-            return cluster.call(method, path, body)
-
-    maker = start(PATIENT, Refusing())
+    maker = start(PATIENT, Denying(cluster, is_denied))
     expected = [
         "DeviceClass mig-1g.5gb.nvidia.com cannot be created; to create it: "
         "instaslice deviceclasses mig-1g.5gb --resource-api v1 | kubectl apply -f -"
     ]
     for namespace in ("ml", "default"):
-        assert ensure(maker, namespace, "1g.5gb") == ([] if what == "is there" else expected)
-    assert counted(metrics, "failed", "device_class") == (what != "is there")
+        assert ensure(maker, namespace, "1g.5gb") == ([] if what == "exists" else expected)
+    assert counted(metrics, "failed", "device_class") == (what != "exists")
     assert api_server.created("ResourceClaimTemplate") == ["ml/mig-1g.5gb", "default/mig-1g.5gb"]
 
 
@@ -337,13 +344,8 @@ def test_a_class_is_retried_without_another_pod(
 ) -> None:
     denied = [True]
 
-    class Refusing:
-        def call(self, method: str, path: str, body: Json | None = None) -> Answer:
-            if path == CLASSES and denied[0]:
-                return Answer(403, {})
-            return cluster.call(method, path, body)
-
-    maker = start(replace(PATIENT, first_pause=0.1, template_recheck=0.05), Refusing())
+    denying = Denying(cluster, lambda method, path: path == CLASSES and denied[0])
+    maker = start(replace(PATIENT, first_pause=0.1, template_recheck=0.05), denying)
     assert len(ensure(maker, "ml", "1g.5gb")) == 1
     denied[0] = False
     until(lambda: api_server.created("DeviceClass"))
@@ -365,19 +367,13 @@ def test_a_deleted_class_is_created_again_for_another_namespace(
 
 
 def test_objects_that_may_not_be_read_count_as_existing(start: Start, cluster: Cluster) -> None:
-    class Blind:
-        """An API server whose role for InstaSlice is that of an earlier version."""
-
-        def call(self, method: str, path: str, body: Json | None = None) -> Answer:
-            return cluster.call(method, path, body) if method == "POST" else Answer(403, {})
-
     for _ in range(2):
-        maker = start(EAGER, Blind())
+        maker = start(EAGER, Denying(cluster, lambda method, path: method == "GET"))
         for _ in range(3):
             assert ensure(maker, "ml", "1g.5gb") == []
 
 
-# -- what fails ----------------------------------------------------------------------------------
+# -- failures ------------------------------------------------------------------------------------
 
 WARNING = (
     "ResourceClaimTemplate mig-1g.5gb.me does not exist yet; to create it: "
@@ -423,14 +419,9 @@ def test_a_failed_template_pauses_unless_a_pod_asks_for_it(
 def test_the_warning_names_an_exceeded_quota(start: Start, api_server: APIServer) -> None:
     said = "exceeded quota: none, requested: count/resourceclaimtemplates.resource.k8s.io=1"
 
-    class Full:
-        def call(self, method: str, path: str, body: Json | None = None) -> Answer:
-            if method == "GET":
-                return Answer(404, {})
-            message = f'resourceclaimtemplates "mig-1g.5gb" is forbidden: {said}'
-            return Answer(403 if "/ml/" in path else 201, {"message": message})
-
-    assert ensure(start(ONCE, Full()), "ml", "1g.5gb") == [
+    message = f'resourceclaimtemplates "mig-1g.5gb" is forbidden: {said}'
+    cluster = Answering(Answer(403, {"message": message}))
+    assert ensure(start(ONCE, cluster), "ml", "1g.5gb") == [
         f"ResourceClaimTemplate mig-1g.5gb cannot be created: {said}"
     ]
 
@@ -440,12 +431,8 @@ def test_an_existing_template_is_found_though_a_quota_is_full(
 ) -> None:
     assert ensure(start(), "ml", "1g.5gb") == []
 
-    class Full:
-        def call(self, method: str, path: str, body: Json | None = None) -> Answer:
-            refused = Answer(403, {"message": "exceeded quota: none"})
-            return refused if method == "POST" else cluster.call(method, path, body)
-
-    assert ensure(start(ONCE, Full()), "ml", "1g.5gb") == []
+    full = Denying(cluster, lambda method, path: method == "POST")
+    assert ensure(start(ONCE, full), "ml", "1g.5gb") == []
 
 
 NAMESPACE = {"kind": "namespaces", "name": "ml"}
@@ -453,11 +440,11 @@ TERMINATING = [{"reason": "NamespaceTerminating", "message": "ml is being termin
 
 
 class Answering:
-    """A cluster that answers calls for the namespace ml by a list, and makes anything else."""
+    """A cluster with a list of answers to creations in ml; it creates everything elsewhere."""
 
     def __init__(self, *answers: Answer | Exception) -> None:
         self.answers = list(answers)
-        self.asked = 0  #: to make something in ml
+        self.asked = 0  #: creations in ml
 
     def call(self, method: str, path: str, body: Json | None = None) -> Answer:
         if "/ml/" not in path:
@@ -516,7 +503,7 @@ def test_permanent_failures_are_not_retried(
     # A second attempt would be due before this one.
     assert ensure(maker, "default", "1g.5gb") == []
     assert cluster.asked == 1
-    assert ensure(maker, "ml", "1g.5gb") == [], "who asks anew has it tried anew"
+    assert ensure(maker, "ml", "1g.5gb") == [], "the next request tries again"
 
 
 def test_a_namespace_is_quoted_in_the_path(start: Start, api_server: APIServer) -> None:
@@ -535,7 +522,7 @@ def test_warnings_and_log_lines_are_bounded(start: Start, logged: Log) -> None:
 
 
 class Hanging:
-    """An API server that takes a call and does not answer before the test ends."""
+    """An API server that does not answer before the test ends."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -577,21 +564,21 @@ def test_while_an_attempt_hangs_others_do_not_wait(
     assert hanging.asked == 1
 
 
-# -- what one author can make it do --------------------------------------------------------------
+# -- bounds on one author ------------------------------------------------------------------------
 
 
 def hostile(number: int) -> list[DeviceClaim]:
-    """Those of a pod of 112 slices, each of a profile that is new."""
+    """The claims of a pod with 112 slices, each of a new profile."""
     return claims(*(f"{number + 1}g.{n}gb" for n in range(1000, 1000 + MAX_DEVICES)))
 
 
 def by_selectors(manifest: Json) -> float:
-    """Seconds of CEL: 2 ms a selector."""
+    """Seconds of CEL: 2 ms for each selector."""
     return 0.002 * json.dumps(manifest).count('"cel"')
 
 
 def test_namespaces_take_turns(start: Start, api_server: APIServer) -> None:
-    """Three refused pods a second, of 112 new profiles each; and first pods of new namespaces."""
+    """New namespaces compete with three refused pods a second, of 112 new profiles each."""
     api_server.cost = by_selectors
     maker = start(Limits())
     ended = threading.Event()
@@ -617,7 +604,7 @@ def test_namespaces_take_turns(start: Start, api_server: APIServer) -> None:
 
 
 def test_one_namespaces_failures_drop_no_entry_of_others(start: Start) -> None:
-    """The queue overflows with what an API server that is away lets nobody make."""
+    """The queue overflows because the API server is unavailable."""
 
     class Away:
         is_away = True
@@ -638,7 +625,7 @@ def test_one_namespaces_failures_drop_no_entry_of_others(start: Start) -> None:
     ensure(maker, "z", "9g.999gb")
     away.is_away = False
     until(lambda: {"a", "b", "z"} <= set(made))
-    assert max(map(made.index, "abz")) < 9, "they have their turns at once, not after 2,000 others"
+    assert max(map(made.index, "abz")) < 9, "they do not wait for 2,000 others"
 
 
 def test_templates_on_demand_are_bounded_per_namespace(
@@ -663,7 +650,9 @@ def test_templates_on_demand_are_bounded_per_namespace(
         == limits.templates_unknown + limits.templates_counted
     )
     every = [claim_of(of_profile(each)) for each in known_profiles()]
-    assert maker.ensure("ml", every, V1, may_wait=True) == [], "one slice of a GPU is always had"
+    assert maker.ensure("ml", every, V1, may_wait=True) == [], (
+        "one slice of a known profile is free"
+    )
     assert maker.ensure("default", [*combined[:9], *hostile(0)[:9]], V1, may_wait=True) == []
 
 
@@ -678,7 +667,7 @@ def test_templates_beyond_the_bound_are_used_if_an_administrator_creates_them(
     cluster.call("POST", TEMPLATES.format("ml"), by_hand)
     [warning] = ensure(maker, "ml", "9g.2gb")
     assert "differs from what InstaSlice creates" in warning
-    for _ in range(3):  # that it was deleted does not count
+    for _ in range(3):  # creating it again after a deletion does not count
         del api_server.objects[f"{TEMPLATES.format('ml')}/mig-9g.1gb"]
         assert ensure(maker, "ml", "9g.1gb") == []
         until(lambda: "ml/mig-9g.1gb" in api_server.created("ResourceClaimTemplate"))
@@ -687,7 +676,7 @@ def test_templates_beyond_the_bound_are_used_if_an_administrator_creates_them(
 def test_a_template_with_too_many_selectors_is_not_created(
     start: Start, api_server: APIServer, metrics: Metrics
 ) -> None:
-    """A placed claim of 256 profiles that are new cost the API server half a second."""
+    """A placed claim of 256 new profiles costs the API server half a second."""
     claim = placed([f"{n}g.1gb" for n in range(1, 257)], alternatives=8)
     [warning] = start().ensure("ml", [claim], V1, may_wait=True)
     assert warning.endswith(
@@ -699,10 +688,10 @@ def test_a_template_with_too_many_selectors_is_not_created(
 
 
 def test_only_names_are_remembered(start: Start) -> None:
-    """4,141 pods of 17 KB took more than 512 MiB."""
+    """The templates of 4,141 pods of 17 KB take more than 512 MiB."""
     maker = start(replace(ONCE, template_patience=0.0), Answering(*[Answer(500, {})] * 100_000))
     tail = "1" * 40
-    for number in range(20):  # short names take their places first
+    for number in range(20):  # short names come first
         maker.ensure("ml", hostile(number), V1, may_wait=True)
     tracemalloc.start()
     for number in range(300):
@@ -713,7 +702,7 @@ def test_only_names_are_remembered(start: Start) -> None:
     assert peak < 8 * 1024 * 1024
 
 
-# -- together with the webhook -------------------------------------------------------------------
+# -- with the webhook ----------------------------------------------------------------------------
 
 
 @settings(
@@ -728,7 +717,7 @@ def test_only_names_are_remembered(start: Start) -> None:
 def test_whatever_the_api_server_does_an_admission_is_answered(
     cluster: Cluster, api_server: APIServer, faults: list[str | None], name: str
 ) -> None:
-    api_server.objects.clear()  # the server is that of all examples
+    api_server.objects.clear()  # all examples share the server
     metrics = Metrics()
     maker = TemplateMaker(cluster, metrics)
     maker.start()
@@ -742,7 +731,7 @@ def test_whatever_the_api_server_does_an_admission_is_answered(
     maker.stop()
 
 
-def test_in_a_cluster_the_version_is_found_and_templates_are_made(
+def test_in_a_cluster_the_version_is_found_and_templates_are_created(
     cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
 ) -> None:
     api_server.versions = []

@@ -24,7 +24,7 @@ def expiry_of(folder: Path) -> float:
 
 
 def sign_own(folder: Path, begin: datetime.datetime, end: datetime.datetime) -> None:
-    """Put a pair in place whose certificate is valid for some time."""
+    """Write a key and a certificate that is valid from `begin` to `end`."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1, begin, end)
     pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
@@ -35,7 +35,7 @@ def sign_own(folder: Path, begin: datetime.datetime, end: datetime.datetime) -> 
 
 @pytest.mark.parametrize("year", [1970, 2025, 2049, 2050, 9026])
 def test_the_expiry_is_read_whatever_its_year(year: int, tmp_path: Path) -> None:
-    """From 2050 on it is written in another way (RFC 5280, section 4.1.2.5)."""
+    """From 2050 on it has another encoding (RFC 5280, section 4.1.2.5)."""
     moment = datetime.datetime(year, 5, 6, 7, 8, 9, tzinfo=datetime.UTC)
     sign_own(tmp_path, moment - datetime.timedelta(days=1), moment)
     assert Certificates(tmp_path).expiry == moment.timestamp()
@@ -60,7 +60,7 @@ def test_text_around_a_certificate_is_ignored(around: bytes, cert_dir: Path) -> 
 
 
 def test_the_expiry_is_the_leaf_certificates(cert_dir: Path, authority: Authority) -> None:
-    """The first in the file, which the authority's follows."""
+    """The leaf is first in the file, and the authority's certificate follows."""
     expiry = expiry_of(cert_dir)
     with (cert_dir / "tls.crt").open("ab") as chain:
         chain.write(authority.ca.cert_pem.bytes())
@@ -112,11 +112,11 @@ def test_new_authorities_change_the_generation(
     certificates = Eager(cert_dir, file)
     first = certificates.generation()
     overwrite(cert_dir, authority.mint(tmp_path / "new"))
-    assert certificates.generation() == first, "another certificate of our own"
+    assert certificates.generation() == first, "only the server's certificate is new"
     os.utime(file, (1, 1))
-    assert certificates.generation() == first, "the same, written anew"
+    assert certificates.generation() == first, "the content is the same"
     file.write_bytes(b"half-wri")
-    assert certificates.generation() == first, "none that can be used"
+    assert certificates.generation() == first, "the file is unusable"
     Authority().ca.cert_pem.write_to_path(str(file))
     assert certificates.generation() == first + 1, "seen without a new connection"
     assert certificates.context().cert_store_stats()["x509_ca"] == 1
@@ -147,7 +147,7 @@ def mounted(authority: Authority, tmp_path: Path) -> Path:
 
 
 def swap_data(folder: Path, new: Path) -> None:
-    """As the kubelet does: the link that the files are behind is renamed over."""
+    """Replace the link to the folder of the files, as the kubelet does."""
     link = folder.parent / "..data_tmp"
     link.symlink_to(new)
     os.replace(link, folder.parent / "..data")
@@ -202,7 +202,7 @@ def test_a_pair_that_is_not_valid_now_does_not_replace_a_valid_one(
     sign_own(cert_dir, *(now + datetime.timedelta(days=each) for each in days))
     assert certificates.context() is good
     assert why in caplog.records[-1].__dict__["fields"]["reason"]
-    assert Eager(cert_dir).context() is not good, "where there is no other it is served"
+    assert Eager(cert_dir).context() is not good, "it is served if there is no other"
 
 
 @pytest.mark.parametrize("name", ["tls.crt", "tls.key", "ca.crt"])

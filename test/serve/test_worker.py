@@ -1,4 +1,4 @@
-"""The loop, with small bounds, and an application that answers what a test tells it to."""
+"""The loop, with small limits, and an application that tests control."""
 
 import contextlib
 import dataclasses
@@ -42,9 +42,8 @@ MAX_BODY = Limits().body
 class App:
     """Echoes path and body.
 
-    /bytes/N answers N bytes; /wait waits for `release`; /slow begins, and ends when it is told to
-    `go`, as a large review takes long: nothing else is done meanwhile. So does /slower, until
-    `go_on`.
+    /bytes/N answers N bytes. /wait waits for `release` on a thread. /slow sets `begun` and blocks
+    the loop until `go`, as a large review does; /slower blocks it until `go_on`.
     """
 
     def __init__(self) -> None:
@@ -81,7 +80,7 @@ def app() -> Iterator[App]:
         event.set()
 
 
-#: A busy machine stalls too: by default there is time for everything.
+#: By default nothing is late, even on a busy machine.
 PATIENT: dict[str, Any] = {"arrival": 600.0, "farewell": 600.0, "prompt": 100.0, "sweep": 0.05}
 WRAP_UP = Limits().wrap_up
 
@@ -100,7 +99,7 @@ def start(app: App, cert_dir: Path, authority: Authority) -> Start:
 
 
 def read(connection: ssl.SSLSocket, size: int) -> bytes:
-    """At least so many bytes, as they come."""
+    """Read at least `size` bytes."""
     heard = b""
     while len(heard) < size:
         data = connection.recv(1 << 16)
@@ -110,7 +109,7 @@ def read(connection: ssl.SSLSocket, size: int) -> bytes:
 
 
 def reply_to(connection: ssl.SSLSocket) -> bytes:
-    """One reply, headers and body."""
+    """Read one reply, headers and body."""
     heard = b""
     while b"\r\n\r\n" not in heard:
         data = connection.recv(1 << 16)
@@ -121,12 +120,12 @@ def reply_to(connection: ssl.SSLSocket) -> bytes:
     return heard + (read(connection, length - len(body)) if length > len(body) else b"")
 
 
-#: More than the sockets of both ends take (tcp_wmem and tcp_rmem, 4 and 6 MiB by default).
+#: More than the buffers of both sockets (tcp_wmem and tcp_rmem, 4 and 6 MiB by default).
 MUCH = 16 * 1024 * 1024
 
 
 def stalled_reader(loop: Loop, size: int = MUCH) -> ssl.SSLSocket:
-    """A client that has asked for more than the sockets take, and reads none of it."""
+    """A client that has asked for more than the sockets buffer, and reads none of it."""
     connection = loop.connect(receive_buffer=4096)
     connection.sendall(get(f"/bytes/{size}"))
     return connection
@@ -151,7 +150,7 @@ def test_a_slow_reader_gets_the_whole_reply_and_keeps_its_connection(start: Star
 
 
 class Reluctant:
-    """A socket that takes a part at a time."""
+    """A socket that sends seven bytes at a time."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -195,7 +194,7 @@ def test_a_request_that_is_cut_off_is_a_400(cut: int, start: Start) -> None:
 
 
 def test_unfinished_requests_are_bounded_in_bytes(start: Start) -> None:
-    """Whoever has been sending longest makes room, and only of those who hold something."""
+    """The longest sender makes room; connections without received bytes stay."""
     with start(pending=1_100_000) as loop, contextlib.ExitStack() as stack:
         idle = stack.enter_context(loop.connect())
         idle.sendall(get("/idle"))
@@ -244,7 +243,7 @@ def test_a_body_over_the_limit_is_not_read_as_requests(length: int, start: Start
 
 
 def time_passes(loop: Loop, seconds: float) -> None:
-    """All that there are have been in their phase for so much longer."""
+    """Make every connection seem to have been in its phase for longer."""
     for connection in list(loop.worker.connections):
         connection.since -= seconds
 
@@ -283,14 +282,14 @@ def test_connections_are_bounded(start: Start) -> None:
 
 
 class Full(Reader):
-    """There is no memory for what has come."""
+    """A reader without memory for received bytes."""
 
     def feed(self, data: bytes) -> None:
         raise MemoryError
 
 
 class Filled(Reader):
-    """There is no memory for a copy of what has come."""
+    """A reader without memory for a copy of received bytes."""
 
     def take(self) -> Request:
         raise MemoryError
@@ -395,9 +394,9 @@ def test_a_dripping_client_gets_408(start: Start) -> None:
 
 @contextlib.contextmanager
 def busy(loop: Loop, app: App) -> Iterator[None]:
-    """Meanwhile the loop answers a request that takes long; at once after it it looks who is late.
+    """Run the block while the loop answers a slow request.
 
-    All that there are have then been in their phase for long.
+    Then every connection's time is up, and the loop checks at once.
     """
     with loop.connect() as slow:
         slow.sendall(get("/slow"))
@@ -426,7 +425,9 @@ def test_large_bodies_beyond_the_bound_wait(start: Start, app: App) -> None:
             connection.sendall(post("/slow", body))
         assert app.begun.wait(PATIENCE)
         until(lambda: len(loop.worker.paused) == 4)
-        assert loop.say(get("/quick", "Connection: close")).endswith(b"/quick"), "beside them"
+        assert loop.say(get("/quick", "Connection: close")).endswith(b"/quick"), (
+            "small requests do not wait"
+        )
         app.go.set()
         for connection in slow:
             assert reply_to(connection).endswith(b"/slow" + body)
@@ -453,7 +454,7 @@ def test_unfinished_handshakes_are_bounded(start: Start) -> None:
     "head",
     [
         b"\x16\x03\x01\x40\x00\x01\x02\x01\x44",  # announces 131,396 bytes
-        b"\x16\x03\x01\x00\x03\x01\x00\x02\x00",  # not even its length in the first record
+        b"\x16\x03\x01\x00\x03\x01\x00\x02\x00",  # the first record lacks the length
         b"\x15\x03\x01\x00\x02\x02\x28\x00\x00",
         b"GET / HTTP/1.1\r\n",
     ],
@@ -487,12 +488,12 @@ def test_an_idle_connection_is_closed_unless_a_request_has_arrived(start: Start,
     with start() as loop, loop.connect() as idle, loop.connect() as late:
         until(lambda: [c.phase for c in loop.worker.connections] == [Phase.IDLE] * 2)
         with busy(loop, app):
-            late.sendall(get("/late"))  # the selector has not said so yet when its time is up
+            late.sendall(get("/late"))  # its time is up before the selector reports it
         assert reply_to(late).endswith(b"/late")
         assert hear_out(idle) == b""
 
 
-# -- more than there is room for -----------------------------------------------------------------
+# -- scarce room ---------------------------------------------------------------------------------
 
 
 def test_unread_replies_are_bounded_in_bytes(start: Start) -> None:
@@ -505,7 +506,7 @@ def test_unread_replies_are_bounded_in_bytes(start: Start) -> None:
             until(lambda n=number: loop.worker.unsent > MUCH * min(n + 1, 2) // 2)
             assert loop.worker.unsent <= 2 * MUCH
         idle.sendall(get("/idle"))
-        assert reply_to(idle).endswith(b"/idle"), "who holds nothing need not go"
+        assert reply_to(idle).endswith(b"/idle"), "an idle connection stays"
         assert loop.say(get("/", "Connection: close")).startswith(b"HTTP/1.1 200 ")
 
 
@@ -537,7 +538,7 @@ def test_a_connection_with_unread_bytes_does_not_make_room(start: Start, app: Ap
         late, idle = (stack.enter_context(loop.connect()) for _ in range(2))
         until(lambda: [c.phase for c in loop.worker.connections] == [Phase.IDLE] * 2)
         with busy(loop, app):
-            stack.enter_context(loop.plain())  # who wants to be let in comes before what is sent
+            stack.enter_context(loop.plain())  # the loop accepts it before it reads
             late.sendall(get("/late"))
         assert reply_to(late).endswith(b"/late")
         assert hear_out(idle) == b""
@@ -552,7 +553,7 @@ def test_connections_are_bounded_in_every_phase(phase: Phase, start: Start, app:
     }[phase]
     with start(worker_connections=4, unsent=100 * MUCH) as loop, contextlib.ExitStack() as stack:
         for number in range(6):
-            with contextlib.suppress(OSError):  # refused where all the others are answered
+            with contextlib.suppress(OSError):  # refused if all others are being answered
                 connection = stack.enter_context(loop.connect(receive_buffer=4096))
                 connection.sendall(data)
             until(
@@ -566,7 +567,7 @@ def test_connections_are_bounded_in_every_phase(phase: Phase, start: Start, app:
         assert loop.say(get("/", "Connection: close")).startswith(b"HTTP/1.1 200 ")
 
 
-# -- going away ----------------------------------------------------------------------------------
+# -- the end of the worker -----------------------------------------------------------------------
 
 
 def test_a_stopping_worker_answers_open_connections(start: Start) -> None:
@@ -574,7 +575,7 @@ def test_a_stopping_worker_answers_open_connections(start: Start) -> None:
         used.sendall(get("/before"))
         reply_to(used)
         loop.stop()
-        loop.worker.stopping_since = until(lambda: loop.worker.stopping_since) - 55  # so long ago
+        loop.worker.stopping_since = until(lambda: loop.worker.stopping_since) - 55  # 55 s ago
         until(lambda: not loop.worker.sockets)
         with pytest.raises(OSError):  # noqa: PT011 - refused, or reset
             loop.say(get("/new"))
@@ -627,7 +628,7 @@ def test_a_worker_whose_arbiter_is_gone_ends(start: Start) -> None:
         until(lambda: not loop.worker.alive)
 
 
-# -- who may call --------------------------------------------------------------------------------
+# -- client certificates -------------------------------------------------------------------------
 
 
 def test_new_authorities_close_older_connections_with_their_next_reply(

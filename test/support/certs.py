@@ -25,7 +25,7 @@ class Authority:
         folder.mkdir(parents=True, exist_ok=True)
         leaf = self.ca.issue_cert(*(names or ("127.0.0.1", "localhost")))
         leaf.private_key_pem.write_to_path(folder / "tls.key")
-        (folder / "tls.crt").write_text(pem(leaf))
+        (folder / "tls.crt").write_bytes(b"".join(each.bytes() for each in leaf.cert_chain_pems))
         (folder / "ca.crt").write_bytes(self.pem)
         return folder
 
@@ -34,8 +34,3 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.ca.configure_trust(context)
         return context
-
-
-def pem(leaf: trustme.LeafCert) -> str:
-    """A certificate and its chain, as one text."""
-    return b"".join(blob.bytes() for blob in leaf.cert_chain_pems).decode()

@@ -26,11 +26,6 @@ class Service:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._probe)
 
-    @property
-    def has_endpoint(self) -> bool:
-        """Whether connections are accepted."""
-        return self._listener is not None
-
     def __enter__(self) -> "Service":
         self._thread.start()
         return self
@@ -42,7 +37,7 @@ class Service:
 
     def wait(self) -> None:
         """Wait until the pod is an endpoint."""
-        until(lambda: self.has_endpoint, "the pod is ready")
+        until(lambda: self._listener is not None, "the pod is ready")
 
     def _probe(self) -> None:
         while not self._stop.wait(PERIOD):
