@@ -73,6 +73,12 @@ class Workload:
     node_name: str = ""  #: the node that its author has named, past the scheduler
     file: str = ""  #: where it is from; empty for a cluster
 
+    def __str__(self) -> str:
+        asks = ", ".join(f"{name}: {amount}" for name, amount in self.asks.items())
+        pods = "1 pod" if self.pods == 1 else f"{self.pods} pods"
+        where = " ".join(filter(None, (self.file, self.namespace, self.owner)))
+        return f"{where}: {pods}, {asks}{_HOW[self.how]}"
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -97,6 +103,17 @@ class Node:
             return 8
         return 7 if _AMPERE.search(self.product) else 6
 
+    def __str__(self) -> str:
+        offered = ", ".join(f"{name}: {amount}" for name, amount in self.advertised.items())
+        parts = [
+            self.product,
+            f"mig.config {self.config}" if self.config else "",
+            f"strategy {self.strategy}" if self.strategy else "",
+            f"the device plugin offers {offered}" if offered else "",
+            "MIG slices are published for DRA" if self.published else "",
+        ]
+        return f"{self.name}: {'; '.join(filter(None, parts))}"
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -104,6 +121,9 @@ class Item:
 
     section: int  #: of docs/migrate.md
     text: str
+
+    def __str__(self) -> str:
+        return f"{self.text} (section {self.section})"
 
 
 @dataclass(slots=True)
@@ -129,14 +149,16 @@ class Plan:
 def make(snapshot: Snapshot) -> Plan:
     """The contents of a cluster, and what it supports; or the contents of files."""
     unknown = {name: str(failure) for name, failure in snapshot.failures.items()}
-    api = snapshot.api
-    if not isinstance(api, ResourceAPI):
+    api, version = snapshot.api, ""
+    if isinstance(api, ResourceAPI):
+        version = api.version
+    else:
         unknown["DRA"] = api.reason
     seen = snapshot.readable  # the rest is unknown, and nothing is said of it
     webhook = seen.webhook
     plan = Plan(
         kubernetes=snapshot.kubernetes,
-        resource_api=api.version if isinstance(api, ResourceAPI) else "",
+        resource_api=version,
         minor=snapshot.minor,
         has_driver=MIG_CLASS in seen.named("classes"),
         gates={name: known.on for name, known in snapshot.gates.items()},
@@ -164,18 +186,16 @@ def _blocks(plan: Plan) -> Iterator[Item]:
     elif not plan.resource_api:
         yield Item(1, "DRA is not served: claims would be dropped, and pods run without a GPU")
     elif plan.resource_api != NEWEST.version:
-        yield Item(
-            1,
+        text = (
             f"resource.k8s.io/{plan.resource_api} is served: before Kubernetes 1.34.2 no driver of "
             f"NVIDIA's that is maintained cuts slices on demand, and the feature gate "
-            f"{PARTITIONABLE}, which that needs, is off by default",
+            f"{PARTITIONABLE}, which that needs, is off by default"
         )
+        yield Item(1, text)
     elif is_on is False:
-        yield Item(
-            1,
-            f"the feature gate {PARTITIONABLE} is off: the API server drops the driver's counters, "
-            "and the scheduler gives the same part of a GPU to two claims",
-        )
+        text = f"the feature gate {PARTITIONABLE} is off: the API server drops the driver's "
+        text += "counters, and the scheduler gives the same part of a GPU to two claims"
+        yield Item(1, text)
     elif is_on is None:
         yield Item(1, f"find out whether the feature gate {PARTITIONABLE} is on: it has to be")
     if both := [node.name for node in plan.nodes if node.published and node.advertised]:
@@ -334,6 +354,8 @@ def _components(pods: Iterable[Pod]) -> dict[str, str]:
     return found
 
 
+#: Parts of a plan that files have none of.
+_OF_CLUSTERS: Final = ("Cluster", "Nodes", "Sections of docs/migrate.md, in this order")
 _ON: Final = {True: "on", False: "off", None: "unknown"}
 _HOW: Final = {"limits": "", "claims": " (has claims)", "das": " (of OpenShift's removed operator)"}
 
@@ -364,7 +386,7 @@ def as_markdown(plan: Plan) -> str:
 
 
 def _parts(plan: Plan) -> list[tuple[str, list[str]]]:
-    """The findings, by title; some are of clusters only."""
+    """The findings, by title."""
     served = f"resource.k8s.io/{plan.resource_api}" if plan.resource_api else "no DRA"
     cluster = [
         f"Kubernetes {plan.kubernetes}, {served}",
@@ -373,49 +395,24 @@ def _parts(plan: Plan) -> list[tuple[str, list[str]]]:
         *(f"{name}: {what}" for name, what in plan.components.items()),
         f"InstaSlice: {plan.installed or 'not installed'}",
     ]
-    nodes = [_node(node) for node in plan.nodes] or ["none is known to have GPUs"]
-    titles = {f"{number}. {SECTIONS[number]}": names for number, names in plan.sections.items()}
     sections = [
-        f"{title}: {', '.join(names)}" if names else title for title, names in titles.items()
+        f"{number}. {SECTIONS[number]}" + (f": {', '.join(names)}" if names else "")
+        for number, names in plan.sections.items()
     ]
-    none = ["none: nothing here asks for slices, and no node offers any"]
-
-    def told(items: list[Item]) -> list[str]:
-        return [f"{each.text} (section {each.section})" for each in items]
-
-    parts = [
-        ("Cluster", cluster if plan.kubernetes else []),
-        ("Workloads", [_workload(each) for each in plan.workloads] or ["none asks for slices"]),
-        ("Nodes", nodes if plan.kubernetes else []),
-        ("Quotas and limits", [item.text for item in _of_policies(plan, GOOD)]),
-        ("What blocks", told(plan.blocks)),
-        ("To decide", told(plan.decisions)),
-        (
-            "Sections of docs/migrate.md, in this order",
-            (sections or none) if plan.kubernetes else [],
-        ),
-        ("Unknown", [f"{name}: {why}" for name, why in plan.unknown.items()]),
-    ]
-    return [(title, found) for title, found in parts if found]
-
-
-def _node(node: Node) -> str:
-    offered = ", ".join(f"{name}: {amount}" for name, amount in node.advertised.items())
-    parts = [
-        node.product,
-        f"mig.config {node.config}" if node.config else "",
-        f"strategy {node.strategy}" if node.strategy else "",
-        f"the device plugin offers {offered}" if offered else "",
-        "MIG slices are published for DRA" if node.published else "",
-    ]
-    return f"{node.name}: {'; '.join(filter(None, parts))}"
-
-
-def _workload(workload: Workload) -> str:
-    asks = ", ".join(f"{name}: {amount}" for name, amount in workload.asks.items())
-    pods = "1 pod" if workload.pods == 1 else f"{workload.pods} pods"
-    where = " ".join(filter(None, (workload.file, workload.namespace, workload.owner)))
-    return f"{where}: {pods}, {asks}{_HOW[workload.how]}"
+    parts: dict[str, Iterable[object]] = {
+        "Cluster": cluster,
+        "Workloads": plan.workloads or ["none asks for slices"],
+        "Nodes": plan.nodes or ["none is known to have GPUs"],
+        "Quotas and limits": [item.text for item in _of_policies(plan, GOOD)],
+        "What blocks": plan.blocks,
+        "To decide": plan.decisions,
+        "Sections of docs/migrate.md, in this order": sections
+        or ["none: nothing here asks for slices, and no node offers any"],
+        "Unknown": [f"{name}: {why}" for name, why in plan.unknown.items()],
+    }
+    shown = {title: [*map(str, found)] for title, found in parts.items() if found}
+    is_cluster = bool(plan.kubernetes)
+    return [each for each in shown.items() if is_cluster or each[0] not in _OF_CLUSTERS]
 
 
 #: Where Kueue's manifests have its configuration.

@@ -11,7 +11,7 @@ from typing import Final
 
 from instaslice.cluster.gates import EXTENDED
 from instaslice.doctor.inventory import dig
-from instaslice.doctor.report import GOOD, UNSURE, WRONG, Found, State
+from instaslice.doctor.report import GOOD, UNSURE, Found, State
 from instaslice.doctor.snapshot import Snapshot, full_name, is_zero, some
 from instaslice.patch import Json
 from instaslice.resources import Resource
@@ -33,26 +33,22 @@ OWN: Final = {
     "instaslice-service-account": "whoever has InstaSlice's token may make any template or class",
 }
 
-#: By effect of a policy: how that is, what is said of it, and what to do where it is no command.
-STATES: Final = {
-    **dict.fromkeys(("counts", "mapped"), GOOD),
-    **dict.fromkeys(("ignores", "evaded", "lifted", "lifted-before-1.30"), UNSURE),
-    **dict.fromkeys(("refuses", "unmapped"), WRONG),
-}
+#: By effect of a policy: how that is, as a sign, and what is said of it.
 TEXTS: Final = {
-    "counts": "{name} still counts {keys}",
-    "ignores": "{name} limits {keys}, but counts no rewritten pods{detail}",
-    "evaded": "{name} limits {keys} in its scope ({detail}), but counts no rewritten pods: claims "
-    "have no scope",
-    "refuses": "LimitRange {name} has {keys} in its {detail}, which no rewritten pod can satisfy: "
-    "all are refused",
-    "lifted": "LimitRange {name} has a max of {keys}, which nothing applies to rewritten pods",
-    "lifted-before-1.30": "LimitRange {name} has a max of {keys}, which nothing applies to "
+    "counts": "✓ {name} still counts {keys}",
+    "ignores": "! {name} limits {keys}, but counts no rewritten pods{detail}",
+    "evaded": "! {name} limits {keys} in its scope ({detail}), but counts no rewritten pods: "
+    "claims have no scope",
+    "refuses": "✗ LimitRange {name} has {keys} in its {detail}, which no rewritten pod can "
+    "satisfy: all are refused",
+    "lifted": "! LimitRange {name} has a max of {keys}, which nothing applies to rewritten pods",
+    "lifted-before-1.30": "! LimitRange {name} has a max of {keys}, which nothing applies to "
     "rewritten pods: Kubernetes has the policies for that from 1.30 on",
-    "mapped": "Kueue's configuration maps the classes of {keys}",
-    "unmapped": "queues cover {keys}, but Kueue's deviceClassMappings lack their device classes: "
+    "mapped": "✓ Kueue's configuration maps the classes of {keys}",
+    "unmapped": "✗ queues cover {keys}, but Kueue's deviceClassMappings lack their device classes: "
     "it admits no rewritten pod without a Job (Jobs count by the limits in their templates)",
 }
+#: What to do where it is no command.
 ADVICE: Final = {
     "lifted": "deploy InstaSlice's component policies: docs/quotas.md",
     "lifted-before-1.30": "use a ResourceQuota: docs/quotas.md",
@@ -73,8 +69,9 @@ class Policy:
     @property
     def finding(self) -> tuple[State, str, str]:
         """State, text and advice."""
-        text = TEXTS[self.effect].format(**vars(self) | {"keys": some(self.keys)})
-        return STATES[self.effect], text, ADVICE.get(self.effect, self.command)
+        sign, _, text = TEXTS[self.effect].partition(" ")
+        text = text.format(**vars(self) | {"keys": some(self.keys)})
+        return State(sign), text, ADVICE.get(self.effect, self.command)
 
 
 def findings(find: Callable[[Snapshot], Iterator[Policy]], snapshot: Snapshot) -> Found:
@@ -99,7 +96,7 @@ def instead(snapshot: Snapshot, resource: Resource) -> str:
 
 
 def quotas(snapshot: Snapshot) -> Iterator[Policy]:
-    """Quotas that count rewritten pods, that do not, and that have a scope. Raises ClusterError."""
+    """Quotas that count rewritten pods, that do not, and that have a scope."""
     for quota in snapshot.all("quotas"):
         where, name = f"-n {quota['metadata']['namespace']}", quota["metadata"]["name"]
         policy = partial(Policy, "ResourceQuota", full_name(quota))
@@ -142,7 +139,7 @@ def scope(spec: Json) -> str:
 
 
 def limit_ranges(snapshot: Snapshot) -> Iterator[Policy]:
-    """LimitRanges that refuse every rewritten pod, or hold none. Raises ClusterError."""
+    """LimitRanges that refuse every rewritten pod, or hold none."""
     limits = [(e, limit) for e in snapshot.all("limits") for limit in dig(e["spec"], "limits")]
     for (found, limit), side in ((each, side) for each in limits for side in ("min", "max")):
         keys = tuple(
@@ -184,7 +181,7 @@ def own(snapshot: Snapshot) -> Found:
 
 
 def kueue(snapshot: Snapshot) -> Iterator[Policy]:
-    """Queues of resources that rewritten pods do not ask for by that name. Raises ClusterError."""
+    """Queues of resources that rewritten pods do not ask for by that name."""
     covered = {
         name: resource
         for queue in snapshot.all("queues")

@@ -151,7 +151,7 @@ def test_one_pod_is_judged_by_the_mapping_and_the_gates_too() -> None:
     assert any("involvedObject.uid%3Du-1" in path for _, path, _ in cluster.asked)
     assert explain(snapshot, pod_, [])[0].text == "nvidia.com/gpu: 1"
     assert snapshot.gates.keys() == GATES.keys()
-    with pytest.raises(match="404 not found"):
+    with pytest.raises(ClusterError, match="404 not found"):
         reading.take_for_pod(cluster, "ml", "q")
 
 
