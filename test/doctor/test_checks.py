@@ -1,7 +1,6 @@
-"""What is said of a cluster as a whole: a row is a snapshot and the lines of the report on it."""
+"""What is said of a cluster as a whole: the cases are here, the reports on them in checks.txt."""
 
 import copy
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,7 @@ from instaslice.doctor import plan
 from instaslice.doctor.checks import Registered, examine, read
 from instaslice.doctor.explain import explain
 from instaslice.doctor.policies import OWN
-from instaslice.doctor.report import State, is_wrong
+from instaslice.doctor.report import State, as_text, is_wrong
 from instaslice.doctor.snapshot import RIGHTS, Probe, Snapshot
 from instaslice.profiles import known_profiles
 from instaslice.resource_api import VERSIONS, Unavailable
@@ -25,11 +24,11 @@ from test.support.snapshots import (
     HEALTHY,
     bindings,
     claim,
-    compare,
     device_class,
     named,
     own_classes,
     pod,
+    recorded,
     slice_,
     template,
     webhook,
@@ -37,41 +36,11 @@ from test.support.snapshots import (
 )
 
 Json = dict[str, Any]
-#: A title, a snapshot, and its lines as `said` writes them, of each the parts around " .. ".
-Case = tuple[str, Snapshot, list[str]]
 
 ONE_SLICE = "nvidia.com/mig-1g.5gb"
 OWN_CLASS = "mig-1g.5gb.nvidia.com"
 DEVICES = f"{OWN_CLASS}.deviceclass.resource.k8s.io/devices"
 BOTH = ("1g.5gb", "1g.5gb.me")
-
-
-def said(title: str, snapshot: Snapshot) -> list[str]:
-    """A check's findings: "✗ there is no DeviceClass x -> install the driver"."""
-    found = [each for each in examine(snapshot) if each.check == title]
-    return [f"{each.state.value} {each.text} -> {each.advice}" for each in found]
-
-
-def test_a_healthy_cluster() -> None:
-    findings = examine(HEALTHY)
-    assert [f"{f.check} {f.state.value} {f.text}" for f in findings] == [
-        "DRA ✓ Kubernetes v1.36.3 serves resource.k8s.io/v1",
-        "gates ✓ on: DRAPartitionableDevices, DRAExtendedResource, DRAPrioritizedList, "
-        "DRAConsumableCapacity",
-        "webhook ✓ rewrite.instaslice.io is registered, failurePolicy Fail",
-        "mode ✓ all: every pod with a limit that can be rewritten is sent",
-        "endpoints ✓ instaslice-system/instaslice has 2 ready pods",
-        "dry run ✓ a pod with nvidia.com/mig-1g.5gb in default is rewritten",
-        "driver ✓ DeviceClass mig.nvidia.com exists",
-        "slices ✓ 1g.5gb: 1 free, 1 published",
-        "slices ✓ 1g.5gb+me: 0 free, 1 published",
-        "profiles ✓ every profile that pods ask for is published",
-        "templates ✓ every namespace has the templates that its pods need",
-        "device classes ✓ by 1 DeviceClass, the scheduler itself serves limits of "
-        "nvidia.com/mig-1g.5gb",
-        "policies ✓ instaslice-limitranges and instaslice-service-account hold",
-    ]
-    assert not is_wrong(findings)
 
 
 def test_what_cannot_be_read_is_said() -> None:
@@ -89,8 +58,6 @@ def test_silence_is_not_a_lack_of_rights() -> None:
     found = {f.check: f.advice for f in examine(silent) if f.state is State.UNSURE}
     assert found == {"whole GPUs": "", "node labels": "", "device plugin": ""}
 
-
-# -- InstaSlice itself: is it registered, is it called, does it rewrite ----------------------------
 
 MAPPED = read_mapping(["nvidia.com/gpu=gpu.nvidia.com", "amd.com/gpu=gpu.amd.com"])
 
@@ -126,158 +93,63 @@ def probed(pod_: Json | None, error: str = "", status: int = 201, **lists: list[
 KEPT, REWRITTEN = pod(limit="mig-1g.5gb"), pod(template="mig-1g.5gb")
 OF_A_LIMIT_RANGE = pod(template="mig-1g.5gb", limit="mig-1g.5gb")
 OF_A_LIMIT_RANGE["spec"]["containers"][0]["resources"]["limits"][ONE_SLICE] = "0"
-IS_REGISTERED = "✓ rewrite.instaslice.io is registered, failurePolicy"
-IS_BESIDE = "✓ beside-the-scheduler: only what the scheduler cannot do by itself is sent"
-IS_OPT_IN = "✓ opt-in: pods of namespaces labelled instaslice.io/rewrite=enabled are sent"
 ENABLED = {"instaslice.io/rewrite": "enabled"}
-PRINTED = "-> register what instaslice webhook-configuration prints"
 OPTING_IN = webhook(OPT_IN)["webhooks"][1]["namespaceSelector"]
-NOT_SERVED = "the cluster does not serve resource.k8s.io"
-TRIED = f"a pod with {ONE_SLICE} in ml"
+OTHERS = [{"name": "a", "expression": "true"}]
 NO_VERSION = "of an unknown version"
 
-INSTALLED: list[Case] = [
-    (
-        "DRA",
-        replace(HEALTHY, api=Unavailable(NOT_SERVED)),
-        [f"✗ {NOT_SERVED} -> Kubernetes 1.34 .. gate DynamicResourceAllocation and"],
+#: By title and case.
+CASES: dict[str, Snapshot] = {
+    "DRA: it is not served": replace(HEALTHY, api=Unavailable("the cluster does not serve it")),
+    "gates: off, and unknown": gates(
+        **{PARTITIONABLE: Known(False), EXTENDED: Known(False), "x": Known(None, "403", 403)}
     ),
-    (
-        "gates",
-        gates(
-            **{PARTITIONABLE: Known(False), EXTENDED: Known(False), "x": Known(None, "403", 403)}
-        ),
-        [
-            "! off: DRAPartitionableDevices, needed for slices that are cut on demand (DynamicMIG)",
-            "✓ off: DRAExtendedResource, needed for the scheduler's own way (KEP-5004), and quotas "
-            "on requests.nvidia.com/mig-*",
-            f"! could not find out whether x are on: 403 -> {RIGHTS}",
-        ],
-    ),
-    (
-        *("gates", gates(x=Known(None, "timed out"))),
-        ["! could not find out whether x are on: timed out -> "],
-    ),
-    (
-        *("webhook", with_lists(webhooks=[])),
-        ["✗ no MutatingWebhookConfiguration has rewrite.instaslice.io -> make deploy"],
-    ),
-    (
-        *("webhook", registered(matchConditions=None)),
-        [IS_REGISTERED, f"! it has no matchConditions: every pod of the cluster .. {PRINTED}"],
-    ),
-    *(
-        (
-            "webhook",
-            replace(registered(matchConditions=None, failurePolicy=policy), kubernetes=kubernetes),
-            [f"{IS_REGISTERED} {policy}", *more],
+    "gates: nobody answers": gates(x=Known(None, "timed out")),
+    "webhook: it is as printed": HEALTHY,
+    "webhook: there is none": with_lists(webhooks=[]),
+    "webhook: no conditions": registered(matchConditions=None),
+    "webhook: other conditions": registered(matchConditions=OTHERS),
+    "webhook: it fails open": registered(failurePolicy="Ignore"),
+    "webhook: no caBundle": registered(clientConfig={"service": {"name": "a", "namespace": "b"}}),
+    "webhook: other fields": registered(reinvocationPolicy="Never", sideEffects="Some"),
+    "webhook: a resource is not sent": replace(registered(ALL, "amd.com/gpu"), resources=MAPPED),
+    # Kubernetes knows matchConditions from 1.28 on.
+    **{
+        f"webhook: no conditions, {policy}, {kubernetes}": replace(
+            registered(matchConditions=None, failurePolicy=policy), kubernetes=kubernetes
         )
-        # Kubernetes knows matchConditions from 1.28 on.
-        for kubernetes, policy, more in (
-            ("v1.28.0", "Fail", ["! it has no matchConditions"]),
-            (NO_VERSION, "Fail", ["! it has no matchConditions"]),
-            ("v1.27.16", "Fail", ["✗ no pod .. -> Kubernetes 1.27 drops matchConditions: deploy"]),
-            ("v1.27.16", "Ignore", []),
+        for kubernetes, policy in (
+            *(("v1.28.0", "Fail"), ("v1.27.16", "Fail"), ("v1.27.16", "Ignore")),
+            (NO_VERSION, "Fail"),
         )
+    },
+    "mode: nobody is registered": with_lists(webhooks=[]),
+    "mode: unknown": registered(matchConditions=OTHERS),
+    "mode: nobody opts in": in_namespace(registered(OPT_IN)),
+    "mode: somebody opts in": in_namespace(registered(OPT_IN), **ENABLED),
+    "mode: beside the scheduler": beside(*BOTH),
+    "mode: beside the scheduler, for who opts in": in_namespace(
+        with_lists(beside(*BOTH), webhooks=[webhook(BESIDE, namespaceSelector=OPTING_IN)]),
+        **ENABLED,
     ),
-    (
-        *("webhook", registered(failurePolicy="Ignore")),
-        [IS_REGISTERED, "! while InstaSlice is away, pods are let through .. failurePolicy: Fail"],
-    ),
-    (
-        *("webhook", registered(matchConditions=[{"name": "a", "expression": "true"}])),
-        [IS_REGISTERED, f"! its matchConditions are not InstaSlice's .. {PRINTED}"],
-    ),
-    (
-        *("webhook", registered(clientConfig={"service": {"name": "a", "namespace": "b"}})),
-        [IS_REGISTERED, "✗ the configuration has no caBundle, .. cainjector"],
-    ),
-    (
-        *("webhook", registered(reinvocationPolicy="Never", sideEffects="Some")),
-        [
-            IS_REGISTERED,
-            "✗ these fields are not as InstaSlice needs them: reinvocationPolicy, sideEffects "
-            f"{PRINTED}",
-        ],
-    ),
-    (
-        *("webhook", replace(registered(ALL, "amd.com/gpu"), resources=MAPPED)),
-        [
-            IS_REGISTERED,
-            "✗ pods with nvidia.com/gpu are not sent, though serve would rewrite them -> register "
-            "what instaslice webhook-configuration --resource nvidia.com/gpu=... --resource "
-            "amd.com/gpu=... prints",
-        ],
-    ),
-    ("mode", with_lists(webhooks=[]), []),
-    ("mode", registered(matchConditions=[{"name": "theirs", "expression": "true"}]), []),
-    (
-        *("mode", in_namespace(registered(OPT_IN))),
-        [IS_OPT_IN, "! no namespace is labelled .. nothing is rewritten -> kubectl label"],
-    ),
-    ("mode", in_namespace(registered(OPT_IN), **ENABLED), [IS_OPT_IN]),
-    (
-        "mode",
-        in_namespace(
-            with_lists(beside(*BOTH), webhooks=[webhook(BESIDE, namespaceSelector=OPTING_IN)]),
-            **ENABLED,
-        ),
-        [f"{IS_BESIDE}; {IS_OPT_IN[2:]}"],
-    ),
-    ("mode", beside(*BOTH), [IS_BESIDE]),
-    ("mode", beside(*BOTH, gate=None), [IS_BESIDE]),
-    ("mode", beside(*BOTH, kubernetes="v1.35.6"), [IS_BESIDE]),
-    ("mode", beside(*BOTH, kubernetes=NO_VERSION, gate=None), [IS_BESIDE]),
-    (
-        *("mode", beside("1g.5gb")),
-        [
-            IS_BESIDE,
-            "✗ no DeviceClass has the extendedResourceName nvidia.com/mig-1g.5gb.me -> instaslice "
-            "deviceclasses 1g.5gb.me | kubectl apply -f -",
-        ],
-    ),
-    *(
-        (
-            *("mode", beside(*BOTH, kubernetes=kubernetes, gate=gate)),
-            [IS_BESIDE, f"✗ the scheduler of {kubernetes} serves no extended .. all or opt-in"],
-        )
-        for kubernetes, gate in (("v1.35.6", None), ("v1.36.3", False))
-    ),
-    ("endpoints", endpoint(), ["✓ instaslice-system/instaslice has 1 ready pod ->"]),
-    (
-        *("endpoints", endpoint(ready=False)),
-        ["✗ .. has no ready pod -> kubectl -n instaslice-system get pods"],
-    ),
-    (
-        *("dry run", probed(None, "403 forbidden: exceeded quota", 403)),
-        [f"✗ {TRIED} is refused: 403 forbidden: exceeded quota -> "],
-    ),
-    (
-        *("dry run", probed(None, "500 failed calling webhook: x509: unknown", 500)),
-        [f"✗ {TRIED} is refused .. unknown -> .. does the caBundle trust its certificate?"],
-    ),
-    (
-        *("dry run", probed(None, "no answer within 10 s", 0)),
-        [f"! {TRIED} could not be tried: no answer within 10 s -> "],
-    ),
-    (
-        *("dry run", probed(None, '403 User "x" cannot create resource "pods"', 403)),
-        [f"! {TRIED} could not be tried .. -> {RIGHTS}"],
-    ),
-    (
-        *("dry run", probed(KEPT)),
-        [f"✗ {TRIED} keeps its limits -> .. labelled instaslice.io/rewrite: disabled?"],
-    ),
-    ("dry run", probed(KEPT, webhooks=[]), [f"✗ {TRIED} keeps its limits -> register the webhook"]),
-    (
-        *("dry run", probed(KEPT, webhooks=[webhook(OPT_IN)])),
-        [f"! {TRIED} keeps its limits -> kubectl label namespace ml instaslice.io/rewrite=enabled"],
-    ),
-    ("dry run", probed(REWRITTEN), [f"✓ {TRIED} is rewritten"]),
-    ("dry run", probed(OF_A_LIMIT_RANGE), [f"✓ {TRIED} is rewritten"]),
-]
-
-# -- drivers, and what pods want from them ---------------------------------------------------------
+    "mode: the gate is unknown": beside(*BOTH, gate=None),
+    "mode: the gate is unknown, and the version": beside(*BOTH, kubernetes=NO_VERSION, gate=None),
+    "mode: the gate is on in 1.35": beside(*BOTH, kubernetes="v1.35.6"),
+    "mode: the gate is unknown in 1.35": beside(*BOTH, kubernetes="v1.35.6", gate=None),
+    "mode: the gate is off": beside(*BOTH, gate=False),
+    "mode: a class is lacking": beside("1g.5gb"),
+    "endpoints: one": endpoint(),
+    "endpoints: none is ready": endpoint(ready=False),
+    "dry run: forbidden by a quota": probed(None, "403 forbidden: exceeded quota", 403),
+    "dry run: no trust": probed(None, "500 failed calling webhook: x509: unknown", 500),
+    "dry run: no answer": probed(None, "no answer within 10 s", 0),
+    "dry run: no rights": probed(None, '403 User "x" cannot create resource "pods"', 403),
+    "dry run: kept": probed(KEPT),
+    "dry run: kept, nobody is registered": probed(KEPT, webhooks=[]),
+    "dry run: kept, nobody opts in": probed(KEPT, webhooks=[webhook(OPT_IN)]),
+    "dry run: rewritten": probed(REWRITTEN),
+    "dry run: rewritten, and a LimitRange gives 0": probed(OF_A_LIMIT_RANGE),
+}
 
 COUNTERS, FIRST, SECOND = a100.resource_slices()
 
@@ -326,8 +198,6 @@ def classes(*found: Json, gate: bool = True, **lists: list[Json]) -> Snapshot:
 NAMELESS = {**OURS, "spec": {"selectors": OURS["spec"]["selectors"]}}
 THEIRS = {**OURS, "spec": {**OURS["spec"], "selectors": [{"cel": {"expression": "false"}}]}}
 ALL_CLASSES = [made for p in known_profiles() for made in own_classes(p.template)]
-MAKE_CLASS = "instaslice deviceclasses mig-1g.5gb | kubectl apply -f -"
-PUBLISHED = "-> nodes publish 1g.5gb, 1g.5gb+me"
 WANTING = [
     *(pod(f"p-{n}", template="mig-7g.40gb.x2") for n in range(5)),
     pod("q", template="mig-7g.40gb-or-1g.5gb"),
@@ -366,149 +236,50 @@ def choosing(labels: Json, node_name: str = "") -> Snapshot:
     return with_lists(pods=pods, nodes=[node("n", labels)])
 
 
-CHOOSES = "! ml/p choose nodes by the label nvidia.com/mig.config=a or b, which no node has"
 OLD_NODES = [node(f"old-{n}", **{"mig-1g.5gb": "7", "gpu": "1"}) for n in range(5)]
 NODES = [*OLD_NODES, node("node-1", **{"mig-1g.5gb": "7"}), node("new", **{"mig-1g.5gb": "0"})]
 
-DRIVERS: list[Case] = [
-    (
-        *("driver", with_lists(classes=[])),
-        ["✗ there is no DeviceClass mig.nvidia.com -> install NVIDIA's DRA driver"],
-    ),
-    ("slices", with_lists(slices=[]), ["✗ no ResourceSlice publishes a MIG slice"]),
-    (
-        *("slices", with_lists(slices=marked(), claims=[])),
-        [
-            *("✓ 1g.10gb: 8 free, 8 published ->", "✓ 1g.5gb:", "✓ 1g.5gb+me:", "✓ 2g.10gb:"),
-            "✓ 3g.20gb: 4 free, 4 published, 1 of them shared: several claims may have one",
-            "✓ 4g.20gb: 1 free, 2 published, 1 of them tainted",
-            "✓ 7g.40gb: 2 free",
-            "! gpu-1-mig-4g20gb-5-0 has the taint health:NoExecute, which keeps claims away",
-        ],
-    ),
-    (
-        *("slices", with_lists(slices=[COUNTERS, FIRST])),
-        [
-            *("✓ 1g.10gb: 0 free", *["✓"] * 6),
-            "! nothing of pool node-1 is free: 2 of its 3 ResourceSlices are there",
-        ],
-    ),
-    (
-        *("overlap", with_lists(slices=a100.resource_slices(counted=False))),
-        [
-            "✗ gpu-0-mig-1g10gb-15-0, gpu-0-mig-1g10gb-15-2, gpu-0-mig-1g10gb-15-4 and 47 more "
-            "consume no counters .. -> .. DRAPartitionableDevices",
-        ],
-    ),
-    ("overlap", with_lists(slices=a100.resource_slices()), []),
-    (
-        *("mapped", of_others()),
-        [
-            "✓ nvidia.com/gpu is mapped to gpu.nvidia.com: 1 free, 1 published",
-            "✓ amd.com/gpu is mapped to gpu.amd.com: 1 published",
-            "✗ intel.com/gpu is mapped to gpu.intel.com, and gpu.intel.com publishes no device of",
-            "✗ example.com/none is mapped to none.example.com, which does not exist",
-            "! example.com/odd is mapped to odd.example.com, whose selectors name no driver",
-            "✓ example.com/slice is mapped to mig-1g.5gb.nvidia.com, which InstaSlice makes when a "
-            "pod needs it",
-        ],
-    ),
-    (
-        *("mapped", replace(HEALTHY, failures={"mapping": ClusterError("'x' is not NAME=X")})),
-        ["✗ InstaSlice's mapping is wrong: 'x' is not NAME=X"],
-    ),
-    (
-        *("profiles", with_lists(pods=WANTING)),
-        [
-            f"✗ no node publishes 7g.40gb, needed by ml/p-0, ml/p-1, ml/p-2 and 2 more {PUBLISHED}",
-            f"✗ no node publishes 7g.40gb or 3g.20gb, needed by ml/r {PUBLISHED}",
-            f"✗ no node publishes 2g.10gb or bigger, needed by ml/s {PUBLISHED}",
-        ],
-    ),
-    (
-        "templates",
-        with_lists(
-            pods=[],
-            templates=[named("mig-1g.5gb.x2", "elsewhere"), named("x"), template("mig-1g.5gb")],
-        ),
-        [
-            "✗ elsewhere/mig-1g.5gb.x2 is not as InstaSlice makes it .. -> kubectl -n elsewhere "
-            "delete resourceclaimtemplate mig-1g.5gb.x2",
-        ],
-    ),
-    (
-        "templates",
-        with_lists(
-            pods=[pod("p", template="mig-1g.5gb.x2"), pod("q", template="same-gpu-mig-1g.5gb.x2")],
-            templates=[],
-        ),
-        [
-            "✗ pods in ml need templates that do not exist: mig-1g.5gb.x2, same-gpu-mig-1g.5gb.x2 "
-            "-> instaslice templates --apply -n ml mig-1g.5gb.x2 same-gpu-mig-1g.5gb.x2",
-        ],
-    ),
-    (
-        *("device classes", classes()),
-        [f"✗ there is no DeviceClass {OWN_CLASS}, needed by ml/p -> {MAKE_CLASS}"],
-    ),
-    (
-        *("device classes", classes(THEIRS)),
-        [
-            f"✗ DeviceClass {OWN_CLASS} is not as InstaSlice makes it: .. -> {MAKE_CLASS}",
-            "✓ by 1 DeviceClass",
-        ],
-    ),
-    ("device classes", classes(NAMELESS), ["✗ .. extendedResourceName is missing"]),
-    ("device classes", classes(NAMELESS, gate=False), []),
-    (
-        *("device classes", classes(*ALL_CLASSES, pods=[])),
-        [
-            f"✓ by {len(ALL_CLASSES)} DeviceClasses, the scheduler itself serves limits of "
-            "nvidia.com/mig-1g.5gb, nvidia.com/mig-1g.5gb.me, nvidia.com/mig-1g.6gb and "
-            f"{len(ALL_CLASSES) - 3} more",
-        ],
-    ),
-    (
-        "device classes",
-        classes(device_class("a", ONE_SLICE), device_class("b", ONE_SLICE), pods=[]),
-        ["✓ by 2", f"! a, b all serve {ONE_SLICE}: the scheduler takes the newest -> keep one"],
+GPU_MAPPED = "nvidia.com/gpu=gpu.nvidia.com"
+COUNTED, UNCOUNTED = a100.resource_slices(), a100.resource_slices(counted=False)
+SQUATTED = [named("mig-1g.5gb.x2", "elsewhere"), named("x"), template("mig-1g.5gb")]
+TWO_PODS = [pod("p", template="mig-1g.5gb.x2"), pod("q", template="same-gpu-mig-1g.5gb.x2")]
+
+CASES |= {
+    "driver: none": with_lists(classes=[]),
+    "slices: none": with_lists(slices=[]),
+    "slices: tainted and shared": with_lists(slices=marked(), claims=[]),
+    "slices: a pool in the making": with_lists(slices=[COUNTERS, FIRST]),
+    "overlap: the counters were dropped": with_lists(slices=UNCOUNTED),
+    "overlap: counted": with_lists(slices=COUNTED),
+    "mapped: several": of_others(),
+    "mapped: wrong": replace(HEALTHY, failures={"mapping": ClusterError("'x' is not NAME=X")}),
+    "profiles: nobody has them": with_lists(pods=WANTING),
+    "templates: others": with_lists(pods=[], templates=SQUATTED),
+    "templates: none": with_lists(pods=TWO_PODS, templates=[]),
+    "device classes: none": classes(),
+    "device classes: another": classes(THEIRS),
+    "device classes: without the resource": classes(NAMELESS),
+    "device classes: without the resource, the gate is off": classes(NAMELESS, gate=False),
+    "device classes: all": classes(*ALL_CLASSES, pods=[]),
+    "device classes: two for a resource": classes(
+        device_class("a", ONE_SLICE), device_class("b", ONE_SLICE), pods=[]
     ),
     # The GPU operator's GPUCluster has a class without an extendedResourceName.
-    (
-        *("whole GPUs", WHOLE),
-        ["✗ ml/p need nvidia.com/gpu, which no device plugin and no DeviceClass .. -> map it"],
-    ),
-    ("whole GPUs", with_lists(WHOLE, classes=SERVING), []),
-    ("whole GPUs", with_lists(WHOLE, nodes=[node("n", gpu="1")]), []),
-    ("whole GPUs", replace(WHOLE, resources=MAPPED), []),
-    (
-        *("old pods", with_lists(pods=WAITING, classes=[])),
-        ["✗ ml/old were created without InstaSlice, and nobody serves their limits"],
-    ),
-    ("old pods", classes(device_class("c", ONE_SLICE), pods=WAITING), []),
-    ("node names", with_lists(pods=BOUND), ["✗ ml/bound: only the scheduler"]),
-    ("node names", with_lists(pods=SERVED, claims=[named("m") | claim("mig-0")]), []),
-    ("node labels", choosing({}), [CHOOSES]),
-    ("node labels", choosing({"nvidia.com/mig.config": "x"}), [CHOOSES]),
-    ("node labels", choosing({"nvidia.com/mig.config": "b"}), []),
-    ("node labels", choosing({}, node_name="n"), []),
-    (
-        *("device plugin", with_lists(nodes=NODES)),
-        [
-            "! old-0, old-1, old-2 and 2 more: a device plugin advertises nvidia.com/mig-1g.5gb: "
-            "rewritten pods cannot have these slices",
-            "✗ node-1: a device plugin advertises nvidia.com/mig-1g.5gb, and MIG slices are "
-            "published for DRA as well",
-        ],
-    ),
-    (
-        "device plugin",
-        mapping("nvidia.com/gpu=gpu.nvidia.com", nodes=[node("n", gpu="1")]),
-        ["! n: a device plugin advertises nvidia.com/gpu: rewritten pods cannot have these dev"],
-    ),
-]
-
-# -- quotas, LimitRanges, Kueue, and InstaSlice's own policies -------------------------------------
+    "whole GPUs: nobody serves them": WHOLE,
+    "whole GPUs: a class does": with_lists(WHOLE, classes=SERVING),
+    "whole GPUs: a device plugin does": with_lists(WHOLE, nodes=[node("n", gpu="1")]),
+    "whole GPUs: they are mapped": replace(WHOLE, resources=MAPPED),
+    "old pods: nobody serves them": with_lists(pods=WAITING, classes=[]),
+    "old pods: the scheduler does": classes(device_class("c", ONE_SLICE), pods=WAITING),
+    "node names: past the scheduler": with_lists(pods=BOUND),
+    "node names: allocated": with_lists(pods=SERVED, claims=[named("m") | claim("mig-0")]),
+    "node labels: no node has the label": choosing({}),
+    "node labels: another value": choosing({"nvidia.com/mig.config": "x"}),
+    "node labels: a value": choosing({"nvidia.com/mig.config": "b"}),
+    "node labels: it has a node": choosing({}, node_name="n"),
+    "device plugin: of slices": with_lists(nodes=NODES),
+    "device plugin: of whole GPUs": mapping(GPU_MAPPED, nodes=[node("n", gpu="1")]),
+}
 
 
 def hard(*keys: str, **spec: Any) -> list[Json]:
@@ -542,111 +313,79 @@ def kueue(*covered: str, configuration: str = "") -> Snapshot:
     return with_lists(queues=[queue], kueue=[data])
 
 
-COUNTS = [f"✓ ml/q still counts requests.{ONE_SLICE} ->"]
-PATCH = "kubectl -n ml patch resourcequota q --type=merge -p '{patch}'"
-IGNORES = [
-    f"! ml/q limits requests.{ONE_SLICE}, but counts no rewritten pods -> "
-    + PATCH.format(patch=f'{{"spec":{{"hard":{{"{DEVICES}":"4"}}}}}}')
-]
 CLASSIC = replace(HEALTHY, api=VERSIONS["v1alpha2"], gates={})
 SELECTOR = {"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}
-HELD = "instaslice-limitranges"
-REFUSED = "which no rewritten pod can satisfy: all are refused -> kubectl -n ml edit limitrange l"
-NO_CLASS = "mig.nvidia.com.deviceclass.resource.k8s.io/devices"
-NOT_BOUND = "is not bound so that it denies"
+OTHER_QUOTAS = [*hard("pods", "requests.nvidia.com/gpu"), named("empty", spec={})]
+UNKNOWN = "requests.nvidia.com/mig-9g.999gb"
+NAMED = device_class(OWN_CLASS, ONE_SLICE)
 
-POLICIES: list[Case] = [
-    ("quotas", quotas(device_class(OWN_CLASS, ONE_SLICE), gate=False), COUNTS),
-    ("quotas", quotas(device_class(OWN_CLASS, ONE_SLICE)), COUNTS),
-    ("quotas", quotas(), COUNTS),  # by the class that will be made
-    ("quotas", quotas(device_class(OWN_CLASS)), IGNORES),
-    ("quotas", quotas(device_class("other", ONE_SLICE)), COUNTS),
-    ("quotas", quotas(device_class(OWN_CLASS), gate=False), IGNORES),
-    ("quotas", quotas(gate=False), IGNORES),
-    ("quotas", replace(quotas(), gates={}), IGNORES),
-    (
-        "quotas",
-        with_lists(quotas=[*hard("pods", "requests.nvidia.com/gpu"), named("empty", spec={})]),
-        [],
-    ),
-    *(
-        (
-            *("quotas", quotas(*found, key="requests.nvidia.com/mig-9g.999gb")),
-            [f"! .. a quota on its class counts all devices of the class -> .. {NO_CLASS}"],
+CASES |= {
+    "quotas: by the class": quotas(NAMED),
+    "quotas: by the class, the gate is off": quotas(NAMED, gate=False),
+    "quotas: by the class that will be made": quotas(),
+    "quotas: by another class": quotas(device_class("other", ONE_SLICE)),
+    "quotas: the class lacks the name": quotas(device_class(OWN_CLASS)),
+    "quotas: so it does, and the gate is off": quotas(device_class(OWN_CLASS), gate=False),
+    "quotas: no class, and the gate is off": quotas(gate=False),
+    "quotas: no class, and the gate is unknown": replace(quotas(), gates={}),
+    "quotas: of others": with_lists(quotas=OTHER_QUOTAS),
+    "quotas: an unknown profile": quotas(key=UNKNOWN),
+    "quotas: an unknown profile, and some class": quotas(OURS, key=UNKNOWN),
+    "quotas: v1alpha2": with_lists(CLASSIC, quotas=hard(f"requests.{ONE_SLICE}"), classes=[]),
+    **{
+        f"quotas: in a scope, {next(iter(scope))}": with_lists(
+            quotas=hard(f"requests.{ONE_SLICE}", DEVICES, **scope)
         )
-        for found in ((), (OURS,))
-    ),
-    (
-        *("quotas", with_lists(CLASSIC, quotas=hard(f"requests.{ONE_SLICE}"), classes=[])),
-        ['! .. counts claims of every kind -> .. {"count/resourceclaims.resource.k8s.io":"4"}'],
-    ),
-    *(
-        (
-            *("quotas", with_lists(quotas=hard(f"requests.{ONE_SLICE}", DEVICES, **scope))),
-            [
-                f"! .. ({shown}), but counts no rewritten pods: claims have no scope -> kubectl -n "
-                f"ml create quota q-unscoped --hard=requests.{ONE_SLICE}=4",
-            ],
+        for scope in (
+            {"scopes": ["BestEffort"]},
+            {"scopeSelector": {"matchExpressions": [SELECTOR]}},
         )
-        for scope, shown in (
-            ({"scopes": ["BestEffort"]}, "BestEffort"),
-            ({"scopeSelector": {"matchExpressions": [SELECTOR]}}, "PriorityClass In high"),
+    },
+    **{
+        f"limit ranges: {kind}, {field} {amount}": limited(
+            kind, **{field: {ONE_SLICE: amount, "cpu": "1"}}
         )
-    ),
-    *(
-        (
-            *("limit ranges", limited(kind, **{field: {ONE_SLICE: amount, "cpu": "1"}})),
-            [f"✗ LimitRange ml/l has {ONE_SLICE} in its {field} for type {kind}, {REFUSED}"]
-            if is_refused
-            else [],
+        for kind, field, amount in (
+            *(("Pod", "max", "4"), ("Pod", "min", "1"), ("Container", "min", "1")),
+            *(("Container", "min", "0"), ("Container", "max", "4"), ("Container", "default", "1")),
         )
-        for kind, field, amount, is_refused in (
-            ("Pod", "max", "4", True),
-            ("Pod", "min", "1", True),
-            ("Container", "min", "1", True),
-            ("Container", "min", "0", False),
-            ("Container", "max", "4", False),
-            ("Container", "default", "1", False),
-        )
-    ),
-    ("limit ranges", holding("v1.29.1"), ["! .. Kubernetes has the policies .. from 1.30 on"]),
-    ("limit ranges", holding("v1.36.3"), ["! .. which nothing applies to rewritten pods ->"]),
-    ("limit ranges", holding("v1.36.3", HELD), []),
-    ("Kueue", HEALTHY, []),
-    ("Kueue", kueue("memory"), []),
-    (
-        *("Kueue", kueue(ONE_SLICE, "nvidia.com/mig-2g.10gb")),
-        [
-            f"✗ queues cover {ONE_SLICE}, nvidia.com/mig-2g.10gb, .. it admits no rewritten pod "
-            "without a Job .. -> instaslice deviceclasses --kueue 1g.5gb 2g.10gb"
-        ],
-    ),
-    ("Kueue", kueue(ONE_SLICE, configuration=f"deviceClassNames: [{OWN_CLASS}]"), ["✓"]),
-    ("policies", holding("v1.36.3", *OWN), ["✓"]),
-    ("policies", holding("v1.29.1"), []),
-    ("policies", with_lists(holding("v1.36.3"), webhooks=[]), []),
-    (
-        *("policies", holding("v1.36.3")),
-        [
-            f"! the ValidatingAdmissionPolicy {HELD} does not exist: the max of a LimitRange",
-            "! the ValidatingAdmissionPolicy instaslice-service-account does not exist: whoever",
-        ],
-    ),
-    *(
-        ("policies", holding("v1.36.3", *OWN, **how), [f"! .. {name} {NOT_BOUND}" for name in OWN])
-        for how in ({"bound": False}, {"actions": ("Audit",)})
-    ),
-]
+    },
+    "limit ranges: before the policies": holding("v1.29.1"),
+    "limit ranges: nothing holds them": holding("v1.36.3"),
+    "limit ranges: a policy holds them": holding("v1.36.3", "instaslice-limitranges"),
+    "Kueue: no queue": HEALTHY,
+    "Kueue: other queues": kueue("memory"),
+    "Kueue: not mapped": kueue(ONE_SLICE, "nvidia.com/mig-2g.10gb"),
+    "Kueue: mapped": kueue(ONE_SLICE, configuration=f"deviceClassNames: [{OWN_CLASS}]"),
+    "policies: they hold": holding("v1.36.3", *OWN),
+    "policies: none": holding("v1.36.3"),
+    "policies: none yet": holding("v1.29.1"),
+    "policies: nobody is registered": with_lists(holding("v1.36.3"), webhooks=[]),
+    "policies: not bound": holding("v1.36.3", *OWN, bound=False),
+    "policies: bound so that they warn": holding("v1.36.3", *OWN, actions=("Audit",)),
+}
 
 
-@pytest.mark.parametrize(("title", "snapshot", "lines"), [*INSTALLED, *DRIVERS, *POLICIES])
-def test_what_a_check_finds(title: str, snapshot: Snapshot, lines: list[str]) -> None:
-    compare(said(title, snapshot), lines)
+REPORTS = recorded("checks.txt")
 
 
-def test_the_patch_of_a_quota_is_json() -> None:
-    (line,) = said("quotas", quotas(gate=False))
-    assert json.loads(line.partition("-p ")[2].strip("'")) == {"spec": {"hard": {DEVICES: "4"}}}
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_check_finds(case: str) -> None:
+    title = case.partition(":")[0]
+    found = [each for each in examine(CASES[case]) if each.check == title]
+    assert as_text(found) == REPORTS[case]
+
+
+def test_a_healthy_cluster() -> None:
+    findings = examine(HEALTHY)
+    assert {each.state for each in findings} == {State.GOOD}
+    assert as_text(findings) == REPORTS["a healthy cluster"]
+    assert not is_wrong(findings)
+    assert is_wrong(examine(CASES["driver: none"]))
+
+
+def test_each_report_has_a_case() -> None:
+    assert REPORTS.keys() == {*CASES, "a healthy cluster"}
 
 
 def sent(*arguments: str, **fields: Any) -> Registered:
