@@ -66,14 +66,27 @@ def variants() -> list[Variant]:
     ]
 
 
-def create(plane: ControlPlane, bodies: list[bytes]) -> list[float]:
-    """Create pods one after the other over one connection; returns milliseconds for each."""
+def assets() -> Path:
+    """The folder that KUBEBUILDER_ASSETS names."""
+    if named := os.environ.get("KUBEBUILDER_ASSETS"):
+        return Path(named)
+    sys.exit("bench: KUBEBUILDER_ASSETS names no folder; see setup-envtest")
+
+
+def connect(plane: ControlPlane, timeout: float) -> HTTPSConnection:
+    """A connection to the API server with the administrator's certificate."""
     trust = ssl.create_default_context(cafile=plane.ca)
     trust.load_cert_chain(plane.admin)
     url = urlsplit(plane.url)
     assert url.hostname
-    connection = HTTPSConnection(url.hostname, url.port, context=trust, timeout=30)
+    connection = HTTPSConnection(url.hostname, url.port, context=trust, timeout=timeout)
     connection.connect()
+    return connection
+
+
+def create(plane: ControlPlane, bodies: list[bytes]) -> list[float]:
+    """Create pods one after the other over one connection; returns milliseconds for each."""
+    connection = connect(plane, timeout=30)
     times = []
     for body in bodies:
         start = time.perf_counter()
@@ -157,10 +170,10 @@ def play(rows: list[Variant], cluster: Cluster, webhook: Webhook, load: Load) ->
                 row.times.clear()
 
 
-def bench(assets: Path, folder: Path, load: Load) -> str:
+def bench(folder: Path, load: Load) -> str:
     """Start everything, measure, stop everything; returns Markdown."""
     rows = variants()
-    with control_plane(assets, folder / "plane", controllers=False) as plane:
+    with control_plane(assets(), folder / "plane", controllers=False) as plane:
         cluster = Cluster(plane, folder / "discovery")
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         cluster.create(namespace)
@@ -187,12 +200,9 @@ def main() -> None:
     parser.add_argument("--pods", type=int, default=400, help="in each round; default 400")
     parser.add_argument("--connections", type=int, default=4, help="at once; default 4")
     options = parser.parse_args()
-    assets = os.environ.get("KUBEBUILDER_ASSETS")
-    if not assets:
-        sys.exit("bench: KUBEBUILDER_ASSETS names no folder; see setup-envtest")
     load = Load(options.rounds, options.pods, options.connections)
     with tempfile.TemporaryDirectory() as folder:
-        print(bench(Path(assets), Path(folder), load))
+        print(bench(Path(folder), load))
 
 
 if __name__ == "__main__":

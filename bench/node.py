@@ -11,10 +11,9 @@ import platform
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from bench.cluster import percentile
+from bench.cluster import assets, percentile
 from test.e2e.cluster import Cluster
 from test.e2e.installation import serving
 from test.e2e.node import Node, missing, real_node_of_tests
@@ -120,10 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pods", type=int, default=50, help="of either kind; default 50")
     options = parser.parse_args()
-    assets = os.environ.get("KUBEBUILDER_ASSETS")
-    if not assets:
-        sys.exit("bench: KUBEBUILDER_ASSETS names no folder; see setup-envtest")
-    if lacks := missing(Path(assets)):
+    if lacks := missing(assets()):
         sys.exit(f"bench: {lacks}")
     with real_node_of_tests(Node) as node:
         rows = play(node, options.pods)

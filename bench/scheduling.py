@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import ssl
 import sys
 import tempfile
 import threading
@@ -23,12 +22,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
-from bench.cluster import NAMESPACE, PODS, create, percentile
+from bench.cluster import NAMESPACE, PODS, assets, connect, create, percentile
 from bench.results import record
 from instaslice.profiles import from_attribute
 from instaslice.resource_api import NEWEST
@@ -164,11 +161,7 @@ class Watch:
     """Notes when each pod of the namespace is first seen with a node."""
 
     def __init__(self, plane: ControlPlane) -> None:
-        trust = ssl.create_default_context(cafile=plane.ca)
-        trust.load_cert_chain(plane.admin)
-        url = urlsplit(plane.url)
-        assert url.hostname
-        self._connection = HTTPSConnection(url.hostname, url.port, context=trust, timeout=300)
+        self._connection = connect(plane, timeout=300)
         self._connection.request("GET", PODS)
         version = json.loads(self._connection.getresponse().read())["metadata"]["resourceVersion"]
         self._connection.request("GET", f"{PODS}?watch=true&resourceVersion={version}")
@@ -212,12 +205,12 @@ def measure(cluster: Cluster, load: Load, manifest: Json, prefix: str) -> Found:
     return found
 
 
-def play(assets: Path, way: str) -> tuple[str, dict[Load, Found]]:
+def play(way: str) -> tuple[str, dict[Load, Found]]:
     """Measure a way on a new control plane; returns the version of Kubernetes, too."""
     setting, manifest = WAYS[way]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        plane = stack.enter_context(control_plane(assets, folder / "plane"))
+        plane = stack.enter_context(control_plane(assets(), folder / "plane"))
         if plane.version.minor < FIRST_WITH_EXTENDED_RESOURCES:
             sys.exit(f"bench: Kubernetes {plane.version} cannot do all four; 1.36 can")
         cluster = Cluster(plane, folder / "discovery")
@@ -253,14 +246,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=1, help="of each way, in turn; the median")
     rounds = parser.parse_args().rounds
-    assets = os.environ.get("KUBEBUILDER_ASSETS")
-    if not assets:
-        sys.exit("bench: KUBEBUILDER_ASSETS names no folder; see setup-envtest")
     every: dict[str, list[dict[Load, Found]]] = {way: [] for way in WAYS}
     version = ""
     for _ in range(rounds):
         for way in WAYS:
-            version, found = play(Path(assets), way)
+            version, found = play(way)
             every[way].append(found)
     results = {
         way: {
