@@ -3,21 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instaslice.patch import add, extend, pointer, remove
+from instaslice.patch import extend, pointer
 from test.support.reviews import apply
-
-
-@pytest.mark.parametrize(
-    ("tokens", "expected"),
-    [
-        ((), ""),
-        (("spec", "containers", 0), "/spec/containers/0"),
-        (("nvidia.com/mig-1g.5gb",), "/nvidia.com~1mig-1g.5gb"),
-        (("~", "/", "~1", ""), "/~0/~1/~01/"),
-    ],
-)
-def test_pointers_are_escaped(tokens: tuple[str | int, ...], expected: str) -> None:
-    assert pointer(*tokens) == expected
 
 
 @pytest.mark.property
@@ -34,8 +21,3 @@ def test_extending_a_list_whether_it_is_there_or_not(
     document = {"list": existing}
     patched = apply(extend("/list", existing, list(values)), document)
     assert (patched["list"] or []) == (existing or []) + values
-
-
-def test_operations_are_those_of_rfc_6902() -> None:
-    assert add("/a", 1) == {"op": "add", "path": "/a", "value": 1}
-    assert remove("/a") == {"op": "remove", "path": "/a"}

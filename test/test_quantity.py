@@ -22,6 +22,7 @@ LARGEST = (2**63 - 1) * NANO
         *[("1", 1), ("0", 0), ("007", 7), ("+2", 2), ("-1", -1), ("1.", 1), (".5k", 500)],
         *[("1k", 1000), ("1Ki", 1024), ("2000m", 2), ("1e0", 1), ("1E3", 1000), ("10e-1", 1)],
         *[("1E", 10**18), (3, 3), (3.0, 3), (1e3, 1000), ("1" + "0" * 12, 10**12)],
+        ("0" * 3999 + "1", 1),
         # As kube-apiserver 1.36.3 takes them.
         *[(" 1", 1), ("1 ", 1), ("  2k ", 2000), ("\u00a03\u3000", 3), (None, 0)],
     ],
@@ -51,25 +52,10 @@ def test_rounding_and_the_largest(quantity: str, value: int) -> None:
 @pytest.mark.parametrize(
     "quantity",
     [
-        *[
-            "",
-            " ",
-            "1 1",
-            "- 1",
-            "\t1",
-            "one",
-            "1x",
-            "1kk",
-            "1ki",
-            "1e",
-            "1e+",
-            "1e1.5",
-            ".",
-            "-",
-            "+-1",
-        ],
-        *["1,5", "0x1", "1_000", "١", "1\n", "∞", "NaN", "1" * 5000],
-        *[True, [], {}, float("inf"), float("nan")],
+        *("", " ", "1 1", "- 1", "\t1", "one", "1x", "1kk", "1ki", "1e", "1e+", "1e1.5", ".", "-"),
+        *("+-1", "1,5", "0x1", "1_000", "١", "1\n", "∞", "NaN", "1" * 5000, "0" * 4000 + "1"),
+        *(True, [], {}, float("inf"), float("nan")),
+        *(f"{blank}1" for blank in ("\u1fff", "\u200b", "\ufeff", "\u180e", "_")),
     ],
 )
 def test_what_is_not_a_quantity(quantity: object) -> None:
@@ -95,29 +81,7 @@ def test_quantities_are_exact(sign: str, whole: str, fraction: str, suffix: str 
     assert nanos(text) == (-expected if sign == "-" else expected)
 
 
-@pytest.mark.property
-@given(st.text(max_size=12) | st.text("0123456789.+-eEinumkKMGTP", max_size=12))
-def test_any_text_is_a_number_or_refused(text: str) -> None:
-    try:
-        value = nanos(text)
-    except InvalidQuantity:
-        return
-    assert isinstance(value, int)
-
-
-def test_a_quantity_is_as_long_as_anybody_writes_it_and_no_longer() -> None:
-    assert nanos("0" * 3999 + "1") == nanos("1")
-    with pytest.raises(InvalidQuantity):
-        nanos("0" * 4000 + "1")
-
-
 @pytest.mark.parametrize("blank", [" ", "\x85", "\xa0", "\u1680", *map(chr, range(0x2000, 0x200B))])
 def test_what_go_takes_for_a_blank_may_be_around_a_quantity(blank: str) -> None:
     """unicode.IsSpace, but for those that JSON escapes."""
     assert nanos(f"{blank}1{blank}{blank}") == NANO
-
-
-@pytest.mark.parametrize("other", ["\u1fff", "\u200b", "\ufeff", "\u180e", "_"])
-def test_what_go_takes_for_none_may_not(other: str) -> None:
-    with pytest.raises(InvalidQuantity):
-        nanos(f"{other}1")

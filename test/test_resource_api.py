@@ -4,30 +4,7 @@ from typing import Any
 
 import pytest
 
-from instaslice.resource_api import DIFFERENT_GPUS, NEWEST, VERSIONS, template_name
-
-
-def test_the_versions_from_the_oldest_to_the_newest() -> None:
-    assert list(VERSIONS) == ["v1alpha2", "v1alpha3", "v1beta1", "v1beta2", "v1"]
-    assert VERSIONS["v1"] is NEWEST
-    assert all(api.version == name for name, api in VERSIONS.items())
-
-
-def test_a_claim_holds_what_the_api_or_the_driver_of_v1alpha2_allows() -> None:
-    assert [api.max_devices for api in VERSIONS.values()] == [1, 32, 32, 32, 32]
-
-
-@pytest.mark.parametrize(
-    ("feature", "versions"),
-    [
-        ("alternatives", ["v1"]),
-        ("same-gpu", ["v1alpha3", "v1beta1", "v1beta2", "v1"]),
-        ("different-gpus", ["v1"]),
-        ("extended-resources", ["v1"]),
-    ],
-)
-def test_what_only_some_versions_can_do(feature: str, versions: list[str]) -> None:
-    assert [name for name, api in VERSIONS.items() if feature in api.features] == versions
+from instaslice.resource_api import DIFFERENT_GPUS, VERSIONS, template_name
 
 
 @pytest.mark.parametrize("version", VERSIONS)

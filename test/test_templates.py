@@ -1,4 +1,7 @@
+import copy
 import re
+from collections.abc import Callable
+from typing import Any
 
 import kubernetes_validate
 import pytest
@@ -6,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instaslice import profiles
+from instaslice.patch import Json
 from instaslice.profiles import Profile
-from instaslice.resource_api import DIFFERENT_GPUS, NEWEST, SAME_GPU, VERSIONS
+from instaslice.resource_api import DIFFERENT_GPUS, NEWEST, SAME_GPU, VERSIONS, ResourceAPI
 from instaslice.resources import bigger, is_subdomain, of_profile, read_mapping
 from instaslice.templates import (
     DeviceClaim,
@@ -15,6 +19,7 @@ from instaslice.templates import (
     claim_of,
     claim_spec,
     device_class,
+    difference,
     from_template,
     is_ours,
     objects,
@@ -194,7 +199,7 @@ def test_a_bigger_slice_is_known_by_its_name(least: int, memory: int) -> None:
     assert not re.search(pattern, f"2g.{memory}gb+me")
 
 
-# -- names ---------------------------------------------------------------------------------------
+# -- names --------------------------------------------------------------------------------------
 
 MAPPED = read_mapping(["nvidia.com/gpu=gpu.nvidia.com", "example.com/foo-or-bar=foo.example.com"])
 MIG_RESOURCES = [of_profile(each) for each in profiles.known_profiles()]
@@ -289,3 +294,107 @@ def test_a_request_that_instaslice_would_not_write_stands_for_nothing(request_: 
 )
 def test_what_instaslice_would_not_write_is_not_its_own(name: str) -> None:
     assert from_template(name, MAPPED) is None
+
+
+# -- what somebody else made by their names ------------------------------------------------------
+
+
+def made(api: ResourceAPI, *names: str, count: int = 1, placement: str = "") -> list[Json]:
+    """The objects of a claim of one of some profiles."""
+    request = DeviceRequest(tuple(of_profile(profile(name)) for name in names), count)
+    return objects(api, DeviceClaim((request,), placement), "ml")
+
+
+def defaulted(value: Any) -> Any:
+    """An object as the API server gives it back."""
+    if isinstance(value, list):
+        return [defaulted(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: defaulted(each) for key, each in value.items()}
+    if "deviceClassName" in found:
+        found = {"allocationMode": "ExactCount", "count": 1, "adminAccess": None, **found}
+    if "resourceClassName" in found:
+        found = {"allocationMode": "WaitForFirstConsumer", **found}
+    if "spec" in found:  # what an API server of 1.27 to 1.33 writes, whose Go omits no empty time
+        found["metadata"] = {"creationTimestamp": None}
+    return found
+
+
+@pytest.mark.parametrize("api", VERSIONS.values(), ids=lambda api: api.version)
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_instaslice_made_itself_does_not_differ(api: ResourceAPI, count: int) -> None:
+    shapes = [made(api, "1g.5gb", count=count), made(api, "9g.999gb", count=count)]
+    if api.version == "v1":
+        shapes += [made(api, "3g.20gb", "4g.20gb"), made(api, "1g.5gb", placement="same-gpu")]
+    for manifests in shapes:
+        for ours in manifests:
+            theirs = {**defaulted(ours), "metadata": {"uid": "1", "resourceVersion": "7"}}
+            assert difference(ours, theirs) == ""
+
+
+def devices(manifest: Json) -> Json:
+    found: Json = manifest["spec"]["spec"]["devices"]
+    return found
+
+
+#: By what is said of it, what somebody puts into the request of a template.
+SQUATS: dict[str, Json] = {
+    "count is missing, not 2, requests[0].exactly.allocationMode is All": {
+        "allocationMode": "All",
+        "count": None,
+    },
+    "adminAccess is true": {"adminAccess": True},
+    "deviceClassName is gpu.nvidia.com, not mig-1g.5gb.nvidia.com": {
+        "deviceClassName": "gpu.nvidia.com"
+    },
+    "selectors is a list of 1": {"selectors": [{"cel": {"expression": "false"}}]},
+    "count is missing, not 2": {"count": 1},
+}
+
+
+@pytest.mark.parametrize("said", SQUATS)
+def test_how_a_request_differs_is_said_in_words(said: str) -> None:
+    [_, ours] = made(NEWEST, "1g.5gb", count=2)
+    theirs = copy.deepcopy(ours)
+    devices(theirs)["requests"][0]["exactly"].update(SQUATS[said])
+    assert difference(ours, theirs) == f"requests[0].exactly.{said}"
+
+
+@pytest.mark.parametrize(
+    ("squat", "said"),
+    [
+        (
+            lambda m: devices(m).update(config=[{"opaque": {"parameters": {"x" * 999: 1}}}]),
+            "config is a list of 1",
+        ),
+        (
+            lambda m: devices(m)["requests"].append({"name": "more"}),
+            "requests is a list of 2, not a list of 1",
+        ),
+        (lambda m: m.update(spec=None), "spec is missing, not set"),
+        (lambda m: m.update(spec={"spec": 7}), "spec is 7, not set"),
+    ],
+)
+def test_how_a_template_differs_is_said_in_words(
+    squat: Callable[[Json], object], said: str
+) -> None:
+    [_, ours] = made(NEWEST, "1g.5gb", count=2)
+    theirs = copy.deepcopy(ours)
+    squat(theirs)
+    assert difference(ours, theirs) == said
+
+
+def test_a_class_whose_selector_is_another_differs() -> None:
+    [ours, _] = made(NEWEST, "1g.5gb")
+    theirs = copy.deepcopy(ours)
+    theirs["spec"]["selectors"][0]["cel"]["expression"] = "false\n" + "x" * 1000
+    said = difference(ours, theirs)
+    assert said.startswith("selectors[0].cel.expression is false\\nxxx")
+    assert len(said) < 200
+
+
+def test_what_somebody_typed_does_not_make_it_long() -> None:
+    [_, ours] = made(NEWEST, "1g.5gb")
+    theirs = {"spec": {f"{'k' * 500}{n}": "v" * 500 for n in range(500)}}
+    assert len(difference(ours, theirs)) < 700
