@@ -7,7 +7,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from instaslice.annotations import read_alternatives
-from instaslice.claims import Demand, Group, groups, held
 from instaslice.invalid import MAX_MESSAGES, InvalidPod
 from instaslice.resource_api import NEWEST, SAME_GPU, VERSIONS
 from instaslice.resources import DIGEST, MAX_NAME, Resources, read_mapping
@@ -42,54 +41,6 @@ def test_a_pod_has_as_many_slices_as_the_largest_machine_and_no_more(
         return
     with pytest.raises(InvalidPod, match=r'spec: Invalid value: "113 devices": .* hold 112'):
         rewrite(pod, NEWEST)
-
-
-# -- R6, by numbers ------------------------------------------------------------------------------
-
-CONTAINER = Demand(0, 3, "container")
-
-
-def init(user: int, count: int) -> Demand:
-    return Demand(user, count, "init")
-
-
-def sidecar(user: int, count: int) -> Demand:
-    return Demand(user, count, "sidecar")
-
-
-@pytest.mark.parametrize(
-    ("demands", "wanted"),
-    [
-        ([], []),
-        ([CONTAINER], [Group((0,), 3)]),
-        ([CONTAINER, Demand(1, 1, "container")], [Group((0,), 3), Group((1,), 1)]),
-        # An init container uses a part, the whole, or more than there is.
-        ([CONTAINER, init(1, 1)], [Group((0, 1), 1), Group((0,), 2)]),
-        ([CONTAINER, init(1, 3)], [Group((0, 1), 3)]),
-        ([CONTAINER, init(1, 5)], [Group((0, 1), 3), Group((1,), 2)]),
-        ([init(0, 2)], [Group((0,), 2)]),
-        # Init containers share what only they need.
-        (
-            [CONTAINER, init(1, 4), init(2, 5)],
-            [Group((0, 1, 2), 3), Group((1, 2), 1), Group((2,), 1)],
-        ),
-        # A sidecar's slices are free for those before it, and taken for those after it.
-        ([sidecar(0, 2), init(1, 1)], [Group((1,), 1), Group((0,), 2)]),
-        ([init(0, 1), sidecar(1, 2)], [Group((0, 1), 1), Group((1,), 1)]),
-        (
-            [sidecar(0, 1), init(1, 2), sidecar(2, 1)],
-            [Group((1,), 1), Group((1, 2), 1), Group((0,), 1)],
-        ),
-    ],
-)
-def test_who_uses_what(demands: list[Demand], wanted: list[Group]) -> None:
-    assert groups(demands, 32) == wanted
-    assert held(demands) == sum(group.devices for group in wanted)
-
-
-@pytest.mark.parametrize(("most", "sizes"), [(1, [1] * 5), (2, [2, 2, 1]), (5, [5]), (32, [5])])
-def test_a_group_is_cut_to_what_a_claim_holds(most: int, sizes: list[int]) -> None:
-    assert [group.devices for group in groups([Demand(0, 5, "container")], most)] == sizes
 
 
 # -- R13 -----------------------------------------------------------------------------------------
@@ -276,17 +227,6 @@ def test_whatever_the_annotations_the_pod_holds_the_slices_of_r6(
     assert not rewrite(patched, api).operations
 
 
-@pytest.mark.property
-@given(pods.pods())
-def test_without_annotations_of_its_own_nothing_changes(pod: Json) -> None:
-    def named(given: Json) -> Rewrite:
-        numbers = iter(range(10_000))
-        return rewrite(given, NEWEST, new_name=lambda *_: str(next(numbers)))
-
-    annotated = {**pod, "metadata": {"name": "p", "annotations": {"other.io/placement": MIG}}}
-    assert named(annotated) == named(pod)
-
-
 # -- other resources -----------------------------------------------------------------------------
 
 GPU = "nvidia.com/gpu"
@@ -361,11 +301,6 @@ def test_a_claim_belongs_to_the_first_container_that_uses_it(
     pod = wishing(pod_of({"name": "c"}, initContainers=inits), **placement)
     rewrite(pod, NEWEST, new_name=new_name)
     assert named == owners
-
-
-def test_claims_are_declared_in_the_order_of_their_containers() -> None:
-    pod = pod_of(limits(1), of(1), limits(2))
-    assert templates_of(pod) == ["mig-1g.5gb", "mig-3g.20gb", "mig-1g.5gb.x2"]
 
 
 def test_a_second_pass_does_not_warn_of_wishes_that_the_first_has_kept() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from instaslice.containers import MAX_ENTRIES, MAX_USES, containers
+from instaslice.containers import MAX_ENTRIES, MAX_USES
 from instaslice.invalid import MAX_MESSAGES, InvalidPod
 from instaslice.resource_api import NEWEST
 from instaslice.rewrite import rewrite
@@ -145,18 +145,3 @@ def test_uses_are_bounded_and_the_bound_itself_is_taken() -> None:
     rewrite(pod_of(initContainers=[every] * (MAX_USES // 112)), NEWEST)
     with pytest.raises(InvalidPod, match=rf"^spec\.initContainers: .* at most {MAX_USES} times"):
         rewrite(pod_of(initContainers=[*[every] * (MAX_USES // 112), limits(1)]), NEWEST)
-
-
-@pytest.mark.parametrize(
-    ("kind", "policy", "role"),
-    [
-        ("containers", None, "container"),
-        ("containers", "Always", "container"),
-        ("initContainers", None, "init"),
-        ("initContainers", "OnFailure", "init"),
-        ("initContainers", "Always", "sidecar"),
-    ],
-)
-def test_a_container_has_a_role(kind: str, policy: str | None, role: str) -> None:
-    pod = {"spec": {kind: [{**limits(1), "restartPolicy": policy}]}}
-    assert [container.role for container in containers(pod)] == [role]

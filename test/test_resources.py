@@ -8,15 +8,6 @@ from instaslice.resources import MIG, read_mapping
 from instaslice.templates import claim_of, from_template, is_ours, stands_for
 
 
-def test_mig_is_built_in() -> None:
-    found = MIG.find("nvidia.com/mig-1g.10gb.me")
-    assert found
-    assert found.template == "mig-1g.10gb.me"
-    assert found.device_class == "mig-1g.10gb.me.nvidia.com"
-    assert MIG.find("nvidia.com/mig-banana") is None
-    assert MIG.find("nvidia.com/gpu") is None
-
-
 def test_a_resource_is_mapped_to_a_class() -> None:
     resources = read_mapping(["nvidia.com/gpu=gpu.nvidia.com", "amd.com/gpu=gpu.amd.com"])
     gpu = resources.find("nvidia.com/gpu")

@@ -75,31 +75,6 @@ def test_the_patch_gives_exactly_the_expected_pod(pod: Json, api: ResourceAPI) -
 
 @pytest.mark.property
 @given(pods.pods(), APIS)
-def test_a_pod_holds_what_the_scheduler_counts(pod: Json, api: ResourceAPI) -> None:
-    held: Counter[str] = Counter()
-    for template, slices in ours(pod, rewritten(pod, api)).values():
-        assert slices <= api.max_devices
-        held[template] += slices
-    wanted = {f"mig-{p}": pods.held(pod, f"mig-{p}") for p in pods.PROFILES}
-    assert held == {template: n for template, n in wanted.items() if n}
-
-
-@pytest.mark.property
-@given(pods.pods())
-def test_containers_that_run_together_share_no_claim(pod: Json) -> None:
-    result = rewritten(pod)
-    new = ours(pod, result)
-    running: list[str] = []  # claims of containers that do not end
-    for kind in ("initContainers", "containers"):
-        for container in result["spec"].get(kind) or []:
-            names = [name for name in claims_of(container) if name in new]
-            assert not set(names) & set(running)
-            if not pods.is_ordinary(kind, container):
-                running += names
-
-
-@pytest.mark.property
-@given(pods.pods(), APIS)
 def test_a_second_pass_does_nothing_and_the_input_is_not_modified(
     pod: Json, api: ResourceAPI
 ) -> None:
@@ -136,10 +111,6 @@ def test_a_limit_of_more_than_a_claim_holds_has_several() -> None:
     assert templates_of(pod_of(limits(32))) == ["mig-1g.5gb.x32"]
     assert templates_of(pod_of(limits(40))) == ["mig-1g.5gb.x32", "mig-1g.5gb.x8"]
     assert templates_of(pod_of(limits(64))) == ["mig-1g.5gb.x32"] * 2
-
-
-def test_in_v1alpha2_a_claim_is_one_slice() -> None:
-    assert templates_of(pod_of(limits(3)), VERSIONS["v1alpha2"]) == ["mig-1g.5gb"] * 3
 
 
 def test_a_limit_of_which_an_init_container_uses_a_part_is_two_claims() -> None:

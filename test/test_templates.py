@@ -108,15 +108,6 @@ def test_an_unknown_profile_is_asked_for_through_the_drivers_class() -> None:
     }
 
 
-@pytest.mark.parametrize("version", ["v1alpha3", "v1beta1"])
-def test_before_v1beta2_a_request_is_flat(version: str) -> None:
-    *_, template = objects(VERSIONS[version], claim_of(of_profile(profile("1g.5gb")), 3))
-    assert template["metadata"]["name"] == "mig-1g.5gb.x3"
-    [request] = template["spec"]["spec"]["devices"]["requests"]
-    wanted = {"name": "mig-1g-5gb", "deviceClassName": "mig-1g.5gb.nvidia.com", "count": 3}
-    assert request == wanted
-
-
 def test_in_v1alpha2_parameters_come_before_the_template_that_names_them() -> None:
     api = VERSIONS["v1alpha2"]
     parameters, template = objects(api, claim_of(of_profile(profile("1g.10gb+me"))))
@@ -256,19 +247,6 @@ def test_any_name_is_read_or_not_ours(name: str, request: str | None) -> None:
     stands_for(name, request, MAPPED)
     read = from_template(name, MAPPED)
     assert read is None or read.template == name
-
-
-#: A resource whose template for 112 devices has 253 characters, the most that a name may have.
-LONGEST = f"{'b' * 63}.{'c' * 63}.{'d' * 63}/{'a' * 56}"
-
-
-def test_the_longest_name_is_read() -> None:
-    resource = read_mapping([LONGEST + "=x"]).find(LONGEST)
-    assert resource
-    name = claim_of(resource, 112).template
-    assert len(name) == 253
-    claim = from_template(name, read_mapping([LONGEST + "=x"]))
-    assert claim == claim_of(resource, 112)
 
 
 @pytest.mark.parametrize("request_", ["gpu", "mig-banana", "", "a" * 64, None, 1])
