@@ -23,7 +23,7 @@ from instaslice.patch import Json
 #: Where the kubelet mounts a pod's token and the cluster's CA, and renews both.
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
-#: Seconds for a whole request. The API server answers in milliseconds, or is in trouble.
+#: In seconds. The API server answers in milliseconds, or is in trouble.
 DEADLINE: Final = 5.0
 
 #: The largest answer that is read, in bytes: a discovery document is 2 KB, a Status less.
@@ -117,6 +117,7 @@ class Cluster:
     token: str = ""
     client_certificate: tuple[Pem, Pem] | None = None  #: certificate and key
     namespace: str = "default"  #: InstaSlice's own
+    deadline: float = DEADLINE  #: seconds for a whole request
 
     def call(self, method: str, path: str, body: Json | None = None) -> Answer:
         """One request with a JSON answer of any status. Raises ClusterError."""
@@ -132,10 +133,10 @@ class Cluster:
         url = f"https://{self.host}:{self.port}"
         exchange = _Exchange(self, context, method, path, data, headers)
         exchange.start()
-        exchange.join(DEADLINE)
+        exchange.join(self.deadline)
         if exchange.is_alive():
             exchange.give_up()
-            raise ClusterError(f"{url}: no answer within {DEADLINE:g} s")
+            raise ClusterError(f"{url}: no answer within {self.deadline:g} s")
         if exchange.error:
             raise ClusterError(failure(url, exchange.error))
         return Answer(exchange.status, json_object(exchange.data))
@@ -202,7 +203,7 @@ class _Exchange(threading.Thread):
         connection = http.client.HTTPSConnection(host, port, context=self._tls)
         try:
             # For each address, and then for each read: who waits for them all is `call`.
-            plain = socket.create_connection((host, port), DEADLINE)
+            plain = socket.create_connection((host, port), self._cluster.deadline)
             # As http.client connects: else the body waits for the server's delayed ACK of the
             # headers, 40 ms on Linux.
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from instaslice.cluster import client as cluster_module
 from instaslice.cluster.client import Answer, Cluster, ClusterError, in_cluster
 from test.support.apiserver import FAULTS, GROUP, LATE, APIServer
 from test.support.certs import Authority
@@ -63,10 +62,10 @@ def no_call_goes_on() -> bool:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_whatever_the_api_server_does_a_call_ends_in_time(
-    fault: str, cluster: Cluster, api_server: APIServer, monkeypatch: pytest.MonkeyPatch
+    fault: str, cluster: Cluster, api_server: APIServer
 ) -> None:
     is_silent = fault in ("hang", "drip")
-    monkeypatch.setattr(cluster_module, "DEADLINE", 0.3 if is_silent else PATIENCE)
+    cluster = replace(cluster, deadline=0.3 if is_silent else PATIENCE)
     api_server.fault = FAULTS[fault]
     start = time.monotonic()
     with pytest.raises(ClusterError) if is_silent else contextlib.suppress(ClusterError):
@@ -97,16 +96,15 @@ GIVEN_UP = "no answer within 0.3 s"
 # The socket's timeout, which is of the whole handshake, may end before the call's.
 @pytest.mark.parametrize("peer", [silent, dripping])
 def test_a_handshake_that_does_not_end_is_given_up_in_time(
-    peer: Callable[[socket.socket], None], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    peer: Callable[[socket.socket], None], cluster: Cluster
 ) -> None:
-    monkeypatch.setattr(cluster_module, "DEADLINE", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=peer, args=[listener])
         thread.start()
         port = listener.getsockname()[1]
         reason = f"(no answer in time|{GIVEN_UP})"
         with pytest.raises(ClusterError, match=rf"^https://127\.0\.0\.1:{port}: {reason}$"):
-            replace(cluster, port=port).call("GET", GROUP)
+            replace(cluster, port=port, deadline=0.3).call("GET", GROUP)
         thread.join()
     until(no_call_goes_on)
 
@@ -115,7 +113,6 @@ def test_a_connection_that_is_not_taken_is_given_up_in_time(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For all of a name's addresses together."""
-    monkeypatch.setattr(cluster_module, "DEADLINE", 0.3)
     with contextlib.ExitStack() as stack:
         full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         address = full.getsockname()
@@ -126,7 +123,7 @@ def test_a_connection_that_is_not_taken_is_given_up_in_time(
         entry = (socket.AF_INET, socket.SOCK_STREAM, 0, "", address)
         monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: [entry] * 20)
         with pytest.raises(ClusterError, match=GIVEN_UP):
-            replace(cluster, port=address[1]).call("GET", GROUP)
+            replace(cluster, port=address[1], deadline=0.3).call("GET", GROUP)
     until(no_call_goes_on)
 
 
@@ -140,10 +137,9 @@ def test_a_name_that_takes_long_to_look_up_is_given_up_in_time(
         answered.wait(30)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
-    monkeypatch.setattr(cluster_module, "DEADLINE", 0.3)
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with pytest.raises(ClusterError, match=rf"cluster\.test:\d+: {GIVEN_UP}"):
-        replace(cluster, host="cluster.test").call("GET", GROUP)
+        replace(cluster, host="cluster.test", deadline=0.3).call("GET", GROUP)
     assert asked.wait(PATIENCE), "on a busy machine perhaps after it was given up"
     answered.set()
     until(no_call_goes_on)

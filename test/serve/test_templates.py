@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from instaslice.cli.main import main
-from instaslice.cluster import client as cluster_module
 from instaslice.cluster.client import Answer, Caller, Cluster, ClusterError
 from instaslice.containers import MAX_DEVICES
 from instaslice.invalid import MAX_MESSAGES
@@ -383,17 +382,13 @@ WARNING = (
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_failure_is_a_warning_and_is_retried(
-    fault: str,
-    start: Start,
-    api_server: APIServer,
-    metrics: Metrics,
-    monkeypatch: pytest.MonkeyPatch,
+    fault: str, start: Start, cluster: Cluster, api_server: APIServer, metrics: Metrics
 ) -> None:
     limits = replace(PATIENT, first_pause=0.05)
     if fault in ("hang", "drip"):  # the attempt outlasts the admission
         limits = replace(limits, template_patience=0.1)
-        monkeypatch.setattr(cluster_module, "DEADLINE", 0.5)
-    maker = start(limits)
+        cluster = replace(cluster, deadline=0.5)
+    maker = start(limits, cluster)
     api_server.fault = FAULTS[fault]
     assert WARNING in ensure(maker, "ml", "1g.5gb+me")
     api_server.fault = None

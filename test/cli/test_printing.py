@@ -1,8 +1,9 @@
-"""`instaslice templates`, as a user types it."""
+"""`instaslice templates`, `deviceclasses` and `webhook-configuration`, as a user types them."""
 
 import contextlib
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,10 +11,13 @@ import yaml
 from instaslice import profiles
 from instaslice.cli.main import main
 from instaslice.resource_api import VERSIONS
+from instaslice.webhook_configuration import BESIDE, webhook_configuration
 from test.support import apiserver
 from test.support.apiserver import APIServer
 
-HACK = Path(__file__).parents[2] / "hack"
+ROOT = Path(__file__).parents[2]
+CLASSES = ROOT / "config/components/beside-the-scheduler/deviceclasses.yaml"
+MAPPED = "--resource=nvidia.com/gpu=gpu.nvidia.com"
 
 
 def printed(*arguments: str) -> str:
@@ -22,11 +26,15 @@ def printed(*arguments: str) -> str:
     return output.getvalue()
 
 
+def classes(*arguments: str) -> list[Any]:
+    return list(yaml.safe_load_all(printed("deviceclasses", *arguments)))
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_known_profile_has_a_template(version: str) -> None:
     text = printed("templates", "--resource-api", version)
     if version == "v1alpha2":  # for users of Kubernetes 1.27 to 1.30, who apply the file
-        assert (HACK / "mig-profiles.yaml").read_text() == text
+        assert (ROOT / "hack/mig-profiles.yaml").read_text() == text
     found = [m for m in yaml.safe_load_all(text) if m["kind"] == "ResourceClaimTemplate"]
     names = [manifest["metadata"]["name"] for manifest in found]
     assert names == [known.template for known in profiles.known_profiles()]
@@ -54,11 +62,8 @@ def test_profiles_may_be_named_in_any_spelling(spelling: str) -> None:
             ["1g.5gb", "mig-1g.5gb.x2", "same-gpu-mig-1g.5gb.x2"],
             ["mig-1g.5gb.nvidia.com", "mig-1g.5gb", "mig-1g.5gb.x2", "same-gpu-mig-1g.5gb.x2"],
         ),
-        (["--resource", "nvidia.com/gpu=gpu.nvidia.com", "nvidia.com/gpu"], ["gpu.nvidia.com"]),
-        (
-            ["--resource", "nvidia.com/gpu=gpu.nvidia.com", "gpu.nvidia.com.x2"],
-            ["gpu.nvidia.com.x2"],
-        ),
+        ([MAPPED, "nvidia.com/gpu"], ["gpu.nvidia.com"]),
+        ([MAPPED, "gpu.nvidia.com.x2"], ["gpu.nvidia.com.x2"]),
     ],
 )
 def test_what_a_claim_may_ask_for(arguments: list[str], names: list[str]) -> None:
@@ -67,16 +72,14 @@ def test_what_a_claim_may_ask_for(arguments: list[str], names: list[str]) -> Non
 
 
 def test_without_names_everything_that_is_known_is_meant() -> None:
-    mapped = "--resource=nvidia.com/gpu=gpu.nvidia.com"
-    found = yaml.safe_load_all(printed("templates", "--count", "2", mapped))
+    found = yaml.safe_load_all(printed("templates", "--count", "2", MAPPED))
     names = [m["metadata"]["name"] for m in found if m["kind"] == "ResourceClaimTemplate"]
     known = [f"{profile.template}.x2" for profile in profiles.known_profiles()]
     assert names == [*known, "gpu.nvidia.com.x2"]
 
 
 def test_the_command_that_made_them_makes_them_again() -> None:
-    mapped = ["--resource", "nvidia.com/gpu=gpu.nvidia.com"]
-    text = printed("templates", "--count", "2", *mapped, "1g.5gb", "nvidia.com/gpu")
+    text = printed("templates", "--count", "2", MAPPED, "1g.5gb", "nvidia.com/gpu")
     command = text.partition("\n")[0].removeprefix("# Made by: instaslice ")
     assert printed(*command.split()) == text
 
@@ -104,3 +107,49 @@ def test_what_the_cluster_does_not_take_is_one_line(
     assert main(["templates", "--apply", "1g.5gb", reached, "--resource-api", "v1"]) == 1
     line = "instaslice: cluster: DeviceClass mig-1g.5gb.nvidia.com: 403 Forbidden\n"
     assert capsys.readouterr() == ("", line)
+
+
+def test_the_device_classes_in_config_are_what_the_command_prints() -> None:
+    assert CLASSES.read_text() == printed("deviceclasses")
+
+
+@pytest.mark.parametrize("version", ["v1alpha3", "v1beta1", "v1beta2", "v1"])
+def test_every_version_that_has_classes(version: str) -> None:
+    (found,) = classes("--resource-api", version, "1g.5gb")
+    assert found["apiVersion"] == f"resource.k8s.io/{version}"
+    assert ("extendedResourceName" in found["spec"]) == (version == "v1")
+
+
+def test_a_mapped_resource_has_a_class_already() -> None:
+    assert classes(MAPPED, "nvidia.com/gpu", "1g.5gb") == classes("1g.5gb")
+
+
+def test_what_kueue_is_to_be_told() -> None:
+    (found,) = classes("--kueue", MAPPED, "1g.5gb+me", "nvidia.com/gpu")
+    assert found["kind"] == "Configuration"
+    assert found["resources"]["deviceClassMappings"] == [
+        {"name": "nvidia.com/mig-1g.5gb.me", "deviceClassNames": ["mig-1g.5gb.me.nvidia.com"]},
+        {"name": "nvidia.com/gpu", "deviceClassNames": ["gpu.nvidia.com"]},
+    ]
+
+
+def test_kueue_is_told_of_all_profiles_in_as_many_mappings_as_it_takes() -> None:
+    (found,) = classes("--kueue", MAPPED)
+    own, *groups = found["resources"]["deviceClassMappings"]
+    assert own == {"name": "nvidia.com/gpu", "deviceClassNames": ["gpu.nvidia.com"]}
+    names = [name for group in groups for name in group["deviceClassNames"]]
+    assert sorted(names) == sorted(each["metadata"]["name"] for each in classes())
+    assert (len(names), len(groups)) == (84, 11)
+    assert max(len(group["deviceClassNames"]) for group in groups) == 8
+    assert groups[0]["name"] == "instaslice.io/mig-1g.5gb_to_1g.12gb.me"
+    assert len({group["name"] for group in groups}) == 11
+
+
+def test_the_webhook_of_a_mode_and_a_mapping() -> None:
+    command = "webhook-configuration --mode beside-the-scheduler --resource nvidia.com/gpu="
+    command += "gpu.nvidia.com --namespace gpu"
+    found = printed(*command.split())
+    assert yaml.safe_load(found) == webhook_configuration(BESIDE, ["nvidia.com/gpu"], "gpu")
+    assert found.startswith(f"# Made by: instaslice {command}\n")
+    assert "\n    expression: |-\n" in found, "several lines are shown as they are"
+    assert "&id001" not in found, "what is there twice is written twice"
