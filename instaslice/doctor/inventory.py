@@ -58,16 +58,14 @@ class Device:
     """A GPU, or a MIG slice that is there or could be made."""
 
     name: DeviceName
-    kind: str  #: "mig", "gpu", ...
+    is_gpu: bool
     profile: str  #: as the driver prints it, "1g.5gb+me"; empty for what is not a MIG slice
     node: str  #: empty where the slice names none
     gpu: str  #: the UUID of its GPU; empty where the driver does not say
     taint: str  #: the first that keeps claims away, "key:NoSchedule"; empty for none
     is_shared: bool  #: several claims may have it at once (KEP-5075, consumable capacity)
     consumes: dict[CounterName, int]
-    #: By capacity, what there is and what a claim takes that asks for no amount of it.
-    capacity: dict[str, tuple[int, int]]
-
+    capacity: Json  #: as it is published
     #: Whether nothing keeps the scheduler from handing out its place twice. With the gate
     #: DRAPartitionableDevices off the API server drops the counters of slices that could be made.
     #: A slice that somebody has cut, which has a UUID of its own, needs none.
@@ -145,7 +143,7 @@ class Inventory:
 
     def whole(self) -> Supply:
         """Published and free GPUs that are not cut."""
-        return self._supply([device for device in self.devices if device.kind == "gpu"])
+        return self._supply([device for device in self.devices if device.is_gpu])
 
     def _supply(self, every: Sequence[Device]) -> Supply:
         left = Counter(self._left)
@@ -184,18 +182,18 @@ def _fits(device: Device, left: Mapping[object, int]) -> bool:
 
 def _take(device: Device, left: Counter[object]) -> bool:
     """Take a device's counters, if there is enough of each."""
-    fits = _fits(device, left)
-    if fits:
+    if fits := _fits(device, left):
         left.subtract(device.consumes)
     return fits
 
 
 def _has_room(device: Device, consumed: Mapping[str, int]) -> bool:
     """Whether a shared device has capacity left for a claim that names no amount."""
-    return not device.is_shared or all(
-        whole - consumed.get(name, 0) >= default
-        for name, (whole, default) in device.capacity.items()
-    )
+    for name, found in device.capacity.items() if device.is_shared else ():
+        default = dig(found, "requestPolicy", "default") if isinstance(found, dict) else None
+        if _amount(found) - consumed.get(name, 0) < _amount(default or found):
+            return False
+    return True
 
 
 def given(claim: Json) -> list[tuple[DeviceName, Json]]:
@@ -205,9 +203,8 @@ def given(claim: Json) -> list[tuple[DeviceName, Json]]:
 
 
 def _pool(name: str, specs: list[Json], rules: list[Json]) -> Pool:
-    generations = [int(spec["pool"].get("generation") or 0) for spec in specs]
-    newest = max(generations)
-    current = [spec for spec, each in zip(specs, generations, strict=True) if each == newest]
+    generations = grouped((int(spec["pool"].get("generation") or 0), spec) for spec in specs)
+    current = generations[max(generations)]
     counters = {
         (name, counters["name"], counter): _amount(amount)
         for spec in current
@@ -247,14 +244,14 @@ def _devices(pool: str, spec: Json, rules: list[Json]) -> Iterator[Device]:
         }
         yield Device(
             name=name,
-            kind=_text(attributes, "type") or ("mig" if profile else ""),
+            is_gpu=_text(attributes, "type") == "gpu",
             profile=profile,
             node=spec.get("nodeName") or body.get("nodeName") or "",
             gpu=_text(attributes, "parentUUID") if profile else uuid,
             taint=next(away, ""),
             is_shared=body.get("allowMultipleAllocations") is True,
             consumes=consumes,
-            capacity={key: _capacity(each) for key, each in dig(body, "capacity").items()},
+            capacity=dig(body, "capacity"),
             may_overlap=bool(profile) and not uuid and not consumes,
         )
 
@@ -269,15 +266,9 @@ def _of_rules(name: DeviceName, rules: list[Json]) -> Iterator[Json]:
     for rule in rules:
         selector = rule.get("deviceSelector")
         if selector is not None and all(
-            selector.get(key) in (None, mine)
-            for key, mine in zip(("driver", "pool", "device"), name, strict=True)
+            selector.get(key) in (None, mine) for key, mine in name._asdict().items()
         ):
             yield rule.get("taint") or {}
-
-
-def _capacity(found: object) -> tuple[int, int]:
-    policy = dig(found, "requestPolicy") if isinstance(found, dict) else {}
-    return _amount(found), _amount(policy.get("default") or found)
 
 
 def _amount(counter: object) -> int:
