@@ -165,7 +165,7 @@ def _mode(snapshot: Snapshot) -> Found:
         yield WRONG, text, f"the mode all or opt-in; or the feature gate {EXTENDED}, from 1.34 on"
         return
     published = [profile.replace("+", ".") for profile in snapshot.inventory.supply]
-    served = snapshot.served_by_scheduler
+    served = snapshot.served_by_scheduler if published else {}
     if lacking := [each for each in published if RESOURCE_PREFIX + each not in served]:
         names = some(RESOURCE_PREFIX + each for each in lacking)
         text = f"no DeviceClass has the extendedResourceName {names}"

@@ -99,7 +99,6 @@ def quotas(snapshot: Snapshot) -> Iterator[Policy]:
     """Quotas that count rewritten pods, that do not, and that have a scope."""
     for quota in snapshot.all("quotas"):
         where, name = f"-n {quota['metadata']['namespace']}", quota["metadata"]["name"]
-        policy = partial(Policy, "ResourceQuota", full_name(quota))
         hard, scopes = dig(quota["spec"], "hard"), scope(quota["spec"])
         named = {key: key.removeprefix(REQUESTS) for key in hard if key.startswith(REQUESTS)}
         asked = {key: each for key, n in named.items() if (each := snapshot.resources.find(n))}
@@ -114,10 +113,10 @@ def quotas(snapshot: Snapshot) -> Iterator[Policy]:
             limits = ",".join(f"{key}={amount}" for key, amount in new.items())
             command = f"kubectl {where} create quota {name}-unscoped --hard={limits}"
             if keys:
-                yield policy("evaded", keys, scopes, command)
+                yield Policy("ResourceQuota", full_name(quota), "evaded", keys, scopes, command)
             continue
         if counted := tuple(key for key in asked if key not in ignored):
-            yield policy("counts", counted)
+            yield Policy("ResourceQuota", full_name(quota), "counts", counted)
         if ignored:
             caution = ""
             if snapshot.is_classic:
@@ -126,7 +125,8 @@ def quotas(snapshot: Snapshot) -> Iterator[Policy]:
                 caution = "; a quota on its class counts all devices of the class"
             patch = json.dumps({"spec": {"hard": wanted}}, separators=(",", ":"))
             command = f"kubectl {where} patch resourcequota {name} --type=merge -p '{patch}'"
-            yield policy("ignores", tuple(ignored), caution, command)
+            keys = tuple(ignored)
+            yield Policy("ResourceQuota", full_name(quota), "ignores", keys, caution, command)
 
 
 def scope(spec: Json) -> str:

@@ -68,9 +68,9 @@ class Reader:
             raise ClusterError("not asked for, since the API server has stopped answering")
         try:
             answer = self._cluster.call(method, path, body)
-        except ClusterError as error:
+        except ClusterError:
             self._silent += 1
-            raise ClusterError(str(error)) from None
+            raise
         self._silent = 0
         return answer
 
