@@ -61,23 +61,23 @@ TOO_LARGE: Final = (
     "their own"
 )
 
-#: Labels of nodes whose pods are told of.
-_NODES: Final = (node_labels.MIG_CONFIG, node_labels.MIG_STRATEGY, node_labels.GKE_PARTITION)
-#: What may matter although it names no resource: text in base64, or in a Kustomization, or a patch.
+_NULL: Final = r"""\b(?:resources|limits|requests)["']?:[ \t]*%s(?=[ \t]*(?:[\r\n#,}]|\Z))"""
+#: What may matter although it names no resource: text in base64, or in a Kustomization, or a patch;
+#: or a label of nodes. Each with a word that it has, which is ten times as fast to look for.
 _HINTS: Final = (
-    r"\b(?:mig|MIG)-[1-9]",
-    *map(re.escape, _NODES),
-    r"name(?:Prefix|Suffix):",
-    r"""\$patch["']?:""",
-    r"""\bresourceClaims["']?:""",
-    r"""\b(?:resources|limits|requests)["']?:[ \t]*(?:null|~)(?=[ \t]*(?:[\r\n#,}]|\Z))""",
-    "[!:]binary",
+    ("mig-", r"\bmig-[1-9]"),
+    ("MIG-", r"\bMIG-[1-9]"),
+    ("mig.", re.escape(node_labels.MIG_CONFIG)),
+    ("mig.", re.escape(node_labels.MIG_STRATEGY)),
+    ("gke-gpu", re.escape(node_labels.GKE_PARTITION)),
+    ("namePrefix", "namePrefix:"),
+    ("nameSuffix", "nameSuffix:"),
+    ("$patch", r"""\$patch["']?:"""),
+    ("resourceClaims", r"""\bresourceClaims["']?:"""),
+    ("null", _NULL % "null"),
+    ("~", _NULL % "~"),
+    ("binary", "[!:]binary"),
 )
-#: Something of which whatever `_names` finds has. To look for a few words is ten times as fast.
-_WORDS: Final = (
-    "mig- MIG- mig. binary gke-gpu-partition-size namePrefix nameSuffix $patch resourceClaims null "
-    f"~ {LABEL.rpartition('/')[2]}"
-).split()
 
 _BUILD: Final = (
     "rewrite what kustomize makes of them (kubectl kustomize ... | instaslice rewrite -)"
@@ -111,6 +111,7 @@ _HELM: Final = (
     r"\{\{-?\s*(?:[.$(\"]|/\*|(?:if|range|with|end|else|include|template|define|toYaml)\b)"
 )
 _HCL: Final = r"^\s*(?:resource|data|module|provider|variable|locals|terraform)\b[^:\n]*\{\s*$"
+_SHELL: Final = r"%\{|\$\{?[A-Za-z_]"
 #: What becomes YAML only when another program has worked on it, in the order of what is certain.
 _NOT_YET_YAML: Final = {
     re.compile(pattern, re.MULTILINE): what
@@ -118,10 +119,7 @@ _NOT_YET_YAML: Final = {
         (_HELM, _RENDER.format("a Helm template", "helm template ...")),
         (r"\{[{%#].*?[}%#]\}", _RENDER.format("a template of Jinja or Ansible", "...")),
         (_HCL, "looks like Terraform: rewrite the manifests that it applies"),
-        (
-            r"%\{|\$\{?[A-Za-z_]",
-            _RENDER.format("a template of a shell or of Terraform", "envsubst < ..."),
-        ),
+        (_SHELL, _RENDER.format("a template of a shell or of Terraform", "envsubst < ...")),
     )
 }
 #: Between quotes, other ways to write the characters of a name.
@@ -214,8 +212,10 @@ class Rewriter:
         self.builds = patches.Builds()
         mapped = task.resources.mapped.items()
         names = [text for name, found in mapped for text in (name, found.template)]
-        self._names = _names(names)
-        self._words = {*_WORDS, *(re.split(r"[/.]", name)[-1] for name in names)}
+        spelt = [
+            (re.split(r"[/.]", name)[-1], _spelt(name)) for name in (RESOURCE_PREFIX, LABEL, *names)
+        ]
+        self._hints = [(word, re.compile(pattern)) for word, pattern in (*spelt, *_HINTS)]
 
     def note_kustomization(self, name: str, data: bytes) -> None:
         """Learn which files are patches from a file that may be a Kustomization."""
@@ -279,9 +279,10 @@ class Rewriter:
 
     def needs_look(self, text: str) -> bool:
         """Whether a document names anything that matters here."""
-        if any(word in text for word in self._words) and self._names.search(text):
+        if any(word in text and pattern.search(text) for word, pattern in self._hints):
             return True
-        return "\\" in text and bool(self._names.search(_ESCAPE.sub(_unescaped, text)))
+        plain = _ESCAPE.sub(_unescaped, text) if "\\" in text else ""
+        return any(pattern.search(plain) for _, pattern in self._hints)
 
     def resolve(self, documents: Iterable[Document]) -> None:
         """Rewrite the patches among documents, or tell why they are left as they are."""
@@ -351,7 +352,8 @@ class _Work:
         elif is_json and not self.layout:
             self.layout = json_layout(self.text)
         for part in dead:
-            self._add("warning", part.start, (), TWICE.format(part.key))
+            problem = Problem(self._line_of(part.start), "", TWICE.format(part.key))
+            document.problems["warning"].append(problem)
         value = root.value[0] if self.inner else root.value
         if (found := in_list(value, task.resources)) is not None:
             self._tell_left(found)
@@ -548,30 +550,23 @@ class _Work:
             self.tell(each.path, each.reason, each.weight, each.container, each.line)
 
     def tell(
-        self,
-        path: Path,
-        message: str,
-        weight: str,
-        container: str = "",
-        text_line: int | None = None,
+        self, path: Path, message: str, weight: str, who: str = "", line: int | None = None
     ) -> None:
-        """Have something told of a path in a manifest. text_line: of the text there, from 0."""
+        """Have something told of a path. who: a container. line: of the text there, from 0."""
         path = (*self.here, *path)
         start, _ = locate(self.root, (*self.inner, *path))
-        more = 0
-        if text_line is not None:
-            head = self.text[start : self.text.find("\n", start)]
-            # A block of text begins below its header; how other text is laid out does not show.
-            if re.search(r"[|>][-+0-9]*[ \t\r]*(?:#.*)?$", head):
-                more = text_line + 1
-        who = f"container {container}: " if container else ""
-        self._add(weight, start, (*self.prefix, *path), who + message, more)
+        head = self.text[start : self.text.find("\n", start)] if line is not None else ""
+        # A block of text begins below its header; how other text is laid out does not show.
+        is_block = re.search(r"[|>][-+0-9]*[ \t\r]*(?:#.*)?$", head)
+        found = self._line_of(start) + (line + 1 if is_block and line is not None else 0)
+        message = f"container {who}: {message}" if who else message
+        problem = Problem(found, field_path(*self.prefix, *path), message)
+        self.document.problems[weight].append(problem)
 
-    def _add(self, weight: str, place: int, path: Path, message: str, more: int = 0) -> None:
+    def _line_of(self, place: int) -> int:
         start, lines = self.counted if place >= self.counted[0] else (0, 0)
         self.counted = place, lines + self.text.count("\n", start, place)
-        problem = Problem(self.line + self.counted[1] + more, field_path(*path), message)
-        self.document.problems[weight].append(problem)
+        return self.line + self.counted[1]
 
 
 def split(text: str) -> Iterator[str]:
@@ -641,15 +636,9 @@ def _skip(text: str, place: int) -> int:
     return _BLANK.match(text, place).end()  # type: ignore[union-attr]
 
 
-def _names(mapped: Iterable[str]) -> re.Pattern[str]:
-    """What a document that matters has in it: a resource, a template, or the label; or a hint.
-
-    mapped: names of resources, and of their templates.
-    """
-    texts = sorted({RESOURCE_PREFIX, LABEL, *mapped})
-    # In a JSON Pointer a slash is "~1", and Helm's --set has backslashes before its dots.
-    spelt = [re.escape(text).replace("/", "(?:/|~1)").replace(r"\.", r"\\*\.") for text in texts]
-    return re.compile("|".join([*spelt, *_HINTS]))
+def _spelt(name: str) -> str:
+    """A pattern of a name: a slash is "~1" in a JSON Pointer, and Helm's --set escapes dots."""
+    return re.escape(name).replace("/", "(?:/|~1)").replace(r"\.", r"\\*\.")
 
 
 def _unescaped(match: re.Match[str]) -> str:
