@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from instaslice.manifests.documents import Need, Rewriter, Task
 from instaslice.manifests.workloads import BUILT_IN, read_kinds
-from instaslice.resource_api import NEWEST, VERSIONS
+from instaslice.resource_api import NEWEST
 from instaslice.resources import read_mapping
 from instaslice.rewrite import rewrite
 from test.support import pods, yaml_styles
@@ -77,17 +77,12 @@ def test_a_template_is_rewritten_as_the_pod_is(pod: Json, of: tuple[str, str]) -
 
 
 def test_lists_are_looked_into() -> None:
-    pod = {"kind": "Pod", "spec": SPEC}
     # kubectl writes lists of one kind whose items do not say which.
-    inner = {"apiVersion": "v1", "kind": "PodList", "items": [{"spec": SPEC}]}
-    deployments = {
-        "apiVersion": "apps/v1",
-        "kind": "DeploymentList",
-        "items": [{"spec": {"template": {"spec": SPEC}}}],
-    }
-    text = yaml.safe_dump(
-        {"apiVersion": "v1", "kind": "List", "items": [None, pod, inner, deployments]}
-    )
+    pods = {"apiVersion": "v1", "kind": "PodList", "items": [{"spec": SPEC}]}
+    template = {"spec": {"template": {"spec": SPEC}}}
+    deployments = {"apiVersion": "apps/v1", "kind": "DeploymentList", "items": [template]}
+    items = [None, {"kind": "Pod", "spec": SPEC}, pods, deployments]
+    text = yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": items})
     (document,) = rewritten(text, Task(needs_values=True))
     assert nameless(json.dumps(document.value)).count('"claims": [{"name": "UUID"}]') == 3
     assert 'mig-1g.5gb": 1' not in json.dumps(document.value)
@@ -150,26 +145,9 @@ def test_each_document_keeps_its_surroundings() -> None:
         ...
         # the end
     """)
-    assert nameless(after(text)) == dedent("""
-        # head
-        kind: ConfigMap
-        ---   # second
-        # about the pod
-        kind: Pod
-        spec:
-          containers:
-          - name: a
-            resources: {claims: [{name: UUID}]}
-          resourceClaims:
-          - name: UUID
-            resourceClaimTemplateName: mig-1g.5gb
-
-        # between
-        ---
-        other:   true
-        ...
-        # the end
-    """)
+    claim = "  resourceClaims:\n  - name: UUID\n    resourceClaimTemplateName: mig-1g.5gb\n"
+    expected = text.replace("limits: {nvidia.com/mig-1g.5gb: 1}", "claims: [{name: UUID}]")
+    assert nameless(after(text)) == expected.replace("\n\n# between", f"\n{claim}\n# between")
 
 
 def test_an_error_is_named_by_line_and_path() -> None:
@@ -295,63 +273,53 @@ def test_a_key_that_comes_twice_is_told_of() -> None:
     assert [*document.needs] == [Need(None, "mig-1g.5gb")]
 
 
+WORKFLOW = "argoproj.io/Workflow"
+
+
 @pytest.mark.parametrize(
-    ("kind", "path", "template"),
+    ("kind", "template"),
     [
-        ("argoproj.io/Workflow", "spec.templates[*]", '{"container": %s}'),
-        ("argoproj.io/Workflow", "spec.templates[*]", '{"script": %s, "initContainers": []}'),
-        ("argoproj.io/Workflow", "spec.templates[*]", '{"container": {}, "sidecars": [{}, %s]}'),
-        ("argoproj.io/Workflow", "spec.templates[*]", '{"containerSet": {"containers": [%s]}}'),
-        (
-            "serving.kserve.io/InferenceService",
-            "spec.templates[*]",
-            '{"model": %s, "containers": []}',
-        ),
+        (WORKFLOW, '{"container": %s}'),
+        (WORKFLOW, '{"script": %s, "initContainers": []}'),
+        (WORKFLOW, '{"container": {}, "sidecars": [{}, %s]}'),
+        (WORKFLOW, '{"containerSet": {"containers": [%s]}}'),
+        ("serving.kserve.io/InferenceService", '{"model": %s, "containers": []}'),
     ],
 )
-def test_containers_outside_of_lists_of_containers(kind: str, path: str, template: str) -> None:
+def test_containers_outside_of_lists_of_containers(kind: str, template: str) -> None:
     group, _, name = kind.partition("/")
     container = '{"name": "c", "resources": {"limits": {"nvidia.com/mig-1g.5gb": 1}}}'
-    text = (
-        f'{{"apiVersion": "{group}/v1", "kind": "{name}", "spec": {{"templates": [{template}]}}}}'
-    )
-    (document,) = rewritten(text % container)
-    assert document.problems["left"][0].message.endswith(
-        f"(if it keeps them: --kinds {kind}={path})"
-    )
-    (document,) = rewritten(text % container, Task(kinds=read_kinds([f"{kind}={path}"])))
+    head = f'{{"apiVersion": "{group}/v1", "kind": "{name}", "spec": {{"templates": '
+    text = f"{head}[{template % container}]}}}}"
+    (document,) = rewritten(text)
+    says = f"{kind}=spec.templates[*]"
+    assert document.problems["left"][0].message.endswith(f"(if it keeps them: --kinds {says})")
+    (document,) = rewritten(text, Task(kinds=read_kinds([says])))
     (made,) = json.loads(document.after)["spec"]["templates"]
     expected = json.loads(template % '{"name": "c", "resources": {"claims": [{"name": "UUID"}]}}')
     expected["resourceClaims"] = [{"name": "UUID", "resourceClaimTemplateName": "mig-1g.5gb"}]
     assert json.loads(nameless(json.dumps(made))) == expected
-    (back,) = rewritten(document.after, Task(kinds=read_kinds([f"{kind}={path}"]), is_reverse=True))
-    assert back.after == text % container
+    (back,) = rewritten(document.after, Task(kinds=read_kinds([says]), is_reverse=True))
+    assert back.after == text
 
 
 HELM = "a Helm template: render it first (helm template ... | instaslice rewrite -)"
+SLICES = LIMITED % "nvidia.com/mig-1g.5gb: %s"
 
 
 @pytest.mark.parametrize(
     ("text", "mark", "what"),
     [
-        (LIMITED % "\n nvidia.com/mig-1g.5gb: {{ .Values.slices }}", "{{", HELM),
-        (LIMITED % 'nvidia.com/mig-1g.5gb: "{{ .n }}"', "{{", HELM),
+        (SLICES % "\n {{ .Values.slices }}", "{{", HELM),
+        (SLICES % '"{{ .n }}"', "{{", HELM),
         ("kind: Pod\nspec:\n{{- if .x }}\n  a: nvidia.com/mig-1g.5gb\n{{- end }}\n", "{{", HELM),
+        (SLICES % '"{{ slices }}"', "{{", "a template of Jinja or "),
+        ("{% if x %}\n" + SLICES % 1, "{%", "a template of Jinja"),
+        (SLICES % "${SLICES}", "${", "a template of a shell or"),
         (
-            LIMITED % 'nvidia.com/mig-1g.5gb: "{{ slices }}"',
-            "{{",
-            "a template of Jinja or ",
-        ),
-        ("{% if x %}\n" + LIMITED % "nvidia.com/mig-1g.5gb: 1", "{%", "a template of Jinja"),
-        (
-            LIMITED % "nvidia.com/mig-1g.5gb: ${SLICES}",
-            "${",
-            "a template of a shell or",
-        ),
-        (
-            'resource "kubernetes_pod" "a" {\n  limits = { "nvidia.com/mig-1g.5gb" = 1 }\n}\n',
-            "resource",
-            "Terraform: ",
+            'resource "pod" "a" {\n  limits = { "nvidia.com/mig-1g.5gb" = 1 }\n}\n',
+            "res",
+            "Terraform",
         ),
     ],
 )
@@ -422,21 +390,13 @@ def test_what_is_mapped_is_found_and_rewritten() -> None:
 
 
 def test_annotations_apply_in_files_too() -> None:
-    text = dedent("""
-        kind: Job
-        spec:
-          template:
-            metadata:
-              annotations: {instaslice.io/alternatives: 3g.20gb or 4g.20gb}
-            spec:
-              containers:
-              - resources: {limits: {nvidia.com/mig-3g.20gb: 1}}
-    """)
+    text = "metadata:\n  annotations: {instaslice.io/alternatives: 3g.20gb or 4g.20gb}\n"
+    text += LIMITED % "nvidia.com/mig-3g.20gb: 1"
     (document,) = rewritten(text)
     assert [*document.needs] == [Need(None, "mig-3g.20gb-or-4g.20gb")]
     ((line, message),) = told(text.replace(" or ", " oder "))
-    assert line == 5
-    assert message.startswith("spec.template.metadata.annotations[instaslice.io/alternatives]: ")
+    assert line == 2
+    assert message.startswith("metadata.annotations[instaslice.io/alternatives]: ")
 
 
 def test_what_documents_need_and_have() -> None:
@@ -485,62 +445,32 @@ def test_what_is_not_utf8_is_an_error_of_its_document() -> None:
 
 
 def test_a_layout_that_cannot_be_edited_is_an_error_unless_the_result_is_json() -> None:
-    text = dedent("""
-        kind: Pod
-        spec:
-          containers:
-          - resources:
-              ? limits
-              : nvidia.com/mig-1g.5gb: 1
-    """)
+    text = "kind: Pod\nspec:\n  containers:\n  - resources:\n"
+    text += "      ? limits\n      : nvidia.com/mig-1g.5gb: 1\n"
     assert told(text) == [(1, "cannot be rewritten in this layout; try -o json")]
     (document,) = rewritten(text, Task(needs_values=True))
     assert not document.errors
     assert [*document.value["spec"]["containers"][0]["resources"]] == ["claims"]
 
 
-def test_what_is_added_is_indented_as_the_rest_of_the_document() -> None:
-    text = dedent("""
-        kind: Pod
-        spec:
-            containers:
-            - resources:
-                  limits:
-                      nvidia.com/mig-1g.5gb: 1
-    """)
-    (document,) = rewritten(text, Task(api=VERSIONS["v1alpha2"]))
-    assert document.after.endswith(
-        "      source:\n          resourceClaimTemplateName: mig-1g.5gb\n"
-    )
-
-
 # -- what is not of the type that Kubernetes has --------------------------------------------------
 
-POD: Json = {
-    "apiVersion": "v1",
-    "kind": "Pod",
-    "metadata": {"name": "p", "annotations": {"a": "b"}},
-    "spec": {
-        "containers": [
-            {
-                "name": "a",
-                "image": "x",
-                "resources": {
-                    "limits": {"nvidia.com/mig-1g.5gb": "1"},
-                    "requests": {"nvidia.com/mig-1g.5gb": "1"},
-                    "claims": [{"name": "x"}],
-                },
-            },
-            {
-                "name": "b",
-                "image": "x",
-                "resources": {"limits": {"cpu": 1}, "claims": [{"name": "c"}]},
-            },
-        ],
-        "initContainers": [{"name": "i", "image": "x", "restartPolicy": "Always"}],
-        "resourceClaims": [{"name": "x", "resourceClaimTemplateName": "mig-1g.5gb"}],
-    },
-}
+POD: Json = yaml.safe_load("""
+apiVersion: v1
+kind: Pod
+metadata: {name: p, annotations: {a: b}}
+spec:
+  containers:
+  - name: a
+    image: x
+    resources:
+      limits: {nvidia.com/mig-1g.5gb: "1"}
+      requests: {nvidia.com/mig-1g.5gb: "1"}
+      claims: [{name: x}]
+  - {name: b, image: x, resources: {limits: {cpu: 1}, claims: [{name: c}]}}
+  initContainers: [{name: i, image: x, restartPolicy: Always}]
+  resourceClaims: [{name: x, resourceClaimTemplateName: mig-1g.5gb}]
+""")
 
 
 @pytest.mark.parametrize("wrong", [5, True, "x", [1], [[]], {"a": 1}, None], ids=repr)

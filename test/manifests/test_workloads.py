@@ -1,7 +1,6 @@
-"""Where pods are in a manifest, and which of them are left alone."""
+"""Where pods are in a manifest, which of them are left alone, and how their claims are named."""
 
 import uuid
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -19,83 +18,61 @@ from instaslice.manifests.workloads import (
 from instaslice.webhook_configuration import LABEL
 
 Json = dict[str, Any]
-SPEC: Json = {"containers": []}
+SPEC = "spec: {containers: []}"
+TEMPLATE = f"template: {{{SPEC}}}"
 
 
-def paths(value: Json, *kinds: str) -> list[str]:
+def paths(text: str, *kinds: str) -> list[str]:
+    value = yaml.safe_load(text)
     found = (t for m in manifests(value) for t in templates(m, read_kinds(kinds)))
     return [".".join(map(str, template.path)) for template in found]
 
 
 @pytest.mark.parametrize(
-    ("version", "kind", "value", "path"),
+    ("text", "found"),
     [
-        ("v1", "Pod", {"spec": SPEC}, ""),
-        ("apps/v1", "Deployment", {"spec": {"template": {"spec": SPEC}}}, "spec.template"),
+        (f"{{apiVersion: v1, kind: Pod, {SPEC}}}", [""]),
+        (f"{{apiVersion: apps/v1, kind: Deployment, spec: {{{TEMPLATE}}}}}", ["spec.template"]),
         (
-            "extensions/v1beta1",
-            "DaemonSet",
-            {"spec": {"template": {"spec": SPEC}}},
-            "spec.template",
+            f"{{apiVersion: extensions/v1, kind: DaemonSet, spec: {{{TEMPLATE}}}}}",
+            ["spec.template"],
         ),
-        ("v1", "PodTemplate", {"template": {"spec": SPEC}}, "template"),
+        (f"{{apiVersion: v1, kind: PodTemplate, {TEMPLATE}}}", ["template"]),
         # A patch may say less.
-        (None, "Job", {"spec": {"template": {"spec": {"initContainers": []}}}}, "spec.template"),
+        ("{kind: Job, spec: {template: {spec: {initContainers: []}}}}", ["spec.template"]),
+        (f"{{apiVersion: kubeflow.org/v1, kind: Notebook, spec: {{{TEMPLATE}}}}}", []),
+        (f"{{apiVersion: argoproj.io/v1, kind: Job, spec: {{{TEMPLATE}}}}}", []),
+        (f"{{kind: Rollout, spec: {{{TEMPLATE}}}}}", []),
+        ("{apiVersion: apps/v1, kind: Deployment, spec: {template: {spec: {}}}}", []),
+        ("{apiVersion: apps/v1, kind: Deployment, spec: {template: 1}}", []),
+        ("{apiVersion: 1, kind: [], metadata: 1, items: {}}", []),
+        (f"{{{SPEC}}}", []),
     ],
 )
-def test_kubernetes_own_kinds(version: str | None, kind: str, value: Json, path: str) -> None:
-    head = {"apiVersion": version} if version else {}
-    assert paths({**head, "kind": kind, **value}) == [path]
+def test_kubernetes_own_kinds_and_no_others_hold_pods(text: str, found: list[str]) -> None:
+    assert paths(text) == found
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        {"apiVersion": "kubeflow.org/v1", "kind": "Notebook", "spec": {"template": {"spec": SPEC}}},
-        {"apiVersion": "argoproj.io/v1", "kind": "Job", "spec": {"template": {"spec": SPEC}}},
-        {"kind": "Rollout", "spec": {"template": {"spec": SPEC}}},
-        {"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"template": {"spec": {}}}},
-        {"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"template": 1}},
-        {"apiVersion": 1, "kind": [], "metadata": 1, "items": {}},
-        {"spec": SPEC},
-    ],
-)
-def test_all_others_are_left_alone(value: Json) -> None:
-    assert paths(value) == []
-
-
-RAY = yaml.safe_load("""
+RAY = f"""
 apiVersion: ray.io/v1
 kind: RayCluster
-spec:
-  headGroupSpec: {template: {spec: {containers: []}}}
-  workerGroupSpecs:
-  - {template: {spec: {containers: []}}}
-  - {}
-  - {template: {spec: {containers: []}}}
-""")
-MPI = yaml.safe_load("""
+spec: {{headGroupSpec: {{{TEMPLATE}}}, workerGroupSpecs: [{{{TEMPLATE}}}, {{}}, {{{TEMPLATE}}}]}}
+"""
+MPI = f"""
 apiVersion: kubeflow.org/v2beta1
 kind: MPIJob
-spec: {mpiReplicaSpecs: {Worker: {template: {spec: {containers: []}}}, Launcher: 1}}
-""")
-KSERVE = yaml.safe_load("""
+spec: {{mpiReplicaSpecs: {{Worker: {{{TEMPLATE}}}, Launcher: 1}}}}
+"""
+KSERVE = """
 apiVersion: serving.kserve.io/v1beta1
 kind: InferenceService
 spec: {predictor: {containers: []}}
-""")
-WRAPPER = yaml.safe_load("""
+"""
+WRAPPER = f"""
 apiVersion: workload.codeflare.dev/v1beta2
 kind: AppWrapper
-spec:
-  components:
-  - template:
-      apiVersion: batch/v1
-      kind: Job
-      spec: {template: {spec: {containers: []}}}
-""")
-
-
+spec: {{components: [{{template: {{apiVersion: batch/v1, kind: Job, spec: {{{TEMPLATE}}}}}}}]}}
+"""
 GROUPS = "ray.io/RayCluster=spec.workerGroupSpecs"
 REPLICAS = "MPIJob=spec.mpiReplicaSpecs"
 COMPONENTS = "workload.codeflare.dev/AppWrapper=spec.components[]"
@@ -105,7 +82,7 @@ WORKER = "spec.mpiReplicaSpecs.Worker.template"
 
 
 @pytest.mark.parametrize(
-    ("value", "kinds", "found"),
+    ("text", "kinds", "found"),
     [
         (RAY, [f"{GROUPS}[*].template"], [FIRST, LAST]),
         (RAY, [f"{GROUPS}[2].template", f"ray.io/RayCluster=.{HEAD}"], [LAST, HEAD]),
@@ -117,10 +94,10 @@ WORKER = "spec.mpiReplicaSpecs.Worker.template"
     ],
 )
 def test_kinds_whose_user_says_that_they_keep_claims(
-    value: Json, kinds: list[str], found: list[str]
+    text: str, kinds: list[str], found: list[str]
 ) -> None:
-    assert paths(value) == []
-    assert paths(value, *kinds) == found
+    assert paths(text) == []
+    assert paths(text, *kinds) == found
 
 
 @pytest.mark.parametrize(
@@ -131,13 +108,14 @@ def test_what_names_no_kind_is_refused(text: str) -> None:
         read_kinds([text])
 
 
-def test_items_of_a_list_have_its_kind() -> None:
-    value = {"apiVersion": "v1", "kind": "PodList", "items": [{"metadata": {"name": "a"}}, None]}
-    (found,) = manifests(value)
-    assert (found.path, found.group, found.kind, found.name) == (("items", 0), "", "Pod", "a")
-    value = {"apiVersion": "v1", "kind": "List", "items": [{"spec": {}}]}
-    (found,) = manifests(value)
-    assert (found.group, found.kind) == (None, "")
+@pytest.mark.parametrize(
+    ("kind", "item", "found"), [("PodList", "Pod", ("", "Pod")), ("List", "", (None, ""))]
+)
+def test_items_of_a_list_have_its_kind(kind: str, item: str, found: tuple[str, str]) -> None:
+    items = [{"metadata": {"name": "a"}}, None]
+    (made,) = manifests({"apiVersion": "v1", "kind": kind, "items": items})
+    assert (made.path, made.name, made.identity[1]) == (("items", 0), "a", item)
+    assert (made.group, made.kind) == found
 
 
 @pytest.mark.parametrize(
@@ -153,8 +131,8 @@ def test_items_of_a_list_have_its_kind() -> None:
     ],
 )
 def test_what_the_webhook_leaves_alone(namespace: str, metadata: Json, why: str) -> None:
-    pod = {"kind": "Pod", "metadata": {"namespace": namespace, **metadata}, "spec": SPEC}
-    (manifest,) = manifests(pod)
+    pod = {"metadata": {"namespace": namespace, **metadata}, "spec": {"containers": []}}
+    (manifest,) = manifests({"kind": "Pod", **pod})
     (template,) = templates(manifest, {})
     found = workloads.why_skipped(manifest, template, {"ours"})
     assert found.startswith(why) if why else found == ""
@@ -162,61 +140,48 @@ def test_what_the_webhook_leaves_alone(namespace: str, metadata: Json, why: str)
 
 # -- names of claims: the same for the same, and different for everything else ---------------------
 
-TEMPLATE = ("spec", "template")
 
-
-def manifest(**fields: Any) -> Manifest:
-    usual = {"value": {}, "path": (), "group": "apps", "kind": "Deployment"}
-    return Manifest(**{**usual, "namespace": "ml", "name": "web", **fields})
-
-
-def name(made: Manifest, path: tuple[str, ...] = TEMPLATE, *uses: tuple[str, str]) -> str:
+def name(*uses: tuple[str, str], path: str = "spec/template", **fields: Any) -> str:
     """The last of the names for some containers and templates."""
-    new_name = claim_names(made, Template(path, path, {}))
+    usual = {"value": {}, "path": (), "group": "apps", "kind": "Deployment"}
+    made = Manifest(**{**usual, "namespace": "ml", "name": "web", **fields})
+    steps = tuple(path.split("/"))
+    new_name = claim_names(made, Template(steps, steps, {}))
     return [new_name(*use) for use in uses or (("c", "mig-1g.5gb"),)][-1]
-
-
-def test_a_name_is_a_uuid_of_version_5_and_stays_the_same() -> None:
-    assert uuid.UUID(name(manifest())).version == 5
-    assert name(manifest()) == name(manifest())
-    assert name(manifest()) == name(manifest(value={"edited": True}))
 
 
 def test_a_later_version_gives_the_same_names() -> None:
     """Else every file that was rewritten would change with an upgrade."""
     ours = uuid.uuid5(uuid.NAMESPACE_DNS, "instaslice.io")
     parts = "apps\nDeployment\nml\nweb\nspec/template\nc\nmig-1g.5gb\n1"
-    assert (
-        name(manifest()) == str(uuid.uuid5(ours, parts)) == "311f06e1-91d9-5d79-9c69-680d6aae47ad"
-    )
+    assert name() == str(uuid.uuid5(ours, parts)) == "311f06e1-91d9-5d79-9c69-680d6aae47ad"
 
 
-def test_where_a_manifest_lies_in_a_list_does_not_matter() -> None:
-    assert name(manifest(path=("items", 3))) == name(manifest())
+@pytest.mark.parametrize(
+    "same",
+    [
+        name(value={"edited": True}),
+        # Claims of other kinds before it do not matter.
+        name(("c", "mig-3g.20gb"), ("c", "mig-3g.20gb"), ("c", "mig-1g.5gb")),
+    ],
+)
+def test_whatever_does_not_tell_claims_apart_leaves_their_names(same: str) -> None:
+    assert same == name()
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        name(manifest(group="batch")),
-        name(manifest(kind="StatefulSet")),
-        name(manifest(namespace=None)),
-        name(manifest(name="api")),
-        name(manifest(), ("spec", "jobTemplate")),
-        name(manifest(), TEMPLATE, ("d", "mig-1g.5gb")),
-        name(manifest(), TEMPLATE, ("c", "mig-2g.10gb")),
-        name(manifest(), TEMPLATE, ("c", "mig-1g.5gb"), ("c", "mig-1g.5gb")),
+        name(group="batch"),
+        name(kind="StatefulSet"),
+        name(namespace=None),
+        name(name="api"),
+        name(namespace="m", name="lweb"),
+        name(path="spec/jobTemplate"),
+        name(("d", "mig-1g.5gb")),
+        name(("c", "mig-2g.10gb")),
+        name(("c", "mig-1g.5gb"), ("c", "mig-1g.5gb")),
     ],
 )
 def test_whatever_tells_claims_apart_tells_their_names_apart(other: str) -> None:
-    assert other != name(manifest())
-
-
-def test_claims_of_other_kinds_in_between_change_nothing() -> None:
-    one, two = ("c", "mig-1g.5gb"), ("c", "mig-3g.20gb")
-    assert name(manifest(), TEMPLATE, two, two, one) == name(manifest(), TEMPLATE, one)
-
-
-def test_parts_do_not_run_into_each_other() -> None:
-    several = [name(manifest(namespace="a", name="bc")), name(manifest(namespace="ab", name="c"))]
-    assert all(a != b for a, b in pairwise(several))
+    assert other != name()
