@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import yaml
 
@@ -61,17 +61,10 @@ class Part:
     is_dead: bool = False  #: the key comes again, and the last one wins
 
 
-class _Event(NamedTuple):
-    """What a parser finds at text[start:end]: a scalar, or where a collection begins or ends."""
-
-    kind: type | None  #: dict, list, or str for a scalar and an alias; None for an end
-    start: int
-    end: int
-    value: Any = None  #: of a scalar
-    is_flow: bool = True
-    is_plain: bool = False  #: without quotes
-    anchor: str | None = None
-    alias: str | None = None
+#: What a parser finds, one after the other: a scalar or the beginning of a collection, with the name
+#: of its anchor; an alias, with that name and True; the end of a collection, of the kind `_END`.
+_Found = tuple[Node, str | None, bool]
+_END: Final = type(None)
 
 
 def read(text: str, dead: list[Part] | None = None) -> tuple[Node | None, bool]:
@@ -84,7 +77,7 @@ def read(text: str, dead: list[Part] | None = None) -> tuple[Node | None, bool]:
     try:
         first = next(events, None)
         builder = _Builder(text, events, [] if dead is None else dead)
-        return (builder.node(first, 0) if first else None), is_json
+        return (builder.node(*first, 0) if first else None), is_json
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         why, place = error.problem or error.context or "is not YAML", mark.index if mark else 0
@@ -105,7 +98,7 @@ _JSON: Final = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_
 _BEGINS_JSON: Final = re.compile(r"[ \t\n\r]*[{\[]")
 #: Strings, brackets and words, where a text is known to be JSON.
 _TOKEN: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]|[^ \t\n\r,:"\[\]{}]+', re.DOTALL)
-_KINDS: Final = {"{": dict, "[": list, "}": None, "]": None}
+_KINDS: Final[dict[str, type]] = {"{": dict, "[": list, "}": _END, "]": _END}
 _WORDS: Final[dict[str, Any]] = {"true": True, "false": False, "null": None}
 
 
@@ -119,40 +112,39 @@ def _is_json(text: str) -> bool:
         raise BadDocument(_TOO_DEEP) from None
 
 
-def _of_json(text: str) -> Iterator[_Event]:
+def _of_json(text: str) -> Iterator[_Found]:
     for match in _TOKEN.finditer(text):
         word, (start, end) = match.group(), match.span()
-        if word in _KINDS:
-            yield _Event(_KINDS[word], start, end)
+        if kind := _KINDS.get(word):
+            yield Node(start, end, kind(), kind, is_flow=True), None, False
         elif word[0] == '"':
-            yield _Event(str, start, end, scanstring(text, start + 1)[0])
+            yield Node(start, end, scanstring(text, start + 1)[0]), None, False
         else:
-            yield _Event(str, start, end, _WORDS[word] if word in _WORDS else scalars.number(word))
+            value = _WORDS[word] if word in _WORDS else scalars.number(word)
+            yield Node(start, end, value), None, False
 
 
-def _of_yaml(text: str) -> Iterator[_Event]:
+def _of_yaml(text: str) -> Iterator[_Found]:
     """Raises BadDocument, yaml.MarkedYAMLError, yaml.reader.ReaderError."""
     parser = _PARSER(text)
     try:
         while not isinstance(event := parser.get_event(), yaml.StreamEndEvent):
             start, end = event.start_mark.index, event.end_mark.index
-            if isinstance(event, yaml.CollectionEndEvent):
-                yield _Event(None, start, end)
-            elif isinstance(event, yaml.AliasEvent):
-                yield _Event(str, start, end, alias=event.anchor)
-            elif isinstance(event, yaml.ScalarEvent):
+            if isinstance(event, yaml.ScalarEvent):
                 try:
                     value = scalars.meaning(event.value, event.tag, event.implicit[0])
                 except scalars.BadScalar as bad:
                     raise _bad(text, str(bad), start) from None
                 if event.style in ("|", ">"):
                     end = _block_end(text, start, end)
-                is_plain = not event.style
-                yield _Event(str, start, end, value, is_plain=is_plain, anchor=event.anchor)
+                yield Node(start, end, value), event.anchor, False
+            elif isinstance(event, yaml.AliasEvent):
+                yield Node(start, end, None, has_alias=True), event.anchor, True
             elif isinstance(event, yaml.CollectionStartEvent):
                 kind = dict if isinstance(event, yaml.MappingStartEvent) else list
-                is_flow = bool(event.flow_style)
-                yield _Event(kind, start, end, is_flow=is_flow, anchor=event.anchor)
+                yield Node(start, end, kind(), kind, bool(event.flow_style)), event.anchor, False
+            elif isinstance(event, yaml.CollectionEndEvent):
+                yield Node(start, end, None, _END), None, False
     finally:
         parser.dispose()
 
@@ -169,51 +161,48 @@ def _block_end(text: str, start: int, end: int) -> int:
 class _Builder:
     """Makes nodes of events."""
 
-    def __init__(self, text: str, events: Iterator[_Event], dead: list[Part]) -> None:
+    def __init__(self, text: str, events: Iterator[_Found], dead: list[Part]) -> None:
         self.text, self.events, self.dead = text, events, dead
         self.anchors: dict[str, Node | None] = {}  #: None while it is open
         self.sizes: dict[int, int] = {}
         self.copies = 0
 
-    def node(self, event: _Event, depth: int) -> Node:
-        """What begins with an event. Raises BadDocument."""
-        kind, start, end, value, is_flow, _, anchor, alias = event
+    def node(self, node: Node, name: str | None, is_alias: bool, depth: int) -> Node:
+        """The node with all that is in it. name: of its anchor. Raises BadDocument."""
         if depth > MAX_DEPTH:
-            raise _bad(self.text, _TOO_DEEP, start)
-        if alias is not None:
-            return self.alias(alias, start, end)
-        if anchor:
-            self.anchors[anchor] = None
-        if kind in (dict, list):
-            node = Node(start, end, kind(), kind, is_flow)
+            raise _bad(self.text, _TOO_DEEP, node.start)
+        if name and is_alias:
+            self.link(node, name)
+        elif name:
+            self.anchors[name] = None
+        if node.kind is not str:
             self.fill(node, depth)
-        else:
-            node = Node(start, end, value)
-        if anchor:
-            self.anchors[anchor] = node
+        if name and not is_alias:
+            self.anchors[name] = node
         return node
 
-    def alias(self, name: str, start: int, end: int) -> Node:
+    def link(self, node: Node, name: str) -> None:
+        """Have an alias stand for what has its anchor."""
         target = self.anchors.get(name)
         if target is None:
             why = "holds itself" if name in self.anchors else "is not defined"
-            raise _bad(self.text, f"the anchor {name!r} {why}", start)
+            raise _bad(self.text, f"the anchor {name!r} {why}", node.start)
         self.copies += self.size(target)
         if self.copies > MAX_VALUES:
-            raise _bad(self.text, f"stands for more than {MAX_VALUES:,} values", start)
-        return Node(start, end, target.value, target=target, has_alias=True)
+            raise _bad(self.text, f"stands for more than {MAX_VALUES:,} values", node.start)
+        node.target, node.value = target, target.value
 
     def fill(self, node: Node, depth: int) -> None:
         """Read a collection up to its end."""
         parts: list[Part] = []
-        node.parts = parts
         live: dict[str | None, Part] = {}
-        for event in self.events:
-            if event.kind is None:
+        node.parts = parts
+        for found in self.events:
+            if found[0].kind is _END:
                 # A block ends where the next thing begins, for libyaml.
-                node.end = event.end if node.is_flow or not parts else parts[-1].node.end
+                node.end = found[0].end if node.is_flow or not parts else parts[-1].node.end
                 return
-            first = self.node(event, depth + 1)
+            first = self.node(*found, depth + 1)
             if node.kind is list:
                 parts.append(Part(None, first.start, first))
                 node.value.append(first.value)
@@ -223,10 +212,11 @@ class _Builder:
                 key = scalars.key(first.value)
             except scalars.BadScalar as bad:
                 raise _bad(self.text, str(bad), node.start) from None
-            value = self.node(next(self.events), depth + 1)
+            is_merge = key == "<<" and self.text.endswith("<<", first.start, first.end)
+            value = self.node(*next(self.events), depth + 1)
             node.has_alias |= value.has_alias
-            parts.append(Part(key, first.start, value, event.is_plain and key == "<<"))
-            if parts[-1].is_merge:
+            parts.append(Part(key, first.start, value, is_merge))
+            if is_merge:
                 self.merge(node, value.value)
                 continue
             if before := live.get(key):
