@@ -13,6 +13,8 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TextIO
 
+import yaml
+
 from instaslice.manifests.documents import RENAME, WEIGHTS, Document, Need, Rewriter, Task
 from instaslice.manifests.edit import Edit, applied
 from instaslice.patch import Json
@@ -67,21 +69,14 @@ class File:
     def is_changed(self) -> bool:
         return any(document.changed for document in self.documents)
 
-    def appended(self, last: str) -> str:
-        """The templates, as documents behind a text that ends so."""
-        text = ""
-        for manifest in self.added:
-            text += join(text or last, dump(manifest))
-        return text
-
     def edits(self) -> tuple[str, list[Edit]]:
         """Its text as it is, and what becomes of it."""
         edits, place = [], 0
         for each in self.documents:
             edits += [Edit(a + place, b + place, new) for a, b, new in each.edits]
             place += len(each.before)
-        if added := self.appended(self.documents[-1].after[-1:] if self.documents else ""):
-            edits.append(Edit(place, place, added))
+        if self.added:
+            edits.append(Edit(place, place, appended(self.documents[-1].after[-1:], self.added)))
         return "".join(document.before for document in self.documents), edits
 
 
@@ -122,34 +117,33 @@ class Job:
             if name == STANDARD_INPUT or not Path(name).is_dir():
                 yield name
                 continue
-            is_empty, unread = True, list[OSError]()
-            for folder, folders, found in os.walk(name, onerror=unread.append):
+            found, unread = list[str](), list[OSError]()
+            for folder, folders, inside in os.walk(name, onerror=unread.append):
                 folders[:] = sorted(each for each in folders if not each.startswith("."))
-                for each in sorted(found):
-                    if each.endswith(SUFFIXES) and not each.startswith("."):
-                        is_empty = False
-                        yield os.path.normpath(os.path.join(folder, each))
+                inside = [each for each in sorted(inside) if not each.startswith(".")]
+                found += [os.path.join(folder, each) for each in inside if each.endswith(SUFFIXES)]
+            yield from map(os.path.normpath, found)
             for error in unread:
                 self.bad(f"{error.filename}: {error.strerror or error}")
-            if is_empty and not unread:
+            if not found and not unread:
                 self.say(f"instaslice: {name}: has no file that ends in {' or '.join(SUFFIXES)}")
 
     def read(self, name: str) -> bytes | None:
         """What is in a file; None where it cannot be read."""
+        why, path = "", Path(name)
         try:
-            if name != STANDARD_INPUT:
-                path = Path(name)
-                if self.options.in_place and not stat.S_ISREG(path.stat().st_mode):
-                    self.bad(f"{name}: is not a regular file, which --in-place needs")
-                    return None
+            if name == STANDARD_INPUT:
+                if sys.stdin is not None:
+                    return sys.stdin.buffer.read()
+                why = "is closed"
+            elif not self.options.in_place or stat.S_ISREG(path.stat().st_mode):
                 return path.read_bytes()
-            if sys.stdin is None:
-                self.bad(f"{name}: is closed")
-                return None
-            return sys.stdin.buffer.read()
+            else:
+                why = "is not a regular file, which --in-place needs"
         except OSError as error:
-            self.bad(f"{name}: {error.strerror or error}")
-            return None
+            why = error.strerror or str(error)
+        self.bad(f"{name}: {why}")
+        return None
 
     def report(self, file: File) -> None:
         """Tell of a file's documents."""
@@ -223,7 +217,7 @@ class Job:
         if added and not (self.options.check or self.options.diff):
             try:
                 old = path.read_text() if path.exists() else ""
-                path.write_text(old + join(old[-1:], "---\n".join(map(dump, added))))
+                path.write_text(old + appended(old[-1:], added))
             except OSError as error:
                 self.bad(f"{path}: {error.strerror or error}")
             else:
@@ -255,8 +249,9 @@ class Job:
                 self.write(join(last, text) if is_apart else text)
                 last, is_apart = text[-1:] or last, is_apart and not text
         for file in files:
-            self.write(file.appended(last))
-            last = "\n" if file.added else last
+            if file.added:
+                self.write(appended(last, file.added))
+                last = "\n"
 
     def as_json(self, files: list[File]) -> None:
         """One object; where there are more, a List of them, as kubectl writes and reads them."""
@@ -309,15 +304,13 @@ def join(last: str, text: str) -> str:
     """
     if not last or not text:
         return text
-    line_end = "" if last.endswith("\n") else "\n"
-    return line_end + ("" if text.startswith(("---", "...")) else "---\n") + text
+    marker = "" if text.startswith(("---", "...")) else "---\n"
+    return ("" if last.endswith("\n") else "\n") + marker + text
 
 
-def dump(value: Json) -> str:
-    """A manifest of InstaSlice's own as YAML."""
-    import yaml
-
-    return str(yaml.safe_dump(value, sort_keys=False))
+def appended(last: str, manifests: Iterable[Json]) -> str:
+    """Manifests as documents behind a text that ends so."""
+    return join(last, yaml.safe_dump_all(manifests, sort_keys=False))
 
 
 def replace(target: Path, data: bytes) -> None:

@@ -61,8 +61,8 @@ class Part:
     is_dead: bool = False  #: the key comes again, and the last one wins
 
 
-#: What a parser finds, one after the other: a scalar or the beginning of a collection, with the name
-#: of its anchor; an alias, with that name and True; the end of a collection, of the kind `_END`.
+#: What a parser finds, one after the other: a scalar or the beginning of a collection, with its
+#: anchor's name; an alias, with that name and True; the end of a collection, of the kind `_END`.
 _Found = tuple[Node, str | None, bool]
 _END: Final = type(None)
 

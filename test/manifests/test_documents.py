@@ -155,18 +155,11 @@ def test_an_error_is_named_by_line_and_path() -> None:
         kind: ConfigMap
         ---
         kind: CronJob
-        spec:
-          jobTemplate:
-            spec:
-              template:
-                spec:
-                  containers:
-                  - name: a
-                  - name: b
-                    resources:
-                      limits:
-                        cpu: 1
-                        nvidia.com/mig-1g.5gb: 500m
+        spec: {jobTemplate: {spec: {template: {spec: {containers: [{name: a}, {
+          resources: {limits: {
+            cpu: 1,
+            nvidia.com/mig-1g.5gb: 500m
+          }}}]}}}}}
         ---
         kind: List
         items:
@@ -186,18 +179,18 @@ def test_an_error_is_named_by_line_and_path() -> None:
     template = "spec.jobTemplate.spec.template"
     assert told(text) == [
         (
-            15,
+            7,
             f"{template}.spec.containers[1].resources.limits[nvidia.com/mig-1g.5gb]: "
             'Invalid value: "500m": must be an integer',
         ),
         (
-            22,
+            15,
             "items[0].spec.containers[0].resources.limits: "
             "Required value: Limit must be set for non overcommitable resources",
         ),
-        (25, "spec.containers: must be an array"),
-        (27, "is not an object, as every manifest is"),
-        (31, "did not find expected ',' or ']'"),
+        (18, "spec.containers: must be an array"),
+        (20, "is not an object, as every manifest is"),
+        (24, "did not find expected ',' or ']'"),
     ]
     assert all(d.after == d.before for d in rewritten(text))
 
@@ -210,28 +203,17 @@ def test_errors_are_in_the_words_of_yaml(value: str) -> None:
 
 
 def test_warnings_are_named_by_line_path_and_container() -> None:
-    text = dedent("""
-        kind: Pod
-        spec:
-          containers:
-          - name: a
-            resources: {limits: {nvidia.com/mig-1g.5gb: 1}}
-          - name: b
-            resources:
-              limits:
-                nvidia.com/mig-1g.5GB: 1
-                nvidia.com/mig-9g.999gb: 1
-    """)
-    (document,) = rewritten(text)
-    path = "spec.containers[1].resources.limits"
+    limits = "{\n nvidia.com/mig-1g.5GB: 1,\n nvidia.com/mig-9g.999gb: 1}"
+    container = f"{{name: b, resources: {{limits: {limits}}}}}"
+    (document,) = rewritten(f"kind: Pod\nspec: {{containers: [{container}]}}\n")
+    path = "spec.containers[0].resources.limits"
     odd = "left as it is: it is not spelt like a MIG profile, as mig-1g.5gb is"
-    assert document.problems["left"] == [
-        (9, f"{path}[nvidia.com/mig-1g.5GB]", f"container b: {odd}")
-    ]
     unknown = "InstaSlice knows no GPU with the MIG profile 9g.999gb"
-    assert document.problems["warning"] == [
-        (10, f"{path}[nvidia.com/mig-9g.999gb]", f"container b: {unknown}")
-    ]
+    for weight, row in (
+        ("left", (3, f"{path}[nvidia.com/mig-1g.5GB]", f"container b: {odd}")),
+        ("warning", (4, f"{path}[nvidia.com/mig-9g.999gb]", f"container b: {unknown}")),
+    ):
+        assert document.problems[weight] == [row]
 
 
 def test_what_keeps_a_rewritten_pod_from_its_nodes_is_told_of() -> None:
@@ -332,24 +314,18 @@ def test_what_is_not_yaml_yet_is_named(text: str, mark: str, what: str) -> None:
 def test_what_the_webhook_leaves_alone_is_left_alone_with_a_note() -> None:
     pod = "metadata: {%s}\n" + LIMITED % "nvidia.com/mig-1g.5gb: 1"
     label = "labels: {instaslice.io/rewrite: disabled}"
-    text = "---\n".join(
-        [
-            pod % f"name: a, {label}",
-            pod % "name: b, namespace: kube-system",
-            pod % 'name: c, annotations: {kubernetes.io/config.mirror: ""}',
-            f"kind: Namespace\nmetadata: {{name: ours, {label}}}\n",
-            pod % "name: d, namespace: ours",
-            pod % "name: e, namespace: theirs",
-        ]
-    )
-    documents = rewritten(text)
-    assert [d.changed for d in documents] == [False] * 5 + [True]
-    assert [str(note) for d in documents for note in d.problems["note"]] == [
-        "left as it is: it has the label instaslice.io/rewrite: disabled",
-        "left as it is: it is in the namespace kube-system",
-        "left as it is: it is in the namespace ours, which has the label "
-        "instaslice.io/rewrite: disabled",
+    said, has = "left as it is: it {}".format, "has the label instaslice.io/rewrite: disabled"
+    rows = [
+        (pod % label, [said(has)]),
+        (pod % "namespace: kube-system", [said("is in the namespace kube-system")]),
+        (pod % 'annotations: {kubernetes.io/config.mirror: ""}', []),
+        (f"kind: Namespace\nmetadata: {{name: ours, {label}}}\n", []),
+        (pod % "namespace: ours", [said(f"is in the namespace ours, which {has}")]),
+        (pod % "namespace: theirs", []),
     ]
+    documents = rewritten("---\n".join(text for text, _ in rows))
+    assert [d.changed for d in documents] == [False] * 5 + [True]
+    assert [[*map(str, d.problems["note"])] for d in documents] == [notes for _, notes in rows]
     assert not any(d.problems["left"] or d.errors for d in documents)
 
 
@@ -400,29 +376,17 @@ def test_annotations_apply_in_files_too() -> None:
 
 
 def test_what_documents_need_and_have() -> None:
-    text = dedent("""
-        kind: Pod
-        metadata: {namespace: a}
-        spec:
-          containers:
-          - resources: {limits: {nvidia.com/mig-1g.5gb: 2, nvidia.com/mig-3g.20gb: 1}}
-        ---
-        kind: Pod
-        spec:
-          containers: []
-          resourceClaims:
-          - {name: x, resourceClaimTemplateName: mig-1g.5gb.me}
-          - {name: y, source: {resourceClaimTemplateName: mig-2g.10gb}}
-          - {name: z, resourceClaimTemplateName: theirs}
-        ---
-        kind: ResourceClaimTemplate
-        metadata: {name: mig-3g.20gb, namespace: a}
-        ---
-        kind: DeviceClass
-        metadata: {name: mig-3g.20gb.nvidia.com}
-    """)
-    documents = rewritten(text)
-    assert [[*d.needs, *d.has] for d in documents] == [
+    template = "resourceClaimTemplateName"
+    texts = [
+        "metadata: {namespace: a}\n"
+        + LIMITED % "nvidia.com/mig-1g.5gb: 2, nvidia.com/mig-3g.20gb: 1",
+        "kind: Pod\nspec:\n  containers: []\n  resourceClaims:\n"
+        f"  - {{name: x, {template}: mig-1g.5gb.me}}\n  - {{name: z, {template}: theirs}}\n"
+        f"  - {{name: y, source: {{{template}: mig-2g.10gb}}}}\n",
+        "kind: ResourceClaimTemplate\nmetadata: {name: mig-3g.20gb, namespace: a}\n",
+        "kind: DeviceClass\nmetadata: {name: mig-3g.20gb.nvidia.com}\n",
+    ]
+    assert [[*d.needs, *d.has] for d in rewritten("---\n".join(texts))] == [
         [Need("a", "mig-1g.5gb.x2"), Need("a", "mig-3g.20gb")],
         [Need(None, "mig-1g.5gb.me"), Need(None, "mig-2g.10gb")],
         [Need("a", "mig-3g.20gb")],

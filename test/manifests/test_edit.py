@@ -22,7 +22,7 @@ from test.support import pods, yaml_styles
 from test.support.streams import dedent, numbered
 
 RESOURCES = "/spec/containers/0/resources"
-SLICE = "nvidia.com~1mig-1g.5gb"
+NEW = [{"name": "x"}]
 
 
 def edited(text: str, operations: list[Operation]) -> str:
@@ -77,18 +77,14 @@ def test_everything_but_the_edited_lines_stays() -> None:
     before = dedent("""
         kind: Pod   # a kind
         metadata: {name:   a, annotations: }
-        # about the spec
-
         spec:
           tolerations: [ a,  'b', "c" ]
           containers:
           - name: ~
-            mode: 0644
             text: folded over
               two lines
             script: |
               # no comment
-              echo
 
             # in front
             resources:
@@ -102,45 +98,16 @@ def test_everything_but_the_edited_lines_stays() -> None:
               folded
         # at the end
     """)
-    after = dedent("""
-        kind: Pod   # a kind
-        metadata: {name:   a, annotations: }
-        # about the spec
-
-        spec:
-          tolerations: [ a,  'b', "c" ]
-          containers:
-          - name: ~
-            mode: 0644
-            text: folded over
-              two lines
-            script: |
-              # no comment
-              echo
-
-            # in front
-            resources:
-              requests: {cpu: 1}   # one
-              # in front of limits
-              claims:
-              - name: x
-                # a remark that stays
-          # about the next container
-          - name: >-
-              folded
-          resourceClaims:
-          - name: x
-        # at the end
-    """)
+    limits = "      limits:\n        nvidia.com/mig-1g.5gb: 1  # goes\n"
+    claim = "resourceClaims:\n  - name: x\n"
+    after = before.replace(limits, "      claims:\n      - name: x\n")
+    after = after.replace("# at the end", f"  {claim}# at the end")
     operations = [
-        add(f"{RESOURCES}/claims", [{"name": "x"}]),
+        add(f"{RESOURCES}/claims", NEW),
         remove(f"{RESOURCES}/limits"),
-        add("/spec/resourceClaims", [{"name": "x"}]),
+        add("/spec/resourceClaims", NEW),
     ]
     assert edited(before, operations) == after
-
-
-NEW = [{"name": "x"}]
 
 
 @pytest.mark.parametrize(
@@ -207,6 +174,8 @@ NEW = [{"name": "x"}]
             add("/a/1/c", 2),
             "a:\n  - &x\n    b: 1\n  - b: 1\n    c: 2\n",
         ),
+        ("a: 1\r\nb:\n  c: 1\r\n  d: 2\n", remove("/b/c"), "a: 1\r\nb:\n  d: 2\n"),
+        ("b:\n  c: 1\r\n  d: 2\ne: 3\n", add("/b/x", 1), "b:\n  c: 1\r\n  d: 2\n  x: 1\ne: 3\n"),
         ('{"a":1}', add("/b", NEW), '{"a":1,"b":[{"name":"x"}]}'),
         ('{"a": 1}', add("/b", NEW), '{"a": 1, "b": [{"name": "x"}]}'),
         ('{"a": {}}', add("/a/b", 1), '{"a": {"b": 1}}'),
@@ -224,12 +193,6 @@ def test_new_lines_are_indented_as_the_document_is(step: int, dash: int) -> None
     before = f"spec:\n{i}a:\n{i}{d}- b:\n{i}{d}  {i}c: 1\n"
     after = before + f"{i}new:\n{i}{d}- name: x\n"
     assert edited(before, [add("/spec/new", [{"name": "x"}])]) == after
-
-
-def test_lines_keep_their_ends() -> None:
-    before = "a: 1\r\nb:\n  c: 1\r\n  d: 2\ne: 3\r\n"
-    assert edited(before, [remove("/b/c")]) == "a: 1\r\nb:\n  d: 2\ne: 3\r\n"
-    assert edited(before, [add("/b/x", 1)]) == "a: 1\r\nb:\n  c: 1\r\n  d: 2\n  x: 1\ne: 3\r\n"
 
 
 def test_text_that_needs_quotes_has_them() -> None:

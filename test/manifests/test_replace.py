@@ -9,7 +9,6 @@ import pytest
 from instaslice.cli.main import main
 
 POD = "kind: Pod\nspec: {containers: [{resources: {limits: {nvidia.com/mig-1g.5gb: 1}}}]}\n"
-BAD = POD.replace("5gb: 1", "5gb: -1")
 
 
 @pytest.fixture
@@ -71,13 +70,9 @@ def test_links_stay(file: Path) -> None:
     assert symbolic.is_symlink()
     assert file.stat().st_nlink == 2
     assert other.read_text() == file.read_text() != POD
-
-
-def test_a_text_that_gets_shorter_ends_where_it_ends(file: Path) -> None:
-    file.with_name("other.yaml").hardlink_to(file)
-    assert rewritten(file) == 0
+    # A text that gets shorter ends where it ends.
     assert rewritten(file, more=("--reverse",)) == 0
-    assert file.read_text() == POD
+    assert other.read_text() == POD
 
 
 def test_a_full_disk_takes_nothing(
@@ -101,16 +96,6 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(file: Path) -> Non
         assert "resourceClaims" in file.read_text()
     finally:
         file.parent.chmod(0o700)
-
-
-def test_a_file_in_which_something_is_wrong_is_not_written(file: Path) -> None:
-    text = POD + "---\n" + BAD
-    file.write_text(text)
-    good = file.with_name("good.yaml")
-    good.write_text(POD)
-    assert rewritten(file, good) == 2
-    assert file.read_text() == text
-    assert "resourceClaims" in good.read_text()
 
 
 def test_what_is_no_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

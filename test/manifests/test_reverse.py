@@ -1,7 +1,6 @@
 """Forwards and back is where one came from."""
 
 import copy
-import json
 from random import Random
 from typing import Any
 
@@ -88,23 +87,20 @@ def test_it_is_so_to_the_byte_where_limits_are_written_plainly() -> None:
 
 @pytest.mark.parametrize("placement", ["same-gpu", "different-gpus"])
 def test_claims_that_annotations_led_to_go_back_too(placement: str) -> None:
-    annotations = {
-        "instaslice.io/placement": placement,
-        "instaslice.io/alternatives": "1g.5gb or 1g.10gb",
-    }
-    limits = [{"nvidia.com/mig-1g.5gb": 2}, {"nvidia.com/mig-1g.5gb": 1}]
-    pod = {
-        "kind": "Pod",
-        "metadata": {"name": "p", "annotations": annotations},
-        "spec": {
-            "containers": [
-                {"name": f"c{n}", "resources": {"limits": each}} for n, each in enumerate(limits)
-            ]
-        },
-    }
-    there = after(json.dumps(pod))
-    assert f'"{placement}-mig-1g.5gb' in there
-    assert json.loads(after(there, BACK)) == pod
+    text = dedent(f"""
+        kind: Pod
+        metadata:
+          annotations:
+            instaslice.io/placement: {placement}
+            instaslice.io/alternatives: 1g.5gb or 1g.10gb
+        spec:
+          containers:
+          - {{name: a, resources: {{limits: {{nvidia.com/mig-1g.5gb: 2}}}}}}
+          - {{name: b, resources: {{limits: {{nvidia.com/mig-1g.5gb: 1}}}}}}
+    """)
+    there = after(text)
+    assert f"{placement}-mig-1g.5gb" in there
+    assert after(there, BACK) == text
 
 
 def test_a_resource_that_is_mapped_has_its_name_again() -> None:
@@ -126,35 +122,38 @@ def test_a_claim_with_a_name_of_its_own_goes_back_if_its_template_is_ours() -> N
           - {name: gpu, resourceClaimTemplateName: mig-1g.5gb}
           - {name: other, resourceClaimTemplateName: theirs}
     """)
-    assert yaml.safe_load(after(text, BACK))["spec"] == {
-        "containers": [
-            {
-                "name": "a",
-                "resources": {
-                    "claims": [{"name": "other"}],
-                    "limits": {"nvidia.com/mig-1g.5gb": 1},
-                },
-            }
-        ],
-        "resourceClaims": [{"name": "other", "resourceClaimTemplateName": "theirs"}],
+    spec = yaml.safe_load(after(text, BACK))["spec"]
+    assert spec["containers"][0]["resources"] == {
+        "claims": [{"name": "other"}],
+        "limits": {"nvidia.com/mig-1g.5gb": 1},
     }
+    assert spec["resourceClaims"] == [{"name": "other", "resourceClaimTemplateName": "theirs"}]
+
+
+GPU = "{name: gpu, resourceClaimTemplateName: %s}"
+ONE, PLACED = GPU % "mig-1g.5gb", GPU % "same-gpu-mig-1g.5gb-and-mig-2g.10gb"
+A, B, ODD = (
+    f"{{name: {name}, resources: {{claims: [{{name: gpu{request}}}]}}}}"
+    for name, request in (("a", ""), ("b", ""), ("c", ", request: other"))
+)
 
 
 @pytest.mark.parametrize(
-    ("users", "warning"),
+    ("claim", "containers", "why"),
     [
-        (["a", "b"], "the claim gpu is left as it is: a and b share it, as no limit can"),
-        ([], "the claim gpu is left as it is: no container uses it"),
+        (ONE, [A, B], "a and b share it, as no limit can"),
+        (ONE, [], "no container uses it"),
+        (PLACED, [ODD], "c asks for a request that its template does not have"),
     ],
 )
-def test_what_no_limit_can_say_is_left_with_a_warning(users: list[str], warning: str) -> None:
-    use: Json = {"resources": {"claims": [{"name": "gpu"}]}}
-    containers = [{"name": name, **use} for name in users]
-    claim = {"name": "gpu", "resourceClaimTemplateName": "mig-1g.5gb"}
-    pod = {"kind": "Pod", "spec": {"containers": containers, "resourceClaims": [claim]}}
-    (document,) = rewritten(json.dumps(pod), BACK)
+def test_what_no_limit_can_say_is_left_with_a_warning(
+    claim: str, containers: list[str], why: str
+) -> None:
+    text = f"kind: Pod\nspec: {{containers: [{', '.join(containers)}], resourceClaims: [{claim}]}}"
+    (document,) = rewritten(text, BACK)
     assert not document.changed
-    assert [each.message for each in document.problems["warning"]] == [warning]
+    (warning,) = document.problems["warning"]
+    assert warning.message == f"the claim gpu is left as it is: {why}"
 
 
 def test_a_template_is_left_with_a_note() -> None:
@@ -163,20 +162,3 @@ def test_a_template_is_left_with_a_note() -> None:
     assert (document.after, len(document.problems["note"])) == (text, 1)
     (document,) = rewritten(text)
     assert document.problems["note"] == []
-
-
-def test_a_claim_whose_request_its_template_does_not_have_stays() -> None:
-    (document,) = rewritten(
-        dedent("""
-            kind: Pod
-            spec:
-              containers:
-              - {name: c, resources: {claims: [{name: x, request: other}]}}
-              resourceClaims:
-              - {name: x, resourceClaimTemplateName: same-gpu-mig-1g.5gb-and-mig-2g.10gb}
-        """),
-        Task(is_reverse=True),
-    )
-    assert not document.changed
-    [warning] = document.problems["warning"]
-    assert "c asks for a request that its template does not have" in warning.message
