@@ -124,8 +124,7 @@ _NOT_YET_YAML: Final = {
 }
 #: Between quotes, other ways to write the characters of a name.
 _ESCAPE: Final = re.compile(
-    r"\\(?:(?P<slash>/)|\r?\n[ \t]*|x(?P<x>[0-9a-fA-F]{2})|u(?P<u>[0-9a-fA-F]{4})"
-    r"|U(?P<w>[0-9a-fA-F]{8}))"
+    r"\\(?:(/)|\r?\n[ \t]*|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))"
 )
 
 
@@ -394,13 +393,15 @@ class _Work:
         if manifest.kind == "Namespace" and workloads.is_disabled(manifest.value):
             disabled.add(manifest.name)
         if not task.is_reverse and not self.prefix:
-            if patches.is_patch(manifest, self.rewriter.builds.is_patch(self.document.file)):
-                self._wait(Patch(self, manifest))
+            is_patch = patches.is_patch(manifest, self.rewriter.builds.is_patch(self.document.file))
+            inline = patches.inline(manifest.value) if is_kustomization(manifest) else ()
+            found = [Patch(self, each, *of) for of in inline for each in _manifests(of[1])]
+            for patch in [Patch(self, manifest)] if is_patch else found:
+                if patches.concerns(patch.manifest, task.resources):
+                    self.document.patches.append(patch)
+                    handled.add(patch.path)
+            if is_patch:
                 return []
-            if is_kustomization(manifest):
-                for path, text in patches.inline(manifest.value):
-                    inline = [Patch(self, each, path, text) for each in _manifests(text)]
-                    handled.update(path for each in inline if self._wait(each))
         for template in workloads.templates(manifest, task.kinds):
             handled.update((*path, "resources") for path, _ in workloads.containers(template))
             operations += self._template(manifest, template)
@@ -440,13 +441,6 @@ class _Work:
             operations.append({**each, "path": pointer(*where, *template.place(steps))})
         self.document.claims |= {claim.template: claim for claim in result.claims}
         return result._replace(operations=operations)
-
-    def _wait(self, patch: Patch) -> bool:
-        """Have a patch wait for its base; whether it matters."""
-        matters = patches.concerns(patch.manifest, self.rewriter.task.resources)
-        if matters:
-            self.document.patches.append(patch)
-        return matters
 
     def settle(self, patch: Patch, bases: list[Manifest], why: str) -> None:
         """Rewrite a patch for its base, or tell why it is left."""
@@ -642,11 +636,9 @@ def _spelt(name: str) -> str:
 
 
 def _unescaped(match: re.Match[str]) -> str:
-    if match["slash"]:
-        return "/"
-    digits = match["x"] or match["u"] or match["w"]
+    spelt = match[match.lastindex] if match.lastindex else ""
     # No name has a character beyond Unicode's.
-    return chr(min(int(digits, 16), 0x10FFFF)) if digits else ""
+    return chr(min(int(spelt, 16), 0x10FFFF)) if len(spelt) > 1 else spelt
 
 
 def _manifests(text: str) -> list[Manifest]:

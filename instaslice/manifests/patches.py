@@ -55,21 +55,19 @@ class Builds:
 
     def has_another(self, file: str, others: Iterable[str]) -> bool:
         """Whether one build may have the patches of a file and of one of the others."""
-        file, *rest = (os.path.normpath(each) for each in (file, *others))
+        file, *rest = names = [os.path.normpath(each) for each in (file, *others)]
         refers = dict(self.refers)
-        for each in (file, *rest):
+        for each in names:
             if not any(each in found for found in self.refers.values()):
                 folder = os.path.dirname(each) or "."
                 refers[folder] = {each, *refers.get(folder, ())}
-
-        def built_from(folder: str) -> set[str]:
-            found = [folder]
-            for each in found:
-                found += [more for more in refers.get(each, ()) if more not in found]
-            return set(found)
-
-        builds = (built_from(folder) for folder in refers if {file, *rest} & refers[folder])
-        return any(file in build and not build.isdisjoint(rest) for build in builds)
+        for folder in (folder for folder, found in refers.items() if not found.isdisjoint(names)):
+            build = [folder]
+            for each in build:
+                build += refers.get(each, set()).difference(build)
+            if file in build and not set(rest).isdisjoint(build):
+                return True
+        return False
 
 
 def inline(kustomization: Json) -> Iterator[tuple[Path, str]]:
@@ -180,7 +178,10 @@ def rewritten(base: Manifest, patch: Manifest, rewrite: Callable[[Manifest], Jso
     for kind, container in containers:
         found = _find(at(there, (*spec, kind)), container)
         if found is not None and _claims(found) != _claims(container):
-            own = _own(_below(result, spec).setdefault(kind, []), container)
+            own = _find(at(result, (*spec, kind)), container)
+            if own is None:
+                own = {"name": container.get("name")}
+                _below(result, spec).setdefault(kind, []).append(own)
             _below(own, ("resources",))["claims"] = _claims(container)
     claims = at(wanted, (*spec, "resourceClaims"))
     if at(merged(after, result), (*spec, "resourceClaims")) != claims:
@@ -235,14 +236,6 @@ def _devices(value: Json, spec: Path) -> Any:
         full = {k: v for k, v in held.items() if v} if isinstance(held, dict) else {}
         containers.append([kind, each.get("name"), full])
     return sorted(containers, key=str), at(value, (*spec, "resourceClaims")) or None
-
-
-def _own(containers: list[Any], like: Json) -> Json:
-    """A patch's container of the same name; made, where it has none."""
-    found = _find(containers, like)
-    if found is None:
-        containers.append(found := {"name": like.get("name")})
-    return found
 
 
 def _below(value: Json, path: Iterable[str | int]) -> Json:
