@@ -1,8 +1,6 @@
 """The diff is what `diff -u` says, and `patch` makes of it what `rewrite` made."""
 
-import subprocess
 from difflib import unified_diff
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,7 +8,6 @@ from hypothesis import strategies as st
 
 from instaslice.manifests import files
 from instaslice.manifests.edit import Edit, applied
-from test.support.command import find_tool
 
 
 def diff(pieces: list[tuple[str, list[Edit]]], appended: str = "") -> str:
@@ -74,21 +71,6 @@ def _patched(before: str, diff: str) -> str:
 
 def _lines(text: str) -> list[str]:
     return [line + "\n" for line in text.split("\n")[:-1]]
-
-
-def test_the_tool_of_everybody_takes_it(tmp_path: Path) -> None:
-    patch = find_tool("patch")
-    lines = "".join(f"{n}\n" for n in range(30))
-    pieces: list[tuple[str, list[Edit]]] = [
-        (lines, [Edit(0, 2, "x\n")]),
-        (lines, []),
-        (lines + "end", [Edit(4, 6, ""), Edit(len(lines), len(lines) + 3, "END")]),
-    ]
-    (tmp_path / "f").write_text("".join(before for before, _ in pieces))
-    found = diff(pieces, "\n---\nnew\n")
-    assert "-end\n\\ No newline at end of file\n+END\n" in found
-    subprocess.run([patch, "-p1", "-s"], input=found, cwd=tmp_path, text=True, check=True)
-    assert (tmp_path / "f").read_text() == "".join(applied(*p) for p in pieces) + "\n---\nnew\n"
 
 
 def test_a_last_line_without_an_end_gets_one() -> None:

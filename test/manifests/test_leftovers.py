@@ -29,18 +29,14 @@ def test_a_limit_is_named_by_line_path_and_container() -> None:
         spec:
           replicatedJobs:
           - name: workers
-            template:
-              spec:
-                template:
-                  spec:
-                    containers:
-                    - {{name: w, resources: {LIMITS}}}
+            template: {{spec: {{template: {{spec: {{containers: [
+              {{name: w, resources: {LIMITS}}}]}}}}}}}}
     """)
     path = "spec.replicatedJobs[0].template.spec.template.spec.containers[0].resources"
     kinds = "jobset.x-k8s.io/JobSet=spec.replicatedJobs[*].template.spec.template"
     assert left(text) == [
         (
-            13,
+            9,
             f"{path}.limits[nvidia.com/mig-1g.5gb]: container w: left as it is: JobSet is a custom "
             "resource, which may not keep claims; the webhook rewrites the pods that are made from "
             f"it (if it keeps them: --kinds {kinds})",

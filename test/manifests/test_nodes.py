@@ -29,6 +29,7 @@ def places(node: Node, path: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, 
     [
         ("", None),
         ("# nothing\n", None),
+        ('{"a": 1e3, "b": 1.5}', {"a": 1000, "b": 1.5}),
         ("a: 1\t# behind a tab\n", {"a": 1}),
         ("a:\t# behind a tab\n  b: 1\n", {"a": {"b": 1}}),
         ("{a:\t1,\n b: [1, 2,]}", {"a": 1, "b": [1, 2]}),
@@ -47,7 +48,7 @@ def places(node: Node, path: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, 
     ],
 )
 def test_values_are_those_that_kubectl_reads(text: str, value: object) -> None:
-    assert read(text) == value
+    assert json.dumps(read(text)) == json.dumps(value)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,7 @@ def test_values_are_those_that_kubectl_reads(text: str, value: object) -> None:
         ("a: {<<: 1}\n", 0, "a merge key (<<) needs a mapping"),
         ("- " * 20_000 + "1", 0, "nested too deeply"),
         ("a:\n  &a [*a]\n", 1, "the anchor 'a' holds itself"),
+        ('{"a":' * 50_000, 0, "nested too deeply"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(text: str, line: int, reason: str) -> None:
@@ -138,12 +140,3 @@ def test_every_value_is_where_its_node_says(value: Any, indent: int | str | None
 @pytest.mark.parametrize("text", ["", "a: 1", "{a: 1}", "[1,]", '{"a": 1,}'])
 def test_what_is_not_json_is_read_as_yaml(text: str) -> None:
     assert not nodes.read(text)[1]
-
-
-def test_whole_numbers_are_whole() -> None:
-    assert json.dumps(read('{"a": 1e3, "b": 1.5}')) == '{"a": 1000, "b": 1.5}'
-
-
-def test_json_that_is_nested_too_deeply_is_refused() -> None:
-    with pytest.raises(BadDocument, match="nested too deeply"):
-        nodes.read('{"a":' * 50_000)
