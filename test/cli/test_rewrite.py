@@ -32,6 +32,10 @@ def test_a_diff_on_a_terminal_has_colours(tmp_path: Path, monkeypatch: pytest.Mo
     )
     assert main(["rewrite", "--diff", str(pod)]) == 0
     assert b"\x1b[36m@@ " in raw.getvalue()
+    shown = raw.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main(["rewrite", "--diff", str(pod)]) == 0
+    assert b"\x1b" not in raw.getvalue().removeprefix(shown)
 
 
 def test_the_default_alternatives_of_the_webhook(capsys: pytest.CaptureFixture[str]) -> None:

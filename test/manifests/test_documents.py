@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instaslice.manifests import documents
 from instaslice.manifests.documents import Need, Rewriter, Task
 from instaslice.manifests.workloads import BUILT_IN, read_kinds
 from instaslice.resource_api import NEWEST
@@ -406,7 +407,7 @@ def test_a_layout_that_cannot_be_edited_is_an_error_unless_the_result_is_json() 
     assert [*document.value["spec"]["containers"][0]["resources"]] == ["claims"]
 
 
-# -- what is not of the type that Kubernetes has --------------------------------------------------
+# -- what is not of the type that Kubernetes has ---
 
 POD: Json = yaml.safe_load("""
 apiVersion: v1
@@ -472,3 +473,116 @@ def test_warnings_cost_no_more_than_the_mapping_that_they_are_about() -> None:
         return lines_of_python(lambda: list(Rewriter(Task()).each(data)))
 
     assert cost(400) <= 2.3 * cost(200)
+
+
+# -- texts are cut into documents; a large List is rewritten item by item, as a small one whole ---
+
+LISTED: Json = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "p", "annotations": {"script": "a\n- b\n\nc\n"}},
+    "spec": {"containers": [{"name": "c", "resources": {"limits": {"nvidia.com/mig-1g.5gb": 1}}}]},
+}
+OTHER: Json = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"items": "- a\n"}}
+
+
+ODD = {**LISTED, "spec": {"containers": [{"resources": {"limits": {"nvidia.com/mig-x": 1}}}]}}
+
+
+def listed(*items: Json) -> str:
+    copies = json.loads(json.dumps(items))  # else the second of two would be an alias
+    return str(
+        yaml.safe_dump({"apiVersion": "v1", "items": copies, "kind": "List", "m": {"a": ""}})
+    )
+
+
+@pytest.mark.parametrize("indent", ["", "  "])
+def test_item_by_item_is_as_the_whole(indent: str) -> None:
+    text = listed(OTHER, LISTED, ODD, OTHER, LISTED)
+    head, _, rest = text.partition("items:\n")
+    items, _, tail = rest.partition("kind: List")
+    items = "".join(indent + line for line in items.splitlines(keepends=True))
+    text = f"# head\n{head}items:  # all\n{items}# between\nkind: List{tail}"
+    (whole,) = rewritten(text)
+    assert whole.changed
+    (apart,) = rewritten(text, large=10)
+    assert apart == whole
+    (apart,) = rewritten(text, Task(needs_values=True))
+    assert apart.value == yaml.safe_load(apart.after)
+
+
+@pytest.mark.parametrize("indent", [None, 2, "\t"])
+def test_so_it_is_in_json(indent: int | str | None) -> None:
+    value = {
+        "kind": "List",
+        "items": [OTHER, LISTED, ODD, OTHER, LISTED],
+        "metadata": {"items": []},
+    }
+    text = f"\n{json.dumps(value, indent=indent)}\n"
+    (whole,) = rewritten(text)
+    assert whole.changed
+    (asked,) = rewritten(text, Task(needs_values=True))
+    assert whole.after == f"\n{json.dumps(asked.value, indent=indent)}\n"
+    (apart,) = rewritten(text, large=10)
+    assert apart == whole
+
+
+def test_what_is_wrong_with_an_item_is_wrong_with_the_list() -> None:
+    text = listed(OTHER, LISTED, LISTED).replace("mig-1g.5gb: 1", "mig-1g.5gb: -1", 1)
+    line = text.count("\n", 0, text.index("mig-1g.5gb: -1")) + 1
+    (document,) = rewritten(text, large=10)
+    assert [(e.line, e.path) for e in document.errors] == [
+        (line, "items[1].spec.containers[0].resources.limits[nvidia.com/mig-1g.5gb]")
+    ]
+    assert document.after == document.before
+    (document,) = rewritten(listed(LISTED).replace("kind: Pod", "kind: [Pod"), large=10)
+    assert document.errors
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"items": [1]}',
+        '{"kind": "List", "items": []}',
+        '{"kind": "List", "items": "[1]"}',
+        '{"kind": "Pod", "items": [1]}',
+        '{"kind": "List", "items": [1,]}',
+        '{"kind": "List", "items": [1]} x',
+        '{"kind": "List", "items": [1]',
+        '{"kind": "List", "items" [1]}',
+        '{kind: "List", items: [1]}',
+        "items:\n- a: &x 1\n- b: *x\nkind: List\n",  # one item refers to another
+        "items:\n- a: 1\nkind: Pod\n",
+        "items: [1, 2]\nkind: List\n",
+        "kind: List\n",
+        "",
+    ],
+)
+def test_what_is_no_list_is_not_cut_apart(text: str) -> None:
+    assert documents.items_of_json(text) is None
+    assert documents.items_of_yaml(text) is None
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [""],
+        ["a: 1"],
+        ["a: 1\n", "---\nb: 2\n"],
+        ["---\na: 1\n", "--- # second\nb: 2\n", "---"],
+        ["a: 1\n", "...\n", "---\nb: 2"],
+        ["a: |\n  ---\n  ...\n", "---\r\nb: 2\r\n"],
+        ["----\n--- a\n"[:5], "--- a\n"],
+        ['{"a": 1}\n', '{"b": 2}\n'],
+        ['{\n"a": [\n{}\n, {}\n]}\n\n', '{"b": 2}'],
+        ['\ufeff{"a": 1}\n', '{"b": 2}'],
+        ['---\n{"a": 1}\n', '{"b": 2}\n'],
+        ["{a: 1}\n{b: 2}\n"],  # not JSON: one document, with something wrong in it
+        ['{"a": 1} ', '{"b": "}{"}', "{}\n"],
+        ['{"a": "}{"}'],
+        ['{"a": 1}\n[]'],
+        ['{"a": 1}\nb: 2 {}{}'],
+    ],
+)
+def test_a_text_is_cut_into_documents(pieces: list[str]) -> None:
+    assert [*documents.split("".join(pieces))] == [piece for piece in pieces if piece]
