@@ -134,7 +134,9 @@ def describe(containers: Iterable[Settled], before: object = None) -> str:
 
     before: what an earlier pass said of the pod; what is not text said nothing.
     """
-    text = printable(before)[:MAX_REQUESTED].removesuffix(_MORE) if isinstance(before, str) else ""
+    text = ""
+    if isinstance(before, str):  # a user may have typed megabytes
+        text = printable(before[:MAX_REQUESTED])[:MAX_REQUESTED].removesuffix(_MORE)
     for container, claimed, _ in containers:
         if not claimed:
             continue

@@ -80,7 +80,7 @@ def restore(pod: Json, old: Json, resources: Resources = MIG) -> list[Operation]
             operations += _put_back(pod, old, resources)
         with suppress(InvalidPod):
             was, now = (annotations.of(each).get(annotations.REQUESTED) for each in (old, pod))
-            is_lost = was is not None and was != now
+            is_lost = isinstance(was, str) and was != now
             if is_lost and isinstance(old.get("spec"), dict) and own_claims(old, resources):
                 operations += annotations.annotate(pod, was)
     return operations

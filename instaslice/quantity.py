@@ -70,6 +70,6 @@ def nanos(value: object) -> int:
     if ten >= 0:
         # 10**28 is more than _LARGEST: no need to compute 10 to the power of a typed number.
         amount = digits * int(10 ** min(ten, 28))
-    else:  # rounded up; digits has at most _MAX_LENGTH digits and 60 bits of suffix (19 digits)
-        amount = -(-digits // int(10 ** min(-ten, _MAX_LENGTH + 20)))
+    else:  # rounded up; a suffix of 60 bits adds at most 19 digits
+        amount = -(-digits // int(10 ** min(-ten, len(whole) + len(fraction) + 20)))
     return min(amount, _LARGEST) * (-1 if sign == "-" else 1)

@@ -17,6 +17,7 @@ from instaslice.invalid import InvalidPod
 from instaslice.resource_api import NEWEST, VERSIONS, ResourceAPI
 from instaslice.resources import MIG as NO_MAPPING
 from instaslice.resources import Resource, Resources
+from test.support.counting import lines_of_python
 from test.support.pods import MIG, Json, limits, pod_of
 from test.support.reviews import apply, pod_review
 
@@ -227,3 +228,8 @@ def test_labels_of_the_device_plugin_are_warned_of_by_name() -> None:
         "spec.affinity.nodeAffinity: nodes lose nvidia.com/gpu.product=A-MIG-1g.5gb with the "
         "device plugin; it prefers none",
     ]
+
+
+def test_only_the_shown_part_of_an_earlier_pass_is_read() -> None:
+    """A user may type megabytes into the annotation."""
+    assert lines_of_python(lambda: annotations.describe([], "\x7f" * 100_000)) < 10_000

@@ -37,6 +37,7 @@ def test_every_spelling_of_a_whole_number(quantity: object, value: int) -> None:
         ("500m", NANO // 2),
         ("1n", 1),
         ("0.1n", 1),  # rounded up, as the API server does
+        ("9e-99999999", 1),
         ("-0.1n", -1),
         ("0.9999999999", NANO),
         ("1e-1000000000", 1),

@@ -42,6 +42,9 @@ def _own(templates: Iterable[str]) -> tuple[list[str], list[Json]]:
     return [each["name"] for each in declared], declared
 
 
+_OWN: Final = _own(["mig-1g.5gb"])[1]
+
+
 def _chain(i: int) -> str:
     """The name of a template of eight profiles that no other template has."""
     return "mig-" + "-or-".join(f"{j + 1}g.{i * 8 + j + 1}gb" for j in range(8))
@@ -87,7 +90,7 @@ def _wishes(n: int) -> Json:
     annotations = {
         "instaslice.io/alternatives": chains[:15_900].rpartition(";")[0],
         "instaslice.io/placement": "same-gpu",
-        "instaslice.io/requested": "x" * n,
+        "instaslice.io/requested": "\x7f" * n,
     }
     return _annotated(annotations, _pod(limits(2), initContainers=[limits(1) for _ in range(n)]))
 
@@ -149,7 +152,7 @@ def _again(shape: Shape) -> Shape:
 
 def _annotated_again(n: int) -> Json:
     new = _again(_referring)(n)
-    annotations = {"instaslice.io/requested": "x" * n}
+    annotations = {"instaslice.io/requested": "\x7f" * n}
     new["request"]["oldObject"]["metadata"]["annotations"] = annotations
     return new
 
@@ -247,4 +250,7 @@ SHAPES: Final[dict[str, Shape]] = {
     "defaults of a LimitRange, updated": _again(_defaults),
     "limits of 0, updated": _again(_zeros),
     "an annotation that an update changes": _annotated_again,
+    "an annotation of an earlier pass": lambda n: _annotated(
+        {"instaslice.io/requested": "\x7f" * n}, _pod(limits(1), limits(0), resourceClaims=_OWN)
+    ),
 }
