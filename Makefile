@@ -90,7 +90,7 @@ e2e: $(VENV)/dev.stamp ## run the tests that need a real control plane, from KUB
 .PHONY: e2e-node
 e2e-node: $(VENV)/dev.stamp ## run the end-to-end tests that also need a real node (kubelet, containerd, runc; as root)
 	@test -n "$$KUBEBUILDER_ASSETS" || { echo 'make: KUBEBUILDER_ASSETS names no folder with a kubelet' >&2; exit 1; }
-	@$(BIN)/python -m pytest test/e2e/real_node test/e2e/deployed test/e2e/test_machine.py $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest test/e2e/real_node test/e2e/deployed $(PYTEST_ARGS)
 
 .PHONY: e2e-driver
 e2e-driver: $(VENV)/dev.stamp ## run the tests of a real node with NVIDIA's own DRA driver, NVIDIA_DRA_DRIVER, without a GPU
@@ -133,7 +133,7 @@ $(VENV)/chart.stamp: $(VENV)/dev.stamp
 	@touch $@
 
 .PHONY: image-test
-image-test: $(VENV)/dev.stamp ## build the image for both platforms and run it as a pod, without a registry (as root)
+image-test: $(VENV)/release.stamp ## build the image for both platforms and run it as a pod, without a registry (as root)
 	$(BIN)/python -m pytest --capture=no test/image/build_and_run.py test/image/buildx.py
 
 ##@ Measuring

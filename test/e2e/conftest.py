@@ -94,14 +94,14 @@ def bare_namespace(cluster: Cluster, numbers: Iterator[int]) -> Iterator[Cluster
 
 
 @pytest.fixture(scope="module")
-def a100s(cluster: Cluster) -> Iterator[None]:
-    """A node of two A100s for one module: others count what the cluster has."""
+def devices(cluster: Cluster) -> Iterator[None]:
+    """A node of two A100s, or what a module has in its place; other modules count what is there."""
     with gpus.a100s(cluster):
         yield
 
 
 @pytest.fixture
-def team(a100s: None, namespace: Cluster) -> Iterator[Cluster]:
-    """A namespace whose pods may use that node; all devices are free again afterwards."""
+def team(devices: None, namespace: Cluster) -> Iterator[Cluster]:
+    """A namespace whose pods may use the devices; all devices are free again afterwards."""
     yield namespace
     gpus.clear(namespace)

@@ -3,39 +3,31 @@
 It does what a kubelet and a scheduler need of a driver: it publishes devices, registers, and
 prepares claims. "Preparing" a device puts an environment variable into the container, by a file of
 the Container Device Interface (CDI): SLICE_GPU_0_MIG_1G5GB_19_0=gpu-0-mig-1g5gb-19-0. These files
-are all that it remembers. It fails as long as there is a file `fail` in its folder, with the
-words in it.
-
-    python -m test.e2e.driver FOLDER --kubelet ROOT --node NAME --kubeconfig FILE
+are all that it remembers.
 
 Sources of the messages, their fields and their numbers: k8s.io/kubelet/pkg/apis,
 pluginregistration/v1/api.proto and dra/{v1,v1beta1}/api.proto.
 """
 
-import argparse
 import json
 import os
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any, Final
 
 import grpc
-from kubernetes import client, config
-from kubernetes.client.exceptions import ApiException
 
-from test.support.a100 import DRIVER, MODELS, TWO_A100S, resource_slices
-
-Json = dict[str, Any]
+from test.e2e.background import again_and_again
+from test.e2e.cluster import Cluster, Json, Refused
+from test.support.a100 import DRIVER
 
 #: What CDI devices are of (its specification, `kind`).
 CDI_KIND: Final = "instaslice.test/slice"
 CDI_VERSION: Final = "0.5.0"
 
-GROUP_VERSION: Final = ("resource.k8s.io", "v1")
 #: The services of a kubelet's two versions of the API, as a driver registers them.
 SERVICES: Final = ("v1.DRAPlugin", "v1beta1.DRAPlugin")
 
@@ -44,48 +36,59 @@ PREFIX: Final = "SLICE_"
 
 
 class Driver:
-    """The driver's answers to a kubelet: messages of protobuf in and out."""
+    """A driver that works until it is killed."""
 
-    def __init__(
-        self, folder: Path, find_claim: Callable[[str, str], Json], services: Sequence[str]
-    ) -> None:
-        """folder: for CDI files, below `cdi`, and for the order to fail.
-
-        find_claim: from namespace and name to the ResourceClaim. services: those it speaks.
-        """
-        self._folder = folder
+    def __init__(self, cluster: Cluster, folder: Path, kubelet: Path, slices: list[Json]) -> None:
+        """folder: for CDI files, in `cdi`. kubelet: its `--root-dir`. slices: to be published."""
+        self.failure = ""  #: it fails to prepare any claim, with these words
+        self._cluster = cluster
         self._cdi = folder / "cdi"
         self._cdi.mkdir(parents=True, exist_ok=True)
-        self._find_claim = find_claim
-        self._services = services
-        self.registered = Event()
+        self._registered = Event()
+        self._work = ExitStack()
+        self._serve(kubelet)
+        self._work.enter_context(again_and_again(lambda: self._publish(slices)))
 
-    @contextmanager
-    def serving(self, root: Path) -> Iterator[None]:
-        """Answer while the context lasts. root: the kubelet's own folder (`--root-dir`)."""
-        endpoint = root / "plugins" / DRIVER / "dra.sock"
-        registration = root / "plugins_registry" / f"{DRIVER}-reg.sock"
+    def kill(self) -> None:
+        self._work.close()
+
+    def check(self) -> None:
+        """It does not end by itself."""
+
+    def _publish(self, slices: Sequence[Json]) -> None:
+        """Create the ResourceSlices that are not there.
+
+        A kubelet that starts removes them, and those of a driver that it does not know yet.
+        """
+        if not self._registered.is_set():
+            return
+        there = {each["metadata"]["name"] for each in self._cluster.list("ResourceSlice")}
+        for each in slices:
+            if each["metadata"]["name"] not in there:
+                self._cluster.create(each)
+
+    def _serve(self, kubelet: Path) -> None:
+        endpoint = kubelet / "plugins" / DRIVER / "dra.sock"
+        registration = kubelet / "plugins_registry" / f"{DRIVER}-reg.sock"
         texts = ((1, "DRAPlugin"), (2, DRIVER), (3, str(endpoint)))
-        info = _message(*texts, *((4, service) for service in self._services))
+        info = _message(*texts, *((4, service) for service in SERVICES))
         dra = {
             f"k8s.io.kubelet.pkg.apis.dra.{service}": {
                 "NodePrepareResources": self._prepare_all,
                 "NodeUnprepareResources": self._unprepare_all,
             }
-            for service in self._services
+            for service in SERVICES
         }
         register = {"GetInfo": lambda _: info, "NotifyRegistrationStatus": self._notify}
         # The kubelet looks for the second, and calls the first as soon as it has found it.
-        with (
-            _listening(endpoint, dra),
-            _listening(registration, {"pluginregistration.Registration": register}),
-        ):
-            yield
+        self._work.enter_context(_listening(endpoint, dra))
+        registering = {"pluginregistration.Registration": register}
+        self._work.enter_context(_listening(registration, registering))
 
     def _notify(self, status: bytes) -> bytes:
         fields = _fields(status)
         if fields.get(1):
-            self.registered.set()
+            self._registered.set()
         else:
             print(f"the kubelet does not take it: {fields.get(2)}", flush=True)
         return b""
@@ -96,16 +99,16 @@ class Driver:
         def answer(claim: "_Claim") -> bytes:
             try:
                 return _message(*((1, device) for device in self._prepare(*claim)))
-            except (OSError, LookupError, ValueError) as error:
+            except (OSError, Refused, ValueError) as error:
                 return _message((2, str(error)))
 
         return _by_claim(request, answer)
 
     def _prepare(self, namespace: str, uid: str, name: str) -> list[bytes]:
-        """The messages of a claim's devices. Raises OSError, LookupError."""
-        with suppress(FileNotFoundError):
-            raise ValueError((self._folder / "fail").read_text())
-        found = self._find_claim(namespace, name)
+        """The messages of a claim's devices. Raises OSError, Refused, ValueError."""
+        if self.failure:
+            raise ValueError(self.failure)
+        found = self._cluster.within(namespace).get("ResourceClaim", name)
         if found["metadata"]["uid"] != uid:
             raise ValueError(f"claim {name} is another one")
         results = [
@@ -223,60 +226,3 @@ def _listening(socket: Path, services: Mapping[str, Service]) -> Iterator[None]:
     finally:
         server.stop(grace=None).wait(5)
         socket.unlink(missing_ok=True)
-
-
-class _API:
-    """What the driver asks of the API server."""
-
-    def __init__(self, kubeconfig: Path) -> None:
-        configuration = client.Configuration()
-        config.load_kube_config(str(kubeconfig), client_configuration=configuration)
-        configuration.proxy = None
-        self._api = client.CustomObjectsApi(client.ApiClient(configuration))
-
-    def find_claim(self, namespace: str, name: str) -> Json:
-        """A ResourceClaim. Raises LookupError."""
-        try:
-            found: Json = self._api.get_namespaced_custom_object(
-                *GROUP_VERSION, namespace, "resourceclaims", name
-            )
-        except ApiException as error:
-            raise LookupError(f"claim {name}: {error.reason}") from error
-        return found
-
-    def publish(self, slices: list[Json]) -> None:
-        """Create the ResourceSlices that are not there; a kubelet that starts removes them."""
-        for each in slices:
-            try:
-                self._api.create_cluster_custom_object(*GROUP_VERSION, "resourceslices", each)
-            except ApiException as error:
-                if error.status != 409:  # it is there
-                    print(f"publish: {error.reason} {error.body}", flush=True)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="test.e2e.driver", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--kubelet", type=Path, required=True)
-    parser.add_argument("--node", required=True)
-    parser.add_argument("--kubeconfig", type=Path, required=True)
-    parser.add_argument("--service", action="append", choices=SERVICES)
-    parser.add_argument("--models", default=TWO_A100S, help="a letter for each GPU")
-    parser.add_argument("--combined", action="store_true", help="counters beside their devices")
-    options = parser.parse_args()
-    api = _API(options.kubeconfig)
-    models = [MODELS[letter] for letter in options.models]
-    slices = resource_slices(options.node, models=models, combined=options.combined, whole=True)
-    driver = Driver(options.folder, api.find_claim, options.service or SERVICES)
-    ended = Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    with driver.serving(options.kubelet):
-        while not driver.registered.wait(0.1) and not ended.is_set():
-            pass
-        while not ended.is_set():
-            api.publish(slices)
-            ended.wait(1)
-
-
-if __name__ == "__main__":
-    main()

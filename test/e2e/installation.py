@@ -88,12 +88,12 @@ def install(cluster: Cluster, folder: Path, *resources: str) -> Path:
         define_parameters(cluster)
     if cluster.plane.version >= FIRST_WITH_POLICIES:
         add_policies(cluster, *resources)
-    return own_kubeconfig(cluster, folder)
+    return kubeconfig_of(cluster.within(NAMESPACE), "instaslice", folder)
 
 
-def own_kubeconfig(cluster: Cluster, folder: Path) -> Path:
-    """A kubeconfig with a token of InstaSlice's service account. folder: is made."""
-    token = cluster.within(NAMESPACE).kubectl("create", "token", "instaslice", "--duration=2h")
+def kubeconfig_of(cluster: Cluster, account: str, folder: Path) -> Path:
+    """A kubeconfig with a token of a service account of the namespace. folder: is made."""
+    token = cluster.kubectl("create", "token", account, "--duration=2h")
     token.check_returncode()
     kubeconfig = json.loads(cluster.plane.kubeconfig.read_text())
     kubeconfig["users"] = [{"name": "admin", "user": {"token": token.stdout.strip()}}]

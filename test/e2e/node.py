@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,10 +20,11 @@ from typing import Any, Final, TypeVar
 from test.e2e import machine as machines
 from test.e2e.cluster import Cluster, Json
 from test.e2e.controlplane import COUNTERS, ControlPlane, control_plane
+from test.e2e.driver import Driver
 from test.e2e.gpus import FIRST_APART
 from test.e2e.images import busybox_images
 from test.e2e.machine import Machine, machine
-from test.support.a100 import TWO_A100S, device_classes
+from test.support.a100 import MODELS, TWO_A100S, device_classes, resource_slices
 from test.support.process import Process, until
 
 NAME: Final = "node"
@@ -84,7 +84,7 @@ class Node:
         self.kubelet_root = folder / "kubelet"
         self.driver_folder = folder / "driver"
         self._assets = assets
-        self._processes: dict[str, Process] = {}
+        self._processes: dict[str, Process | Driver] = {}
 
     def start(self, name: str, command: Sequence[str | Path]) -> Process:
         """Start a program under a name, which its log has, too."""
@@ -93,8 +93,9 @@ class Node:
         return process
 
     def end(self, name: str) -> None:
-        """End a program at once."""
-        self._processes.pop(name).kill()
+        """End a program at once, if it runs."""
+        if process := self._processes.pop(name, None):
+            process.kill()
 
     def check(self) -> None:
         """Raise RuntimeError, with the end of its log, if a program has ended by itself."""
@@ -143,17 +144,13 @@ class Node:
         command = self.machine.command(proxy, f"--config={config}", f"--hostname-override={NAME}")
         self.start("kube-proxy", command)
 
-    def start_driver(self, *options: str, models: str = TWO_A100S) -> None:
-        """Start the DRA driver. options: of its own. models: of GPUs, letters of `MODELS`."""
-        self.driver_folder.mkdir(exist_ok=True)
-        combined = ["--combined"] if self.plane.version.minor < FIRST_APART else []
-        driver = [
-            *(sys.executable, "-m", "test.e2e.driver", str(self.driver_folder)),
-            *(f"--kubelet={self.kubelet_root}", f"--node={NAME}"),
-            *(f"--kubeconfig={self.plane.kubeconfig}", f"--models={models}"),
-            *(*combined, *options),
-        ]
-        self.start("driver", driver)
+    def start_driver(self, *, models: str = TWO_A100S) -> None:
+        """Start the DRA driver. models: of GPUs, letters of `MODELS`."""
+        combined = self.plane.version.minor < FIRST_APART
+        gpus = [MODELS[letter] for letter in models]
+        slices = resource_slices(NAME, models=gpus, combined=combined, whole=True)
+        driver = Driver(self.cluster, self.driver_folder, self.kubelet_root, slices)
+        self._processes["driver"] = driver
 
     def other_gpus(self, *options: str, **more: Any) -> None:
         """Start the driver as on another machine: nothing is left of what was.
@@ -178,12 +175,11 @@ class Node:
     @contextmanager
     def failing_driver(self) -> Iterator[str]:
         """The driver fails to prepare any claim meanwhile, with the words that are yielded."""
-        order, words = self.driver_folder / "fail", "the GPU has fallen off the bus"
-        order.write_text(words)
-        try:
-            yield words
-        finally:
-            order.unlink()
+        driver = self._processes["driver"]
+        assert isinstance(driver, Driver)
+        driver.failure = "the GPU has fallen off the bus"
+        yield driver.failure
+        driver.failure = ""
 
     def prepared(self) -> set[str]:
         """The UIDs of claims that the driver holds."""

@@ -62,12 +62,6 @@ def restarts(cluster: Cluster, pod: str) -> int:
     return sum(status["restartCount"] for status in statuses)
 
 
-def why_not_scheduled(cluster: Cluster, pod: str) -> str:
-    """What is said of why a pod has no node; empty while nothing is."""
-    found = cluster.get("Pod", pod)["status"].get("conditions", [])
-    return " ".join(each.get("message", "") for each in found).strip()
-
-
 def wait_gone(cluster: Cluster, name: str) -> None:
     """Returns once a pod that is being deleted is gone."""
     until(lambda: cluster.find("Pod", name) is None, f"{name} is gone", seconds=PATIENCE)
@@ -93,11 +87,21 @@ def seen(
     return devices_of(files, models) if files else told_of
 
 
-def profile(device: str) -> str:
-    """gpu-0-mig-1g5gb-19-0 -> 1g5gb."""
-    return device.split("-mig-")[1].rsplit("-", 2)[0]
+def ready(deployed: Cluster) -> dict[str, Json]:
+    """InstaSlice's pods by name, once two are ready and no other is there that stays."""
 
+    def found() -> dict[str, Json] | None:
+        pods = {
+            each["metadata"]["name"]: each
+            for each in deployed.list("Pod", label_selector="app.kubernetes.io/name=instaslice")
+            if "deletionTimestamp" not in each["metadata"]
+        }
+        conditions = [
+            condition["status"]
+            for each in pods.values()
+            for condition in each["status"].get("conditions", [])
+            if condition["type"] == "Ready"
+        ]
+        return pods if conditions == ["True"] * 2 == ["True"] * len(pods) else None
 
-def gpu(device: str) -> str:
-    """gpu-0-mig-1g5gb-19-0 -> gpu-0."""
-    return device.split("-mig-")[0]
+    return until(found, "two pods are ready", seconds=PATIENCE)

@@ -34,21 +34,21 @@ def auto(compute: str, memory: str, partitions: int) -> Json:
 
 
 @pytest.fixture(scope="module")
-def node(cluster: Cluster) -> Iterator[None]:
+def devices(cluster: Cluster) -> Iterator[None]:
     """A GPU with AutoPartition, one that was partitioned before, and one that is whole."""
     if cluster.plane.version.minor < gpus.FIRST_WITH_EXTENDED_RESOURCES:
         pytest.skip("AMD's AutoPartition needs Kubernetes 1.36")
     counters = [{"name": "mutex", "counters": {"partition-mode": {"value": "1"}}}]
     ways = (("spx", "nps1", 1), ("cpx", "nps1", 8), ("cpx", "nps4", 8))
     cut = {"type": "amdgpu-partition", "partitionProfile": "cpx_nps4"}
-    devices = [
+    gpus_ = [
         *(auto(*way) for way in ways),
         *(device(f"gpu-1-{n}", **cut) for n in range(8)),
         device("gpu-2-136", type="amdgpu", partitionProfile="spx_nps1"),
     ]
     slices = [
         a100.resource_slice(NODE, number, 2, driver=DRIVER, **part)
-        for number, part in enumerate(({"sharedCounters": counters}, {"devices": devices}))
+        for number, part in enumerate(({"sharedCounters": counters}, {"devices": gpus_}))
     ]
     page = (ROOT / "docs/resources.md").read_text()
     (ours,) = [text for text in page.split("```") if "name: cpx-nps4" in text]
@@ -60,12 +60,6 @@ def node(cluster: Cluster) -> Iterator[None]:
     theirs["spec"] = {"selectors": selectors}
     with gpus.node(cluster, NODE, documented, theirs, *slices):
         yield
-
-
-@pytest.fixture
-def team(node: None, namespace: Cluster) -> Iterator[Cluster]:
-    yield namespace
-    gpus.clear(namespace)
 
 
 def asking(name: str, **amounts: int) -> Json:

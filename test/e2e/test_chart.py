@@ -4,19 +4,21 @@ import base64
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
 
+from test.e2e import cert_manager
+from test.e2e.background import kubelet
 from test.e2e.cluster import Cluster, Json
 from test.e2e.controlplane import Version
 from test.e2e.installation import FIRST_WITH_MATCH_CONDITIONS, NAMESPACE
-from test.e2e.kubelet import kubelet
 from test.e2e.pods import pod
 from test.e2e.webhook import Webhook
 from test.support.helm import NONE, Helm, programs
 from test.support.manifests import CUSTOM
-from test.support.process import HOST, ROOT
+from test.support.process import HOST, ROOT, until
 
 CHART = ROOT / "charts" / "instaslice"
 WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
@@ -162,6 +164,26 @@ def test_device_classes_stay_and_those_that_are_there_are_left_alone(
     run(helm, "upgrade", "i", str(CHART), SOON, values=values)
     run(helm, "uninstall", "i")
     assert names() >= expected
+
+
+@needs_helm
+def test_cert_manager_gives_it_its_secret_and_the_api_server_its_ca(
+    here: Cluster, tmp_path: Path
+) -> None:
+    if lacks := cert_manager.missing():
+        pytest.skip(lacks)
+    helm = Helm(programs()[-1], tmp_path, here.plane.kubeconfig)
+    values = {**VALUES, "tls": {"source": "cert-manager"}}
+    with cert_manager.cert_manager(here, tmp_path), kubelet(here):
+        run(helm, "install", "i", str(CHART), "--create-namespace", SOON, values=values)
+
+        def secret() -> dict[str, bytes] | None:
+            found = cert_manager.secret(here, "instaslice-tls")
+            return found if found.keys() == {"ca.crt", "tls.crt", "tls.key"} else None
+
+        ca = base64.b64encode(until(secret, "the Secret is there")["ca.crt"]).decode()
+        until(lambda: webhooks(here)[0]["clientConfig"].get("caBundle") == ca, "the CA is given")
+        run(helm, "uninstall", "i")
 
 
 EVERYTHING: Json = {

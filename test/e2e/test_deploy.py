@@ -4,15 +4,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from threading import Event, Thread
 
 import pytest
 
 from test.e2e import cert_manager, machine
+from test.e2e.background import again_and_again, kubelet
 from test.e2e.cert_manager import CERTIFICATES, define
-from test.e2e.checkout import Checkout
+from test.e2e.checkout import Checkout, Reader, commands
 from test.e2e.cluster import Cluster
 from test.e2e.controlplane import control_plane
 from test.e2e.installation import (
@@ -20,10 +20,8 @@ from test.e2e.installation import (
     NAMESPACE,
     define_parameters,
     is_rewriting,
-    own_kubeconfig,
+    kubeconfig_of,
 )
-from test.e2e.kubelet import kubelet
-from test.e2e.pages import Reader, commands
 from test.e2e.pods import pod, slices
 from test.support.process import running, until
 
@@ -114,25 +112,16 @@ def test_without_anybody_who_gives_the_ca_it_is_not_registered(
     assert deployed.find(*WEBHOOK)
 
 
-@contextmanager
-def cainjector(cluster: Cluster, bundle: str) -> Iterator[None]:
-    """Stands for cert-manager's: gives the webhook its CA, once, as soon as it is registered."""
-    ended = Event()
+def cainjector(cluster: Cluster, bundle: str) -> AbstractContextManager[None]:
+    """Stands for cert-manager's: gives the webhook its CA, as soon as it is registered."""
+    config = {"name": "rewrite.instaslice.io", "clientConfig": {"caBundle": bundle}}
 
     def work() -> None:
-        while not (ended.wait(0.1) or cluster.find(*WEBHOOK)):
-            pass
-        if not ended.is_set():
-            config = {"name": "rewrite.instaslice.io", "clientConfig": {"caBundle": bundle}}
+        found = cluster.find(*WEBHOOK)
+        if found and not found["webhooks"][0]["clientConfig"].get("caBundle"):
             cluster.patch(*WEBHOOK, {"webhooks": [config]})
 
-    thread = Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return again_and_again(work)
 
 
 def test_with_cert_manager_it_stays_registered_with_its_ca(deployed: Cluster, make: Make) -> None:
@@ -197,7 +186,7 @@ def behind_its_service(deployed: Cluster, folder: Path) -> Iterator[None]:
     """InstaSlice at its Service's address, with its Secret and its account, as a pod would be."""
     address = deployed.send("get", "Service", "v1", name="instaslice").body["spec"]["clusterIP"]
     subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
-    kubeconfig = own_kubeconfig(deployed, folder)
+    kubeconfig = kubeconfig_of(deployed, "instaslice", folder)
     for name, data in cert_manager.secret(deployed, "instaslice-tls").items():
         (folder / name).write_bytes(data)
     serve = [sys.executable, "-m", "instaslice", "serve", "--provision-templates"]

@@ -13,7 +13,7 @@ from instaslice.doctor import checks
 from instaslice.webhook_configuration import MODES, webhook_configuration
 from test.e2e.cluster import Cluster, Json
 from test.e2e.gpus import FIRST_WITH_EXTENDED_RESOURCES
-from test.e2e.installation import render
+from test.e2e.installation import kubeconfig_of, render
 from test.e2e.pods import container, pod
 from test.e2e.webhook import Webhook
 from test.support import a100
@@ -55,12 +55,6 @@ def test_what_works_and_what_is_missing_and_nothing_is_left(namespace: Cluster) 
     assert namespace.list("Pod") == namespace.list("ResourceClaimTemplate") == []
 
 
-def test_a_namespace_that_opted_out(bare_namespace: Cluster, webhook: Webhook) -> None:
-    (verdict,) = texts(doctor(bare_namespace), "dry run")
-    assert verdict.startswith("wrong: ")
-    assert "keeps its limits" in verdict
-
-
 @pytest.fixture
 def looker(cluster: Cluster, tmp_path: Path) -> Iterator[Any]:
     """Runs `doctor` as somebody who has some of the ClusterRoles of config/components/doctor."""
@@ -68,11 +62,7 @@ def looker(cluster: Cluster, tmp_path: Path) -> Iterator[Any]:
     for manifest in roles:
         cluster.create(manifest)
     cluster.make("ServiceAccount", "looker")
-    token = cluster.kubectl("create", "token", "looker").stdout.strip()
-    kubeconfig = json.loads(cluster.plane.kubeconfig.read_text())
-    kubeconfig["users"] = [{"name": "admin", "user": {"token": token}}]
-    path = tmp_path / "kubeconfig"
-    path.write_text(json.dumps(kubeconfig))
+    path = kubeconfig_of(cluster, "looker", tmp_path / "looker")
 
     def run(namespace: str, *names: str, command: str = "doctor") -> Any:
         for name in names:
@@ -104,16 +94,6 @@ def test_the_rights_in_config_are_enough_and_only_read(
     found = looker(namespace.namespace, "instaslice-doctor-dry-run")
     assert not [finding for finding in found if "cannot create" in finding["text"]]
     assert {f["state"] for f in found if f["check"] == "dry run"} == {"good"}
-
-
-def test_one_pod_and_for_what_it_waits(namespace: Cluster) -> None:
-    namespace.create(pod("p", container(limits={"mig-1g.5gb": 2})))
-    found = doctor(namespace, "p")
-    assert texts(found, "asks for")[0].endswith(": 2 x 1g.5gb")
-    assert texts(found, "became")[0].endswith(": rewritten: 1 claim")
-    if namespace.plane.resource_api != "v1alpha2" and namespace.plane.has_controllers:
-        (claim,) = (each for each in found if each["check"].startswith("claim "))
-        assert claim["text"].startswith("asks for 2 x 1g.5gb")
 
 
 @pytest.mark.parametrize("mode", MODES)

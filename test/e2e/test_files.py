@@ -79,16 +79,6 @@ def test_kubectl_patch_makes_the_same_of_rewritten_files(
     assert "nvidia.com/mig" not in str(found[1]["spec"])
 
 
-@pytest.mark.parametrize(("quantity", "amount"), [(None, "0"), (" 1", "1"), ("1 ", "1")])
-def test_quantities_that_the_api_server_takes(
-    namespace: Cluster, quantity: object, amount: str
-) -> None:
-    name = "nvidia.com/other"  # which InstaSlice has nothing to do with
-    resources = {"limits": {name: quantity}}
-    made = namespace.create(pod("p", {**container(), "resources": resources}), dry_run=True)
-    assert made["spec"]["containers"][0]["resources"]["limits"] == {name: amount}
-
-
 YAML = """\
 a: [y, n, Yes, off, 0644, 0o644, 0x1F, 0b11, 1e3, 1_000, .5, 1., 1:30, 2024-01-02, ~, 0689, +1]
 b: {1: a, y: b, 1.5: c}

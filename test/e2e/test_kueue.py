@@ -181,15 +181,25 @@ def test_a_quota_admits_two_and_the_next_when_one_leaves(team: Cluster) -> None:
     until(lambda: len(running_pods(team) - first) == 1, "the next one runs")
 
 
-def test_more_slices_than_the_quota_has_are_not_admitted(team: Cluster) -> None:
-    queued(team, pod("p", container(limits={"mig-1g.5gb": 3})))
-    waits(team, "p", "insufficient quota")
-
-
-def test_a_class_that_is_not_mapped_is_not_admitted(team: Cluster) -> None:
-    """It is not merely uncounted: the pod waits for good."""
-    queued(team, pod("p", container(limits={"mig-2g.10gb": 1})))
-    waits(team, "p", "mig-2g.10gb.nvidia.com")
+@pytest.mark.parametrize(
+    ("limits", "wishes", "why"),
+    [
+        ({"mig-1g.5gb": 3}, {}, "insufficient quota"),
+        # A class that is not mapped is not merely uncounted: the pod waits for good.
+        ({"mig-2g.10gb": 1}, {}, "mig-2g.10gb.nvidia.com"),
+        (
+            {"mig-1g.5gb": 1},
+            {"alternatives": "1g.5gb or 3g.20gb"},
+            "FirstAvailable device selection is not supported",
+        ),
+    ],
+    ids=["more than the quota", "a class that is not mapped", "alternatives"],
+)
+def test_what_is_not_admitted(
+    team: Cluster, limits: Json, wishes: dict[str, str], why: str
+) -> None:
+    queued(team, pod("p", container(limits=limits)), **wishes)
+    waits(team, "p", why)
 
 
 def test_a_placement_is_admitted_and_counted(team: Cluster) -> None:
@@ -197,11 +207,6 @@ def test_a_placement_is_admitted_and_counted(team: Cluster) -> None:
     queued(team, pod("p", container(limits={"mig-1g.5gb": 2})), placement="same-gpu")
     until(lambda: workload(team, "p").get("admission"), "it is admitted")
     assert usage(team, "p") == {"nvidia.com/mig-1g.5gb": "2"}
-
-
-def test_alternatives_are_not_admitted(team: Cluster) -> None:
-    queued(team, pod("p"), alternatives="1g.5gb or 3g.20gb")
-    waits(team, "p", "FirstAvailable device selection is not supported")
 
 
 def test_a_job_is_admitted_by_its_limits_and_its_pod_rewritten(team: Cluster) -> None:

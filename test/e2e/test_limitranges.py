@@ -59,26 +59,19 @@ CASES: dict[str, tuple[dict[str, int], dict[str, int]]] = {
 }
 
 
+@pytest.mark.parametrize("side", ["false", "true"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_container_has_what_it_asks_for_or_the_default(namespace: Cluster, case: str) -> None:
+def test_a_container_has_what_it_asks_for_or_the_default_also_if_applied_twice(
+    namespace: Cluster, case: str, side: str
+) -> None:
     limits, wanted = CASES[case]
     limit(namespace, **limits)
     for asks, slices in wanted.items():
-        created = namespace.create(pod(asks, ASKS[asks]))
-        assert has(created) == {"main": slices}, asks
-
-
-@pytest.mark.parametrize("side", ["false", "true"])
-@pytest.mark.parametrize("case", CASES)
-def test_a_manifest_can_be_applied_twice(namespace: Cluster, case: str, side: str) -> None:
-    limits, wanted = CASES[case]
-    limit(namespace, **limits)
-    for asks in wanted:
-        manifest = pod(asks, ASKS[asks])
         for _ in range(2):
-            done = namespace.kubectl("apply", f"--server-side={side}", "-f-", stdin=manifest)
+            apply = ("apply", f"--server-side={side}", "-f-")
+            done = namespace.kubectl(*apply, stdin=pod(asks, ASKS[asks]))
             assert (done.returncode, done.stderr) == (0, ""), asks
-        assert has(namespace.get("Pod", asks)) == {"main": wanted[asks]}, asks
+            assert has(namespace.get("Pod", asks)) == {"main": slices}, asks
 
 
 def test_pods_without_a_gpu_start_beside_a_maximum(namespace: Cluster) -> None:

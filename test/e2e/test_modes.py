@@ -82,6 +82,15 @@ def asking(amount: object, count: int = 1) -> Json:
     return pod("p", *(container(f"c{n}", {"mig-1g.5gb": amount}) for n in range(count)))
 
 
+OTHERS = {f"example.com/{'r' * 40}-{i}": "1" for i in range(30)}
+
+
+def largest(ours: Json) -> Json:
+    """A pod whose limits the API server's conditions may be too dear for: then it is refused."""
+    limits = OTHERS | extended(ours)
+    return pod("p", *(container(f"c{n}", resources={"limits": limits}) for n in range(199)))
+
+
 #: What only InstaSlice can do, and is sent in every mode.
 MORE: dict[str, Json] = {
     "placement": ANNOTATED,
@@ -99,6 +108,7 @@ MORE: dict[str, Json] = {
         initContainers=[container("i", {"mig-2g.10gb": 1})],
     ),
     "1k": asking("1k"),
+    "of everything": largest({f"mig-{n}g.5gb": "1" for n in range(1, 10)}),
     "more than an integer holds": asking("9223372036854775807", 3),
     "33 of what is mapped": pod("p", container(resources={"limits": {"example.com/gpu": "33"}})),
 }
@@ -116,6 +126,7 @@ PLAIN: dict[str, Json] = {
 }
 NEVER: dict[str, Json] = {
     "no slice": pod("p", container()),
+    "of everything but slices": largest({}),
     "annotated, and no slice": wishing(pod("p", container()), placement="same-gpu"),
     "33 of something else": pod("p", container(resources={"limits": {"example.com/other": "33"}})),
     "null resources": pod("p", container(resources=None)),
@@ -123,18 +134,14 @@ NEVER: dict[str, Json] = {
 }
 
 
-def test_what_is_sent_and_what_is_created_as_ever(mode: str, labelled: Namespace) -> None:
-    served = labelled(True, **({"rewrite": "enabled"} if mode == OPT_IN else {}))
-    sent = {name for name, manifest in (MORE | PLAIN | NEVER).items() if is_sent(served, manifest)}
-    assert sent == set(MORE if mode == BESIDE else MORE | PLAIN)
-
-
-def test_a_namespace_is_served_where_its_label_says_so(mode: str, labelled: Namespace) -> None:
-    labelled(True, rewrite="enabled")
+def test_what_is_sent_from_which_namespaces(mode: str, labelled: Namespace) -> None:
+    enabled = labelled(True, rewrite="enabled")
     # The API server goes by the mode, so that nothing need be waited for here.
     disabled, silent = labelled(False, rewrite="disabled"), labelled(False)
     assert not is_sent(disabled, ANNOTATED)
     assert is_sent(silent, ANNOTATED) == (mode != OPT_IN)
+    sent = {name for name, manifest in (MORE | PLAIN | NEVER).items() if is_sent(enabled, manifest)}
+    assert sent == set(MORE if mode == BESIDE else MORE | PLAIN)
 
 
 def test_updates_of_what_was_there_before(mode: str, labelled: Namespace) -> None:
@@ -148,16 +155,3 @@ def test_updates_of_what_was_there_before(mode: str, labelled: Namespace) -> Non
     other.patch("Pod", "old", {"metadata": {"labels": {"a": "b"}}})
     with pytest.raises(Refused, match="failed calling webhook"):
         other.patch("Pod", "old", {"spec": {"activeDeadlineSeconds": 600}})
-
-
-def test_the_largest_pods_are_within_what_conditions_may_cost(
-    mode: str, labelled: Namespace
-) -> None:
-    """An expression that costs too much is an error, and so a refusal, and another message."""
-    served = labelled(True, rewrite="enabled")
-    others = {f"example.com/{'r' * 40}-{i}": "1" for i in range(30)}
-    ours = extended({f"mig-{n}g.5gb": "1" for n in range(1, 10)})
-    for limits in (others, others | ours):
-        many = [container(f"c{n}", resources={"limits": limits}) for n in range(199)]
-        manifest = pod("p", *many)
-        assert is_sent(served, manifest) == (limits is not others)

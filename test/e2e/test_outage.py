@@ -1,10 +1,13 @@
-"""InstaSlice away, and coming back."""
+"""InstaSlice away, and coming back; and a cluster without Dynamic Resource Allocation."""
+
+from pathlib import Path
 
 import pytest
 
+from instaslice.webhook_configuration import ALL, webhook_configuration
+from test.e2e.background import NOT_REWRITTEN, load
 from test.e2e.cluster import Cluster, Refused
-from test.e2e.installation import FIRST_WITH_MATCH_CONDITIONS
-from test.e2e.load import NOT_REWRITTEN, load
+from test.e2e.installation import FIRST_WITH_MATCH_CONDITIONS, install
 from test.e2e.pods import container, extended, limits_left, pod, slices, workload
 from test.e2e.webhook import Webhook
 from test.support.process import until
@@ -72,3 +75,23 @@ def test_no_pod_slips_through_while_it_is_killed_and_comes_back(
         seen.goes_on()
     said = (NOT_CALLED, NOT_READY, *([NOT_REWRITTEN] if fails_open(namespace) else []))
     assert [each for each in seen.failures if not any(text in each for text in said)] == []
+
+
+def test_without_dra_the_reason_is_told(cluster_without_dra: Cluster, tmp_path: Path) -> None:
+    """And it is ready: only ready pods are behind a Service."""
+    cluster = cluster_without_dra
+    webhook = Webhook(tmp_path / "webhook", install(cluster, tmp_path / "webhook"))
+    configuration = webhook_configuration(ALL)
+    for each in configuration["webhooks"]:
+        each["clientConfig"] = webhook.client_config
+    cluster.create(configuration)
+    webhook.start()
+    try:
+        assert "pods that ask for devices are refused" in webhook.readiness()
+        reason = "the pod's devices cannot be claimed: the cluster does not serve resource.k8s.io"
+        with pytest.raises(Refused, match=reason) as refused:
+            until(lambda: limits_left(cluster.create(pod("p"), dry_run=True)) == {}, "it is called")
+        assert refused.value.code == 503
+        cluster.create(pod("q", container()))
+    finally:
+        webhook.stop()

@@ -6,23 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from test.e2e.cluster import Cluster
+from test.e2e.gpus import PLUGIN_LABELS
 from test.e2e.pods import container, pod
 from test.support.command import instaslice
 
 NODE = "plan-node"
-
-#: What GPU Feature Discovery, MIG manager and the GPU operator put on a node.
-LABELS = {
-    "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB",
-    "nvidia.com/gpu.count": "2",
-    "nvidia.com/mig.capable": "true",
-    "nvidia.com/mig.strategy": "mixed",
-    "nvidia.com/mig.config": "all-1g.5gb",
-    "nvidia.com/mig.config.state": "success",
-    "nvidia.com/mig-1g.5gb.count": "14",
-    "nvidia.com/gpu.deploy.device-plugin": "true",
-    "nvidia.com/gpu.deploy.mig-manager": "true",
-}
 
 
 @pytest.fixture
@@ -30,7 +18,7 @@ def old_cluster(bare_namespace: Cluster) -> Iterator[Cluster]:
     """A node that the device plugin serves, and a namespace that uses it."""
     room = {"cpu": "8", "memory": "32Gi", "pods": "110", "nvidia.com/mig-1g.5gb": "14"}
     status = {"capacity": room, "allocatable": room}
-    bare_namespace.make("Node", NODE, labels=LABELS, status=status)
+    bare_namespace.make("Node", NODE, labels=PLUGIN_LABELS, status=status)
     plugin = pod("plugin", {"name": "c", "image": "nvcr.io/nvidia/k8s-device-plugin:v0.17.1"})
     bare_namespace.create(plugin)
     hard = {"requests.nvidia.com/mig-1g.5gb": "7"}
@@ -47,41 +35,8 @@ def planned(cluster: Cluster, *arguments: str) -> str:
     return done.out
 
 
-def test_what_is_there_and_the_sections_for_it(old_cluster: Cluster) -> None:
+def test_what_is_there_and_that_nothing_is_changed(old_cluster: Cluster) -> None:
     old_cluster.create(pod("alone", container(limits={"mig-1g.5gb": 2})))
-    found = json.loads(planned(old_cluster, "-o", "json"))
-    name = old_cluster.namespace
-    assert found["resource_api"] == old_cluster.plane.resource_api
-    mine = [each for each in found["workloads"] if each["namespace"] == name]
-    assert mine == [
-        {
-            "namespace": name,
-            "owner": "Pod/alone",
-            "pods": 1,
-            "asks": {"nvidia.com/mig-1g.5gb": "2"},
-            "how": "limits",
-            "labels": [],
-            "node_name": "",
-            "file": "",
-        }
-    ]
-    (node,) = (each for each in found["nodes"] if each["name"] == NODE)
-    assert node["advertised"] == {"nvidia.com/mig-1g.5gb": "14"}
-    assert (node["product"], node["config"]) == (
-        LABELS["nvidia.com/gpu.product"],
-        "all-1g.5gb success",
-    )
-    assert found["components"]["device plugin"] == f"v0.17.1 in {name}"
-    policies = [each["kind"] for each in found["policies"] if each["name"] == f"{name}/gpus"]
-    assert policies == ["ResourceQuota", "LimitRange"]
-    sections = {each["section"]: each["for"] for each in found["sections"]}
-    assert sections[7] == [NODE]
-    assert name in sections[9]
-    assert 4 in [each["section"] for each in found["blocks"]], "the LimitRange"
-    assert found["unknown"] == {}
-
-
-def test_nothing_is_changed(old_cluster: Cluster) -> None:
     kinds = ["pods,resourcequotas,limitranges,secrets", "nodes"]
     if old_cluster.plane.resource_api == "v1":
         kinds += ["resourceclaimtemplates", "resourceslices,deviceclasses"]
@@ -90,7 +45,24 @@ def test_nothing_is_changed(old_cluster: Cluster) -> None:
         return [old_cluster.kubectl("get", kind, "-o", "name").stdout for kind in kinds]
 
     before = names()
-    assert "pod/plugin" in before[0]
-    for output in ("text", "markdown", "json"):
+    for output in ("text", "markdown"):
         planned(old_cluster, "-o", output)
+    found = json.loads(planned(old_cluster, "-o", "json"))
     assert names() == before
+    name = old_cluster.namespace
+    assert found["resource_api"] == old_cluster.plane.resource_api
+    (mine,) = [each for each in found["workloads"] if each["namespace"] == name]
+    assert (mine["owner"], mine["pods"], mine["how"]) == ("Pod/alone", 1, "limits")
+    assert mine["asks"] == {"nvidia.com/mig-1g.5gb": "2"}
+    (node,) = (each for each in found["nodes"] if each["name"] == NODE)
+    assert node["advertised"] == {"nvidia.com/mig-1g.5gb": "14"}
+    assert node["product"] == PLUGIN_LABELS["nvidia.com/gpu.product"]
+    assert node["config"] == "all-1g.5gb success"
+    assert found["components"]["device plugin"] == f"v0.17.1 in {name}"
+    policies = [each["kind"] for each in found["policies"] if each["name"] == f"{name}/gpus"]
+    assert policies == ["ResourceQuota", "LimitRange"]
+    sections = {each["section"]: each["for"] for each in found["sections"]}
+    assert sections[7] == [NODE]
+    assert name in sections[9]
+    assert 4 in [each["section"] for each in found["blocks"]], "the LimitRange"
+    assert found["unknown"] == {}

@@ -1,15 +1,14 @@
 """What the API server itself holds, by the component `policies`, of whoever is beside it."""
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from instaslice import profiles, templates
 from instaslice.resource_api import ALTERNATIVES, SAME_GPU, VERSIONS, ResourceAPI
-from instaslice.resources import bigger, of_profile, read_mapping
-from instaslice.templates import DeviceClaim, DeviceRequest, claim_of
+from instaslice.resources import read_mapping
+from instaslice.templates import DeviceClaim
 from test.e2e import gpus
 from test.e2e.cluster import Cluster, Json, Refused
 from test.e2e.installation import ACCOUNT, FIRST_WITH_POLICIES
@@ -164,29 +163,24 @@ def test_the_largest_pod_is_within_the_api_servers_budget(namespace: Cluster) ->
 # The service account
 
 
-def slices(profile: str, n: int = 1, *others: str) -> DeviceRequest:
-    found = [profiles.from_attribute(each) for each in (profile, *others)]
-    return DeviceRequest(tuple(of_profile(each) for each in found if each), n)
-
-
-def or_bigger(profile: str) -> DeviceRequest:
-    found = profiles.from_attribute(profile)
-    assert found
-    return DeviceRequest((of_profile(found), *bigger(found)))
-
-
-#: What InstaSlice makes.
+RESOURCES = read_mapping([gpus.MAPPING])
+#: The templates of what InstaSlice makes.
 CLAIMS = [
-    *(DeviceClaim((slices(each.attribute),)) for each in profiles.known_profiles()),
-    DeviceClaim((slices("1g.5gb", 32),)),
-    DeviceClaim((or_bigger("1g.5gb"),)),
-    DeviceClaim((or_bigger("1g.24gb-me"), or_bigger("3g.20gb+gfx")), "same-gpu"),
-    DeviceClaim((slices("9g.999gb+me.all", 2),)),
-    DeviceClaim((slices("3g.20gb", 2, "4g.20gb", "1g.24gb-me", "9g.999gb"),)),
-    DeviceClaim((slices("1g.5gb", 2), slices("1g.5gb", 2), slices("3g.20gb")), "same-gpu"),
-    DeviceClaim(tuple(slices("3g.20gb", 1, "4g.20gb") for _ in range(32)), "different-gpus"),
-    *(claim_of(each, n) for each in read_mapping([gpus.MAPPING]).mapped.values() for n in (1, 2)),
+    *(each.template for each in profiles.known_profiles()),
+    "mig-1g.5gb.x32",
+    "mig-1g.5gb-or-bigger",
+    "same-gpu-mig-1g.24gb-me-or-bigger-and-mig-3g.20gb.gfx-or-bigger",
+    "mig-9g.999gb.me.all.x2",
+    "mig-3g.20gb-or-4g.20gb-or-1g.24gb-me-or-9g.999gb.x2",
+    "same-gpu-mig-1g.5gb.x2-and-mig-1g.5gb.x2-and-mig-3g.20gb",
+    *(f"{each.template}{count}" for each in RESOURCES.mapped.values() for count in ("", ".x2")),
 ]
+
+
+def claim_of(template: str) -> DeviceClaim:
+    found = templates.from_template(template, RESOURCES)
+    assert found, template
+    return found
 
 
 def api_of(cluster: Cluster) -> ResourceAPI:
@@ -202,9 +196,11 @@ def as_instaslice(cluster: Cluster, *manifests: Json) -> str:
 
 def test_instaslice_creates_what_it_creates(namespace: Cluster) -> None:
     api = api_of(namespace)
+    either = claim_of("mig-3g.20gb-or-4g.20gb").requests
+    longest = DeviceClaim(either * 32, "different-gpus")  # its name does not say all
     made = [
         manifest
-        for claim in CLAIMS
+        for claim in [*map(claim_of, CLAIMS), longest]
         if not templates.why_not(api, claim)
         for manifest in templates.objects(api, claim)
         if manifest["kind"] != "GpuClaimParameters"  # whose definition the driver brings
@@ -217,90 +213,81 @@ def test_instaslice_creates_what_it_creates(namespace: Cluster) -> None:
     assert [line for line in refusals if "AlreadyExists" not in line] == []
 
 
-def the_request(template: Json) -> Json:
-    request: Json = template["spec"]["spec"]["devices"]["requests"][0]
-    asks: Json = request.get("exactly", request)
-    return asks
-
-
 ANY = [{"cel": {"expression": "true"}}]
+OPAQUE = {"driver": "gpu.nvidia.com", "parameters": {"kind": "MigDeviceConfig"}}
+CONFIG = {"config": [{"opaque": OPAQUE}]}
+OWNER = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}
 
-#: What a thief of its token might make of a template, from Kubernetes 1.31 on.
-REQUESTS: dict[str, Callable[[Json], object]] = {
-    "adminAccess": lambda t: the_request(t).update(adminAccess=True),
-    "all devices": lambda t: the_request(t).update(allocationMode="All"),
-    "more of them": lambda t: the_request(t).update(count=2),
-    "whole GPUs": lambda t: the_request(t).update(deviceClassName="mig.example.com"),
-    "another profile": lambda t: the_request(t).update(deviceClassName="mig-7g.40gb.nvidia.com"),
-    "any slice": lambda t: the_request(t).update(deviceClassName="mig.nvidia.com"),
-    "another selector": lambda t: the_request(t).update(selectors=ANY),
-    "tolerations": lambda t: the_request(t).update(tolerations=[{"operator": "Exists"}]),
-    "two requests": lambda t: t["spec"]["spec"]["devices"]["requests"].append(
-        {**t["spec"]["spec"]["devices"]["requests"][0], "name": "more"}
-    ),
-    "opaque configuration": lambda t: t["spec"]["spec"]["devices"].update(
-        config=[{"opaque": {"driver": "gpu.nvidia.com", "parameters": {"kind": "MigDeviceConfig"}}}]
-    ),
+#: What a thief of its token might write into a part of a template, or of a device class.
+THEFTS: dict[str, tuple[str, Json]] = {
+    "another name": ("template", {"name": "mig-3g.20gb"}),
+    "any name": ("template", {"name": "train"}),
+    "an owner": ("template", {"ownerReferences": [OWNER]}),
+    "a finalizer": ("template", {"finalizers": ["example.com/f"]}),
+    "labels of the claim": ("claim", {"metadata": {"labels": {"a": "b"}}}),
+    # From Kubernetes 1.31 on.
+    "adminAccess": ("request", {"adminAccess": True}),
+    "all devices": ("request", {"allocationMode": "All"}),
+    "more of them": ("request", {"count": 2}),
+    "whole GPUs": ("request", {"deviceClassName": "mig.example.com"}),
+    "another profile": ("request", {"deviceClassName": "mig-7g.40gb.nvidia.com"}),
+    "any slice": ("request", {"deviceClassName": "mig.nvidia.com"}),
+    "another selector": ("request", {"selectors": ANY}),
+    "tolerations": ("request", {"tolerations": [{"operator": "Exists"}]}),
+    "two requests": ("devices", {"requests": "twice"}),
+    "opaque configuration": ("devices", CONFIG),
+    # Up to 1.30.
+    "another class": ("classic", {"resourceClassName": "other.example.com"}),
+    "at once": ("classic", {"allocationMode": "Immediate"}),
+    "no parameters": ("classic", {"parametersRef": None}),
+    "another's parameters": ("parametersRef", {"name": "train"}),
+    "parameters of another kind": ("parametersRef", {"kind": "GpuClaimParameters"}),
+    "whole GPUs' name": ("class", {"name": "gpu.example.com"}),
+    "a profile of no GPU": ("class", {"name": "mig-9g.999gb.nvidia.com"}),
+    "whole GPUs' resource": ("class's spec", {"extendedResourceName": "nvidia.com/gpu"}),
+    "another's resource": ("class's spec", {"extendedResourceName": "nvidia.com/mig-3g.20gb"}),
+    "nothing": ("class's spec", {"selectors": [{"cel": {"expression": "false"}}]}),
+    "everything": ("class's spec", {"selectors": []}),
+    "configuration": ("class's spec", CONFIG),
 }
-
-#: And up to 1.30.
-CLASSIC: dict[str, Callable[[Json], object]] = {
-    "another class": lambda t: t["spec"]["spec"].update(resourceClassName="other.example.com"),
-    "another's parameters": lambda t: t["spec"]["spec"]["parametersRef"].update(name="train"),
-    "parameters of another kind": lambda t: t["spec"]["spec"]["parametersRef"].update(
-        kind="GpuClaimParameters"
-    ),
-    "no parameters": lambda t: t["spec"]["spec"].pop("parametersRef"),
-    "at once": lambda t: t["spec"]["spec"].update(allocationMode="Immediate"),
-}
-
-#: And in every version.
-TEMPLATES: dict[str, Callable[[Json], object]] = {
-    "another name": lambda t: t["metadata"].update(name="mig-3g.20gb"),
-    "any name": lambda t: t["metadata"].update(name="train"),
-    "an owner": lambda t: t["metadata"].update(
-        ownerReferences=[{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}]
-    ),
-    "a finalizer": lambda t: t["metadata"].update(finalizers=["example.com/f"]),
-    "labels of the claim": lambda t: t["spec"].update(metadata={"labels": {"a": "b"}}),
-}
-
-#: And of a device class.
-CLASSES: dict[str, Callable[[Json], object]] = {
-    "whole GPUs' name": lambda c: c["metadata"].update(name="gpu.example.com"),
-    "whole GPUs' resource": lambda c: c["spec"].update(extendedResourceName="nvidia.com/gpu"),
-    "another's resource": lambda c: c["spec"].update(extendedResourceName="nvidia.com/mig-3g.20gb"),
-    "nothing": lambda c: c["spec"].update(selectors=[{"cel": {"expression": "false"}}]),
-    "everything": lambda c: c["spec"].pop("selectors"),
-    "a profile of no GPU": lambda c: c["metadata"].update(name="mig-9g.999gb.nvidia.com"),
-    "configuration": lambda c: c["spec"].update(
-        config=[{"opaque": {"driver": "gpu.nvidia.com", "parameters": {"kind": "MigDeviceConfig"}}}]
-    ),
-}
+CLASSIC = ("classic", "parametersRef")
+MODERN = ("request", "devices", "class", "class's spec")
 
 
-@pytest.mark.parametrize("case", [*TEMPLATES, *REQUESTS, *CLASSIC, *CLASSES])
+def stolen(api: ResourceAPI, namespace: str, part: str, changes: Json) -> Json:
+    """What InstaSlice makes, with changes to a part of it."""
+    device_class, template = copy.deepcopy(templates.objects(api, claim_of(CLAIMS[0]), namespace))
+    spec = template["spec"]["spec"]
+    places = {"template": template["metadata"], "claim": template["spec"], "classic": spec}
+    if api.is_classic:
+        places["parametersRef"] = spec["parametersRef"]
+    else:
+        (request,) = spec["devices"]["requests"]
+        places |= {"request": request.get("exactly", request), "devices": spec["devices"]}
+        places |= {"class": device_class["metadata"], "class's spec": device_class["spec"]}
+        if changes == {"requests": "twice"}:
+            changes = {"requests": [request, {**request, "name": "more"}]}
+    places[part].update(changes)
+    return device_class if part.startswith("class") and part != "classic" else template
+
+
+@pytest.mark.parametrize("case", THEFTS)
 def test_a_thief_of_its_token_creates_nothing_else(namespace: Cluster, case: str) -> None:
-    api = api_of(namespace)
-    minor = namespace.plane.version.minor
-    if case in (REQUESTS | CLASSES if api.is_classic else CLASSIC):
+    api, (part, changes) = api_of(namespace), THEFTS[case]
+    if part in (MODERN if api.is_classic else CLASSIC):
         pytest.skip(f"resource.k8s.io/{api.version} has other fields")
+    minor = namespace.plane.version.minor
     if case.endswith("resource") and minor < gpus.FIRST_WITH_EXTENDED_RESOURCES:
         pytest.skip("the API server drops the name of the resource")
     # Without it, adminAccess is refused to everybody from Kubernetes 1.33 on.
     labels = {"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}}
     namespace.patch("Namespace", namespace.namespace, labels)
-    device_class, template = templates.objects(api, CLAIMS[0], namespace.namespace)
-    changed = copy.deepcopy(device_class if case in CLASSES else template)
-    (TEMPLATES | REQUESTS | CLASSIC | CLASSES)[case](changed)
-    refusal = as_instaslice(namespace, changed)
+    refusal = as_instaslice(namespace, stolen(api, namespace.namespace, part, changes))
     # A version that does not know the field drops it, and refuses nothing.
     assert "instaslice-service-account" in refusal or "unknown field" in refusal, refusal
 
 
 def test_others_create_what_they_may(namespace: Cluster) -> None:
     api = api_of(namespace)
-    _, template = templates.objects(api, CLAIMS[0], namespace.namespace)
-    changed = CLASSIC["another class"] if api.is_classic else REQUESTS["all devices"]
-    changed(template)
-    namespace.create(template, dry_run=True)
+    part, changes = THEFTS["another class" if api.is_classic else "all devices"]
+    namespace.create(stolen(api, namespace.namespace, part, changes), dry_run=True)

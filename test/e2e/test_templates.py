@@ -1,8 +1,6 @@
 """Templates that are made as pods are admitted, by who may do no more than `config/` allows."""
 
 import json
-import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -10,9 +8,8 @@ from instaslice.profiles import from_attribute
 from instaslice.resource_api import VERSIONS, template_name
 from instaslice.resources import of_profile
 from instaslice.templates import claim_of, objects
-from test.e2e.cluster import Cluster, Json, Refused, fresh_namespace
+from test.e2e.cluster import Cluster, Refused
 from test.e2e.pods import container, pod, slices
-from test.e2e.webhook import Webhook
 from test.support.command import instaslice
 from test.support.process import until
 
@@ -34,10 +31,6 @@ def may_make(namespace: Cluster, attribute: str) -> bool:
             return False
         raise
     return True
-
-
-def test_the_version_is_found(webhook: Webhook, namespace: Cluster) -> None:
-    assert webhook.readiness() == f"ok, resource.k8s.io/{namespace.plane.resource_api}\n"
 
 
 def test_a_fresh_namespace_gets_what_a_pod_needs(namespace: Cluster) -> None:
@@ -86,80 +79,6 @@ def nothing_of(namespace: Cluster, resource: str) -> None:
     namespace.make("ResourceQuota", "none", spec={"hard": hard})
     # A quota is enforced by its status, which a controller may not be there to fill in.
     namespace.patch("ResourceQuota/status", "none", {"status": {"hard": hard, "used": hard}})
-
-
-@pytest.mark.parametrize(
-    ("squat", "said"),
-    [
-        ({"allocationMode": "All"}, "allocationMode is All"),
-        ({"deviceClassName": "gpu.nvidia.com"}, "is gpu.nvidia.com, not mig-1g.5gb.nvidia.com"),
-        ({"adminAccess": True}, "adminAccess is true"),
-        ({"selectors": [{"cel": {"expression": "false"}}]}, "selectors is a list of 1"),
-        ({"count": 7}, "count is 7"),
-        ({}, ""),
-    ],
-    ids=str,
-)
-def test_who_takes_a_templates_name_is_told_of_to_others(
-    squat: Json, said: str, namespace: Cluster
-) -> None:
-    api = VERSIONS[namespace.plane.resource_api]
-    if not api.has_exactly:
-        pytest.skip("the shape of requests differs")
-    profile = from_attribute("1g.5gb")
-    assert profile is not None
-    label = {"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}}
-    namespace.patch("Namespace", namespace.namespace, label)
-    *_, template = objects(api, claim_of(of_profile(profile)))
-    template["spec"]["spec"]["devices"]["requests"][0]["exactly"] |= squat
-    namespace.create(template)
-    _, warnings = namespace.create_aloud(pod("p"))
-    assert len(warnings) == bool(said)
-    assert all(said in warning for warning in warnings)
-
-
-def test_refused_pods_leave_little_behind_and_others_get_what_they_need(
-    namespace: Cluster, cluster: Cluster, numbers: Iterator[int]
-) -> None:
-    """Who may create pods, and has a quota of none, has templates made all the same."""
-    nothing_of(namespace, "pods")
-
-    def refused() -> bool:
-        try:
-            namespace.create(pod("q", container()), dry_run=True)
-        except Refused as refused:
-            return "exceeded quota" in str(refused)
-        return False
-
-    until(refused, "the quota holds")
-    waited = []
-    for number in range(10):
-        names = [f"mig-{number + 1}g.{n}gb" for n in range(1000, 1112)]
-        with pytest.raises(Refused, match="exceeded quota"):
-            namespace.create(pod("p", *(container(n.replace(".", "-"), {n: 1}) for n in names)))
-        with fresh_namespace(cluster, numbers, {}) as victim:
-            began = time.monotonic()
-            victim.create(pod("p", container(limits={"mig-3g.20gb": 1})))
-            until(lambda v=victim: made(v) == {"mig-3g.20gb"}, "the template")
-            waited.append(time.monotonic() - began)
-    assert max(waited) < 5, waited
-    assert 0 < len(made(namespace)) <= 22
-    if namespace.plane.resource_api != "v1alpha2":
-        assert len(cluster.list("DeviceClass")) < 100
-
-
-def test_a_class_that_is_deleted_is_made_again_for_the_next_pod(
-    namespace: Cluster, cluster: Cluster
-) -> None:
-    if namespace.plane.resource_api == "v1alpha2":
-        pytest.skip("v1alpha2 has no device classes")
-    namespace.create(pod("p"))
-    until(lambda: cluster.find("DeviceClass", "mig-1g.5gb.nvidia.com"), "the class")
-    cluster.delete("DeviceClass", "mig-1g.5gb.nvidia.com")
-    assert namespace.create_aloud(pod("q")).warnings == []
-    began = time.monotonic()
-    until(lambda: cluster.find("DeviceClass", "mig-1g.5gb.nvidia.com"), "the class")
-    assert time.monotonic() - began < 5
 
 
 def test_what_cannot_be_made_yet_is_made_later(namespace: Cluster) -> None:

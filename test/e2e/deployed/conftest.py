@@ -1,12 +1,15 @@
-"""A real node for the tests of this folder, with nothing of InstaSlice's there."""
+"""A real node for the tests of this folder, where `make` deploys InstaSlice."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from test.e2e import cert_manager
+from test.e2e.background import Load, load
+from test.e2e.checkout import Checkout
 from test.e2e.cluster import Cluster
-from test.e2e.load import Load, load
 from test.e2e.node import Node, real_node_of_tests
+from test.e2e.nvidia import wanted
 from test.e2e.pods import pod
 from test.image import build
 
@@ -15,8 +18,11 @@ IMAGE = "registry.test/instaslice:1"
 
 @pytest.fixture(scope="package")
 def real_node() -> Iterator[Node]:
-    """A cluster of one node. Tests of this folder are in its network."""
-    with real_node_of_tests(Node) as node:
+    """A cluster of one node, with NVIDIA's driver where the environment names it.
+
+    Tests of this folder are in its network.
+    """
+    with real_node_of_tests(wanted()) as node:
         yield node
 
 
@@ -39,6 +45,21 @@ def image(real_node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
     real_node.ctr("images", "import", archive)
     archive.unlink()
     return IMAGE
+
+
+@pytest.fixture(scope="package")
+def checkout(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """Runs make, which deploys that image."""
+    return Checkout(cluster.plane, tmp_path_factory.mktemp("checkout"), image)
+
+
+@pytest.fixture(scope="package")
+def issuer(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """cert-manager at work."""
+    if lacks := cert_manager.missing():
+        pytest.skip(lacks)
+    with cert_manager.cert_manager(cluster, tmp_path_factory.mktemp("cert-manager")):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -6,34 +6,25 @@ from collections.abc import Iterator
 import pytest
 
 from test.e2e import cert_manager
+from test.e2e.background import Load
 from test.e2e.checkout import Checkout
 from test.e2e.cluster import Cluster
-from test.e2e.deployed.replicas import ready
 from test.e2e.installation import NAMESPACE, is_rewriting
-from test.e2e.load import Load
-from test.e2e.node import Node
-from test.e2e.runs import PATIENCE
+from test.e2e.runs import PATIENCE, ready
 from test.support.process import until
 
 PORT = 8443
 SECRET = "instaslice-tls"
 
-pytestmark = pytest.mark.skipif(bool(cert_manager.missing()), reason=cert_manager.missing())
-
 
 @pytest.fixture(scope="module")
-def deployed(
-    real_node: Node, image: str, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Cluster]:
+def deployed(issuer: None, checkout: Checkout, cluster: Cluster) -> Iterator[Cluster]:
     """InstaSlice's namespace, where `make deploy` has deployed it as it does by default."""
-    folder = tmp_path_factory.mktemp("cert-manager")
-    with cert_manager.cert_manager(cluster, folder):
-        checkout = Checkout(cluster.plane, tmp_path_factory.mktemp("checkout"), image)
-        done = checkout.make("deploy")
-        assert done.returncode == 0, done.stdout + done.stderr
-        until(lambda: is_rewriting(cluster), "InstaSlice is called")
-        yield cluster.within(NAMESPACE)
-        assert checkout.make("undeploy").returncode == 0
+    done = checkout.make("deploy")
+    assert done.returncode == 0, done.stdout + done.stderr
+    until(lambda: is_rewriting(cluster), "InstaSlice is called")
+    yield cluster.within(NAMESPACE)
+    assert checkout.make("undeploy").returncode == 0
 
 
 def served(deployed: Cluster) -> set[str]:

@@ -97,28 +97,3 @@ def test_pods_go_on_while_the_kubelet_starts_again(namespace: Cluster, real_node
         namespace.kubectl("delete", "pod", name, "--wait=false")
         wait_gone(namespace, name)
     assert claims.isdisjoint(real_node.prepared()), "it knows what it has to give back"
-
-
-def test_pods_end_once_the_driver_is_back(namespace: Cluster, real_node: Node) -> None:
-    namespace.create(pod("p", stays(limits={"mig-1g.5gb": 1})))
-    wait_phase(namespace, "p", "Running")
-    claims = claims_of(namespace)
-    real_node.end("driver")
-    namespace.kubectl("delete", "pod", "p", "--wait=false")
-    real_node.start_driver()
-    wait_gone(namespace, "p")
-    until(lambda: claims.isdisjoint(real_node.prepared()), "its claim is given back")
-    namespace.create(pod("next", ends(limits={"mig-1g.5gb": 1}), restartPolicy="Never"))
-    wait_phase(namespace, "next", "Succeeded")
-
-
-def test_a_driver_of_the_older_api_serves_too(namespace: Cluster, real_node: Node) -> None:
-    if wanted() is not Node:
-        pytest.skip("NVIDIA's driver cannot be told to speak the older API alone")
-    real_node.end("driver")
-    real_node.start_driver("--service=v1beta1.DRAPlugin")
-    namespace.create(pod("p", ends(limits={"mig-1g.5gb": 2}), restartPolicy="Never"))
-    wait_phase(namespace, "p", "Succeeded")
-    assert len(seen(namespace, "p")) == 2
-    real_node.end("driver")
-    real_node.start_driver()

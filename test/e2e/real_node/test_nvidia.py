@@ -8,21 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from instaslice.doctor.inventory import Inventory
+from test.e2e import gpus
 from test.e2e.cluster import Cluster, Json
+from test.e2e.gpus import gpu_of, profile_of
 from test.e2e.node import NAME, Node
 from test.e2e.nvidia import NvidiaNode, missing
 from test.e2e.pods import pod
-from test.e2e.runs import (
-    PATIENCE,
-    ends,
-    gpu,
-    profile,
-    seen,
-    stays,
-    wait_gone,
-    wait_phase,
-    why_not_scheduled,
-)
+from test.e2e.runs import PATIENCE, ends, seen, stays, wait_gone, wait_phase
 from test.support import a100
 from test.support.process import until
 
@@ -68,7 +60,7 @@ def test_a_profile_of_each_kind(driver: NvidiaNode, namespace: Cluster, name: st
     namespace.create(pod("p", ends(limits={name: 1}), restartPolicy="Never"))
     wait_phase(namespace, "p", "Succeeded")
     (device,) = seen(namespace, "p")
-    assert profile(device) == name.removeprefix("mig-").replace(".me", "-me").replace(".", "")
+    assert profile_of(device) == name.removeprefix("mig-").replace(".me", "-me").replace(".", "")
 
 
 def test_two_gpus_serve_fourteen_pods_and_the_fifteenth_when_one_goes(
@@ -76,9 +68,7 @@ def test_two_gpus_serve_fourteen_pods_and_the_fifteenth_when_one_goes(
 ) -> None:
     names = [f"p{number}" for number in range(15)]
     for name in names:
-        namespace.create(
-            pod(name, stays(limits={"mig-1g.5gb": 1}), terminationGracePeriodSeconds=1)
-        )
+        namespace.create(pod(name, stays(limits={"mig-1g.5gb": 1})))
 
     def running() -> list[str]:
         pods = {p["metadata"]["name"]: p["status"].get("phase") for p in namespace.list("Pod")}
@@ -87,10 +77,10 @@ def test_two_gpus_serve_fourteen_pods_and_the_fifteenth_when_one_goes(
 
     first = until(running, "fourteen run", driver.check, seconds=3 * PATIENCE)
     assert len({device for name in first for device in seen(namespace, name)}) == 14
-    (waits,) = {*names} - {*first}
-    assert "cannot allocate all claims" in why_not_scheduled(namespace, waits)
+    (last,) = {*names} - {*first}
+    gpus.waits(namespace, last)
     namespace.kubectl("delete", "pod", first[0], "--wait=false")
-    wait_phase(namespace, waits, "Running")
+    wait_phase(namespace, last, "Running")
 
 
 def test_slices_outlive_the_driver(driver: NvidiaNode, namespace: Cluster) -> None:
@@ -106,11 +96,7 @@ def test_slices_outlive_the_driver(driver: NvidiaNode, namespace: Cluster) -> No
     wait_phase(namespace, "late", "Succeeded")
     wait_gone(namespace, "goes")
     done = driver.log.read_text().removeprefix(cut)
-    kept = {device.rsplit("-", 1)[1] for device in seen(namespace, "stays")}
     assert done.count("destroy gi") >= 4, "two slices, each with its compute instance"
-    namespace.kubectl("delete", "pod", "stays", "--wait=false")
-    wait_gone(namespace, "stays")
-    assert kept
 
 
 def test_what_doctor_calls_free_is_what_it_hands_out(
@@ -118,16 +104,14 @@ def test_what_doctor_calls_free_is_what_it_hands_out(
 ) -> None:
     namespace.create(pod("taken", stays(limits={"mig-3g.20gb": 1, "mig-1g.5gb.me": 1})))
     wait_phase(namespace, "taken", "Running")
-    supply = Inventory(driver.cluster.list("ResourceSlice"), namespace.list("ResourceClaim")).supply
-    free = supply["2g.10gb"].free
+    published, claims = driver.cluster.list("ResourceSlice"), namespace.list("ResourceClaim")
+    free = Inventory(published, claims).supply["2g.10gb"].free
     names = [f"p{number}" for number in range(free + 1)]
     for name in names:
         namespace.create(pod(name, stays(limits={"mig-2g.10gb": 1})))
     for name in names[:-1]:
         wait_phase(namespace, name, "Running")
-    assert "cannot allocate all claims" in until(
-        lambda: why_not_scheduled(namespace, names[-1]), "the scheduler's verdict"
-    )
+    gpus.waits(namespace, names[-1])
 
 
 def test_as_it_starts_it_takes_away_what_somebody_else_has_cut(other: NvidiaNode) -> None:
@@ -161,7 +145,7 @@ def test_a_whole_gpu_beside_slices(other: NvidiaNode, namespace: Cluster) -> Non
     for name in ("whole", "slices"):
         wait_phase(namespace, name, "Running")
     assert seen(namespace, "whole") == ["gpu-1"]
-    assert {gpu(device) for device in seen(namespace, "slices")} == {"gpu-0"}
+    assert {gpu_of(device) for device in seen(namespace, "slices")} == {"gpu-0"}
 
 
 @pytest.mark.parametrize("start", ["MIG on", "MIG off"])
@@ -177,7 +161,7 @@ def test_an_h100(other: NvidiaNode, namespace: Cluster, start: str) -> None:
         namespace.create(pod("p", ends(limits=limits), restartPolicy="Never"))
         wait_phase(namespace, "p", "Succeeded")
         devices = seen(namespace, "p", models="hh")
-        assert [f"mig-{profile(each)}" for each in devices] == [
+        assert [f"mig-{profile_of(each)}" for each in devices] == [
             name.replace(".", "") for name, amount in limits.items() for _ in range(amount)
         ]
         namespace.kubectl("delete", "pod", "p", "--wait=false")

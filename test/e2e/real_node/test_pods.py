@@ -3,28 +3,28 @@
 import pytest
 import yaml
 
-from test.e2e.cluster import Cluster
+from test.e2e import gpus
+from test.e2e.cluster import Cluster, Json
+from test.e2e.gpus import gpu_of, profile_of
 from test.e2e.installation import ROOT
 from test.e2e.node import Node
 from test.e2e.nvidia import wanted
-from test.e2e.pods import pod
-from test.e2e.runs import (
-    PATIENCE,
-    SHOW,
-    STAY,
-    ends,
-    gpu,
-    profile,
-    restarts,
-    seen,
-    sidecar,
-    stays,
-    wait_phase,
-    why_not_scheduled,
-)
+from test.e2e.pods import pod, wishing
+from test.e2e.runs import PATIENCE, SHOW, STAY, ends, restarts, seen, sidecar, stays, wait_phase
 from test.support.process import until
 
 pytestmark = pytest.mark.usefixtures("webhook")
+
+
+def saw(namespace: Cluster, manifest: Json) -> dict[str, list[str]]:
+    """Container -> its devices, of a pod that runs to its end."""
+    manifest["spec"]["restartPolicy"] = "Never"
+    namespace.create(manifest)
+    name = manifest["metadata"]["name"]
+    wait_phase(namespace, name, "Succeeded")
+    spec = manifest["spec"]
+    names = [each["name"] for each in [*spec.get("initContainers", []), *spec["containers"]]]
+    return {each: seen(namespace, name, each) for each in names}
 
 
 def test_the_sample_runs_with_one_slice(namespace: Cluster) -> None:
@@ -32,81 +32,59 @@ def test_the_sample_runs_with_one_slice(namespace: Cluster) -> None:
     sample = yaml.safe_load((ROOT / "samples" / "sample.yaml").read_text())
     namespace.create(sample)
     wait_phase(namespace, "sample", "Succeeded")
-    (main,) = sample["spec"]["containers"]
-    main["command"] = ends()["command"]
-    namespace.create({**sample, "metadata": {"name": "tells"}})
-    wait_phase(namespace, "tells", "Succeeded")
-    (device,) = seen(namespace, "tells", "busybox")
-    assert profile(device) == "1g5gb"
+    sample["spec"]["containers"][0]["command"] = ends()["command"]
+    [device] = saw(namespace, {**sample, "metadata": {"name": "tells"}})["busybox"]
+    assert profile_of(device) == "1g5gb"
 
 
-def test_an_init_container_sees_a_slice_of_the_container_after_it(namespace: Cluster) -> None:
-    manifest = pod(
-        "p",
-        ends(limits={"mig-1g.5gb": 3}),
-        initContainers=[ends("init", {"mig-1g.5gb": 1})],
-        restartPolicy="Never",
-    )
-    namespace.create(manifest)
-    wait_phase(namespace, "p", "Succeeded")
-    first, rest = seen(namespace, "p", "init"), seen(namespace, "p")
-    assert len(first) == 1
-    assert len(rest) == 3
-    assert {*first} < {*rest}
+def test_containers_see_their_own_slices_and_an_init_container_those_after_it(
+    namespace: Cluster,
+) -> None:
+    containers = [ends("a", {"mig-1g.5gb": 2}), ends("b", {"mig-1g.5gb": 1, "mig-2g.10gb": 1})]
+    init = [sidecar("sidecar", {"mig-1g.5gb": 1}), ends("init", {"mig-1g.5gb": 1})]
+    has = saw(namespace, pod("p", *containers, ends("c"), initContainers=init))
+    assert {name: sorted(map(profile_of, own)) for name, own in has.items()} == {
+        "sidecar": ["1g5gb"],
+        "init": ["1g5gb"],
+        "a": ["1g5gb", "1g5gb"],
+        "b": ["1g5gb", "2g10gb"],
+        "c": [],
+    }
+    init_has = has.pop("init")
+    assert {*init_has} < {*has["a"], *has["b"]}, "it has ended before they start"
+    assert len({device for own in has.values() for device in own}) == 5
 
 
-def test_two_containers_see_different_slices(namespace: Cluster) -> None:
-    manifest = pod(
-        "p",
-        ends("a", {"mig-1g.5gb": 2}),
-        ends("b", {"mig-1g.5gb": 1, "mig-2g.10gb": 1}),
-        ends("c"),
-        restartPolicy="Never",
-    )
-    namespace.create(manifest)
-    wait_phase(namespace, "p", "Succeeded")
-    a, b = seen(namespace, "p", "a"), seen(namespace, "p", "b")
-    assert [profile(each) for each in a] == ["1g5gb", "1g5gb"]
-    assert sorted(profile(each) for each in b) == ["1g5gb", "2g10gb"]
-    assert {*a}.isdisjoint(b)
-    assert seen(namespace, "p", "c") == [], "a container without a limit sees none"
+def test_an_alternative_together_with_a_placement_and_an_init_container(
+    namespace: Cluster,
+) -> None:
+    containers = [ends("a", {"mig-3g.20gb": 1}), ends("b", {"mig-1g.5gb": 2})]
+    manifest = pod("p", *containers, initContainers=[ends("init", {"mig-1g.5gb": 1})])
+    wishes = {"placement": "same-gpu", "alternatives": "3g.20gb or 2g.10gb"}
+    has = saw(namespace, wishing(manifest, **wishes))
+    assert list(map(profile_of, has["a"] + has["b"])) == ["3g20gb", "1g5gb", "1g5gb"]
+    assert len(has["init"]) == 1
+    assert {*has["init"]} < {*has["b"]}
+    assert len(set(map(gpu_of, has["a"] + has["b"]))) == 1
 
 
-def test_a_sidecar_keeps_a_slice_of_its_own(namespace: Cluster) -> None:
-    manifest = pod(
-        "p",
-        ends(limits={"mig-1g.5gb": 1}),
-        initContainers=[
-            sidecar("sidecar", {"mig-1g.5gb": 1}),
-            ends("init", {"mig-1g.5gb": 1}),
-        ],
-        restartPolicy="Never",
-    )
-    namespace.create(manifest)
-    wait_phase(namespace, "p", "Succeeded")
-    beside, init, main = (seen(namespace, "p", name) for name in ("sidecar", "init", "main"))
-    assert len(beside) == len(main) == 1
-    assert beside != main
-    assert init == main, "it has ended before main starts"
+def test_each_slice_is_of_another_gpu(namespace: Cluster) -> None:
+    if namespace.plane.version.minor < gpus.FIRST_WITH_DISTINCT:
+        pytest.skip("refused, as test_gpus sees")
+    manifest = wishing(pod("p", ends(limits={"mig-1g.5gb": 2})), placement="different-gpus")
+    assert sorted(map(gpu_of, saw(namespace, manifest)["main"])) == ["gpu-0", "gpu-1"]
 
 
-no_whole_gpus = pytest.mark.skipif(
-    wanted() is not Node, reason="an A100 in MIG mode is not published whole by NVIDIA's driver"
-)
-
-
-@no_whole_gpus
+@pytest.mark.skipif(wanted() is not Node, reason="NVIDIA's driver has a test of its own")
 def test_a_whole_gpu_has_no_slices_left(namespace: Cluster) -> None:
     namespace.create(pod("whole", stays(limits={"gpu": 1})))
     wait_phase(namespace, "whole", "Running")
-    namespace.create(pod("p", stays("a", {"mig-1g.5gb": 7})))
+    namespace.create(pod("p", stays(limits={"mig-1g.5gb": 7})))
     wait_phase(namespace, "p", "Running")
-    taken = {gpu(each) for each in seen(namespace, "p", "a")}
-    assert len(taken) == 1
-    assert taken.isdisjoint(seen(namespace, "whole"))
+    [taken] = set(map(gpu_of, seen(namespace, "p")))
+    assert [taken] != seen(namespace, "whole")
     namespace.create(pod("q", stays(limits={"mig-1g.5gb": 1})))
-    told = until(lambda: why_not_scheduled(namespace, "q"), "the scheduler's verdict")
-    assert "cannot allocate all claims" in told
+    gpus.waits(namespace, "q")
 
 
 def test_a_container_that_starts_again_has_the_same_slices(namespace: Cluster) -> None:
@@ -114,8 +92,7 @@ def test_a_container_that_starts_again_has_the_same_slices(namespace: Cluster) -
     once = f"{SHOW}; test -e /kept/once || {{ touch /kept/once; exit 1; }}; {STAY}"
     main = {**ends(limits={"mig-1g.5gb": 1}), "command": ["sh", "-c", once]}
     main["volumeMounts"] = [{"name": "kept", "mountPath": "/kept"}]
-    kept = [{"name": "kept", "emptyDir": {}}]
-    namespace.create(pod("p", main, volumes=kept))
+    namespace.create(pod("p", main, volumes=[{"name": "kept", "emptyDir": {}}]))
     until(lambda: restarts(namespace, "p") == 1, "it has started again", seconds=PATIENCE)
-    (before,) = seen(namespace, "p", "main", "--previous")
+    [before] = seen(namespace, "p", "main", "--previous")
     assert seen(namespace, "p") == [before]

@@ -1,12 +1,13 @@
-"""Controllers whose pods run: a Job, a Deployment that rolls over, a StatefulSet."""
+"""Controllers whose pods run: a Job, Deployments."""
 
 import pytest
 
 from test.e2e.cluster import Cluster, Json
+from test.e2e.gpus import gpu_of, profile_of
 from test.e2e.node import Node
 from test.e2e.nvidia import wanted
 from test.e2e.pods import job, pod, wishing, workload
-from test.e2e.runs import PATIENCE, ends, gpu, profile, seen, stays
+from test.e2e.runs import PATIENCE, ends, seen, stays
 from test.support.process import until
 
 pytestmark = pytest.mark.usefixtures("webhook")
@@ -39,19 +40,15 @@ def test_a_job_completes(namespace: Cluster) -> None:
 
     until(completed, "the job completes", seconds=PATIENCE)
     for each in namespace.list("Pod"):
-        assert [profile(device) for device in seen(namespace, each["metadata"]["name"])] == [
-            "1g5gb"
-        ]
+        [device] = seen(namespace, each["metadata"]["name"])
+        assert profile_of(device) == "1g5gb"
+
+    def held() -> list[Json]:
+        claims = namespace.list("ResourceClaim")
+        return [each for each in claims if each.get("status", {}).get("allocation")]
+
     # Pods that have ended hold nothing, though they are still there.
-    until(
-        lambda: not [each for each in namespace.list("ResourceClaim") if held(each)],
-        "their claims are given back",
-    )
-
-
-def held(claim: Json) -> bool:
-    """Whether a claim has devices."""
-    return bool(claim.get("status", {}).get("allocation"))
+    until(lambda: not held(), "their claims are given back")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +70,7 @@ def test_a_deployment_rolls_over(namespace: Cluster, rolling: Json) -> None:
     assert {*before}.isdisjoint(after)
     devices = [device for name in after for device in seen(namespace, name)]
     assert len(set(devices)) == 2
-    assert {profile(device) for device in devices} == {"3g20gb"}
+    assert {profile_of(device) for device in devices} == {"3g20gb"}
 
 
 def test_a_deployment_runs_on_every_kind_of_gpu(real_node: Node, namespace: Cluster) -> None:
@@ -87,29 +84,10 @@ def test_a_deployment_runs_on_every_kind_of_gpu(real_node: Node, namespace: Clus
         namespace.create(workload("Deployment", "d", replicas=9, template=template))
         names = running(namespace, 9)
         devices = {each for name in names for each in seen(namespace, name, models=models)}
-        assert sorted((gpu(each), profile(each)) for each in devices) == [
+        assert sorted((gpu_of(each), profile_of(each)) for each in devices) == [
             *[("gpu-0", "1g5gb")] * 7,
             *[("gpu-1", "1g10gb")] * 2,
         ]
     finally:
         namespace.kubectl("delete", "deployment,pods", "--all", "--timeout=50s").check_returncode()
         real_node.other_gpus()
-
-
-def test_a_pod_of_a_stateful_set_comes_back_with_a_slice(namespace: Cluster) -> None:
-    template = pod("", stays(limits={"mig-2g.10gb": 1}))
-    namespace.create(workload("StatefulSet", "s", replicas=2, template=template))
-    assert running(namespace, 2) == ["s-0", "s-1"]
-    kept = seen(namespace, "s-0")
-    uid = namespace.get("Pod", "s-1")["metadata"]["uid"]
-    namespace.delete("Pod", "s-1")
-
-    def another() -> bool:
-        found = namespace.find("Pod", "s-1")
-        return found is not None and found["metadata"]["uid"] != uid
-
-    until(another, "s-1 is made anew", seconds=PATIENCE)
-    assert running(namespace, 2) == ["s-0", "s-1"]
-    (device,) = seen(namespace, "s-1")
-    assert profile(device) == "2g10gb"
-    assert [device] != kept

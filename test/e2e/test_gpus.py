@@ -1,0 +1,264 @@
+"""What a real scheduler gives rewritten pods of two A100s: slices, whole GPUs, wishes (R13)."""
+
+from itertools import permutations
+from random import Random
+from typing import Any
+
+import pytest
+
+from instaslice.doctor.inventory import Inventory
+from test.e2e import gpus, pods
+from test.e2e.cluster import Cluster, Json, Refused
+from test.e2e.gpus import GPU_CLASS, bound, given, gpu_of, held, profile_of, start, waits
+from test.e2e.pods import all_containers, container, extended, native, pod, templates
+from test.support import a100
+
+# Whole GPUs and slices, rewritten and left to the scheduler
+
+#: Kind of a pod -> its limits. Each takes one of the two GPUs at least in part; a native pod is
+#: left to the scheduler, the others are rewritten.
+KINDS = {
+    "whole": {"gpu": 1},
+    "slice": {"mig-3g.20gb": 1},
+    "native": {"gpu": 1},
+    "native slice": {"mig-3g.20gb": 1},
+}
+
+
+@pytest.fixture
+def beside(team: Cluster) -> Cluster:
+    """A namespace where the scheduler serves what is not rewritten."""
+    if team.plane.version.minor < gpus.FIRST_WITH_EXTENDED_RESOURCES:
+        pytest.skip("the scheduler serves extended resources from Kubernetes 1.36 on")
+    return team
+
+
+def create(cluster: Cluster, kind: str, name: str = "") -> str:
+    """Create a pod of a kind; returns its name."""
+    name = name or kind.replace(" ", "-")
+    manifest = gpus.tolerating(pod(name, container(limits=KINDS[kind])))
+    is_native = kind.startswith("native")
+    created = cluster.create(native(manifest) if is_native else manifest)
+    (one,) = all_containers(created)
+    left = one["resources"].get("limits", {})
+    assert bool(templates(created)) != is_native
+    assert left == (extended({n: str(c) for n, c in KINDS[kind].items()}) if is_native else {})
+    return name
+
+
+def devices(cluster: Cluster, kind: str, name: str = "") -> list[str]:
+    """Create a pod of a kind; returns the devices that it has been given."""
+    return held(cluster, bound(cluster, create(cluster, kind, name)))
+
+
+def test_whole_gpus_and_slices_exclude_one_another(team: Cluster) -> None:
+    [sliced] = devices(team, "slice")
+    whole = bound(team, create(team, "whole"))
+    assert templates(whole).popitem()[1] == GPU_CLASS
+    assert [gpu_of(sliced), *held(team, whole)] in (["gpu-0", "gpu-1"], ["gpu-1", "gpu-0"])
+    waits(team, create(team, "whole", "late"))
+    # The GPU that is cut has room for another slice.
+    [beside] = devices(team, "slice", "second")
+    assert gpu_of(beside) == gpu_of(sliced)
+    assert beside != sliced
+    for name in ("slice", "second"):
+        team.delete("Pod", name)
+    assert held(team, bound(team, "late")) == [gpu_of(sliced)]
+
+
+@pytest.mark.parametrize("order", [*permutations(("native", "whole", "slice"))], ids=", ".join)
+def test_a_native_pod_of_a_whole_gpu_beside_rewritten_ones(
+    beside: Cluster, order: tuple[str, ...]
+) -> None:
+    first, second, third = order
+    taken = [gpu_of(each) for kind in (first, second) for each in devices(beside, kind)]
+    assert sorted(taken) == ["gpu-0", "gpu-1"]
+    waits(beside, create(beside, third))
+    beside.delete("Pod", first)
+    [device] = held(beside, bound(beside, third))
+    assert gpu_of(device) == taken[0]
+
+
+def test_a_native_slice_and_a_native_gpu_beside_rewritten_ones(beside: Cluster) -> None:
+    """The first rewritten pod of a profile brings the class by which natives are served."""
+    [whole], [ours] = devices(beside, "native"), devices(beside, "slice")
+    [theirs] = devices(beside, "native slice")
+    assert ours != theirs
+    assert {gpu_of(ours), gpu_of(theirs)} == {"gpu-0", "gpu-1"} - {whole}
+    for kind in KINDS:
+        waits(beside, create(beside, kind, f"late-{kind.replace(' ', '-')}"))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_pods_hold_as_many_devices_as_the_scheduler_gives_by_itself(
+    beside: Cluster, seed: int
+) -> None:
+    random = Random(seed)
+
+    def some(name: str) -> Json:
+        most = {"mig-1g.5gb": 2, "mig-2g.10gb": 2, "mig-1g.5gb.me": 1}
+        chosen = random.sample(sorted(most), random.randint(1, 2))
+        return container(name, {each: random.randint(1, most[each]) for each in chosen})
+
+    manifest = pod(
+        "rewritten",
+        *(some(f"c{n}") for n in range(random.randint(1, 2))),
+        initContainers=[some(f"i{n}") for n in range(random.randint(0, 2))],
+    )
+    kept = []
+    for name, made in (("rewritten", manifest), ("native", native(manifest))):
+        made = {**made, "metadata": {**made["metadata"], "name": name}}
+        placed = start(beside, gpus.tolerating(made))
+        kept.append(sorted(map(profile_of, held(beside, placed))))
+        gpus.clear(beside)
+    assert kept[0] == kept[1], manifest
+
+
+# What is free
+
+
+@pytest.mark.parametrize("profile", a100.ROOM)
+@pytest.mark.parametrize("taken", [(), ("3g.20gb", "1g.5gb+me")], ids=["empty", "taken"])
+def test_what_doctor_calls_free_is_what_is_given(
+    team: Cluster, taken: tuple[str, ...], profile: str
+) -> None:
+    def asking(name: str, profile: str) -> Json:
+        limits = {f"mig-{profile.replace('+', '.')}": 1}
+        return gpus.tolerating(pod(name, container(limits=limits)))
+
+    def free() -> int:
+        claims = team.send("get", "ResourceClaim", namespace=None).body["items"]
+        return Inventory(team.list("ResourceSlice"), claims).supply[profile].free
+
+    for n, other in enumerate(taken):
+        start(team, asking(f"taken-{n}", other))
+    for n in range(free()):
+        start(team, asking(f"p-{n}", profile))
+    assert free() == 0
+    team.create(asking("late", profile))
+    waits(team, "late")
+
+
+# Wishes
+
+
+def wishing(manifest: Json, **annotations: str) -> Json:
+    """A pod with annotations of InstaSlice, for the node of the A100s."""
+    return gpus.tolerating(pods.wishing(manifest, **annotations))
+
+
+def slices_of(name: str, *amounts: Json, **spec: Any) -> Json:
+    """A pod whose containers c0, c1, ... have these limits."""
+    return pod(name, *(container(f"c{i}", limits) for i, limits in enumerate(amounts)), **spec)
+
+
+def gpus_of(devices: dict[str, list[str]]) -> list[str]:
+    """The GPUs of all that a pod's containers have, sorted."""
+    return sorted({gpu_of(device) for own in devices.values() for device in own})
+
+
+EITHER = "3g.20gb or 4g.20gb"
+SAME = {"placement": "same-gpu"}
+
+
+def test_the_first_choice_while_it_lasts_and_then_the_second(team: Cluster) -> None:
+    """An A100 has room for 3g.20gb twice, or once beside 4g.20gb, which it has once."""
+    profiles = []
+    for n in range(4):
+        one = wishing(slices_of(f"p{n}", {"mig-4g.20gb": 1}), alternatives="4g.20gb or 3g.20gb")
+        [[device]] = given(team, start(team, one)).values()
+        profiles.append(profile_of(device))
+    assert profiles == ["4g20gb"] * 2 + ["3g20gb"] * 2
+    team.create(wishing(slices_of("last", {"mig-1g.10gb": 1}), alternatives="1g.10gb or 1g.5gb"))
+    waits(team, "last")
+    [claim] = [c for c in team.list("ResourceClaim") if "p3-" in c["metadata"]["name"]]
+    [request] = claim["spec"]["devices"]["requests"]
+    assert [choice["deviceClassName"] for choice in request["firstAvailable"]] == [
+        "mig-4g.20gb.nvidia.com",
+        "mig-3g.20gb.nvidia.com",
+    ]
+
+
+def test_two_pods_of_three_on_one_gpu_end_up_on_a_gpu_each_and_then_none(team: Cluster) -> None:
+    used = []
+    for n in range(2):
+        manifest = wishing(slices_of(f"p{n}", {"mig-2g.10gb": 3}), **SAME)
+        has = given(team, start(team, manifest))
+        assert len(set(has["c0"])) == 3
+        used += gpus_of(has)
+    assert sorted(used) == ["gpu-0", "gpu-1"]
+    team.create(wishing(slices_of("p", {"mig-1g.5gb": 1}, {"mig-1g.5gb": 1}), **SAME))
+    waits(team, "p")
+
+
+def test_several_containers_and_profiles_share_a_gpu(team: Cluster) -> None:
+    sidecar = container("s", {"mig-1g.5gb": 1}, restartPolicy="Always")
+    init = [sidecar, container("i", {"mig-1g.5gb": 1})]
+    asks = [{"mig-1g.5gb": 2, "mig-2g.10gb": 1}, {"mig-1g.5gb": 1}]
+    has = given(team, start(team, wishing(slices_of("p", *asks, initContainers=init), **SAME)))
+    assert {name: len(own) for name, own in has.items()} == {"s": 1, "i": 1, "c0": 3, "c1": 1}
+    assert sorted(map(profile_of, has["c0"])) == ["1g5gb", "1g5gb", "2g10gb"]
+    assert {*has.pop("i")} < {*has["c0"], *has["c1"]}
+    assert len({device for own in has.values() for device in own}) == 5
+    assert len(gpus_of(has)) == 1
+    assert len(team.list("ResourceClaim")) == 1
+
+
+def test_both_wishes_together(team: Cluster) -> None:
+    for n in range(2):
+        start(team, wishing(slices_of(f"taken{n}", {"mig-4g.20gb": 1})))
+    manifest = slices_of("p", {"mig-4g.20gb": 1}, {"mig-1g.5gb": 1})
+    has = given(team, start(team, wishing(manifest, alternatives="4g.20gb or 2g.10gb", **SAME)))
+    assert list(map(profile_of, has["c0"])) == ["2g10gb"]
+    assert len(gpus_of(has)) == 1
+
+
+def test_slices_on_different_gpus(team: Cluster) -> None:
+    two = slices_of("p", {"mig-1g.5gb": 1}, {"mig-1g.5gb": 1})
+    manifest = wishing(two, placement="different-gpus")
+    if team.plane.version.minor < gpus.FIRST_WITH_DISTINCT:
+        with pytest.raises(Refused, match="cannot promise different-gpus"):
+            team.create(manifest)
+        return
+    assert gpus_of(given(team, start(team, manifest))) == ["gpu-0", "gpu-1"]
+    team.create(wishing(slices_of("three", {"mig-1g.5gb": 3}), placement="different-gpus"))
+    waits(team, "three")
+
+
+@pytest.mark.parametrize("side", ["false", "true"])
+def test_a_manifest_with_wishes_can_be_applied_again(team: Cluster, side: str) -> None:
+    manifest = slices_of("p", {"mig-1g.5gb": 2}, {"mig-3g.20gb": 1})
+    manifest = wishing(manifest, alternatives=EITHER, **SAME)
+    for _ in range(2):
+        done = team.kubectl("apply", f"--server-side={side}", "-f-", stdin=manifest)
+        assert (done.returncode, done.stderr) == (0, "")
+        [claim] = team.get("Pod", "p")["spec"]["resourceClaims"]
+    template = "same-gpu-mig-1g.5gb.x2-and-mig-3g.20gb-or-4g.20gb"
+    assert claim["resourceClaimTemplateName"] == template
+
+
+def test_a_native_pod_takes_what_is_left_and_no_more(beside: Cluster) -> None:
+    both = wishing(slices_of("ours", {"mig-3g.20gb": 2}), **SAME)
+    taken = held(beside, start(beside, both))
+    for name in ("slice1", "slice2"):
+        taken += devices(beside, "native slice", name)
+    waits(beside, create(beside, "native slice", "late"))
+    assert len({*taken}) == 4
+
+
+def test_an_annotation_that_cannot_be_read_is_denied(namespace: Cluster) -> None:
+    with pytest.raises(Refused, match='placement]: Invalid value: "near": must be same-') as caught:
+        namespace.create(wishing(slices_of("p", {"mig-1g.5gb": 2}), placement="near"))
+    assert caught.value.causes
+
+
+def test_where_a_version_lacks_a_wish_it_says_so(namespace: Cluster) -> None:
+    if namespace.plane.resource_api == "v1":
+        pytest.skip("v1 has them")
+    asks = wishing(slices_of("p", {"mig-3g.20gb": 1}), alternatives=EITHER)
+    created, [warning] = namespace.create_aloud(asks)
+    assert "has no alternatives; only the first is asked for" in warning
+    assert [*templates(created).values()] == ["mig-3g.20gb"]
+    if namespace.plane.resource_api == "v1alpha2":
+        with pytest.raises(Refused, match="cannot promise same-gpu"):
+            namespace.create(wishing(slices_of("q", {"mig-1g.5gb": 2}), **SAME))

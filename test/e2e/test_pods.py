@@ -1,0 +1,371 @@
+"""What pods become when they are created and updated, and which are refused."""
+
+import re
+import shutil
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import yaml
+
+from test.e2e.cluster import Cluster, Json, Refused
+from test.e2e.installation import ROOT, let_in
+from test.e2e.pods import (
+    claims,
+    container,
+    cron_job,
+    extended,
+    job,
+    limits_left,
+    pod,
+    slices,
+    workload,
+)
+from test.support.process import until
+
+MIG = "nvidia.com/mig-1g.5gb"
+UNCHANGED = {"main": {MIG: "1"}}
+ONE = {"main": ["mig-1g.5gb"]}
+
+
+@pytest.fixture
+def controlled(namespace: Cluster) -> Cluster:
+    """A namespace whose workloads get pods."""
+    if not namespace.plane.has_controllers:
+        pytest.skip("needs kube-controller-manager, beside kube-apiserver")
+    return namespace
+
+
+# Created
+
+
+@pytest.mark.parametrize(
+    ("manifest", "number"),
+    [
+        (workload("Deployment", "d", replicas=2), 2),
+        (workload("StatefulSet", "s", replicas=2, podManagementPolicy="Parallel"), 2),
+        (job("j"), 1),
+        (cron_job("c"), 1),
+    ],
+    ids=lambda value: value["kind"] if isinstance(value, dict) else "",
+)
+def test_the_pods_of_a_workload(controlled: Cluster, manifest: Json, number: int) -> None:
+    before = controlled.create(manifest)["spec"]
+    kind, name = manifest["kind"], manifest["metadata"]["name"]
+    if kind == "CronJob":
+        # Its last run was two minutes ago: the next one is due now, not at the next full minute.
+        past = (datetime.now(UTC) - timedelta(minutes=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        controlled.patch("CronJob/status", name, {"status": {"lastScheduleTime": past}}, "merge")
+    until(lambda: len(controlled.list("Pod")) >= number, f"{number} pods")
+    for each in controlled.list("Pod"):
+        assert slices(each) == ONE
+    assert controlled.get(kind, name)["spec"] == before, "the template stays as it is"
+
+
+CREATED: dict[str, tuple[Json, dict[str, list[str]]]] = {
+    "the sample": (
+        yaml.safe_load((ROOT / "samples" / "sample.yaml").read_text()),
+        {"busybox": ["mig-1g.5gb"]},
+    ),
+    "containers and profiles": (
+        pod(
+            "p",
+            container("a", {"mig-1g.5gb": 1, "mig-3g.20gb": 2}),
+            container("b", {"mig-1g.5gb.me": 1, "mig-1g.5gb": 1}),
+            container("c"),
+        ),
+        {
+            "a": ["mig-1g.5gb", "mig-3g.20gb", "mig-3g.20gb"],
+            "b": ["mig-1g.5gb", "mig-1g.5gb.me"],
+            "c": [],
+        },
+    ),
+    "quantities of many spellings": (
+        pod(
+            "p",
+            container("a", {"mig-1g.5gb": "2000m"}),
+            container("b", {"mig-1g.5gb": "1e0"}),
+            container("c", {"mig-1g.5gb": "0.001k"}),
+        ),
+        {"a": ["mig-1g.5gb"] * 2, "b": ["mig-1g.5gb"], "c": ["mig-1g.5gb"]},
+    ),
+    "the most": (pod("p", container(limits={"mig-1g.5gb": 112})), {"main": ["mig-1g.5gb"] * 112}),
+}
+
+
+@pytest.mark.parametrize("case", CREATED)
+def test_what_a_pod_becomes(namespace: Cluster, case: str) -> None:
+    manifest, expected = CREATED[case]
+    created = namespace.create(manifest)
+    assert slices(created) == expected
+    names = [claim["name"] for claim in created["spec"].get("resourceClaims", [])]
+    assert sorted(names) == sorted({name for own in claims(created).values() for name in own})
+
+
+def test_a_sidecar_has_a_claim_of_its_own_and_an_init_container_that_of_a_later_one(
+    namespace: Cluster,
+) -> None:
+    if namespace.plane.version < (1, 29):
+        pytest.skip("Kubernetes has sidecars from 1.29 on")
+    sidecar = container("side", {"mig-1g.5gb": 1}, restartPolicy="Always")
+    init = [sidecar, container("i", {"mig-1g.5gb": 1})]
+    created = namespace.create(pod("p", initContainers=init))
+    assert slices(created) == {"side": ["mig-1g.5gb"], "i": ["mig-1g.5gb"], **ONE}
+    has = claims(created)
+    assert has["side"] != has["i"] == has["main"]
+
+
+def test_other_resources_and_claims_stay(namespace: Cluster) -> None:
+    limits = {MIG: 1, "cpu": "1", "example.com/a": "1"}
+    theirs: Json = {"name": "theirs", "resourceClaimName": "shared"}
+    if namespace.plane.resource_api == "v1alpha2":
+        theirs = {"name": "theirs", "source": {"resourceClaimName": "shared"}}
+    resources = {"limits": limits, "claims": [{"name": "theirs"}]}
+    manifest = pod("p", container(resources=resources), resourceClaims=[theirs])
+    created = namespace.create(manifest)["spec"]
+    assert created["resourceClaims"][0] == theirs
+    kept = created["containers"][0]["resources"]
+    assert kept["limits"] == kept["requests"] == {"cpu": "1", "example.com/a": "1"}
+    assert kept["claims"][0] == {"name": "theirs"}
+    assert len(kept["claims"]) == len(created["resourceClaims"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("resource", "left", "warning"),
+    [
+        ("mig-9g.99gb", {}, ": InstaSlice knows no GPU with the MIG profile 9g.99gb"),
+        (
+            "mig-1g.5gb.shared",
+            {"main": {f"{MIG}.shared": "1"}},
+            " is left as it is: it is not spelt like a MIG profile, as mig-1g.5gb is",
+        ),
+    ],
+)
+def test_a_user_is_warned(namespace: Cluster, resource: str, left: Json, warning: str) -> None:
+    manifest = pod("p", container(limits={resource: 1}))
+    created, warnings = namespace.create_aloud(manifest)
+    assert limits_left(created) == left
+    assert warnings == [f"nvidia.com/{resource}{warning}"]
+    manifest["metadata"]["name"] = "q"
+    assert f"Warning: {warnings[0]}\n" in namespace.kubectl("create", "-f-", stdin=manifest).stderr
+
+
+def test_who_is_left_alone(namespace: Cluster, bare_namespace: Cluster) -> None:
+    """A mirror pod, and who opts out by a label."""
+    mirror = pod("mirror", nodeName="somewhere", automountServiceAccountToken=False)
+    mirror["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "hash"}
+    labelled = pod("labelled")
+    labelled["metadata"]["labels"] = {"instaslice.io/rewrite": "disabled"}
+    for where, each in ((namespace, mirror), (namespace, labelled), (bare_namespace, pod("p"))):
+        assert limits_left(where.create(each)) == UNCHANGED
+
+
+# Updated
+
+
+class Applier:
+    """`kubectl apply`, client-side or server-side."""
+
+    def __init__(self, cluster: Cluster, side: str) -> None:
+        self._cluster, self._option = cluster, f"--server-side={side}"
+
+    def __call__(self, manifest: Json, verb: str = "apply") -> str:
+        """What kubectl prints, which has nothing to complain of."""
+        printed = self._cluster.kubectl(verb, self._option, "-f-", stdin=manifest)
+        assert (printed.returncode, printed.stderr) == (0, "")
+        return printed.stdout
+
+    def refusal(self, manifest: Json) -> str:
+        """What kubectl prints where it fails."""
+        printed = self._cluster.kubectl("apply", self._option, "-f-", stdin=manifest)
+        assert printed.returncode != 0, printed.stdout
+        return printed.stderr
+
+
+@pytest.fixture(params=["false", "true"], ids=["client-side", "server-side"])
+def side(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def apply(side: str, namespace: Cluster) -> Applier:
+    return Applier(namespace, side)
+
+
+APPLIED: dict[str, Json] = {
+    "one slice": pod("p"),
+    "slices, profiles and containers": pod(
+        "p",
+        container("a", {"mig-1g.5gb": 2, "mig-3g.20gb": 1}),
+        container("b", {"mig-1g.5gb": "1000m"}),
+        container("c"),
+        initContainers=[container("i", {"mig-1g.5gb": 1})],
+    ),
+    "beside other resources": pod("p", container(resources={"limits": {"cpu": "1", MIG: 1}})),
+    "none, and one": pod("p", container("a", {"mig-1g.5gb": 0}), container("b", {"mig-1g.5gb": 1})),
+    "with requests": pod("p", container(resources={"limits": {MIG: 1}, "requests": {MIG: 1}})),
+}
+
+
+@pytest.mark.parametrize("case", APPLIED)
+def test_a_manifest_can_be_applied_again(namespace: Cluster, apply: Applier, case: str) -> None:
+    manifest = APPLIED[case]
+    apply(manifest)
+    created = namespace.get("Pod", "p")
+    apply(manifest)
+    if shutil.which("diff"):
+        assert apply(manifest, "diff") == ""
+    apply({**manifest, "metadata": {**manifest["metadata"], "labels": {"a": "b"}}})
+    after = namespace.get("Pod", "p")
+    assert after["metadata"]["labels"] == {"a": "b"}
+    assert after["spec"] == created["spec"]
+    assert any(claims(after).values())
+
+
+@pytest.mark.parametrize("limits", [{"mig-1g.5gb": 2}, {"mig-2g.10gb": 1}, {"mig-1g.5gb": 0}])
+def test_another_number_of_slices_is_the_api_servers_to_refuse(
+    namespace: Cluster, apply: Applier, limits: Json
+) -> None:
+    apply(pod("p"))
+    refusal = apply.refusal(pod("p", container(limits=limits)))
+    assert "pod updates may not change fields other than" in refusal
+    assert slices(namespace.get("Pod", "p")) == ONE
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["rewritten", "from before InstaSlice"])
+def test_changes_by_others(namespace: Cluster, bare_namespace: Cluster, earlier: bool) -> None:
+    """What controllers and people do to pods, rewritten ones and those that still have limits."""
+    team = bare_namespace if earlier else namespace
+    manifest = pod("p", container(limits={"mig-1g.5gb": 1}))
+    manifest["metadata"]["finalizers"] = ["example.com/wait"]
+    team.create(manifest)
+    if earlier:
+        let_in(team)
+    before = team.get("Pod", "p")["spec"]
+    toleration = {"key": "a", "operator": "Exists"}
+    image = [{"name": "main", "image": "registry.test/another"}]
+    team.patch("Pod", "p", {"metadata": {"labels": {"a": "b"}}})
+    team.patch("Pod", "p", {"metadata": {"ownerReferences": []}}, "merge")
+    team.patch("Pod", "p", {"spec": {"activeDeadlineSeconds": 600, "containers": image}})
+    tolerations = {"tolerations": [*before.get("tolerations", []), toleration]}
+    team.patch("Pod", "p", {"spec": tolerations}, "merge")
+    # Another manager's apply, which names nothing of the containers.
+    part = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": {"c": "d"}}}
+    after = team.apply(part, manager="somebody")
+    assert toleration in after["spec"]["tolerations"]
+    assert after["spec"]["containers"][0]["image"] == "registry.test/another"
+    assert after["spec"].get("resourceClaims") == before.get("resourceClaims")
+    assert after["spec"]["containers"][0]["resources"] == before["containers"][0]["resources"]
+    assert bool(limits_left(after)) == earlier
+    if not earlier:
+        # A PUT of the first manifest leaves out the claims, so nothing stands for its limits.
+        with pytest.raises(Refused, match="pod updates may not change fields other than"):
+            team.send("replace", "Pod", body=pod("p"))
+    team.delete("Pod", "p")
+    team.patch("Pod", "p", {"metadata": {"finalizers": None}}, "merge")
+    assert team.find("Pod", "p") is None
+
+
+@pytest.mark.parametrize("quantity", [0, 1])
+def test_an_earlier_pod_applied_again(
+    namespace: Cluster, bare_namespace: Cluster, side: str, quantity: int
+) -> None:
+    apply = Applier(bare_namespace, side)
+    manifest = pod("p", container(limits={"mig-1g.5gb": quantity}))
+    apply(manifest)
+    let_in(bare_namespace)
+    apply(manifest)
+    manifest["metadata"]["labels"] = {"a": "b"}
+    apply(manifest)
+    after = bare_namespace.get("Pod", "p")
+    assert after["metadata"]["labels"] == {"a": "b"}
+    assert limits_left(after) == {"main": extended({"mig-1g.5gb": str(quantity)})}
+
+
+# Refused
+
+LIMITS = "spec.containers[0].resources.limits"
+REQUESTS = "spec.containers[0].resources.requests"
+
+#: Resources, and each line of the refusal.
+REFUSED: dict[str, tuple[Json, list[str]]] = {
+    "a fraction": (
+        {"limits": {MIG: "500m"}},
+        [f'{LIMITS}[{MIG}]: Invalid value: "500m": must be an integer'],
+    ),
+    "a negative fraction": (
+        {"limits": {MIG: "-500m"}},
+        [
+            f'{LIMITS}[{MIG}]: Invalid value: "-500m": must be greater than or equal to 0',
+            f'{LIMITS}[{MIG}]: Invalid value: "-500m": must be an integer',
+        ],
+    ),
+    "a request, and a limit of none": (
+        {"limits": {MIG: 0}, "requests": {MIG: 1}},
+        [f'{REQUESTS}: Invalid value: "1": must be equal to {MIG} limit of 0'],
+    ),
+    "only a request": (
+        {"requests": {MIG: 1}},
+        [f"{LIMITS}: Required value: Limit must be set for non overcommitable resources"],
+    ),
+    "two mistakes": (
+        {"limits": {MIG: "1500m"}, "requests": {MIG: 1}},
+        [
+            f'{LIMITS}[{MIG}]: Invalid value: "1500m": must be an integer',
+            f'{REQUESTS}: Invalid value: "1": must be equal to {MIG} limit of 1500m',
+        ],
+    ),
+}
+
+
+def refusal(cluster: Cluster, manifest: Json) -> Refused:
+    with pytest.raises(Refused) as caught:
+        cluster.create(manifest)
+    assert (caught.value.code, caught.value.reason) == (422, "Invalid")
+    return caught.value
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_the_api_server_refuses_is_refused_in_its_words(
+    namespace: Cluster, bare_namespace: Cluster, case: str
+) -> None:
+    resources, lines = REFUSED[case]
+    manifest = pod("p", container(resources=resources))
+    assert lines_of(refusal(namespace, manifest)) == lines
+    # It says the same of the requests that it has copied from the limits.
+    of_api_server = lines_of(refusal(bare_namespace, manifest))
+    assert [line for line in of_api_server if not line.startswith(REQUESTS + "[")] == lines
+    printed = namespace.kubectl("create", "-f-", stdin=manifest)
+    assert printed.returncode == 1
+    if len(lines) == 1:
+        assert printed.stderr == f'The Pod "p" is invalid: {lines[0]}\n'
+
+
+def lines_of(refused: Refused) -> list[str]:
+    """The refusal, line by line."""
+    return [f"{cause['field']}: {plain(cause['message'])}" for cause in refused.causes]
+
+
+def plain(message: str) -> str:
+    """A message with quantities as they were typed; old API servers print a structure of Go."""
+    return re.sub(r'resource\.Quantity\{.*? s:("[^"]*").*?\}', r"\1", message)
+
+
+@pytest.mark.parametrize("quantity", [113, "1k", "1e18"])
+def test_more_slices_than_a_machine_has(namespace: Cluster, quantity: object) -> None:
+    refused = refusal(namespace, pod("p", container(limits={"mig-1g.5gb": quantity})))
+    assert "must be less than or equal to 112, 16 GPUs of 7 slices" in str(refused)
+    assert str(refused).startswith('admission webhook "rewrite.instaslice.io" denied the request: ')
+    (cause,) = refused.causes
+    assert cause["field"] == f"{LIMITS}[{MIG}]"
+
+
+def test_a_deployment_says_why_it_has_no_pods(controlled: Cluster) -> None:
+    two = (container(f"c{n}", {"mig-1g.5gb": 60}) for n in range(2))
+    controlled.create(workload("Deployment", "d", template=pod("p", *two)))
+
+    def failure() -> str:
+        status = controlled.get("Deployment", "d").get("status", {})
+        conditions = {each["type"]: each["message"] for each in status.get("conditions", [])}
+        return str(conditions.get("ReplicaFailure", ""))
+
+    assert '"120 devices": InstaSlice lets a pod hold 112' in until(failure, "the reason")
