@@ -126,7 +126,8 @@ def machine(folder: Path) -> Iterator[Machine]:
     first = ("sh", "-c", _FIRST, "sh", folder)
     holder = Process(["unshare", *namespaces, *first], folder / "machine.log")
     try:
-        _make_cgroups(cgroup)
+        for hierarchy in _cgroup_hierarchies():
+            Path(f"{hierarchy}{cgroup}").mkdir()
         pid_file = folder / "pid"
         until(pid_file.exists, "the machine is up", holder.check)
         pid = int(pid_file.read_text())
@@ -148,7 +149,7 @@ def missing_tools(tools: Sequence[str]) -> list[str]:
     return [tool for tool in tools if shutil.which(tool) is None]
 
 
-def cgroup_hierarchies() -> list[Path]:
+def _cgroup_hierarchies() -> list[Path]:
     """Where hierarchies of cgroups are mounted: one of version 2, or each controller's."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     return [Path(mount[1]) for mount in mounts if mount[2] in ("cgroup", "cgroup2")]
@@ -158,7 +159,7 @@ def _remove_stale_cgroups() -> None:
     """Remove the cgroups of tests that were killed: their process has ended."""
     stale = {
         f"/{path.name}"
-        for hierarchy in cgroup_hierarchies()
+        for hierarchy in _cgroup_hierarchies()
         for path in hierarchy.glob(f"{CGROUP[1:]}*")
         if not Path("/proc", path.name.removeprefix(CGROUP[1:])).exists()
     }
@@ -166,14 +167,9 @@ def _remove_stale_cgroups() -> None:
         _remove_cgroups(cgroup)
 
 
-def _make_cgroups(cgroup: str) -> None:
-    for hierarchy in cgroup_hierarchies():
-        Path(f"{hierarchy}{cgroup}").mkdir()
-
-
 def _remove_cgroups(cgroup: str) -> None:
     """Remove a cgroup and those below it, as soon as the kernel lets their last process go."""
-    for hierarchy in cgroup_hierarchies():
+    for hierarchy in _cgroup_hierarchies():
         top = Path(f"{hierarchy}{cgroup}")
 
         def gone(top: Path = top) -> bool:
