@@ -24,12 +24,7 @@ def test_a_profile_has_four_spellings(
 ) -> None:
     profile = profiles.from_resource(resource)
     assert profile is not None
-    assert (profile.resource, profile.template, profile.attribute) == (
-        resource,
-        template,
-        attribute,
-    )
-    assert profile.label == label
+    assert profile[:4] == (resource, template, attribute, label)
     assert profiles.from_attribute(attribute) == profile
     assert profiles.from_template(template) == profile
 

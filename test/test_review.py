@@ -260,33 +260,23 @@ def test_a_namespace_that_would_be_another_path_is_refused_in_an_answer(namespac
 TYPED = "n\x1b[31m\n\u2028\u00e9\ud800" + "x" * 300
 
 
+def with_metadata(**metadata: Json | str) -> Json:
+    return {"object": {**MIG_POD, "metadata": metadata}}
+
+
+ODD = [{"nvidia.com/mig-" + TYPED: 1}, {"nvidia.com/mig-1g.5gb": TYPED}]
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"name": TYPED},
-        {"name": None, "object": {**MIG_POD, "metadata": {"generateName": TYPED}}},
+        {"name": None, **with_metadata(generateName=TYPED)},
         {"namespace": TYPED},
+        with_metadata(annotations={"instaslice.io/placement": TYPED}, name=TYPED),
+        with_metadata(annotations={"instaslice.io/alternatives": TYPED}),
         {
-            "object": {
-                **MIG_POD,
-                "metadata": {"annotations": {"instaslice.io/placement": TYPED}, "name": TYPED},
-            }
-        },
-        {
-            "object": {
-                **MIG_POD,
-                "metadata": {"annotations": {"instaslice.io/alternatives": TYPED}},
-            }
-        },
-        {
-            "object": {
-                "spec": {
-                    "containers": [
-                        {"resources": {"limits": {"nvidia.com/mig-" + TYPED: 1}}},
-                        {"resources": {"limits": {"nvidia.com/mig-1g.5gb": TYPED}}},
-                    ]
-                }
-            },
+            "object": {"spec": {"containers": [{"resources": {"limits": each}} for each in ODD]}},
             "name": TYPED,
         },
     ],

@@ -1,5 +1,4 @@
 import logging
-from dataclasses import replace
 
 import pytest
 
@@ -9,7 +8,7 @@ from instaslice.cluster.discovery import Discovery, Served, Unknown
 from instaslice.patch import Json
 from instaslice.resource_api import ALTERNATIVES, VERSIONS, ResourceAPI, Unavailable
 from test.support.apiserver import FAULTS, APIServer, error
-from test.support.process import free_port, until
+from test.support.process import until
 
 
 @pytest.mark.parametrize(
@@ -148,14 +147,6 @@ def test_an_api_server_that_does_not_answer_changes_nothing(
         assert asking.current() is known
     assert caplog.records[-1].message == "the API server was not reached"
     assert not any(record.exc_info for record in caplog.records)
-
-
-def test_nobody_at_the_address_changes_nothing(cluster: Cluster) -> None:
-    asking = Discovery(cluster, lambda served: None, pauses=(3600.0, 0.01))
-    asking.ask()
-    asking._cluster = replace(cluster, port=free_port())
-    asking.ask()
-    assert asking.current() is VERSIONS["v1"]
 
 
 def test_not_allowed_is_told_from_not_served(cluster: Cluster, api_server: APIServer) -> None:
