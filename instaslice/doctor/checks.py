@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final
 
 from instaslice import node_labels, templates
 from instaslice import webhook_configuration as configuration
@@ -41,37 +41,36 @@ _PRINTED: Final = "register what instaslice webhook-configuration{} prints"
 _DRIVER_IS: Final = re.compile(r"device\.driver\s*==\s*['\"]([^'\"]+)['\"]")
 
 
-class Registered(NamedTuple):
-    """Which pods the API server sends."""
-
-    mode: str  #: a key of `webhook_configuration.MODES`; empty where the conditions are others
-    opt_in: bool  #: only of namespaces that are labelled so
-    resources: frozenset[str]  #: those beside MIG's that the conditions name
-    differences: tuple[str, ...]  #: fields that are not as InstaSlice prints them
-
-
-def read(webhook: Json) -> Registered:
-    """The objects that the API server sends to a webhook.
+class Registered:
+    """Which pods the API server sends to a webhook.
 
     It is held against what `instaslice webhook-configuration` prints, since InstaSlice cannot judge
     other CEL than its own.
     """
-    conditions = _conditions(webhook)
-    named = _NAMES.search("".join(conditions))
-    resources = frozenset(re.findall(r"'([^']*)'", named[1])) if named else frozenset()
-    opt_in = any(
-        requirement.get("key") == LABEL and requirement.get("operator") == "In"
-        for requirement in dig(webhook, "namespaceSelector", "matchExpressions")
-    )
-    mode = ""
-    for each in (BESIDE, ALL):
-        (printed,) = configuration.webhook_configuration(each, resources)["webhooks"]
-        if conditions == _conditions(printed):
-            mode = OPT_IN if opt_in and each == ALL else each
-    differences = [key for key in _FIXED if webhook.get(key) != printed[key]]
-    if webhook.get("sideEffects") not in ("None", "NoneOnDryRun"):  # which let a dry run through
-        differences.append("sideEffects")
-    return Registered(mode, opt_in, resources, tuple(differences))
+
+    def __init__(self, webhook: Json) -> None:
+        conditions = _conditions(webhook)
+        named = _NAMES.search("".join(conditions))
+        #: Those beside MIG's that the conditions name.
+        self.resources = frozenset(re.findall(r"'([^']*)'", named[1])) if named else frozenset()
+        #: Whether only those of namespaces that are labelled so.
+        self.opt_in = any(
+            requirement.get("key") == LABEL and requirement.get("operator") == "In"
+            for requirement in dig(webhook, "namespaceSelector", "matchExpressions")
+        )
+        #: A key of `webhook_configuration.MODES`; empty where the conditions are others.
+        self.mode = ""
+        for each in (BESIDE, ALL):
+            (printed,) = configuration.webhook_configuration(each, self.resources)["webhooks"]
+            if conditions == _conditions(printed):
+                self.mode = OPT_IN if self.opt_in and each == ALL else each
+        #: Fields that are not as InstaSlice prints them.
+        self.differences = [key for key in _FIXED if webhook.get(key) != printed[key]]
+        if webhook.get("sideEffects") not in (
+            "None",
+            "NoneOnDryRun",
+        ):  # which let a dry run through
+            self.differences.append("sideEffects")
 
 
 def _conditions(webhook: Json) -> list[str]:
@@ -111,7 +110,7 @@ def _webhook(snapshot: Snapshot) -> Found:
         advice = "make deploy; until then, nobody rewrites pods"
         yield WRONG, f"no MutatingWebhookConfiguration has {WEBHOOK}", advice
         return
-    found, policy = read(webhook), webhook.get("failurePolicy")
+    found, policy = Registered(webhook), webhook.get("failurePolicy")
     has_conditions = bool(webhook.get("matchConditions"))
     yield GOOD, f"{WEBHOOK} is registered, failurePolicy {policy}"
     if 0 < snapshot.minor < FIRST_WITH_CONDITIONS:
@@ -144,7 +143,7 @@ def _webhook(snapshot: Snapshot) -> Found:
 
 
 def _mode(snapshot: Snapshot) -> Found:
-    found = read(snapshot.webhook or {})
+    found = Registered(snapshot.webhook or {})
     modes = dict.fromkeys(filter(None, [found.mode, OPT_IN if found.opt_in else ""]))
     if modes:
         yield GOOD, "; ".join(f"{name}: {_MODES[name]}" for name in modes)
@@ -210,7 +209,7 @@ def _dry_run(snapshot: Snapshot) -> Found:
             yield GOOD, f"{where} is rewritten"
         elif snapshot.webhook is None:
             yield WRONG, kept, "register the webhook"
-        elif read(snapshot.webhook).opt_in:
+        elif Registered(snapshot.webhook).opt_in:
             advice = f"kubectl label namespace {probe.namespace} {LABEL}=enabled, if it is to be"
             yield UNSURE, kept, advice
         else:

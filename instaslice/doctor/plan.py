@@ -163,7 +163,7 @@ def make(snapshot: Snapshot) -> Plan:
         has_driver=MIG_CLASS in seen.named("classes"),
         gates={name: known.on for name, known in snapshot.gates.items()},
         components=_components(seen.pods),
-        installed=checks.read(webhook).mode or "unknown" if webhook else "",
+        installed=checks.Registered(webhook).mode or "unknown" if webhook else "",
         workloads=_workloads(seen),
         nodes=list(_nodes(seen)),
         policies=[],
@@ -277,9 +277,8 @@ def _sections(plan: Plan) -> dict[int, list[str]]:
     old = [node for node in plan.nodes if node.advertised]
     if not wanted and not old:
         return {}
-    found: dict[int, list[str]] = {2: [], 11: []}
-    for item in (*plan.blocks, *plan.decisions):
-        found.setdefault(item.section, [])
+    numbers = (2, 11, *(item.section for item in (*plan.blocks, *plan.decisions)))
+    found: dict[int, list[str]] = {number: [] for number in numbers}
     if "DynamicMIG=true" not in plan.components.get(_DRIVER, ""):
         found.setdefault(5, [])
     for node in old:

@@ -224,7 +224,7 @@ def _probes(
 ) -> Iterator[Probe]:
     """Try a pod with a slice, and one with a device of each mapped resource."""
     names, key = [RESOURCE_PREFIX + "1g.5gb", *resources.mapped], ""
-    if webhook is not None and checks.read(webhook).mode == BESIDE:
+    if webhook is not None and checks.Registered(webhook).mode == BESIDE:
         names, key = names[:1], ALTERNATIVES  # what the scheduler cannot do by itself
     for name in names:
         pod = _pod(name, {key: "1g.5gb or 1g.10gb"} if key else {})

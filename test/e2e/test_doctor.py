@@ -104,8 +104,8 @@ def test_a_mode_is_known_again_once_it_is_registered(cluster: Cluster, mode: str
     manifest = webhook_configuration(mode, ["nvidia.com/gpu"])
     manifest["metadata"]["name"] = "known-again"
     (kept,) = cluster.create(manifest, dry_run=True)["webhooks"]
-    found = checks.read(kept)
-    assert (found.mode, found.differences) == (mode, ())
+    found = checks.Registered(kept)
+    assert (found.mode, found.differences) == (mode, [])
     assert found.resources == {"nvidia.com/gpu"}
 
 
