@@ -1,5 +1,6 @@
 """What is said of one pod: the cases are here, the reports on them in explain.txt."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from instaslice.doctor.explain import explain
 from instaslice.doctor.report import as_text
 from instaslice.doctor.snapshot import Snapshot
+from instaslice.resource_api import VERSIONS
 from test.support import a100
 from test.support.snapshots import (
     HEALTHY,
@@ -74,12 +76,17 @@ def warned(reason: str, component: str, phase: str = "Pending") -> Case:
     return Case(bound, HEALTHY, (event(reason, "no power", by=component),))
 
 
+def in_v1alpha2(case: Case) -> Case:
+    return Case(case.pod, replace(case.snapshot, api=VERSIONS["v1alpha2"]))
+
+
 ON_DEMAND = device_class("mig-1g.5gb.nvidia.com", ONE_SLICE)
 LIMITED, BOUND = pod(limit="mig-1g.5gb"), pod(limit="mig-1g.5gb", node="node-1", phase="Running")
 MADE = {**BOUND, "status": {"extendedResourceClaimStatus": {"resourceClaimName": "p-extended-x"}}}
 DEVICES = "mig-1g.5gb.nvidia.com.deviceclass.resource.k8s.io/devices"
 KEYS = {f"requests.{ONE_SLICE}": "1", DEVICES: "4", "pods": "1"}
 QUOTA = named("q", spec={"hard": KEYS}, status={"hard": KEYS, "used": {**KEYS, DEVICES: "2"}})
+IN_A_SCOPE = {**QUOTA, "spec": {**QUOTA["spec"], "scopes": ["BestEffort"]}}
 PREPARE = "FailedPrepareDynamicResources"
 LATEST = (
     event("FailedScheduling", "no\n room", 2),
@@ -105,6 +112,8 @@ CASES = {
     "its claim waits, nothing is published": claimed({}, slices=[]),
     "or bigger: smaller ones": claimed({}, "mig-2g.10gb-or-bigger", slices=[slice_("1g.5gb")]),
     "or bigger: a bigger one": claimed({}, "mig-2g.10gb-or-bigger", slices=[slice_("7g.80gb")]),
+    "its claim is allocated": claimed({"status": {"allocation": {"nodeSelector": {}}}}),
+    "its claim waits in v1alpha2": in_v1alpha2(claimed({}, templates=[])),
     "no claim yet": claimed(None),
     "no template": claimed(None, "mig-2g.10gb", templates=[]),
     "no class": claimed({}, classes=[]),
@@ -133,6 +142,7 @@ CASES = {
     ),
     "more than a node has": on_two_gpus("mig-1g.5gb.x8", "gpu-0-mig-7g40gb-0-0"),
     "quotas": Case(pod(template="mig-1g.5gb"), with_lists(quotas=[QUOTA])),
+    "a quota in a scope": Case(pod(template="mig-1g.5gb"), with_lists(quotas=[IN_A_SCOPE])),
     "the scheduler serves it": Case(LIMITED, with_lists(classes=[ON_DEMAND])),
     "nobody serves it": Case(LIMITED, with_lists(classes=[])),
     "it is older": Case(BOUND, with_lists(classes=[])),

@@ -68,7 +68,10 @@ def runs(image: str, **environment: str) -> Json:
 ONE_SLICE = "nvidia.com/mig-1g.5gb"
 TWICE = pod("c", limit="mig-1g.5gb")
 TWICE["spec"]["containers"] *= 2
+LARGE = limited("large", {"nvidia.com/gpu": "1k", ONE_SLICE: "many"})
+LARGE["spec"]["containers"] *= 2
 PODS = [
+    LARGE,
     *(owned(pod(f"d-{n}", limit="mig-2g.10gb"), "ReplicaSet", "web-5f", "5f") for n in (1, 2)),
     owned(TWICE, "RayCluster", "ray"),
     owned(pod("gpu", limit="gpu"), "StatefulSet", "db"),
