@@ -419,20 +419,14 @@ def _wrong(pods: Iterable[Pod], text: str, advice: str) -> Found:
 
 def _node_labels(snapshot: Snapshot) -> Found:
     nodes = [dig(node["metadata"], "labels") for node in snapshot.all("nodes")]
-
-    def has(wanted: node_labels.Selected) -> bool:
-        values = [labels[wanted.label] for labels in nodes if wanted.label in labels]
-        # A number may be compared otherwise than by being equal.
-        fits = not wanted.values or any(n in wanted.values or n.isdecimal() for n in values)
-        return bool(values) and fits
-
-    waiting = grouped(
-        (str(wanted), pod.full_name)
-        for pod in snapshot.pods
-        if not pod.node
-        for wanted in node_labels.selected(pod.spec)
-        if wanted.is_required and not has(wanted)
-    )
+    waiting: dict[str, list[str]] = {}
+    for pod in snapshot.pods:
+        for wanted in node_labels.selected(pod.spec) if not pod.node else ():
+            values = [labels[wanted.label] for labels in nodes if wanted.label in labels]
+            # A number may be compared otherwise than by being equal.
+            fits = not wanted.values or any(n in wanted.values or n.isdecimal() for n in values)
+            if wanted.is_required and not (values and fits):
+                waiting.setdefault(str(wanted), []).append(pod.full_name)
     for label, pods in waiting.items():
         text = f"{some(pods)} choose nodes by the label {label}, which no node has"
         yield UNSURE, text, "choose nodes otherwise: docs/migrate.md, section 10"
