@@ -34,6 +34,8 @@ def edit(text: str, root: Node, meaning: Any, layout: "Layout | None" = None) ->
     editor = _Editor(whole, layout)
     if root.target or not root.parts or editor.replaced(root, meaning):
         raise BadDocument(UNWRITABLE)
+    if "*" in text:
+        editor.find_aliases(root)
     editor.enter(root, meaning, _Style())
     edits = sorted(editor.edits, key=lambda each: (each.start, each.end > each.start))
     if any(one.end > other.start for one, other in pairwise(edits)):
@@ -110,6 +112,7 @@ class _Editor:
         self.text, self.is_json = text, layout is not None
         self.edits: list[Edit] = []
         self.changed: set[int] = set()  #: nodes with an edit in them
+        self.sharing: set[int] = set()  #: nodes with an alias in them
         self.unit, self.comma, self.colon = layout or Layout(None)
 
     def put(self, start: int, end: int, new: str) -> None:
@@ -142,6 +145,13 @@ class _Editor:
         if not new or node.kind is dict:
             return not new
         return all(v is _GONE for _, v in self.pairs(node, new))
+
+    def find_aliases(self, node: Node) -> bool:
+        """Note the nodes that an alias is in; whether it is in this one."""
+        found = [self.find_aliases(part.node) for part in node.parts]
+        if has_alias := node.target is not None or any(found):
+            self.sharing.add(id(node))
+        return has_alias
 
     def is_shared(self, node: Node) -> bool:
         """Whether a node is an alias of what is edited elsewhere."""
@@ -181,7 +191,7 @@ class _Editor:
         if self.is_shared(node) or not (is_same or part.is_merge or not self.replaced(node, value)):
             self.changed.update(map(id, walk(node)))
             return True
-        if not part.is_merge and node.kind is not str and (node.has_alias or not is_same):
+        if not part.is_merge and node.kind is not str and (id(node) in self.sharing or not is_same):
             self.enter(node, value, style)
         return False
 

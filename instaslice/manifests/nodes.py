@@ -40,7 +40,6 @@ class Node:
     is_flow: bool = False
     target: "Node | None" = None  #: what an alias stands for
     parts: "Sequence[Part]" = ()  #: members, or items
-    has_alias: bool = False  #: it is one, or one is in it
     _own: "dict[str | None, Part] | None" = None
 
     def own(self) -> "dict[str | None, Part]":
@@ -139,7 +138,7 @@ def _of_yaml(text: str) -> Iterator[_Found]:
                     end = _block_end(text, start, end)
                 yield Node(start, end, value), event.anchor, False
             elif isinstance(event, yaml.AliasEvent):
-                yield Node(start, end, None, has_alias=True), event.anchor, True
+                yield Node(start, end, None), event.anchor, True
             elif isinstance(event, yaml.CollectionStartEvent):
                 kind = dict if isinstance(event, yaml.MappingStartEvent) else list
                 yield Node(start, end, kind(), kind, bool(event.flow_style)), event.anchor, False
@@ -206,7 +205,6 @@ class _Builder:
             if node.kind is list:
                 parts.append(Part(None, first.start, first))
                 node.value.append(first.value)
-                node.has_alias |= first.has_alias
                 continue
             try:
                 key = scalars.key(first.value)
@@ -214,7 +212,6 @@ class _Builder:
                 raise _bad(self.text, str(bad), node.start) from None
             is_merge = key == "<<" and self.text.endswith("<<", first.start, first.end)
             value = self.node(*next(self.events), depth + 1)
-            node.has_alias |= value.has_alias
             parts.append(Part(key, first.start, value, is_merge))
             if is_merge:
                 self.merge(node, value.value)
