@@ -4,6 +4,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,18 @@ NEEDS = (
 )
 
 
-def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    code = main(["rewrite", *arguments])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
+#: Runs `rewrite`: its exit code, what it printed, and what it told.
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(["rewrite", *arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture
@@ -48,8 +57,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_sample(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(str(SAMPLE), capsys=capsys)
+def test_the_sample(run: Run) -> None:
+    code, out, err = run(str(SAMPLE))
     assert (code, err) == (0, NEEDS)
     text = SAMPLE.read_text()
     claim = "      claims:\n      - name: UUID\n"
@@ -59,7 +68,7 @@ def test_the_sample(capsys: pytest.CaptureFixture[str]) -> None:
     )
     (name,) = set(re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", out))
     assert name[14] == "5"
-    assert run(str(SAMPLE), capsys=capsys)[1] == out
+    assert run(str(SAMPLE))[1] == out
 
 
 def test_standard_input(folder: Path) -> None:
@@ -70,24 +79,24 @@ def test_standard_input(folder: Path) -> None:
         assert "resourceClaims" in yaml.safe_load(done.out)["spec"]
 
 
-def test_output_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert json.loads(run("-o", "json", "good.yaml", capsys=capsys)[1])["kind"] == "Pod"
-    whole = json.loads(run("-o", "json", "good.yaml", "done.yaml", capsys=capsys)[1])
+def test_output_as_json(folder: Path, run: Run) -> None:
+    assert json.loads(run("-o", "json", "good.yaml")[1])["kind"] == "Pod"
+    whole = json.loads(run("-o", "json", "good.yaml", "done.yaml")[1])
     assert (whole["apiVersion"], whole["kind"]) == ("v1", "List")
     assert [item["kind"] for item in whole["items"]] == ["Pod", "ConfigMap"]
 
 
-def test_output_as_patches(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, out, _ = run("-o", "patch", "good.yaml", "done.yaml", capsys=capsys)
+def test_output_as_patches(folder: Path, run: Run) -> None:
+    _, out, _ = run("-o", "patch", "good.yaml", "done.yaml")
     patch, nothing = map(json.loads, out.splitlines())
     assert nothing == []
-    _, out, _ = run("good.yaml", capsys=capsys)
+    _, out, _ = run("good.yaml")
     before = yaml.safe_load((folder / "good.yaml").read_text())
     assert nameless(str(jsonpatch.apply_patch(before, patch))) == nameless(str(yaml.safe_load(out)))
 
 
-def test_a_diff(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run("--diff", "good.yaml", "done.yaml", capsys=capsys)
+def test_a_diff(folder: Path, run: Run) -> None:
+    code, out, err = run("--diff", "good.yaml", "done.yaml")
     assert (code, err) == (0, NEEDS)
     assert nameless(out) == dedent("""
         --- a/good.yaml
@@ -106,19 +115,17 @@ def test_a_diff(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """)
 
 
-def test_check_with_a_diff(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_with_a_diff(folder: Path, run: Run) -> None:
     line = "good.yaml: would be rewritten\n"
-    assert run("--check", "good.yaml", "done.yaml", capsys=capsys) == (1, "", line)
-    code, out, err = run("--check", "--diff", "good.yaml", capsys=capsys)
+    assert run("--check", "good.yaml", "done.yaml") == (1, "", line)
+    code, out, err = run("--check", "--diff", "good.yaml")
     assert (code, out[:9], err) == (1, "--- a/goo", "")
 
 
-def test_a_bad_document_takes_nothing_with_it(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_document_takes_nothing_with_it(folder: Path, run: Run) -> None:
     (folder / "latin.yaml").write_bytes(b"a: \xe9\n")
     names_ = ["bad.yaml", "missing.yaml", "latin.yaml", "good.yaml"]
-    code, out, err = run(*names_, capsys=capsys)
+    code, out, err = run(*names_)
     assert code == 2
     assert [document["kind"] for document in yaml.safe_load_all(out)] == ["Pod", "Pod"]
     missing, bad, latin, needs = err.splitlines(keepends=True)
@@ -128,36 +135,36 @@ def test_a_bad_document_takes_nothing_with_it(
     assert needs == NEEDS
 
 
-def test_in_place(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_place(folder: Path, run: Run) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    code, out, err = run("-i", "bad.yaml", "done.yaml", "good.yaml", capsys=capsys)
+    code, out, err = run("-i", "bad.yaml", "done.yaml", "good.yaml")
     assert (code, out, err.splitlines()[-2]) == (2, "", "good.yaml: rewritten")
     assert "resourceClaims" in yaml.safe_load((folder / "good.yaml").read_text())["spec"]
     for name in ("bad.yaml", "done.yaml"):
         assert (folder / name).read_bytes() == before[name]
     assert sorted(path.name for path in folder.iterdir()) == sorted(before)
-    assert run("-i", "good.yaml", capsys=capsys) == (0, "", "")
+    assert run("-i", "good.yaml") == (0, "", "")
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
 def test_a_file_is_written_whole_or_not_at_all(
-    folder: Path, failing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, failing: str, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     monkeypatch.setattr(os, failing, fail)
-    code, out, err = run("-i", "good.yaml", capsys=capsys)
+    code, out, err = run("-i", "good.yaml")
     assert (code, out) == (2, "")
     assert err.startswith("instaslice: good.yaml: No space left on device\n")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_with_templates(folder: Path, version: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_templates(folder: Path, version: str, run: Run) -> None:
     arguments = ["--with-templates", "--resource-api", version]
-    code, out, err = run(*arguments, "good.yaml", "good.yaml", capsys=capsys)
+    code, out, err = run(*arguments, "good.yaml", "good.yaml")
     assert (code, err) == (0, "")
     *_, template = values = list(yaml.safe_load_all(out))
     assert [value["kind"] for value in values[:2]] == ["Pod", "Pod"]
@@ -166,18 +173,16 @@ def test_with_templates(folder: Path, version: str, capsys: pytest.CaptureFixtur
     assert template["metadata"]["name"] == "mig-1g.5gb"
     assert [value["kind"] for value in values].count("ResourceClaimTemplate") == 1
     (folder / "good.yaml").write_text(out)
-    assert run(*arguments, "--check", "good.yaml", capsys=capsys) == (0, "", "")
+    assert run(*arguments, "--check", "good.yaml") == (0, "", "")
 
 
-def test_no_templates_are_appended_to_json(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_templates_are_appended_to_json(folder: Path, run: Run) -> None:
     before = json.dumps({"kind": "Pod", "spec": SPEC})
     (folder / "pod.json").write_text(before)
     line = "instaslice: pod.json: templates cannot be appended to JSON\n"
-    assert run("-i", "--with-templates", "pod.json", capsys=capsys) == (2, "", line)
+    assert run("-i", "--with-templates", "pod.json") == (2, "", line)
     assert (folder / "pod.json").read_text() == before
-    code, out, _ = run("-o", "json", "--with-templates", "pod.json", capsys=capsys)
+    code, out, _ = run("-o", "json", "--with-templates", "pod.json")
     kinds = [item["kind"] for item in json.loads(out)["items"]]
     assert (code, kinds) == (0, ["Pod", "DeviceClass", "ResourceClaimTemplate"])
 
@@ -206,26 +211,22 @@ OFF = (
         ("left good missing", 2),
     ],
 )
-def test_the_worst_exit_code_counts(
-    folder: Path, names: str, code: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_worst_exit_code_counts(folder: Path, names: str, code: int, run: Run) -> None:
     (folder / "left.yaml").write_text(LEFT)
     (folder / "unknown.yaml").write_text(UNKNOWN)
     (folder / "off.yaml").write_text(OFF)
     paths = [f"{name}.yaml" for name in names.split()]
-    assert run("--check", *paths, capsys=capsys)[0] == code
+    assert run("--check", *paths)[0] == code
     # Without --check there is only good and bad; with --strict, what is left is bad.
-    assert run(*paths, capsys=capsys)[0] == (2 if code == 2 else 0)
+    assert run(*paths)[0] == (2 if code == 2 else 0)
     strict = 2 if code in (2, 3) else 0
-    assert run("--strict", *paths, capsys=capsys)[0] == strict
+    assert run("--strict", *paths)[0] == strict
 
 
 @pytest.mark.parametrize("option", [[], ["--check"], ["--diff"], ["-i"]])
-def test_warnings_and_notes_are_printed(
-    folder: Path, option: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_warnings_and_notes_are_printed(folder: Path, option: list[str], run: Run) -> None:
     (folder / "all.yaml").write_text("---\n".join([LEFT, UNKNOWN, OFF]))
-    left, unknown, note, *_ = run(*option, "all.yaml", capsys=capsys)[2].splitlines()
+    left, unknown, note, *_ = run(*option, "all.yaml")[2].splitlines()
     assert left.startswith("all.yaml:3: warning: spec.limits[nvidia.com/mig-1g.5gb]: left as")
     path = "spec.containers[0].resources.limits[nvidia.com/mig-9g.999gb]"
     assert unknown.startswith(f"all.yaml:6: warning: {path}: InstaSlice knows no GPU")
@@ -241,27 +242,27 @@ def limited(count: int) -> str:
 
 @pytest.mark.parametrize(("count", "more"), [(10, " and 2 more"), (8, "")])
 def test_the_templates_that_are_needed_are_named(
-    folder: Path, count: int, more: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, count: int, more: str, run: Run
 ) -> None:
     (folder / "many.yaml").write_text(limited(count))
-    needs = run("many.yaml", capsys=capsys)[2].splitlines()[-1]
+    needs = run("many.yaml")[2].splitlines()[-1]
     assert needs.startswith("instaslice: the result needs templates: mig-1g.5gb, mig-2g.5gb, ")
     assert f"mig-8g.5gb{more} (append them" in needs
     for quiet in (["--check"], ["--with-templates"]):
-        assert "needs templates" not in run(*quiet, "good.yaml", capsys=capsys)[2]
+        assert "needs templates" not in run(*quiet, "good.yaml")[2]
     # Those that the files have are not missing.
-    _, out, _ = run("--with-templates", "good.yaml", capsys=capsys)
+    _, out, _ = run("--with-templates", "good.yaml")
     (folder / "templates.yaml").write_text(out.partition("---\n")[2])
-    assert run("--diff", "good.yaml", "templates.yaml", capsys=capsys)[2] == ""
+    assert run("--diff", "good.yaml", "templates.yaml")[2] == ""
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
-def test_a_folder_that_may_not_be_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_may_not_be_read(folder: Path, run: Run) -> None:
     (folder / "inner").mkdir(mode=0)
-    assert run("inner", capsys=capsys) == (2, "", "instaslice: inner: Permission denied\n")
+    assert run("inner") == (2, "", "instaslice: inner: Permission denied\n")
 
 
-def test_a_folder_is_walked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_is_walked(folder: Path, run: Run) -> None:
     inner = folder / "inner" / "deeper"
     inner.mkdir(parents=True)
     pod = {"kind": "Pod", "spec": SPEC}
@@ -269,105 +270,99 @@ def test_a_folder_is_walked(folder: Path, capsys: pytest.CaptureFixture[str]) ->
         (inner / name).write_text(json.dumps(pod))
     (folder / ".git").mkdir()
     (folder / ".git" / "e.yaml").write_text(json.dumps(pod))
-    code, _, err = run("--check", "inner", ".git/e.yaml", "good.yaml", capsys=capsys)
+    code, _, err = run("--check", "inner", ".git/e.yaml", "good.yaml")
     names = [".git/e.yaml", "good.yaml"]
     assert code == 1
     assert err.splitlines() == [
         f"{name}: would be rewritten"
         for name in ["inner/deeper/a.json", "inner/deeper/b.yml", *names]
     ]
-    assert ".git" not in run("--check", ".", capsys=capsys)[2]
+    assert ".git" not in run("--check", ".")[2]
     line = "instaslice: .git/none: has no file that ends in .yaml or .yml or .json\n"
     (folder / ".git" / "none").mkdir()
-    assert run("-o", "patch", ".git/none", capsys=capsys) == (0, "", line)
+    assert run("-o", "patch", ".git/none") == (0, "", line)
 
 
-def test_templates_in_a_file_of_their_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_templates_in_a_file_of_their_own(folder: Path, run: Run) -> None:
     def there() -> list[str]:
         every = yaml.safe_load_all((folder / "templates.yaml").read_text())
         return [each["metadata"]["name"] for each in every]
 
     arguments = ("--templates-to", "templates.yaml", "good.yaml")
-    code, out, err = run("-i", *arguments, capsys=capsys)
+    code, out, err = run("-i", *arguments)
     assert (code, out, err) == (0, "", "templates.yaml: written\ngood.yaml: rewritten\n")
     assert there() == ["mig-1g.5gb.nvidia.com", "mig-1g.5gb"]
-    assert run("-i", *arguments, capsys=capsys) == (0, "", "")
+    assert run("-i", *arguments) == (0, "", "")
     # What another file needs comes behind what is there.
     (folder / "other.yaml").write_text(
         (folder / "bad.yaml").read_text().replace("5gb: -1", "10gb: 1")
     )
-    assert run("-i", *arguments, "other.yaml", capsys=capsys)[0] == 0
+    assert run("-i", *arguments, "other.yaml")[0] == 0
     assert there()[2:] == ["mig-1g.10gb.nvidia.com", "mig-1g.10gb"]
-    code, _, err = run(
-        "-i", "--templates-to", "no/such.yaml", "other.yaml", "bad.yaml", capsys=capsys
-    )
+    code, _, err = run("-i", "--templates-to", "no/such.yaml", "bad.yaml")
     assert (code, err.splitlines()[0][:8]) == (2, "bad.yaml")
 
 
 @pytest.mark.parametrize("key", ["namePrefix", "nameSuffix"])
 def test_a_kustomization_that_renames_templates_is_told_of(
-    folder: Path, key: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, key: str, run: Run
 ) -> None:
     (folder / "kustomization.yaml").write_text(f"resources: [good.yaml]\n{key}: dev\n")
-    code, _, err = run("--with-templates", "kustomization.yaml", "good.yaml", capsys=capsys)
+    code, _, err = run("--with-templates", "kustomization.yaml", "good.yaml")
     assert (code, err[:43]) == (0, f"kustomization.yaml:2: warning: {key}: ")
-    assert "kustomize" not in run("kustomization.yaml", "good.yaml", capsys=capsys)[2]
+    assert "kustomize" not in run("kustomization.yaml", "good.yaml")[2]
 
 
-def test_a_class_is_appended_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_class_is_appended_once(folder: Path, run: Run) -> None:
     text = (folder / "good.yaml").read_text()
     spaces = [f"metadata: {{namespace: {name}}}\n{text}" for name in ("a", "b")]
     (folder / "two.yaml").write_text("---\n".join(spaces))
-    _, out, _ = run("--with-templates", "two.yaml", capsys=capsys)
+    _, out, _ = run("--with-templates", "two.yaml")
     kinds = [value["kind"] for value in yaml.safe_load_all(out)]
     assert kinds[2:] == ["DeviceClass", "ResourceClaimTemplate", "ResourceClaimTemplate"]
 
 
-def test_markers_are_not_doubled(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_markers_are_not_doubled(folder: Path, run: Run) -> None:
     (folder / "marked.yaml").write_text("---\na: 1\n")
     (folder / "open.yaml").write_text("a: 1")
-    _, out, _ = run("open.yaml", "marked.yaml", "open.yaml", "open.yaml", capsys=capsys)
+    _, out, _ = run("open.yaml", "marked.yaml", "open.yaml", "open.yaml")
     assert out == "a: 1\n---\na: 1\n---\na: 1\n---\na: 1"
 
 
-def test_a_template_that_is_missing_would_be_written_too(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("-i", "good.yaml", capsys=capsys)[0] == 0
+def test_a_template_that_is_missing_would_be_written_too(folder: Path, run: Run) -> None:
+    assert run("-i", "good.yaml")[0] == 0
     for more, code in (([], 0), (["--with-templates"], 1)):
-        assert run("--check", *more, "good.yaml", capsys=capsys)[0] == code
+        assert run("--check", *more, "good.yaml")[0] == code
 
 
 def test_half_a_character_is_a_question_mark_where_it_must_be_written(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, run: Run
 ) -> None:
     """JSON allows "\\ud800" and UTF-8 does not have it."""
     pod = {"kind": "Pod", "metadata": {"annotations": {"a": "\ud800"}}, "spec": SPEC}
     (folder / "half.json").write_text(json.dumps(pod))
-    code, out, _ = run("-o", "json", "half.json", capsys=capsys)
+    code, out, _ = run("-o", "json", "half.json")
     assert (code, json.loads(out)["metadata"]["annotations"]) == (0, {"a": "?"})
 
 
-def test_a_template_whose_name_does_not_say_what_it_is_of_is_missed(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_template_whose_name_does_not_say_what_it_is_of_is_missed(folder: Path, run: Run) -> None:
     """A placed claim of very many requests has a digest in its template's name."""
     placed = "metadata: {annotations: {instaslice.io/placement: same-gpu}}\n"
     (folder / "placed.yaml").write_text(placed + limited(30))
-    assert run("-i", "placed.yaml", capsys=capsys)[0] == 0
-    code, _, err = run("--with-templates", "placed.yaml", capsys=capsys)
+    assert run("-i", "placed.yaml")[0] == 0
+    code, _, err = run("--with-templates", "placed.yaml")
     assert code == 2
     assert re.search(r"^instaslice: the template same-gpu-\S+ is nowhere defined$", err, re.M)
 
 
 def test_a_template_that_the_version_does_not_have_is_a_line_and_the_rest_goes_on(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, run: Run
 ) -> None:
     refers = "kind: Pod\nspec:\n  containers: []\n  resourceClaims:\n  - name: x\n    "
     refers += "resourceClaimTemplateName: mig-3g.20gb-or-4g.20gb\n"
     (folder / "pod.yaml").write_text(f"{refers}---\n{SAMPLE.read_text()}")
     arguments = ["--with-templates", "--resource-api", "v1beta1", "pod.yaml"]
-    code, out, err = run(*arguments, capsys=capsys)
+    code, out, err = run(*arguments)
     assert code == 2
     what = "the template mig-3g.20gb-or-4g.20gb cannot be written: "
     assert err == f"instaslice: {what}resource.k8s.io/v1beta1 has no alternatives\n"
