@@ -136,10 +136,10 @@ def containers(pod: Json) -> Iterator[Container]:
     return (_container(found, {}) for found in _with_resources(pod))
 
 
-def same_places(pod: Json, others: Iterable[Container]) -> list[Container]:
-    """A pod's containers at the places of others, where they have resources. Raises InvalidPod."""
+def same_places(pod: Json, others: Iterable[Container]) -> dict[tuple[str, int], Container]:
+    """A pod's containers with resources at the places of others, by place. Raises InvalidPod."""
     places = {(each.kind, each.number) for each in others}
-    return [_container(each, {}) for each in _with_resources(pod) if each[:2] in places]
+    return {each[:2]: _container(each, {}) for each in _with_resources(pod) if each[:2] in places}
 
 
 def asking(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]:

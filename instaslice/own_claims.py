@@ -91,26 +91,22 @@ def _put_back(pod: Json, old: Json, resources: Resources) -> list[Operation]:
     containers, _ = asking(pod, resources)
     if not containers:
         return []
-    before = {(each.kind, each.number): each for each in same_places(old, containers)}
+    before = same_places(old, containers)
     operations: list[Operation] = []
-    for container, has in zip(
-        containers, devices_of(containers, own_claims(pod, resources)), strict=True
-    ):
+    shares = devices_of(containers, own_claims(pod, resources))
+    for container, has in zip(containers, shares, strict=True):
         was = before.get((container.kind, container.number))
         if was is None:
             return []
-        pairs = (
-            ("limits", container.limits, was.limits),
-            ("requests", container.requests, was.requests),
-        )
+        pairs = ((container.limits, was.limits), (container.requests, was.requests))
         names = [
             name
             for name in container.asks
-            if any(now.get(name) not in (None, then.get(name)) for _, now, then in pairs)
+            if any(now.get(name) not in (None, then.get(name)) for now, then in pairs)
         ]
         if not _stand_for(container, was, names, has):
             return []
-        for key, now, then in pairs:
+        for key, (now, then) in zip(("limits", "requests"), pairs, strict=True):
             gone = [name for name in names if name not in then]
             changed = {n: then[n] for n in names if n in then and now.get(n) != then[n]}
             operations += change(f"{container.pointer}/{key}", now, gone, changed)

@@ -32,8 +32,8 @@ LONGEST: Final = len("nvidia.com/") + 63
 
 #: What every MIG GPU can be cut into, spelt as NVIDIA's tools print it (MIG User Guide, "Supported
 #: MIG Profiles"; GPU Operator, mig-parted's config map). It serves documentation, the generated
-#: manifests and warnings, and is never a gate. The GPUs whose rows come second-hand are in
-#: `UNCERTAIN`.
+#: manifests and warnings, and is never a gate. The rows of GB200 189GB, B300, GB300, RTX PRO 5000
+#: and RTX PRO 4500 come second-hand.
 _TABLE: Final = {
     "A30": "1g.6gb 1g.6gb+me 2g.12gb 2g.12gb+me 4g.24gb",
     "A100 40GB": "1g.5gb 1g.5gb+me 1g.10gb 2g.10gb 3g.20gb 4g.20gb 7g.40gb",
@@ -56,10 +56,6 @@ _TABLE: Final = {
     "RTX PRO 4500 Blackwell": "1g.16gb 1g.16gb+gfx 1g.16gb+me.all 1g.16gb-me 2g.32gb 2g.32gb+gfx",
 }
 PROFILES_BY_GPU: Final = {gpu: tuple(names.split()) for gpu, names in _TABLE.items()}
-UNCERTAIN: Final = frozenset(
-    {"GB200 189GB", "B300", "GB300", "RTX PRO 5000 Blackwell", "RTX PRO 4500 Blackwell"}
-)
-
 _KNOWN: Final = frozenset(name for names in PROFILES_BY_GPU.values() for name in names)
 
 

@@ -111,17 +111,13 @@ def bigger_of(profile: Profile, names: Iterable[str]) -> list[str]:
     return [each.attribute for each in sorted(filter(None, found), key=lambda each: each.size)]
 
 
-def is_slice(profile: Profile) -> str:
-    """CEL: which devices are slices of a profile, whatever class one asks through."""
-    return f"{_IS_MIG} && {_is_called(profile)}"
+def is_slice(profile: Profile, or_bigger: bool = False) -> str:
+    """CEL: which devices are slices of a profile, whatever class one asks through.
 
-
-def is_bigger(profile: Profile) -> str:
-    """CEL: likewise, or bigger ones.
-
-    Slices without a capacity are no error, which would stop the scheduler.
+    or_bigger: or bigger ones. One without a capacity is no error, which would stop the scheduler.
     """
-    return f"{_IS_MIG} && {_at_least(profile, _any_of(profile))}"
+    fits = _at_least(profile, _any_of(profile)) if or_bigger else _is_called(profile)
+    return f"{_IS_MIG} && {fits}"
 
 
 def _is_called(profile: Profile) -> str:

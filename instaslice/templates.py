@@ -39,7 +39,6 @@ from instaslice.resources import (
     bigger,
     bigger_of,
     digested,
-    is_bigger,
     is_slice,
     of_profile,
 )
@@ -236,10 +235,10 @@ def device_class(api: ResourceAPI, resource: Resource, *, or_bigger: bool = Fals
     it, and a ResourceQuota on the extended resource counts claims through it (KEP-5004).
     """
     assert resource.profile
-    is_ours = (is_bigger if or_bigger else is_slice)(resource.profile)
-    has_name = EXTENDED_RESOURCES in api.features
-    extended = {"extendedResourceName": resource.name} if has_name else {}
-    spec = {**extended, "selectors": [{"cel": {"expression": is_ours}}]}
+    spec: Json = {}
+    if EXTENDED_RESOURCES in api.features:
+        spec["extendedResourceName"] = resource.name
+    spec["selectors"] = [{"cel": {"expression": is_slice(resource.profile, or_bigger)}}]
     name = f"{resource.template}{'-or-bigger' if or_bigger else ''}.{MIG_DOMAIN}"
     return _object(api.group_version, "DeviceClass", name, spec)
 
