@@ -54,7 +54,7 @@ class ClusterError(Exception):
         self.status = status
 
 
-#: What to say of an error on the way to an API server.
+#: What to say of an error.
 _FAILURES: Final[Mapping[type[BaseException], str]] = {
     ConnectionResetError: "{url} closed the connection without an answer",  # RemoteDisconnected too
     BrokenPipeError: "{url} closed the connection without an answer",
@@ -67,10 +67,7 @@ _FAILURES: Final[Mapping[type[BaseException], str]] = {
 
 
 def failure(url: str, error: BaseException) -> str:
-    """An error on the way to an API server: "connection to https://10.0.0.1:6443 refused".
-
-    error: what a library raised; the cause may be deep in it.
-    """
+    """What a library raised on the way to an API server, in words; the cause may be deep in it."""
     causes: list[BaseException] = [error]
     for each in causes:
         # urllib3 hands its cause on as `reason`, others as __cause__ or __context__.
@@ -156,11 +153,8 @@ class Cluster:
         return context
 
     def _headers(self) -> dict[str, str]:
-        headers = {
-            "Accept": "application/json",
-            "Content-Type": "application/json",
-            "User-Agent": f"instaslice/{__version__}",
-        }
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        headers["User-Agent"] = f"instaslice/{__version__}"
         token = self.token_file.read_text().strip() if self.token_file else self.token
         if token:
             headers["Authorization"] = f"Bearer {token}"

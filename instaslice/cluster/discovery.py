@@ -21,12 +21,12 @@ _log = logging.getLogger("instaslice")
 
 #: Seconds between questions once there is an answer, and while there is none: a webhook that is not
 #: ready keeps pods from starting, so it asks more often.
-INTERVAL: Final = 300.0
-RETRY: Final = 5.0
+PAUSES: Final = (300.0, 5.0)
 
 #: Seconds for which the first answer is waited for: half of what the API server gives an admission.
 PATIENCE: Final = 2.5
 
+_NOT_ASKED: Final = "the API server has not been asked yet"
 Served = ResourceAPI | Unavailable
 
 
@@ -62,18 +62,17 @@ class Discovery:
         cluster: Caller,
         on_change: Callable[[Served], None],
         namespace: str = "default",
-        pauses: tuple[float, float] = (INTERVAL, RETRY),
+        pauses: tuple[float, float] = PAUSES,
     ) -> None:
         self._cluster, self._on_change = cluster, on_change
         self._namespace, self._pauses = namespace, pauses
-        self._current: Served = Unknown("the API server has not been asked yet")
+        self._current: Served = Unknown(_NOT_ASKED)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="discovery", daemon=True)
 
     def start(self) -> None:
         """Ask for the first time now, and go on."""
-        until = time.monotonic() + PATIENCE
-        self._current = Unknown("the API server has not been asked yet", until)
+        self._current = Unknown(_NOT_ASKED, time.monotonic() + PATIENCE)
         self._on_change(self._current)
         self._thread.start()
 

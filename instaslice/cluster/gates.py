@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from instaslice.cluster.client import PLURALS, Answer, Caller, ClusterError
 from instaslice.patch import Json
-from instaslice.resource_api import ALTERNATIVES, DIFFERENT_GPUS, GROUP, ResourceAPI
+from instaslice.resource_api import ALTERNATIVES, DIFFERENT_GPUS, ResourceAPI
 
 PARTITIONABLE: Final = "DRAPartitionableDevices"
 EXTENDED: Final = "DRAExtendedResource"
@@ -99,8 +99,7 @@ def find_out(cluster: Caller, api: ResourceAPI, known: ResourceAPI, namespace: s
 def ask(cluster: Caller, api: ResourceAPI, name: str, namespace: str) -> Known:
     """Ask the API server for one gate. namespace: where an object would be made, if it has one."""
     gate = GATES[name]
-    metadata = {"name": "instaslice-probe"}
-    where = f"{GROUP}/{api.version}"
+    metadata, where = {"name": "instaslice-probe"}, api.group_version
     manifest = {"apiVersion": where, "kind": gate.kind, "metadata": metadata, "spec": gate.spec}
     if gate.kind == _TEMPLATE:
         metadata["namespace"] = namespace

@@ -163,4 +163,4 @@ class Limits:
     # How long rendered metrics are served again.
     metrics: float = 1.0
     # Between two requests for the API version: once it is known, and until then.
-    discovery: tuple[float, float] = (discovery.INTERVAL, discovery.RETRY)
+    discovery: tuple[float, float] = discovery.PAUSES
