@@ -41,20 +41,16 @@ class Client:
     """A cluster, as a `cluster.client.Caller`.
 
     kubeconfig: the file that was named; None for $KUBECONFIG, ~/.kube/config or the service account
-    of a pod. context: its name; None for the current one. deadline: in seconds; None for DEADLINE.
+    of a pod. context: its name; None for the current one. deadline: in seconds; 0 for DEADLINE.
     Raises UsageError.
     """
 
     def __init__(
-        self,
-        kubeconfig: Path | None = None,
-        context: str | None = None,
-        deadline: float | None = None,
+        self, kubeconfig: Path | None = None, context: str | None = None, deadline: float = 0.0
     ) -> None:
         self._deadline = deadline or DEADLINE
         configuration = client.Configuration()
-        # One attempt: what is asked twice of a cluster in trouble takes twice as long.
-        configuration.retries = False
+        configuration.retries = False  # what is asked twice of a cluster in trouble takes longer
         named = str(kubeconfig or os.environ.get("KUBECONFIG", "").strip(os.pathsep))
         where = named or DEFAULT
         #: Where the client only logs that nobody could be logged in.
@@ -77,20 +73,14 @@ class Client:
             complaint = " ".join(log.buffer[0].getMessage().split())
             raise UsageError(f"kubeconfig: {where}: {complaint}")
 
-    def call(
-        self,
-        method: str,
-        path: str,
-        body: Json | None = None,
-        content_type: str = "application/json",
-    ) -> Answer:
-        """One request with a JSON answer of any status. Raises ClusterError."""
+    def call(self, method: str, path: str, body: Json | None = None) -> Answer:
+        """One request with a JSON answer of any status. A PATCH applies. Raises ClusterError."""
         host = self._api.configuration.host
-        late = ClusterError(f"{host}: no answer within {self._deadline:g} s")
+        content_type = "application/apply-patch+yaml" if method == "PATCH" else "application/json"
+        headers = {"Accept": "application/json", "Content-Type": content_type}
         results: list[Answer | ClusterError] = []
 
         def ask() -> None:
-            headers = {"Accept": "application/json", "Content-Type": content_type}
             # Longer than the deadline, which is what is told; it ends what was left behind.
             timeout = 2 * self._deadline
             try:
@@ -108,6 +98,7 @@ class Client:
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()
         thread.join(self._deadline)
+        late = ClusterError(f"{host}: no answer within {self._deadline:g} s")
         (result,) = results or [late]
         if isinstance(result, ClusterError):
             raise result
@@ -143,8 +134,7 @@ class Client:
 
     def _taken(self, method: str, path: str, body: Json | None, what: str) -> Json:
         """The object of an answer that is not an error."""
-        content_type = "application/apply-patch+yaml" if method == "PATCH" else "application/json"
-        answer = self.call(method, path, body, content_type)
+        answer = self.call(method, path, body)
         if answer.status not in (200, 201):
             raise Refused(f"{what}: {answer.reason}")
         return answer.body

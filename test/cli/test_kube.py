@@ -76,7 +76,7 @@ SAID = {
 @pytest.mark.parametrize("fault", apiserver.FAULTS)
 def test_a_fault_is_asked_once_and_ends(config: Path, api_server: APIServer, fault: str) -> None:
     is_silent = fault in ("hang", "drip")
-    client = Client(config, deadline=SHORT if is_silent else None)
+    client = Client(config, deadline=SHORT if is_silent else 0)
     api_server.fault = apiserver.FAULTS[fault]
     if fault in SAID:
         with pytest.raises(ClusterError, match=SAID[fault]) as caught:
