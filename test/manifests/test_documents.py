@@ -23,9 +23,8 @@ from test.support.streams import after, dedent, nameless, numbered, places, rewr
 
 Json = dict[str, Any]
 
-SPEC: Json = {
-    "containers": [{"name": "c", "resources": {"limits": {"nvidia.com/mig-1g.5gb": 1}}}],
-}
+RESOURCES: Json = {"limits": {"nvidia.com/mig-1g.5gb": 1}}
+SPEC: Json = {"containers": [{"name": "c", "resources": RESOURCES}]}
 #: A pod with the limits that are put in.
 LIMITED = "kind: Pod\nspec: {containers: [{resources: {limits: {%s}}}]}\n"
 
@@ -317,13 +316,14 @@ def test_what_the_webhook_leaves_alone_is_left_alone_with_a_note() -> None:
     rows = [
         (pod % label, [said(has)]),
         (pod % "namespace: kube-system", [said("is in the namespace kube-system")]),
+        (pod % "namespace: instaslice-system", [said("is in the namespace instaslice-system")]),
         (pod % 'annotations: {kubernetes.io/config.mirror: ""}', []),
         (f"kind: Namespace\nmetadata: {{name: ours, {label}}}\n", []),
         (pod % "namespace: ours", [said(f"is in the namespace ours, which {has}")]),
-        (pod % "namespace: theirs", []),
+        (pod % "namespace: theirs, labels: {instaslice.io/rewrite: enabled}", []),
     ]
     documents = rewritten("---\n".join(text for text, _ in rows))
-    assert [d.changed for d in documents] == [False] * 5 + [True]
+    assert [d.changed for d in documents] == [False] * 6 + [True]
     assert [[*map(str, d.problems["note"])] for d in documents] == [notes for _, notes in rows]
     assert not any(d.problems["left"] or d.errors for d in documents)
 
@@ -442,19 +442,16 @@ def test_whatever_is_of_the_wrong_type_is_told_of_in_a_list_of_any_size(wrong: A
 
 
 def test_a_container_of_wrong_resources_is_refused_beside_one_with_limits() -> None:
-    manifest = json.loads(json.dumps(POD))
-    manifest["spec"]["containers"][1]["resources"] = ""
-    (document,) = rewritten(json.dumps(manifest))
-    assert document.errors == [(1, "spec.containers[1].resources", "must be an object")]
+    text = LIMITED % "nvidia.com/mig-1g.5gb: 1"
+    assert told(text.replace("[{", '[{resources: ""}, {')) == [
+        (2, "spec.containers[0].resources: must be an object")
+    ]
 
 
 def test_a_document_that_is_too_large_is_named() -> None:
     text = "kind: ConfigMap\ndata:\n  a: nvidia.com/mig-1g.5gb\n  b: " + "x" * 16_000_000
-    ((line, message),) = told(text)
-    assert (line, message) == (
-        1,
-        "has more than 16 MB and is no List: put its objects into documents of their own",
-    )
+    why = "has more than 16 MB and is no List: put its objects into documents of their own"
+    assert told(text) == [(1, why)]
     assert not told(text.replace("nvidia.com/mig-1g.5gb", "c"))
 
 
@@ -477,23 +474,16 @@ def test_warnings_cost_no_more_than_the_mapping_that_they_are_about() -> None:
 
 # -- texts are cut into documents; a large List is rewritten item by item, as a small one whole ---
 
-LISTED: Json = {
-    "apiVersion": "v1",
-    "kind": "Pod",
-    "metadata": {"name": "p", "annotations": {"script": "a\n- b\n\nc\n"}},
-    "spec": {"containers": [{"name": "c", "resources": {"limits": {"nvidia.com/mig-1g.5gb": 1}}}]},
-}
+META: Json = {"name": "p", "annotations": {"script": "a\n- b\n\nc\n"}}
+LISTED: Json = {"apiVersion": "v1", "kind": "Pod", "metadata": META, "spec": SPEC}
 OTHER: Json = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"items": "- a\n"}}
-
-
 ODD = {**LISTED, "spec": {"containers": [{"resources": {"limits": {"nvidia.com/mig-x": 1}}}]}}
 
 
 def listed(*items: Json) -> str:
-    copies = json.loads(json.dumps(items))  # else the second of two would be an alias
-    return str(
-        yaml.safe_dump({"apiVersion": "v1", "items": copies, "kind": "List", "m": {"a": ""}})
-    )
+    whole = {"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"a": ""}}
+    # Else the second of two would be an alias.
+    return str(yaml.safe_dump(json.loads(json.dumps(whole))))
 
 
 @pytest.mark.parametrize("indent", ["", "  "])

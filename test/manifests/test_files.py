@@ -19,9 +19,8 @@ from test.support.streams import dedent, nameless
 
 Json = dict[str, Any]
 
-SPEC: Json = {
-    "containers": [{"name": "c", "resources": {"limits": {"nvidia.com/mig-1g.5gb": 1}}}],
-}
+RESOURCES: Json = {"limits": {"nvidia.com/mig-1g.5gb": 1}}
+SPEC: Json = {"containers": [{"name": "c", "resources": RESOURCES}]}
 SAMPLE = Path(__file__).parents[2] / "samples" / "sample.yaml"
 #: What is told beside a result that needs a template.
 NEEDS = (

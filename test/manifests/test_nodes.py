@@ -33,7 +33,7 @@ def places(node: Node, path: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, 
         ("a: 1\t# behind a tab\n", {"a": 1}),
         ("a:\t# behind a tab\n  b: 1\n", {"a": {"b": 1}}),
         ("{a:\t1,\n b: [1, 2,]}", {"a": 1, "b": [1, 2]}),
-        ("y: 1\n", {"true": 1}),
+        ("y: 1\n1.5: 2\n3: 4\n", {"true": 1, "1.5": 2, "3": 4}),
         ("? k\n: l\n", {"k": "l"}),
         ("a: ! 1\n", {"a": "1"}),
         ("a: 'yes'\n", {"a": "yes"}),
@@ -63,6 +63,7 @@ def test_values_are_those_that_kubectl_reads(text: str, value: object) -> None:
         ("a: .inf\n", 0, "not a number in JSON"),
         ("a:\n  ~: 1\n", 1, "has a key that is not text"),
         ("a:\n  {{ b }}: 1\n", 1, "has a key that is not text"),
+        ("{[1]: 1}\n", 0, "has a key that is not text"),
         ("a: {<<: 1}\n", 0, "a merge key (<<) needs a mapping"),
         ("- " * 20_000 + "1", 0, "nested too deeply"),
         ("a:\n  &a [*a]\n", 1, "the anchor 'a' holds itself"),
@@ -206,14 +207,3 @@ def test_a_tag_of_somebodys_own_makes_text() -> None:
 def test_what_a_tag_does_not_fit_is_refused(tag: str, text: str) -> None:
     with pytest.raises(scalars.BadScalar, match=f"!!{tag}"):
         scalars.meaning(text, TAG + tag, True)
-
-
-@pytest.mark.parametrize(("value", "key"), [("a", "a"), (True, "true"), (1, "1"), (1.5, "1.5")])
-def test_keys(value: object, key: str) -> None:
-    assert scalars.key(value) == key
-
-
-@pytest.mark.parametrize("value", [None, [1], {"a": 1}])
-def test_what_can_be_no_key_is_refused(value: object) -> None:
-    with pytest.raises(scalars.BadScalar, match="has a key that is not text"):
-        scalars.key(value)

@@ -1,4 +1,4 @@
-"""Where pods are in a manifest, which of them are left alone, and how their claims are named."""
+"""Where pods are in a manifest, and how their claims are named."""
 
 import uuid
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import yaml
 
-from instaslice.manifests import workloads
 from instaslice.manifests.workloads import (
     Manifest,
     Template,
@@ -15,7 +14,6 @@ from instaslice.manifests.workloads import (
     read_kinds,
     templates,
 )
-from instaslice.webhook_configuration import LABEL
 
 Json = dict[str, Any]
 SPEC = "spec: {containers: []}"
@@ -106,36 +104,6 @@ def test_kinds_whose_user_says_that_they_keep_claims(
 def test_what_names_no_kind_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not GROUP/KIND=PATH"):
         read_kinds([text])
-
-
-@pytest.mark.parametrize(
-    ("kind", "item", "found"), [("PodList", "Pod", ("", "Pod")), ("List", "", (None, ""))]
-)
-def test_items_of_a_list_have_its_kind(kind: str, item: str, found: tuple[str, str]) -> None:
-    items = [{"metadata": {"name": "a"}}, None]
-    (made,) = manifests({"apiVersion": "v1", "kind": kind, "items": items})
-    assert (made.path, made.name, made.identity[1]) == (("items", 0), "a", item)
-    assert (made.group, made.kind) == found
-
-
-@pytest.mark.parametrize(
-    ("namespace", "metadata", "why"),
-    [
-        ("default", {}, ""),
-        ("kube-system", {}, "is in the namespace kube-system"),
-        ("instaslice-system", {}, "is in the namespace instaslice-system"),
-        ("ours", {}, "is in the namespace ours, which has the label"),
-        ("default", {"labels": {LABEL: "disabled"}}, "has the label"),
-        ("default", {"labels": {LABEL: "enabled"}}, ""),
-        ("default", {"annotations": {"kubernetes.io/config.mirror": "x"}}, "is the mirror"),
-    ],
-)
-def test_what_the_webhook_leaves_alone(namespace: str, metadata: Json, why: str) -> None:
-    pod = {"metadata": {"namespace": namespace, **metadata}, "spec": {"containers": []}}
-    (manifest,) = manifests({"kind": "Pod", **pod})
-    (template,) = templates(manifest, {})
-    found = workloads.why_skipped(manifest, template, {"ours"})
-    assert found.startswith(why) if why else found == ""
 
 
 # -- names of claims: the same for the same, and different for everything else ---------------------
