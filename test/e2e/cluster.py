@@ -106,6 +106,14 @@ class Cluster:
         dry = {"dry_run": "All"} if dry_run else {}
         return self.send("create", manifest["kind"], manifest["apiVersion"], body=manifest, **dry)
 
+    def refusal(self, manifest: Json) -> str:
+        """Why an object would not be created; empty where it would."""
+        try:
+            self.create(manifest, dry_run=True)
+        except Refused as refused:
+            return str(refused)
+        return ""
+
     def get(self, kind: str, name: str) -> Json:
         return self.send("get", kind, name=name).body
 

@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,22 +50,28 @@ def cluster(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Cl
     return Cluster(plane, tmp_path_factory.mktemp("client") / "discovery")
 
 
+@contextmanager
+def another(factory: pytest.TempPathFactory, **options: Any) -> Iterator[Cluster]:
+    """The API server of another control plane. options: of `control_plane`."""
+    assets, folder = Path(os.environ["KUBEBUILDER_ASSETS"]), factory.mktemp("another")
+    with control_plane(assets, folder / "plane", **options) as running:
+        yield Cluster(running, folder / "discovery")
+
+
 @pytest.fixture(scope="module")
 def empty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """The API server of another control plane, without InstaSlice: for one module."""
-    assets, folder = Path(os.environ["KUBEBUILDER_ASSETS"]), tmp_path_factory.mktemp("empty")
-    with control_plane(assets, folder / "plane") as running:
-        if not running.has_controllers:
+    """One without InstaSlice, for one module."""
+    with another(tmp_path_factory) as cluster:
+        if not cluster.plane.has_controllers:
             pytest.skip("needs kube-controller-manager, which makes a Deployment's pods")
-        yield Cluster(running, folder / "discovery")
+        yield cluster
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster_without_dra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """The API server of a control plane that does not serve resource.k8s.io."""
-    assets, folder = Path(os.environ["KUBEBUILDER_ASSETS"]), tmp_path_factory.mktemp("no-dra")
-    with control_plane(assets, folder / "plane", controllers=False, has_dra=False) as running:
-        yield Cluster(running, folder / "discovery")
+    """One that does not serve resource.k8s.io."""
+    with another(tmp_path_factory, controllers=False, has_dra=False) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

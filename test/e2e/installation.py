@@ -158,12 +158,6 @@ def register(cluster: Cluster, client_config: Json, *resources: str) -> Json:
     return configuration
 
 
-def unregister(cluster: Cluster, configuration: Json) -> None:
-    """Take it away again; returns once the API server goes by that."""
-    cluster.delete(configuration["kind"], configuration["metadata"]["name"])
-    until(lambda: not is_rewriting(cluster), "InstaSlice is not called")
-
-
 def let_in(cluster: Cluster) -> None:
     """Have a namespace served that opted out: its pods were there before InstaSlice."""
     labels = {"metadata": {"labels": {"instaslice.io/rewrite": None}}}

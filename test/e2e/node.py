@@ -74,7 +74,7 @@ def _cni_folder() -> Path | None:
 
 
 class Node:
-    """A node that runs; `node()` makes it."""
+    """A node that runs; `real_node_of_tests` makes it."""
 
     def __init__(self, assets: Path, cluster: Cluster, machine: Machine, folder: Path) -> None:
         self.cluster = cluster  #: as an administrator sees it
@@ -194,14 +194,17 @@ NodeT = TypeVar("NodeT", bound=Node)
 
 
 @contextmanager
-def node(assets: Path, folder: Path, kind: type[NodeT]) -> Iterator[NodeT]:
-    """A cluster of one node that runs while the context does.
+def real_node_of_tests(kind: type[NodeT]) -> Iterator[NodeT]:
+    """A cluster of one node that runs while the context does, with KUBEBUILDER_ASSETS' programs.
 
-    The calling thread is in the node's network meanwhile. assets: where Kubernetes' programs are.
-    folder: is there, and its path is short: Unix sockets are in it. kind: by its driver. Raises
-    RuntimeError and TimeoutError.
+    The calling thread is in the node's network meanwhile. kind: by its driver. Raises RuntimeError
+    and TimeoutError.
     """
+    assets = Path(os.environ["KUBEBUILDER_ASSETS"])
+    # Not pytest's own folder: the path of a Unix socket has at most 107 bytes (unix(7)).
+    folder = Path(tempfile.mkdtemp(prefix="node-"))
     with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder)
         own = stack.enter_context(machine(folder / "machine"))
         stack.enter_context(own.network())
         plane = stack.enter_context(
@@ -219,18 +222,6 @@ def node(assets: Path, folder: Path, kind: type[NodeT]) -> Iterator[NodeT]:
         until(lambda: _ready(cluster), "the node is ready", made.check, seconds=60)
         until(made.published, "devices are published", made.check)
         yield made
-
-
-@contextmanager
-def real_node_of_tests(kind: type[NodeT]) -> Iterator[NodeT]:
-    """A node of KUBEBUILDER_ASSETS, in a folder that is gone afterwards."""
-    # Not pytest's own folder: the path of a Unix socket has at most 107 bytes (unix(7)).
-    folder = Path(tempfile.mkdtemp(prefix="node-"))
-    try:
-        with node(Path(os.environ["KUBEBUILDER_ASSETS"]), folder, kind) as made:
-            yield made
-    finally:
-        shutil.rmtree(folder)
 
 
 def _ready(cluster: Cluster) -> bool:

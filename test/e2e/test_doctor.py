@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,6 @@ from test.support.process import ROOT
 
 ONE_SLICE = "nvidia.com/mig-1g.5gb"
 NODE = "demo-node"
-#: The ClusterRole that only reads.
-READING = "instaslice-doctor"
 
 
 def doctor(cluster: Cluster, *arguments: str) -> list[Json]:
@@ -55,45 +52,40 @@ def test_what_works_and_what_is_missing_and_nothing_is_left(namespace: Cluster) 
     assert namespace.list("Pod") == namespace.list("ResourceClaimTemplate") == []
 
 
-@pytest.fixture
-def looker(cluster: Cluster, tmp_path: Path) -> Iterator[Any]:
-    """Runs `doctor` as somebody who has some of the ClusterRoles of config/components/doctor."""
-    roles = [m for m in render(cluster.plane, "doctor") if "doctor" in m["metadata"]["name"]]
-    for manifest in roles:
-        cluster.create(manifest)
-    cluster.make("ServiceAccount", "looker")
-    path = kubeconfig_of(cluster, "looker", tmp_path / "looker")
+def test_the_rights_in_config_are_enough_and_only_read(namespace: Cluster, tmp_path: Path) -> None:
+    """Those of config/components/doctor: what reads, and then what tries pods, too."""
+    rendered = render(namespace.plane, "doctor")
+    roles = {m["metadata"]["name"]: m for m in rendered if "doctor" in m["metadata"]["name"]}
+    reading, trying = "instaslice-doctor", "instaslice-doctor-dry-run"
+    assert {verb for rule in roles[reading]["rules"] for verb in rule["verbs"]} == {"get", "list"}
+    namespace.make("ServiceAccount", "looker")
+    path = kubeconfig_of(namespace, "looker", tmp_path / "looker")
 
-    def run(namespace: str, *names: str, command: str = "doctor") -> Any:
-        for name in names:
-            bound = ["--clusterrole", name, "--serviceaccount=default:looker"]
-            cluster.kubectl("create", "clusterrolebinding", name, *bound).check_returncode()
-        where = ["-n", namespace] if command == "doctor" else []
-        done = instaslice(command, f"--kubeconfig={path}", "-o", "json", *where)
+    def bind(name: str) -> None:
+        namespace.create(roles[name])
+        bound = ["--clusterrole", name, f"--serviceaccount={namespace.namespace}:looker"]
+        namespace.kubectl("create", "clusterrolebinding", name, *bound).check_returncode()
+
+    def look(command: str, *arguments: str) -> Any:
+        done = instaslice(command, f"--kubeconfig={path}", "-o", "json", *arguments)
         assert done.err == ""
         return json.loads(done.out)
 
-    yield run
-    cluster.delete("ServiceAccount", "looker")
-    names = [manifest["metadata"]["name"] for manifest in roles]
-    cluster.kubectl("delete", "clusterrolebinding,clusterrole", *names, "--ignore-not-found")
-
-
-def test_the_rights_in_config_are_enough_and_only_read(
-    namespace: Cluster, looker: Callable[..., Any]
-) -> None:
-    (role, *_) = (m for m in render(namespace.plane, "doctor") if m["metadata"]["name"] == READING)
-    assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list"}
-    found = looker(namespace.namespace, READING)
-    texts = [finding["text"] for finding in found]
-    assert not [text for text in texts if "could not be read" in text]
-    tried = {f["check"]: f["state"] for f in found if "cannot create" in f["text"]}
-    assert tried.pop("gates", "unsure") == "unsure"
-    assert tried == {"dry run": "unsure"}
-    assert looker(namespace.namespace, command="plan")["unknown"] == {}
-    found = looker(namespace.namespace, "instaslice-doctor-dry-run")
-    assert not [finding for finding in found if "cannot create" in finding["text"]]
-    assert {f["state"] for f in found if f["check"] == "dry run"} == {"good"}
+    try:
+        bind(reading)
+        found = look("doctor", "-n", namespace.namespace)
+        assert not [each for each in found if "could not be read" in each["text"]]
+        tried = {f["check"]: f["state"] for f in found if "cannot create" in f["text"]}
+        assert tried.pop("gates", "unsure") == "unsure"
+        assert tried == {"dry run": "unsure"}
+        assert look("plan")["unknown"] == {}
+        bind(trying)
+        found = look("doctor", "-n", namespace.namespace)
+        assert not [each for each in found if "cannot create" in each["text"]]
+        assert {f["state"] for f in found if f["check"] == "dry run"} == {"good"}
+    finally:
+        kinds = "clusterrolebinding,clusterrole"
+        namespace.kubectl("delete", kinds, reading, trying, "--ignore-not-found")
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -79,16 +79,6 @@ def test_a_native_pod_of_a_whole_gpu_beside_rewritten_ones(
     assert gpu_of(device) == taken[0]
 
 
-def test_a_native_slice_and_a_native_gpu_beside_rewritten_ones(beside: Cluster) -> None:
-    """The first rewritten pod of a profile brings the class by which natives are served."""
-    [whole], [ours] = devices(beside, "native"), devices(beside, "slice")
-    [theirs] = devices(beside, "native slice")
-    assert ours != theirs
-    assert {gpu_of(ours), gpu_of(theirs)} == {"gpu-0", "gpu-1"} - {whole}
-    for kind in KINDS:
-        waits(beside, create(beside, kind, f"late-{kind.replace(' ', '-')}"))
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_random_pods_hold_as_many_devices_as_the_scheduler_gives_by_itself(
     beside: Cluster, seed: int

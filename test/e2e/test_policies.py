@@ -10,7 +10,7 @@ from instaslice.resource_api import ALTERNATIVES, SAME_GPU, VERSIONS, ResourceAP
 from instaslice.resources import read_mapping
 from instaslice.templates import DeviceClaim
 from test.e2e import gpus
-from test.e2e.cluster import Cluster, Json, Refused
+from test.e2e.cluster import Cluster, Json
 from test.e2e.installation import ACCOUNT, FIRST_WITH_POLICIES
 from test.e2e.pods import container, extended, pod, wishing
 from test.support.process import until
@@ -41,16 +41,7 @@ def limit(cluster: Cluster, kind: str, **amounts: str) -> None:
     until(applies, "the LimitRange applies")
     name, n = next(iter(amounts.items()))
     over = pod("probe", asking(int(n) + 1, profile=name))
-    until(lambda: said(cluster, over), "the policy has read the LimitRange")
-
-
-def said(cluster: Cluster, manifest: Json) -> str:
-    """How a pod is refused; "" where it is admitted."""
-    try:
-        cluster.create(manifest, dry_run=True)
-    except Refused as refused:
-        return str(refused)
-    return ""
+    until(lambda: cluster.refusal(over), "the policy has read the LimitRange")
 
 
 def asking(n: int, name: str = "main", profile: str = "mig-1g.5gb", **more: Any) -> Json:
@@ -75,7 +66,6 @@ SIDECAR = {"restartPolicy": "Always"}
 UNDER_A_MAXIMUM: dict[str, tuple[Json, str]] = {
     "as many": (pod("p", asking(2)), ""),
     "too many": (pod("p", asking(5)), f"{OVER}5"),
-    "two containers": (pod("p", asking(2, "a"), asking(2, "b")), ""),
     "the second of two": (pod("p", asking(2, "a"), asking(3, "b")), f"{OVER}3"),
     "an init container": (pod("p", asking(1), initContainers=[asking(4, "i")]), f"{OVER}4"),
     "one that shares": (pod("p", asking(2), initContainers=[asking(2, "i")]), ""),
@@ -83,9 +73,7 @@ UNDER_A_MAXIMUM: dict[str, tuple[Json, str]] = {
     "another profile": (pod("p", asking(5, profile="mig-1g.5gb.me")), ""),
     "40, in two claims": (pod("p", asking(40)), f"{OVER}40"),
     "an alternative": (wishing(pod("p", asking(3, profile="mig-2g.10gb")), **EITHER), f"{OVER}3"),
-    "two of either": (wishing(pod("p", asking(2, profile="mig-2g.10gb")), **EITHER), ""),
     "or a bigger one": (wishing(pod("p", asking(3)), **BIGGER), f"{OVER}3"),
-    "two, or bigger ones": (wishing(pod("p", asking(2)), **BIGGER), ""),
     "placed": (wishing(pod("p", asking(2, "a"), asking(2, "b")), **SAME), ""),
     "placed, too many": (wishing(pod("p", asking(2, "a"), asking(3, "b")), **SAME), f"{OVER}3"),
     "placed, names cut": (wishing(pod("p", *(asking(1, f"c{i}") for i in range(30))), **SAME), ""),
@@ -97,7 +85,6 @@ UNDER_A_MAXIMUM: dict[str, tuple[Json, str]] = {
         "",
     ),
     "somebody's own": (claiming("ours", times=3), ""),
-    "nothing": (pod("p", container()), ""),
 }
 
 
@@ -131,23 +118,23 @@ def test_a_maximum_holds_for_claims_in_limitrangers_words(limited: Cluster, case
     manifest = copy.deepcopy(manifest)
     if claims := manifest["spec"].get("resourceClaims"):
         claims[:] = [api.pod_claim(c["name"], c["resourceClaimTemplateName"]) for c in claims]
-    refusal = said(limited, manifest)
+    refusal = limited.refusal(manifest)
     assert refusal.endswith(message) if message else refusal == ""
 
 
 def test_a_pods_maximum_counts_what_it_holds(namespace: Cluster) -> None:
     limit(namespace, "Pod", **{"mig-1g.5gb": "3"})
-    assert said(namespace, pod("p", asking(2, "a"), asking(1, "b"))) == ""
+    assert namespace.refusal(pod("p", asking(2, "a"), asking(1, "b"))) == ""
     shared = pod("p", asking(3), initContainers=[asking(3, "i")])
-    assert said(namespace, shared) == ""
+    assert namespace.refusal(shared) == ""
     over = "maximum nvidia.com/mig-1g.5gb usage per Pod is 3, but limit is 4"
-    assert said(namespace, pod("p", asking(2, "a"), asking(2, "b"))).endswith(over)
+    assert namespace.refusal(pod("p", asking(2, "a"), asking(2, "b"))).endswith(over)
 
 
 def test_a_maximum_of_a_mapped_resource_holds(namespace: Cluster) -> None:
     limit(namespace, "Container", gpu="1")
-    assert said(namespace, pod("p", asking(1, profile="gpu"))) == ""
-    refusal = said(namespace, pod("p", asking(2, profile="gpu")))
+    assert namespace.refusal(pod("p", asking(1, profile="gpu"))) == ""
+    refusal = namespace.refusal(pod("p", asking(2, profile="gpu")))
     assert refusal.endswith("maximum nvidia.com/gpu usage per Container is 1, but limit is 2")
 
 
@@ -157,7 +144,7 @@ def test_the_largest_pod_is_within_the_api_servers_budget(namespace: Cluster) ->
     limit(namespace, "Container", **most)
     containers = [asking(2, f"c{i}") for i in range(56)]
     init = [asking(2, f"i{i}") for i in range(14)]
-    assert said(namespace, pod("p", *containers, initContainers=init)) == ""
+    assert namespace.refusal(pod("p", *containers, initContainers=init)) == ""
 
 
 # The service account

@@ -6,8 +6,6 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from test.support.certs import Authority
 from test.support.process import HOST, Process, free_port, until
 
@@ -61,22 +59,9 @@ class Webhook:
 
     def readiness(self) -> str:
         """What it says where it is ready, and else an empty text."""
-        return self._get("/readyz")
+        return self.get("/readyz")
 
-    def admissions(self) -> int:
-        """How many admission requests it has answered since it started."""
-        return int(self.counted("instaslice_admission_requests_total"))
-
-    def counted(self, name: str) -> float:
-        """The sum of a metric over its labels."""
-        return sum(
-            sample.value
-            for family in text_string_to_metric_families(self._get("/metrics"))
-            for sample in family.samples
-            if sample.name == name
-        )
-
-    def _get(self, path: str) -> str:
+    def get(self, path: str) -> str:
         """The body of an answer; empty where there is none or it is an error."""
         try:
             with self._opener.open(self._url + path, timeout=10) as answer:
