@@ -74,7 +74,8 @@ def test_its_limits_hold_under_load(deployed: Cluster, namespace: Cluster) -> No
     large = pod("p")
     large["metadata"]["annotations"] = {"large": "x" * (200 << 10)}
     with load(namespace, large) as seen:
-        until(lambda: seen.rewritten > 500 or seen.failures, "pods are created", seconds=PATIENCE)
+        enough = 3 * PATIENCE
+        until(lambda: seen.rewritten > 500 or seen.failures, "pods are created", seconds=enough)
     assert seen.failures == []
     for each in ready(deployed).values():
         (status,) = each["status"]["containerStatuses"]
