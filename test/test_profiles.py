@@ -54,7 +54,9 @@ def test_other_names_are_not_profiles(resource: str) -> None:
     assert profiles.from_resource(resource) is None
 
 
-@pytest.mark.parametrize("attribute", ["1g.5gb.me", "1g.5gb+me+me", "1g.5gb+", "", "+me"])
+@pytest.mark.parametrize(
+    "attribute", ["1g.5gb.me", "1g.5gb+me+me", "1g.5gb+", "", "+me", "1g+5gb", "1g.5gb.me+all"]
+)
 def test_attributes_are_spelt_with_a_plus(attribute: str) -> None:
     assert profiles.from_attribute(attribute) is None
 
