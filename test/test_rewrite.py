@@ -122,6 +122,14 @@ def test_a_limit_of_which_an_init_container_uses_a_part_is_two_claims() -> None:
     assert claims_of(init) == [part["name"]]
 
 
+def test_an_init_container_uses_slices_of_sidecars_after_it_and_not_before_it() -> None:
+    before, after = ({**limits(1), "name": name, "restartPolicy": "Always"} for name in "ab")
+    result = rewritten(pod_of({"name": "c"}, initContainers=[before, limits(1), after]))
+    first, init, last = (claims_of(each) for each in result["spec"]["initContainers"])
+    assert init == last != first
+    assert len(result["spec"]["resourceClaims"]) == 2
+
+
 # -- R5 ------------------------------------------------------------------------------------------
 
 
