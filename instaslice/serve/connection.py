@@ -56,7 +56,7 @@ class Connection:
     events: int = 0  #: what the selector watches for
     turn: int = 0  #: the loop's turn that last served it
     cost: float = 0.0  #: seconds of processor time that its last requests took
-    reserved: int = 0  #: bytes reserved for a large body
+    counted: int = 0  #: bytes of a large body in the worker's count
     forgotten: int = 0  #: bytes read while lingering
     outbox: bytes = b""  #: raw bytes to be sent
     tls: ssl.SSLObject | None = None  #: from the ClientHello on
@@ -99,6 +99,10 @@ class Connection:
         else:
             rank = 0 if self.phase == Phase.LINGERING else 2
         return rank, -self.account.connections, self.since
+
+    def held(self) -> int:
+        """The bytes of memory that its requests take."""
+        return len(self.reader) and len(self.reader) + self.limits.buffers
 
     def expected(self) -> float:
         """The processor time that its request is expected to take, in seconds."""

@@ -32,7 +32,7 @@ _EMPTY: Final = 88
 DENSEST: Final = _LIST // 2
 
 #: Finds strings, whose brackets do not count. It takes as long as decoding.
-_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # whether it ends or not
 
 Answer = tuple[str, Headers, bytes]
 #: A request without its pod, and the verdict on it or the traceback of an internal error.
@@ -98,20 +98,27 @@ _decode: Final = JSONDecoder(parse_constant=_refuse_constant).decode
 
 
 class Judge:
-    """A process that decides on large reviews, one at a time. It is started for the first one."""
+    """A process that decides on large reviews, one at a time. It is started for the first one.
 
-    def __init__(self) -> None:
+    patience: how long a decision may take, in seconds.
+    """
+
+    def __init__(self, patience: float = Limits().judging) -> None:
+        self._patience = patience
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection[Any, Any]
 
     def decide(self, body: bytes, api: ResourceAPI | Unavailable, resources: Resources) -> Decision:
-        """As the function `decide`. Raises BadCall, and MemoryError if the process died."""
+        """As the function `decide`. Raises BadCall, or MemoryError if the process fails."""
         if isinstance(api, Unavailable):
             api = Unavailable(api.reason)  # a subclass may hold a lock, which cannot be sent
+        alarm = threading.Timer(self._patience, self.kill)
         with self._lock:
+            alarm.start()
             try:
-                if self._process is None:
+                if self._process is None or self._process.poll() is not None:
+                    self.close()  # it may have died since the last review
                     self._start()
                 self._pipe.send((api, resources))
                 self._pipe.send_bytes(body)
@@ -119,15 +126,22 @@ class Judge:
             except (OSError, EOFError):
                 self.close()
                 raise MemoryError from None
+            finally:
+                alarm.cancel()
         if isinstance(answer, Exception):
             raise answer
         decision: Decision = answer
         return decision
 
-    def close(self) -> None:
-        """End the process, if it runs; the next review starts another."""
+    def kill(self) -> None:
+        """End the process, if it runs, even while another thread waits for its answer."""
         if self._process:
             self._process.kill()
+
+    def close(self) -> None:
+        """End the process, if it runs; the next review starts another."""
+        self.kill()
+        if self._process:
             self._process.wait()
             self._pipe.close()
             self._process = None

@@ -46,6 +46,9 @@ class Limits:
     hello: int = 16 * 1024
     # Unfinished handshakes: OpenSSL allocates about 160 KiB for each, 40 MiB in all.
     handshakes: int = 256
+    # Connections that share a TLS context. For clients of TLS 1.2 without tickets, OpenSSL keeps up
+    # to 20,480 sessions in one, 1 to 7 KiB each.
+    context_uses: int = 4096
     # Time for a handshake, for a whole request to arrive, and for a reply to be received. It is
     # longer than the API server waits for an answer (5 s as deployed).
     arrival: float = 6.0
@@ -63,12 +66,15 @@ class Limits:
 
     # -- all connections -------------------------------------------------------------------------
 
-    # Received bytes of all requests, whole or not.
+    # Received bytes of all requests, whole or not, and the buffers of OpenSSL and Python for each.
     pending: int = 64 * _MIB
+    buffers: int = 32 * 1024
     # The largest body that the loop decides on itself, within 30 ms.
     light: int = 128 * 1024
-    # Bytes of larger bodies in progress, from headers to answer; other large bodies stay unread.
-    large: int = 48 * _MIB
+    # Received bytes of larger bodies until they are answered. Beyond it, one at a time is read.
+    large: int = 32 * _MIB
+    # How long a decision on one of these may take: many times that on the worst body.
+    judging: float = 20.0
     # Bytes of smaller requests that wait in the pool for the API server.
     waiting: int = 14 * _MIB
     # Bytes of replies not yet received. A reply has a few KiB and a socket buffers megabytes, so
@@ -113,6 +119,9 @@ class Limits:
 
     # How long an admission waits for the templates of its pod; the API server waits 5 s for it.
     template_patience: float = 1.0
+    # Admissions of one namespace that wait at the same time: a quarter of the pool by default, so a
+    # namespace cannot keep others out of it.
+    template_waiters: int = 2
     # How long a template counts as present after it was seen; somebody may delete it.
     template_memory: float = 600.0
     # Between two checks of the same known template, and between any two checks.

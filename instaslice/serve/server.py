@@ -10,7 +10,9 @@ import os
 import resource
 import socket
 import ssl
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -38,6 +40,10 @@ _log = logging.getLogger("instaslice")
 _MEMORY: Final = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 
 
+#: Files that the server may have open beside its connections.
+_OWN_FILES: Final = 64
+
+
 class StartError(Exception):
     """The server cannot start; `str()` of it says why, in one line."""
 
@@ -46,10 +52,11 @@ def serve(settings: Settings, limits: Limits = Limits()) -> None:  # noqa: B008 
     """Serve until SIGTERM or SIGINT. Raises StartError."""
     log = logs.configure(settings.log_format, settings.log_level)
     try:
-        certificates = Certificates(settings.cert_dir, settings.client_ca, limits.certificate_check)
+        certificates = Certificates(settings.cert_dir, settings.client_ca, limits)
     except UnusableCertificate as error:
         raise StartError(str(error)) from None
-    _raise_file_limit()
+    connections = min(limits.connections, _raise_file_limit() - _OWN_FILES)
+    limits = replace(limits, connections=connections)
     listener = listen(settings.host, settings.port).detach()  # gunicorn closes it
     Server(settings, certificates, listener, log, limits).run()
 
@@ -93,11 +100,13 @@ def _bound(family: int, address: Any) -> socket.socket:
     return listener
 
 
-def _raise_file_limit() -> None:
-    """Allow as many open files as the system permits, since each connection is one."""
+def _raise_file_limit() -> int:
+    """Allow as many open files as the system permits; returns how many these are."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # macOS reports "unlimited" but allows 10,240
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return files if files != resource.RLIM_INFINITY else sys.maxsize
 
 
 class _Log(Logger):
@@ -125,6 +134,7 @@ class Server(BaseApplication):
         self.certificates = certificates
         self._listener = listener
         self._log = log
+        self._judge = Judge(limits.judging)
         super().__init__()
 
     def load_config(self) -> None:
@@ -156,6 +166,8 @@ class Server(BaseApplication):
             "proc_name": "instaslice",
             "ssl_context": ssl_context,
             "post_worker_init": equip,
+            # A thread that waits for the process would delay the worker's exit.
+            "worker_exit": lambda server, worker: self._judge.kill(),
             # gunicorn serves TLS only if files are named; `ssl_context` replaces them.
             "certfile": str(self._settings.cert_dir / "tls.crt"),
             "keyfile": str(self._settings.cert_dir / "tls.key"),
@@ -178,7 +190,7 @@ class Server(BaseApplication):
             provisioner=self._provisioner(metrics),
             callers=settings.client_names if settings.client_ca else None,
             resources=settings.resources,
-            decide_large=Judge().decide,
+            decide_large=self._judge.decide,
             log=self._log.info,
             limits=self._limits,
         )

@@ -17,6 +17,7 @@ The author of pods in one namespace decides what is requested there. Therefore:
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -170,6 +171,7 @@ class TemplateMaker:
         self._again = Turns(_weight)  #: known, and to be checked
         self._known = Turns(lambda template: 1)  #: known to exist; only counted
         self._classes: dict[str, _Class] = {}  #: at most one for each known profile
+        self._waiters: Counter[str] = Counter()  #: admissions that wait, by namespace
         self._was_look = False  #: whether the last attempt was a check
         self._next_look = 0.0
         self._next_log = 0.0
@@ -202,16 +204,18 @@ class TemplateMaker:
                 raise MustWait
             asked = [self._ask(namespace, claim, api, now) for claim in wanted]
             waiting = [(each, each.attempts) for each in asked if each.until <= now]
-            # Admissions share one wait, which begins with the oldest template without a turn. So an
-            # API server that hangs costs all of them the patience once, not each one separately.
-            since = min((each for each in self._missing.firsts() if each <= now), default=now)
             self._changed.notify_all()
-            self._changed.wait_for(
-                lambda: all(each.attempts > before for each, before in waiting),
-                max(0.0, since + self._limits.template_patience - time.monotonic())
-                if waiting
-                else 0.0,
-            )
+            if waiting and self._waiters[namespace] < self._limits.template_waiters:
+                # Admissions share one wait, which begins with the oldest template without a turn.
+                # So an API server that hangs costs all of them the patience once, not each one.
+                since = min((each for each in self._missing.firsts() if each <= now), default=now)
+                self._waiters[namespace] += 1
+                self._changed.wait_for(
+                    lambda: all(each.attempts > before for each, before in waiting),
+                    max(0.0, since + self._limits.template_patience - now),
+                )
+                self._waiters[namespace] -= 1
+                self._waiters += Counter()  # drops what is 0
             now = time.monotonic()
             warnings = [_warning(each, now) for each in asked]
             wrong = {name: each.problem for name, each in self._classes.items() if each.problem}
@@ -457,6 +461,8 @@ class TemplateMaker:
                 is_final = 400 <= made.status < 500 and made.status not in (401, 408, 429)
                 error = _Refused if is_final else ClusterError
                 raise error(f"the API server answered {made.reason}")
+        if found is not None and found.status == 200 and not found.body:
+            return "differs", "it is too large or too deeply nested to compare"
         if found is None or found.status != 200 or not isinstance(found.body.get("spec"), dict):
             raise ClusterError(f"the API server answered {found.reason if found else 'nothing'}")
         ours = {**manifest["spec"]}

@@ -47,7 +47,6 @@ class Certificates:
     folder: holds tls.crt (leaf first) and tls.key, both PEM.
     client_ca: PEM file of authorities for client certificates; None asks for none. A certificate is
     optional here, since the kubelet's probes have none.
-    check: seconds between two checks of the files.
     Raises UnusableCertificate if the first pair cannot be used.
     """
 
@@ -57,9 +56,12 @@ class Certificates:
     on_failure: Callable[[], None]
 
     def __init__(
-        self, folder: Path, client_ca: Path | None = None, check: float = Limits().certificate_check
+        self,
+        folder: Path,
+        client_ca: Path | None = None,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
     ) -> None:
-        self._check = check
+        self._limits = limits
         self._paths = [folder / "tls.crt", folder / "tls.key"]
         self._client_ca = client_ca
         if client_ca:
@@ -71,12 +73,19 @@ class Certificates:
         self._failed: _Signature | None = None
         self._authorities = b""
         self._generation = 0
-        self._context, (_, self.expiry) = self._load()
-        self._next_check = time.monotonic() + self._check
+        self._uses = 0  #: of the context
+        self._files = self._read()
+        self._context, (_, self.expiry) = self._load(self._files)
+        self._next_check = time.monotonic() + self._limits.certificate_check
 
     def context(self) -> ssl.SSLContext:
         """The context for a new connection."""
         self._look()
+        self._uses += 1
+        if self._uses >= self._limits.context_uses:
+            self._uses = 0
+            with contextlib.suppress(UnusableCertificate):
+                self._context, _ = self._load(self._files)
         return self._context
 
     def generation(self) -> int:
@@ -93,7 +102,7 @@ class Certificates:
         now = time.monotonic()
         if now >= self._next_check and self._lock.acquire(blocking=False):
             try:
-                self._next_check = now + self._check
+                self._next_check = now + self._limits.certificate_check
                 self._refresh()
             finally:
                 self._lock.release()
@@ -103,7 +112,8 @@ class Certificates:
             signature = self._sign()
             if signature == self._signature:
                 return
-            context, (begin, expiry) = self._load()
+            files = self._read()
+            context, (begin, expiry) = self._load(files)
             now = time.time()
             if not begin <= now < expiry and now < self.expiry:
                 what = "has expired" if now >= expiry else "is not valid yet"
@@ -112,7 +122,7 @@ class Certificates:
             self._fail(str(error))
             return
         self._signature, self._failed = signature, None
-        self._context, self.expiry = context, expiry
+        self._context, self.expiry, self._files = context, expiry, files
         self.on_load(expiry)
         until = datetime.fromtimestamp(expiry, UTC).isoformat()
         _log.info("a new certificate is served", extra={"fields": {"expires": until}})
@@ -139,15 +149,22 @@ class Certificates:
             signature.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
         return tuple(signature)
 
-    def _load(self) -> tuple[ssl.SSLContext, tuple[float, float]]:
-        """The context for the files on disk, and the validity of their certificate."""
+    def _read(self) -> list[bytes]:
+        """The content of the files. Each is read once, since it may be replaced at any time."""
+        try:
+            return [_read(path) for path in self._paths]
+        except OSError as error:
+            raise UnusableCertificate(
+                f"{error.filename or self._paths[0]}: {error.strerror}"
+            ) from None
+
+    def _load(self, read: list[bytes]) -> tuple[ssl.SSLContext, tuple[float, float]]:
+        """The context for the content of the files, and the validity of the certificate."""
         certificate, key = self._paths[:2]
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_RENEGOTIATION
         try:
-            # Each file is read once, since it may be replaced at any time.
-            read = [_read(path) for path in self._paths]
             _require_certificate(certificate, read[0])
             with _in_memory(read[0]) as chain, _in_memory(read[1]) as secret:
                 context.load_cert_chain(chain, secret, password=_no_password)
@@ -156,7 +173,7 @@ class Certificates:
             reason = error.reason or "not a PEM private key"
             raise UnusableCertificate(f"{certificate} and {key}: {reason}") from None
         except OSError as error:
-            raise UnusableCertificate(f"{error.filename}: {error.strerror}") from None
+            raise UnusableCertificate(f"{certificate}: {error.strerror}") from None
         except ValueError as error:
             raise UnusableCertificate(f"{certificate}: {error}") from None
         if self._client_ca:

@@ -7,8 +7,8 @@ turns.
 
 1. In each turn the loop reads what has arrived, begins handshakes, answers whole requests, and
    writes replies, each for a bounded time.
-2. Requests are ordered by: a verified client certificate; the processor time that their address
-   used lately; their expected cost; how long ago their connection was served. Once per turn, the
+2. Requests are ordered by: a verified client certificate; their expected cost; the processor time
+   that their address used lately; how long ago their connection was served. Once per turn, the
    oldest request is answered if it is starving. The newest handshakes come first, since older
    clients may have gone.
 3. Large bodies are decided on in another process, one at a time. A request that must wait for the
@@ -50,7 +50,9 @@ _log = logging.getLogger("instaslice")
 _NOT_WHOLE: Final = Refusal("400 Bad Request", "the request is not whole")
 _TOO_SLOW: Final = Refusal("408 Request Timeout", "the request took too long")
 _TOO_MANY: Final = Refusal("503 Service Unavailable", "too many requests wait already")
-_NO_MEMORY: Final = Refusal("503 Service Unavailable", "there is no memory left for this request")
+_NO_MEMORY: Final = Refusal(
+    "503 Service Unavailable", "there is not enough memory or time for this request"
+)
 _FAULT: Final = Refusal(
     "500 Internal Server Error", "InstaSlice hit an internal error; see its log"
 )
@@ -96,14 +98,18 @@ class StallFreeWorker(Worker):
         # The keys of these are ordered, oldest first.
         self.silent: dict[Connection, None] = {}  #: has sent nothing
         self.handshaking: dict[Connection, None] = {}  #: in its handshake
-        self.paused: dict[Connection, None] = {}  #: waits to send a large body
+        self.growing: dict[Connection, None] = {}  #: has sent a part of a large body
+        self.paused: dict[Connection, None] = {}  #: of these, must wait before it sends more
         self.whole: dict[Connection, None] = {}  #: has a whole request
         self.whole_large: dict[Connection, None] = {}  #: has a whole request with a large body
         self.ready: set[Connection] = set()  #: may have its next request in its buffer
-        self.pending = 0  #: bytes in the connections' readers
+        self.pending = 0  #: bytes that requests hold
         self.unsent = 0  #: bytes in the connections' outboxes
-        self.large = 0  #: bytes reserved for large bodies
+        self.large = 0  #: bytes of large bodies, until they are answered
         self.waiting = 0  #: bytes of requests in the pool
+        self.for_pool: dict[Connection, tuple[Request, bool]] = {}  #: waits for the pool
+        self.in_pool = 0  #: requests in the pool
+        self.taken = 0  #: requests that the pool was given
         self.judging = False  #: whether a large body is being decided on
         self.turns = 0
         self.next_sweep = 0.0  #: on the monotonic clock
@@ -270,30 +276,37 @@ class StallFreeWorker(Worker):
     def _read(self, connection: Connection) -> None:
         reader = connection.reader
         if not reader.is_whole():
-            self._receive(connection)
-        if reader.is_whole():
+            with contextlib.suppress(BlockingIOError):
+                self._receive(connection)
+        is_whole = reader.is_whole()
+        is_large = reader.size > self.limits.light
+        if is_large:
+            self._count_large(connection)
+        if is_whole:
             connection.used = True
             connection.enter(Phase.WORKING)
-            (self.whole_large if reader.size > self.limits.light else self.whole)[connection] = None
+            self.growing.pop(connection, None)
+            (self.whole_large if is_large else self.whole)[connection] = None
             return
         if connection.ended:
             self._cut_short(connection, _NOT_WHOLE)
             return
         if connection.phase == Phase.IDLE and len(reader):
             connection.enter(Phase.ARRIVING)
-        is_late = reader.size > self.limits.light and not self._reserve(connection)
-        if not is_late and reader.wants_continue():
+        if is_large and not self._may_grow(connection):
+            self.paused[connection] = None
+        elif reader.wants_continue():
             self._put(connection, CONTINUE)
         self._send(connection)
         if connection.phase != Phase.CLOSED:
             events = selectors.EVENT_WRITE if connection.outbox else selectors.EVENT_READ
-            self._watch(connection, 0 if is_late else events)
+            self._watch(connection, 0 if connection in self.paused else events)
         if self.pending > self.limits.pending:
             self._make_room(c for c in self.connections if len(c.reader))
 
     def _receive(self, connection: Connection) -> None:
         """Read once from a connection, or a few times while it sends mostly data."""
-        held, unsent = len(connection.reader), len(connection.outbox)
+        held, unsent = connection.held(), len(connection.outbox)
         was_silent = connection.tls is None
         try:
             for _ in range(self.limits.parts):
@@ -302,10 +315,10 @@ class StallFreeWorker(Worker):
                 if is_all or len(connection.reader) - before < self.limits.raw // 2:
                     break
         except BlockingIOError:
-            if len(connection.reader) == held:
+            if connection.held() == held:
                 raise
         finally:
-            self.pending += len(connection.reader) - held
+            self.pending += connection.held() - held
             self.unsent += len(connection.outbox) - unsent
         if connection.phase != Phase.HANDSHAKE:
             self.silent.pop(connection, None)
@@ -314,33 +327,37 @@ class StallFreeWorker(Worker):
             self.silent.pop(connection, None)
             self.handshaking[connection] = None
             if len(self.handshaking) > self.limits.handshakes:
-                self._close(next(iter(self.handshaking)))
+                started = collections.Counter(each.account for each in self.handshaking)
+                self._close(max(self.handshaking, key=lambda each: started[each.account]))
 
-    def _reserve(self, connection: Connection) -> bool:
-        """Whether a large body may be read now. If not, it waits until others are answered."""
-        size = connection.reader.size
-        if connection.reserved:
+    def _count_large(self, connection: Connection) -> None:
+        """Count the bytes of a large body that have arrived; announcing more costs nobody room."""
+        self.growing[connection] = None
+        self.large += len(connection.reader) - connection.counted
+        connection.counted = len(connection.reader)
+
+    def _may_grow(self, connection: Connection) -> bool:
+        """Whether the rest of a large body may be read before others are answered."""
+        if self.large + connection.reader.size - connection.counted <= self.limits.large:
             return True
-        if self.large and self.large + size > self.limits.large:
-            self.paused[connection] = None
-            return False
-        self.large += size
-        connection.reserved = size
-        return True
+        # Where nothing is being decided on, one must go on.
+        others_wait = all(each is connection or each in self.paused for each in self.growing)
+        return others_wait and self.large == sum(each.counted for each in self.growing)
 
     def _release(self, connection: Connection) -> None:
-        """Return the reservation of a large body, and pass it on."""
+        """Stop counting a large body, and let others go on."""
+        self.growing.pop(connection, None)
         self.paused.pop(connection, None)
-        if not connection.reserved:
+        if not connection.counted:
             return
-        self.large -= connection.reserved
-        connection.reserved = 0
-        for other in list(self.paused):
-            if not self._reserve(other):
+        self.large -= connection.counted
+        connection.counted = 0
+        for other in sorted(self.paused, key=_turn_of):
+            if not self._may_grow(other):
                 break
             del self.paused[other]
             other.since = time.monotonic()
-            self._watch(other, selectors.EVENT_READ)
+            self.ready.add(other)
 
     def _cut_short(self, connection: Connection, refusal: Refusal) -> None:
         """End a connection that will bring no whole request, with a reply if one has begun."""
@@ -358,7 +375,7 @@ class StallFreeWorker(Worker):
         if self.whole:
             now = time.monotonic()
             until = now + limits.answering + limits.ordering * len(self.whole)
-            for connection in sorted(self.whole, key=_cheapest):
+            for connection in sorted(self.whole, key=order):
                 self._answer(connection, replies)
                 if time.monotonic() > until:
                     break
@@ -368,7 +385,7 @@ class StallFreeWorker(Worker):
         if self.whole_large and not self.judging:
             oldest = next(iter(self.whole_large))
             is_starving = time.monotonic() - oldest.since > limits.starving_large
-            connection = oldest if is_starving else min(self.whole_large, key=_cheapest)
+            connection = oldest if is_starving else min(self.whole_large, key=order)
             del self.whole_large[connection]
             request, is_last = self._take(connection)
             self.judging = True
@@ -379,9 +396,9 @@ class StallFreeWorker(Worker):
     def _take(self, connection: Connection) -> tuple[Request, bool]:
         """Take a whole request from a connection; also whether it must be the last one."""
         reader = connection.reader
-        before = len(reader)
+        before = connection.held()
         request = reader.take()
-        self.pending -= before - len(reader)
+        self.pending -= before - connection.held()
         return request, not self.alive or connection.generation != self.generation()
 
     def _answer(self, connection: Connection, replies: list[tuple[Connection, Reply]]) -> None:
@@ -403,12 +420,24 @@ class StallFreeWorker(Worker):
 
     def _wait(self, connection: Connection, request: Request, is_last: bool) -> None:
         """Have a request answered again in the pool, where it may wait."""
-        small = 0 if connection.reserved else len(request.body)
+        small = 0 if connection.counted else len(request.body)
         if self.waiting + small > self.limits.waiting:
             self._reply(connection, Reply.refusing(_TOO_MANY))
             return
         self.waiting += small
-        self.pool.submit(self._run, connection, request, is_last, may_wait=True)
+        self.for_pool[connection] = request, is_last
+        self._fill_pool()
+
+    def _fill_pool(self) -> None:
+        """Give the pool's free threads the cheapest requests, and in between a starving one."""
+        while self.for_pool and self.in_pool < self.cfg.threads:
+            self.taken += 1
+            oldest = next(iter(self.for_pool))
+            is_starving = time.monotonic() - oldest.since > self.limits.starving_large
+            take_oldest = is_starving and self.taken % 2
+            connection = oldest if take_oldest else min(self.for_pool, key=order)
+            self.in_pool += 1
+            self.pool.submit(self._run, connection, *self.for_pool.pop(connection), may_wait=True)
 
     def _run(self, connection: Connection, request: Request, is_last: bool, may_wait: bool) -> None:
         """Answer a request on a pool thread, and leave the reply to the loop."""
@@ -422,7 +451,9 @@ class StallFreeWorker(Worker):
         def finish() -> None:
             _charge(connection, seconds)
             if may_wait:
-                self.waiting -= 0 if connection.reserved else len(request.body)
+                self.waiting -= 0 if connection.counted else len(request.body)
+                self.in_pool -= 1
+                self._fill_pool()
             else:
                 self.judging = False
             if reply is None:
@@ -505,7 +536,9 @@ class StallFreeWorker(Worker):
                 self._close(connection)
         first = next(iter(self.paused), None)
         if first and now - first.since > self.limits.prompt:
-            self._make_room(c for c in self.connections if c.reserved)
+            for each in [c for c in self.growing if c not in self.paused]:
+                if now - each.since > self.limits.prompt:
+                    self._close(each)
 
     def _close_idle(self, connection: Connection) -> None:
         """Close an idle connection, unless a request has begun on it."""
@@ -531,7 +564,7 @@ class StallFreeWorker(Worker):
         if connection.phase == Phase.CLOSED:
             return
         self._watch(connection, 0)
-        self.pending -= len(connection.reader)
+        self.pending -= connection.held()
         self.unsent -= len(connection.outbox)
         connection.outbox = b""
         connection.phase = Phase.CLOSED
@@ -559,8 +592,10 @@ def _newest(connection: Connection) -> tuple[int, float]:
     return _turn_of(connection)[1], -connection.since
 
 
-def _cheapest(connection: Connection) -> tuple[bool, int, int, int]:
+def order(connection: Connection) -> tuple[bool, int, int, int]:
+    """The sorting key of a connection whose request is whole; the lowest comes first."""
     is_known, used, turn = _turn_of(connection)
-    # Each class costs twice as much as the one before.
+    # Each class costs twice as much as the one before. It comes before what the address has used:
+    # many addresses may each send something expensive for the first time.
     cost_class = int(connection.expected() / connection.limits.cheap).bit_length()
-    return is_known, used, cost_class, turn
+    return is_known, cost_class, used, turn

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from instaslice.cli.main import main
-from instaslice.cluster.client import Answer, Caller, Cluster, ClusterError
+from instaslice.cluster.client import MAX_ANSWER, Answer, Caller, Cluster, ClusterError
 from instaslice.containers import MAX_DEVICES
 from instaslice.invalid import MAX_MESSAGES
 from instaslice.patch import Json
@@ -284,6 +284,16 @@ def test_a_template_that_differs_is_warned_about_logged_and_counted(
     assert ensure(maker, "default", "1g.5gb") == []
     del api_server.objects[path]  # an administrator deletes it
     until(lambda: ensure(maker, "ml", "1g.5gb") == [])
+
+
+def test_an_object_that_cannot_be_compared_counts_as_different(
+    start: Start, api_server: APIServer
+) -> None:
+    """Nobody hides a template by nesting it more deeply than JSON is read, or by its size."""
+    hidden = template(claims("1g.5gb")[0], allocationMode="All", padding="x" * MAX_ANSWER)
+    api_server.objects[f"{TEMPLATES.format('ml')}/mig-1g.5gb"] = hidden
+    [warning] = ensure(start(EAGER), "ml", "1g.5gb")
+    assert warning.endswith("it is too large or too deeply nested to compare")
 
 
 def test_a_class_that_differs_is_warned_about_in_every_namespace(
@@ -596,6 +606,22 @@ def test_namespaces_take_turns(start: Start, api_server: APIServer) -> None:
     finally:
         ended.set()
         attacker.join()
+
+
+def test_few_admissions_of_a_namespace_wait_at_the_same_time(
+    start: Start, hanging: Hanging
+) -> None:
+    """The others leave the pool to other namespaces."""
+    maker = start(ONCE, hanging)
+    waiting = [threading.Thread(target=ensure, args=(maker, "ml", "9g.999gb")) for _ in range(2)]
+    for each in waiting:
+        each.start()
+    until(lambda: maker._waiters["ml"] == 2)
+    assert len(ensure(maker, "ml", "9g.999gb")) == 1
+    assert all(each.is_alive() for each in waiting)
+    hanging.answer.set()
+    for each in waiting:
+        each.join()
 
 
 def test_one_namespaces_failures_drop_no_entry_of_others(start: Start) -> None:

@@ -12,10 +12,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from instaslice.serve.limits import Limits
 from instaslice.serve.tls import Certificates, UnusableCertificate
 from test.support.certs import Authority
 
-Eager = functools.partial(Certificates, check=0.0)
+Eager = functools.partial(Certificates, limits=Limits(certificate_check=0.0))
 
 
 def expiry_of(folder: Path) -> float:
@@ -221,13 +222,20 @@ def test_a_fifo_or_a_large_file_does_not_block(name: str, cert_dir: Path) -> Non
 def test_the_files_are_not_checked_for_every_connection(
     cert_dir: Path, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificates = Certificates(cert_dir, check=3600.0)
+    certificates = Certificates(cert_dir, limits=Limits(certificate_check=3600.0))
     before = certificates.context()
     overwrite(cert_dir, authority.mint(tmp_path / "new"))
     assert certificates.context() is before
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 3601)
     assert certificates.context() is not before
+
+
+def test_a_context_is_replaced_after_many_connections(cert_dir: Path) -> None:
+    """It remembers their sessions."""
+    certificates = Certificates(cert_dir, limits=Limits(context_uses=3))
+    first, second, third = (certificates.context() for _ in range(3))
+    assert first is second is not third
 
 
 def test_an_encrypted_key_is_refused_without_a_prompt(cert_dir: Path) -> None:

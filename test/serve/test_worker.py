@@ -15,9 +15,10 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import pytest
 
 from instaslice.serve.app import MustWait
-from instaslice.serve.connection import Phase
+from instaslice.serve.connection import Account, Phase
 from instaslice.serve.http import MAY_WAIT, Reader, Request
 from instaslice.serve.limits import Limits
+from instaslice.serve.worker import order
 from test.support.certs import Authority
 from test.support.loop import HOST, BufferedTLS, Loop, hear_out, running
 from test.support.process import PATIENCE
@@ -81,7 +82,13 @@ def app() -> Iterator[App]:
 
 
 #: By default nothing is late, even on a busy machine.
-PATIENT: dict[str, Any] = {"arrival": 600.0, "farewell": 600.0, "prompt": 100.0, "sweep": 0.05}
+PATIENT: dict[str, Any] = {
+    "buffers": 0,
+    "arrival": 600.0,
+    "farewell": 600.0,
+    "prompt": 100.0,
+    "sweep": 0.05,
+}
 WRAP_UP = Limits().wrap_up
 
 
@@ -424,7 +431,7 @@ def test_large_bodies_beyond_the_bound_wait(start: Start, app: App) -> None:
         for connection in slow:
             connection.sendall(post("/slow", body))
         assert app.begun.wait(PATIENCE)
-        until(lambda: len(loop.worker.paused) == 4)
+        until(lambda: len(loop.worker.paused) >= 4)
         assert loop.say(get("/quick", "Connection: close")).endswith(b"/quick"), (
             "small requests do not wait"
         )
@@ -432,6 +439,39 @@ def test_large_bodies_beyond_the_bound_wait(start: Start, app: App) -> None:
         for connection in slow:
             assert reply_to(connection).endswith(b"/slow" + body)
         assert (loop.worker.large, loop.worker.pending) == (0, 0)
+
+
+def test_announced_bodies_take_no_room_until_they_arrive(start: Start, app: App) -> None:
+    size = 4 * Limits().light
+    head = post("/x", b"", "Expect: 100-continue", length=size)
+    with start(large=2 * size) as loop, contextlib.ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(loop.connect()).sendall(head)
+        until(lambda: len(loop.worker.growing) == 8)
+        assert loop.say(post("/honest", b"x" * size, "Connection: close")).endswith(b"x")
+
+
+def test_a_paused_body_that_waits_for_continue_goes_on(start: Start, app: App) -> None:
+    body = b"x" * 2 * Limits().light
+    with start(large=len(body)) as loop, loop.connect() as slow, loop.connect() as late:
+        slow.sendall(post("/slow", body))
+        assert app.begun.wait(PATIENCE)
+        late.sendall(post("/late", b"", "Expect: 100-continue", length=len(body)))
+        until(lambda: loop.worker.paused)
+        app.go.set()
+        assert late.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        late.sendall(body)
+        assert reply_to(late).endswith(b"/late" + body)
+
+
+def test_stalled_large_bodies_make_room_for_others(start: Start, app: App) -> None:
+    body = b"x" * 2 * Limits().light
+    with start(large=len(body), prompt=0.1) as loop, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stalled = stack.enter_context(loop.connect())
+            stalled.sendall(post("/x", body)[:-1])
+        until(lambda: len(loop.worker.growing) == 3)
+        assert loop.say(post("/honest", body, "Connection: close")).endswith(body)
 
 
 def test_silent_connections_are_bounded(start: Start) -> None:
@@ -448,6 +488,28 @@ def test_unfinished_handshakes_are_bounded(start: Start) -> None:
             stranger.sendall(HELLO)
         until(lambda: sum(map(hung_up, strangers)) == 3)
         assert loop.say(get("/", "Connection: close")).startswith(b"HTTP/1.1 200 ")
+
+
+def test_the_address_with_most_unfinished_handshakes_loses_one(start: Start) -> None:
+    with start(handshakes=5) as loop, contextlib.ExitStack() as stack:
+        slow = stack.enter_context(loop.plain(source="127.0.0.2"))
+        slow.sendall(HELLO)
+        until(lambda: len(loop.worker.handshaking) == 1)
+        strangers = [stack.enter_context(loop.plain()) for _ in range(8)]
+        for stranger in strangers:
+            stranger.sendall(HELLO)
+        until(lambda: sum(map(hung_up, strangers)) == 4)
+        assert not hung_up(slow)
+
+
+def test_many_addresses_with_expensive_requests_come_after_a_cheap_one(start: Start) -> None:
+    with start() as loop, loop.connect() as cheap, loop.connect() as expensive:
+        until(lambda: [c.phase for c in loop.worker.connections] == [Phase.IDLE] * 2)
+        by_port = {c.sock.getpeername()[1]: c for c in loop.worker.connections}
+        honest, other = (by_port[each.getsockname()[1]] for each in (cheap, expensive))
+        honest.account, other.account = Account(used=1.0), Account()
+        other.cost = 0.02
+        assert sorted([other, honest], key=order) == [honest, other]
 
 
 @pytest.mark.parametrize(

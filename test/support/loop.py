@@ -30,9 +30,15 @@ class Loop:
         self.port = port
         self.trust = trust
 
-    def plain(self, timeout: float = PATIENCE, receive_buffer: int | None = None) -> socket.socket:
+    def plain(
+        self,
+        timeout: float = PATIENCE,
+        receive_buffer: int | None = None,
+        source: str = HOST,
+    ) -> socket.socket:
         """A TCP connection, without TLS yet."""
         sock = socket.socket()
+        sock.bind((source, 0))
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.settimeout(timeout)
