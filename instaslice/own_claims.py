@@ -1,7 +1,7 @@
 """Claims that an earlier pass put into a pod, and what they stand for (R10, R11)."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -49,22 +49,23 @@ def own_claims(pod: Json, resources: Resources) -> OwnClaims:
     return {name: share for name, share in shares.items() if share or is_placed(templates[name])}
 
 
-def devices_of(containers: Sequence[Container], own: OwnClaims) -> list[dict[Resource, int]]:
+def devices_of(containers: Iterable[Container], own: OwnClaims) -> Iterator[dict[Resource, int]]:
     """By container, how many devices of each resource it has by own claims.
 
     Raises InvalidPod where the containers refer to too many (R8).
     """
-    every: list[dict[Resource, int]] = [{} for _ in containers]
     left = MAX_REFERENCES
-    for container, has in zip(containers, every, strict=True) if own else ():
-        left -= len(container.claims)
-        if left < 0:
-            path = (*container.path, "claims")
-            raise InvalidPod(too_many(path, len(container.claims), MAX_REFERENCES))
-        for name, request in container.references():
-            if name in own and (share := own[name] or of_request(request)):
-                has[share[0]] = has.get(share[0], 0) + share[1]
-    return every
+    for container in containers:
+        found: dict[Resource, int] = {}
+        if own:
+            left -= len(container.claims)
+            if left < 0:
+                path = (*container.path, "claims")
+                raise InvalidPod(too_many(path, len(container.claims), MAX_REFERENCES))
+            for name, request in container.references():
+                if name in own and (share := own[name] or of_request(request)):
+                    found[share[0]] = found.get(share[0], 0) + share[1]
+        yield found
 
 
 def restore(pod: Json, old: Json, resources: Resources = MIG) -> list[Operation]:

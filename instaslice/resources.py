@@ -161,6 +161,12 @@ def _from(least: int) -> str:
     return "|".join([*found, f"[1-9][0-9]{{{len(digits)},}}"])
 
 
+@lru_cache(maxsize=1024)
+def _of_mig(name: str) -> Resource | None:
+    profile = profiles.from_resource(name)
+    return of_profile(profile) if profile else None
+
+
 class Resources:
     """The extended resources that are rewritten, and what may stand in for them in any pod.
 
@@ -178,8 +184,9 @@ class Resources:
 
     def find(self, name: str) -> Resource | None:
         """The request that an extended resource stands for; None if it is not rewritten (R1)."""
-        profile = profiles.from_resource(name)
-        return of_profile(profile) if profile else self.mapped.get(name)
+        if name.startswith(profiles.RESOURCE_PREFIX) and len(name) <= profiles.LONGEST:
+            return _of_mig(name) or self.mapped.get(name)
+        return self.mapped.get(name)
 
     def from_template(self, template: str) -> Resource | None:
         """The resource whose template for one device is named so, or None."""
