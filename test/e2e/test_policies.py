@@ -223,6 +223,9 @@ THEFTS: dict[str, tuple[str, Json]] = {
     "tolerations": ("request", {"tolerations": [{"operator": "Exists"}]}),
     "two requests": ("devices", {"requests": "twice"}),
     "opaque configuration": ("devices", CONFIG),
+    "too many": ("request", {"count": 33}),
+    "two constraints": ("placed", {"constraints": "twice"}),
+    "five devices under the name of one": ("placed", {"requests": "renamed"}),
     # Up to 1.30.
     "another class": ("classic", {"resourceClassName": "other.example.com"}),
     "at once": ("classic", {"allocationMode": "Immediate"}),
@@ -238,12 +241,13 @@ THEFTS: dict[str, tuple[str, Json]] = {
     "configuration": ("class's spec", CONFIG),
 }
 CLASSIC = ("classic", "parametersRef")
-MODERN = ("request", "devices", "class", "class's spec")
+MODERN = ("request", "devices", "placed", "class", "class's spec")
 
 
 def stolen(api: ResourceAPI, namespace: str, part: str, changes: Json) -> Json:
     """What InstaSlice makes, with changes to a part of it."""
-    device_class, template = copy.deepcopy(templates.objects(api, claim_of(CLAIMS[0]), namespace))
+    claim = claim_of("same-gpu-mig-1g.5gb.x5" if part == "placed" else CLAIMS[0])
+    device_class, template = copy.deepcopy(templates.objects(api, claim, namespace))
     spec = template["spec"]["spec"]
     places = {"template": template["metadata"], "claim": template["spec"], "classic": spec}
     if api.is_classic:
@@ -251,9 +255,16 @@ def stolen(api: ResourceAPI, namespace: str, part: str, changes: Json) -> Json:
     else:
         (request,) = spec["devices"]["requests"]
         places |= {"request": request.get("exactly", request), "devices": spec["devices"]}
+        places["placed"] = spec["devices"]
         places |= {"class": device_class["metadata"], "class's spec": device_class["spec"]}
         if changes == {"requests": "twice"}:
             changes = {"requests": [request, {**request, "name": "more"}]}
+        elif changes == {"requests": "renamed"}:
+            changes = {"requests": [{**request, "name": "mig-1g-5gb"}]}
+        elif changes == {"constraints": "twice"}:
+            changes = {"constraints": spec["devices"]["constraints"] * 2}
+        elif changes == {"count": 33}:
+            template["metadata"]["name"] = "mig-1g.5gb.x33"
     places[part].update(changes)
     return device_class if part.startswith("class") and part != "classic" else template
 
