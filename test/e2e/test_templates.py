@@ -1,6 +1,8 @@
-"""Templates that are made as pods are admitted, by who may do no more than `config/` allows."""
+"""Templates that InstaSlice creates for pods, with no more rights than `config/` gives it."""
 
 import json
+import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,7 +10,7 @@ from instaslice.profiles import from_attribute
 from instaslice.resource_api import VERSIONS, template_name
 from instaslice.resources import of_profile
 from instaslice.templates import claim_of, objects
-from test.e2e.cluster import Cluster
+from test.e2e.cluster import Cluster, Json, Refused, fresh_namespace
 from test.e2e.pods import container, pod, slices
 from test.support.command import instaslice
 from test.support.process import until
@@ -69,6 +71,48 @@ def test_what_is_there_stays(namespace: Cluster) -> None:
     assert kept["metadata"]["labels"] == {"made-by": "hand"}
 
 
+@pytest.mark.parametrize(
+    ("squat", "said"),
+    [
+        ({"allocationMode": "All"}, "allocationMode is All"),
+        ({"deviceClassName": "gpu.nvidia.com"}, "is gpu.nvidia.com, not mig-1g.5gb.nvidia.com"),
+        ({"adminAccess": True}, "adminAccess is true"),
+        ({"selectors": [{"cel": {"expression": "false"}}]}, "selectors is a list of 1"),
+        ({"count": 7}, "count is 7"),
+        ({}, ""),
+    ],
+    ids=str,
+)
+def test_a_template_under_a_taken_name_is_warned_about(
+    squat: Json, said: str, namespace: Cluster
+) -> None:
+    api = VERSIONS[namespace.plane.resource_api]
+    if not api.has_exactly:
+        pytest.skip("the shape of requests differs")
+    profile = from_attribute("1g.5gb")
+    assert profile is not None
+    label = {"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}}
+    namespace.patch("Namespace", namespace.namespace, label)
+    *_, template = objects(api, claim_of(of_profile(profile)))
+    template["spec"]["spec"]["devices"]["requests"][0]["exactly"] |= squat
+    namespace.create(template)
+    _, warnings = namespace.create_aloud(pod("p"))
+    assert len(warnings) == bool(said)
+    assert all(said in warning for warning in warnings)
+
+
+def test_a_deleted_class_is_created_again_for_the_next_pod(
+    namespace: Cluster, cluster: Cluster
+) -> None:
+    if namespace.plane.resource_api == "v1alpha2":
+        pytest.skip("v1alpha2 has no device classes")
+    namespace.create(pod("p"))
+    until(lambda: cluster.find("DeviceClass", "mig-1g.5gb.nvidia.com"), "the class")
+    cluster.delete("DeviceClass", "mig-1g.5gb.nvidia.com")
+    assert namespace.create_aloud(pod("q")).warnings == []
+    until(lambda: cluster.find("DeviceClass", "mig-1g.5gb.nvidia.com"), "the class")
+
+
 def nothing_of(namespace: Cluster, resource: str) -> None:
     """A quota that allows none of a resource."""
     hard = {resource: "0"}
@@ -88,6 +132,28 @@ def test_what_cannot_be_made_yet_is_made_later(namespace: Cluster) -> None:
     namespace.delete("ResourceQuota", "none")
     until(lambda: made(namespace), "the template")
     assert namespace.create_aloud(pod("q")).warnings == []
+
+
+def test_refused_pods_leave_little_behind_and_others_get_their_templates(
+    namespace: Cluster, cluster: Cluster, numbers: Iterator[int]
+) -> None:
+    """An author whose quota allows no pod still makes InstaSlice create templates."""
+    nothing_of(namespace, "pods")
+    until(lambda: "exceeded quota" in namespace.refusal(pod("q", container())), "the quota holds")
+    waited = []
+    for number in range(10):
+        names = [f"mig-{number + 1}g.{n}gb" for n in range(1000, 1112)]
+        with pytest.raises(Refused, match="exceeded quota"):
+            namespace.create(pod("p", *(container(n.replace(".", "-"), {n: 1}) for n in names)))
+        with fresh_namespace(cluster, numbers, {}) as victim:
+            began = time.monotonic()
+            victim.create(pod("p", container(limits={"mig-3g.20gb": 1})))
+            until(lambda v=victim: made(v) == {"mig-3g.20gb"}, "the template")
+            waited.append(time.monotonic() - began)
+    assert max(waited) < 5, waited
+    assert 0 < len(made(namespace)) <= 22
+    if namespace.plane.resource_api != "v1alpha2":
+        assert len(cluster.list("DeviceClass")) < 100
 
 
 def test_templates_applied_by_hand(namespace: Cluster) -> None:
