@@ -1,4 +1,4 @@
-"""`instaslice doctor`: what a cluster lacks, or what a pod waits for."""
+"""`instaslice doctor`: find what is wrong with a cluster, or why a pod is pending."""
 
 import argparse
 import sys

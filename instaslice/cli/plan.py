@@ -1,4 +1,4 @@
-"""`instaslice plan`: what a change-over to DRA meets in a cluster, or in the files of a folder."""
+"""`instaslice plan`: plan the migration of a cluster, or of a folder of manifests, to DRA."""
 
 import argparse
 import os
@@ -49,9 +49,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _documents(folder: Path, failures: dict[str, str]) -> Iterator[tuple[str, object]]:
-    """The documents of a folder's files, each with its path there. Raises UsageError.
+    """Yield the documents of a folder's files, each with its relative path. Raises UsageError.
 
-    failures: takes in, by path, why a file could not be read.
+    failures: receives the reason why a file cannot be read, by path.
     """
     with needing("plan --files needs PyYAML"):
         import yaml

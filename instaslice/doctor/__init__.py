@@ -1,5 +1,5 @@
 """The readings and reports of `instaslice doctor` and `instaslice plan` (extra `cli`).
 
-`reading` takes a snapshot, everything else is pure: `checks` judges a cluster, `explain` a pod, and
-`plan` a change-over.
+`reading` takes a snapshot of a cluster. The rest is pure: `checks` examines the cluster, `explain`
+one pod, and `plan` a migration.
 """

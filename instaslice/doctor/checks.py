@@ -1,4 +1,4 @@
-"""What a cluster lacks: a check gives the findings of a snapshot under its title. Pure."""
+"""The checks of a cluster: each yields findings about a snapshot. Pure."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -21,10 +21,10 @@ from instaslice.resources import DRIVER, MIG_CLASS, Resource, of_profile
 from instaslice.templates import CLASSIC_CLASS
 from instaslice.webhook_configuration import ALL, BESIDE, LABEL, OPT_IN, WEBHOOK
 
-#: Kubernetes' minor versions: the first to know matchConditions, and the first whose scheduler
-#: serves extended resources without a feature gate.
+#: Minor versions of Kubernetes: the first with matchConditions, and the first whose scheduler
+#: serves extended resources with default feature gates.
 FIRST_WITH_CONDITIONS: Final = 28
-FIRST_OF_THE_SCHEDULERS: Final = 36
+FIRST_WITH_EXTENDED: Final = 36
 
 #: The meaning of each mode, as the report states it.
 _MODES: Final = {
@@ -32,49 +32,47 @@ _MODES: Final = {
     OPT_IN: f"pods of namespaces labelled {LABEL}=enabled are sent",
     BESIDE: "only what the scheduler cannot do by itself is sent",
 }
-#: How the expressions name resources beside those of MIG.
+#: The list of resources other than MIG's in a CEL expression.
 _NAMES: Final = re.compile(r"namein\[([^]]*)\]")
-#: The pods that a mode leaves alone, and an administrator should leave alone too.
+#: Fields of the webhook that are the same in every mode.
 _FIXED: Final = ("rules", "matchPolicy", "objectSelector", "reinvocationPolicy")
 _PRINTED: Final = "register what instaslice webhook-configuration{} prints"
-#: How a device class says whose devices it means.
+#: The driver that a device class selects.
 _DRIVER_IS: Final = re.compile(r"device\.driver\s*==\s*['\"]([^'\"]+)['\"]")
 
 
 class Registered:
-    """Which pods the API server sends to a webhook.
+    """The pods that the API server sends to a registered webhook.
 
-    It is held against what `instaslice webhook-configuration` prints, since InstaSlice cannot judge
-    other CEL than its own.
+    Its conditions are compared with those that `instaslice webhook-configuration` prints, since
+    InstaSlice does not evaluate CEL.
     """
 
     def __init__(self, webhook: Json) -> None:
         conditions = _conditions(webhook)
         named = _NAMES.search("".join(conditions))
-        #: Those beside MIG's that the conditions name.
+        #: The resources other than MIG's that the conditions name.
         self.resources = frozenset(re.findall(r"'([^']*)'", named[1])) if named else frozenset()
-        #: Whether only those of namespaces that are labelled so.
+        #: Whether only pods of labelled namespaces are sent.
         self.opt_in = any(
             requirement.get("key") == LABEL and requirement.get("operator") == "In"
             for requirement in dig(webhook, "namespaceSelector", "matchExpressions")
         )
-        #: A key of `webhook_configuration.MODES`; empty where the conditions are others.
+        #: A key of `webhook_configuration.MODES`; empty if the conditions match none.
         self.mode = ""
         for each in (BESIDE, ALL):
             (printed,) = configuration.webhook_configuration(each, self.resources)["webhooks"]
             if conditions == _conditions(printed):
                 self.mode = OPT_IN if self.opt_in and each == ALL else each
-        #: Fields that are not as InstaSlice prints them.
+        #: Fields that differ from what InstaSlice prints.
         self.differences = [key for key in _FIXED if webhook.get(key) != printed[key]]
-        if webhook.get("sideEffects") not in (
-            "None",
-            "NoneOnDryRun",
-        ):  # which let a dry run through
+        # The API server calls webhooks with these values in dry runs.
+        if webhook.get("sideEffects") not in ("None", "NoneOnDryRun"):
             self.differences.append("sideEffects")
 
 
 def _conditions(webhook: Json) -> list[str]:
-    """Its CEL without blanks, which say nothing."""
+    """The CEL expressions of its matchConditions without blanks, which have no meaning."""
     every = (str(each.get("expression")) for each in dig(webhook, "matchConditions"))
     return ["".join(expression.split()) for expression in every]
 
@@ -155,7 +153,7 @@ def _mode(snapshot: Snapshot) -> Found:
         yield UNSURE, text, f"kubectl label namespace NAME {LABEL}=enabled"
     if found.mode != BESIDE:
         return
-    is_old = 0 < snapshot.minor < FIRST_OF_THE_SCHEDULERS
+    is_old = 0 < snapshot.minor < FIRST_WITH_EXTENDED
     if not snapshot.is_on(EXTENDED, otherwise=not is_old):
         text = (
             f"the scheduler of {snapshot.kubernetes} serves no extended resources: plain pods with "
@@ -202,7 +200,7 @@ def _dry_run(snapshot: Snapshot) -> Found:
             yield UNSURE, f"{where} could not be tried: {probe.error}", advice
         elif probe.pod is None:
             called = "does it run (see endpoints), and does the caBundle trust its certificate?"
-            # By this status the API server says, too, that it could not call a webhook.
+            # The API server also sends this status if it cannot call a webhook.
             advice = called if probe.status == HTTPStatus.INTERNAL_SERVER_ERROR else ""
             yield WRONG, f"{where} is refused: {probe.error}", advice
         elif probe.resource not in Pod(probe.pod, snapshot.resources).limits:
@@ -278,7 +276,7 @@ def _mapped(snapshot: Snapshot) -> Found:
 
 
 def _published(snapshot: Snapshot, class_name: str, what: str) -> Found:
-    """Whether the drivers that a class's selectors name publish devices."""
+    """Check whether the drivers in a class's selectors publish devices."""
     selectors = dig(snapshot.named("classes")[class_name], "spec", "selectors")
     texts = [dig(selector, "cel", "expression") or "" for selector in selectors]
     drivers = dict.fromkeys(_DRIVER_IS.findall("\n".join(texts)))
@@ -289,7 +287,7 @@ def _published(snapshot: Snapshot, class_name: str, what: str) -> Found:
         mine = [dig(spec, "devices") for spec in specs if spec.get("driver") == driver]
         free, published = "", sum(map(len, mine))
         if driver == DRIVER and class_name == CLASSIC_CLASS:
-            found = snapshot.inventory.whole()
+            found = snapshot.inventory.whole_gpus()
             free, published = f"{found.free} free, ", found.published
         if published:
             yield GOOD, f"{what}: {free}{published} published"
@@ -336,7 +334,7 @@ def _templates(snapshot: Snapshot) -> Found:
 
 
 def template_fault(snapshot: Snapshot, full_name: str) -> tuple[str, str]:
-    """How a template differs from what its name stands for, and the command; empty for not."""
+    """The fault of a template, and a command that fixes it; empty without one."""
     namespace, _, name = full_name.partition("/")
     found, api = snapshot.named("templates").get(full_name), snapshot.api
     claim = templates.from_template(name, snapshot.resources)
@@ -352,7 +350,7 @@ def template_fault(snapshot: Snapshot, full_name: str) -> tuple[str, str]:
 
 
 def class_fault(snapshot: Snapshot, resource: Resource) -> tuple[str, str]:
-    """The fault of a profile's DeviceClass, and the command that mends it; empty without one."""
+    """The fault of a profile's DeviceClass, and a command that fixes it; empty without one."""
     if snapshot.is_classic or not resource.has_own_class:
         return "", ""
     name = resource.device_class
@@ -395,24 +393,24 @@ def _whole_gpus(snapshot: Snapshot) -> Found:
         pods = (pod for pod in snapshot.pods if GPU in pod.extended and not pod.node)
         text = f" need {GPU}, which no device plugin and no DeviceClass offers"
         advice = f"map it (serve --resource {GPU}=gpu.nvidia.com): docs/resources.md"
-        yield from _wrong(pods, text, advice)
+        yield from _wrong_pods(pods, text, advice)
 
 
 def _old_pods(snapshot: Snapshot) -> Found:
-    # The scheduler serves what a class maps, if it has something free.
+    # The scheduler serves resources that a class maps.
     served = snapshot.served_by_scheduler.keys()
     pods = (pod for pod in snapshot.pods if not pod.node and pod.limits.keys() - served)
     text = " were created without InstaSlice, and nobody serves their limits"
     advice = "have them created again, unless instaslice.io/rewrite is disabled for them"
-    yield from _wrong(pods, text, advice)
+    yield from _wrong_pods(pods, text, advice)
 
 
 def _node_names(snapshot: Snapshot) -> Found:
     pods = filter(snapshot.is_past_scheduler, snapshot.pods)
-    yield from _wrong(pods, f": {node_labels.PAST_SCHEDULER}", node_labels.NODE_SELECTOR)
+    yield from _wrong_pods(pods, f": {node_labels.PAST_SCHEDULER}", node_labels.NODE_SELECTOR)
 
 
-def _wrong(pods: Iterable[Pod], text: str, advice: str) -> Found:
+def _wrong_pods(pods: Iterable[Pod], text: str, advice: str) -> Found:
     if names := [pod.full_name for pod in pods]:
         yield WRONG, some(names) + text, advice
 
@@ -423,7 +421,7 @@ def _node_labels(snapshot: Snapshot) -> Found:
     for pod in snapshot.pods:
         for wanted in node_labels.selected(pod.spec) if not pod.node else ():
             values = [labels[wanted.label] for labels in nodes if wanted.label in labels]
-            # A number may be compared otherwise than by being equal.
+            # The operators Gt and Lt compare numbers.
             fits = not wanted.values or any(n in wanted.values or n.isdecimal() for n in values)
             if wanted.is_required and not (values and fits):
                 waiting.setdefault(str(wanted), []).append(pod.full_name)
@@ -449,7 +447,7 @@ def _device_plugin(snapshot: Snapshot) -> Found:
             yield UNSURE, f"{text}: rewritten pods cannot have these {devices}", advice
 
 
-#: By title, in the order in which things must be right.
+#: By title. A check may depend on those before it.
 CHECKS: Final[dict[str, Callable[[Snapshot], Found]]] = {
     "DRA": _dra,
     "gates": _gates,
@@ -471,11 +469,11 @@ CHECKS: Final[dict[str, Callable[[Snapshot], Found]]] = {
     "quotas": partial(policies.findings, policies.quotas),
     "limit ranges": partial(policies.findings, policies.limit_ranges),
     "Kueue": partial(policies.findings, policies.kueue),
-    "policies": policies.own,
+    "policies": policies.own_policies,
     "device plugin": _device_plugin,
 }
 
 
 def examine(snapshot: Snapshot) -> list[Finding]:
-    """Everything there is to say about a cluster."""
+    """Run every check on a cluster."""
     return gather((title, check(snapshot)) for title, check in CHECKS.items())

@@ -1,4 +1,4 @@
-"""Explain one pod from a snapshot: its request, its rewritten form, its pending reason. Pure."""
+"""Explains one pod: its request, its rewritten form, and why it is pending. Pure."""
 
 from collections import Counter
 from contextlib import suppress
@@ -6,7 +6,7 @@ from typing import Final
 
 from instaslice.cluster.client import ClusterError
 from instaslice.doctor import checks, policies
-from instaslice.doctor.inventory import Inventory, dig, given
+from instaslice.doctor.inventory import Inventory, allocated, dig
 from instaslice.doctor.report import GOOD, UNSURE, WRONG, Finding, Found, gather
 from instaslice.doctor.snapshot import Pod, PodClaim, Snapshot, choices
 from instaslice.node_labels import NODE_SELECTOR, PAST_SCHEDULER
@@ -14,19 +14,19 @@ from instaslice.patch import Json
 from instaslice.resource_api import DIFFERENT_GPUS, SAME_GPU
 from instaslice.templates import DeviceClaim
 
-#: The reason of a kubelet's event: the driver could not make a claim's devices ready
+#: The reason of a kubelet's event if the driver failed to prepare a claim's devices
 #: (k8s.io/kubernetes, pkg/kubelet/events/event.go).
 PREPARE_FAILED: Final = "FailedPrepareDynamicResources"
 _PLACED: Final = {SAME_GPU: " on one GPU", DIFFERENT_GPUS: " on a GPU each"}
 _SEE_BELOW: Final = "see the state below for the scheduler's reason"
-#: Profiles that may serve a request, the first choices first; how many; and the same in words.
+#: Profiles that may serve a request, in order of preference; the count; the request in words.
 _Wanted = tuple[list[str], int, str]
 
 
 def explain(snapshot: Snapshot, manifest: Json, events: list[Json]) -> list[Finding]:
-    """A pod's request, its rewritten form, and the reason why it is pending.
+    """Explain a pod: its request, its rewritten form, and why it is pending.
 
-    events: those about the pod.
+    events: the pod's events.
     """
     pod = Pod(manifest, snapshot.resources)
     return gather(
@@ -78,7 +78,7 @@ def _node_name(snapshot: Snapshot, pod: Pod) -> Found:
 
 
 def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
-    """How it stands with one of a pod's claims."""
+    """Explain the state of one of a pod's claims."""
     asks, name = f"asks for {describe(own)}", f"{pod.namespace}/{own.template}"
     claim = snapshot.claim_of(pod, own)
     fault, advice = checks.template_fault(snapshot, name)
@@ -88,7 +88,7 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
     elif not claim and name not in snapshot.named("templates"):
         text = f"{asks}: there is no ResourceClaimTemplate {own.template} in {pod.namespace}"
         yield WRONG, text, f"instaslice templates --apply -n {pod.namespace} {own.template}"
-    elif devices := [device for device, _ in given(claim)]:
+    elif devices := [device for device, _ in allocated(claim)]:
         profiles = {each.name: each.profile for each in snapshot.readable.inventory.devices}
         chosen = dict.fromkeys(filter(None, map(profiles.get, devices)))
         what = " and ".join(chosen) + ": " if chosen and len(own.asks.choices) > 1 else ""
@@ -106,11 +106,11 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
     elif not (own.asks.requests and all(r.resource.profile for r in own.asks.requests)):
         yield UNSURE, f"{asks}, waits", _SEE_BELOW
     else:
-        yield from _waits(snapshot.inventory, asks, own.asks)
+        yield from _why_pending(snapshot.inventory, asks, own.asks)
 
 
-def _waits(devices: Inventory, asks: str, claim: DeviceClaim) -> Found:
-    """The reason why a claim has no devices yet."""
+def _why_pending(devices: Inventory, asks: str, claim: DeviceClaim) -> Found:
+    """Explain why a claim has no devices yet."""
     supply = devices.supply
     wanted = [(each.profiles(supply), each.count, choices(each)) for each in claim.requests]
     for names, _, text in wanted:
@@ -140,26 +140,26 @@ def _waits(devices: Inventory, asks: str, claim: DeviceClaim) -> Found:
 
 
 def _is_room(devices: Inventory, wanted: list[_Wanted], needed: int, placement: str) -> bool:
-    # Of the combinations of alternatives the first that fits is enough: those of all first
-    # choices, all second ones, and so on stand for them, for requests mostly have one chain.
+    # Trying every combination of alternatives would be slow. It is enough to try all first choices
+    # together, all second ones, and so on, since most claims have one list of alternatives.
     for index in range(max(len(names) for names, _, _ in wanted)):
         chosen = ((names[min(index, len(names) - 1)], count) for names, count, _ in wanted)
-        if devices.most(chosen, on_one_gpu=placement == SAME_GPU) >= needed:
+        if devices.most_together(chosen, on_one_gpu=placement == SAME_GPU) >= needed:
             return True
     return False
 
 
 def _quotas(snapshot: Snapshot, pod: Pod) -> Found:
-    """The quotas of the pod's namespace that its claims count for, until it has a node."""
+    """The quotas that count a pod's claims, unless the pod has a node."""
     if pod.node or not pod.claims:
         return
     requests = [request for own in pod.claims for request in own.asks.requests]
     for quota in snapshot.all("quotas"):
         hard, used = dig(quota, "status", "hard"), dig(quota, "status", "used")
         if policies.scope(quota["spec"]):
-            continue  # claims have none
+            continue  # no claim is in a scope
         for resource in dict.fromkeys(request.resource for request in requests):
-            keys = [policies.instead(snapshot, resource)]
+            keys = [policies.quota_key(snapshot, resource)]
             if policies.counts(snapshot, resource):
                 keys.append(policies.REQUESTS + resource.name)
             for key in filter(hard.__contains__, keys):
@@ -168,11 +168,11 @@ def _quotas(snapshot: Snapshot, pod: Pod) -> Found:
 
 
 def _state(pod: Pod, events: list[Json]) -> Found:
-    """The pod's phase, and the last warning that there was about it if it does not run."""
+    """The pod's phase, with its latest warning unless it runs."""
     where = f"{pod.phase} on {pod.node}" if pod.node else pod.phase
     warnings = [event for event in events if event.get("type") == "Warning"]
     if pod.node:
-        # The scheduler's events are past. The kubelet's warnings hold until the pod runs.
+        # The scheduler's warnings are obsolete. The kubelet's apply until the pod runs.
         warnings = [each for each in warnings if pod.phase == "Pending" and _is_kubelets(each)]
     if not warnings:
         yield GOOD if pod.node else UNSURE, where
@@ -189,7 +189,7 @@ def _is_kubelets(event: Json) -> bool:
 
 
 def _time(event: Json) -> str:
-    """When it was seen last, in RFC 3339."""
+    """The time of its last occurrence, in RFC 3339."""
     times = ((event.get("series") or {}).get("lastObservedTime"), event.get("lastTimestamp"))
     later = (event.get("eventTime"), event["metadata"].get("creationTimestamp"))
     return str(next(filter(None, times + later), ""))

@@ -1,10 +1,10 @@
-"""The slices that NVIDIA's DRA driver publishes, and which the scheduler can allocate. Pure.
+"""The devices that NVIDIA's DRA driver publishes, and those that the scheduler can allocate. Pure.
 
-A driver either lists the slices that a GPU has been cut into, or all that it could be cut into,
-each saying which of the GPU's shared counters it consumes (KEP-4815, partitionable devices). A
-device is taken by one claim, unless it may be shared; what admin access was granted takes nothing;
-counters that are consumed are gone for every other device; tainted devices and incomplete pools
-are passed over.
+A driver publishes either the slices that exist on a GPU, or all that it can create. Each of the
+latter names the shared counters of the GPU that it consumes (KEP-4815, partitionable devices). One
+claim takes a device, unless the device may be shared. Claims with admin access take nothing. An
+allocated device takes its counters from all others. The scheduler skips tainted devices and
+incomplete pools.
 
 Source: ResourceSlice of resource.k8s.io, v1alpha3 to v1; the scheduler's allocator
 (dynamic-resource-allocation/structured, pools_stable.go).
@@ -21,7 +21,7 @@ from instaslice.patch import Json
 from instaslice.quantity import InvalidQuantity, nanos
 from instaslice.resources import DRIVER
 
-#: Taints that keep claims without a toleration away, as those of InstaSlice are (DeviceTaint).
+#: Effects of taints that keep claims away. InstaSlice's claims have no tolerations (DeviceTaint).
 _KEEPS_AWAY: Final = frozenset({"NoSchedule", "NoExecute"})
 
 #: A counter: pool, counter set, counter. Amounts are in nano-units.
@@ -31,14 +31,14 @@ V = TypeVar("V")
 
 
 def dig(value: Json, *keys: str) -> Any:
-    """What lies that deep in an object; something empty where it is missing, null or empty."""
+    """The value at a path in an object; {} if it is missing, null or empty."""
     for key in keys:
         value = value.get(key) or {}
     return value
 
 
 def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
-    """Values by their keys, in the order in which the keys came."""
+    """Group values by key; the keys keep their order."""
     found: dict[K, list[V]] = defaultdict(list)
     for key, value in pairs:
         found[key].append(value)
@@ -46,7 +46,7 @@ def grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
 
 
 class DeviceName(NamedTuple):
-    """A device, as an allocation names it."""
+    """The full name of a device, as in an allocation."""
 
     driver: str
     pool: str
@@ -55,46 +55,46 @@ class DeviceName(NamedTuple):
 
 @dataclass(slots=True)
 class Device:
-    """A GPU, or a MIG slice that is there or could be made."""
+    """A GPU, or a MIG slice that exists or could be created."""
 
     name: DeviceName
     is_gpu: bool
-    profile: str  #: as the driver prints it, "1g.5gb+me"; empty for what is not a MIG slice
-    node: str  #: empty where the slice names none
-    gpu: str  #: the UUID of its GPU; empty where the driver does not say
-    taint: str  #: the first that keeps claims away, "key:NoSchedule"; empty for none
-    is_shared: bool  #: several claims may have it at once (KEP-5075, consumable capacity)
+    profile: str  #: as the driver spells it, "1g.5gb+me"; empty unless it is a MIG slice
+    node: str  #: empty if the ResourceSlice names none
+    gpu: str  #: the UUID of its GPU; empty if unknown
+    taint: str  #: the first that keeps claims away, "key:NoSchedule"; or empty
+    is_shared: bool  #: whether several claims may have it (KEP-5075, consumable capacity)
     consumes: dict[CounterName, int]
-    capacity: Json  #: as it is published
-    #: Whether nothing keeps the scheduler from handing out its place twice. With the gate
-    #: DRAPartitionableDevices off the API server drops the counters of slices that could be made.
-    #: A slice that somebody has cut, which has a UUID of its own, needs none.
+    capacity: Json  #: as published
+    #: Whether the scheduler could allocate its part of the GPU twice. With the gate
+    #: DRAPartitionableDevices off, the API server drops the counters of slices that could be
+    #: created. An existing slice, which has its own UUID, needs none.
     may_overlap: bool
 
 
 @dataclass(slots=True)
 class Pool:
-    """The newest generation of a driver's devices under one name, mostly a node's."""
+    """The newest generation of a driver's pool, which usually covers one node."""
 
     name: str
     devices: list[Device]
     counters: dict[CounterName, int]
-    problem: str = ""  #: why the scheduler takes nothing from it; empty where it does
+    problem: str = ""  #: why the scheduler skips it, or empty
 
 
 class Supply(NamedTuple):
-    """How many slices of a profile there are."""
+    """Numbers of devices, mostly of one profile."""
 
     published: int
-    free: int  #: that pods could have now, if no other profile were asked for
-    tainted: int = 0  #: of those published
-    shared: int = 0  #: of those published, for several claims at once
+    free: int  #: how many pods could have now if none asks for another profile
+    tainted: int = 0  #: how many of the published are tainted
+    shared: int = 0  #: how many of the published several claims may have
 
 
 class Inventory:
-    """The driver's devices in a cluster, and what is left of them.
+    """The driver's devices in a cluster, and which of them are free.
 
-    slices, claims, rules: ResourceSlices, ResourceClaims and DeviceTaintRules, decoded.
+    slices, claims, rules: decoded ResourceSlices, ResourceClaims and DeviceTaintRules.
     """
 
     def __init__(
@@ -103,12 +103,12 @@ class Inventory:
         selected = [rule.get("spec") or {} for rule in rules]
         specs = [each["spec"] for each in slices if each["spec"].get("driver") == DRIVER]
         by_name = grouped((spec["pool"]["name"], spec) for spec in specs)
-        #: In the order in which their first slices are listed.
+        #: In the order of their first ResourceSlices.
         self.pools = [_pool(name, found, selected) for name, found in by_name.items()]
         self.devices = [each for pool in self.pools for each in pool.devices]
         taken: set[DeviceName] = set()
-        shares: dict[DeviceName, Counter[str]] = defaultdict(Counter)  # what is taken of them
-        for name, result in (each for claim in claims for each in given(claim)):
+        shares: dict[DeviceName, Counter[str]] = defaultdict(Counter)  # consumed capacity
+        for name, result in (each for claim in claims for each in allocated(claim)):
             if result.get("shareID") and not result.get("adminAccess"):
                 amounts = dig(result, "consumedCapacity").items()
                 shares[name].update({key: _amount(amount) for key, amount in amounts})
@@ -120,8 +120,8 @@ class Inventory:
         for device in self.devices:
             if device.name in taken or device.name in shares:
                 self._left.subtract(device.consumes)
-                device.consumes = {}  # who shares it, too, takes no more of them
-        #: Those that the scheduler would look at for one more claim.
+                device.consumes = {}  # another claim that shares it takes no more
+        #: The devices that the scheduler considers for the next claim.
         self._usable = {
             device.name: device
             for pool in self.pools
@@ -137,12 +137,12 @@ class Inventory:
 
     @cached_property
     def supply(self) -> dict[str, Supply]:
-        """Published and free slices by profile, as the driver prints it."""
+        """Published and free slices by profile, in the driver's spelling."""
         found = grouped((each.profile, each) for each in self.devices if each.profile)
         return {profile: self._supply(every) for profile, every in found.items()}
 
-    def whole(self) -> Supply:
-        """Published and free GPUs that are not cut."""
+    def whole_gpus(self) -> Supply:
+        """Published and free whole GPUs."""
         return self._supply([device for device in self.devices if device.is_gpu])
 
     def _supply(self, every: Sequence[Device]) -> Supply:
@@ -154,16 +154,16 @@ class Inventory:
             shared=sum(device.is_shared for device in every),
         )
 
-    def most(self, wanted: Iterable[tuple[str, int]], *, on_one_gpu: bool = False) -> int:
-        """How many of `wanted`, profiles with a count, the best node or GPU could have at once."""
+    def most_together(self, wanted: Iterable[tuple[str, int]], *, on_one_gpu: bool = False) -> int:
+        """How many of `wanted`, profiles with counts, fit on the best node or GPU together."""
         usable = self._usable.values()
         by_place = grouped((each.gpu if on_one_gpu else each.node, each) for each in usable)
-        # The largest first: what is left between them has room for small ones only.
+        # The largest first: the gaps between them have room for small ones only.
         ordered = sorted(wanted, key=lambda one: int(one[0].partition("g.")[0] or 0), reverse=True)
         return max((self._fit(devices, ordered) for devices in by_place.values()), default=0)
 
     def _fit(self, devices: list[Device], wanted: Iterable[tuple[str, int]]) -> int:
-        """How many of `wanted` fit beside one another."""
+        """How many of `wanted` fit together."""
         left, count = Counter(self._left), 0
         for profile, most in wanted:
             taken = (each for each in devices if each.profile == profile and _take(each, left))
@@ -171,7 +171,7 @@ class Inventory:
         return count
 
     def gpus_with(self, profile: str) -> int:
-        """How many GPUs have a free slice of a profile."""
+        """The number of GPUs with a free slice of a profile."""
         usable = (each for each in self._usable.values() if each.profile == profile)
         return len({each.gpu for each in usable if _fits(each, self._left)})
 
@@ -181,14 +181,14 @@ def _fits(device: Device, left: Mapping[object, int]) -> bool:
 
 
 def _take(device: Device, left: Counter[object]) -> bool:
-    """Take a device's counters, if there is enough of each."""
+    """Subtract a device's counters if enough of each is left; returns whether it was."""
     if fits := _fits(device, left):
         left.subtract(device.consumes)
     return fits
 
 
 def _has_room(device: Device, consumed: Mapping[str, int]) -> bool:
-    """Whether a shared device has capacity left for a claim that names no amount."""
+    """Whether a shared device has capacity for a claim that requests no amount."""
     for name, found in device.capacity.items() if device.is_shared else ():
         default = dig(found, "requestPolicy", "default") if isinstance(found, dict) else None
         if _amount(found) - consumed.get(name, 0) < _amount(default or found):
@@ -196,8 +196,8 @@ def _has_room(device: Device, consumed: Mapping[str, int]) -> bool:
     return True
 
 
-def given(claim: Json) -> list[tuple[DeviceName, Json]]:
-    """The devices that a claim has been given, and how (DeviceRequestAllocationResult)."""
+def allocated(claim: Json) -> list[tuple[DeviceName, Json]]:
+    """A claim's devices, each with its DeviceRequestAllocationResult."""
     results = dig(claim, "status", "allocation", "devices", "results")
     return [(DeviceName(each["driver"], each["pool"], each["device"]), each) for each in results]
 
@@ -218,7 +218,7 @@ def _pool(name: str, specs: list[Json], rules: list[Json]) -> Pool:
 
 
 def _problems(pool: Pool, found: int, count: int) -> Iterator[str]:
-    """Why the scheduler would take nothing from a pool."""
+    """The reasons why the scheduler skips a pool."""
     if found != count:
         yield f"{found} of its {count} ResourceSlices are there"
     if len({device.name for device in pool.devices}) < len(pool.devices):
@@ -231,11 +231,11 @@ def _problems(pool: Pool, found: int, count: int) -> Iterator[str]:
 
 def _devices(pool: str, spec: Json, rules: list[Json]) -> Iterator[Device]:
     for device in dig(spec, "devices"):
-        body = device.get("basic") or device  # v1alpha3 and v1beta1 have it one level deeper
+        body = device.get("basic") or device  # one level deeper in v1alpha3 and v1beta1
         attributes = body.get("attributes") or {}
         profile, uuid = _text(attributes, "profile"), _text(attributes, "uuid")
         name = DeviceName(DRIVER, pool, device["name"])
-        taints = [*dig(body, "taints"), *_of_rules(name, rules)]
+        taints = [*dig(body, "taints"), *_taints_by_rules(name, rules)]
         away = (f"{t['key']}:{t['effect']}" for t in taints if t.get("effect") in _KEEPS_AWAY)
         consumes = {
             (pool, consumption.get("counterSet") or "", counter): _amount(amount)
@@ -261,8 +261,8 @@ def _text(attributes: Mapping[str, Json], name: str) -> str:
     return str(value.get("string") or "")
 
 
-def _of_rules(name: DeviceName, rules: list[Json]) -> Iterator[Json]:
-    """The taints that DeviceTaintRules put on a device; a rule without a selector has none."""
+def _taints_by_rules(name: DeviceName, rules: list[Json]) -> Iterator[Json]:
+    """A device's taints from DeviceTaintRules; a rule without a selector applies to no device."""
     for rule in rules:
         selector = rule.get("deviceSelector")
         if selector is not None and all(
@@ -272,7 +272,7 @@ def _of_rules(name: DeviceName, rules: list[Json]) -> Iterator[Json]:
 
 
 def _amount(counter: object) -> int:
-    """Nano-units of {"value": quantity}, or of the quantity alone, as v1alpha3 has it."""
+    """Nano-units of {"value": quantity}, or of a plain quantity as in v1alpha3; 0 if invalid."""
     try:
         return nanos(counter.get("value") if isinstance(counter, dict) else counter)
     except InvalidQuantity:

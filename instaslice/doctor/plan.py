@@ -1,8 +1,8 @@
-"""The inventory and decisions of a change-over from the device plugin to DRA. Pure.
+"""A plan for the migration from the device plugin to DRA. Pure.
 
-Of a cluster's snapshot, or of the manifests in the files of a repository. The plan says what is
-there, what blocks, what somebody has to decide, and which numbered section of docs/migrate.md is
-for which node and namespace. Commands and their conditions are in that page only.
+The input is a cluster's snapshot, or the manifests in the files of a repository. The plan has an
+inventory, what blocks the migration, what the administrator has to decide, and which numbered
+section of docs/migrate.md applies to which node and namespace. Only that page has the commands.
 """
 
 import json
@@ -25,15 +25,15 @@ from instaslice.patch import Json
 from instaslice.resource_api import NEWEST, ResourceAPI
 from instaslice.resources import MIG_CLASS, Resources
 
-#: Resources of OpenShift's operator that was removed: it wrote them into pods in place of NVIDIA's.
+#: Resources that OpenShift's removed operator wrote into pods in place of NVIDIA's.
 _DAS: Final = "mig.das.com/"
-#: The annotation of a workload that names its file.
+#: The annotation with the path of a workload's file.
 _FILE: Final = "instaslice.io/file"
-#: GPUs that cannot switch MIG mode on without a reset (dra-driver-nvidia-gpu, guides/mig.md).
+#: GPUs that need a reset to change their MIG mode (dra-driver-nvidia-gpu, guides/mig.md).
 _AMPERE: Final = re.compile(r"\bA(?:100|30)\b|-A(?:100|30)-")
 _GATES: Final = "FEATURE_GATES"
 _DRIVER: Final = "NVIDIA's DRA driver"
-#: Components, by a part of their image's name.
+#: Components, each with parts of its images' names.
 _COMPONENTS: Final = {
     _DRIVER: ("dra-driver-nvidia-gpu", "k8s-dra-driver"),
     "device plugin": ("k8s-device-plugin",),
@@ -62,16 +62,16 @@ SECTIONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Pods of one owner that ask for devices, or have them."""
+    """Pods of one owner that request devices in one way."""
 
-    namespace: str  #: empty for a file that names none
-    owner: str  #: "Deployment/inference"; "Pod/p" for one that nobody owns
+    namespace: str  #: empty if its file names none
+    owner: str  #: "Deployment/inference"; "Pod/p" for a pod without an owner
     pods: int
-    asks: dict[str, str]  #: resources of one of the pods, with their amounts
+    asks: dict[str, str]  #: resources of one pod, with their amounts
     how: str  #: "limits", "claims" or "das"
-    labels: tuple[str, ...] = ()  #: labels of MIG nodes by which it chooses its nodes
-    node_name: str = ""  #: the node that its author has named, past the scheduler
-    file: str = ""  #: where it is from; empty for a cluster
+    labels: tuple[str, ...] = ()  #: labels of MIG nodes that its pods select
+    node_name: str = ""  #: set by the pod's author, bypassing the scheduler
+    file: str = ""  #: its path; empty in a cluster
 
     def __str__(self) -> str:
         asks = ", ".join(f"{name}: {amount}" for name, amount in self.asks.items())
@@ -86,19 +86,19 @@ class Node:
 
     name: str
     product: str
-    advertised: dict[str, str]  #: what the device plugin offers
-    config: str  #: MIG manager's, and its state
-    strategy: str  #: "mixed", "single" or nothing
-    published: bool  #: whether the DRA driver publishes MIG slices of it
+    advertised: dict[str, str]  #: resources that the device plugin offers
+    config: str  #: MIG manager's configuration and its state
+    strategy: str  #: "mixed", "single" or empty
+    published: bool  #: whether the DRA driver publishes its MIG slices
 
     @property
     def single(self) -> str:
-        """The profile that `nvidia.com/gpu` means on it, or nothing."""
+        """The profile that `nvidia.com/gpu` stands for on this node, or empty."""
         return node_labels.single_profile(self.product) if self.strategy == "single" else ""
 
     @property
     def section(self) -> int:
-        """Which section of docs/migrate.md is for it."""
+        """The section of docs/migrate.md that applies to it."""
         if GPU in self.advertised and not self.single:
             return 8
         return 7 if _AMPERE.search(self.product) else 6
@@ -117,7 +117,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Something that blocks, or that somebody has to decide."""
+    """Something that blocks the migration, or that the administrator has to decide."""
 
     section: int  #: of docs/migrate.md
     text: str
@@ -128,33 +128,35 @@ class Item:
 
 @dataclass(slots=True)
 class Plan:
-    """The inventory, before anything is changed."""
+    """The migration's plan; see the module's docstring."""
 
     kubernetes: str
-    resource_api: str  #: "v1"; empty where DRA is not served
+    resource_api: str  #: "v1"; empty if DRA is not served
     minor: int
     has_driver: bool
     gates: dict[str, bool | None]
-    components: dict[str, str]  #: what runs, with its version
-    installed: str  #: the mode in which InstaSlice is registered; empty where it is not
+    components: dict[str, str]  #: each with its version
+    installed: str  #: InstaSlice's mode; empty if it is not registered
     workloads: list[Workload]
     nodes: list[Node]
     policies: list[Policy]
     blocks: list[Item] = field(default_factory=list)
     decisions: list[Item] = field(default_factory=list)
-    sections: dict[int, list[str]] = field(default_factory=dict)  #: nodes and namespaces
-    unknown: dict[str, str] = field(default_factory=dict)  #: why a part could not be read
+    sections: dict[int, list[str]] = field(
+        default_factory=dict
+    )  #: each with its nodes or namespaces
+    unknown: dict[str, str] = field(default_factory=dict)  #: why a part cannot be read
 
 
 def make(snapshot: Snapshot) -> Plan:
-    """The contents of a cluster, and what it supports; or the contents of files."""
+    """Make the plan for a cluster, or for the objects of files."""
     unknown = {name: str(failure) for name, failure in snapshot.failures.items()}
     api, version = snapshot.api, ""
     if isinstance(api, ResourceAPI):
         version = api.version
     else:
         unknown["DRA"] = api.reason
-    seen = snapshot.readable  # the rest is unknown, and nothing is said of it
+    seen = snapshot.readable  # `unknown` names the rest
     webhook = seen.webhook
     plan = Plan(
         kubernetes=snapshot.kubernetes,
@@ -170,7 +172,7 @@ def make(snapshot: Snapshot) -> Plan:
         unknown=unknown,
     )
     for find in policies.FINDERS:
-        with suppress(ClusterError):  # it is said with what is unknown
+        with suppress(ClusterError):  # `unknown` has the reason
             plan.policies += list(find(snapshot))
     has_gpus = GPU in snapshot.resources.mapped or "classes" in snapshot.failures
     plan.blocks = list(_blocks(plan))
@@ -182,7 +184,7 @@ def make(snapshot: Snapshot) -> Plan:
 def _blocks(plan: Plan) -> Iterator[Item]:
     is_on = plan.gates.get(PARTITIONABLE)
     if not plan.kubernetes:
-        pass  # it is of files
+        pass  # the plan is for files
     elif not plan.resource_api:
         yield Item(1, "DRA is not served: claims would be dropped, and pods run without a GPU")
     elif plan.resource_api != NEWEST.version:
@@ -200,17 +202,17 @@ def _blocks(plan: Plan) -> Iterator[Item]:
         yield Item(1, f"find out whether the feature gate {PARTITIONABLE} is on: it has to be")
     if both := [node.name for node in plan.nodes if node.published and node.advertised]:
         yield Item(6, f"{some(both)}: the device plugin and the DRA driver give out the same GPUs")
-    yield from _of_policies(plan, WRONG)
+    yield from _policy_items(plan, WRONG)
 
 
-def _of_policies(plan: Plan, wanted: State) -> Iterator[Item]:
+def _policy_items(plan: Plan, wanted: State) -> Iterator[Item]:
     findings = (policy.finding for policy in plan.policies)
     return (Item(4, text) for state, text, _ in findings if state is wanted)
 
 
 def _decisions(plan: Plan, has_gpus: bool) -> Iterator[Item]:
-    """has_gpus: whether somebody serves `GPU` through DRA."""
-    yield from _of_policies(plan, UNSURE)
+    """has_gpus: whether `GPU` is served through DRA."""
+    yield from _policy_items(plan, UNSURE)
     work, nodes, runs = plan.workloads, plan.nodes, plan.components.keys()
     asking = _names(each for each in work if GPU in each.asks and each.how == "limits")
     single = sorted({node.single for node in nodes if node.single})
@@ -229,7 +231,10 @@ def _decisions(plan: Plan, has_gpus: bool) -> Iterator[Item]:
             _TEXTS["7g"],
         ),
         (5, sorted(shared), _TEXTS["shared"]),
-        *((10, _names(each for each in work if n in each.labels), _drop(n)) for n in labels),
+        *(
+            (10, _names(each for each in work if n in each.labels), _label_advice(n))
+            for n in labels
+        ),
         (10, _names(each for each in work if each.node_name), _TEXTS["node name"]),
         (10, _names(each for each in work if each.how == "das"), _TEXTS["das"]),
         (11, runs & {"GPU operator"}, _TEXTS["operator"]),
@@ -239,9 +244,9 @@ def _decisions(plan: Plan, has_gpus: bool) -> Iterator[Item]:
     yield from (Item(section, f"{some(names)}: {text}") for section, names, text in rows if names)
 
 
-#: The first minor version of Kubernetes whose Cluster Autoscaler knows claims.
+#: The first minor version of Kubernetes whose Cluster Autoscaler supports claims.
 FIRST_WITH_SCALER: Final = 35
-#: The decisions, each with the sentence about those that it concerns.
+#: The text of each decision, printed after the names that it concerns.
 _TEXTS: Final = {
     "whole": "whole GPUs are served there, and where MIG mode is on, an A100 or A30 has none to "
     "give: leave the node with the device plugin, or do without whole GPUs there",
@@ -265,14 +270,14 @@ def _names(workloads: Iterable[Workload]) -> list[str]:
     return [f"{each.namespace or each.file} {each.owner}" for each in workloads]
 
 
-def _drop(label: str) -> str:
+def _label_advice(label: str) -> str:
     profile = node_labels.single_profile(label)
     hint = f", or map {GPU} to mig-{profile}" if profile else ""
     return f"they choose nodes by the label {label}, which no node will have: remove it{hint}"
 
 
 def _sections(plan: Plan) -> dict[int, list[str]]:
-    """The sections of docs/migrate.md that apply; with nodes or namespaces where they have some."""
+    """The sections of docs/migrate.md that apply, each with its nodes or namespaces."""
     wanted = [each for each in plan.workloads if each.how != "claims"]
     old = [node for node in plan.nodes if node.advertised]
     if not wanted and not old:
@@ -295,7 +300,7 @@ def _workloads(snapshot: Snapshot) -> list[Workload]:
 
 
 def _workloads_of(pod: Pod) -> Iterator[Workload]:
-    """One for each way in which a pod asks for devices."""
+    """Yield one for each way in which a pod requests devices."""
     limits = {name: n for name, n in pod.extended.items() if name in pod.limits or name == GPU}
     das = {name: n for name, n in pod.extended.items() if name.startswith(_DAS)}
     templates = Counter(claim.template for claim in pod.claims)
@@ -309,7 +314,7 @@ def _workloads_of(pod: Pod) -> Iterator[Workload]:
 
 
 def _owner(pod: Pod) -> str:
-    """The owner of a pod: a ReplicaSet's Deployment; other owners as they are."""
+    """The controller of a pod; a Deployment in place of its ReplicaSet."""
     for owner in dig(pod.metadata, "ownerReferences"):
         if owner.get("controller"):
             kind, name = owner["kind"], owner["name"]
@@ -339,7 +344,7 @@ def _nodes(snapshot: Snapshot) -> Iterator[Node]:
 
 
 def _components(pods: Iterable[Pod]) -> dict[str, str]:
-    """The running components that a change-over affects, each with its image's tag."""
+    """The components that the migration affects, each with its image's tag."""
     found: dict[str, str] = {}
     for pod, container in ((p, each) for p in pods for each in dig(p.spec, "containers")):
         image = str(container.get("image") or "")
@@ -347,20 +352,20 @@ def _components(pods: Iterable[Pod]) -> dict[str, str]:
             if name not in found and any(part in image for part in parts):
                 tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
                 where = f"{tag or 'of an unknown version'} in {pod.namespace}"
-                # The driver's feature gates, as its chart hands them over.
+                # The driver's chart sets its feature gates in this variable.
                 gates = (e.get("value") for e in dig(container, "env") if e.get("name") == _GATES)
                 found[name] = ", ".join([where, *filter(None, gates)])
     return found
 
 
-#: Parts of a plan that files have none of.
+#: Parts that a plan for files does not have.
 _OF_CLUSTERS: Final = ("Cluster", "Nodes", "Sections of docs/migrate.md, in this order")
 _ON: Final = {True: "on", False: "off", None: "unknown"}
 _HOW: Final = {"limits": "", "claims": " (has claims)", "das": " (of OpenShift's removed operator)"}
 
 
 def as_json(plan: Plan) -> str:
-    """An object with the fields of a `Plan`."""
+    """A JSON object with the fields of a `Plan`."""
     value = asdict(plan)
     value["sections"] = [
         {"section": number, "title": SECTIONS[number], "for": names}
@@ -370,7 +375,7 @@ def as_json(plan: Plan) -> str:
 
 
 def as_text(plan: Plan, width: int = 0) -> str:
-    """For a terminal. width: columns to wrap at; 0 for none."""
+    """The plan for a terminal. width: columns to wrap at; 0 for no wrapping."""
     parts = [
         [title, *(f"  {wrapped(each, width, 4)}" for each in found)]
         for title, found in _parts(plan)
@@ -379,13 +384,13 @@ def as_text(plan: Plan, width: int = 0) -> str:
 
 
 def as_markdown(plan: Plan) -> str:
-    """For a ticket."""
+    """The plan for a ticket."""
     parts = [[f"## {title}", "", *(f"- {each}" for each in found)] for title, found in _parts(plan)]
     return "\n\n".join(["# From the device plugin to DRA", *map("\n".join, parts)]) + "\n"
 
 
 def _parts(plan: Plan) -> list[tuple[str, list[str]]]:
-    """The findings, by title."""
+    """The parts of the report, each a title and its lines."""
     served = f"resource.k8s.io/{plan.resource_api}" if plan.resource_api else "no DRA"
     cluster = [
         f"Kubernetes {plan.kubernetes}, {served}",
@@ -402,7 +407,7 @@ def _parts(plan: Plan) -> list[tuple[str, list[str]]]:
         "Cluster": cluster,
         "Workloads": plan.workloads or ["none asks for slices"],
         "Nodes": plan.nodes or ["none is known to have GPUs"],
-        "Quotas and limits": [item.text for item in _of_policies(plan, GOOD)],
+        "Quotas and limits": [item.text for item in _policy_items(plan, GOOD)],
         "What blocks": plan.blocks,
         "To decide": plan.decisions,
         "Sections of docs/migrate.md, in this order": sections
@@ -414,26 +419,26 @@ def _parts(plan: Plan) -> list[tuple[str, list[str]]]:
     return [each for each in shown.items() if is_cluster or each[0] not in _OF_CLUSTERS]
 
 
-#: Where Kueue's manifests have its configuration.
+#: The ConfigMap of Kueue's configuration in its manifests.
 _KUEUE: Final = "kueue-manager-config"
 _LISTS: Final = {"ResourceQuota": "quotas", "LimitRange": "limits", "ClusterQueue": "queues"}
-#: Values in an object that are looked at: YAML's aliases make many of a few lines.
+#: The values examined in one object: with YAML's aliases a few lines can hold billions.
 _MAX_VALUES: Final = 200_000
 
 
 def of_files(
     documents: Iterable[tuple[str, object]], failures: dict[str, str], resources: Resources
 ) -> Plan:
-    """A plan of what documents hold. documents: each with the path of its file.
+    """Make the plan for the objects of files.
 
-    failures: by path, why a file could not be read.
+    documents: each with the path of its file. failures: why a file cannot be read, by path.
     """
     lists: dict[str, list[Json]] = defaultdict(list)
     why = {}
     for path, manifest in ((path, each) for path, found in documents for each in _manifests(found)):
         try:
             listed = list(_listed(path, manifest))
-            for name, each in listed:  # nobody has validated it
+            for name, each in listed:  # no API server has validated it
                 make(Snapshot("", NEWEST, {name: [each]}, resources=resources))
         except (AttributeError, KeyError, TypeError, ValueError):
             why[path] = ClusterError(f"a {manifest['kind']} in it is not as Kubernetes defines it")
@@ -441,13 +446,13 @@ def of_files(
         for name, each in listed:
             lists[name].append(each)
     if "kueue" not in lists:
-        lists.pop("queues", None)  # nobody knows what the configuration maps
+        lists.pop("queues", None)  # the mapped classes are unknown
     why |= {path: ClusterError(text) for path, text in failures.items()}
     return make(Snapshot("", NEWEST, lists, why, resources=resources))
 
 
 def _manifests(document: object) -> Iterator[Json]:
-    """The objects of a document: itself, or the items of a List."""
+    """Yield the object of a document, or the items of a List."""
     if isinstance(document, dict) and isinstance(document.get("kind"), str):
         items = document.get("items")
         if document["kind"].endswith("List") and isinstance(items, list):
@@ -458,7 +463,7 @@ def _manifests(document: object) -> Iterator[Json]:
 
 
 def _listed(path: str, manifest: Json) -> Iterator[tuple[str, Json]]:
-    """The objects that matter in an object, each with the name of its list in a snapshot."""
+    """Yield the objects that a plan needs from one object, each with its list in a snapshot."""
     kind, metadata = manifest["kind"], manifest.get("metadata")
     texts = metadata if isinstance(metadata, dict) else {}
     name = str(texts.get("name") or texts.get("generateName") or "?")
@@ -474,7 +479,7 @@ def _listed(path: str, manifest: Json) -> Iterator[tuple[str, Json]]:
 
 
 def _pod_specs(manifest: Json) -> Iterator[Json]:
-    """Every pod spec in an object: what has containers, or limits as one of Argo's has."""
+    """Yield every pod spec in an object, and every container of Argo's as a spec."""
     values: list[object] = [manifest]
     for _ in range(_MAX_VALUES):
         value = values.pop() if values else None

@@ -1,6 +1,6 @@
-"""Other objects that name rewritten resources: quotas, LimitRanges, Kueue. Pure.
+"""The effect of rewriting on quotas, LimitRanges and Kueue's queues. Pure.
 
-`quotas`, `limit_ranges` and `kueue` give data; `TEXTS` has the sentences.
+`quotas`, `limit_ranges` and `kueue` yield data; `TEXTS` has the sentences.
 """
 
 import json
@@ -16,24 +16,24 @@ from instaslice.doctor.snapshot import Snapshot, full_name, is_zero, some
 from instaslice.patch import Json
 from instaslice.resources import Resource
 
-#: How a ResourceQuota names an extended resource; there is nothing but requests of one.
+#: How a ResourceQuota names an extended resource, for which it has no limits.
 REQUESTS: Final = "requests."
 #: ... and the devices of a class, from resource.k8s.io/v1alpha3 on.
 DEVICES: Final = ".deviceclass.resource.k8s.io/devices"
 #: ... and claims, in v1alpha2.
 CLAIMS: Final = "count/resourceclaims.resource.k8s.io"
-#: The first minor version of Kubernetes whose API server can hold a LimitRange's max by itself
-#: (ValidatingAdmissionPolicy, GA).
+#: The first minor version of Kubernetes with ValidatingAdmissionPolicy (GA), which can apply a
+#: LimitRange's max to rewritten pods.
 FIRST_WITH_POLICIES: Final = 30
 
-#: The ValidatingAdmissionPolicies of config/components/policies, and what is so without them.
+#: The ValidatingAdmissionPolicies of config/components/policies, and the risk without each.
 _LIMITRANGES: Final = "instaslice-limitranges"
 OWN: Final = {
     _LIMITRANGES: "the max of a LimitRange does not hold for rewritten pods",
     "instaslice-service-account": "whoever has InstaSlice's token may make any template or class",
 }
 
-#: By effect of a policy: how that is, as a sign, and what is said of it.
+#: The sign and the sentence for each effect.
 TEXTS: Final = {
     "counts": "✓ {name} still counts {keys}",
     "ignores": "! {name} limits {keys}, but counts no rewritten pods{detail}",
@@ -48,7 +48,7 @@ TEXTS: Final = {
     "unmapped": "✗ queues cover {keys}, but Kueue's deviceClassMappings lack their device classes: "
     "it admits no rewritten pod without a Job (Jobs count by the limits in their templates)",
 }
-#: What to do where it is no command.
+#: The advice for an effect that no command can change.
 ADVICE: Final = {
     "lifted": "deploy InstaSlice's component policies: docs/quotas.md",
     "lifted-before-1.30": "use a ResourceQuota: docs/quotas.md",
@@ -62,20 +62,20 @@ class Policy:
     kind: str  #: "ResourceQuota", "LimitRange" or "Kueue"
     name: str  #: "ml/gpus"; empty for Kueue's configuration
     effect: str  #: a key of `TEXTS`
-    keys: tuple[str, ...]  #: what it names, "requests.nvidia.com/mig-1g.5gb"
-    detail: str = ""  #: of a LimitRange "max for type Pod", of a quota its scope or a caution
-    command: str = ""  #: what makes it right; empty for none
+    keys: tuple[str, ...]  #: the names in it, "requests.nvidia.com/mig-1g.5gb"
+    detail: str = ""  #: a LimitRange's "max for type Pod"; a quota's scope or a caution
+    command: str = ""  #: fixes it; empty for none
 
     @property
     def finding(self) -> tuple[State, str, str]:
-        """State, text and advice."""
+        """Its state, text and advice."""
         sign, _, text = TEXTS[self.effect].partition(" ")
         text = text.format(**vars(self) | {"keys": some(self.keys)})
         return State(sign), text, ADVICE.get(self.effect, self.command)
 
 
 def findings(find: Callable[[Snapshot], Iterator[Policy]], snapshot: Snapshot) -> Found:
-    """A check of the policies that one of `FINDERS` finds."""
+    """Yield a finding for each policy from one of `FINDERS`."""
     return (policy.finding for policy in find(snapshot))
 
 
@@ -86,17 +86,17 @@ def counts(snapshot: Snapshot, resource: Resource) -> bool:
     """
     if resource.device_class in snapshot.named("classes"):
         return resource.device_class in snapshot.served_by_scheduler.get(resource.name, [])
-    # InstaSlice makes it with the first template that asks through it.
+    # InstaSlice creates the class with the first template that uses it.
     return resource.has_own_class and snapshot.is_on(EXTENDED, otherwise=False)
 
 
-def instead(snapshot: Snapshot, resource: Resource) -> str:
-    """The names that a quota needs to count rewritten pods that it does not count yet."""
+def quota_key(snapshot: Snapshot, resource: Resource) -> str:
+    """The key by which a quota counts the claims of rewritten pods."""
     return CLAIMS if snapshot.is_classic else resource.device_class + DEVICES
 
 
 def quotas(snapshot: Snapshot) -> Iterator[Policy]:
-    """Quotas that count rewritten pods, that do not, and that have a scope."""
+    """Yield quotas on rewritten resources, and whether they count rewritten pods."""
     for quota in snapshot.all("quotas"):
         where, name = f"-n {quota['metadata']['namespace']}", quota["metadata"]["name"]
         hard, scopes = dig(quota["spec"], "hard"), scope(quota["spec"])
@@ -105,7 +105,7 @@ def quotas(snapshot: Snapshot) -> Iterator[Policy]:
         ignored = {key: each for key, each in asked.items() if not counts(snapshot, each)}
         wanted: dict[str, object] = {}
         for key, resource in ignored.items():
-            wanted.setdefault(instead(snapshot, resource), hard[key])
+            wanted.setdefault(quota_key(snapshot, resource), hard[key])
         if scopes:
             # Claims have no scope: pkg/quota/v1/evaluator/core, `claimEvaluator`.
             keys = tuple(key for key in hard if key in asked or key.endswith(DEVICES))
@@ -139,7 +139,7 @@ def scope(spec: Json) -> str:
 
 
 def limit_ranges(snapshot: Snapshot) -> Iterator[Policy]:
-    """LimitRanges that refuse every rewritten pod, or hold none."""
+    """Yield LimitRanges that refuse every rewritten pod, or that do not apply to any."""
     limits = [(e, limit) for e in snapshot.all("limits") for limit in dig(e["spec"], "limits")]
     for (found, limit), side in ((each, side) for each in limits for side in ("min", "max")):
         keys = tuple(
@@ -154,23 +154,23 @@ def limit_ranges(snapshot: Snapshot) -> Iterator[Policy]:
             yield policy("refuses", keys, f"{side} for type {limit.get('type')}", edit)
         elif keys and 0 < snapshot.minor < FIRST_WITH_POLICIES:
             yield policy("lifted-before-1.30", keys)
-        elif keys and "policies" in snapshot.lists and not held(snapshot).get(_LIMITRANGES):
+        elif keys and "policies" in snapshot.lists and not denying(snapshot).get(_LIMITRANGES):
             yield policy("lifted", keys)
 
 
-def held(snapshot: Snapshot) -> dict[str, bool]:
-    """InstaSlice's policies that are there, and whether they are bound so that they deny."""
+def denying(snapshot: Snapshot) -> dict[str, bool]:
+    """InstaSlice's existing policies, and whether a binding makes each deny."""
     there = {each["metadata"]["name"] for each in snapshot.all("policies")}
     specs = [each.get("spec") or {} for each in snapshot.all("bindings")]
     bound = {each.get("policyName") for each in specs if "Deny" in dig(each, "validationActions")}
     return {name: name in bound for name in OWN if name in there}
 
 
-def own(snapshot: Snapshot) -> Found:
-    """Whether InstaSlice's own policies are there, and bound."""
+def own_policies(snapshot: Snapshot) -> Found:
+    """Check whether InstaSlice's own policies exist and deny."""
     if snapshot.webhook is None or 0 < snapshot.minor < FIRST_WITH_POLICIES:
         return
-    found = held(snapshot)
+    found = denying(snapshot)
     for name, what in OWN.items():
         if not found.get(name):
             how = "is not bound so that it denies" if name in found else "does not exist"
@@ -181,7 +181,7 @@ def own(snapshot: Snapshot) -> Found:
 
 
 def kueue(snapshot: Snapshot) -> Iterator[Policy]:
-    """Queues of resources that rewritten pods do not ask for by that name."""
+    """Yield rewritten resources in queues, and whether Kueue's configuration maps their classes."""
     covered = {
         name: resource
         for queue in snapshot.all("queues")
@@ -199,5 +199,5 @@ def kueue(snapshot: Snapshot) -> Iterator[Policy]:
         yield Policy("Kueue", "", "mapped", tuple(covered))
 
 
-#: What a cluster or files may have of them.
+#: The functions that yield policies, for a cluster or files.
 FINDERS: Final = (quotas, limit_ranges, kueue)

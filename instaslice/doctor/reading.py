@@ -1,7 +1,7 @@
-"""Takes the snapshot of a cluster that `doctor` and `plan` judge.
+"""Takes a snapshot of a cluster for `doctor` and `plan`.
 
-Reads, and creates a few objects as dry runs (dryRun=All), which no storage ever sees. The API
-server may stop answering in the middle of it.
+It reads, and creates a few objects as dry runs (dryRun=All), which are not stored. It copes with an
+API server that stops answering.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ from instaslice.resource_api import GROUP, NEWEST, ResourceAPI
 from instaslice.resources import Resources, read_mapping
 from instaslice.webhook_configuration import BESIDE
 
-#: The lists, by their name in a Snapshot: a key of `_bases`, and the path below it.
+#: The lists by their names in a Snapshot; each is a key of `_bases` and the path below it.
 LISTS: Final[Mapping[str, str]] = {
     "webhooks": "admission/mutatingwebhookconfigurations",
     "namespaces": "core/namespaces",
@@ -43,27 +43,27 @@ LISTS: Final[Mapping[str, str]] = {
 #: The versions of resource.k8s.io that have DeviceTaintRules, the newest first.
 _TAINTS: Final = ("v1", "v1beta2", "v1alpha3")
 _KUEUE: Final = "kueue.x-k8s.io"
-#: Objects to ask for at once.
+#: Objects per page of a list.
 PAGE: Final = 500
-#: Calls in a row that bring no answer, after which no more is asked: each has waited for its whole
-#: deadline, and a report of what was found is worth more than another wait.
+#: Consecutive calls without an answer, after which no more are made. Each has waited for its whole
+#: deadline, and the user prefers a partial report to more waiting.
 _MAX_SILENT: Final = 2
-#: How `serve` is told what to map.
+#: The option and the environment variable of `serve` with its mapping.
 _FLAG: Final = "--resource"
 _VARIABLE: Final = "INSTASLICE_RESOURCES"
 
 
 class Reader:
-    """A `Caller` that gives up, and what it reads."""
+    """A `Caller` that gives up on a silent API server, and the lists that it has read."""
 
     def __init__(self, cluster: Caller) -> None:
         self._cluster = cluster
         self._silent = 0
         self.lists: dict[str, list[Json]] = {}
-        self.failures: dict[str, ClusterError] = {}  #: by name, why a list is not there
+        self.failures: dict[str, ClusterError] = {}  #: why a list is missing, by name
 
     def call(self, method: str, path: str, body: Json | None = None) -> Answer:
-        """One request with a JSON answer of any status. Raises ClusterError without one."""
+        """Send a request; the answer may have any status. Raises ClusterError without one."""
         if self._silent >= _MAX_SILENT:
             raise ClusterError("not asked for, since the API server has stopped answering")
         try:
@@ -75,14 +75,14 @@ class Reader:
         return answer
 
     def get(self, path: str) -> Json:
-        """An object. Raises ClusterError."""
+        """Read an object. Raises ClusterError."""
         answer = self.call("GET", path)
         if answer.status != 200:
             raise ClusterError(answer.reason, answer.status)
         return answer.body
 
     def every(self, path: str) -> Iterator[Json]:
-        """The objects of a list, page by page, or the one that is there. Raises ClusterError."""
+        """Yield the objects of a list page by page, or a single object. Raises ClusterError."""
         query: dict[str, Any] = {"limit": PAGE}
         while True:
             page = self.get(f"{path}{'&' if '?' in path else '?'}{urlencode(query)}")
@@ -97,7 +97,7 @@ class Reader:
                 return
 
     def read(self, name: str, path: str) -> None:
-        """Keep under a name what is there, or why it cannot be read."""
+        """Store a list under a name, or the reason why it cannot be read."""
         try:
             self.lists[name] = list(self.every(path))
         except ClusterError as error:
@@ -110,7 +110,7 @@ class Reader:
 def take_for_pod(
     cluster: Caller, namespace: str, name: str, resources: Resources | None = None
 ) -> tuple[Snapshot, Json, list[Json]]:
-    """A pod, its surroundings and the events about it. Raises ClusterError."""
+    """Read a pod, the lists that explain it, and its events. Raises ClusterError."""
     reader = Reader(cluster)
     where = f"namespaces/{quote(namespace)}"
     pod = reader.get(f"/api/v1/{where}/pods/{quote(name)}")
@@ -129,10 +129,10 @@ def take(
     *,
     tries_pods: bool = True,
 ) -> Snapshot:
-    """All that the checks look at. Raises ClusterError where the API server is out of reach.
+    """Read everything that the checks need. Raises ClusterError if the API server is unreachable.
 
-    namespace: where to create objects as dry runs. resources: those that are rewritten; None for
-    what the pods of InstaSlice have been told. tries_pods: whether pods are among the dry runs.
+    namespace: for the dry runs. resources: those that are rewritten; None for the mapping of
+    InstaSlice's pods. tries_pods: whether to create pods as dry runs.
     """
     reader = Reader(cluster)
     api = discovery.ask(reader)
@@ -160,9 +160,9 @@ def take(
 
 
 def _bases(reader: Reader, version: str) -> dict[str, str]:
-    """Where each API group is, in the version to read it in; those that are not served lack.
+    """The base path of each API group that is served.
 
-    version: of resource.k8s.io; empty where it is not served.
+    version: the one of resource.k8s.io; empty if it is not served.
     """
     bases = {"core": "/api/v1", "admission": "/apis/admissionregistration.k8s.io/v1"}
     if version:
@@ -185,7 +185,7 @@ def _bases(reader: Reader, version: str) -> dict[str, str]:
 
 
 def _read_about_webhook(reader: Reader, client: Json, endpoints: bool) -> list[str]:
-    """Read the webhook's endpoints if asked to. What its pods have been told to map, as texts."""
+    """Read the webhook's endpoints if wanted. Returns the mappings of its pods as texts."""
     if "service" not in client:
         return []
     namespace, name = client["service"]["namespace"], client["service"]["name"]
@@ -222,10 +222,10 @@ def mapping_of(pods: Iterator[Json]) -> list[str]:
 def _probes(
     reader: Reader, namespace: str, webhook: Json | None, resources: Resources
 ) -> Iterator[Probe]:
-    """Try a pod with a slice, and one with a device of each mapped resource."""
+    """Try to create a pod with a slice, and one for each mapped resource."""
     names, key = [RESOURCE_PREFIX + "1g.5gb", *resources.mapped], ""
     if webhook is not None and checks.Registered(webhook).mode == BESIDE:
-        names, key = names[:1], ALTERNATIVES  # what the scheduler cannot do by itself
+        names, key = names[:1], ALTERNATIVES  # the scheduler cannot serve alternatives
     for name in names:
         pod = _pod(name, {key: "1g.5gb or 1g.10gb"} if key else {})
         try:
@@ -240,7 +240,7 @@ def _probes(
 
 
 def _pod(resource: str, annotations: Json) -> Json:
-    """A pod with one device, which Pod Security's level `restricted` takes."""
+    """A pod with one device that Pod Security's level `restricted` allows."""
     container = {
         "name": "probe",
         "image": "probe.invalid/probe",

@@ -1,4 +1,4 @@
-"""Findings: one line of a report each, and how people and programs read them. Pure."""
+"""Findings, and the report that lists them as text or JSON. Pure."""
 
 import json
 import textwrap
@@ -11,7 +11,7 @@ from instaslice.doctor.snapshot import advice_on
 
 
 class State(Enum):
-    """How something is, with the sign that it is shown by."""
+    """The state of a finding; its value is the sign in the report."""
 
     GOOD = "✓"
     UNSURE = "!"
@@ -19,11 +19,11 @@ class State(Enum):
 
 
 GOOD, UNSURE, WRONG = State
-#: Colours of a terminal (ECMA-48, SGR).
+#: A terminal's colours (ECMA-48, SGR).
 _COLOURS: Final = {GOOD: "32", UNSURE: "33", WRONG: "31"}
 
 
-#: How advice begins that is to be copied.
+#: The beginnings of advice that is a command.
 _COMMANDS: Final = ("kubectl ", "instaslice ")
 
 
@@ -33,15 +33,15 @@ class Finding(NamedTuple):
     check: str
     state: State
     text: str
-    advice: str = ""  #: what to do; empty where there is nothing
+    advice: str = ""  #: what the reader should do; may be empty
 
 
-#: A check's finding: state, text and, mostly, advice.
+#: A check's findings: state, text and, mostly, advice.
 Found = Iterator[tuple[State, str] | tuple[State, str, str]]
 
 
 def gather(checks: Iterable[tuple[str, Found]]) -> list[Finding]:
-    """The findings of the checks, each with its title, and the lists that nobody could read."""
+    """Collect the findings of checks by title; a check that lacks a list yields the reason."""
     findings: list[Finding] = []
     for title, found in checks:
         try:
@@ -52,14 +52,14 @@ def gather(checks: Iterable[tuple[str, Found]]) -> list[Finding]:
 
 
 def is_wrong(findings: Iterable[Finding]) -> bool:
-    """Whether something must be done."""
+    """Whether something has to be fixed."""
     return any(finding.state is WRONG for finding in findings)
 
 
 def as_text(findings: Sequence[Finding], *, colour: bool = False, width: int = 0) -> str:
-    """A table: sign, check, what was found; and below it, what to do.
+    """A table with a sign, the check and the finding; advice is on the next line.
 
-    width: columns to wrap at; 0 for none. Commands, which are to be copied, are not wrapped.
+    width: columns to wrap at; 0 for no wrapping. Commands are not wrapped, so they can be copied.
     """
     first = max((len(finding.check) for finding in findings), default=0)
     lines = []
@@ -77,7 +77,7 @@ def as_text(findings: Sequence[Finding], *, colour: bool = False, width: int = 0
 
 
 def wrapped(text: str, width: int, indent: int) -> str:
-    """Text in lines of `width` columns, all but the first with an indent; 0 for a single line."""
+    """Wrap text at `width` columns and indent all lines but the first; 0 for no wrapping."""
     lines = textwrap.wrap(
         text, max(width - indent, 20), break_long_words=False, break_on_hyphens=False
     )

@@ -1,4 +1,4 @@
-"""A cluster as `instaslice doctor` sees it, and what can be read off it. Pure."""
+"""A snapshot of a cluster, and what follows from it. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,16 +17,16 @@ from instaslice.resources import Resources
 from instaslice.templates import DeviceClaim, DeviceRequest, from_template, is_ours
 from instaslice.webhook_configuration import WEBHOOK
 
-#: The device plugin's resource for a whole GPU; with its strategy "single", for a slice.
+#: The device plugin's resource for a whole GPU, or for a slice with the strategy "single".
 GPU: Final = "nvidia.com/gpu"
-#: The advice where the API server says that the user may not do something.
+#: The advice if the user lacks rights.
 RIGHTS: Final = "the rights that this needs are in config/components/doctor"
-#: How many names a finding lists.
+#: The number of names that a finding lists.
 _SHOWN: Final = 3
 
 
 def advice_on(status: int) -> str:
-    """The advice where the API server refused an answer; empty for none."""
+    """The advice for a status of the API server; may be empty."""
     return RIGHTS if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) else ""
 
 
@@ -34,26 +34,26 @@ class Probe(NamedTuple):
     """The result of creating a pod as a dry run."""
 
     namespace: str
-    resource: str  #: what it asks for, "nvidia.com/mig-1g.5gb"
+    resource: str  #: in the pod's limits, "nvidia.com/mig-1g.5gb"
     pod: Json | None
-    error: str  #: why it was refused; empty where it was not
-    status: int  #: of HTTP; 0 where there was no answer
-    annotation: str = ""  #: the one of InstaSlice's that it has
+    error: str  #: why it was refused, or empty
+    status: int  #: of HTTP; 0 without an answer
+    annotation: str = ""  #: the pod's annotation for InstaSlice
 
 
 class PodClaim(NamedTuple):
-    """A claim of a pod that is made from a template of InstaSlice's."""
+    """A pod's claim that comes from one of InstaSlice's templates."""
 
     name: str
     template: str
-    asks: DeviceClaim  #: for nothing where the template's name is too long to say all
+    asks: DeviceClaim  #: empty if the template has a shortened name
 
 
 _NOTHING: Final = DeviceClaim(())
 
 
 class Pod:
-    """A pod, by what it asks for.
+    """A pod and the devices that it requests.
 
     rewritten: the extended resources that InstaSlice rewrites.
     """
@@ -62,15 +62,15 @@ class Pod:
         self.spec: Json = manifest["spec"]
         self.metadata: Json = manifest["metadata"]
         self.status: Json = manifest.get("status") or {}
-        self.namespace: str = self.metadata.get("namespace") or ""  #: empty in a file without one
+        self.namespace: str = self.metadata.get("namespace") or ""  #: empty if its file has none
         self.full_name = full_name(manifest)
-        self.node: str = self.spec.get("nodeName") or ""  #: the node that it is bound to, or empty
+        self.node: str = self.spec.get("nodeName") or ""  #: empty until it is bound
         self.phase = str(self.status.get("phase") or "Unknown")
         self._rewritten = rewritten
 
     @cached_property
     def extended(self) -> dict[str, str]:
-        """Extended resources in its limits, with their sums; limits of 0 ask for nothing."""
+        """The sums of the extended resources in its limits, without those of 0."""
         found: dict[str, str] = {}
         for each in (*dig(self.spec, "containers"), *dig(self.spec, "initContainers")):
             for name, amount in dig(each, "resources", "limits").items():
@@ -80,12 +80,12 @@ class Pod:
 
     @property
     def limits(self) -> dict[str, str]:
-        """Those of them that could be rewritten."""
+        """Those that InstaSlice could rewrite."""
         return {name: n for name, n in self.extended.items() if self._rewritten.find(name)}
 
     @cached_property
     def claims(self) -> list[PodClaim]:
-        """Its claims from templates that are named as InstaSlice names them."""
+        """Its claims from templates with InstaSlice's names."""
         named = [(each, template_name(each)) for each in dig(self.spec, "resourceClaims")]
         return [
             PodClaim(each["name"], template, from_template(template, self._rewritten) or _NOTHING)
@@ -95,20 +95,20 @@ class Pod:
 
     @property
     def names_its_node(self) -> bool:
-        """Whether its author has bound it, past the scheduler.
+        """Whether its author has set its node, bypassing the scheduler.
 
-        What the scheduler binds is in no `managedFields`, unlike what somebody has written.
+        `managedFields` records a node that an author sets, but not the scheduler's binding.
         """
         if not self.node or is_mirror({"metadata": self.metadata}):
             return False
         written = dig(self.metadata, "managedFields")
         if not written:
-            return "uid" not in self.metadata  # a file
+            return "uid" not in self.metadata  # it comes from a file
         return any("f:nodeName" in dig(each, "fieldsV1", "f:spec") for each in written)
 
 
 def choices(request: DeviceRequest) -> str:
-    """The choices of a request, in words: "3g.20gb or 4g.20gb", "1g.5gb or bigger"."""
+    """A request's alternatives: "3g.20gb or 4g.20gb", "1g.5gb or bigger"."""
     first, *others = (c.profile.attribute if c.profile else "" for c in request.choices)
     names = [first or request.resource.name, *filter(None, others)]
     return " or ".join([*names, "bigger"] if "" in others else names)
@@ -116,22 +116,24 @@ def choices(request: DeviceRequest) -> str:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The parts of a cluster that the checks look at, as decoded JSON.
+    """The parts of a cluster that the checks need, as decoded JSON.
 
-    Whatever is asked of it raises ClusterError where what it takes could not be read.
+    Every property and method raises ClusterError if it needs a list that could not be read.
     """
 
     kubernetes: str  #: "v1.36.3"
     api: ResourceAPI | Unavailable
-    lists: dict[str, list[Json]] = field(default_factory=dict)  #: by the names of `reading.LISTS`
-    failures: dict[str, ClusterError] = field(default_factory=dict)  #: by name, why it is not there
+    lists: dict[str, list[Json]] = field(default_factory=dict)  #: by name, as in `reading.LISTS`
+    failures: dict[str, ClusterError] = field(
+        default_factory=dict
+    )  #: why a list is missing, by name
     resources: Resources = field(default_factory=Resources)  #: those that are rewritten
     probes: tuple[Probe, ...] = ()
     gates: Mapping[str, Known] = field(default_factory=dict)  #: by name, as in `cluster.gates`
     _named: dict[str, dict[str, Json]] = field(default_factory=dict, init=False, compare=False)
 
     def all(self, name: str) -> list[Json]:
-        """A list by its name."""
+        """The objects of a list."""
         if name in self.failures:
             failure = self.failures[name]
             raise ClusterError(f"{name} could not be read: {failure}", failure.status)
@@ -139,7 +141,7 @@ class Snapshot:
 
     @cached_property
     def readable(self) -> "Snapshot":
-        """The snapshot in which what could not be read is empty, for those who say so elsewhere."""
+        """A copy with an empty list in place of each that could not be read."""
         return replace(self, failures={})
 
     @property
@@ -153,12 +155,12 @@ class Snapshot:
 
     @property
     def is_classic(self) -> bool:
-        """Whether only the driver knows its devices, as in v1alpha2."""
+        """Whether the API is v1alpha2, in which only the driver knows its devices."""
         return isinstance(self.api, ResourceAPI) and self.api.is_classic
 
     @property
     def minor(self) -> int:
-        """34, of "v1.34.1"; 0 for anything that is not a version of Kubernetes."""
+        """Kubernetes' minor version, 34 for "v1.34.1"; 0 if it is unknown."""
         digits = self.kubernetes.partition("1.")[2].partition(".")[0].rstrip("+")
         return int(digits) if digits.isdecimal() else 0
 
@@ -170,17 +172,17 @@ class Snapshot:
 
     @cached_property
     def users(self) -> list[tuple[Pod, PodClaim]]:
-        """The claims of InstaSlice's that those have."""
+        """The claims of those pods that come from InstaSlice's templates."""
         return [(pod, claim) for pod in self.pods for claim in pod.claims]
 
     def named(self, kind: str) -> dict[str, Json]:
-        """A list by the full names of its objects."""
+        """The objects of a list by their full names."""
         if kind not in self._named:
             self._named[kind] = {full_name(each): each for each in self.all(kind)}
         return self._named[kind]
 
     def claim_of(self, pod: Pod, own: PodClaim) -> Json:
-        """The ResourceClaim that was made for a pod's claim; empty for none."""
+        """The ResourceClaim of a pod's claim; {} if it does not exist."""
         for status in dig(pod.status, "resourceClaimStatuses"):
             if status["name"] == own.name:
                 name = f"{pod.namespace}/{status.get('resourceClaimName')}"
@@ -188,40 +190,40 @@ class Snapshot:
         return {}
 
     def is_past_scheduler(self, pod: Pod) -> bool:
-        """Whether a pod has a node, and a claim without devices."""
+        """Whether a pod bypassed the scheduler: it has a node, and a claim without devices."""
         if not pod.node or pod.phase == "Running":
             return False
         claims = (self.claim_of(pod, own) for own in pod.claims)
         return not all(dig(claim, "status", "allocation") for claim in claims)
 
     def is_on(self, gate: str, *, otherwise: bool) -> bool:
-        """Whether a feature gate is on. otherwise: the answer where nobody knows."""
+        """Whether a feature gate is on. otherwise: the answer if its state is unknown."""
         found = self.gates.get(gate)
         return otherwise if found is None or found.on is None else found.on
 
     @cached_property
     def inventory(self) -> Inventory:
-        """The driver's devices; none in v1alpha2."""
+        """The devices of NVIDIA's driver; none in v1alpha2."""
         if self.is_classic:
             return Inventory([], [])
         return Inventory(self.all("slices"), self.all("claims"), self.lists.get("rules", []))
 
     @cached_property
     def served_by_scheduler(self) -> dict[str, list[str]]:
-        """Extended resources that are rewritten, and the classes that map them (KEP-5004)."""
+        """Rewritten extended resources, each with the classes that map it (KEP-5004)."""
         every = self.named("classes").items()
         named = ((dig(each, "spec", "extendedResourceName") or "", name) for name, each in every)
         return grouped(each for each in named if self.resources.find(each[0]) or each[0] == GPU)
 
 
 def advertised(node: Json) -> dict[str, str]:
-    """The resources that device plugins offer on a node; the kubelet keeps a lost one at 0."""
+    """The resources that device plugins offer on a node; the kubelet keeps removed ones at 0."""
     amounts = dig(node, "status", "allocatable").items()
     return {name: str(n) for name, n in amounts if "/" in name and not is_zero(n)}
 
 
 def is_zero(amount: object) -> bool:
-    """Whether an amount asks for nothing. What is no quantity does not."""
+    """Whether an amount is a quantity of zero."""
     try:
         return nanos(amount) == 0
     except InvalidQuantity:
@@ -229,7 +231,7 @@ def is_zero(amount: object) -> bool:
 
 
 def total(before: str | None, amount: str) -> str:
-    """Two amounts in one; those that are no plain numbers are written side by side."""
+    """Add an amount to another, as a text "1k + 1k" unless both are plain numbers."""
     if before is None:
         return amount
     if before.isdecimal() and amount.isdecimal():
@@ -238,13 +240,13 @@ def total(before: str | None, amount: str) -> str:
 
 
 def full_name(manifest: Json) -> str:
-    """An object as "namespace/name", or by its name where it has no namespace."""
+    """The name of an object: "namespace/name", or "name" without a namespace."""
     metadata = manifest["metadata"]
     return "/".join(filter(None, (metadata.get("namespace"), metadata.get("name"))))
 
 
 def some(names: Iterable[str]) -> str:
-    """A few of many names, and how many more there are."""
+    """List the first few names, and the number of the others."""
     every = list(names)
     more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
     return ", ".join(every[:_SHOWN]) + more

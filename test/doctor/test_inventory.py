@@ -26,7 +26,7 @@ def test_slices_that_are_there() -> None:
     inventory = Inventory(slices, claims)
     assert inventory.supply == {"1g.5gb": Supply(3, 2), "3g.20gb": Supply(1, 1)}
     assert inventory.nodes() == {"node-1", "node-2"}
-    assert inventory.whole() == Supply(2, 2)
+    assert inventory.whole_gpus() == Supply(2, 2)
 
 
 @pytest.mark.parametrize("combined", [False, True])
@@ -59,8 +59,8 @@ def test_a_whole_gpu_and_its_slices_exclude_one_another() -> None:
     slices = with_whole_gpus()
     taken = free(slices, claim("gpu-1"))
     assert taken == a100.ROOM
-    assert Inventory(slices, [claim("gpu-1")]).whole() == Supply(2, 1)
-    assert Inventory(slices, [claim("gpu-1-mig-1g5gb-19-0")]).whole() == Supply(2, 1)
+    assert Inventory(slices, [claim("gpu-1")]).whole_gpus() == Supply(2, 1)
+    assert Inventory(slices, [claim("gpu-1-mig-1g5gb-19-0")]).whole_gpus() == Supply(2, 1)
 
 
 def test_admin_access_takes_nothing() -> None:
@@ -122,13 +122,13 @@ def test_shared_slices(consumed: tuple[str, ...], default: str | None, left: int
 
 def test_together_on_one_gpu() -> None:
     inventory = Inventory(a100.resource_slices(), [claim("gpu-0-mig-4g20gb-5-0")])
-    assert inventory.most([("1g.5gb", 7)], on_one_gpu=True) == 7
-    assert inventory.most([("1g.5gb", 8)], on_one_gpu=True) == 7
-    assert inventory.most([("4g.20gb", 1), ("3g.20gb", 1)], on_one_gpu=True) == 2
-    assert inventory.most([("1g.5gb", 20)]) == 3 + 7
+    assert inventory.most_together([("1g.5gb", 7)], on_one_gpu=True) == 7
+    assert inventory.most_together([("1g.5gb", 8)], on_one_gpu=True) == 7
+    assert inventory.most_together([("4g.20gb", 1), ("3g.20gb", 1)], on_one_gpu=True) == 2
+    assert inventory.most_together([("1g.5gb", 20)]) == 3 + 7
     assert [inventory.gpus_with(profile) for profile in ("4g.20gb", "1g.5gb")] == [1, 2]
     nothing = Inventory([], [])
-    assert (nothing.most([("1g.5gb", 1)]), nothing.gpus_with("1g.5gb")) == (0, 0)
+    assert (nothing.most_together([("1g.5gb", 1)]), nothing.gpus_with("1g.5gb")) == (0, 0)
 
 
 # -- what is read off ResourceSlices
