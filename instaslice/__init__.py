@@ -1,8 +1,8 @@
-"""InstaSlice: pods that ask for MIG slices as extended resources, rewritten to ask through DRA.
+"""InstaSlice rewrites pods that ask for MIG slices as extended resources to ask through DRA.
 
-Data flows one way, bytes -> review -> pod -> patch -> bytes. The modules on top are pure: no clock,
-no socket, no file. Everything that does I/O is in a folder of its own around them; who may import
-whom is one table, in `test/test_layers.py`.
+Data flows one way: bytes -> review -> pod -> patch -> bytes. The modules in this folder are pure:
+they use no clock, socket or file. The subfolders do all I/O; one table, in `test/test_layers.py`,
+says which folder may import which.
 """
 
 __version__ = "0.1.0"

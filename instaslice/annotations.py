@@ -1,14 +1,14 @@
-"""Annotations: by which a pod asks for more than its limits can say, and is told what was done.
+"""The annotations that InstaSlice reads from a pod, and the one that it writes.
 
     instaslice.io/alternatives: "3g.20gb or 4g.20gb; 1g.5gb or 1g.10gb or 2g.10gb"
     instaslice.io/placement: same-gpu
     instaslice.io/requested: "main: nvidia.com/mig-1g.5gb=2, nvidia.com/mig-3g.20gb=1; side: ..."
 
-A limit of the first profile of a chain may be served by the next ones, in that order; "1g.5gb or
-bigger" goes by size and so holds for every GPU (`resources.bigger`). An administrator may set
-chains for the pods that have none of their own; "none" declines these. A placement puts all MIG
-slices of the pod on one GPU, or each of them on another (R13). What a rewritten pod asked for (R12)
-is what `kubectl describe` shows.
+A chain lists the profiles that may serve a limit of its first profile, in order of preference;
+"1g.5gb or bigger" chooses by size and so works on every GPU (`resources.bigger`). An administrator
+may set default chains for pods that have none; "none" declines these. A placement puts all MIG
+slices of the pod on one GPU, or each on a different GPU (R13). InstaSlice writes `requested` (R12),
+so that `kubectl describe` shows what the pod asked for.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,12 +26,12 @@ from instaslice.templates import MAX_CHOICES
 ALTERNATIVES: Final = "instaslice.io/alternatives"
 PLACEMENT: Final = "instaslice.io/placement"
 REQUESTED: Final = "instaslice.io/requested"
-#: Kubernetes' own, on the API server's image of a static pod (R9).
+#: Set by the kubelet on a mirror pod, the API server's copy of a static pod (R9).
 MIRROR: Final = "kubernetes.io/config.mirror"
 
-#: The longest chains, in characters: of 8 names of 20 for each of the 100 profiles that there are.
+#: The longest value of ALTERNATIVES, in characters: 8 names of 20 for each of some 100 profiles.
 _LONGEST_CHAINS: Final = 16_000
-#: The longest value of REQUESTED: what a terminal shows at once, of some 20 containers.
+#: The longest value of REQUESTED, in characters: one terminal screen, some 20 containers.
 MAX_REQUESTED: Final = 1_000
 _MORE: Final = "; ..."
 _POINTER: Final = pointer("metadata", "annotations", REQUESTED)
@@ -43,9 +43,9 @@ _LIKE_THIS: Final = 'write it like "3g.20gb or 4g.20gb; 1g.5gb or 1g.10gb"'
 
 
 class Wishes(NamedTuple):
-    """Alternatives and a placement that a pod asks for."""
+    """The alternatives and the placement that a pod asks for."""
 
-    #: By the resource that a limit names, the others that may serve it, in order.
+    #: For the resource that a limit names, the others that may serve it, in order.
     alternatives: Mapping[Resource, tuple[Resource, ...]]
     placement: str = ""  #: a key of `templates.CONSTRAINTS`, or empty
     is_default: bool = False  #: whether the alternatives are the administrator's
@@ -55,24 +55,24 @@ _NO_WISHES: Final = Wishes({}, is_default=True)
 
 
 def path(key: str) -> Path:
-    """An annotation's path, for an error."""
+    """The path of an annotation, for an error."""
     return ("metadata", "annotations", key)
 
 
 def of(pod: Json) -> Json:
-    """A pod's annotations; empty where it has none that are an object."""
+    """A pod's annotations; empty if they are missing or not an object."""
     metadata = pod.get("metadata")
     found = metadata.get("annotations") if isinstance(metadata, dict) else None
     return found if isinstance(found, dict) else {}
 
 
 def is_mirror(pod: Json) -> bool:
-    """Whether the pod is the API server's image of a static pod (R9)."""
+    """Whether the pod is a mirror pod (R9)."""
     return MIRROR in of(pod)
 
 
 def read(found: Json, resources: Resources) -> Wishes:
-    """The wishes in a pod's annotations. Raises InvalidPod, with the annotation's key and value."""
+    """Read the wishes in a pod's annotations. Raises InvalidPod with the key and the value."""
     value, placed = found.get(ALTERNATIVES), found.get(PLACEMENT)
     if value is None and placed is None and not resources.alternatives:
         return _NO_WISHES
@@ -90,7 +90,7 @@ def read(found: Json, resources: Resources) -> Wishes:
 
 
 def read_alternatives(value: object) -> dict[Resource, tuple[Resource, ...]]:
-    """Chains of profiles, by what they begin with. Raises ValueError, which says what is wrong."""
+    """Read chains of profiles, keyed by their first. Raises ValueError with the reason."""
     if not isinstance(value, str):
         raise ValueError(_LIKE_THIS)
     if len(value) > _LONGEST_CHAINS:
@@ -122,7 +122,7 @@ def read_alternatives(value: object) -> dict[Resource, tuple[Resource, ...]]:
 
 
 def _profile(name: str) -> Profile:
-    """A profile in either of its spellings. Raises ValueError."""
+    """Read a profile in any spelling. Raises ValueError."""
     profile = profiles.from_name(name)
     if profile is None:
         raise ValueError(f"{shorten(name)} is not a MIG profile such as 1g.5gb or 1g.10gb+me")
@@ -130,9 +130,9 @@ def _profile(name: str) -> Profile:
 
 
 def describe(containers: Iterable[Settled], before: object = None) -> str:
-    """What containers ask for by new claims, as the annotation says it.
+    """The value of REQUESTED: what the containers ask for by new claims.
 
-    before: what an earlier pass said of the pod; what is not text said nothing.
+    before: the value after an earlier pass; ignored unless it is text.
     """
     text = ""
     if isinstance(before, str):  # a user may have typed megabytes
@@ -149,7 +149,7 @@ def describe(containers: Iterable[Settled], before: object = None) -> str:
 
 
 def annotate(pod: Json, text: object) -> list[Operation]:
-    """Set REQUESTED, whatever a user typed there. Raises InvalidPod where it has no place."""
+    """Set REQUESTED, whatever a user typed there. Raises InvalidPod if metadata is malformed."""
     metadata = member(pod, "metadata", dict)
     found = member(metadata, "annotations", dict, ("metadata",))
     if found.get(REQUESTED) == text:

@@ -1,23 +1,23 @@
-"""The claims that take the place of a pod's limits (R2, R6, R8, R13).
+"""The claims that replace a pod's limits (R2, R6, R8, R13).
 
-Theory of operation. Containers, and sidecars (init containers with restartPolicy Always; they start
-in order and stay), run at the same time, so each has devices of its own. An ordinary init container
-has ended before anything after it starts, so it can use the devices of all containers and of the
-sidecars after it, though not of the sidecars before it. Only what it needs beyond those is extra,
-and since ordinary init containers run one after the other, they all share the extras. Of each
-resource the pod then holds
+Theory of operation. Containers and sidecars (init containers with restartPolicy Always, which start
+in order and keep running) run at the same time, so each needs separate devices. An ordinary init
+container ends before anything after it starts, so it can use the devices of all containers and of
+the sidecars after it, but not those of the sidecars before it. Only what it needs beyond those is
+extra. Ordinary init containers run one after another, so they share the extras. Of each resource
+the pod then holds
 
     max(containers + sidecars, max over ordinary init containers of (own + sidecars before it))
 
 devices, which is what the scheduler and the device plugin count for an extended resource (KEP-753,
 "resources calculation").
 
-Put all these devices in a line: first those of containers, in order, then the extras, then those
-of sidecars, the last sidecar first. What an ordinary init container may use is then always the
-beginning of the line, and it uses as many from there as it needs. So the line is cut where an
-owner's devices end, and where an init container's use ends. Between two cuts are devices that the
-same containers use: a group, which becomes one claim. An owner's devices are in more than one group
-only where an init container uses a part of them.
+Put all these devices in a line: first those of the containers, in order, then the extras, then
+those of the sidecars, the last sidecar first. An ordinary init container then always uses the
+beginning of the line. The line is cut where an owner's devices end and where an init container's
+use ends. The devices between two cuts are used by the same containers: they are a group, which
+becomes one claim. An owner's devices are in more than one group only if an init container uses
+some of them.
 """
 
 from collections.abc import Sequence
@@ -33,9 +33,9 @@ from instaslice.templates import DeviceClaim, DeviceRequest, claim_of, serves
 
 
 class Demand(NamedTuple):
-    """A container that wants devices of a resource."""
+    """The devices of a resource that one container asks for."""
 
-    user: int  #: which container, in the order of the pod
+    user: int  #: the container's index, in the order of the pod
     devices: int
     role: Role
 
@@ -47,22 +47,22 @@ class Group(NamedTuple):
     devices: int
 
 
-#: By resource, who wants how many of it: in the order of the pod, each container once.
+#: The demands for each resource: in the order of the pod, each container once.
 Demands = dict[Resource, list[Demand]]
 
 
 class NewClaim(NamedTuple):
-    """A claim that a pod is to have, before it has a name."""
+    """A claim to be added to a pod, before it has a name."""
 
     asks: DeviceClaim
-    #: Which containers use it, in the order of the pod; of a placed claim, which request of it.
+    #: Each container that uses it, in the order of the pod, and the request; "" means all of it.
     uses: list[tuple[int, str]]
 
 
 def held(demands: Sequence[Demand]) -> int:
-    """How many devices of a resource the pod holds."""
-    # From the last to the first: sidecars before an init container are not free for it. Containers
-    # come first in the pod, and are free for all.
+    """The number of devices of a resource that the pod holds."""
+    # Demands are read backwards: an init container cannot use the devices of sidecars before it.
+    # It can use those of all containers, which come first in `demands`.
     free = extras = 0
     for demand in demands:
         if demand.role == "container":
@@ -76,15 +76,15 @@ def held(demands: Sequence[Demand]) -> int:
 
 
 def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
-    """The groups in which the devices of a resource are held, in the order of the line.
+    """Divide the devices of a resource into groups, in the order of the line.
 
-    max_devices: that one group can hold; a larger one is cut.
+    max_devices: the most that one group can hold; larger groups are cut.
     """
     by_role: dict[Role, list[Demand]] = {"container": [], "sidecar": [], "init": []}
     for demand in demands:
         by_role[demand.role].append(demand)
     owners, inits, sidecars = by_role["container"], by_role["init"], by_role["sidecar"][::-1]
-    if not inits:  # as nearly always: nobody uses what another owns
+    if not inits:  # the usual case: no container uses another's devices
         alone = owners + sidecars
         return [Group((d.user,), n) for d in alone for n in _cut(d.devices, max_devices)]
     extras = held(demands) - sum(owner.devices for owner in owners + sidecars)
@@ -102,15 +102,15 @@ def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
 
 
 def _cut(devices: int, most: int) -> list[int]:
-    """Devices in groups that are as large as may be."""
+    """Cut a number of devices into groups of at most `most`."""
     whole, rest = divmod(devices, most)
     return [most] * whole + [rest] * (rest > 0)
 
 
 def demands(containers: Sequence[Settled], api: ResourceAPI) -> Demands:
-    """The containers' requests, by resource.
+    """The containers' demands, by resource.
 
-    Raises InvalidPod where that is too much, or what the API cannot ask for (R8).
+    Raises InvalidPod if they are too many, or the API cannot ask for a resource (R8).
     """
     found: Demands = {}
     uses = 0
@@ -118,7 +118,7 @@ def demands(containers: Sequence[Settled], api: ResourceAPI) -> Demands:
         for name, count in claimed.items():
             uses += count
             each = found.setdefault(container.asks[name], [])
-            if each and each[-1].user == user:  # by another of its names
+            if each and each[-1].user == user:  # two names can mean one resource
                 count += each.pop().devices
             each.append(Demand(user, count, container.role))
     if uses > MAX_USES:
@@ -142,9 +142,9 @@ def demands(containers: Sequence[Settled], api: ResourceAPI) -> Demands:
 
 
 def new_claims(wanted: Demands, api: ResourceAPI, wishes: Wishes) -> list[NewClaim]:
-    """The claims, in the order in which the pod is to declare them.
+    """Make the claims, in the order in which the pod will declare them.
 
-    wishes: those that can be kept.
+    wishes: those that can be kept (`promised`).
     """
     claims: list[NewClaim] = []
     placed: list[tuple[DeviceRequest, Group]] = []
@@ -168,10 +168,10 @@ def new_claims(wanted: Demands, api: ResourceAPI, wishes: Wishes) -> list[NewCla
 def promised(
     wishes: Wishes, wanted: Demands, api: ResourceAPI, *, again: bool
 ) -> tuple[Wishes, list[Notice]]:
-    """A pod's wishes as far as they can be kept, and notices of the rest (R13).
+    """Return the wishes that can be kept, and notices about the rest (R13).
 
     again: whether an earlier pass made claims for the pod.
-    Raises InvalidPod for a placement that cannot be promised: the pod would silently mean less.
+    Raises InvalidPod for a placement that cannot be kept, which must not be dropped silently.
     """
     alternatives, placement, is_default = wishes
     if not wanted or not (alternatives or placement):
@@ -184,7 +184,7 @@ def promised(
     ]
     if ALTERNATIVES not in api.features and not alternatives.keys().isdisjoint(wanted):
         alternatives = {}
-        if not is_default:  # about which the pod's author can do nothing
+        if not is_default:  # the pod's author cannot change the default
             text = f"{this} has no alternatives; only the first is asked for"
             notices.append(Notice(annotations.ALTERNATIVES, text))
     slices = sum(held(each) for resource, each in wanted.items() if resource.profile)
@@ -197,13 +197,13 @@ def promised(
         if why := _no_placement(placement, slices, api, again):
             raise InvalidPod(forbidden(annotations.path(annotations.PLACEMENT), why))
         if any(resource.profile is None for resource in wanted):
-            text = "MIG slices are placed, and nothing else"
+            text = "it applies only to MIG slices"
             notices.append(Notice(annotations.PLACEMENT, text))
     return Wishes(alternatives, placement), notices
 
 
 def _no_placement(placement: str, slices: int, api: ResourceAPI, again: bool) -> str:
-    """Why a placement cannot be promised, or ""."""
+    """The reason why a placement cannot be kept, or ""."""
     if placement not in api.features:
         return f"this cluster's {api.group_version} cannot promise {placement}"
     if slices > api.max_devices:

@@ -1,7 +1,7 @@
-"""A pod's containers, and the devices that each of them asks for by extended resources.
+"""A pod's containers, and the devices that each one asks for as extended resources.
 
-What the API server would refuse is refused here, in its words and with the field's path (R7). Every
-bound is checked before any loop over what was typed (R8).
+This module refuses what the API server would refuse, in its words and with the field's path (R7).
+It checks every bound before it loops over user input (R8).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,13 +13,12 @@ from instaslice.patch import Json
 from instaslice.quantity import MALFORMED, NANO, InvalidQuantity, nanos
 from instaslice.resources import Resource, Resources
 
-#: 16 GPUs, the most that one machine is sold with, of 7 slices, the most that one GPU is cut into.
+#: The largest machine sold has 16 GPUs, and a GPU has at most 7 slices.
 MAX_DEVICES: Final = 112
-#: Ordinary init containers share devices, so these do not bound what the patch says of them. 16
-#: init containers that use every slice of the largest pod are more than anyone means to write.
+#: Ordinary init containers share devices, so MAX_DEVICES does not bound the patch's references to
+#: claims. No real pod has 16 init containers that use every slice of the largest pod.
 MAX_USES: Final = 16 * MAX_DEVICES
-#: Entries in limits and requests, those of 0 among them, and names that begin like a MIG resource
-#: and are none: as many as uses.
+#: The most entries in limits and requests, including those of 0, together with misspelt MIG names.
 MAX_ENTRIES: Final = MAX_USES
 
 _TOO_MANY: Final = f"must be less than or equal to {MAX_DEVICES}, 16 GPUs of 7 slices"
@@ -32,46 +31,46 @@ Role = Literal["container", "sidecar", "init"]  #: "init": an ordinary init cont
 
 
 class Container(NamedTuple):
-    """A container as the pod has it."""
+    """A container of a pod, as decoded JSON, and the resources that it asks for."""
 
     kind: str  #: "containers" or "initContainers"
-    number: int  #: its place among those of its kind
-    name: str  #: empty where it has none
+    number: int  #: index in its list
+    name: str  #: empty if missing
     role: Role
     resources: Json
     limits: Json
     requests: Json
-    claims: list[Any]  #: those that it refers to already
-    #: The resources that it names in limits, then in requests, by their names.
+    claims: list[Any]  #: existing references to claims
+    #: The resources named in limits, then in requests, by name.
     asks: Mapping[str, Resource]
 
     @property
     def path(self) -> Path:
-        """Where its resources are."""
+        """The path of its resources."""
         return ("spec", self.kind, self.number, "resources")
 
     @property
     def pointer(self) -> str:
-        """A JSON Pointer to its resources."""
+        """The JSON Pointer to its resources."""
         return f"/spec/{self.kind}/{self.number}/resources"
 
     def references(self) -> Iterator[tuple[str, object]]:
-        """The claims that it refers to already, each with the request that it names."""
+        """The names of the claims that it refers to already, each with the request."""
         for claim in self.claims:
             if isinstance(claim, dict) and isinstance(name := claim.get("name"), str):
                 yield name, claim.get("request")
 
 
 class Settled(NamedTuple):
-    """A container of which it is known what becomes of each amount that is not 0."""
+    """A container, with the decision on each of its amounts that is not 0."""
 
     container: Container
-    claimed: dict[str, int]  #: devices by the resource's name, which leaves limits and requests
-    declined: list[str]  #: names whose amounts become "0" (R10)
+    claimed: dict[str, int]  #: devices by resource name; the patch removes these entries
+    declined: list[str]  #: resource names whose amounts the patch sets to "0" (R10)
 
 
 def member(holder: Json, key: str, kind: type, where: Path = ()) -> Any:
-    """holder[key], an empty `kind` where it is missing or null; raises InvalidPod for others.
+    """Return holder[key], or an empty `kind` if null or missing. Raises InvalidPod for others.
 
     where: the path of the holder, for the error.
     """
@@ -88,14 +87,14 @@ def _wrong_type(path: Path, kind: type = dict) -> InvalidPod:
     return InvalidPod(FieldError(path, "FieldValueTypeInvalid", f"must be {word}"))
 
 
-#: A container with resources: its kind, number, itself, its resources, their limits and requests.
+#: Of a container with resources: kind, number, the container, its resources, limits, requests.
 _Found = tuple[str, int, Json, Json, Json, Json]
 
 
 def _with_resources(pod: Json) -> Iterator[_Found]:
-    """The containers that have resources. Raises InvalidPod.
+    """Find the containers that have resources. Raises InvalidPod.
 
-    There may be a million containers of nothing: no value is made of those.
+    A pod may have a million empty containers, so it creates no values for those.
     """
     spec = member(pod, "spec", dict)
     for kind in ("containers", "initContainers"):
@@ -120,7 +119,7 @@ def _with_resources(pod: Json) -> Iterator[_Found]:
 def _container(found: _Found, asks: Mapping[str, Resource]) -> Container:
     kind, number, holder, resources, limits, requests = found
     role: Role = "container"
-    if kind == "initContainers":  # one that stays is a sidecar (KEP-753)
+    if kind == "initContainers":  # KEP-753
         role = "sidecar" if holder.get("restartPolicy") == "Always" else "init"
     name = holder.get("name")
     text = name if isinstance(name, str) else ""
@@ -129,7 +128,7 @@ def _container(found: _Found, asks: Mapping[str, Resource]) -> Container:
 
 
 def containers(pod: Json) -> Iterator[Container]:
-    """The containers that have resources, of `containers` and then of `initContainers`.
+    """The containers that have resources: first `containers`, then `initContainers`.
 
     Raises InvalidPod (R7).
     """
@@ -137,13 +136,13 @@ def containers(pod: Json) -> Iterator[Container]:
 
 
 def same_places(pod: Json, others: Iterable[Container]) -> dict[tuple[str, int], Container]:
-    """A pod's containers with resources at the places of others, by place. Raises InvalidPod."""
+    """A pod's containers at the same places as others, by kind and number. Raises InvalidPod."""
     places = {(each.kind, each.number) for each in others}
     return {each[:2]: _container(each, {}) for each in _with_resources(pod) if each[:2] in places}
 
 
 def asking(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]:
-    """The containers that ask for something (R1), and names that are spelt like no MIG profile.
+    """The containers that ask for resources (R1), and misspelt names of MIG resources.
 
     Raises InvalidPod (R7, R8).
     """
@@ -164,12 +163,12 @@ def asking(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]
 
 
 class _Names(dict[str, Resource | None]):
-    """The resources that a pod names, each understood once: containers ask for few."""
+    """A cache of the resources that a pod names; pods repeat few names."""
 
     def __init__(self, resources: Resources) -> None:
         self._find = resources.find
         self.left = MAX_ENTRIES
-        self.odd: list[str] = []  #: those that begin like a MIG resource and are none
+        self.odd: list[str] = []  #: misspelt names of MIG resources
 
     def __missing__(self, name: str) -> Resource | None:
         resource = self[name] = self._find(name)
@@ -180,9 +179,9 @@ class _Names(dict[str, Resource | None]):
 
 
 def count_devices(every: Iterable[Container]) -> list[dict[str, int]]:
-    """By container, how many devices it asks for by each name, where not 0.
+    """For each container, count the devices that it asks for by each name; leave out zeros.
 
-    Raises InvalidPod with what is wrong (R7, R8).
+    Raises InvalidPod with the errors (R7, R8).
     """
     found: list[dict[str, int]] = []
     errors: list[FieldError] = []
@@ -200,9 +199,9 @@ def count_devices(every: Iterable[Container]) -> list[dict[str, int]]:
 
 
 def _count(container: Container, name: str, errors: list[FieldError]) -> int:
-    """How many devices a container's limit asks for; what is wrong with it joins `errors`.
+    """Count the devices that a container's limit asks for, and append its errors to `errors`.
 
-    The words and their order are those of `ValidateContainerResourceRequirements` in Kubernetes'
+    Source of the words and their order: `ValidateContainerResourceRequirements` in Kubernetes'
     `pkg/apis/core/validation`.
     """
     limits = container.limits
@@ -217,7 +216,7 @@ def _count(container: Container, name: str, errors: list[FieldError]) -> int:
         return amount // NANO
     path = container.path
     errors += [invalid((*path, "limits", name), limit, detail) for detail in details]
-    # The API server copies limits into requests: one line for one mistake.
+    # The API server copies limits into requests, so a mistake in both is reported once.
     if request != limit:
         requested, wrong = _amount(request)
         wrong = [detail for detail in wrong if detail != _TOO_MANY]
@@ -229,7 +228,7 @@ def _count(container: Container, name: str, errors: list[FieldError]) -> int:
 
 
 def _amount(value: object) -> tuple[int, list[str]]:
-    """A number of devices in nano-units, and what is wrong with it, in the API server's words."""
+    """An amount in nano-units, and its errors in the API server's words."""
     try:
         amount = nanos(value)
     except InvalidQuantity:
@@ -245,11 +244,11 @@ def _amount(value: object) -> tuple[int, list[str]]:
 
 
 def settle(container: Container, counts: dict[str, int], has: Mapping[Resource, int]) -> Settled:
-    """Decide what a container claims, and what it has already and so declines (R10).
+    """Decide what a container claims, and what it declines since it has it already (R10).
 
-    has: what it has by claims of an earlier pass. After a webhook has changed a pod, the API server
-    calls its own plugins and then the webhook once more. A LimitRange with a default brings the
-    limit back in between.
+    has: devices by claims of an earlier pass. After a webhook has changed a pod, the API server
+    calls its own plugins and then the webhook again. In between, a LimitRange's default may bring
+    a limit back.
     """
     if not has:
         return Settled(container, counts, [])

@@ -11,16 +11,16 @@ from typing import Final, NamedTuple
 #: Members and indexes: ("spec", "containers", 0, "resources", "limits", "nvidia.com/mig-1g.5gb").
 Path = tuple[str | int, ...]
 
-#: Errors, and warnings, that a person reads before mending the first of them.
+#: The most errors or warnings to report; people fix the first ones before they read more.
 MAX_MESSAGES: Final = 8
-#: The longest that a value is shown, in characters: the longest DNS label.
+#: The most characters of a value in a message: the length of the longest DNS label.
 _SHOWN: Final = 63
 _UNPRINTABLE: Final = re.compile("[^ -~]")
 _MEMBER: Final = re.compile(r"[^./\[\]]+")
 
 
 class Notice(NamedTuple):
-    """Something that a pod's author should know, and is not refused for."""
+    """Something that a pod's author should know, but that does not refuse the pod."""
 
     about: str  #: a resource, an annotation or a field; may be empty
     text: str
@@ -30,7 +30,7 @@ class Notice(NamedTuple):
 
 
 class FieldError(NamedTuple):
-    """One thing that is wrong with a pod, as `field.Error` of apimachinery has it."""
+    """An error in a field of a pod, like apimachinery's `field.Error`."""
 
     path: Path
     reason: str  #: "FieldValueInvalid", a metav1.CauseType
@@ -46,36 +46,36 @@ class FieldError(NamedTuple):
 
 
 class InvalidPod(Exception):
-    """The pod is refused; `errors` says why, field by field, a few of them."""
+    """The pod is refused; `errors` has the first MAX_MESSAGES reasons."""
 
     def __init__(self, *errors: FieldError) -> None:
         super().__init__(*errors)
         self.errors = errors[:MAX_MESSAGES]
 
     def __str__(self) -> str:
-        """The message as the API server words it: one error plain, several in brackets."""
+        """The message in the API server's form: one error plain, several in brackets."""
         lines = [str(error) for error in self.errors]
         return lines[0] if len(lines) == 1 else f"[{', '.join(lines)}]"
 
 
 def invalid(path: Path, value: object, detail: str) -> FieldError:
-    """A value that may not be, as apimachinery's `field.Invalid` words it."""
+    """The error for an invalid value, worded like apimachinery's `field.Invalid`."""
     return FieldError(path, "FieldValueInvalid", f'Invalid value: "{shorten(value)}": {detail}')
 
 
 def forbidden(path: Path, detail: str) -> FieldError:
-    """A field that may not be as it is here, as apimachinery's `field.Forbidden` words it."""
+    """The error for a forbidden field, worded like apimachinery's `field.Forbidden`."""
     return FieldError(path, "FieldValueForbidden", f"Forbidden: {detail}")
 
 
 def too_many(path: Path, number: int, most: int) -> FieldError:
-    """A list that is too long, as apimachinery's `field.TooMany` words it."""
+    """The error for a list that is too long, worded like apimachinery's `field.TooMany`."""
     message = f"Too many: {number}: must have at most {most} items"
     return FieldError(path, "FieldValueTooMany", message)
 
 
 def field_path(*tokens: str | int) -> str:
-    """A path as apimachinery's `field.Path` prints it: "containers[0].limits[nvidia.com/gpu]"."""
+    """Format a path like apimachinery's `field.Path`: "containers[0].limits[nvidia.com/gpu]"."""
     steps = [
         f".{token}" if isinstance(token, str) and _MEMBER.fullmatch(token) else f"[{token}]"
         for token in tokens
@@ -84,9 +84,9 @@ def field_path(*tokens: str | int) -> str:
 
 
 def shorten(value: object) -> str:
-    """A value as text, cut to what a message has room for: it is what a user typed.
+    """Format a user's value for a message, cut to _SHOWN characters.
 
-    value: decoded JSON. What is not text is shown as JSON has it, `null` and not `None`.
+    value: decoded JSON. Anything but a string is shown as JSON, so None is `null`.
     """
     text = value if isinstance(value, str) else ""
     if not isinstance(value, str):  # piece by piece, since it may be large or deep
@@ -97,7 +97,7 @@ def shorten(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Text as one line of printable ASCII: kubectl shows what a user typed as it comes."""
+    """Escape text into one line of printable ASCII, since kubectl prints messages unescaped."""
     if text.isascii() and text.isprintable():
         return text
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -1,7 +1,7 @@
-"""Labels of nodes that say how a GPU is cut, and the pods that choose their nodes by them.
+"""Node labels that describe MIG slices, and how pods select nodes by them.
 
-MIG manager, GPU Feature Discovery and GKE write them for the device plugin. Where NVIDIA's DRA
-driver cuts slices on demand nobody does, and a pod that asks for one of them fits no node.
+MIG manager, GPU Feature Discovery and GKE set these labels for the device plugin. Nodes where
+NVIDIA's DRA driver cuts slices on demand lack them, so a pod that requires one fits no such node.
 
 Source: NVIDIA/mig-parted; k8s-device-plugin, `internal/lm`; GKE, "Run multi-instance GPUs".
 """
@@ -13,13 +13,13 @@ from typing import Final, NamedTuple
 
 from instaslice.patch import Json
 
-#: What becomes of a pod that names its node instead, and what to do.
+#: Why a pod that sets nodeName fails, and what to do instead.
 PAST_SCHEDULER: Final = (
     "only the scheduler allocates claims, and it does not see a pod with nodeName: the kubelet "
     "refuses it"
 )
 NODE_SELECTOR: Final = "choose the node by nodeSelector: kubernetes.io/hostname"
-#: Elements of a list, and requirements of a pod, that are read.
+#: The most elements of a list, and requirements of a pod, to read.
 MAX_READ: Final = 1_000
 
 MIG_CONFIG: Final = "nvidia.com/mig.config"
@@ -28,46 +28,46 @@ MIG_STRATEGY: Final = "nvidia.com/mig.strategy"
 PRODUCT: Final = "nvidia.com/gpu.product"
 GKE_PARTITION: Final = "cloud.google.com/gke-gpu-partition-size"
 
-#: Labels that say so whatever their value is, and those of the strategy `mixed`, one a profile:
-#: nvidia.com/mig-1g.5gb.count.
+#: Labels that describe MIG whatever their value; strategy `mixed` has more, several per profile,
+#: such as nvidia.com/mig-1g.5gb.count.
 _ALWAYS: Final = frozenset({MIG_CONFIG, MIG_STATE, MIG_STRATEGY, GKE_PARTITION})
 _OF_A_PROFILE: Final = "nvidia.com/mig-"
-#: How a product is named whose GPUs are all cut alike, by the strategy `single`.
+#: How product names end under strategy `single`, where all GPUs are cut into the same slices.
 _SINGLE: Final = re.compile(r"-MIG-([1-9][0-9]{0,2}g\.[1-9][0-9]{0,3}gb(?:\.[a-z.]+)?)$", re.ASCII)
-#: Operators that a node without the label does not satisfy (NodeSelectorOperator).
+#: Operators (NodeSelectorOperator) that a node without the label does not satisfy.
 _NEEDS_IT: Final = frozenset({"In", "Exists", "Gt", "Lt"})
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
 class Selected(NamedTuple):
-    """A label by which a pod chooses its nodes."""
+    """A label by which a pod selects its nodes."""
 
-    path: str  #: in the pod's spec, "nodeSelector" or "affinity.nodeAffinity"
+    path: str  #: in the pod's spec: "nodeSelector" or "affinity.nodeAffinity"
     label: str
-    values: tuple[str, ...]  #: none for any
-    is_required: bool  #: or only preferred
+    values: tuple[str, ...]  #: empty for any value
+    is_required: bool  #: false if only preferred
 
     def __str__(self) -> str:
         return f"{self.label}={' or '.join(self.values)}" if self.values else self.label
 
     @property
     def single(self) -> str:
-        """The profile, "1g.5gb", that `nvidia.com/gpu` means on such nodes; empty for none."""
+        """The profile that `nvidia.com/gpu` means on such nodes, "1g.5gb"; empty for none."""
         profiles = set(map(single_profile, self.values)) if self.label == PRODUCT else {""}
         return profiles.pop() if len(profiles) == 1 else ""
 
 
 def single_profile(product: str) -> str:
-    """The profile that a value of `PRODUCT` ends in (strategy `single`); empty for none."""
+    """The profile at the end of a `PRODUCT` value (strategy `single`); empty for none."""
     found = _SINGLE.search(product)
     return found[1] if found else ""
 
 
 def selected(spec: Json) -> Iterator[Selected]:
-    """The labels by which a pod's spec chooses MIG nodes. What is not well-formed is passed over.
+    """Find the labels by which a pod's spec selects MIG nodes; skip malformed parts.
 
-    Of each list and object it reads the first MAX_READ elements: more are nobody's wish.
+    It reads the first MAX_READ elements of each list and object; no real pod has more.
     """
     for label, value in islice(_dict(spec.get("nodeSelector")).items(), MAX_READ):
         if _tells_of_mig(label, (str(value),)):

@@ -1,4 +1,4 @@
-"""Claims that an earlier pass put into a pod, and what they stand for (R10, R11)."""
+"""The claims that an earlier pass added to a pod, and the limits they replaced (R10, R11)."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,17 +19,17 @@ _UUID: Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[45][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII
 )
 _UUID_LENGTH: Final = 36
-#: A claim holds a device or more, and a container that refers to it has a use of it. A later pass,
-#: for containers that another webhook added, may add as many again.
+#: Each claim holds at least one device, and each reference is one use. A later pass may add as many
+#: again, for containers that another webhook added.
 MAX_CLAIMS: Final = 2 * MAX_DEVICES
 MAX_REFERENCES: Final = 2 * MAX_USES
 
-#: By the name of a claim: of which resource it holds how many, or None where its request tells.
+#: By claim name: the resource and the count that it holds; None if the request's name tells.
 OwnClaims = Mapping[str, tuple[Resource, int] | None]
 
 
 def own_claims(pod: Json, resources: Resources) -> OwnClaims:
-    """The claims that a pod declares as InstaSlice does: named by a UUID, from its templates.
+    """Find the claims that InstaSlice declared: named by a UUID, from one of its templates.
 
     pod: with a spec. Raises InvalidPod (R7, R8).
     """
@@ -50,9 +50,9 @@ def own_claims(pod: Json, resources: Resources) -> OwnClaims:
 
 
 def devices_of(containers: Iterable[Container], own: OwnClaims) -> Iterator[dict[Resource, int]]:
-    """By container, how many devices of each resource it has by own claims.
+    """For each container, count the devices of each resource that it has by own claims.
 
-    Raises InvalidPod where the containers refer to too many (R8).
+    Raises InvalidPod if the containers have too many references (R8).
     """
     left = MAX_REFERENCES
     for container in containers:
@@ -69,15 +69,15 @@ def devices_of(containers: Iterable[Container], own: OwnClaims) -> Iterator[dict
 
 
 def restore(pod: Json, old: Json, resources: Resources = MIG) -> list[Operation]:
-    """Give a rewritten pod again what an update changed: its limits (R11), and its annotation.
+    """Undo what an update changed in a rewritten pod: its limits (R11) and its annotation.
 
-    `kubectl apply` of the original manifest sets the limits anew, beside the claims that stand for
-    them; the API server would refuse that as a change of an immutable field. A pod whose limits are
-    not what its claims stand for is left to the API server, and so is whatever the old pod had.
+    `kubectl apply` of the original manifest sets the limits again, beside the claims that replaced
+    them; the API server would refuse that as a change of an immutable field. If the limits do not
+    match the claims, or the old pod already had them, the decision is left to the API server.
     """
     operations: list[Operation] = []
     if not annotations.is_mirror(pod):
-        with suppress(InvalidPod):  # which is the API server's to say
+        with suppress(InvalidPod):  # the API server reports it
             operations += _put_back(pod, old, resources)
         with suppress(InvalidPod):
             was, now = (annotations.of(each).get(annotations.REQUESTED) for each in (old, pod))
@@ -88,7 +88,7 @@ def restore(pod: Json, old: Json, resources: Resources = MIG) -> list[Operation]
 
 
 def _put_back(pod: Json, old: Json, resources: Resources) -> list[Operation]:
-    """Take limits out again where claims stand for them, in all of a pod or not at all (R11)."""
+    """Remove limits that claims replaced, from all containers or from none (R11)."""
     containers, _ = asking(pod, resources)
     if not containers:
         return []
@@ -117,9 +117,9 @@ def _put_back(pod: Json, old: Json, resources: Resources) -> list[Operation]:
 def _stand_for(
     container: Container, was: Container, names: Iterable[str], has: Mapping[Resource, int]
 ) -> bool:
-    """Whether claims stand for just the limits of these names, which were 0 or missing before.
+    """Whether claims replaced exactly these limits, which were 0 or missing before the update.
 
-    was: the container before the update. has: what it has by claims.
+    was: the container before the update. has: its devices by claims.
     """
     wanted: dict[Resource, int] = {}
     try:
@@ -128,11 +128,11 @@ def _stand_for(
             request = container.requests.get(name, container.limits[name])
             if any(nanos(then.get(name, 0)) for then in (was.limits, was.requests)):
                 return False
-            # kubectl leaves a request that no manifest has as it is.
+            # kubectl keeps a request that is not in the manifest.
             if nanos(request) != amount and request != was.requests.get(name):
                 return False
             resource = container.asks[name]
             wanted[resource] = wanted.get(resource, 0) + amount
-    except (InvalidQuantity, KeyError):  # no quantity, or a request without its limit
+    except (InvalidQuantity, KeyError):  # not a quantity, or a request without a limit
         return False
     return all(has.get(resource, 0) * NANO == amount for resource, amount in wanted.items())

@@ -1,4 +1,4 @@
-"""JSON Patch (RFC 6902) operations and JSON Pointer (RFC 6901) escaping, by hand."""
+"""JSON Patch (RFC 6902) operations and JSON Pointer (RFC 6901) escaping."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,17 +9,17 @@ Operation = Json
 
 
 def escape(token: str) -> str:
-    """A token of a JSON Pointer (RFC 6901, section 4): "~" is "~0", and only then "/" is "~1"."""
+    """Escape a JSON Pointer token (RFC 6901, section 4): first "~" as "~0", then "/" as "~1"."""
     return token.replace("~", "~0").replace("/", "~1")
 
 
 def unescape(token: str) -> str:
-    """The inverse of `escape`."""
+    """Undo `escape`."""
     return token.replace("~1", "/").replace("~0", "~")
 
 
 def pointer(*tokens: str | int) -> str:
-    """A JSON Pointer to a member or an element below the root."""
+    """The JSON Pointer to a member or an element below the root."""
     return "".join(f"/{escape(str(token))}" for token in tokens)
 
 
@@ -29,19 +29,19 @@ def add(path: str, value: object) -> Operation:
 
 
 def remove(path: str) -> Operation:
-    """Remove what is at the path, which must exist (RFC 6902, section 4.2)."""
+    """Remove the value at a path, which must exist (RFC 6902, section 4.2)."""
     return {"op": "remove", "path": path}
 
 
 def replace(path: str, value: object) -> Operation:
-    """Replace what is at the path, which must exist (RFC 6902, section 4.3)."""
+    """Replace the value at a path, which must exist (RFC 6902, section 4.3)."""
     return {"op": "replace", "path": path, "value": value}
 
 
 def extend(path: str, existing: object, values: list[Any]) -> list[Operation]:
     """The operations that append values to the list at a path.
 
-    existing: what is there now, a list, or None where the member is missing or null.
+    existing: the present list, or None if the member is missing or null.
     """
     if values and existing is None:
         return [add(path, values)]
@@ -53,8 +53,8 @@ def change(
 ) -> list[Operation]:
     """The operations that remove and replace members of the object at a path.
 
-    existing: what is there now; names that it does not have are passed over. With its last member
-    goes the object itself.
+    existing: the present object; names that it lacks are ignored. If no member would be left, the
+    object itself is removed.
     """
     lost = [name for name in gone if name in existing]
     if lost and len(lost) == len(existing):
@@ -67,9 +67,9 @@ def change(
 
 
 def apply(value: Any, operations: Iterable[Operation]) -> Any:
-    """Apply operations to a copy of a decoded value.
+    """Apply operations to a decoded value, and return the result; the value is not modified.
 
-    What changes is copied on the way to it: places of a value may be one object (YAML's aliases).
+    Each object on the way to a change is copied, since YAML aliases may share it between places.
     """
     for operation in operations:
         root = holder = [value]

@@ -1,6 +1,6 @@
 """MIG profiles and their four spellings.
 
-One profile is spelt in four ways, by four parties:
+Four parties spell one profile in four ways:
 
 =====================  ===========================  ==========================================
 extended resource      nvidia.com/mig-1g.10gb.me    NVIDIA's device plugin, and so the pod
@@ -10,8 +10,8 @@ request in a template  mig-1g-10gb-me               a DNS label, which has no do
 =====================  ===========================  ==========================================
 
 Source: k8s-device-plugin `internal/rm/rm.go` writes the profile's "+" as "." in the resource name;
-a "-" (as in 1g.24gb-me, a slice without media engines) stays. In a DNS label that "-" is doubled,
-mig-1g-24gb--me, so that no two profiles share one.
+a "-" (as in 1g.24gb-me, a slice without media engines) stays. A DNS label doubles that "-",
+mig-1g-24gb--me, so that no two profiles have the same label.
 """
 
 import re
@@ -20,20 +20,19 @@ from typing import Final, NamedTuple
 
 RESOURCE_PREFIX: Final = "nvidia.com/mig-"
 
-#: `<n>g.<m>gb` and an attribute, as the device plugin spells them. A pattern and not a list, since
-#: drivers bring new profiles. A slice of a Jetson Thor has 0gb: its memory is the machine's. Digits
-#: are bounded, so that the name of a request, with a count, is a DNS label.
+#: `<n>g.<m>gb` and an attribute, as the device plugin spells them. It is a pattern, not a list,
+#: because new drivers have new profiles. A slice of a Jetson Thor has 0gb, since it shares the
+#: machine's memory. Digits are bounded so that a request's name, with a count, fits a DNS label.
 _SPELLING: Final = re.compile(
     r"[1-9][0-9]{0,2}g\.(?:0|[1-9][0-9]{0,3})gb(?:\.me\.all|\.me|\.gfx|-me)?", re.ASCII
 )
-#: The longest resource: "mig-" and the profile fit the 63 characters that Kubernetes allows for the
-#: name part of a resource.
+#: The longest resource name: Kubernetes allows 63 characters after the slash.
 LONGEST: Final = len("nvidia.com/") + 63
 
-#: What every MIG GPU can be cut into, spelt as NVIDIA's tools print it (MIG User Guide, "Supported
-#: MIG Profiles"; GPU Operator, mig-parted's config map). It serves documentation, the generated
-#: manifests and warnings, and is never a gate. The rows of GB200 189GB, B300, GB300, RTX PRO 5000
-#: and RTX PRO 4500 come second-hand.
+#: The profiles of each MIG GPU, as NVIDIA's tools print them (MIG User Guide, "Supported MIG
+#: Profiles"; GPU Operator, mig-parted's config map). The table serves documentation, generated
+#: manifests, device classes and warnings; a profile outside it is rewritten too. The rows of GB200
+#: 189GB, B300, GB300, RTX PRO 5000 and RTX PRO 4500 come from secondary sources.
 _TABLE: Final = {
     "A30": "1g.6gb 1g.6gb+me 2g.12gb 2g.12gb+me 4g.24gb",
     "A100 40GB": "1g.5gb 1g.5gb+me 1g.10gb 2g.10gb 3g.20gb 4g.20gb 7g.40gb",
@@ -45,7 +44,7 @@ _TABLE: Final = {
     "GH200 144GB": "1g.18gb 1g.18gb+me 1g.36gb 2g.36gb 3g.72gb 4g.72gb 7g.144gb",
     "B200": "1g.23gb 1g.23gb+me 1g.45gb 2g.45gb 3g.90gb 4g.90gb 7g.180gb",
     "GB200": "1g.23gb 1g.23gb+me 1g.47gb 2g.47gb 3g.93gb 4g.93gb 7g.186gb",
-    # mig-parted's config (`all-3g.95gb` and so on) names what is new here, and no GPU for it.
+    # mig-parted's config (`all-3g.95gb` and so on) has these profiles, but names no GPU for them.
     "GB200 189GB": "1g.23gb 1g.23gb+me 1g.47gb 2g.47gb 3g.95gb 4g.95gb 7g.189gb",
     "B300": "1g.34gb 1g.34gb+me 1g.67gb 2g.67gb 3g.135gb 4g.135gb 7g.269gb",
     "GB300": "1g.35gb 1g.35gb+me 1g.70gb 2g.70gb 3g.139gb 4g.139gb 7g.278gb",
@@ -65,25 +64,25 @@ class Profile(NamedTuple):
     resource: str  #: extended resource, "nvidia.com/mig-1g.10gb.me"
     template: str  #: ResourceClaimTemplate, "mig-1g.10gb.me"
     attribute: str  #: value of device.attributes['gpu.nvidia.com'].profile, "1g.10gb+me"
-    label: str  #: a DNS label (RFC 1123) of its own, "mig-1g-10gb-me"
+    label: str  #: a unique DNS label (RFC 1123), "mig-1g-10gb-me"
     known: bool  #: whether a GPU in `PROFILES_BY_GPU` has it
 
     @property
     def size(self) -> tuple[int, int, str]:
-        """Compute slices, memory in GB as the name says it, and the variant: "", "+me", "-me"."""
+        """The compute slices, the memory in GB, and the variant ("", "+me", "-me") in the name."""
         slices, rest = self.attribute.split("g.", 1)
         memory, variant = rest.split("gb", 1)
         return int(slices), int(memory), variant
 
 
 def from_resource(resource: str) -> Profile | None:
-    """The profile that an extended resource stands for, or None if it stands for none."""
+    """The profile that an extended resource names, or None."""
     if not resource.startswith(RESOURCE_PREFIX) or len(resource) > LONGEST:
         return None
     return _read(resource)
 
 
-@lru_cache(maxsize=1024)  # bounded, and so are the names: they are what users type
+@lru_cache(maxsize=1024)  # users type the names, so their number and length are bounded
 def _read(resource: str) -> Profile | None:
     spelling = resource[len(RESOURCE_PREFIX) :]
     if not _SPELLING.fullmatch(spelling):
@@ -94,30 +93,30 @@ def _read(resource: str) -> Profile | None:
 
 
 def from_template(template: str) -> Profile | None:
-    """The profile that a template of InstaSlice's making is for, or None."""
+    """The profile of a template that asks for one slice, "mig-1g.10gb.me", or None."""
     return from_resource("nvidia.com/" + template)
 
 
 def from_label(label: str) -> Profile | None:
-    """The profile whose DNS label this is, or None."""
+    """The profile with this DNS label, or None."""
     spelling = "-".join(part.replace("-", ".") for part in label.split("--"))
     profile = from_template(spelling.replace("mig.", "mig-", 1))
     return profile if profile and profile.label == label else None
 
 
 def from_attribute(attribute: str) -> Profile | None:
-    """The profile that NVIDIA's tools print so ("1g.10gb+me"), or None if it is not spelt well."""
+    """The profile that NVIDIA's tools print as "1g.10gb+me", or None if it is misspelt."""
     profile = from_resource(RESOURCE_PREFIX + attribute.replace("gb+", "gb."))
     return profile if profile and profile.attribute == attribute else None
 
 
 def from_name(name: str) -> Profile | None:
-    """The profile that a person names in any of its spellings but the label, or None."""
+    """The profile with this name, in any spelling except the DNS label, or None."""
     bare = name.removeprefix("nvidia.com/").removeprefix("mig-")
     return from_attribute(bare) or from_resource(RESOURCE_PREFIX + bare)
 
 
 def known_profiles() -> list[Profile]:
-    """Every profile of `PROFILES_BY_GPU` once, the smallest slices first."""
+    """Every profile of `PROFILES_BY_GPU` once, smallest first."""
     found = filter(None, map(from_attribute, _KNOWN))
     return sorted(found, key=lambda profile: profile.size)

@@ -5,9 +5,9 @@ The grammar is that of `resource.Quantity` (apimachinery, `pkg/api/resource/quan
     quantity = [sign] (digits [. [digits]] | . digits) [suffix]
     suffix   = Ki..Ei | n u m k M G T P E | (e|E) [sign] digits
 
-A quantity is kept as `resource.Quantity` keeps it: rounded up, away from zero, to a whole number of
-nano-units (10**-9), and never beyond 2**63-1 units. As JSON it may be null, which is 0, and a
-string may have blanks around it (`Quantity.UnmarshalJSON`).
+Like `resource.Quantity`, this module rounds away from zero to whole nano-units (10**-9), and caps
+the amount at 2**63-1 units. In JSON, a quantity may be null, which is 0, and a string may have
+blanks around it (`Quantity.UnmarshalJSON`).
 """
 
 import re
@@ -16,11 +16,11 @@ from typing import Final
 NANO: Final = 10**9
 _LARGEST: Final = (2**63 - 1) * NANO
 
-#: What Go's `strings.TrimSpace` takes off, without the characters that JSON escapes: they are seen
-#: as the escapes that they are, and stay.
+#: The blanks that Go's `strings.TrimSpace` removes, except those that JSON must escape:
+#: UnmarshalJSON sees their escapes, so they stay.
 _BLANKS: Final = " \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u202f\u205f\u3000"
 
-#: Sign, whole, fraction, suffix and exponent; somewhere before the last two is a digit.
+#: Sign, whole, fraction, suffix and exponent; the whole or the fraction must have a digit.
 _GRAMMAR: Final = re.compile(
     r"([+-]?)(?=\.?[0-9])([0-9]*)(?:\.([0-9]*))?(?:([KMGTPE]i|[numkMGTPE]?)|[eE]([+-]?[0-9]+))",
     re.ASCII,
@@ -32,30 +32,30 @@ _SUFFIXES: Final = {
     **{suffix: (0, 3 * (i + 1)) for i, suffix in enumerate("kMGTPE")},
     **{f"{suffix}i": (10 * (i + 1), 0) for i, suffix in enumerate("KMGTPE")},
 }
-#: Python refuses to parse an integer of more than 4,300 digits (sys.set_int_max_str_digits); a
-#: quantity so long is nobody's wish, and the API server never sends one: it writes quantities anew.
+#: Python refuses to parse an integer of more than 4,300 digits (sys.set_int_max_str_digits). The
+#: API server never sends such a long quantity, since it normalizes quantities.
 _MAX_LENGTH: Final = 4000
 
-#: The API server's words for what is not a quantity (apimachinery, `resource.ErrFormatWrong`).
+#: The API server's error for a malformed quantity (apimachinery, `resource.ErrFormatWrong`).
 MALFORMED: Final = (
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 )
 
 
 class InvalidQuantity(ValueError):
-    """The value is not a quantity; `str()` of it says why, in the API server's words."""
+    """The value is not a quantity; `str()` gives the API server's words."""
 
 
 def nanos(value: object) -> int:
-    """A quantity in nano-units (10**-9).
+    """Convert a quantity to nano-units (10**-9).
 
     value: the decoded JSON or YAML value: a string such as "1k", a number, or null.
-    Raises InvalidQuantity for anything that the API server would not take.
+    Raises InvalidQuantity for any value that the API server would refuse.
     """
     if value is None:
         return 0
     if type(value) is str:
-        # What nearly every pod says; the slow way would give the same.
+        # A shortcut for nearly all values; the general way gives the same result.
         if value.isdecimal() and value.isascii() and len(value) < 10:
             return int(value) * NANO
         text = value.strip(_BLANKS)

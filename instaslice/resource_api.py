@@ -4,7 +4,7 @@
 version    Kubernetes  change (KEP-3063 up to v1alpha2, KEP-4381 after it)
 =========  ==========  ===================================================
 v1alpha2   1.27-1.30   a pod's claim names its template under `source`;
-                       a claim names a class, and parameters of the driver's
+                       a claim names a class, and parameters for the driver
 v1alpha3   1.31        flat claims in pods; requests with CEL selectors
 v1beta1    1.32        as v1alpha3
 v1beta2    1.33        a request's fields move under `exactly`
@@ -17,43 +17,44 @@ from typing import Any, Final
 
 GROUP: Final = "resource.k8s.io"
 
-#: What only some versions, or clusters with a feature gate on, can do.
-#: A request for the first of several classes that can be had: `firstAvailable` (KEP-4816, gate
+#: Features that only some versions have, or only clusters with a feature gate on.
+#: A request may list several classes and get the first available: `firstAvailable` (KEP-4816, gate
 #: DRAPrioritizedList, on by default since 1.34).
 ALTERNATIVES: Final = "alternatives"
-#: Devices that agree in an attribute: `matchAttribute` (KEP-4381).
+#: Devices may be required to share an attribute: `matchAttribute` (KEP-4381).
 SAME_GPU: Final = "same-gpu"
-#: Devices that differ in one: `distinctAttribute` (KEP-5075, gate DRAConsumableCapacity, on by
-#: default since 1.36). The API server drops it, or refuses it, where the gate is off.
+#: Devices may be required to differ in one: `distinctAttribute` (KEP-5075, gate
+#: DRAConsumableCapacity, on by default since 1.36). If it is off, the API server drops the field or
+#: refuses the object.
 DIFFERENT_GPUS: Final = "different-gpus"
-#: By such a wish for the devices of a claim, the constraint on them (DeviceConstraint).
+#: The field of DeviceConstraint for each of these two placements.
 CONSTRAINTS: Final = {SAME_GPU: "matchAttribute", DIFFERENT_GPUS: "distinctAttribute"}
-#: The scheduler serves an extended resource by a class: `extendedResourceName` (KEP-5004, gate
-#: DRAExtendedResource, on by default since 1.36). The API server drops it where the gate is off.
+#: A class may let the scheduler serve an extended resource: `extendedResourceName` (KEP-5004, gate
+#: DRAExtendedResource, on by default since 1.36). The API server drops it if the gate is off.
 EXTENDED_RESOURCES: Final = "extended-resources"
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceAPI:
-    """One version of resource.k8s.io, and what of it a cluster serves."""
+    """A version of resource.k8s.io, and the features of it that a cluster serves."""
 
     version: str
-    #: Devices that one claim can hold: AllocationResultsMaxSize of the API. The parameters that
-    #: v1alpha2's driver reads hold one.
+    #: The most devices of a claim: AllocationResultsMaxSize of the API. In v1alpha2 the driver's
+    #: parameters ask for one.
     max_devices: int = 32
-    #: A claim asks by `resourceClassName` and an object of the driver's, and not by requests.
+    #: A claim has `resourceClassName` and names a parameters object, instead of requests.
     is_classic: bool = False
-    #: A request holds what it asks for under `exactly`.
+    #: A request has its fields under `exactly`.
     has_exactly: bool = False
-    #: Of those above; discovery takes away what the API server does not keep.
+    #: A subset of the above; discovery removes those that the API server does not keep.
     features: frozenset[str] = frozenset()
 
     @property
     def without_proof(self) -> "ResourceAPI":
-        """The version as far as it can be relied on without asking the API server.
+        """The version without the features that need a check with the API server.
 
         Kubernetes 1.34 keeps `distinctAttribute` while its gate is off, and its scheduler then
-        ignores it: a placement would silently mean nothing.
+        ignores it, so a placement would silently have no effect.
         """
         return replace(self, features=self.features - {DIFFERENT_GPUS})
 
@@ -63,14 +64,14 @@ class ResourceAPI:
         return f"{GROUP}/{self.version}"
 
     def pod_claim(self, name: str, template: str) -> dict[str, Any]:
-        """An element of a pod's `spec.resourceClaims`."""
+        """Make an element of a pod's `spec.resourceClaims`."""
         source = {"resourceClaimTemplateName": template}
         return {"name": name, "source": source} if self.is_classic else {"name": name, **source}
 
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """Why no version of resource.k8s.io can be used, as an administrator reads it."""
+    """The reason, for an administrator, why no version of resource.k8s.io can be used."""
 
     reason: str
 
@@ -93,7 +94,7 @@ NEWEST: Final = VERSIONS["v1"]
 
 
 def template_name(pod_claim: object) -> object:
-    """The template that an element of `spec.resourceClaims` names, in either shape, or None."""
+    """The template named by an element of `spec.resourceClaims`, in either form, or None."""
     if not isinstance(pod_claim, dict):
         return None
     source = pod_claim.get("source")

@@ -1,11 +1,11 @@
-"""Extended resources, and what to ask DRA for in their place. A MIG profile is one kind of it.
+"""Extended resources, and the DRA requests that replace them.
 
-A MIG resource is known by how it is spelt (R1), any other because an administrator maps it:
+InstaSlice knows MIG resources by their spelling (R1). An administrator may map other resources:
 
-    nvidia.com/gpu=gpu.nvidia.com    to a device class, which is the administrator's
+    nvidia.com/gpu=gpu.nvidia.com    to a device class, which the administrator creates
     nvidia.com/gpu=mig-1g.5gb        to a MIG profile: the device plugin's strategy "single"
 
-`bigger` says which slices may stand in for one of a profile, on GPUs that name theirs otherwise.
+`bigger` lists the slices that may replace a slice of a profile, on any GPU.
 """
 
 import re
@@ -18,70 +18,70 @@ from typing import Final, NamedTuple
 from instaslice import profiles
 from instaslice.profiles import Profile
 
-#: NVIDIA's DRA driver has this class for MIG slices of every profile.
+#: The class of NVIDIA's DRA driver for MIG slices of every profile.
 MIG_CLASS: Final = "mig.nvidia.com"
-#: A class for one profile is named by the profile's template and this domain.
+#: The name of a profile's class is that of its template and this domain.
 MIG_DOMAIN: Final = "nvidia.com"
-#: NVIDIA's DRA driver: its name, which is also the domain of its attributes.
+#: The name of NVIDIA's DRA driver, and the domain of its attributes.
 DRIVER: Final = "gpu.nvidia.com"
 _PROFILE: Final = f"device.attributes['{DRIVER}'].profile"
 _IS_MIG: Final = f"device.driver == '{DRIVER}' && device.attributes['{DRIVER}'].type == 'mig'"
 
-#: Compute slices that a choice of `bigger` may have, beside those of the profile itself.
+#: The compute slices of the choices of `bigger`, beside the profile's own.
 _COMPUTE: Final = (2, 3, 4, 7)
-#: By the variant of a profile, the variants that have at least its engines, as a pattern.
+#: For each variant of a profile, a pattern of the variants with at least its engines.
 _VARIANTS: Final = {"": "", "+me": "[+]me([.]all)?", "+me.all": "[+]me[.]all", "+gfx": "[+]gfx"} | {
     "-me": "(-me)?"
 }
-#: The least memory behind a GB of a profile's name, in Mi. NVIDIA names a slice by its share of a
-#: GPU, rounded up, and some have less: a 1g.18gb of an H200 has 16 GiB.
+#: The least real memory, in Mi, for each GB in a profile's name. NVIDIA rounds names up, so some
+#: slices have less: a 1g.18gb of an H200 has 16 GiB.
 _MI_PER_GB: Final = 896
 
 #: A DNS label and a DNS subdomain (RFC 1123; apimachinery, `validation.IsDNS1123Subdomain`).
 _LABEL: Final = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
-#: The longest subdomain, in characters; and what a name needs beyond it for its count, ".x112".
+#: The longest subdomain, in characters, and the room that a template's name needs for its count.
 MAX_NAME: Final = 253
 _COUNT_SUFFIX: Final = len(".x112")
 #: The longest DNS label, in characters.
 MAX_LABEL: Final = 63
-#: A resource's name that Kubernetes takes: a domain and a qualified name of at most 63 characters
-#: (apimachinery, `validation.IsQualifiedName`); a quota puts "requests." before the domain.
+#: A valid resource name: a domain and a qualified name of at most 63 characters (apimachinery,
+#: `validation.IsQualifiedName`). The domain leaves room for the "requests." of a quota.
 _NAME: Final = re.compile(
     r"([^/]{1,244})/([A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)", re.ASCII
 )
-#: How the name of a template for several devices ends.
+#: Names of templates for several devices end like this.
 _COUNTED: Final = re.compile(r".*\.x[0-9]+", re.ASCII)
-#: How templates of MIG slices begin.
+#: Names of templates for MIG slices begin with these.
 _RESERVED: Final = ("mig-", "same-gpu-", "different-gpus-")
-#: The device plugin's suffix of slices that several pods share; no profile has it (R1).
+#: The device plugin's names for slices that several pods share; these are not profiles (R1).
 _SHARED: Final = re.compile(r"nvidia\.com/mig-.+\.shared", re.ASCII)
-#: Hexadecimal digits of the digest that tells names apart which are spelt alike: 64 bits.
+#: Hexadecimal digits of the digest that keeps names unique: 64 bits.
 DIGEST: Final = 16
 
 
 class Resource(NamedTuple):
-    """The DRA form of a container's request for an extended resource."""
+    """An extended resource, and how to ask for it through DRA."""
 
     name: str  #: the extended resource, "nvidia.com/mig-1g.5gb"
-    template: str  #: how the names of its templates begin, "mig-1g.5gb"
-    request: str  #: of a claim, a DNS label: "mig-1g-5gb"
+    template: str  #: the beginning of its templates' names, "mig-1g.5gb"
+    request: str  #: the request's name, a DNS label: "mig-1g-5gb"
     device_class: str  #: "mig-1g.5gb.nvidia.com"
-    selector: str = ""  #: CEL, which devices of the class; empty for any
-    profile: Profile | None = None  #: where it is a MIG slice
+    selector: str = ""  #: CEL that selects devices of the class; empty for any
+    profile: Profile | None = None  #: of a MIG slice
 
     @property
     def has_own_class(self) -> bool:
-        """Whether the class is InstaSlice's to make: only for profiles that a known GPU has.
+        """Whether InstaSlice creates a class for it, which it does only for known profiles.
 
-        A class is cluster-wide, and who may create pods must not be able to fill the cluster.
+        Classes are cluster-wide, so users who can create pods must not be able to create many.
         """
         return self.profile is not None and self.profile.known
 
 
-@lru_cache(maxsize=1024)  # bounded, and so are the names: they are what users type
+@lru_cache(maxsize=1024)  # users type the names, so their number and length are bounded
 def of_profile(profile: Profile) -> Resource:
-    """The resource by which the device plugin offers slices of a profile."""
+    """The resource for slices of a profile."""
     name, template, label = profile.resource, profile.template, profile.label
     if profile.known:
         return Resource(name, template, label, f"{template}.{MIG_DOMAIN}", "", profile)
@@ -90,13 +90,13 @@ def of_profile(profile: Profile) -> Resource:
 
 @lru_cache(maxsize=1024)
 def bigger(profile: Profile) -> tuple[Resource, ...]:
-    """The slices that may replace one, in order: as many compute slices first, then more (R13).
+    """The choices for "PROFILE or bigger", those with the fewest compute slices first (R13).
 
-    Of each at least its memory, by the profile's name and by the capacity where the driver
-    publishes it. Variants with media engines, or graphics, stand in only for their own kind.
+    Each has at least the profile's memory, by its name and by its capacity if the driver publishes
+    it. Variants with media engines or graphics replace only profiles of the same kind.
     """
     memory, found = profile.size[1], []
-    template = "mig-bigger"  # which a template's name says once
+    template = "mig-bigger"  # only the first: a template's name says it once
     for slices in (f"{step}g" for step in _steps(profile)):
         name, selector = f"{slices} of {memory}gb or more", _at_least(profile, slices)
         found.append(Resource(name, template, f"bigger-{slices}", MIG_CLASS, selector))
@@ -105,16 +105,17 @@ def bigger(profile: Profile) -> tuple[Resource, ...]:
 
 
 def bigger_of(profile: Profile, names: Iterable[str]) -> list[str]:
-    """Of some profiles, as drivers print them, those that `bigger` is about, the smallest first."""
+    """Those of some profiles, as drivers print them, that `bigger` selects, smallest first."""
     fits = re.compile(_pattern(profile, _any_of(profile)))
     found = (profiles.from_attribute(name) for name in names if fits.search(name))
     return [each.attribute for each in sorted(filter(None, found), key=lambda each: each.size)]
 
 
 def is_slice(profile: Profile, or_bigger: bool = False) -> str:
-    """CEL: which devices are slices of a profile, whatever class one asks through.
+    """CEL that selects the slices of a profile, through any class.
 
-    or_bigger: or bigger ones. One without a capacity is no error, which would stop the scheduler.
+    or_bigger: also select bigger ones. A missing capacity must not be an error, which would stop
+    the scheduler.
     """
     fits = _at_least(profile, _any_of(profile)) if or_bigger else _is_called(profile)
     return f"{_IS_MIG} && {fits}"
@@ -125,7 +126,7 @@ def _is_called(profile: Profile) -> str:
 
 
 def _steps(profile: Profile) -> list[int]:
-    """The compute slices of the profile, and of those that are bigger."""
+    """The compute slices of a profile, and the larger numbers of _COMPUTE."""
     slices = profile.size[0]
     return [slices, *(step for step in _COMPUTE if step > slices)]
 
@@ -135,13 +136,13 @@ def _any_of(profile: Profile) -> str:
 
 
 def _pattern(profile: Profile, slices: str) -> str:
-    """What the names match of profiles of such slices, of at least the memory of one."""
+    """A pattern of the profiles with these compute slices and at least a profile's memory."""
     _, memory, variant = profile.size
     return f"^{slices}[.]({_from(memory)})gb{_VARIANTS[variant]}$"
 
 
 def _at_least(profile: Profile, slices: str) -> str:
-    # One pattern, for the API server refuses what it takes to cost much, as split() and int() do.
+    # It is one pattern since the API server refuses CEL of a high estimated cost, as with split().
     capacity, least = f"device.capacity['{DRIVER}']", profile.size[1] * _MI_PER_GB
     return (
         f"{_PROFILE}.matches('{_pattern(profile, slices)}') && (!('memory' in {capacity}) || "
@@ -150,7 +151,7 @@ def _at_least(profile: Profile, slices: str) -> str:
 
 
 def _from(least: int) -> str:
-    """A pattern of the numbers from one on: of 24 on, 24|2[5-9]|[3-9][0-9]|[1-9][0-9]{2,}."""
+    """A pattern of the numbers >= least; for 24 it is 24|2[5-9]|[3-9][0-9]|[1-9][0-9]{2,}."""
     digits = str(least)
     found = [digits]
     for at in reversed(range(len(digits))):
@@ -183,25 +184,25 @@ class Resources:
         self._by_template = {resource.template: resource for resource in mapped.values()}
 
     def find(self, name: str) -> Resource | None:
-        """The request that an extended resource stands for; None if it is not rewritten (R1)."""
+        """The resource with this name, or None if InstaSlice does not rewrite it (R1)."""
         if name.startswith(profiles.RESOURCE_PREFIX) and len(name) <= profiles.LONGEST:
             return _of_mig(name) or self.mapped.get(name)
         return self.mapped.get(name)
 
     def from_template(self, template: str) -> Resource | None:
-        """The resource whose template for one device is named so, or None."""
+        """The resource whose template for one device has this name, or None."""
         profile = profiles.from_template(template)
         return of_profile(profile) if profile else self._by_template.get(template)
 
 
-#: Those of MIG, and no other.
+#: MIG resources only.
 MIG: Final = Resources()
 
 
 def read_mapping(texts: Iterable[str]) -> Resources:
-    """MIG's resources and those that an administrator maps.
+    """Read the resources that an administrator maps; MIG resources are always included.
 
-    texts: "NAME=DEVICECLASS" or "NAME=mig-PROFILE" each. Raises ValueError, "'...' is not ...".
+    texts: each "NAME=DEVICECLASS" or "NAME=mig-PROFILE". Raises ValueError with the reason.
     """
     targets: dict[str, str] = {}
     for text in texts:
@@ -213,7 +214,7 @@ def read_mapping(texts: Iterable[str]) -> Resources:
         targets[name] = target
     mapped: dict[str, Resource] = {}
     taken: set[str] = set()
-    # a.com/b.c and c.a.com/b are spelt alike: the name with the fewest dots keeps the plain one.
+    # a.com/b.c and c.a.com/b would share a name: the one with the fewest dots gets it.
     for name in sorted(targets, key=lambda name: (name.partition("/")[2].count("."), name)):
         mapped[name] = resource = _mapped(name, targets[name], taken)
         if resource.profile is None:
@@ -222,7 +223,7 @@ def read_mapping(texts: Iterable[str]) -> Resources:
 
 
 def _mapped(name: str, target: str, taken: Set[str]) -> Resource:
-    """taken: templates and requests of others. Raises ValueError."""
+    """Read one mapping. taken: other resources' templates and requests. Raises ValueError."""
     match = _NAME.fullmatch(name)
     # Source: `IsExtendedResourceName` of pkg/apis/core/v1/helper.
     if (
@@ -242,10 +243,10 @@ def _mapped(name: str, target: str, taken: Set[str]) -> Resource:
 
 
 def _names(name: str, short: str, domain: str, taken: Set[str]) -> tuple[str, str]:
-    """The names of a mapped resource's templates and requests.
+    """The names of a mapped resource's template and request.
 
-    "gpu.nvidia.com" for nvidia.com/gpu. What could not be named so, or not be told from others,
-    ends in a digest: "ascend910.huawei.com-" and 16 digits for huawei.com/Ascend910.
+    For nvidia.com/gpu they are "gpu.nvidia.com" and "gpu-nvidia-com". A name that would be invalid
+    or taken ends in a digest: "ascend910.huawei.com-" and 16 digits for huawei.com/Ascend910.
     """
     template = f"{short}.{domain}"
     most = MAX_NAME - _COUNT_SUFFIX
@@ -266,11 +267,11 @@ def _names(name: str, short: str, domain: str, taken: Set[str]) -> tuple[str, st
 
 
 def digested(text: str, most: int, name: str) -> str:
-    """A text cut to a number of characters, the last of which tell its name from others."""
+    """Cut a text to at most `most` characters, with a digest of the name at its end."""
     digest = "-" + sha256(name.encode()).hexdigest()[:DIGEST]
     return text[: most - len(digest)].rstrip(".-") + digest
 
 
 def is_subdomain(text: str) -> bool:
-    """Whether an object may be named so (RFC 1123, apimachinery's `IsDNS1123Subdomain`)."""
+    """Whether a text is a DNS subdomain (RFC 1123, apimachinery's `IsDNS1123Subdomain`)."""
     return len(text) <= MAX_NAME and _SUBDOMAIN.fullmatch(text) is not None

@@ -1,8 +1,7 @@
-"""An AdmissionReview request, and the AdmissionReview response to it.
+"""Reads an AdmissionReview request, judges its pod, and formats the response.
 
-Source: `k8s.io/api/admission/v1` and "Dynamic Admission Control" in Kubernetes' documentation. A
-review is read, judged and answered in three steps, so that what needs I/O (templates) can happen
-between the last two.
+Source: `k8s.io/api/admission/v1` and "Dynamic Admission Control" in Kubernetes' documentation. The
+caller creates templates, which needs I/O, between the last two steps.
 """
 
 import re
@@ -22,41 +21,41 @@ from instaslice.rewrite import Rewrite, rewrite
 
 API_VERSION: Final = "admission.k8s.io/v1"
 
-#: Compact, and ASCII: what a user typed cannot break a line of the answer or of the log.
+#: The output is ASCII, so that user input cannot break a line of the answer or the log.
 _encode: Final = JSONEncoder(separators=(",", ":"), check_circular=False).encode
 _HEAD: Final = f'{{"apiVersion":"{API_VERSION}","kind":"AdmissionReview","response":'
 
-#: The API server makes a review's uid, a UUID, for which this is plenty.
+#: The API server sets a review's uid to a UUID, which is shorter.
 MAX_UID: Final = 63
-#: Objects of a namespace are asked for by a path with its name: it must be one (a DNS label).
+#: A namespace's name becomes part of URL paths, so it must be valid (a DNS label).
 _NAMESPACE: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 
 
-#: The operations on which a pod is judged; others are let through.
+#: The operations in which pods are judged; others are allowed.
 _JUDGED: Final = ("CREATE", "UPDATE")
 
 
 class BadReview(ValueError):
-    """The call holds no AdmissionReview that can be answered; `str()` of it says why."""
+    """The call has no AdmissionReview that can be answered; `str()` says why."""
 
 
 class Request(NamedTuple):
     """The fields of an AdmissionReview's request that InstaSlice reads."""
 
     uid: str
-    operation: str  #: "CREATE", "UPDATE", or one that is answered and otherwise ignored
-    namespace: str  #: as a user may have typed it, and so is the name
+    operation: str  #: "CREATE", "UPDATE", or another, which is allowed
+    namespace: str  #: may be user input, like the name
     name: str  #: the pod's name, or its generateName
     dry_run: bool
-    is_pod: bool  #: a v1 Pod itself, and none of its subresources
+    is_pod: bool  #: a v1 Pod, and not one of its subresources
     pod: Json
     old_pod: Json
 
 
-#: How an admission can end, as the metrics count it.
+#: The outcomes of an admission, as the metrics count them.
 OUTCOMES: Final = (
     "rewritten",  # limits became claims
-    "restored",  # limits that an update brought back were taken out again
+    "restored",  # limits that an update brought back were removed
     "unchanged",  # nothing to do
     "denied",  # the pod is invalid
     "unavailable",  # the cluster serves no usable resource.k8s.io
@@ -98,7 +97,7 @@ def read(review: object) -> Request:
 
 
 def judge(request: Request, api: ResourceAPI | Unavailable, resources: Resources = MIG) -> Verdict:
-    """Decide what becomes of the pod."""
+    """Decide what to do with the pod."""
     if request.operation not in _JUDGED or not request.is_pod:
         return Verdict("unchanged")
     if request.operation == "UPDATE":
@@ -119,11 +118,11 @@ def judge(request: Request, api: ResourceAPI | Unavailable, resources: Resources
 
 
 def respond(request: Request, verdict: Verdict, warnings: list[str]) -> bytes:
-    """The AdmissionReview that answers a request, as JSON.
+    """Format the AdmissionReview that answers a request, as JSON.
 
-    warnings: what kubectl shows its user beside those of the verdict.
+    warnings: more lines for kubectl to show, after those of the verdict.
     """
-    # Member by member: only what may need escaping is left to the encoder, which is slow to start.
+    # The encoder is slow to start, so it gets only what may need escaping.
     members = [
         f'"uid":{_encode(request.uid)}',
         f'"allowed":{"true" if verdict.status is None else "false"}',
@@ -135,7 +134,7 @@ def respond(request: Request, verdict: Verdict, warnings: list[str]) -> bytes:
     if verdict.rewrite.operations:
         patch = b2a_base64(_encode(verdict.rewrite.operations).encode(), newline=False).decode()
         members.append(f'"patchType":"JSONPatch","patch":"{patch}"')
-        # For the audit log, the new claims by template: "mig-1g.5gb=2,mig-3g.20gb.x2=1".
+        # The audit log counts new claims by template: "mig-1g.5gb=2,mig-3g.20gb.x2=1".
         claims = verdict.rewrite.claims.items()
         summary = _encode(",".join([f"{claim.template}={n}" for claim, n in claims]))
         members.append(f'"auditAnnotations":{{"{verdict.outcome}":{summary}}}')
@@ -143,7 +142,7 @@ def respond(request: Request, verdict: Verdict, warnings: list[str]) -> bytes:
 
 
 def failure(code: int, reason: str, message: str) -> Json:
-    """A metav1.Status that refuses."""
+    """Make a metav1.Status that refuses the request."""
     return {"status": "Failure", "code": code, "reason": reason, "message": printable(message)}
 
 
@@ -165,8 +164,8 @@ def _judge_create(
 
 
 def _chosen_nodes(spec: Json, api: ResourceAPI) -> Iterator[Notice]:
-    """Notices of a pod that chooses its nodes by what goes with the device plugin, or by itself."""
-    if spec.get("nodeName") and not api.is_classic:  # whose controller allocates such claims
+    """Notices for a pod that sets nodeName, or selects nodes by the device plugin's labels."""
+    if spec.get("nodeName") and not api.is_classic:  # in v1alpha2 the driver's controller allocates
         yield Notice("spec.nodeName", node_labels.PAST_SCHEDULER)
     chooses = spec.get("nodeSelector") or spec.get("affinity")
     for each in node_labels.selected(spec) if chooses else ():

@@ -1,32 +1,31 @@
-"""A pod that asks for devices by extended resources, rewritten to ask for them through DRA.
+"""Rewrites a pod that asks for devices as extended resources to ask for them through DRA.
 
-The rules, as they are numbered where the code applies them:
+The code refers to these rules by number:
 
-R1  A MIG resource is `nvidia.com/mig-` and a well-spelt profile (`profiles`). Any other name with
-    that prefix is left as it is, with a warning. A profile that no known GPU has is rewritten,
-    with a warning. Other resources are rewritten where an administrator maps them (`resources`).
-R2  A limit of n devices becomes one claim of n, named by a fresh UUID, from a template that asks
-    for n (`templates`). Three exceptions: a claim holds at most 32, the API's own bound, so a limit
-    of 40 has two; in v1alpha2 a claim holds one; and R6 splits a limit of which an init container
-    uses a part.
-R3  The resource leaves limits and requests, and a map left empty goes too.
+R1  A MIG resource is `nvidia.com/mig-` and a well-spelt profile (`profiles`). Other names with that
+    prefix stay, with a warning. A profile that no known GPU has is rewritten, with a warning. Other
+    resources are rewritten if an administrator maps them (`resources`).
+R2  A limit of n devices becomes one claim of n, named by a new UUID, from a template that asks for
+    n (`templates`). There are three exceptions. A claim holds at most 32 devices, the API's bound,
+    so a limit of 40 becomes two. In v1alpha2 a claim holds one device. R6 splits a limit if an init
+    container uses some of its devices.
+R3  The patch removes the resource from limits and requests, and a map that becomes empty.
 R4  Claims that the pod already has stay, in their order; new ones follow.
-R5  A limit of 0 asks for nothing and stays as it is: so a container declines the default of a
-    LimitRange.
-R6  Devices are held as the scheduler holds them (`claims`).
+R5  A limit of 0 asks for nothing and stays: containers decline a LimitRange's default by it.
+R6  A pod holds as many devices as the scheduler counts for it (`claims`).
 R7  What the API server would refuse is refused in the API server's words, never repaired.
-R8  Bounds are checked before any loop over what was typed: at most 112 devices held by a pod, 1,792
-    uses of them, and 1,792 entries in limits and requests, those of 0 counted. Of claims that an
-    earlier pass may have made, and of references to them, a pod has at most twice as many. Each of
-    those claims is understood once.
-R9  Mirror pods are left alone: the API server refuses claims on them.
-R10 A later pass over its own result changes nothing. A limit that comes back beside a container's
-    own claims of that resource is a LimitRange's default and no new wish: it becomes "0", which
-    LimitRanger leaves alone and its checks accept. A limit in a container without such claims is a
-    wish, for another webhook may have added the container.
-R11 On update, limits that only return to where claims already stand for them are taken out.
-R12 The patch touches nothing else, but for an annotation that the webhook adds, of what the pod
-    asked for (`annotations`).
+R8  Bounds are checked before any loop over user input. A pod holds at most 112 devices, uses them
+    at most 1,792 times, and has at most 1,792 entries in limits and requests, including those of 0.
+    It has at most 224 claims of earlier passes, and 3,584 references to claims. Each of these
+    claims is read once.
+R9  Mirror pods stay unchanged, since the API server refuses claims on them.
+R10 A later pass over its own result changes nothing. A limit that returns to a container with
+    claims of that resource is a LimitRange's default, not a new wish. It becomes "0", which
+    LimitRanger keeps and its checks accept. A limit in a container without such claims is a new
+    wish, since another webhook may have added the container.
+R11 An update may bring back limits that claims replaced; these are removed.
+R12 The patch changes nothing else, except for an annotation that says what the pod asked for
+    (`annotations`).
 R13 Annotations ask for more than limits can (`annotations`).
 """
 
@@ -44,30 +43,30 @@ from instaslice.resource_api import ResourceAPI
 from instaslice.resources import MIG, Resources
 from instaslice.templates import DeviceClaim
 
-#: By a random digit, the digit of a UUID that says its variant.
+#: Maps a random digit to the digit of a UUID that gives its variant.
 _VARIANTS: Final = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
-#: Names a claim: given the name of the first container that uses it, and its template.
+#: Makes a claim's name from the name of the first container that uses it, and its template.
 NewName = Callable[[str, str], str]
 
 
 class Rewrite(NamedTuple):
-    """A patch for a pod, and the understanding that led to it."""
+    """A patch for a pod, and what it is based on."""
 
-    operations: list[Operation]  #: RFC 6902; empty where nothing is to be done
-    claims: dict[DeviceClaim, int]  #: new ones, by what they ask for
-    notices: list[Notice]  #: for the person who wrote the pod
-    odd: list[str]  #: names that begin like a MIG resource and are none (R1)
-    requested: str = ""  #: what the pod asked for, where it has new claims
+    operations: list[Operation]  #: RFC 6902; empty if the pod stays as it is
+    claims: dict[DeviceClaim, int]  #: the numbers of new claims
+    notices: list[Notice]  #: for the pod's author
+    odd: list[str]  #: misspelt names of MIG resources (R1)
+    requested: str = ""  #: what the pod asked for, if it has new claims
 
     @property
     def warnings(self) -> list[str]:
-        """A few lines for the author."""
+        """At most MAX_MESSAGES lines for the author."""
         return [*map(_left_alone, self.odd), *map(str, self.notices)][:MAX_MESSAGES]
 
 
 def new_uuid(container: str, template: str) -> str:
-    """A UUID of version 4 (RFC 9562), whatever the claim is for; uuid4() takes much longer."""
+    """Make a UUID of version 4 (RFC 9562); uuid4() takes much longer. The arguments are unused."""
     digits = token_hex(16)
     variant = _VARIANTS[digits[16]]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
@@ -76,7 +75,7 @@ def new_uuid(container: str, template: str) -> str:
 def rewrite(
     pod: Json, api: ResourceAPI, resources: Resources = MIG, new_name: NewName = new_uuid
 ) -> Rewrite:
-    """Make a new pod ask for its devices through DRA.
+    """Make the patch by which a new pod asks for its devices through DRA.
 
     pod: a v1 Pod as decoded JSON; it is not modified.
     Raises InvalidPod (R7, R8, R13).
@@ -116,7 +115,7 @@ def rewrite(
 
 
 def _container_operations(settled: Settled, fresh: list[Json]) -> list[Operation]:
-    """Take what is claimed out of a container (R3, R10) and put its new claims in (R4)."""
+    """Replace a container's amounts (R3, R10) by references to its new claims (R4)."""
     container, claimed, declined = settled
     if not claimed and not declined:
         return []
@@ -128,7 +127,7 @@ def _container_operations(settled: Settled, fresh: list[Json]) -> list[Operation
 
 
 def _left_alone(name: str) -> str:
-    """The warning for a name that starts like a MIG resource and is not one (R1)."""
-    # Kubernetes asks for warnings of at most 120 characters, and the name is what a user typed.
+    """The warning for a misspelt name of a MIG resource (R1)."""
+    # Kubernetes asks for warnings of at most 120 characters, and a name may be long.
     shown = printable(shorten(name))
     return f"{shown} is left as it is: it is not spelt like a MIG profile, as mig-1g.5gb is"

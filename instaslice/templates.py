@@ -1,16 +1,16 @@
-"""Claims: how many devices of which resources they ask for, and the objects that they rely on.
+"""Claims, and the API objects that they need.
 
-A claim is made from a ResourceClaimTemplate. Its name says what it asks for, so that pods which ask
-for the same share it:
+Kubernetes creates a claim from a ResourceClaimTemplate. The template's name says what it asks for,
+so that pods which ask for the same share a template:
 
     mig-1g.5gb                                one slice
     mig-1g.5gb.x2                             two
-    mig-3g.20gb-or-4g.20gb                    a 3g.20gb or, where there is none, a 4g.20gb
-    mig-1g.5gb-or-bigger                      a 1g.5gb or, where there is none, a bigger slice
-    same-gpu-mig-1g.5gb.x2-and-mig-3g.20gb    two slices and another, all of one GPU
-    gpu.nvidia.com.x2                         two devices that are no slices
+    mig-3g.20gb-or-4g.20gb                    a 3g.20gb or, if none is free, a 4g.20gb
+    mig-1g.5gb-or-bigger                      a 1g.5gb or, if none is free, a bigger slice
+    same-gpu-mig-1g.5gb.x2-and-mig-3g.20gb    three slices, all of one GPU
+    gpu.nvidia.com.x2                         two devices that are not slices
 
-Pure: others print the objects, apply them, or create them at admission.
+This module does no I/O: others print the objects, apply them, or create them at admission.
 """
 
 import json
@@ -43,46 +43,46 @@ from instaslice.resources import (
     of_profile,
 )
 
-#: On everything that InstaSlice makes (Kubernetes' recommended labels).
+#: The label of every object that InstaSlice creates (Kubernetes' recommended labels).
 LABELS: Final = {"app.kubernetes.io/managed-by": "instaslice"}
 
-#: The attribute that tells one GPU's slices from another's.
+#: The attribute that is the same for all slices of a GPU.
 GPU: Final = f"{DRIVER}/parentUUID"
 #: The most alternatives of a request (FirstAvailableDeviceRequestMaxSize of the API).
 MAX_CHOICES: Final = 8
 
 _OR: Final = "-or-"
 _AND: Final = "-and-"
-#: How the template of a placed claim begins.
+#: The name of a placed claim's template begins like this.
 _PLACED: Final = re.compile(f"({'|'.join(CONSTRAINTS)})-(?=mig-)")
 _COUNT: Final = re.compile(r"(.+)\.x([1-9][0-9]{0,2})", re.ASCII)
-#: A request of a placed claim: label, count, and which of several that ask for the same.
+#: The name of a placed claim's request: label, count, and a number if several are alike.
 _REQUEST: Final = re.compile(r"(.+?)(?:-x([1-9][0-9]{0,2}))?(?:-([1-9][0-9]*))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceRequest:
-    """A request of a claim: devices of the first choice that can be had."""
+    """A request of a claim, for devices of the first available choice."""
 
-    choices: tuple[Resource, ...]  #: what the limit names, and then its alternatives
+    choices: tuple[Resource, ...]  #: the resource that the limit names, then its alternatives
     count: int = 1
 
     @property
     def resource(self) -> Resource:
-        """What the limit names."""
+        """The resource that the limit names."""
         return self.choices[0]
 
     @property
     def template(self) -> str:
-        """The name of a template that asks for nothing else."""
+        """The name of a template with only this request."""
         others = [c.template.removeprefix("mig-") for c in self.choices[1:] if c.template]
         name = _OR.join([self.resource.template, *others])
         return f"{name}.x{self.count}" if self.count > 1 else name
 
     def profiles(self, published: Iterable[str]) -> list[str]:
-        """The profiles that may serve it, as drivers print them, the first choices first.
+        """The profiles that may serve the request, as drivers print them, in order of preference.
 
-        published: of which those count that a choice by size goes by.
+        published: the profiles that the choices of "or bigger" select from.
         """
         names = [choice.profile.attribute for choice in self.choices if choice.profile]
         if self.resource.profile and len(names) < len(self.choices):
@@ -94,7 +94,7 @@ class DeviceRequest:
 class DeviceClaim:
     """The requests of a claim."""
 
-    requests: tuple[DeviceRequest, ...]  #: one, unless they are placed together
+    requests: tuple[DeviceRequest, ...]  #: one, unless it has a placement
     placement: str = ""  #: a key of CONSTRAINTS, or empty
 
     def __hash__(self) -> int:
@@ -102,7 +102,7 @@ class DeviceClaim:
 
     @cached_property
     def template(self) -> str:
-        """The name of the template that asks for it."""
+        """The name of its template."""
         name = _AND.join(request.template for request in self.requests)
         if self.placement:
             name = f"{self.placement}-{name}"
@@ -110,17 +110,17 @@ class DeviceClaim:
 
     @property
     def choices(self) -> list[Resource]:
-        """Every resource of which it may hold devices, once."""
+        """Every resource that may serve it, once."""
         return list(dict.fromkeys(c for request in self.requests for c in request.choices))
 
     @cached_property
     def unknown(self) -> list[Profile]:
-        """Profiles that may serve it, and that no known GPU has."""
+        """The profiles that may serve it, but that no known GPU has."""
         return [c.profile for c in self.choices if c.profile and not c.profile.known]
 
     @property
     def request_names(self) -> list[str]:
-        """The names of the requests, by which the containers of a placed claim refer to them."""
+        """The names of the requests; containers refer to those of a placed claim."""
         if not self.placement:
             return [self.requests[0].resource.request]
         names: list[str] = []
@@ -134,14 +134,14 @@ class DeviceClaim:
 
 @lru_cache(maxsize=1024)  # nearly all pods ask for the same few
 def claim_of(resource: Resource, count: int = 1, *alternatives: Resource) -> DeviceClaim:
-    """A claim of some devices of a resource, or of the first alternative that can be had."""
+    """A claim for devices of a resource, or of the first available alternative."""
     return DeviceClaim((DeviceRequest((resource, *alternatives), count),))
 
 
 def from_template(template: str, resources: Resources) -> DeviceClaim | None:
-    """The claim that a template of InstaSlice's making asks for, or None.
+    """Read a claim from the name of its template; None if InstaSlice would not use that name.
 
-    None also for a placed claim whose name was too long to say all.
+    The name of a placed claim may be too long to say everything; the result is then None, too.
     """
     if len(template) > MAX_NAME:
         return None
@@ -169,20 +169,20 @@ def _read_request(text: str, resources: Resources) -> DeviceRequest | None:
 
 
 def is_placed(template: str) -> bool:
-    """Whether a template is named as that of a placed claim is."""
+    """Whether a template has a name like those of placed claims."""
     return _PLACED.match(template) is not None
 
 
 def is_ours(template: str, resources: Resources) -> bool:
-    """Whether a template is named as InstaSlice names one."""
+    """Whether a template has a name that InstaSlice uses."""
     return is_placed(template) or from_template(template, resources) is not None
 
 
 def stands_for(template: str, request: object, resources: Resources) -> tuple[Resource, int] | None:
-    """The resource, and how many, that a container has by referring to a claim of a template.
+    """The resource and the count that a container has by a reference to a claim, or None.
 
-    request: the request that it names; None where it names none, and has all of the claim.
-    None where the template is not one of InstaSlice's.
+    template: that of the claim; if it is not InstaSlice's, the result is None.
+    request: the request that the reference names; None if it refers to the whole claim.
     """
     if is_placed(template):
         return of_request(request)
@@ -191,7 +191,7 @@ def stands_for(template: str, request: object, resources: Resources) -> tuple[Re
 
 
 def of_request(name: object) -> tuple[Resource, int] | None:
-    """Likewise by a request of a placed claim: its name says so, whatever the template."""
+    """Read the resource and the count from the name of a placed claim's request, or None."""
     match = _REQUEST.fullmatch(name) if isinstance(name, str) and len(name) <= MAX_LABEL else None
     profile = profiles.from_label(match[1]) if match else None
     return (of_profile(profile), int(match[2] or 1)) if match and profile else None
@@ -199,16 +199,16 @@ def of_request(name: object) -> tuple[Resource, int] | None:
 
 # -- objects -------------------------------------------------------------------------------------
 
-#: NVIDIA's driver of v1alpha2's time: its class, and the objects that it reads what to give from.
+#: The class and the API group of the parameters of NVIDIA's driver for v1alpha2.
 CLASSIC_CLASS: Final = "gpu.nvidia.com"
 _CLASSIC_GROUP: Final = "gpu.resource.nvidia.com"
 
 
 def objects(api: ResourceAPI, claim: DeviceClaim, namespace: str | None = None) -> list[Json]:
-    """What a pod's claim needs, in the order in which to make it.
+    """The objects that a claim needs, in the order in which to create them.
 
-    Device classes come first: they are the cluster's, the rest is the namespace's. The
-    ResourceClaimTemplate comes last, so that where it is there, all is.
+    Device classes come first and are cluster-wide; the rest is in the namespace. The
+    ResourceClaimTemplate comes last, so that if it exists, everything does.
     """
     name, spec = claim.template, claim_spec(api, claim)
     if api.is_classic:
@@ -227,12 +227,12 @@ def _object(version: str, kind: str, name: str, spec: Json, namespace: str | Non
 
 
 def device_class(api: ResourceAPI, resource: Resource, *, or_bigger: bool = False) -> Json:
-    """A DeviceClass for one MIG profile, in any version but v1alpha2.
+    """Make a DeviceClass for a MIG profile, in any version except v1alpha2.
 
-    or_bigger: that also has slices that are bigger (R13), in no order.
+    or_bigger: also select bigger slices (R13), in no order.
 
-    Where the API has `extendedResourceName`, the scheduler serves pods that were not rewritten by
-    it, and a ResourceQuota on the extended resource counts claims through it (KEP-5004).
+    If the API has `extendedResourceName`, it lets the scheduler serve pods that were not rewritten,
+    and makes a ResourceQuota on the extended resource count claims (KEP-5004).
     """
     assert resource.profile
     spec: Json = {}
@@ -244,7 +244,7 @@ def device_class(api: ResourceAPI, resource: Resource, *, or_bigger: bool = Fals
 
 
 def claim_spec(api: ResourceAPI, claim: DeviceClaim) -> Json:
-    """A ResourceClaim's spec that asks for what a claim asks for."""
+    """Make the spec of a ResourceClaim."""
     if api.is_classic:
         kind, _ = _classic_parameters(claim.requests[0].resource)
         reference = {"apiGroup": _CLASSIC_GROUP, "kind": kind, "name": claim.template}
@@ -266,7 +266,7 @@ def _request(api: ResourceAPI, name: str, request: DeviceRequest) -> Json:
 
 
 def _asks(resource: Resource, count: int) -> Json:
-    """What ExactDeviceRequest and DeviceSubRequest have in common."""
+    """The fields that ExactDeviceRequest and DeviceSubRequest have in common."""
     found: Json = {"deviceClassName": resource.device_class}
     if resource.selector:
         found["selectors"] = [{"cel": {"expression": resource.selector}}]
@@ -276,20 +276,20 @@ def _asks(resource: Resource, count: int) -> Json:
 
 
 def _classic_parameters(resource: Resource) -> tuple[str, Json]:
-    """The kind and the spec of what v1alpha2's driver reads for a resource that it serves."""
+    """The kind and the spec of the parameters for v1alpha2's driver."""
     if resource.profile:
         return "MigDeviceClaimParameters", {"profile": resource.profile.attribute}
     return "GpuClaimParameters", {"count": 1}
 
 
 def serves(api: ResourceAPI, resource: Resource) -> bool:
-    """Whether a version can ask for a resource at all."""
+    """Whether a version can ask for a resource."""
     has_kind = resource.profile is not None or resource.device_class == CLASSIC_CLASS
     return has_kind or not api.is_classic
 
 
 def why_not(api: ResourceAPI, claim: DeviceClaim) -> str:
-    """Why a version cannot ask for a claim, or "" where it can."""
+    """The reason why a version cannot express a claim, or ""."""
     version = api.group_version
     if sum(request.count for request in claim.requests) > api.max_devices:
         return f"a claim of {version} holds at most {api.max_devices}"
@@ -297,29 +297,29 @@ def why_not(api: ResourceAPI, claim: DeviceClaim) -> str:
     if has_alternatives and ALTERNATIVES not in api.features:
         return f"{version} has no alternatives"
     if claim.placement and claim.placement not in api.features:
-        return f"{version} cannot hold a placement on {claim.placement}"
+        return f"{version} cannot keep the placement {claim.placement}"
     lacking = [choice.name for choice in claim.choices if not serves(api, choice)]
     return f"the driver of {version} does not have {lacking[0]}" if lacking else ""
 
 
-# -- what somebody else made by their names ------------------------------------------------------
+# -- objects that others created under InstaSlice's names ----------------------------------------
 
-#: Fields that the API server fills in (pkg/apis/resource, defaults.go of v1alpha2 and v1), or
-#: leaves out as empty.
+#: Values that the API server fills in (pkg/apis/resource, defaults.go of v1alpha2 and v1), and
+#: values that it leaves out.
 _DEFAULTS: Final = {"allocationMode": ("ExactCount", "WaitForFirstConsumer"), "count": (1,)}
 _EMPTY: Final[tuple[object, ...]] = (None, False, "", [], {})
-#: Differences that are told, and characters of a value: part of it is what somebody typed.
+#: The most differences in a message, and characters of a value, which may be user input.
 _TOLD: Final = 4
 _SHOWN: Final = 40
 
 
 def difference(ours: Json, theirs: Json) -> str:
-    """How the `spec` of an object differs, in words for its user, or "" where it asks for the same.
+    """Describe how the `spec` of an object differs, for users; "" if both ask for the same.
 
-    Anyone who may create templates in a namespace may take a name before InstaSlice needs it, and
+    Anyone who can create templates in a namespace can take a name before InstaSlice needs it, and
     so decide what other people's pods get: every device of a class, another class, admin access.
 
-    ours: what `objects` makes. theirs: as the API server has it, in the same version.
+    ours: from `objects`. theirs: the API server's object, in the same version.
     """
     found = list(_walk("", ours.get("spec"), theirs.get("spec")))
     more = f", and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
@@ -342,7 +342,7 @@ def _walk(path: str, ours: object, theirs: object) -> Iterator[str]:
 
 
 def _stated(fields: Json) -> Json:
-    """Fields without those that say what holds anyhow, such as metadata of null alone."""
+    """Remove the fields that only state defaults, such as metadata that is empty."""
     deep = {k: _stated(v) if isinstance(v, dict) else v for k, v in fields.items()}
     return {k: v for k, v in deep.items() if v not in _EMPTY and v not in _DEFAULTS.get(k, ())}
 

@@ -1,20 +1,20 @@
-"""The MutatingWebhookConfiguration by which the API server sends InstaSlice its pods, as data.
+"""The MutatingWebhookConfiguration that makes the API server send pods to InstaSlice.
 
-Pure. A mode says which pods are InstaSlice's; a pod must pass all of its conditions to be sent, so
-that failing closed can stop no other pod.
+The mode decides which pods are sent. A pod is sent only if it meets all conditions of the mode, so
+that the webhook, which fails closed, can block no other pod.
 
 ====================  ==============================================================================
-mode                  what is sent
+mode                  pods that are sent
 ====================  ==============================================================================
-all                   every pod with a limit that is rewritten
-opt-in                likewise, in namespaces labelled `instaslice.io/rewrite: enabled`
-beside-the-scheduler  what the scheduler's own way (KEP-5004, Kubernetes 1.36) cannot do: pods with
-                      an annotation of InstaSlice's, or with more devices than a claim holds
+all                   every pod with a limit that InstaSlice rewrites
+opt-in                the same, in namespaces labelled `instaslice.io/rewrite: enabled`
+beside-the-scheduler  those that the scheduler cannot serve itself (KEP-5004, Kubernetes 1.36):
+                      with an annotation of InstaSlice, or more devices than a claim holds
 ====================  ==============================================================================
 
 Source: MutatingWebhook.matchConditions (KEP-3716, Kubernetes 1.28), evaluated by the API server
-with a budget; an error in one refuses the pod. The API server passes on `containers: null`, and
-leaves out what is empty.
+with a cost budget; an error in one refuses the pod. The API server keeps `containers: null`, and
+leaves out empty fields.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,27 +26,27 @@ from instaslice.profiles import RESOURCE_PREFIX
 from instaslice.resource_api import NEWEST
 
 NAME: Final = "instaslice"
-#: The webhook in it: as metrics, error messages and audit annotations name it.
+#: The webhook's name in metrics, error messages and audit annotations.
 WEBHOOK: Final = "rewrite.instaslice.io"
 #: Where `config/` installs InstaSlice.
 NAMESPACE: Final = "instaslice-system"
-#: On a namespace or a pod: "disabled" keeps InstaSlice away; in mode opt-in, "enabled" on a
-#: namespace lets it in.
+#: On a namespace or a pod, "disabled" keeps pods from InstaSlice; in mode opt-in, namespaces need
+#: "enabled".
 LABEL: Final = "instaslice.io/rewrite"
 ALL: Final = "all"
 OPT_IN: Final = "opt-in"
 BESIDE: Final = "beside-the-scheduler"
 
-# A request without a limit is refused by the API server itself, so limits are enough.
+# The API server refuses a request without a limit, so it is enough to look at limits.
 _HAS_A_LIMIT: Final = """\
 ['containers', 'initContainers'].exists(kind,
   kind in object.spec && object.spec[kind] != null && object.spec[kind].exists(container,
     has(container.resources) && has(container.resources.limits) &&
       container.resources.limits.exists(name, {is_ours})))"""
-# Labels and finalizers of pods that had their slices before InstaSlice came are not its business.
+# Changes of labels or finalizers do not concern InstaSlice, and old pods must not be blocked.
 _IS_NEW: Final = "request.operation == 'CREATE' || object.spec != oldObject.spec"
-# The sum counts init containers in full, and so at least what the scheduler would ask for. What is
-# no integer is refused by the API server itself; what is huge must not overflow.
+# The sum counts init containers in full, so it is at least what the scheduler would ask for. The
+# API server refuses amounts that are not integers; huge amounts must not overflow.
 _IS_TOO_MUCH_FOR_THE_SCHEDULER: Final = """\
 has(object.metadata.annotations) && {annotations}.exists(key, key in object.metadata.annotations) ||
 ['containers', 'initContainers'].map(kind,
@@ -58,14 +58,14 @@ has(object.metadata.annotations) && {annotations}.exists(key, key in object.meta
           quantity(container.resources.limits[name]).asInteger() : 0).sum() : 0).sum() : 0
 ).sum() > {most}"""
 
-#: Conditions by name, in the order in which they are asked.
+#: Conditions by name, in the order of their evaluation.
 _CONDITIONS: Final = {"has-a-mig-limit": _HAS_A_LIMIT, "is-new-or-has-another-spec": _IS_NEW}
 _BESIDE: Final = {"is-too-much-for-the-scheduler": _IS_TOO_MUCH_FOR_THE_SCHEDULER}
 
-#: What `LABEL` must be, as operator and value of a label selector.
+#: The operator and the value of a label selector for `LABEL`.
 _NOT_DISABLED: Final = ("NotIn", "disabled")
 
-#: By mode: the conditions, and what a namespace's label must be.
+#: For each mode, its conditions and its selector for the label of namespaces.
 MODES: Final[Mapping[str, tuple[Mapping[str, str], tuple[str, str]]]] = {
     ALL: (_CONDITIONS, _NOT_DISABLED),
     OPT_IN: (_CONDITIONS, ("In", "enabled")),
@@ -76,10 +76,10 @@ MODES: Final[Mapping[str, tuple[Mapping[str, str], tuple[str, str]]]] = {
 def webhook_configuration(
     mode: str = ALL, resources: Iterable[str] = (), namespace: str = NAMESPACE
 ) -> Json:
-    """The manifest of a MutatingWebhookConfiguration, without a caBundle.
+    """Make a MutatingWebhookConfiguration, without a caBundle.
 
-    mode: a key of `MODES`. resources: names of extended resources that are rewritten, beside MIG
-    slices, "nvidia.com/gpu". namespace: where InstaSlice's Service is.
+    mode: a key of `MODES`. resources: the names of mapped extended resources, "nvidia.com/gpu".
+    namespace: that of InstaSlice's Service.
     """
     service = {"name": NAME, "namespace": namespace, "path": "/mutate", "port": 443}
     not_ours = _selects("kubernetes.io/metadata.name", "NotIn", "kube-system", namespace)
@@ -117,14 +117,14 @@ def webhook_configuration(
 
 
 def match_conditions(mode: str = ALL, resources: Iterable[str] = ()) -> list[Json]:
-    """The webhook's `matchConditions` alone; parameters as those of `webhook_configuration`."""
-    # Names of resources and annotations have nothing to escape in CEL.
+    """Make the webhook's `matchConditions`; parameters as in `webhook_configuration`."""
+    # Names of resources and annotations need no escaping in CEL.
     mapped = sorted(set(resources))
     or_mapped = f" || name in {mapped}" if mapped else ""
     values = {
         "is_ours": f"name.startsWith('{RESOURCE_PREFIX}'){or_mapped}",
         "annotations": [ALTERNATIVES, PLACEMENT],
-        "most": NEWEST.max_devices,  # since the scheduler makes one claim for all of a pod
+        "most": NEWEST.max_devices,  # the scheduler creates one claim for a whole pod
     }
     conditions = MODES[mode][0].items()
     return [{"name": name, "expression": shape.format(**values)} for name, shape in conditions]

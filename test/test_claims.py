@@ -249,7 +249,7 @@ def test_wishes_are_for_mig_slices_only() -> None:
     pod = wishing(pod_of(of(2, GPU), limits(2)), placement=SAME_GPU)
     result = rewrite(pod, NEWEST, MAPPED)
     assert templates(result) == ["gpu.nvidia.com.x2", "same-gpu-mig-1g.5gb.x2"]
-    assert result.warnings == ["instaslice.io/placement: MIG slices are placed, and nothing else"]
+    assert result.warnings == ["instaslice.io/placement: it applies only to MIG slices"]
 
 
 def test_what_v1alpha2_cannot_ask_for_is_refused() -> None:

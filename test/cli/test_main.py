@@ -80,7 +80,7 @@ MISTAKES = {
     "templates mig-3g.20gb-or-4g.20gb --resource-api v1beta1": "mig-3g.20gb-or-4g.20gb: "
     "resource.k8s.io/v1beta1 has no alternatives",
     "templates different-gpus-mig-1g.5gb.x2 --resource-api v1beta1": "different-gpus-mig-1g.5gb.x2:"
-    " resource.k8s.io/v1beta1 cannot hold a placement on different-gpus",
+    " resource.k8s.io/v1beta1 cannot keep the placement different-gpus",
     "templates --resource amd.com/gpu=gpu.amd.com amd.com/gpu --resource-api v1alpha2": "gpu.amd."
     "com: the driver of resource.k8s.io/v1alpha2 does not have amd.com/gpu",
 }
