@@ -42,11 +42,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 COMMAND: Final = Command(
     "doctor",
-    "say what a cluster lacks, or what a pod waits for",
-    "Check a cluster, and say what to do about what is wrong; or explain one pod. Changes "
-    "nothing: reads, and creates a few objects as dry runs.",
+    "find what is wrong with a cluster, or why a pod is pending",
+    "Check a cluster, and say how to fix what is wrong; or explain one pod. It changes nothing: "
+    "it reads, and creates a few objects as dry runs.",
     ("doctor", "doctor --namespace ml", "doctor POD --namespace ml --output json"),
-    "Exit code: 0; 1 if something is wrong; 2 if the cluster could not be asked.",
+    "Exit code: 0; 1 if something is wrong; 2 if the cluster could not be read.",
     add=_add,
     run=_run,
 )

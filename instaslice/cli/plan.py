@@ -23,7 +23,7 @@ _SUFFIXES: Final = (".yaml", ".yml", ".json")
 def _add(parser: argparse.ArgumentParser) -> None:
     outputs = ("text", "json", "markdown")
     add_shared(parser, "--output", choices=outputs, help="the format (default: text)")
-    help_ = "list the workloads in a folder's YAML and JSON, and ask no cluster"
+    help_ = "list the workloads in a folder's YAML and JSON, without a cluster"
     parser.add_argument("--files", type=Path, metavar="DIR", help=help_)
     add_shared(parser, "--resource", "--kubeconfig", "--context")
 
@@ -33,7 +33,7 @@ def _run(arguments: argparse.Namespace) -> int:
     resources = mapping(arguments)
     if arguments.files:
         if arguments.kubeconfig or arguments.context:
-            raise UsageError("--files asks no cluster: leave --kubeconfig and --context out")
+            raise UsageError("--files uses no cluster: omit --kubeconfig and --context")
         failures: dict[str, str] = {}
         made = plan.of_files(_documents(arguments.files, failures), failures, resources)
     else:
@@ -77,18 +77,18 @@ def _documents(folder: Path, failures: dict[str, str]) -> Iterator[tuple[str, ob
             except (yaml.YAMLError, ValueError) as error:
                 mark = getattr(error, "problem_mark", None)
                 line = f", line {mark.line + 1}" if mark else ""
-                failures[short] = f"it is not YAML{line} (a template is to be rendered first)"
+                failures[short] = f"it is not YAML{line} (render templates first)"
 
 
 COMMAND: Final = Command(
     "plan",
-    "say what a change-over from the device plugin to DRA meets",
-    "Say which workloads ask for which slices, what the nodes offer, what becomes of quotas "
-    "and other policies; what blocks, what is to be decided, and which section of "
-    "docs/migrate.md is for which node and namespace. Changes nothing: reads, and creates a "
-    "few objects as dry runs. Nothing need be installed.",
+    "plan the migration from the device plugin to DRA",
+    "Show which workloads request which slices, what the nodes offer, how quotas and other "
+    "policies are affected, what blocks the migration, what you have to decide, and which section "
+    "of docs/migrate.md applies to which node and namespace. It changes nothing: it reads, and "
+    "creates a few objects as dry runs. InstaSlice need not be installed.",
     ("plan", "plan --output markdown > ticket.md", "plan --files manifests/"),
-    "Exit code: 0; 2 if the cluster could not be asked, or the folder could not be read.",
+    "Exit code: 0; 2 if the cluster or the folder could not be read.",
     add=_add,
     run=_run,
 )

@@ -30,7 +30,7 @@ FIRST_WITH_EXTENDED: Final = 36
 _MODES: Final = {
     ALL: "every pod with a limit that can be rewritten is sent",
     OPT_IN: f"pods of namespaces labelled {LABEL}=enabled are sent",
-    BESIDE: "only what the scheduler cannot do by itself is sent",
+    BESIDE: "only pods that the scheduler cannot serve by itself are sent",
 }
 #: The list of resources other than MIG's in a CEL expression.
 _NAMES: Final = re.compile(r"namein\[([^]]*)\]")
@@ -105,7 +105,7 @@ def _gates(snapshot: Snapshot) -> Found:
 def _webhook(snapshot: Snapshot) -> Found:
     webhook = snapshot.webhook
     if webhook is None:
-        advice = "make deploy; until then, nobody rewrites pods"
+        advice = "make deploy; until then, pods are not rewritten"
         yield WRONG, f"no MutatingWebhookConfiguration has {WEBHOOK}", advice
         return
     found, policy = Registered(webhook), webhook.get("failurePolicy")
@@ -113,21 +113,21 @@ def _webhook(snapshot: Snapshot) -> Found:
     yield GOOD, f"{WEBHOOK} is registered, failurePolicy {policy}"
     if 0 < snapshot.minor < FIRST_WITH_CONDITIONS:
         if policy == "Fail":
-            text = "no pod of the cluster can be created while InstaSlice is away"
+            text = "while InstaSlice is unavailable, no pod of the cluster can be created"
             advice = "Kubernetes 1.27 drops matchConditions: deploy the component kubernetes-1.27"
             yield WRONG, text, advice
     elif not has_conditions:
         text = "it has no matchConditions: every pod of the cluster is sent to it"
         yield UNSURE, text, _PRINTED.format("")
     elif policy == "Ignore":
-        text = "while InstaSlice is away, pods are let through as they are, and stay Pending"
+        text = "while InstaSlice is unavailable, pods are admitted unchanged, and stay Pending"
         yield UNSURE, text, "set failurePolicy: Fail; no pod without a MIG limit is sent"
     client = dig(webhook, "clientConfig")
     if "service" in client and not client.get("caBundle"):
         advice = "with cert-manager: see its cainjector's log; without: write the CA there"
         yield WRONG, "the configuration has no caBundle, so every call fails", advice
     if found.differences:
-        text = f"these fields are not as InstaSlice needs them: {', '.join(found.differences)}"
+        text = f"these fields differ from what InstaSlice needs: {', '.join(found.differences)}"
         yield WRONG, text, _PRINTED.format("")
     mapped = snapshot.resources.mapped
     lacking = [name for name in mapped if name not in found.resources]
@@ -136,7 +136,7 @@ def _webhook(snapshot: Snapshot) -> Found:
         options = "".join(f" --resource {name}=..." for name in mapped)
         yield WRONG, text, _PRINTED.format(options)
     if has_conditions and not found.mode:
-        text = "its matchConditions are not InstaSlice's: doctor cannot tell which pods it is sent"
+        text = "its matchConditions are not InstaSlice's: doctor cannot tell which pods are sent"
         yield UNSURE, text, _PRINTED.format("")
 
 
@@ -159,7 +159,7 @@ def _mode(snapshot: Snapshot) -> Found:
             f"the scheduler of {snapshot.kubernetes} serves no extended resources: plain pods with "
             "MIG limits stay Pending"
         )
-        yield WRONG, text, f"the mode all or opt-in; or the feature gate {EXTENDED}, from 1.34 on"
+        yield WRONG, text, f"use the mode all or opt-in; or switch on {EXTENDED}, from 1.34 on"
         return
     published = [profile.replace("+", ".") for profile in snapshot.inventory.supply]
     served = snapshot.served_by_scheduler if published else {}
@@ -199,7 +199,7 @@ def _dry_run(snapshot: Snapshot) -> Found:
             advice = seen.RIGHTS if is_forbidden else ""
             yield UNSURE, f"{where} could not be tried: {probe.error}", advice
         elif probe.pod is None:
-            called = "does it run (see endpoints), and does the caBundle trust its certificate?"
+            called = "does InstaSlice run (see endpoints), and does caBundle trust its certificate?"
             # The API server also sends this status if it cannot call a webhook.
             advice = called if probe.status == HTTPStatus.INTERNAL_SERVER_ERROR else ""
             yield WRONG, f"{where} is refused: {probe.error}", advice
@@ -208,7 +208,7 @@ def _dry_run(snapshot: Snapshot) -> Found:
         elif snapshot.webhook is None:
             yield WRONG, kept, "register the webhook"
         elif Registered(snapshot.webhook).opt_in:
-            advice = f"kubectl label namespace {probe.namespace} {LABEL}=enabled, if it is to be"
+            advice = f"kubectl label namespace {probe.namespace} {LABEL}=enabled"
             yield UNSURE, kept, advice
         else:
             yield WRONG, kept, f"is the namespace {probe.namespace} labelled {LABEL}: disabled?"
@@ -224,10 +224,10 @@ def _driver(snapshot: Snapshot) -> Found:
 
 def _slices(snapshot: Snapshot) -> Found:
     if snapshot.is_classic:
-        yield GOOD, "in v1alpha2 only the driver knows which slices there are"
+        yield GOOD, "in v1alpha2 only the driver knows which slices exist"
         return
     if not snapshot.inventory.supply:
-        advice = "does NVIDIA's DRA driver run on the GPU nodes, and is MIG on there?"
+        advice = "does NVIDIA's DRA driver run on the GPU nodes, and is MIG enabled on them?"
         yield WRONG, "no ResourceSlice publishes a MIG slice", advice
     for profile, found in snapshot.inventory.supply.items():
         text = f"{profile}: {found.free} free, {found.published} published"
@@ -255,7 +255,7 @@ def _overlap(snapshot: Snapshot) -> Found:
         advice = (
             f"the API server drops the counters: switch on the feature gate {PARTITIONABLE} "
             "there and in the scheduler (on from Kubernetes 1.36), then restart the driver's "
-            "kubelet plugins, which publish them anew"
+            "kubelet plugins, which publish them again"
         )
         yield WRONG, text, advice
 
@@ -268,9 +268,9 @@ def _mapped(snapshot: Snapshot) -> Found:
     for name, resource in snapshot.resources.mapped.items():
         what = f"{name} is mapped to {resource.device_class}"
         if resource.has_own_class:
-            yield GOOD, f"{what}, which InstaSlice makes when a pod needs it"
+            yield GOOD, f"{what}, which InstaSlice creates when a pod needs it"
         elif resource.device_class not in snapshot.named("classes"):
-            yield WRONG, f"{what}, which does not exist", "install the driver that brings it"
+            yield WRONG, f"{what}, which does not exist", "install the driver that provides it"
         else:
             yield from _published(snapshot, resource.device_class, what)
 
@@ -281,7 +281,7 @@ def _published(snapshot: Snapshot, class_name: str, what: str) -> Found:
     texts = [dig(selector, "cel", "expression") or "" for selector in selectors]
     drivers = dict.fromkeys(_DRIVER_IS.findall("\n".join(texts)))
     if not drivers:
-        yield UNSURE, f"{what}, whose selectors name no driver", "does one publish devices?"
+        yield UNSURE, f"{what}, whose selectors name no driver", "does one publish its devices?"
     for driver in drivers:
         specs = (each["spec"] for each in snapshot.all("slices"))
         mine = [dig(spec, "devices") for spec in specs if spec.get("driver") == driver]
@@ -327,7 +327,7 @@ def _templates(snapshot: Snapshot) -> Found:
     faults = {name: template_fault(snapshot, name) for name in there}
     for name, (why, advice) in faults.items():
         if why:
-            text = f"{name} is not as InstaSlice makes it, and its pods get something else: {why}"
+            text = f"{name} differs from what InstaSlice creates, so pods get other devices: {why}"
             yield WRONG, text, advice
     if not lacking and not any(why for why, _ in faults.values()):
         yield GOOD, "every namespace has the templates that its pods need"
@@ -361,7 +361,7 @@ def class_fault(snapshot: Snapshot, resource: Resource) -> tuple[str, str]:
     if snapshot.api != NEWEST or not snapshot.is_on(EXTENDED, otherwise=True):
         ours["spec"].pop("extendedResourceName")
     why = templates.difference(ours, snapshot.named("classes")[name])
-    return f"DeviceClass {name} is not as InstaSlice makes it: {why}" if why else "", command
+    return f"DeviceClass {name} differs from what InstaSlice creates: {why}" if why else "", command
 
 
 def _device_classes(snapshot: Snapshot) -> Found:
@@ -400,8 +400,8 @@ def _old_pods(snapshot: Snapshot) -> Found:
     # The scheduler serves resources that a class maps.
     served = snapshot.served_by_scheduler.keys()
     pods = (pod for pod in snapshot.pods if not pod.node and pod.limits.keys() - served)
-    text = " were created without InstaSlice, and nobody serves their limits"
-    advice = "have them created again, unless instaslice.io/rewrite is disabled for them"
+    text = " were created without InstaSlice, and nothing serves their limits"
+    advice = "recreate them, unless instaslice.io/rewrite is disabled for them"
     yield from _wrong_pods(pods, text, advice)
 
 
@@ -427,7 +427,7 @@ def _node_labels(snapshot: Snapshot) -> Found:
                 waiting.setdefault(str(wanted), []).append(pod.full_name)
     for label, pods in waiting.items():
         text = f"{some(pods)} choose nodes by the label {label}, which no node has"
-        yield UNSURE, text, "choose nodes otherwise: docs/migrate.md, section 10"
+        yield UNSURE, text, "select nodes in another way: docs/migrate.md, section 10"
 
 
 def _device_plugin(snapshot: Snapshot) -> Found:
@@ -439,7 +439,7 @@ def _device_plugin(snapshot: Snapshot) -> Found:
     )
     for (resources, is_published), where in found.items():
         text = f"{some(where)}: a device plugin advertises {resources}"
-        advice = "take the device plugin off the node before the driver comes: docs/migrate.md"
+        advice = "remove it from the node before you install the driver there: docs/migrate.md"
         devices = "slices" if resources.startswith(RESOURCE_PREFIX) else "devices"
         if is_published:
             yield WRONG, f"{text}, and MIG slices are published for DRA as well", advice

@@ -24,10 +24,7 @@ _Wanted = tuple[list[str], int, str]
 
 
 def explain(snapshot: Snapshot, manifest: Json, events: list[Json]) -> list[Finding]:
-    """Explain a pod: its request, its rewritten form, and why it is pending.
-
-    events: the pod's events.
-    """
+    """Explain a pod: its request, its rewritten form, and, by its events, why it is pending."""
     pod = Pod(manifest, snapshot.resources)
     return gather(
         [
@@ -58,14 +55,14 @@ def describe(own: PodClaim) -> str:
 def _became(snapshot: Snapshot, pod: Pod) -> Found:
     served = snapshot.readable.served_by_scheduler
     if made := pod.status.get("extendedResourceClaimStatus"):
-        yield GOOD, f"the scheduler made the claim {made['resourceClaimName']} of its limits itself"
+        yield GOOD, f"the scheduler itself created the claim {made['resourceClaimName']}"
     elif pod.limits and pod.node:
-        yield GOOD, "it has its devices from the device plugin, from before InstaSlice"
+        yield GOOD, "it got its devices from the device plugin, before InstaSlice was installed"
     elif pod.limits and not pod.limits.keys() - served.keys():
         yield GOOD, "it was not rewritten: the scheduler serves its limits by device classes"
     elif pod.limits:
-        advice = "delete it and let it be created again; instaslice doctor says whether that helps"
-        yield WRONG, "it was not rewritten: InstaSlice was absent, or may not touch it", advice
+        text = "it was not rewritten: InstaSlice was unavailable, or is disabled for it"
+        yield WRONG, text, "recreate it; instaslice doctor says whether that helps"
     elif pod.claims:
         noun = "claim" if len(pod.claims) == 1 else "claims"
         yield GOOD, f"rewritten: {len(pod.claims)} {noun}"
@@ -84,7 +81,8 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
     fault, advice = checks.template_fault(snapshot, name)
     classes = (checks.class_fault(snapshot, resource) for resource in own.asks.choices)
     if fault:
-        yield WRONG, f"{asks}, but its template is not as InstaSlice makes it: {fault}", advice
+        text = f"{asks}, but its template differs from what InstaSlice creates: {fault}"
+        yield WRONG, text, advice
     elif not claim and name not in snapshot.named("templates"):
         text = f"{asks}: there is no ResourceClaimTemplate {own.template} in {pod.namespace}"
         yield WRONG, text, f"instaslice templates --apply -n {pod.namespace} {own.template}"
@@ -99,7 +97,7 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
     elif found := next((each for each in classes if each[0]), None):
         yield WRONG, f"{asks}, but {found[0]}", found[1]
     elif not claim:
-        text = f"{asks}: Kubernetes has not made its claim yet"
+        text = f"{asks}: Kubernetes has not created its claim yet"
         yield UNSURE, text, "see the state below for the reason"
     elif snapshot.is_classic:
         yield UNSURE, f"{asks}, waits for the driver"
@@ -128,7 +126,7 @@ def _why_pending(devices: Inventory, asks: str, claim: DeviceClaim) -> Found:
     elif needed == 1:
         ((names, _, text),) = wanted
         published = sum(found.published for name, found in supply.items() if name in names)
-        lacking = f"no {text} is free, of {published} that are published"
+        lacking = f"no {text} is free ({published} published)"
     else:
         place = "GPU" if claim.placement else "node"
         parts = [f"{count} free {text}" for _, count, text in wanted]

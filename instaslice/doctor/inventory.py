@@ -220,9 +220,9 @@ def _pool(name: str, specs: list[Json], rules: list[Json]) -> Pool:
 def _problems(pool: Pool, found: int, count: int) -> Iterator[str]:
     """The reasons why the scheduler skips a pool."""
     if found != count:
-        yield f"{found} of its {count} ResourceSlices are there"
+        yield f"{found} of its {count} ResourceSlices exist"
     if len({device.name for device in pool.devices}) < len(pool.devices):
-        yield "two of its devices have one name"
+        yield "two of its devices have the same name"
     for device in pool.devices:
         for counter in device.consumes:
             if counter not in pool.counters:

@@ -142,9 +142,7 @@ class Plan:
     policies: list[Policy]
     blocks: list[Item] = field(default_factory=list)
     decisions: list[Item] = field(default_factory=list)
-    sections: dict[int, list[str]] = field(
-        default_factory=dict
-    )  #: each with its nodes or namespaces
+    sections: dict[int, list[str]] = field(default_factory=dict)  #: nodes and namespaces
     unknown: dict[str, str] = field(default_factory=dict)  #: why a part cannot be read
 
 
@@ -189,9 +187,9 @@ def _blocks(plan: Plan) -> Iterator[Item]:
         yield Item(1, "DRA is not served: claims would be dropped, and pods run without a GPU")
     elif plan.resource_api != NEWEST.version:
         text = (
-            f"resource.k8s.io/{plan.resource_api} is served: before Kubernetes 1.34.2 no driver of "
-            f"NVIDIA's that is maintained cuts slices on demand, and the feature gate "
-            f"{PARTITIONABLE}, which that needs, is off by default"
+            f"resource.k8s.io/{plan.resource_api} is served: before Kubernetes 1.34.2 no "
+            f"maintained driver of NVIDIA's creates slices on demand, and the feature gate "
+            f"{PARTITIONABLE} that this needs is off by default"
         )
         yield Item(1, text)
     elif is_on is False:
@@ -199,9 +197,9 @@ def _blocks(plan: Plan) -> Iterator[Item]:
         text += "counters, and the scheduler gives the same part of a GPU to two claims"
         yield Item(1, text)
     elif is_on is None:
-        yield Item(1, f"find out whether the feature gate {PARTITIONABLE} is on: it has to be")
+        yield Item(1, f"make sure that the feature gate {PARTITIONABLE} is on")
     if both := [node.name for node in plan.nodes if node.published and node.advertised]:
-        yield Item(6, f"{some(both)}: the device plugin and the DRA driver give out the same GPUs")
+        yield Item(6, f"{some(both)}: the device plugin and the DRA driver allocate the same GPUs")
     yield from _policy_items(plan, WRONG)
 
 
@@ -217,7 +215,7 @@ def _decisions(plan: Plan, has_gpus: bool) -> Iterator[Item]:
     asking = _names(each for each in work if GPU in each.asks and each.how == "limits")
     single = sorted({node.single for node in nodes if node.single})
     means = f"{GPU} means {' or '.join(single)} there (strategy single): "
-    means += f"map it to mig-{single[0]}" if len(single) == 1 else "one mapping cannot say both"
+    means += f"map it to mig-{single[0]}" if len(single) == 1 else "one mapping cannot cover both"
     shared = {name for node in nodes for name in node.advertised if name.endswith(".shared")}
     labels = sorted({label for each in work for label in each.labels})
     scaler = runs & {"Cluster Autoscaler"} if plan.minor < FIRST_WITH_SCALER else ()
@@ -231,15 +229,12 @@ def _decisions(plan: Plan, has_gpus: bool) -> Iterator[Item]:
             _TEXTS["7g"],
         ),
         (5, sorted(shared), _TEXTS["shared"]),
-        *(
-            (10, _names(each for each in work if n in each.labels), _label_advice(n))
-            for n in labels
-        ),
+        *((10, _names(each for each in work if n in each.labels), _relabel(n)) for n in labels),
         (10, _names(each for each in work if each.node_name), _TEXTS["node name"]),
         (10, _names(each for each in work if each.how == "das"), _TEXTS["das"]),
         (11, runs & {"GPU operator"}, _TEXTS["operator"]),
         (11, runs & {"Karpenter"}, _TEXTS["Karpenter"]),
-        (11, scaler, "it knows claims from 1.35 on"),
+        (11, scaler, "it supports claims from 1.35 on"),
     ]
     yield from (Item(section, f"{some(names)}: {text}") for section, names, text in rows if names)
 
@@ -248,21 +243,21 @@ def _decisions(plan: Plan, has_gpus: bool) -> Iterator[Item]:
 FIRST_WITH_SCALER: Final = 35
 #: The text of each decision, printed after the names that it concerns.
 _TEXTS: Final = {
-    "whole": "whole GPUs are served there, and where MIG mode is on, an A100 or A30 has none to "
-    "give: leave the node with the device plugin, or do without whole GPUs there",
-    "no class": f"no DeviceClass has the extendedResourceName {GPU} that they ask for: map it",
-    "7g": "the driver's 0.4.1 with DynamicMIG cannot make a 7g slice (its issue 1480, closed "
-    "since): choose another version or profile. Where MIG mode is on, there is no whole GPU to ask "
-    "for instead",
+    "whole": "whole GPUs are served there, but an A100 or A30 in MIG mode has none: keep the "
+    "device plugin on the node, or give up its whole GPUs",
+    "no class": f"no DeviceClass has the extendedResourceName {GPU} that they request: map it",
+    "7g": "version 0.4.1 of the driver with DynamicMIG cannot create a 7g slice (its issue 1480, "
+    "now closed): choose another version or profile. A GPU in MIG mode cannot be requested as a "
+    "whole instead",
     "shared": "InstaSlice leaves time-sliced resources alone; through DRA, the driver shares "
-    "slices by its feature gate ConsumableShares (0.5, alpha)",
+    "slices with its feature gate ConsumableShares (0.5, alpha)",
     "node name": f"{node_labels.PAST_SCHEDULER}; {node_labels.NODE_SELECTOR}",
     "das": f"OpenShift's removed operator wrote {_DAS}* into these pods in place of "
-    "nvidia.com/mig-*: create them anew",
+    "nvidia.com/mig-*: recreate them",
     "operator": "its validator expects the device plugin's resources on a node unless the plugin "
     "is off for the whole cluster",
-    "Karpenter": "it ignores claims unless IGNORE_DRA_REQUESTS=false, and does not know extended "
-    "resources that are served through DRA (its issue 3231)",
+    "Karpenter": "it ignores claims unless IGNORE_DRA_REQUESTS=false, and does not support "
+    "extended resources through DRA (its issue 3231)",
 }
 
 
@@ -270,7 +265,7 @@ def _names(workloads: Iterable[Workload]) -> list[str]:
     return [f"{each.namespace or each.file} {each.owner}" for each in workloads]
 
 
-def _label_advice(label: str) -> str:
+def _relabel(label: str) -> str:
     profile = node_labels.single_profile(label)
     hint = f", or map {GPU} to mig-{profile}" if profile else ""
     return f"they choose nodes by the label {label}, which no node will have: remove it{hint}"
@@ -405,13 +400,13 @@ def _parts(plan: Plan) -> list[tuple[str, list[str]]]:
     ]
     parts: dict[str, Iterable[object]] = {
         "Cluster": cluster,
-        "Workloads": plan.workloads or ["none asks for slices"],
+        "Workloads": plan.workloads or ["none requests slices"],
         "Nodes": plan.nodes or ["none is known to have GPUs"],
         "Quotas and limits": [item.text for item in _policy_items(plan, GOOD)],
-        "What blocks": plan.blocks,
-        "To decide": plan.decisions,
+        "Blockers": plan.blocks,
+        "Decisions": plan.decisions,
         "Sections of docs/migrate.md, in this order": sections
-        or ["none: nothing here asks for slices, and no node offers any"],
+        or ["none: no workload requests slices, and no node offers any"],
         "Unknown": [f"{name}: {why}" for name, why in plan.unknown.items()],
     }
     shown = {title: [*map(str, found)] for title, found in parts.items() if found}
@@ -429,9 +424,9 @@ _MAX_VALUES: Final = 200_000
 def of_files(
     documents: Iterable[tuple[str, object]], failures: dict[str, str], resources: Resources
 ) -> Plan:
-    """Make the plan for the objects of files.
+    """Make the plan for documents of files, each with its path.
 
-    documents: each with the path of its file. failures: why a file cannot be read, by path.
+    failures: why a file cannot be read, by path.
     """
     lists: dict[str, list[Json]] = defaultdict(list)
     why = {}
@@ -441,7 +436,7 @@ def of_files(
             for name, each in listed:  # no API server has validated it
                 make(Snapshot("", NEWEST, {name: [each]}, resources=resources))
         except (AttributeError, KeyError, TypeError, ValueError):
-            why[path] = ClusterError(f"a {manifest['kind']} in it is not as Kubernetes defines it")
+            why[path] = ClusterError(f"it has an invalid {manifest['kind']}")
             continue
         for name, each in listed:
             lists[name].append(each)

@@ -30,7 +30,7 @@ FIRST_WITH_POLICIES: Final = 30
 _LIMITRANGES: Final = "instaslice-limitranges"
 OWN: Final = {
     _LIMITRANGES: "the max of a LimitRange does not hold for rewritten pods",
-    "instaslice-service-account": "whoever has InstaSlice's token may make any template or class",
+    "instaslice-service-account": "InstaSlice's token can create any template or class",
 }
 
 #: The sign and the sentence for each effect.
@@ -41,9 +41,9 @@ TEXTS: Final = {
     "claims have no scope",
     "refuses": "✗ LimitRange {name} has {keys} in its {detail}, which no rewritten pod can "
     "satisfy: all are refused",
-    "lifted": "! LimitRange {name} has a max of {keys}, which nothing applies to rewritten pods",
-    "lifted-before-1.30": "! LimitRange {name} has a max of {keys}, which nothing applies to "
-    "rewritten pods: Kubernetes has the policies for that from 1.30 on",
+    "lifted": "! LimitRange {name} has a max of {keys}, which does not apply to rewritten pods",
+    "lifted-before-1.30": "! LimitRange {name} has a max of {keys}, which does not apply to "
+    "rewritten pods: the policies for that need Kubernetes 1.30",
     "mapped": "✓ Kueue's configuration maps the classes of {keys}",
     "unmapped": "✗ queues cover {keys}, but Kueue's deviceClassMappings lack their device classes: "
     "it admits no rewritten pod without a Job (Jobs count by the limits in their templates)",
@@ -173,7 +173,7 @@ def own_policies(snapshot: Snapshot) -> Found:
     found = denying(snapshot)
     for name, what in OWN.items():
         if not found.get(name):
-            how = "is not bound so that it denies" if name in found else "does not exist"
+            how = "has no binding that denies" if name in found else "does not exist"
             text = f"the ValidatingAdmissionPolicy {name} {how}: {what}"
             yield UNSURE, text, "deploy InstaSlice's component policies: docs/security.md"
     if all(map(found.get, OWN)):

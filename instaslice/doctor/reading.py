@@ -65,7 +65,7 @@ class Reader:
     def call(self, method: str, path: str, body: Json | None = None) -> Answer:
         """Send a request; the answer may have any status. Raises ClusterError without one."""
         if self._silent >= _MAX_SILENT:
-            raise ClusterError("not asked for, since the API server has stopped answering")
+            raise ClusterError("not requested, since the API server has stopped answering")
         try:
             answer = self._cluster.call(method, path, body)
         except ClusterError:
@@ -90,7 +90,7 @@ class Reader:
                 yield page
                 return
             if not all(isinstance(item, dict) for item in dig(page, "items")):
-                raise ClusterError(f"{path}: what is listed there is no object")
+                raise ClusterError(f"{path}: an item of the list is not an object")
             yield from dig(page, "items")
             query["continue"] = dig(page, "metadata", "continue")
             if not query["continue"]:

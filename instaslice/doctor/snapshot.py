@@ -80,7 +80,7 @@ class Pod:
 
     @property
     def limits(self) -> dict[str, str]:
-        """Those that InstaSlice could rewrite."""
+        """The extended resources in its limits that InstaSlice could rewrite."""
         return {name: n for name, n in self.extended.items() if self._rewritten.find(name)}
 
     @cached_property
@@ -124,9 +124,7 @@ class Snapshot:
     kubernetes: str  #: "v1.36.3"
     api: ResourceAPI | Unavailable
     lists: dict[str, list[Json]] = field(default_factory=dict)  #: by name, as in `reading.LISTS`
-    failures: dict[str, ClusterError] = field(
-        default_factory=dict
-    )  #: why a list is missing, by name
+    failures: dict[str, ClusterError] = field(default_factory=dict)  #: by name, why it is missing
     resources: Resources = field(default_factory=Resources)  #: those that are rewritten
     probes: tuple[Probe, ...] = ()
     gates: Mapping[str, Known] = field(default_factory=dict)  #: by name, as in `cluster.gates`

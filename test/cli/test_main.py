@@ -38,7 +38,7 @@ MISTAKES = {
     "plan -o jsn": "argument --output/-o: there is no 'jsn'; did you mean json? "
     "(see instaslice plan --help)",
     "plan x": "'x' is not understood (see instaslice plan --help)",
-    "plan --files a --context x": "--files asks no cluster: leave --kubeconfig and --context out",
+    "plan --files a --context x": "--files uses no cluster: omit --kubeconfig and --context",
     "plan --files /none": "/none: No such file or directory",
     "doctor --kubeconfig /none": "kubeconfig: /none: No such file or directory",
     "plan --kubeconfig /none": "kubeconfig: /none: No such file or directory",

@@ -68,7 +68,7 @@ def test_the_files_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert workload["node_name"] == "n"
     assert [each["section"] for each in found["decisions"]] == [4, 10]
     assert found["unknown"].keys() == {"a/chart.yaml", "a/odd.yaml", "a/bomb.yaml"}
-    assert found["unknown"]["a/odd.yaml"] == "a Pod in it is not as Kubernetes defines it"
+    assert found["unknown"]["a/odd.yaml"] == "it has an invalid Pod"
     assert main(["plan", "--files", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert "a/pods.yaml Pod/p: 2 pods, nvidia.com/mig-1g.5gb: 1" in text

@@ -190,9 +190,9 @@ def test_a_gpu_overlaps_with_nothing() -> None:
 def test_pools_that_the_scheduler_takes_nothing_from() -> None:
     counters, first, second = a100.resource_slices()
     assert problem(counters, first, second) == ""
-    assert problem(counters, first) == "2 of its 3 ResourceSlices are there"
+    assert problem(counters, first) == "2 of its 3 ResourceSlices exist"
     second["spec"]["devices"][0]["name"] = first["spec"]["devices"][0]["name"]
-    assert problem(counters, first, second) == "two of its devices have one name"
+    assert problem(counters, first, second) == "two of its devices have the same name"
     counters, first, second = a100.resource_slices()
     del counters["spec"]["sharedCounters"][1]
     assert problem(counters, first, second) == (

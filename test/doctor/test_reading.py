@@ -217,7 +217,7 @@ def test_after_two_silences_no_more_is_asked() -> None:
             asking.get(f"/{number}")
         except ClusterError as error:
             said.append(f"{number}: {error}")
-    no_more = "not asked for, since the API server has stopped answering"
+    no_more = "not requested, since the API server has stopped answering"
     silent = [f"{number}: no answer within 10 s" for number in (1, 3, 4)]
     assert said == [*silent, f"5: {no_more}", f"6: {no_more}"]
     assert cluster.asked == 5

@@ -171,7 +171,7 @@ def test_a_template_and_a_class_that_somebody_else_made(namespace: Cluster) -> N
     assert template.startswith("wrong: ")
     assert "allocationMode is All" in template
     (class_,) = texts(found, "device classes", own)
-    assert class_.startswith(f"wrong: DeviceClass {own} is not as InstaSlice makes it")
+    assert class_.startswith(f"wrong: DeviceClass {own} differs from what InstaSlice creates")
 
 
 def test_a_node_that_its_author_has_named(namespace: Cluster) -> None:
