@@ -1,7 +1,7 @@
-"""What `instaslice rewrite` makes of a text: documents, each by itself. No file is read here.
+"""Rewrites the documents of a text, each by itself. This module reads no files.
 
-A document in which nothing changes is kept to the byte, one that is wrong is left as it is, and
-every limit that is left in either is told of. One that names nothing of interest is not parsed.
+A document without changes keeps every byte, and an invalid document stays as it is. Every limit
+that is not rewritten is reported. A document that names nothing of interest is not parsed.
 """
 
 import json
@@ -32,29 +32,29 @@ from instaslice.webhook_configuration import LABEL
 
 #: A line that begins or ends a document. YAML allows neither in the first column anywhere else.
 _MARKER: Final = re.compile(r"^(?:---|\.\.\.)(?=[ \t\r\n]|\Z)", re.MULTILINE)
-#: What may stand before a document's first value: its marker, directives, comments, empty lines.
+#: The lines before a document's first value: its marker, directives, comments, empty lines.
 _PREAMBLE: Final = re.compile(
     r"\ufeff?(?:(?:---|\.\.\.)(?=[ \t\r\n]|\Z))?(?:[ \t]*(?:#.*)?\r?\n|%.*\r?\n)*"
 )
-#: Where one object of JSON may end and another begin.
+#: A place where one JSON object may end and the next begin.
 _BETWEEN: Final = re.compile(r"\}[ \t\r\n]*\{")
 _BLANK: Final = re.compile(r"[ \t\r\n]*")
 _JSON: Final = json.JSONDecoder(parse_float=str, parse_int=str)
 
 _JSON_ITEMS: Final = re.compile(r'"items"[ \t\r\n]*:[ \t\r\n]*\[')
 _ITEMS: Final = re.compile(r"^items:[ \t]*(?:#[^\n]*)?\r?\n(?P<indent> *)- ", re.MULTILINE)
-#: An alias, which may lead from one item to another.
+#: An alias, which may refer from one item to another.
 _ALIAS: Final = re.compile(
     r"(?:^[ \t]*|[:,\[{-][ \t]+)\*[A-Za-z0-9_-]+[ \t\r]*(?:[,\]}#]|$)", re.MULTILINE | re.ASCII
 )
-#: A block scalar may hold anything, but not in the first column.
+#: The next key at the root. Lines of a block scalar never begin in the first column.
 _NEXT_KEY: Final = re.compile(r"^(?![ #\r\n]|- )", re.MULTILINE)
 _KIND: Final = re.compile(r"""^kind:[ ]+["']?List\b""", re.MULTILINE)
 
-#: Documents smaller than this are read whole: then it does not matter, and 2 MB are twice what the
-#: API server takes for one object (etcd's limit is 1.5 MiB).
+#: Smaller documents are read whole, which costs little. One object cannot be larger, since the API
+#: server accepts about half of this (etcd's limit is 1.5 MiB).
 LARGE: Final = 2_000_000
-#: The largest text that is read as a whole, in characters: it takes up to 80 times its room.
+#: The largest text that is read whole, in characters: reading takes up to 80 times its memory.
 LARGEST: Final = 16_000_000
 TOO_LARGE: Final = (
     f"has more than {LARGEST // 1_000_000} MB and is no List: put its objects into documents of "
@@ -62,8 +62,8 @@ TOO_LARGE: Final = (
 )
 
 _NULL: Final = r"""\b(?:resources|limits|requests)["']?:[ \t]*%s(?=[ \t]*(?:[\r\n#,}]|\Z))"""
-#: What may matter although it names no resource: text in base64, or in a Kustomization, or a patch;
-#: or a label of nodes. Each with a word that it has, which is ten times as fast to look for.
+#: Patterns of text that matters although it names no resource: base64, Kustomizations, patches and
+#: node labels. Each has a word that every match contains: finding a word is ten times as fast.
 _HINTS: Final = (
     ("mig-", r"\bmig-[1-9]"),
     ("MIG-", r"\bMIG-[1-9]"),
@@ -97,14 +97,14 @@ RENAMES: Final = (
     "kustomize renames templates and classes, and not what refers to them: have them in a file "
     "that no Kustomization with a prefix or suffix names (--templates-to FILE)"
 )
-#: What is told of a document, in this order, and how it is called. Of what renames templates only
-#: if there are some.
+#: The weights of problems in the order of output, with their prefixes. RENAME is not among them:
+#: those problems are printed only if templates were appended.
 WEIGHTS: Final = {"error": "", "left": "warning: ", "warning": "warning: ", "note": "note: "}
 RENAME: Final = "rename"
 
-#: What Python decodes bytes to that are no UTF-8.
+#: The characters to which Python decodes bytes that are not UTF-8.
 _NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
-#: Nothing, or a comment at the end of a file that has no newline there.
+#: An empty rest of a text, or a comment in the last line without a line end.
 _REMARK: Final = re.compile(r"[ \t]*(?:#.*)?\Z")
 _RENDER: Final = "looks like {}: render it first ({} | instaslice rewrite -)"
 _HELM: Final = (
@@ -112,7 +112,7 @@ _HELM: Final = (
 )
 _HCL: Final = r"^\s*(?:resource|data|module|provider|variable|locals|terraform)\b[^:\n]*\{\s*$"
 _SHELL: Final = r"%\{|\$\{?[A-Za-z_]"
-#: What becomes YAML only when another program has worked on it, in the order of what is certain.
+#: Templates from which another program makes YAML, the most certain pattern first.
 _NOT_YET_YAML: Final = {
     re.compile(pattern, re.MULTILINE): what
     for pattern, what in (
@@ -122,7 +122,7 @@ _NOT_YET_YAML: Final = {
         (_SHELL, _RENDER.format("a template of a shell or of Terraform", "envsubst < ...")),
     )
 }
-#: Between quotes, other ways to write the characters of a name.
+#: Escape sequences that may spell the characters of a name between quotes.
 _ESCAPE: Final = re.compile(
     r"\\(?:(/)|\r?\n[ \t]*|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}))"
 )
@@ -130,19 +130,19 @@ _ESCAPE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to do to documents."""
+    """How to rewrite documents."""
 
     api: ResourceAPI = NEWEST
     resources: Resources = MIG
     kinds: Kinds = field(default_factory=lambda: MappingProxyType({}))
     is_reverse: bool = False
-    is_strict: bool = False  #: a limit that is left is an error
-    needs_values: bool = False  #: of every document, and not their texts
-    needs_operations: bool = True  #: they take more room than a document
+    is_strict: bool = False  #: a limit that is not rewritten is an error
+    needs_values: bool = False  #: whether to fill `Document.value`, even where no edit is possible
+    needs_operations: bool = True  #: whether to fill `Document.operations`, which are large
 
 
 class Problem(NamedTuple):
-    """Something to tell about a document."""
+    """An error, a warning or a note about a document."""
 
     line: int  #: in the file, from 1
     path: str  #: "spec.template.spec.containers[0].resources"; empty for the document as a whole
@@ -153,61 +153,61 @@ class Problem(NamedTuple):
 
 
 class Need(NamedTuple):
-    """An object that rewritten pods rely on: a ResourceClaimTemplate, or its DeviceClass."""
+    """An object that rewritten pods need: a ResourceClaimTemplate, or its DeviceClass."""
 
-    namespace: str | None  #: None where the manifest names none
+    namespace: str | None  #: None if the manifest names none
     name: str
     kind: str = "ResourceClaimTemplate"
 
 
 @dataclass(slots=True)
 class Document:
-    """One document of a file, before and after."""
+    """One document of a file, before and after it is rewritten."""
 
     line: int  #: of its first value in the file, from 1
     before: str  #: its text, with the marker and the comments in front of it
     file: str = ""  #: the name of its file
-    edits: list[Edit] = field(default_factory=list)  #: what becomes of it
+    edits: list[Edit] = field(default_factory=list)  #: of `before`, in order
     is_json: bool = False
     is_empty: bool = False  #: it has no value
     changed: bool = False
-    value: Any = None  #: what it means, rewritten, as decoded JSON; None where nobody asked
+    value: Any = None  #: the rewritten value as decoded JSON; None unless `Task.needs_values`
     operations: list[Operation] = field(default_factory=list)  #: RFC 6902, from `before`'s root
-    problems: dict[str, list[Problem]] = field(  #: by weight; with an error it is left as it is
+    problems: dict[str, list[Problem]] = field(  #: by weight; an error prevents all changes
         default_factory=lambda: {weight: [] for weight in (*WEIGHTS, RENAME)}
     )
-    needs: dict[Need, None] = field(default_factory=dict)  #: that its pods, rewritten, refer to
-    has: dict[Need, None] = field(default_factory=dict)  #: that it defines itself
-    claims: dict[str, DeviceClaim] = field(default_factory=dict)  #: new ones, by template
-    patches: list["Patch"] = field(default_factory=list)  #: that wait for their bases
+    needs: dict[Need, None] = field(default_factory=dict)  #: objects that its rewritten pods need
+    has: dict[Need, None] = field(default_factory=dict)  #: objects that it defines
+    claims: dict[str, DeviceClaim] = field(default_factory=dict)  #: new claims, by template
+    patches: list["Patch"] = field(default_factory=list)  #: those that need a base first
 
     @property
     def after(self) -> str:
-        """Its text rewritten; `before` where nothing changes."""
+        """The rewritten text; `before` if nothing changes."""
         return applied(self.before, self.edits)
 
     @property
     def errors(self) -> list[Problem]:
-        """Why it is left as it is."""
+        """The problems that prevent all changes."""
         return self.problems["error"]
 
 
 class Patch(NamedTuple):
-    """A strategic-merge patch that is, or stands in, a document."""
+    """A strategic-merge patch: a whole document, or text in a Kustomization."""
 
     work: "_Work"
     manifest: Manifest
-    path: Path = ()  #: of the text that it is in, in a Kustomization
+    path: Path = ()  #: of the patch's text in a Kustomization; empty for a whole document
     text: str = ""
 
 
 class Rewriter:
-    """Rewrites texts one after the other, and remembers what they say of namespaces."""
+    """Rewrites texts one after the other, and remembers which namespaces opt out."""
 
     def __init__(self, task: Task, large: int = LARGE) -> None:
-        """large: documents of so many characters are read item by item."""
+        """large: a List of more characters is read item by item."""
         self.task, self.large = task, large
-        self.disabled: set[str] = set()  #: namespaces that are labelled so
+        self.disabled: set[str] = set()  #: namespaces with the label that disables InstaSlice
         self.builds = patches.Builds()
         mapped = task.resources.mapped.items()
         names = [text for name, found in mapped for text in (name, found.template)]
@@ -217,13 +217,13 @@ class Rewriter:
         self._hints = [(word, re.compile(pattern)) for word, pattern in (*spelt, *_HINTS)]
 
     def note_kustomization(self, name: str, data: bytes) -> None:
-        """Learn which files are patches from a file that may be a Kustomization."""
+        """Note the patches that a file names, if the file is a Kustomization."""
         if os.path.basename(name) in ("kustomization.yaml", "kustomization.yml", "Kustomization"):
             for manifest in _manifests(data.decode(errors="replace")):
                 self.builds.note(name, manifest.value)
 
     def each(self, data: bytes, name: str = "") -> Iterator[Document]:
-        """The documents of a file."""
+        """Rewrite the documents of a file."""
         text, done, line = data.decode(errors="surrogateescape"), 0, 1
         for part in split(text):
             if bad := _NOT_UTF8.search(part) if not part.isascii() else None:
@@ -237,10 +237,7 @@ class Rewriter:
             done += len(part)
 
     def rewrite(self, text: str, line: int = 1, file: str = "") -> Document:
-        """Rewrite every pod and pod template in a document; what is wrong is in its `errors`.
-
-        text: YAML or JSON, with what stands before it. line: its first in the file, from 1.
-        """
+        """Rewrite all pods and pod templates in a document. line: of `text` in its file, from 1."""
         preamble = _PREAMBLE.match(text)
         assert preamble is not None  # it matches the empty string
         document = Document(line + preamble.group().count("\n"), text, file)
@@ -256,7 +253,7 @@ class Rewriter:
         return document
 
     def _read(self, document: Document, body: str, start: int) -> None:
-        """Rewrite a document's text, as a whole or item by item. Raises BadDocument."""
+        """Rewrite a document's text, whole or item by item. Raises BadDocument."""
         items: list[tuple[int, int]] | None = None
         layout = None
         if len(body) > self.large and not self.task.needs_values:
@@ -277,14 +274,14 @@ class Rewriter:
                 raise BadDocument(str(bad), line + bad.line) from None
 
     def needs_look(self, text: str) -> bool:
-        """Whether a document names anything that matters here."""
+        """Whether a text may hold anything to rewrite or report."""
         if any(word in text and pattern.search(text) for word, pattern in self._hints):
             return True
         plain = _ESCAPE.sub(_unescaped, text) if "\\" in text else ""
         return any(pattern.search(plain) for _, pattern in self._hints)
 
     def resolve(self, documents: Iterable[Document]) -> None:
-        """Rewrite the patches among documents, or tell why they are left as they are."""
+        """Rewrite the patches among documents, or report why they are not rewritten."""
         documents = list(documents)
         waiting = [patch for document in documents for patch in document.patches]
         for patch in waiting:
@@ -304,7 +301,7 @@ class Rewriter:
             self._judge(document, patch.work.text)
 
     def _judge(self, document: Document, body: str) -> None:
-        """Make of errors, and of limits that are left, what was asked for."""
+        """Turn limits that are left into errors if asked to; undo the changes after an error."""
         if self.task.is_strict:
             document.errors.extend(document.problems["left"])
             document.problems["left"] = []
@@ -321,22 +318,22 @@ class Rewriter:
 
 @dataclass(slots=True)
 class _Work:
-    """A text that is a document, or one item of a List, and what is found in it."""
+    """The work on one text: a whole document, or one item of a List."""
 
     rewriter: Rewriter
     document: Document
     text: str
-    start: int  #: where it begins in the document,
-    line: int  #: and on which line of the file
+    start: int  #: of the text in the document
+    line: int  #: of the text in the file
     prefix: Path = ()  #: the path of an item
-    layout: Layout | None = None  #: of the List that it is an item of, where that is JSON
-    inner: Path = ()  #: an item of YAML comes with its dash, as a list of one
+    layout: Layout | None = None  #: of the List that holds the item, if it is JSON
+    inner: Path = ()  #: (0,) for a YAML item, since its dash makes it a list of one
     root: Node = field(default_factory=lambda: Node(0, 0, None))
-    here: Path = ()  #: the manifest that is looked at
-    counted: tuple[int, int] = (0, 0)  #: a place, and the lines before it: places come in order
+    here: Path = ()  #: the path of the current manifest
+    counted: tuple[int, int] = (0, 0)  #: the last place, and the number of lines before it
 
     def run(self) -> None:
-        """Raises BadDocument."""
+        """Rewrite the text. Raises BadDocument."""
         document, task = self.document, self.rewriter.task
         if len(self.text) > LARGEST:
             raise BadDocument(TOO_LARGE)
@@ -363,7 +360,7 @@ class _Work:
         document.value = value if task.needs_values else None
 
     def _object(self, value: Json) -> Json:
-        """What becomes of an object; its text is edited. Raises BadDocument."""
+        """Return the rewritten object, and edit its text. Raises BadDocument."""
         document, task = self.document, self.rewriter.task
         operations = [o for each in workloads.manifests(value) for o in self._manifest(each)]
         if operations and not document.errors:
@@ -385,7 +382,7 @@ class _Work:
         self.document.edits += [Edit(a + self.start, b + self.start, new) for a, b, new in edits]
 
     def _manifest(self, manifest: Manifest) -> list[Operation]:
-        """What rewrites the pod templates of a manifest; tells of what is left in it."""
+        """Return the operations that rewrite a manifest's pod templates; report limits left."""
         task, disabled = self.rewriter.task, self.rewriter.disabled
         self.here = manifest.path
         handled: set[Path] = set()
@@ -410,7 +407,7 @@ class _Work:
         return operations
 
     def _template(self, manifest: Manifest, template: Template) -> list[Operation]:
-        """What rewrites a pod template; tells of what is wrong with it."""
+        """Return the operations that rewrite a pod template; report what is wrong with it."""
         why = workloads.why_skipped(manifest, template, self.rewriter.disabled)
         try:
             result = self._result(manifest, template, manifest.path)
@@ -428,7 +425,7 @@ class _Work:
         return result.operations
 
     def _result(self, manifest: Manifest, template: Template, where: Path = ()) -> Rewrite:
-        """What becomes of a pod, by operations on what has its manifest at a path."""
+        """Rewrite a pod. The operations apply to the object that has the manifest at `where`."""
         task, operations = self.rewriter.task, []
         if task.is_reverse:
             result = reverse(template.pod, task.resources)
@@ -443,7 +440,7 @@ class _Work:
         return result._replace(operations=operations)
 
     def settle(self, patch: Patch, bases: list[Manifest], why: str) -> None:
-        """Rewrite a patch for its base, or tell why it is left."""
+        """Rewrite a patch for its base, or report why it is not rewritten."""
         manifest, task = patch.manifest, self.rewriter.task
         self.here = () if patch.path else manifest.path
         try:
@@ -469,7 +466,7 @@ class _Work:
             self.tell(path, f"left as it is: it is a patch, {why}", "left")
 
     def _whole(self, manifest: Manifest) -> Json:
-        """What becomes of an object. Raises InvalidPod."""
+        """Return the rewritten object. Raises InvalidPod."""
         value = manifest.value
         for template in workloads.templates(manifest, self.rewriter.task.kinds):
             if not workloads.why_skipped(manifest, template, self.rewriter.disabled):
@@ -477,7 +474,7 @@ class _Work:
         return value
 
     def _edit_inner(self, patch: Patch, new: Json) -> None:
-        """Have a patch that stands in a block of text mean something else. Raises BadDocument."""
+        """Edit a patch that is a block of text in a Kustomization. Raises BadDocument."""
         inner, is_json = read(patch.text)
         _, node = locate(self.root, patch.path)
         start = self.text.find("\n", node.start) + 1
@@ -494,7 +491,7 @@ class _Work:
         self.document.edits = sorted([*self.document.edits, made])
 
     def _refers(self, manifest: Manifest) -> None:
-        """Note the templates that a manifest's pods refer to, and what it is itself."""
+        """Note the templates that a manifest's pods need, and the one that it defines."""
         namespace, task = manifest.namespace, self.rewriter.task
         self.here = manifest.path
         for template in workloads.templates(manifest, task.kinds):
@@ -514,10 +511,10 @@ class _Work:
                     self.tell((key,), RENAMES, RENAME)
 
     def _warn(self, template: Template, notices: Iterable[Notice]) -> None:
-        """Tell of notices where they belong: at each amount of the resource they are about."""
+        """Report each notice at every amount of the resource that it is about."""
         amounts, resources = list(_amounts(template)), self.rewriter.task.resources
         for path, resource, container in amounts:
-            # The core tells of a few of them, by name only.
+            # The core names only some of them, and no places.
             if resource.startswith(RESOURCE_PREFIX) and not resources.find(resource):
                 self.tell(path, _ODD, "left", container)
         for notice in notices:
@@ -528,7 +525,7 @@ class _Work:
                 self.tell(template.place(()), str(notice), "warning")
 
     def _warn_of_nodes(self, template: Template, is_rewritten: bool) -> None:
-        """Tell of what keeps a pod from the nodes that it is for."""
+        """Report what keeps a pod from its nodes."""
         spec, name = template.pod["spec"], "nvidia.com/gpu"
         if spec.get("nodeName") and (is_rewritten or spec.get("resourceClaims")):
             text = f"{node_labels.PAST_SCHEDULER}; {node_labels.NODE_SELECTOR}"
@@ -546,11 +543,11 @@ class _Work:
     def tell(
         self, path: Path, message: str, weight: str, who: str = "", line: int | None = None
     ) -> None:
-        """Have something told of a path. who: a container. line: of the text there, from 0."""
+        """Report a problem at a path. who: a container. line: in the text at the path, from 0."""
         path = (*self.here, *path)
         start, _ = locate(self.root, (*self.inner, *path))
         head = self.text[start : self.text.find("\n", start)] if line is not None else ""
-        # A block of text begins below its header; how other text is laid out does not show.
+        # A block scalar begins below its header. Lines of other scalars have no known place.
         is_block = re.search(r"[|>][-+0-9]*[ \t\r]*(?:#.*)?$", head)
         found = self._line_of(start) + (line + 1 if is_block and line is not None else 0)
         message = f"container {who}: {message}" if who else message
@@ -558,13 +555,14 @@ class _Work:
         self.document.problems[weight].append(problem)
 
     def _line_of(self, place: int) -> int:
+        # Places come in order, so only the lines since the last one are counted.
         start, lines = self.counted if place >= self.counted[0] else (0, 0)
         self.counted = place, lines + self.text.count("\n", start, place)
         return self.line + self.counted[1]
 
 
 def split(text: str) -> Iterator[str]:
-    """Cut a text in front of each marker, and between objects of JSON; joined, the text again."""
+    """Cut a text before each marker and between JSON objects. The pieces joined are the text."""
     start = 0
     for marker in _MARKER.finditer(text, 1):
         yield from _objects(text[start : marker.start()])
@@ -573,11 +571,11 @@ def split(text: str) -> Iterator[str]:
 
 
 def _objects(text: str) -> list[str]:
-    """The texts of objects of JSON that follow one another, as kubectl reads them."""
+    """Cut a text between JSON objects that follow one another, as kubectl does."""
     place = _skip(text, _PREAMBLE.match(text).end())  # type: ignore[union-attr]
     if not text:
         return []
-    # To look is cheaper than to read.
+    # Searching is cheaper than decoding.
     if not text.startswith("{", place) or not _BETWEEN.search(text):
         return [text]
     cuts = [0]
@@ -593,7 +591,7 @@ def _objects(text: str) -> list[str]:
 
 
 def items_of_yaml(text: str) -> list[tuple[int, int]] | None:
-    """Where the items of a List in YAML are, each with its dash; None if it is not such a list."""
+    """Find the items of a List in YAML, each with its dash; None if the text is not such a List."""
     head = _ITEMS.search(text)
     if head is None or _ALIAS.search(text):
         return None
@@ -608,7 +606,7 @@ def items_of_yaml(text: str) -> list[tuple[int, int]] | None:
 
 
 def items_of_json(text: str) -> list[tuple[int, int]] | None:
-    """Where the items of a List in JSON are; None if it is not such a list."""
+    """Find the items of a List in JSON; None if the text is not such a List."""
     head = _JSON_ITEMS.search(text)
     if head is None:
         return None
@@ -637,12 +635,12 @@ def _spelt(name: str) -> str:
 
 def _unescaped(match: re.Match[str]) -> str:
     spelt = match[match.lastindex] if match.lastindex else ""
-    # No name has a character beyond Unicode's.
+    # `chr` refuses code points beyond Unicode, which no name has.
     return chr(min(int(spelt, 16), 0x10FFFF)) if len(spelt) > 1 else spelt
 
 
 def _manifests(text: str) -> list[Manifest]:
-    """The objects in a document's text; none where it cannot be read."""
+    """The objects in a document's text; none if it cannot be read."""
     with suppress(BadDocument):
         root, _ = read(text)
         if root and isinstance(root.value, dict):
@@ -651,7 +649,7 @@ def _manifests(text: str) -> list[Manifest]:
 
 
 def _amounts(template: Template) -> Iterator[tuple[Path, str, str]]:
-    """The resources in limits, and those in requests alone: path, resource, container's name."""
+    """Yield each resource of each container once: path, resource, container's name."""
     for path, container in workloads.containers(template):
         name, seen = container.get("name"), set[str]()
         for key in ("limits", "requests"):

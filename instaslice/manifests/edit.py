@@ -1,7 +1,7 @@
-"""A document's text, changed where it must change and nowhere else.
+"""Edits a document's text, and changes only the parts that must change.
 
-`edit` walks the nodes of a text beside what it is to mean, and cuts the differences into it. The
-result is read again and must mean just that.
+`edit` compares the nodes of a text with the value that it must have, and edits the text where they
+differ. It then reads the result again, which must have exactly that value.
 """
 
 import json
@@ -18,7 +18,7 @@ UNWRITABLE: Final = "cannot be rewritten in this layout; try -o json"
 
 
 class Edit(NamedTuple):
-    """text[start:end] becomes `new`."""
+    """Replaces text[start:end] with `new`."""
 
     start: int
     end: int
@@ -26,9 +26,9 @@ class Edit(NamedTuple):
 
 
 def edit(text: str, root: Node, meaning: Any, layout: "Layout | None" = None) -> list[Edit]:
-    """The edits, in order, after which the text means `meaning`.
+    """The edits, in order, that give the text the value `meaning`.
 
-    layout: of JSON; None for YAML. Raises BadDocument where it cannot be written.
+    layout: of JSON; None for YAML. Raises BadDocument if the layout does not allow it.
     """
     whole = text if text.endswith("\n") else text + "\n"
     editor = _Editor(whole, layout)
@@ -55,7 +55,7 @@ def edit(text: str, root: Node, meaning: Any, layout: "Layout | None" = None) ->
 
 
 def applied(text: str, edits: Iterable[Edit]) -> str:
-    """What edits in order make of a text."""
+    """A text after edits, which come in order."""
     parts, place = [], 0
     for start, end, new in edits:
         parts += [text[place:start], new]
@@ -64,7 +64,7 @@ def applied(text: str, edits: Iterable[Edit]) -> str:
 
 
 def _stripped(text: str, root: Node, edits: list[Edit]) -> list[Edit]:
-    """Have a block scalar at the end of a text that has no line end there stay without one."""
+    """Keep a block scalar at the end of a text without a final line end."""
     while root.parts:
         root = root.parts[-1].node
     header = re.compile(
@@ -76,15 +76,15 @@ def _stripped(text: str, root: Node, edits: list[Edit]) -> list[Edit]:
 
 
 class Layout(NamedTuple):
-    """How JSON is laid out."""
+    """The layout of JSON."""
 
-    unit: str | None  #: of indentation; None for one line, and for what is indented by hand
+    unit: str | None  #: of indentation; None for JSON on one line or indented by hand
     comma: str = ", "
     colon: str = ": "
 
 
 def json_layout(text: str) -> Layout:
-    """The layout of a text of JSON, or of how it begins."""
+    """The layout of a JSON text, or of the beginning of one."""
     lines = re.match(r'\s*\{\r?\n([ \t]+)"', text)
     by_hand = re.search(r'^[ \t]*(?:"[^"\\]*": ?)?[\[{][ \t]*[^\s\]}]', text, re.MULTILINE)
     is_compact = lines is None and '": ' not in text and '", ' not in text
@@ -94,15 +94,15 @@ def json_layout(text: str) -> Layout:
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """How blocks near by are laid out."""
+    """The indentation of nearby blocks, in columns."""
 
-    step: int = 2  #: columns from a mapping to one in it
-    dash: int = 0  #: and to the dashes of a list in it
-    gap: int = 2  #: from a dash to what follows it
+    step: int = 2  #: from a mapping to a mapping in it
+    dash: int = 0  #: from a mapping to the dashes of a list in it
+    gap: int = 2  #: from a dash to the item
 
 
 _GONE: Final = object()
-#: Blanks, line ends, and comments, which YAML allows between members.
+#: Blanks, line ends and comments, which YAML allows between members.
 _GAP: Final = re.compile(r"(?:[ \t\r\n]|(?:(?<=[ \t\r\n])#[^\n]*))*")
 _REST_OF_LINE: Final = re.compile(r"[ \t]*(?:#[^\n]*)?\r?\n")
 
@@ -119,9 +119,9 @@ class _Editor:
         self.edits.append(Edit(start, end, new))
 
     def pairs(self, node: Node, new: Any) -> list[tuple[Part, Any]]:
-        """Each part with what becomes of it, _GONE where it goes."""
+        """Pair each part with its new value, or with _GONE."""
         if node.kind is dict:
-            # One that counts no more goes with the one that does.
+            # A member that a later one overrides stays only as long as that one.
             return [
                 (p, p.node.value if p.is_dead and p.key in new else new.get(p.key, _GONE))
                 for p in node.parts
@@ -137,7 +137,7 @@ class _Editor:
         return found
 
     def replaced(self, node: Node, new: Any) -> bool:
-        """Whether all of a value is written anew."""
+        """Whether the whole value must be written again."""
         if node.target or not isinstance(new, node.kind) or node.kind is str:
             return True
         if node.is_flow:
@@ -147,18 +147,18 @@ class _Editor:
         return all(v is _GONE for _, v in self.pairs(node, new))
 
     def find_aliases(self, node: Node) -> bool:
-        """Note the nodes that an alias is in; whether it is in this one."""
+        """Note the nodes that contain aliases. Returns whether this one does."""
         found = [self.find_aliases(part.node) for part in node.parts]
         if has_alias := node.target is not None or any(found):
             self.sharing.add(id(node))
         return has_alias
 
     def is_shared(self, node: Node) -> bool:
-        """Whether a node is an alias of what is edited elsewhere."""
+        """Whether a node is an alias of a node that has changed."""
         return node.target is not None and any(id(n) in self.changed for n in walk(node.target))
 
     def enter(self, node: Node, new: Any, style: _Style) -> None:
-        """Make the changes within a collection. An alias of what has changed is written out."""
+        """Edit a collection. An alias of a node that has changed is written out."""
         style, before = self.near(node, style), len(self.edits)
         pairs = self.pairs(node, new)
         merges = [part for part in node.parts if part.is_merge]
@@ -185,7 +185,7 @@ class _Editor:
             self.changed.add(id(node))
 
     def part(self, part: Part, value: Any, style: _Style) -> bool:
-        """Edit a part that stays; whether it is to be written anew."""
+        """Edit a part that stays. Returns whether it must be written again instead."""
         node = part.node
         is_same = value == node.value and type(value) is type(node.value)
         if self.is_shared(node) or not (is_same or part.is_merge or not self.replaced(node, value)):
@@ -196,7 +196,7 @@ class _Editor:
         return False
 
     def flow(self, node: Node, pairs: list[Any], fresh: list[Any], style: _Style) -> None:
-        """Take members out, and put new ones where the first of those was, or at the end."""
+        """Remove members, and put new ones in the place of the first of them, or at the end."""
         spans = [(part.start, part.node.end) for part, _ in pairs]
         gone = [index for index, (_, value) in enumerate(pairs) if value is _GONE]
         for part, value in pairs:
@@ -238,7 +238,7 @@ class _Editor:
             self.cut_members(spans, last)
 
     def append(self, start: int, end: int, new: list[str], between: str) -> None:
-        """Put members behind the last one, text[start:end]."""
+        """Insert members after the last one, text[start:end]."""
         comma = self.comma_behind(end)
         if self.has_own_lines(start, end):
             line_end, margin = between[1 : between.index("\n") + 1], between.split("\n")[1]
@@ -248,7 +248,7 @@ class _Editor:
             place = self.next_line(end)
             self.put(place, place, margin + between.join(new) + trailing + line_end)
             return
-        # Where each has a line, the last one may share it with the bracket.
+        # If each member has a line, the last one may share its line with the bracket.
         glue = self.comma if self.text[self.line(start) : start].strip(" \t") else between
         if comma is None:
             self.put(end, end, glue + glue.join(new))
@@ -256,7 +256,7 @@ class _Editor:
             self.put(comma + 1, comma + 1, glue.removeprefix(",") + glue.join(new) + ",")
 
     def take_member(self, spans: list[tuple[int, int]], index: int, gone: list[int]) -> None:
-        """Take out a member that has others behind it."""
+        """Remove a member that is not the last one."""
         start, end = spans[index]
         comma, after = self.comma_behind(end) or end, spans[index + 1][0]
         if self.has_own_lines(start, end):
@@ -270,7 +270,7 @@ class _Editor:
             self.put(start, comma + 1, "")
 
     def cut_members(self, spans: list[tuple[int, int]], last: int) -> None:
-        """Take out all members behind one."""
+        """Remove all members after one."""
         comma, trailing = self.comma_behind(spans[last][1]) or 0, self.comma_behind(spans[-1][1])
         if all(self.has_own_lines(*span) for span in spans[last + 1 :]):
             if trailing is None:
@@ -282,12 +282,12 @@ class _Editor:
             self.put(comma + (trailing is not None), end, "")
 
     def comma_behind(self, place: int) -> int | None:
-        """Where the comma behind a member is, which ends at a place."""
+        """The place of the comma after a member that ends at `place`; None if it has none."""
         end = _GAP.match(self.text, place).end()  # type: ignore[union-attr]
         return end if self.text[end] == "," else None
 
     def has_own_lines(self, start: int, end: int) -> bool:
-        """Whether nothing but blanks and comments shares the lines of a member."""
+        """Whether a member shares its lines only with blanks and comments."""
         comma = self.comma_behind(end)
         if comma is not None and "\n" not in self.text[end:comma]:
             end = comma + 1
@@ -295,7 +295,7 @@ class _Editor:
         return not before.strip() and bool(_REST_OF_LINE.match(self.text, end))
 
     def value(self, value: Any, margin: str = "") -> str:
-        """A value on one line, or in JSON of many lines on as many."""
+        """Format a value on one line, or with the indentation of the JSON around it."""
         if not self.is_json:
             return _flow(value)
         separators = (self.comma, self.colon) if self.unit is None else None
@@ -320,7 +320,7 @@ class _Editor:
             self.put(place, place, self.joined(lines, place))
 
     def take_out(self, node: Node, part: Part, after: int, lines: list[str]) -> None:
-        """Put lines in the place of a part; comments that have lines of their own stay."""
+        """Replace a part with lines; comments on separate lines stay."""
         start, stop = self.line(part.start), self.next_line(part.node.end)
         if node.kind is list:
             start = self.line(self.dash(after, part.start, self.column(self.first(node))))
@@ -344,7 +344,7 @@ class _Editor:
             self.put(start, start, self.joined(lines, start))
 
     def renew(self, part: Part, value: Any, margin: int, style: _Style) -> None:
-        """Write a part's value anew; a comment behind it stays."""
+        """Write a part's value again; a comment after it stays."""
         node = part.node
         before = node.start
         if part.key is None:
@@ -368,7 +368,7 @@ class _Editor:
             self.put(stop, stop, self.joined(lines, stop))
 
     def near(self, node: Node, style: _Style) -> _Style:
-        """The style of what lies in a block: as it is laid out, as far as it shows."""
+        """The style of a block, as far as its parts show it; else the given style."""
         step, dash, gap = style.step, style.dash, style.gap
         if node.is_flow:
             return style
@@ -389,7 +389,7 @@ class _Editor:
         return _Style(step, dash, gap if 2 <= gap <= 8 else style.gap)
 
     def first(self, node: Node) -> int:
-        """Where a block begins: its first key, or its first dash; not its anchor."""
+        """The start of a block: its first key or dash, not its anchor."""
         if not node.parts or (node.kind is list and self.text.startswith("-", node.start)):
             return node.start
         start = node.parts[0].start
@@ -420,7 +420,7 @@ class _Editor:
         return "\r\n" if "\r\n" in self.text[node.start : node.end] else "\n"
 
     def joined(self, lines: list[str], place: int) -> str:
-        """Lines with the end of the line before a place."""
+        """Join lines with the line end of the line before a place."""
         end = self.text.rfind("\n", 0, place)
         end = self.text.index("\n") if end < 0 else end
         line_end = "\r\n" if self.text[end - 1 : end] == "\r" else "\n"
@@ -431,7 +431,7 @@ _SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]*", re.ASCII)
 
 
 def _flow(value: Any) -> str:
-    """A value as YAML on one line that kubectl, and any other reader, takes for the same."""
+    """Format a value as YAML on one line, which every YAML reader understands alike."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_flow(k)}: {_flow(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
@@ -443,7 +443,7 @@ def _flow(value: Any) -> str:
 
 
 def _block(value: Any, margin: int, style: _Style) -> list[str]:
-    """The lines of a value that is a block; margin: the column of its keys, or dashes."""
+    """Format a value as a block of lines. margin: the column of its keys or dashes."""
     if not value or not isinstance(value, dict | list):
         return [" " * margin + _flow(value)]
     lines = []

@@ -1,4 +1,4 @@
-"""`instaslice rewrite`: reads files, and shows or writes what becomes of them."""
+"""`instaslice rewrite`: reads files, and prints or writes the rewritten ones."""
 
 import json
 import os
@@ -23,25 +23,25 @@ from instaslice.templates import DeviceClaim, from_template, objects, why_not
 #: The exit codes.
 FINE: Final = 0
 WOULD_CHANGE: Final = 1  #: with --check
-LEFT: Final = 3  #: with --check: limits that are not rewritten are left
-BAD: Final = 2  #: a file or a document that could not be handled
-#: The worst last; of all that happen, the worst counts.
+LEFT: Final = 3  #: with --check: some limits cannot be rewritten
+BAD: Final = 2  #: a file or document could not be handled
+#: The codes from best to worst. The worst one that applies is the exit code.
 _WORSE: Final = (FINE, WOULD_CHANGE, LEFT, BAD)
 
 STANDARD_INPUT: Final = "-"
-#: The files of a folder that are read.
+#: The suffixes of the files that are read in a folder.
 SUFFIXES: Final = (".yaml", ".yml", ".json")
-#: Templates that are named before "and N more".
+#: How many templates are named before "and N more".
 MAX_NAMED: Final = 8
-#: Lines of context in a diff, as diff -u and git have it.
+#: Lines of context in a diff, as in those of diff -u and git.
 CONTEXT: Final = 3
-#: Colours of a terminal (ECMA-48, SGR), by how a line begins.
+#: Terminal colours (ECMA-48, SGR) by the beginning of a line.
 _COLOURS: Final = {"---": "1", "+++": "1", "@@": "36", "-": "31", "+": "32"}
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was asked for on the command line."""
+    """The options of the command line."""
 
     task: Task = field(default_factory=Task)
     output: str = "yaml"  #: "yaml", "json" or "patch"
@@ -49,7 +49,7 @@ class Options:
     check: bool = False
     in_place: bool = False
     with_templates: bool = False
-    templates_to: str = ""  #: a file for the templates; empty for the files that need them
+    templates_to: str = ""  #: a file for the templates; empty to append them where they are needed
     colour: bool = False
 
 
@@ -70,7 +70,7 @@ class File:
         return any(document.changed for document in self.documents)
 
     def edits(self) -> tuple[str, list[Edit]]:
-        """Its text as it is, and what becomes of it."""
+        """The file's text, and the edits to it."""
         edits, place = [], 0
         for each in self.documents:
             edits += [Edit(a + place, b + place, new) for a, b, new in each.edits]
@@ -81,9 +81,9 @@ class File:
 
 
 def run(names: Sequence[str], options: Options, out: BinaryIO, err: TextIO) -> int:
-    """Rewrite files, and return the exit code. names: paths, "-" for standard input.
+    """Rewrite files, and return the exit code.
 
-    out: what becomes of them, or of where they differ. err: what is to be told, a line each.
+    names: paths, "-" for standard input. out: for results or diffs. err: for messages.
     """
     job = Job(options, out, err)
     read = [(name, data) for name in job.walk(names) if (data := job.read(name)) is not None]
@@ -100,18 +100,18 @@ def run(names: Sequence[str], options: Options, out: BinaryIO, err: TextIO) -> i
 
 
 class Job:
-    """What was asked for, and what is told of all files."""
+    """One run of the command over all files."""
 
     def __init__(self, options: Options, out: BinaryIO, err: TextIO) -> None:
         self.options, self.out, self.err = options, out, err
         self.rewriter = Rewriter(options.task)
         self.code = FINE
-        self.last = ""  #: what is told at the end
+        self.last = ""  #: the message at the end
 
     def walk(self, names: Sequence[str]) -> Iterator[str]:
-        """Files by name, and those of folders: YAML and JSON, by name; none with a dot in front.
+        """Yield the named files, and the YAML and JSON files of named folders in sorted order.
 
-        What is not there is found out when it is read.
+        Names in folders that begin with a dot are skipped. `read` reports missing files.
         """
         for name in names or [STANDARD_INPUT]:
             if name == STANDARD_INPUT or not Path(name).is_dir():
@@ -129,7 +129,7 @@ class Job:
                 self.say(f"instaslice: {name}: has no file that ends in {' or '.join(SUFFIXES)}")
 
     def read(self, name: str) -> bytes | None:
-        """What is in a file; None where it cannot be read."""
+        """Read a file; None if that fails."""
         why, path = "", Path(name)
         try:
             if name == STANDARD_INPUT:
@@ -146,7 +146,7 @@ class Job:
         return None
 
     def report(self, file: File) -> None:
-        """Tell of a file's documents."""
+        """Print the problems of a file's documents."""
         for document in file.documents:
             for weight, kind in WEIGHTS.items():
                 for problem in document.problems[weight]:
@@ -161,7 +161,7 @@ class Job:
                 self.say(f"{file.name}: would be rewritten")
 
     def templates(self, files: list[File]) -> None:
-        """Append the templates that are missing, or say which are needed."""
+        """Append the templates that are missing, or print which are needed."""
         documents = [(file, document) for file in files for document in file.documents]
         has = {need for _, document in documents for need in document.has}
         there = Path(self.options.templates_to)
@@ -194,7 +194,7 @@ class Job:
     def add(
         self, missing: dict[Need, File], claims: dict[str, DeviceClaim], there: set[Need]
     ) -> None:
-        """Append templates to the files that need them first. there: what need not be written."""
+        """Append each template to the first file that needs it. there: objects that exist."""
         task = self.options.task
         for need, file in missing.items():
             claim = claims.get(need.name) or from_template(need.name, task.resources)
@@ -210,7 +210,7 @@ class Job:
                     file.added.append(manifest)
 
     def move(self, files: list[File], path: Path) -> None:
-        """Have the templates in a file of their own, behind what is in it."""
+        """Append the templates to the file at `path` instead of to `files`."""
         added = [manifest for file in files for manifest in file.added]
         for file in files:
             file.added = []
@@ -235,17 +235,17 @@ class Job:
         if not (options.diff or options.in_place or options.check):
             shown = {"yaml": self.as_yaml, "json": self.as_json, "patch": self.as_patches}
             shown[options.output](files)
-        self.out.flush()  # where that fails, it is all there is to tell
+        self.out.flush()  # if that fails, the last message must not follow
         if self.last:
             self.say(self.last)
 
     def as_yaml(self, files: list[File]) -> None:
-        """One stream of documents, without those that are wrong."""
+        """Print one stream of documents, without those that have errors."""
         last = ""
         for file in files:
             is_apart = True
             for text in (each.after for each in file.documents if not each.errors):
-                # A document has its marker, where it stood apart from the one before it.
+                # Other documents of a file have their own markers.
                 self.write(join(last, text) if is_apart else text)
                 last, is_apart = text[-1:] or last, is_apart and not text
         for file in files:
@@ -254,7 +254,7 @@ class Job:
                 last = "\n"
 
     def as_json(self, files: list[File]) -> None:
-        """One object; where there are more, a List of them, as kubectl writes and reads them."""
+        """Print the only object, or else a List of all objects, as kubectl does."""
         values = [d.value for file in files for d in file.documents if d.value is not None]
         values += [manifest for file in files for manifest in file.added]
         whole = (
@@ -263,7 +263,7 @@ class Job:
         self.write(json.dumps(whole, indent=4, ensure_ascii=False) + "\n")
 
     def as_patches(self, files: list[File]) -> None:
-        """A patch on a line for each document, `[]` where nothing changes."""
+        """Print a JSON patch for each document, one a line; `[]` if nothing changes."""
         for file in files:
             for document in file.documents:
                 if not document.errors and not document.is_empty:
@@ -298,9 +298,9 @@ class Job:
 
 
 def join(last: str, text: str) -> str:
-    """A document behind others: from a new line on, and with a marker.
+    """The text of a document to print after others: on a new line, and with a marker.
 
-    last: the end of what is before it, empty where nothing is.
+    last: the last character before it; empty if there is none.
     """
     if not last or not text:
         return text
@@ -309,12 +309,12 @@ def join(last: str, text: str) -> str:
 
 
 def appended(last: str, manifests: Iterable[Json]) -> str:
-    """Manifests as documents behind a text that ends so."""
+    """The text of manifests to append to a text whose last character is `last`."""
     return join(last, yaml.safe_dump_all(manifests, sort_keys=False))
 
 
 def replace(target: Path, data: bytes) -> None:
-    """Give a file other contents, whole or not at all. Raises OSError."""
+    """Replace a file's contents, whole or not at all. Raises OSError."""
     status = target.stat()
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
@@ -337,14 +337,14 @@ def replace(target: Path, data: bytes) -> None:
             is_alike = False
         if is_alike:
             os.replace(name, target)
-        else:  # another file in its place would have other links, or another owner
+        else:  # a new file would lose the hard links, or have another owner
             overwrite(target, data)
     finally:
         Path(name).unlink(missing_ok=True)
 
 
 def overwrite(target: Path, data: bytes) -> None:
-    """Write into the file itself; a disk that is full says so before anything is lost."""
+    """Write into the file itself. A full disk raises OSError before anything is lost."""
     with target.open("r+b") as file:
         old = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -361,7 +361,7 @@ def overwrite(target: Path, data: bytes) -> None:
 
 
 def diff(name: str, before: str, edits: Iterable[Edit]) -> Iterator[str]:
-    """The lines of a file's unified diff; its edits are in order."""
+    """Yield the lines of a file's unified diff. edits: in order."""
     old, new = _lines(before), list[str]()
     codes: list[Any] = []
     done = place = 0
@@ -391,8 +391,8 @@ def diff(name: str, before: str, edits: Iterable[Edit]) -> Iterator[str]:
 
 
 def _by_lines(text: str, edits: Iterable[Edit]) -> Iterator[Edit]:
-    """Edits widened to whole lines; those that share a line are one."""
-    parts: list[str] = []  #: of what becomes of text[first:last], up to `place`
+    """Widen edits to whole lines, and join those that share a line."""
+    parts: list[str] = []  #: of the new text for text[first:last], up to `place`
     first = place = last = 0
     for start, end, new in edits:
         if parts and start >= last and text[last - 1] == "\n":
@@ -410,7 +410,7 @@ def _by_lines(text: str, edits: Iterable[Edit]) -> Iterator[Edit]:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines with their ends; only line feeds end them, for diff and patch, too."""
+    """Split a text into lines with their ends. Only line feeds end lines, as in diff and patch."""
     return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
@@ -421,6 +421,6 @@ def _range(start: int, stop: int) -> str:
 
 
 def coloured(line: str) -> str:
-    """A line of a diff as a terminal shows it."""
+    """A line of a diff with terminal colours."""
     code = next((c for start, c in _COLOURS.items() if line.startswith(start)), None)
     return f"\x1b[{code}m{line[:-1]}\x1b[0m\n" if code else line

@@ -1,7 +1,7 @@
-"""YAML and JSON as nodes that know their places in the text, read as kubectl reads them.
+"""Reads YAML and JSON, as kubectl does, into nodes that know their places in the text.
 
-YAML's parser is libyaml, of which kubectl's is a port (sigs.k8s.io/yaml). JSON is read by itself:
-it has surrogate pairs and long keys, which libyaml refuses.
+The parser of YAML is libyaml; kubectl's is a port of it (sigs.k8s.io/yaml). JSON has a separate
+reader, since libyaml refuses its surrogate pairs and long keys.
 """
 
 import json
@@ -22,7 +22,7 @@ _TOO_DEEP: Final = "is nested too deeply"
 
 
 class BadDocument(Exception):
-    """The text is no document that can be edited; `str()` of it says why."""
+    """The text cannot be read or edited; `str()` of it says why."""
 
     def __init__(self, message: str, line: int = 0) -> None:
         super().__init__(message)
@@ -31,20 +31,20 @@ class BadDocument(Exception):
 
 @dataclass(slots=True)
 class Node:
-    """A value and where it is written: text[start:end]."""
+    """A value and its place: text[start:end]."""
 
     start: int
     end: int
-    value: Any  #: decoded JSON; an alias shares it with what it stands for
+    value: Any  #: decoded JSON; an alias shares it with its target
     kind: type = str  #: dict, list, or str for every scalar
     is_flow: bool = False
-    target: "Node | None" = None  #: what an alias stands for
+    target: "Node | None" = None  #: of an alias
     parts: "Sequence[Part]" = ()  #: members, or items
     _own: "dict[str | None, Part] | None" = None
 
     def own(self) -> "dict[str | None, Part]":
-        """The members by key, without merge keys; of several, the last."""
-        if self._own is None:  # problems are looked up one by one, and may be one a member
+        """The members by key, without merge keys; the last one of each key."""
+        if self._own is None:  # cached, since every member may have a problem to locate
             self._own = {part.key: part for part in self.parts if not part.is_merge}
         return self._own
 
@@ -57,19 +57,19 @@ class Part:
     start: int  #: of its key, or its value
     node: Node
     is_merge: bool = False
-    is_dead: bool = False  #: the key comes again, and the last one wins
+    is_dead: bool = False  #: a later member with the same key overrides it
 
 
-#: What a parser finds, one after the other: a scalar or the beginning of a collection, with its
-#: anchor's name; an alias, with that name and True; the end of a collection, of the kind `_END`.
+#: An event of a parser: a scalar or the beginning of a collection, with its anchor's name; an
+#: alias, with that name and True; or the end of a collection, of the kind `_END`.
 _Found = tuple[Node, str | None, bool]
 _END: Final = type(None)
 
 
 def read(text: str, dead: list[Part] | None = None) -> tuple[Node | None, bool]:
-    """The root of a document, None where it is empty, and whether it is JSON.
+    """Return the root of a document, None if it is empty, and whether the document is JSON.
 
-    dead: is told of members whose key comes again. Raises BadDocument.
+    dead: receives the members that later ones override. Raises BadDocument.
     """
     is_json = _is_json(text)
     events = _of_json(text) if is_json else _of_yaml(text)
@@ -95,14 +95,14 @@ def _refuse(constant: str) -> None:
 
 _JSON: Final = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_refuse)
 _BEGINS_JSON: Final = re.compile(r"[ \t\n\r]*[{\[]")
-#: Strings, brackets and words, where a text is known to be JSON.
+#: Strings, brackets and words of a text that is known to be JSON.
 _TOKEN: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]|[^ \t\n\r,:"\[\]{}]+', re.DOTALL)
 _KINDS: Final[dict[str, type]] = {"{": dict, "[": list, "}": _END, "]": _END}
 _WORDS: Final[dict[str, Any]] = {"true": True, "false": False, "null": None}
 
 
 def _is_json(text: str) -> bool:
-    """Whether a text is an object or a list of JSON. Raises BadDocument."""
+    """Whether a text is a JSON object or list. Raises BadDocument."""
     try:
         return bool(_BEGINS_JSON.match(text)) and _JSON.decode(text) is not None
     except ValueError:
@@ -149,7 +149,7 @@ def _of_yaml(text: str) -> Iterator[_Found]:
 
 
 def _block_end(text: str, start: int, end: int) -> int:
-    """Where a block scalar ends: before the empty lines after it, unless it keeps them."""
+    """The end of a block scalar: before the empty lines after it, unless it keeps them."""
     header, block = text[start : text.find("\n", start)].partition("#")[0], text[start:end]
     if "+" in header:
         return end - (len(block) - len(block.removesuffix("\n").removesuffix("\r")))
@@ -158,16 +158,16 @@ def _block_end(text: str, start: int, end: int) -> int:
 
 
 class _Builder:
-    """Makes nodes of events."""
+    """Builds nodes from events."""
 
     def __init__(self, text: str, events: Iterator[_Found], dead: list[Part]) -> None:
         self.text, self.events, self.dead = text, events, dead
-        self.anchors: dict[str, Node | None] = {}  #: None while it is open
+        self.anchors: dict[str, Node | None] = {}  #: None until the node is complete
         self.sizes: dict[int, int] = {}
         self.copies = 0
 
     def node(self, node: Node, name: str | None, is_alias: bool, depth: int) -> Node:
-        """The node with all that is in it. name: of its anchor. Raises BadDocument."""
+        """Complete a node with its parts. name: of its anchor. Raises BadDocument."""
         if depth > MAX_DEPTH:
             raise _bad(self.text, _TOO_DEEP, node.start)
         if name and is_alias:
@@ -181,7 +181,7 @@ class _Builder:
         return node
 
     def link(self, node: Node, name: str) -> None:
-        """Have an alias stand for what has its anchor."""
+        """Link an alias to the node that has its anchor."""
         target = self.anchors.get(name)
         if target is None:
             why = "holds itself" if name in self.anchors else "is not defined"
@@ -198,7 +198,7 @@ class _Builder:
         node.parts = parts
         for found in self.events:
             if found[0].kind is _END:
-                # A block ends where the next thing begins, for libyaml.
+                # For libyaml, a block ends only at the beginning of the next token.
                 node.end = found[0].end if node.is_flow or not parts else parts[-1].node.end
                 return
             first = self.node(*found, depth + 1)
@@ -237,16 +237,16 @@ class _Builder:
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """A node and all that are written in it."""
+    """Yield a node and all nodes below it, without following aliases."""
     yield node
     for part in node.parts:
         yield from walk(part.node)
 
 
 def locate(node: Node, path: Sequence[str | int]) -> tuple[int, Node]:
-    """Where the value at a path begins, with its key, and its node; its nearest parent's if none.
+    """Find the value at a path, or else its nearest parent: its start with its key, and its node.
 
-    Of an alias nothing is written below it.
+    The path does not lead through aliases, which have no text below them.
     """
     start = node.start
     for token in path:

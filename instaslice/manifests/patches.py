@@ -1,8 +1,8 @@
-"""Strategic-merge patches: what becomes of one whose base is rewritten.
+"""Rewrites strategic-merge patches for bases that are rewritten, too.
 
-A patch is no object: what it leaves out, its base has. It is rewritten so that kustomize makes of
-the rewritten base what `rewrite` makes of base and patch together. kustomize merges containers by
-name and replaces `resourceClaims` and `claims`, which its schema does not know, as a whole.
+A patch is not a whole object, since its base has the rest. It is rewritten so that the rewritten
+base with the rewritten patch equals the rewritten result of both. kustomize merges containers by
+name, and replaces all of `resourceClaims` and `claims`, which its schema does not know.
 """
 
 import copy
@@ -15,25 +15,25 @@ from instaslice.manifests.workloads import BUILT_IN, Manifest, Path, at, listed
 from instaslice.patch import Json
 from instaslice.resources import Resources
 
-#: Kinds of the group apps, whose objects need a selector.
+#: Kinds of the group apps that require a selector.
 _NEED_SELECTOR: Final = {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"}
 _CONTAINERS: Final = ("containers", "initContainers")
 _AMOUNTS: Final = ("limits", "requests")
 _DIRECTIVE: Final = "$patch"
-#: Where a Kustomization names patches, and what else it is built from.
+#: Keys of a Kustomization that name patches, and its other sources.
 _PATCHES: Final = ("patches", "patchesStrategicMerge")
 _BUILT_FROM: Final = ("resources", "bases", "components")
 
 
 class Builds:
-    """What Kustomizations are built from, as far as it is among the files. Paths are normal."""
+    """The sources of the Kustomizations among the files. All paths are normalized."""
 
     def __init__(self) -> None:
-        self.refers: dict[str, set[str]] = {}  #: the folders and patches that a folder's names
+        self.refers: dict[str, set[str]] = {}  #: by folder: what its Kustomization names
         self.patches: set[str] = set()  #: files that hold patches
 
     def note(self, name: str, kustomization: Json) -> None:
-        """Learn of a Kustomization in a file."""
+        """Note the sources of a Kustomization in a file."""
         folder = os.path.normpath(os.path.dirname(name))
 
         def named(*keys: str) -> set[str]:
@@ -54,7 +54,7 @@ class Builds:
         return os.path.normpath(file) in self.patches
 
     def has_another(self, file: str, others: Iterable[str]) -> bool:
-        """Whether one build may have the patches of a file and of one of the others."""
+        """Whether one build may use the patches of a file and of one of the others."""
         file, *rest = names = [os.path.normpath(each) for each in (file, *others)]
         refers = dict(self.refers)
         for each in names:
@@ -71,7 +71,7 @@ class Builds:
 
 
 def inline(kustomization: Json) -> Iterator[tuple[Path, str]]:
-    """The patches that stand in a Kustomization as text, with their paths."""
+    """Yield the patches that a Kustomization holds as text, with their paths."""
     for key in _PATCHES:
         for index, each in enumerate(listed(kustomization.get(key))):
             path: Path = (key, index, "patch") if isinstance(each, dict) else (key, index)
@@ -81,15 +81,15 @@ def inline(kustomization: Json) -> Iterator[tuple[Path, str]]:
 
 
 def spec_of(manifest: Manifest) -> Path:
-    """Where the pod's spec is in one of Kubernetes' own objects; empty in any other."""
+    """The path of the pod's spec in one of Kubernetes' own objects; empty for others."""
     place = BUILT_IN.get(manifest.identity[:2])
     return () if place is None else (*place, "spec")
 
 
 def is_patch(manifest: Manifest, is_named: bool) -> bool:
-    """Whether a manifest is a patch: named so, without what every object has, or with directives.
+    """Whether a manifest is a patch: it has directives, or lacks what every object needs.
 
-    is_named: a Kustomization says that its file is one.
+    is_named: whether a Kustomization names its file as a patch.
     """
     spec = spec_of(manifest)
     if manifest.group is None or not spec:
@@ -105,7 +105,7 @@ def is_patch(manifest: Manifest, is_named: bool) -> bool:
 
 
 def concerns(patch: Manifest, resources: Resources) -> bool:
-    """Whether a patch can matter to what a pod has by limits, or by claims."""
+    """Whether a patch may affect the limits or claims of a pod."""
     path = spec_of(patch)
     spec = at(patch.value, path) if path else None
     if not isinstance(spec, dict):
@@ -129,7 +129,7 @@ def _has_directive(value: Any) -> bool:
 
 
 def merged(base: Any, patch: Any, key: str = "") -> Any:
-    """What kustomize makes of a base and a patch, as far as pods' devices are concerned."""
+    """Merge a patch into a base as kustomize does, as far as it affects pods' devices."""
     if isinstance(base, list) and isinstance(patch, list) and key in _CONTAINERS:
         return _merged_list(base, patch)
     if not isinstance(patch, dict):
@@ -163,9 +163,9 @@ def _merged_list(base: list[Any], patch: list[Any]) -> list[Any]:
 
 
 def rewritten(base: Manifest, patch: Manifest, rewrite: Callable[[Manifest], Json]) -> Json | None:
-    """The patch that makes of the rewritten base what `rewrite` makes of base and patch.
+    """Rewrite a patch so that the rewritten base with it equals the rewritten merge of both.
 
-    None if none does. rewrite: what becomes of an object.
+    None if no patch does that. rewrite: returns a rewritten object.
     """
     spec, after = spec_of(base), rewrite(base)
     both = base._replace(value=merged(base.value, patch.value))
@@ -190,7 +190,7 @@ def rewritten(base: Manifest, patch: Manifest, rewrite: Callable[[Manifest], Jso
 
 
 def _named_alike(wanted: Json, after: Json, spec: Path) -> Json:
-    """What is wanted with the names of the base's claims, where the same containers have one."""
+    """Rename the wanted claims to the base's, if the same containers use them."""
     old, new = _users(after, spec), _users(wanted, spec)
     free = {name: users for name, users in old.items() if name not in new}
     text = json.dumps(wanted)
@@ -204,7 +204,7 @@ def _named_alike(wanted: Json, after: Json, spec: Path) -> Json:
 
 
 def _users(value: Json, spec: Path) -> dict[str, list[Any]]:
-    """Who uses each of a pod's claims."""
+    """The names of the containers that use each of a pod's claims."""
     declared = _objects(at(value, (*spec, "resourceClaims")))
     users: dict[str, list[Any]] = {str(claim.get("name")): [] for claim in declared}
     for _, container in _containers(value, spec):
@@ -214,7 +214,7 @@ def _users(value: Json, spec: Path) -> dict[str, list[Any]]:
 
 
 def _strip(container: Json | None, wanted: Json) -> None:
-    """Take amounts out of a patch's container that became claims."""
+    """Remove the amounts that became claims from a patch's container."""
     held = at(container, ("resources",))
     if not container or not isinstance(held, dict):
         return
@@ -229,7 +229,7 @@ def _strip(container: Json | None, wanted: Json) -> None:
 
 
 def _devices(value: Json, spec: Path) -> Any:
-    """What a pod has of devices, and of everything else that resources are."""
+    """All resources and claims of a pod, in a form that can be compared."""
     containers = []
     for kind, each in _containers(value, spec):
         held = each.get("resources")
@@ -239,7 +239,7 @@ def _devices(value: Json, spec: Path) -> Any:
 
 
 def _below(value: Json, path: Iterable[str | int]) -> Json:
-    """The object at a path; made, where there is none."""
+    """Return the object at a path; create it if it does not exist."""
     for step in map(str, path):
         if not isinstance(value.get(step), dict):
             value[step] = {}
@@ -252,17 +252,17 @@ def _claims(container: Json) -> Any:
 
 
 def _find(listed: Any, like: Json) -> Json | None:
-    """The object of a list that has another's name."""
+    """The object in a list with the same name as another object."""
     return next((each for each in _objects(listed) if each.get("name") == like.get("name")), None)
 
 
 def _containers(value: Json, spec: Path = ()) -> Iterator[tuple[str, Json]]:
-    """The containers of a spec at a path, each with the name of its list."""
+    """Yield the containers of a spec at a path, each with the name of its list."""
     for kind in _CONTAINERS:
         for each in _objects(at(value, (*spec, kind))):
             yield kind, each
 
 
 def _objects(value: object) -> list[Json]:
-    """The objects of a list; none of what is no list."""
+    """The objects in a list; none if the value is not a list."""
     return [each for each in listed(value) if isinstance(each, dict)]

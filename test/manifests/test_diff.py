@@ -1,4 +1,4 @@
-"""The diff is what `diff -u` says, and `patch` makes of it what `rewrite` made."""
+"""The diff equals that of `diff -u`, and applying it as a patch gives the rewritten text."""
 
 from difflib import unified_diff
 
@@ -21,14 +21,14 @@ def diff(pieces: list[tuple[str, list[Edit]]], appended: str = "") -> str:
 
 @st.composite
 def edited(draw: st.DrawFn) -> tuple[str, list[Edit]]:
-    """Some lines, and edits of them, of whole lines and within lines."""
+    """Some lines, with edits of whole lines and edits within lines."""
     lines = draw(st.lists(st.sampled_from(["a\n", "b\n", "\n", "cc\r\n"]), max_size=20))
     text = "".join(lines)
     places = sorted(draw(st.lists(st.integers(0, len(text)), max_size=6, unique=True)))
     edits = []
     for start, end in zip(places[::2], places[1::2], strict=False):
         new = draw(st.sampled_from(["", "x", "y\n", "z\nz\n"]))
-        # What goes up to the end of a line ends so, too, or is whole lines that go.
+        # An edit up to the end of a line keeps a line end, unless it removes whole lines.
         goes = not new and (start == 0 or text[start - 1] == "\n")
         if text[:end].endswith("\n") and not new.endswith("\n") and not goes:
             new += "\n"
@@ -38,7 +38,7 @@ def edited(draw: st.DrawFn) -> tuple[str, list[Edit]]:
 
 @pytest.mark.property
 @given(pieces=st.lists(edited(), max_size=4), appended=st.sampled_from(["", "---\nnew\n"]))
-def test_it_is_that_of_the_whole_file(pieces: list[tuple[str, list[Edit]]], appended: str) -> None:
+def test_diff_covers_the_whole_file(pieces: list[tuple[str, list[Edit]]], appended: str) -> None:
     before = "".join(text for text, _ in pieces)
     after = "".join(applied(*piece) for piece in pieces) + appended
     found = diff(pieces, appended)
@@ -47,7 +47,7 @@ def test_it_is_that_of_the_whole_file(pieces: list[tuple[str, list[Edit]]], appe
 
 
 def _patched(before: str, diff: str) -> str:
-    """What a unified diff makes of a text: hunks by their numbers, every line checked."""
+    """Apply a unified diff to a text, and check the numbers of hunks and every line."""
     old = _lines(before)
     new: list[str] = []
     place = 0
@@ -73,7 +73,7 @@ def _lines(text: str) -> list[str]:
     return [line + "\n" for line in text.split("\n")[:-1]]
 
 
-def test_a_last_line_without_an_end_gets_one() -> None:
+def test_missing_line_end_is_added() -> None:
     found = diff([("a: 1", [])], "\n---\nb\n")
     assert found == (
         "--- a/f\n+++ b/f\n@@ -1 +1,3 @@\n-a: 1\n\\ No newline at end of file\n+a: 1\n+---\n+b\n"
@@ -81,7 +81,7 @@ def test_a_last_line_without_an_end_gets_one() -> None:
 
 
 @pytest.mark.parametrize("apart", [1, 5, 6, 7, 8])
-def test_hunks_are_joined_as_others_join_them(apart: int) -> None:
+def test_hunks_are_joined_as_in_difflib(apart: int) -> None:
     lines = [f"{n}\n" for n in range(20 + apart)]
     before = "".join(lines)
     first, second = before.index("5\n"), before.index(f"{6 + apart}\n")

@@ -1,4 +1,4 @@
-"""What becomes of streams of manifests."""
+"""Streams of manifests, and how they are rewritten."""
 
 import json
 import re
@@ -25,12 +25,12 @@ Json = dict[str, Any]
 
 RESOURCES: Json = {"limits": {"nvidia.com/mig-1g.5gb": 1}}
 SPEC: Json = {"containers": [{"name": "c", "resources": RESOURCES}]}
-#: A pod with the limits that are put in.
+#: A pod with limits to fill in.
 LIMITED = "kind: Pod\nspec: {containers: [{resources: {limits: {%s}}}]}\n"
 
 
 def wrapped(group: str, kind: str, pod: Json) -> Json:
-    """A manifest of a kind with the pod as its template."""
+    """A manifest with the pod as its template."""
     inner: Json = {"spec": pod["spec"]}
     steps = BUILT_IN[group, kind]
     for step in reversed(steps):
@@ -41,8 +41,8 @@ def wrapped(group: str, kind: str, pod: Json) -> Json:
     return {"apiVersion": version, "kind": kind, "metadata": {"name": "x"}, **inner}
 
 
-def told(text: str, task: Task | None = None) -> list[tuple[int, str]]:
-    """The errors of a stream, or else the limits that are left in it."""
+def reported(text: str, task: Task | None = None) -> list[tuple[int, str]]:
+    """The errors in a stream, and the limits that are left in it."""
     documents = rewritten(text, task)
     return [(p.line, str(p)) for d in documents for p in [*d.errors, *d.problems["left"]]]
 
@@ -50,7 +50,7 @@ def told(text: str, task: Task | None = None) -> list[tuple[int, str]]:
 @pytest.mark.property
 @pods.FEWER
 @given(pod=pods.pods(), of=st.sampled_from([*BUILT_IN]))
-def test_a_template_is_rewritten_as_the_pod_is(pod: Json, of: tuple[str, str]) -> None:
+def test_template_is_rewritten_like_its_pod(pod: Json, of: tuple[str, str]) -> None:
     spec = pod["spec"]
     for container in [*spec.get("containers", []), *(spec.get("initContainers") or [])]:
         container["image"] = "registry.example.com/x"  # without one it is a patch
@@ -76,8 +76,8 @@ def test_a_template_is_rewritten_as_the_pod_is(pod: Json, of: tuple[str, str]) -
         assert again.after == again.before
 
 
-def test_lists_are_looked_into() -> None:
-    # kubectl writes lists of one kind whose items do not say which.
+def test_items_of_lists_are_rewritten() -> None:
+    # kubectl writes lists of one kind whose items do not name it.
     pods = {"apiVersion": "v1", "kind": "PodList", "items": [{"spec": SPEC}]}
     template = {"spec": {"template": {"spec": SPEC}}}
     deployments = {"apiVersion": "apps/v1", "kind": "DeploymentList", "items": [template]}
@@ -109,7 +109,7 @@ def test_lists_are_looked_into() -> None:
         "this: {is no: {{ yaml }}, at: all\n",  # not parsed, since it names nothing of interest
     ],
 )
-def test_what_does_not_change_stays_to_the_byte(text: str) -> None:
+def test_unchanged_documents_keep_every_byte(text: str) -> None:
     for task in (Task(), Task(needs_values=True)):
         documents = rewritten(text, task)
         assert "".join(d.before for d in documents) == text
@@ -128,7 +128,7 @@ def test_any_text_is_handled(text: str) -> None:
             assert "\n" not in str(error)
 
 
-def test_each_document_keeps_its_surroundings() -> None:
+def test_comments_between_documents_stay() -> None:
     text = dedent("""
         # head
         kind: ConfigMap
@@ -151,7 +151,7 @@ def test_each_document_keeps_its_surroundings() -> None:
     assert nameless(after(text)) == expected.replace("\n\n# between", f"\n{claim}\n# between")
 
 
-def test_an_error_is_named_by_line_and_path() -> None:
+def test_error_has_line_and_path() -> None:
     text = dedent("""
         kind: ConfigMap
         ---
@@ -178,7 +178,7 @@ def test_an_error_is_named_by_line_and_path() -> None:
         b: [2  # mig-1
     """)
     template = "spec.jobTemplate.spec.template"
-    assert told(text) == [
+    assert reported(text) == [
         (
             7,
             f"{template}.spec.containers[1].resources.limits[nvidia.com/mig-1g.5gb]: "
@@ -197,13 +197,13 @@ def test_an_error_is_named_by_line_and_path() -> None:
 
 
 @pytest.mark.parametrize("value", ["{a: 1}", "[]", "true", "~x", "{? {a: 1} : null}"])
-def test_errors_are_in_the_words_of_yaml(value: str) -> None:
-    ((_, message),) = told(LIMITED % f"nvidia.com/mig-1g.5gb: {value}")
+def test_errors_show_values_as_yaml(value: str) -> None:
+    ((_, message),) = reported(LIMITED % f"nvidia.com/mig-1g.5gb: {value}")
     for word in ("None", "True", "dict", "<", "object at"):
         assert word not in message
 
 
-def test_warnings_are_named_by_line_path_and_container() -> None:
+def test_warnings_have_line_path_and_container() -> None:
     limits = "{\n nvidia.com/mig-1g.5GB: 1,\n nvidia.com/mig-9g.999gb: 1}"
     container = f"{{name: b, resources: {{limits: {limits}}}}}"
     (document,) = rewritten(f"kind: Pod\nspec: {{containers: [{container}]}}\n")
@@ -217,7 +217,7 @@ def test_warnings_are_named_by_line_path_and_container() -> None:
         assert document.problems[weight] == [row]
 
 
-def test_what_keeps_a_rewritten_pod_from_its_nodes_is_told_of() -> None:
+def test_warns_of_node_selectors_that_match_no_node() -> None:
     text = dedent("""
         kind: Pod
         spec:
@@ -238,12 +238,12 @@ def test_what_keeps_a_rewritten_pod_from_its_nodes_is_told_of() -> None:
     assert found[1].message.endswith(single)
     (again,) = rewritten(document.after)
     assert len(again.problems["warning"]) == 3
-    # A pod that asks for GPUs on such nodes is told, too.
+    # A pod that requests whole GPUs on such nodes gets the warnings, too.
     (other,) = rewritten(text.replace("mig-1g.5gb: 1", "gpu: 1"))
     assert [each.line for each in other.problems["warning"]] == [5, 6]
 
 
-def test_a_key_that_comes_twice_is_told_of() -> None:
+def test_warns_of_duplicate_keys() -> None:
     (document,) = rewritten(LIMITED % "nvidia.com/mig-1g.5gb: 2, nvidia.com/mig-1g.5gb: 1")
     ((line, _, message),) = document.problems["warning"]
     assert (line, message.partition(" in the")[0]) == (
@@ -266,7 +266,7 @@ WORKFLOW = "argoproj.io/Workflow"
         ("serving.kserve.io/InferenceService", '{"model": %s, "containers": []}'),
     ],
 )
-def test_containers_outside_of_lists_of_containers(kind: str, template: str) -> None:
+def test_containers_outside_container_lists_are_rewritten(kind: str, template: str) -> None:
     group, _, name = kind.partition("/")
     container = '{"name": "c", "resources": {"limits": {"nvidia.com/mig-1g.5gb": 1}}}'
     head = f'{{"apiVersion": "{group}/v1", "kind": "{name}", "spec": {{"templates": '
@@ -303,13 +303,13 @@ SLICES = LIMITED % "nvidia.com/mig-1g.5gb: %s"
         ),
     ],
 )
-def test_what_is_not_yaml_yet_is_named(text: str, mark: str, what: str) -> None:
-    ((line, message),) = told(text)
+def test_templates_of_other_programs_are_recognized(text: str, mark: str, what: str) -> None:
+    ((line, message),) = reported(text)
     assert line == text.count("\n", 0, text.index(mark)) + 1
     assert message.startswith(f"looks like {what}")
 
 
-def test_what_the_webhook_leaves_alone_is_left_alone_with_a_note() -> None:
+def test_pods_that_the_webhook_skips_get_a_note() -> None:
     pod = "metadata: {%s}\n" + LIMITED % "nvidia.com/mig-1g.5gb: 1"
     label = "labels: {instaslice.io/rewrite: disabled}"
     said, has = "left as it is: it {}".format, "has the label instaslice.io/rewrite: disabled"
@@ -340,14 +340,14 @@ def test_what_the_webhook_leaves_alone_is_left_alone_with_a_note() -> None:
         "!<tag:yaml.org,2002:binary> bnZpZGlhLmNvbS9taWctMWcuNWdi",
     ],
 )
-def test_a_name_is_found_however_it_is_written(name: str) -> None:
+def test_escaped_names_are_found(name: str) -> None:
     text = f"kind: Pod\nspec: {{containers: [{{resources: {{limits: {{ ? {name} : 1}}}}}}]}}\n"
     (document,) = rewritten(text)
     assert document.changed or document.errors
     assert not Rewriter(Task()).needs_look("kind: Pod\nspec: {command: ['a\\nb\\t\\/\\x41']}\n")
 
 
-def test_what_is_mapped_is_found_and_rewritten() -> None:
+def test_mapped_resources_are_rewritten() -> None:
     text = "kind: Pod\nspec: {containers: [{resources: {limits: {nvidia.com/gpu: 2}}}]}\n"
     assert after(text) == text
     task = Task(resources=read_mapping(["nvidia.com/gpu=gpu.nvidia.com"]))
@@ -355,17 +355,17 @@ def test_what_is_mapped_is_found_and_rewritten() -> None:
     assert [*document.needs] == [Need(None, "gpu.nvidia.com.x2")]
 
 
-def test_annotations_apply_in_files_too() -> None:
+def test_annotations_apply_in_files() -> None:
     text = "metadata:\n  annotations: {instaslice.io/alternatives: 3g.20gb or 4g.20gb}\n"
     text += LIMITED % "nvidia.com/mig-3g.20gb: 1"
     (document,) = rewritten(text)
     assert [*document.needs] == [Need(None, "mig-3g.20gb-or-4g.20gb")]
-    ((line, message),) = told(text.replace(" or ", " oder "))
+    ((line, message),) = reported(text.replace(" or ", " oder "))
     assert line == 2
     assert message.startswith("metadata.annotations[instaslice.io/alternatives]: ")
 
 
-def test_what_documents_need_and_have() -> None:
+def test_documents_know_needed_and_defined_objects() -> None:
     template = "resourceClaimTemplateName"
     texts = [
         "metadata: {namespace: a}\n"
@@ -384,7 +384,7 @@ def test_what_documents_need_and_have() -> None:
     ]
 
 
-def test_concatenated_json_is_as_many_documents() -> None:
+def test_concatenated_json_objects_are_separate_documents() -> None:
     pod = json.dumps({"kind": "Pod", "spec": SPEC})
     text = f"{pod} {pod}\n{pod}{pod}\n"
     documents = rewritten(text)
@@ -392,22 +392,22 @@ def test_concatenated_json_is_as_many_documents() -> None:
     assert [d.line for d in documents] == [1, 1, 2, 2]
 
 
-def test_what_is_not_utf8_is_an_error_of_its_document() -> None:
+def test_invalid_utf8_is_an_error_of_its_document() -> None:
     first, bad, last = Rewriter(Task()).each("é: 1\n---\n".encode() + b"a: \xe9\n---\nb: 1\n")
     assert bad.errors == [(2, "", "is not UTF-8 at byte 13")]
     assert first.errors == last.errors == []
 
 
-def test_a_layout_that_cannot_be_edited_is_an_error_unless_the_result_is_json() -> None:
+def test_uneditable_layout_is_an_error_unless_output_is_json() -> None:
     text = "kind: Pod\nspec:\n  containers:\n  - resources:\n"
     text += "      ? limits\n      : nvidia.com/mig-1g.5gb: 1\n"
-    assert told(text) == [(1, "cannot be rewritten in this layout; try -o json")]
+    assert reported(text) == [(1, "cannot be rewritten in this layout; try -o json")]
     (document,) = rewritten(text, Task(needs_values=True))
     assert not document.errors
     assert [*document.value["spec"]["containers"][0]["resources"]] == ["claims"]
 
 
-# -- what is not of the type that Kubernetes has ---
+# -- values of the wrong type ---
 
 POD: Json = yaml.safe_load("""
 apiVersion: v1
@@ -428,8 +428,8 @@ spec:
 
 
 @pytest.mark.parametrize("wrong", [5, True, "x", [1], [[]], {"a": 1}, None], ids=repr)
-def test_whatever_is_of_the_wrong_type_is_told_of_in_a_list_of_any_size(wrong: Any) -> None:
-    """A large list is read item by item, and says the same."""
+def test_wrong_types_give_the_same_result_in_large_lists(wrong: Any) -> None:
+    """A large List is read item by item, with the same result."""
     for path in places(POD)[1:]:
         manifest = json.loads(json.dumps(POD))
         holder = manifest
@@ -441,26 +441,26 @@ def test_whatever_is_of_the_wrong_type_is_told_of_in_a_list_of_any_size(wrong: A
             assert rewritten(text, task, large=10) == rewritten(text, task), path
 
 
-def test_a_container_of_wrong_resources_is_refused_beside_one_with_limits() -> None:
+def test_invalid_resources_are_an_error_beside_a_container_with_limits() -> None:
     text = LIMITED % "nvidia.com/mig-1g.5gb: 1"
-    assert told(text.replace("[{", '[{resources: ""}, {')) == [
+    assert reported(text.replace("[{", '[{resources: ""}, {')) == [
         (2, "spec.containers[0].resources: must be an object")
     ]
 
 
-def test_a_document_that_is_too_large_is_named() -> None:
+def test_too_large_document_is_an_error() -> None:
     text = "kind: ConfigMap\ndata:\n  a: nvidia.com/mig-1g.5gb\n  b: " + "x" * 16_000_000
     why = "has more than 16 MB and is no List: put its objects into documents of their own"
-    assert told(text) == [(1, why)]
-    assert not told(text.replace("nvidia.com/mig-1g.5gb", "c"))
+    assert reported(text) == [(1, why)]
+    assert not reported(text.replace("nvidia.com/mig-1g.5gb", "c"))
 
 
-def test_a_list_of_what_is_no_operation_is_no_patch() -> None:
+def test_list_without_operations_is_not_a_json_patch() -> None:
     (document,) = rewritten("- {}\n- {op: remove, path: /x/nvidia.com~1mig-1g.5gb}\n")
     assert len(document.errors) == 1
 
 
-def test_warnings_cost_no_more_than_the_mapping_that_they_are_about() -> None:
+def test_cost_of_warnings_is_linear() -> None:
     def many(count: int) -> bytes:
         lines = (f'  k{i}: "nvidia.com/mig-1g.5gb: 1"\n' for i in range(count))
         return f"kind: ConfigMap\ndata:\n{''.join(lines)}".encode()
@@ -472,7 +472,7 @@ def test_warnings_cost_no_more_than_the_mapping_that_they_are_about() -> None:
     assert cost(400) <= 2.3 * cost(200)
 
 
-# -- texts are cut into documents; a large List is rewritten item by item, as a small one whole ---
+# -- texts are split into documents, and large Lists into items, with the same result ---
 
 META: Json = {"name": "p", "annotations": {"script": "a\n- b\n\nc\n"}}
 LISTED: Json = {"apiVersion": "v1", "kind": "Pod", "metadata": META, "spec": SPEC}
@@ -482,12 +482,12 @@ ODD = {**LISTED, "spec": {"containers": [{"resources": {"limits": {"nvidia.com/m
 
 def listed(*items: Json) -> str:
     whole = {"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"a": ""}}
-    # Else the second of two would be an alias.
+    # The copy has no shared values, of which the second would become an alias.
     return str(yaml.safe_dump(json.loads(json.dumps(whole))))
 
 
 @pytest.mark.parametrize("indent", ["", "  "])
-def test_item_by_item_is_as_the_whole(indent: str) -> None:
+def test_yaml_list_gives_the_same_result_item_by_item(indent: str) -> None:
     text = listed(OTHER, LISTED, ODD, OTHER, LISTED)
     head, _, rest = text.partition("items:\n")
     items, _, tail = rest.partition("kind: List")
@@ -502,7 +502,7 @@ def test_item_by_item_is_as_the_whole(indent: str) -> None:
 
 
 @pytest.mark.parametrize("indent", [None, 2, "\t"])
-def test_so_it_is_in_json(indent: int | str | None) -> None:
+def test_json_list_gives_the_same_result_item_by_item(indent: int | str | None) -> None:
     value = {
         "kind": "List",
         "items": [OTHER, LISTED, ODD, OTHER, LISTED],
@@ -517,7 +517,7 @@ def test_so_it_is_in_json(indent: int | str | None) -> None:
     assert apart == whole
 
 
-def test_what_is_wrong_with_an_item_is_wrong_with_the_list() -> None:
+def test_error_in_an_item_leaves_the_whole_list_unchanged() -> None:
     text = listed(OTHER, LISTED, LISTED).replace("mig-1g.5gb: 1", "mig-1g.5gb: -1", 1)
     line = text.count("\n", 0, text.index("mig-1g.5gb: -1")) + 1
     (document,) = rewritten(text, large=10)
@@ -548,7 +548,7 @@ def test_what_is_wrong_with_an_item_is_wrong_with_the_list() -> None:
         "",
     ],
 )
-def test_what_is_no_list_is_not_cut_apart(text: str) -> None:
+def test_only_lists_are_split_into_items(text: str) -> None:
     assert documents.items_of_json(text) is None
     assert documents.items_of_yaml(text) is None
 
@@ -567,12 +567,12 @@ def test_what_is_no_list_is_not_cut_apart(text: str) -> None:
         ['{\n"a": [\n{}\n, {}\n]}\n\n', '{"b": 2}'],
         ['\ufeff{"a": 1}\n', '{"b": 2}'],
         ['---\n{"a": 1}\n', '{"b": 2}\n'],
-        ["{a: 1}\n{b: 2}\n"],  # not JSON: one document, with something wrong in it
+        ["{a: 1}\n{b: 2}\n"],  # not JSON: one document with an error
         ['{"a": 1} ', '{"b": "}{"}', "{}\n"],
         ['{"a": "}{"}'],
         ['{"a": 1}\n[]'],
         ['{"a": 1}\nb: 2 {}{}'],
     ],
 )
-def test_a_text_is_cut_into_documents(pieces: list[str]) -> None:
+def test_text_is_split_into_documents(pieces: list[str]) -> None:
     assert [*documents.split("".join(pieces))] == [piece for piece in pieces if piece]

@@ -1,4 +1,4 @@
-"""Documents keep their layout: what is not edited stays as it was typed."""
+"""Documents keep their layout: text that is not edited stays as it was typed."""
 
 import copy
 import json
@@ -29,31 +29,31 @@ def edited(text: str, operations: list[Operation]) -> str:
     root, is_json = read(text)
     assert root is not None
     meaning = apply(root.value, operations)
-    # Values of aliases are shared, and a patch of one would change the other.
+    # Aliases share their values, and a patch of one value would change the other.
     assert meaning == jsonpatch.apply_patch(json.loads(json.dumps(root.value)), operations)
     edits = edit(text, root, meaning, json_layout(text) if is_json else None)
     return applied(text, edits)
 
 
-#: What a line has that may change: a resource, what it is in, a claim, or an alias.
+#: Lines that may change contain a resource, a key above it, a claim, or an alias.
 CHANGES = re.compile(r"mig-|limits|requests|resources|laims|[*&]|<<|theirs|ours")
 
 
 def kept(text: str) -> list[str]:
-    """Lines that stay, but for a comma, or a bracket, that their neighbour needs."""
+    """Lines that stay, except for commas and brackets that their neighbours need."""
     lines = (re.sub(r"[],} ]*( +# *[0-9]+)?\r?$", "", line) for line in text.split("\n"))
     return [line for line in lines if not CHANGES.search(line) and line.strip(" {}[],")]
 
 
 @pytest.mark.property
 @given(pod=pods.pods(), random=yaml_styles.STYLES)
-def test_any_pod_in_any_style(pod: dict[str, Any], random: Random) -> None:
+def test_any_pod_in_any_yaml_style(pod: dict[str, Any], random: Random) -> None:
     text = yaml_styles.written(pod, random)
     operations = rewrite(pod, NEWEST, new_name=numbered()).operations
     result = edited(text, operations) if operations else text
     assert yaml.safe_load(result) == jsonpatch.apply_patch(copy.deepcopy(pod), operations)
     new = iter(kept(result))
-    assert all(line in new for line in kept(text)), "a line is lost, or has another place"
+    assert all(line in new for line in kept(text)), "a line is lost, or has moved"
     assert not Counter(re.findall(r"^ *# [0-9]+", text, re.M)) - Counter(
         re.findall("^ *# [0-9]+", result, re.M)
     )
@@ -68,12 +68,12 @@ def test_any_pod_in_json(pod: dict[str, Any], indent: int | str | None, ascii_: 
     result = edited(text, operations)
     assert json.loads(result) == jsonpatch.apply_patch(copy.deepcopy(pod), operations)
     if indent is not None:
-        # The layout is that of json.dumps, whatever the order.
+        # The layout is that of json.dumps in any order.
         again = json.dumps(json.loads(result), indent=indent, ensure_ascii=ascii_)
         assert result.splitlines() == again.splitlines()
 
 
-def test_everything_but_the_edited_lines_stays() -> None:
+def test_only_edited_lines_change() -> None:
     before = dedent("""
         kind: Pod   # a kind
         metadata: {name:   a, annotations: }
@@ -113,7 +113,7 @@ def test_everything_but_the_edited_lines_stays() -> None:
 @pytest.mark.parametrize(
     ("before", "operation", "after"),
     [
-        # A list is extended in front of the comment that follows it.
+        # New items come before the comment that follows a list.
         (
             "c:\n  - k: a\n  # others\nmore: 1\n",
             add("/c/-", {"k": "b"}),
@@ -182,20 +182,20 @@ def test_everything_but_the_edited_lines_stays() -> None:
         ('{\n "a": {}\n}\n', add("/a/b", 1), '{\n "a": {\n  "b": 1\n }\n}\n'),
     ],
 )
-def test_each_style(before: str, operation: Operation, after: str) -> None:
+def test_each_layout(before: str, operation: Operation, after: str) -> None:
     assert edited(before, [operation]) == after
 
 
 @pytest.mark.parametrize("step", [2, 4])
 @pytest.mark.parametrize("dash", [0, 2])
-def test_new_lines_are_indented_as_the_document_is(step: int, dash: int) -> None:
+def test_new_lines_are_indented_like_the_document(step: int, dash: int) -> None:
     i, d = " " * step, " " * dash
     before = f"spec:\n{i}a:\n{i}{d}- b:\n{i}{d}  {i}c: 1\n"
     after = before + f"{i}new:\n{i}{d}- name: x\n"
     assert edited(before, [add("/spec/new", [{"name": "x"}])]) == after
 
 
-def test_text_that_needs_quotes_has_them() -> None:
+def test_text_is_quoted_where_needed() -> None:
     for text in ("yes", "1", "a: b", "- a", "é\u0085", "", "null", "0x1", "#", "😀"):
         result = edited("a: 1\n", [add("/b", [{"k": text}])])
         assert yaml.safe_load(result)["b"] == [{"k": text}]

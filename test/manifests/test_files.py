@@ -1,4 +1,4 @@
-"""What becomes of files, on the disk and on standard output."""
+"""`rewrite` on files: its output, and the files on the disk."""
 
 import json
 import os
@@ -22,14 +22,14 @@ Json = dict[str, Any]
 RESOURCES: Json = {"limits": {"nvidia.com/mig-1g.5gb": 1}}
 SPEC: Json = {"containers": [{"name": "c", "resources": RESOURCES}]}
 SAMPLE = Path(__file__).parents[2] / "samples" / "sample.yaml"
-#: What is told beside a result that needs a template.
+#: The message for a result that needs a template.
 NEEDS = (
     "instaslice: the result needs templates: mig-1g.5gb "
     "(append them with --with-templates, or have the webhook make them)\n"
 )
 
 
-#: Runs `rewrite`: its exit code, what it printed, and what it told.
+#: Runs `rewrite`, and returns its exit code, standard output and standard error.
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -45,7 +45,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with a good file, one that needs nothing and a bad one."""
+    """The working directory, with a good file, one without changes and a bad one."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "good.yaml").write_text(yaml.safe_dump({"kind": "Pod", "spec": SPEC}))
     (tmp_path / "done.yaml").write_text("kind: ConfigMap   # as it is")
@@ -121,7 +121,7 @@ def test_check_with_a_diff(folder: Path, run: Run) -> None:
     assert (code, out[:9], err) == (1, "--- a/goo", "")
 
 
-def test_a_bad_document_takes_nothing_with_it(folder: Path, run: Run) -> None:
+def test_bad_document_does_not_affect_others(folder: Path, run: Run) -> None:
     (folder / "latin.yaml").write_bytes(b"a: \xe9\n")
     names_ = ["bad.yaml", "missing.yaml", "latin.yaml", "good.yaml"]
     code, out, err = run(*names_)
@@ -146,7 +146,7 @@ def test_in_place(folder: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_a_file_is_written_whole_or_not_at_all(
+def test_file_is_written_whole_or_not_at_all(
     folder: Path, failing: str, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
     def fail(*_: object) -> None:
@@ -216,7 +216,7 @@ def test_the_worst_exit_code_counts(folder: Path, names: str, code: int, run: Ru
     (folder / "off.yaml").write_text(OFF)
     paths = [f"{name}.yaml" for name in names.split()]
     assert run("--check", *paths)[0] == code
-    # Without --check there is only good and bad; with --strict, what is left is bad.
+    # Without --check there are only two codes; with --strict, limits that are left are errors.
     assert run(*paths)[0] == (2 if code == 2 else 0)
     strict = 2 if code in (2, 3) else 0
     assert run("--strict", *paths)[0] == strict
@@ -234,34 +234,32 @@ def test_warnings_and_notes_are_printed(folder: Path, option: list[str], run: Ru
 
 
 def limited(count: int) -> str:
-    """A pod of so many profiles."""
+    """A pod with a number of profiles."""
     limits = ", ".join(f"nvidia.com/mig-{n}g.5gb: 1" for n in range(1, count + 1))
     return f"kind: Pod\nspec: {{containers: [{{resources: {{limits: {{{limits}}}}}}}]}}\n"
 
 
 @pytest.mark.parametrize(("count", "more"), [(10, " and 2 more"), (8, "")])
-def test_the_templates_that_are_needed_are_named(
-    folder: Path, count: int, more: str, run: Run
-) -> None:
+def test_needed_templates_are_named(folder: Path, count: int, more: str, run: Run) -> None:
     (folder / "many.yaml").write_text(limited(count))
     needs = run("many.yaml")[2].splitlines()[-1]
     assert needs.startswith("instaslice: the result needs templates: mig-1g.5gb, mig-2g.5gb, ")
     assert f"mig-8g.5gb{more} (append them" in needs
     for quiet in (["--check"], ["--with-templates"]):
         assert "needs templates" not in run(*quiet, "good.yaml")[2]
-    # Those that the files have are not missing.
+    # Templates in the files are not missing.
     _, out, _ = run("--with-templates", "good.yaml")
     (folder / "templates.yaml").write_text(out.partition("---\n")[2])
     assert run("--diff", "good.yaml", "templates.yaml")[2] == ""
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
-def test_a_folder_that_may_not_be_read(folder: Path, run: Run) -> None:
+def test_unreadable_folder(folder: Path, run: Run) -> None:
     (folder / "inner").mkdir(mode=0)
     assert run("inner") == (2, "", "instaslice: inner: Permission denied\n")
 
 
-def test_a_folder_is_walked(folder: Path, run: Run) -> None:
+def test_folder_is_walked(folder: Path, run: Run) -> None:
     inner = folder / "inner" / "deeper"
     inner.mkdir(parents=True)
     pod = {"kind": "Pod", "spec": SPEC}
@@ -282,7 +280,7 @@ def test_a_folder_is_walked(folder: Path, run: Run) -> None:
     assert run("-o", "patch", ".git/none") == (0, "", line)
 
 
-def test_templates_in_a_file_of_their_own(folder: Path, run: Run) -> None:
+def test_templates_in_a_separate_file(folder: Path, run: Run) -> None:
     def there() -> list[str]:
         every = yaml.safe_load_all((folder / "templates.yaml").read_text())
         return [each["metadata"]["name"] for each in every]
@@ -292,7 +290,7 @@ def test_templates_in_a_file_of_their_own(folder: Path, run: Run) -> None:
     assert (code, out, err) == (0, "", "templates.yaml: written\ngood.yaml: rewritten\n")
     assert there() == ["mig-1g.5gb.nvidia.com", "mig-1g.5gb"]
     assert run("-i", *arguments) == (0, "", "")
-    # What another file needs comes behind what is there.
+    # The templates of another file come after those that exist.
     (folder / "other.yaml").write_text(
         (folder / "bad.yaml").read_text().replace("5gb: -1", "10gb: 1")
     )
@@ -303,16 +301,14 @@ def test_templates_in_a_file_of_their_own(folder: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize("key", ["namePrefix", "nameSuffix"])
-def test_a_kustomization_that_renames_templates_is_told_of(
-    folder: Path, key: str, run: Run
-) -> None:
+def test_warns_of_kustomizations_that_rename_templates(folder: Path, key: str, run: Run) -> None:
     (folder / "kustomization.yaml").write_text(f"resources: [good.yaml]\n{key}: dev\n")
     code, _, err = run("--with-templates", "kustomization.yaml", "good.yaml")
     assert (code, err[:43]) == (0, f"kustomization.yaml:2: warning: {key}: ")
     assert "kustomize" not in run("kustomization.yaml", "good.yaml")[2]
 
 
-def test_a_class_is_appended_once(folder: Path, run: Run) -> None:
+def test_device_class_is_appended_once(folder: Path, run: Run) -> None:
     text = (folder / "good.yaml").read_text()
     spaces = [f"metadata: {{namespace: {name}}}\n{text}" for name in ("a", "b")]
     (folder / "two.yaml").write_text("---\n".join(spaces))
@@ -328,23 +324,21 @@ def test_markers_are_not_doubled(folder: Path, run: Run) -> None:
     assert out == "a: 1\n---\na: 1\n---\na: 1\n---\na: 1"
 
 
-def test_a_template_that_is_missing_would_be_written_too(folder: Path, run: Run) -> None:
+def test_check_counts_missing_templates(folder: Path, run: Run) -> None:
     assert run("-i", "good.yaml")[0] == 0
     for more, code in (([], 0), (["--with-templates"], 1)):
         assert run("--check", *more, "good.yaml")[0] == code
 
 
-def test_half_a_character_is_a_question_mark_where_it_must_be_written(
-    folder: Path, run: Run
-) -> None:
-    """JSON allows "\\ud800" and UTF-8 does not have it."""
+def test_lone_surrogate_is_printed_as_question_mark(folder: Path, run: Run) -> None:
+    """JSON allows "\\ud800", which UTF-8 cannot encode."""
     pod = {"kind": "Pod", "metadata": {"annotations": {"a": "\ud800"}}, "spec": SPEC}
     (folder / "half.json").write_text(json.dumps(pod))
     code, out, _ = run("-o", "json", "half.json")
     assert (code, json.loads(out)["metadata"]["annotations"]) == (0, {"a": "?"})
 
 
-def test_a_template_whose_name_does_not_say_what_it_is_of_is_missed(folder: Path, run: Run) -> None:
+def test_template_with_digest_in_its_name_cannot_be_derived(folder: Path, run: Run) -> None:
     """A placed claim of very many requests has a digest in its template's name."""
     placed = "metadata: {annotations: {instaslice.io/placement: same-gpu}}\n"
     (folder / "placed.yaml").write_text(placed + limited(30))
@@ -354,9 +348,7 @@ def test_a_template_whose_name_does_not_say_what_it_is_of_is_missed(folder: Path
     assert re.search(r"^instaslice: the template same-gpu-\S+ is nowhere defined$", err, re.M)
 
 
-def test_a_template_that_the_version_does_not_have_is_a_line_and_the_rest_goes_on(
-    folder: Path, run: Run
-) -> None:
+def test_template_that_the_api_version_lacks_is_one_error(folder: Path, run: Run) -> None:
     refers = "kind: Pod\nspec:\n  containers: []\n  resourceClaims:\n  - name: x\n    "
     refers += "resourceClaimTemplateName: mig-3g.20gb-or-4g.20gb\n"
     (folder / "pod.yaml").write_text(f"{refers}---\n{SAMPLE.read_text()}")
@@ -368,7 +360,7 @@ def test_a_template_that_the_version_does_not_have_is_a_line_and_the_rest_goes_o
     assert "name: mig-1g.5gb\n" in out
 
 
-# -- what --in-place keeps, and what it leaves behind when it fails ---
+# -- --in-place keeps metadata, and leaves no files behind after a failure ---
 
 POD = "kind: Pod\nspec: {containers: [{resources: {limits: {nvidia.com/mig-1g.5gb: 1}}}]}\n"
 
@@ -383,7 +375,7 @@ def file(tmp_path: Path) -> Path:
 def in_place(*paths: Path, more: tuple[str, ...] = ()) -> int:
     code = main(["rewrite", "--in-place", *more, *map(str, paths)])
     for path in paths:
-        # Nothing is left beside it.
+        # No temporary file is left.
         assert not list(path.parent.glob(".*"))
     return code
 
@@ -393,7 +385,7 @@ def test_mode_and_attributes_stay(file: Path) -> None:
     try:
         os.setxattr(file, "user.note", b"mine")
         attributes = True
-    except OSError:  # not every file system has them
+    except OSError:  # not every file system supports them
         attributes = False
     inode = file.stat().st_ino
     assert in_place(file) == 0
@@ -411,7 +403,7 @@ def test_the_owner_stays(file: Path) -> None:
     assert (file.stat().st_uid, file.stat().st_gid) == (12345, 54321)
 
 
-def test_the_owner_stays_where_it_cannot_be_given(
+def test_file_is_overwritten_if_its_owner_cannot_be_set(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -432,12 +424,12 @@ def test_links_stay(file: Path) -> None:
     assert symbolic.is_symlink()
     assert file.stat().st_nlink == 2
     assert other.read_text() == file.read_text() != POD
-    # A text that gets shorter ends where it ends.
+    # A shorter text replaces the whole file.
     assert in_place(file, more=("--reverse",)) == 0
     assert other.read_text() == POD
 
 
-def test_a_full_disk_takes_nothing(
+def test_full_disk_loses_nothing(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: object) -> None:
@@ -451,7 +443,7 @@ def test_a_full_disk_takes_nothing(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(file: Path) -> None:
+def test_file_in_read_only_folder_is_overwritten(file: Path) -> None:
     file.parent.chmod(0o500)
     try:
         assert in_place(file) == 0
@@ -460,7 +452,7 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(file: Path) -> Non
         file.parent.chmod(0o700)
 
 
-def test_what_is_no_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_device_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rewrite", "-i", "/dev/null"]) == 2
     line = "instaslice: /dev/null: is not a regular file, which --in-place needs\n"
     assert capsys.readouterr().err == line
@@ -476,11 +468,11 @@ def test_templates_are_appended_to_the_file_that_needs_them_first(file: Path) ->
     assert other.read_text().count("\n---\n") == 2
     assert "kind: ResourceClaimTemplate\n" in other.read_text()
     assert "---" not in file.read_text()
-    # So they are there already.
+    # The second run finds the templates.
     assert in_place(other, file, same, more=("--with-templates", "--diff")) == 0
 
 
-def test_ctrl_c_leaves_no_copy(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_leaves_no_temporary_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""No limit passes in silence: what is told of those that `rewrite` leaves."""
+"""`rewrite` reports every limit that it leaves."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def left(text: str, task: Task | None = None) -> list[tuple[int, str]]:
     return [(p.line, str(p)) for d in rewritten(text, task) for p in d.problems["left"]]
 
 
-def test_a_limit_is_named_by_line_path_and_container() -> None:
+def test_limit_has_line_path_and_container() -> None:
     text = dedent(f"""
         kind: ConfigMap
         ---
@@ -42,11 +42,11 @@ def test_a_limit_is_named_by_line_path_and_container() -> None:
             f"it (if it keeps them: --kinds {kinds})",
         )
     ]
-    # What it tells one to say does it.
+    # The suggested option works.
     assert left(text, Task(kinds=read_kinds([kinds]))) == []
 
 
-def test_a_template_may_have_no_spec_around_its_containers() -> None:
+def test_suggested_path_of_containers_without_spec() -> None:
     head = "apiVersion: a.b/v1\nkind: X\n"
     text = f"{head}spec: {{worker: {{containers: [{{resources: {LIMITS}}}]}}}}\n"
     ((_, told),) = left(text)
@@ -56,7 +56,7 @@ def test_a_template_may_have_no_spec_around_its_containers() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"), [(text, row["says"]) for row in ROWS for text in row["of"]]
 )
-def test_what_becomes_of_it_is_said(text: str, reason: str) -> None:
+def test_message_says_what_the_limit_does(text: str, reason: str) -> None:
     ((_, message),) = left(text)
     assert reason in message
 
@@ -79,11 +79,11 @@ def test_what_becomes_of_it_is_said(text: str, reason: str) -> None:
         "kind: Pod\nmetadata: {annotations: {a: 'nvidia.com/mig-1g.5gb: 1'}}\nspec: {}",
     ],
 )
-def test_what_is_not_a_limit_is_not_mentioned(text: str) -> None:
+def test_names_that_are_no_limits_are_not_reported(text: str) -> None:
     assert left(text) == []
 
 
-def test_a_limit_of_the_pod_itself_is_an_error() -> None:
+def test_pod_level_limit_is_an_error() -> None:
     text = f"apiVersion: v1\nkind: Pod\nspec:\n  resources: {LIMITS}\n  containers: [{{name: a}}]\n"
     (document,) = rewritten(text)
     path = "spec.resources.limits[nvidia.com/mig-1g.5gb]"
@@ -91,7 +91,7 @@ def test_a_limit_of_the_pod_itself_is_an_error() -> None:
     assert document.errors == [(4, path, reason)]
 
 
-def test_the_line_of_a_limit_in_text() -> None:
+def test_line_of_a_limit_in_text() -> None:
     text = dedent("""
         apiVersion: kustomize.config.k8s.io/v1beta1
         kind: Kustomization
@@ -104,7 +104,7 @@ def test_the_line_of_a_limit_in_text() -> None:
     assert (line, message.partition(":")[0]) == (6, "patches[0].patch")
 
 
-def test_what_an_alias_is_for_is_a_note() -> None:
+def test_limits_defined_for_aliases_are_a_note() -> None:
     text = dedent("""
         x-defaults: &defaults
           resources: {limits: {nvidia.com/mig-1g.5gb: 1}}
@@ -122,7 +122,7 @@ def test_what_an_alias_is_for_is_a_note() -> None:
     ]
 
 
-def test_what_is_mapped_is_told_of() -> None:
+def test_mapped_resources_are_reported() -> None:
     text = "resources: {limits: {nvidia.com/gpu: 1}}"
     assert left(text) == []
     assert len(left(text, Task(resources=read_mapping(["nvidia.com/gpu=gpu.nvidia.com"])))) == 1

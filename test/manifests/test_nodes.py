@@ -1,4 +1,4 @@
-"""YAML and JSON are read as kubectl reads them, and every value knows its place."""
+"""YAML and JSON are read as kubectl reads them, with the place of every value."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def read(text: str) -> Any:
 
 
 def places(node: Node, path: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, Node]]:
-    """Every node with its path."""
+    """Yield every node with its path."""
     yield path, node
     for index, part in enumerate(node.parts):
         yield from places(part.node, (*path, index if part.key is None else part.key))
@@ -42,12 +42,12 @@ def places(node: Node, path: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, 
         ("[a: 1]", [{"a": 1}]),
         ("a: &x 1\nb: *x\n", {"a": 1, "b": 1}),
         ("a: &x {b: 1, c: 2}\nd: {<<: *x, b: 3}\n", {"a": {"b": 1, "c": 2}, "d": {"b": 3, "c": 2}}),
-        ("a: {b: 1, <<: {b: 2, c: 3}}\n", {"a": {"b": 2, "c": 3}}),  # as kubectl has it
+        ("a: {b: 1, <<: {b: 2, c: 3}}\n", {"a": {"b": 2, "c": 3}}),  # as in kubectl
         ("a: {<<: [{b: 1}, {b: 2, c: 3}]}\n", {"a": {"b": 1, "c": 3}}),
         ('a: {"<<": {b: 1}}\n', {"a": {"<<": {"b": 1}}}),
     ],
 )
-def test_values_are_those_that_kubectl_reads(text: str, value: object) -> None:
+def test_values_equal_kubectls(text: str, value: object) -> None:
     assert json.dumps(read(text)) == json.dumps(value)
 
 
@@ -70,7 +70,7 @@ def test_values_are_those_that_kubectl_reads(text: str, value: object) -> None:
         ('{"a":' * 50_000, 0, "nested too deeply"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_line(text: str, line: int, reason: str) -> None:
+def test_errors_have_reason_and_line(text: str, line: int, reason: str) -> None:
     with pytest.raises(BadDocument) as caught:
         nodes.read(text)
     assert reason in str(caught.value)
@@ -81,7 +81,7 @@ def test_what_is_wrong_is_named_with_its_line(text: str, line: int, reason: str)
 @pytest.mark.parametrize(
     "text", ["a: {b: 1}\nc: 2\na: {d: 3}\n", '{"a": 1, "c": 2, "a": {"d": 3}}']
 )
-def test_of_a_key_that_comes_twice_the_last_wins(text: str) -> None:
+def test_last_duplicate_key_wins(text: str) -> None:
     dead: list[nodes.Part] = []
     root, _ = nodes.read(text, dead)
     assert root is not None
@@ -89,7 +89,7 @@ def test_of_a_key_that_comes_twice_the_last_wins(text: str) -> None:
     assert [(part.key, part.is_dead) for part in dead] == [("a", True)]
 
 
-def test_aliases_that_stand_for_billions_are_refused() -> None:
+def test_exploding_aliases_are_refused() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
     with pytest.raises(BadDocument, match="more than 1,000,000 values"):
@@ -125,7 +125,7 @@ def test_places() -> None:
     ),
     indent=st.sampled_from([None, 2, "\t"]),
 )
-def test_every_value_is_where_its_node_says(value: Any, indent: int | str | None) -> None:
+def test_node_places_contain_their_values(value: Any, indent: int | str | None) -> None:
     text = "\n " + json.dumps(value, indent=indent) + "\r\n"
     root, is_json = nodes.read(text)
     assert root is not None
@@ -139,11 +139,11 @@ def test_every_value_is_where_its_node_says(value: Any, indent: int | str | None
 
 
 @pytest.mark.parametrize("text", ["", "a: 1", "{a: 1}", "[1,]", '{"a": 1,}'])
-def test_what_is_not_json_is_read_as_yaml(text: str) -> None:
+def test_other_text_is_read_as_yaml(text: str) -> None:
     assert not nodes.read(text)[1]
 
 
-# -- scalars mean what kubectl reads: every row was tried with kubectl 1.36 ---
+# -- scalars have kubectl's values: every row was tried with kubectl 1.36 ---
 
 TAG = "tag:yaml.org,2002:"
 
@@ -179,7 +179,7 @@ def test_plain_scalars(text: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("text", [".inf", "-.inf", ".NaN", "+.Inf"])
-def test_what_is_not_a_number_in_json_is_refused(text: str) -> None:
+def test_numbers_that_json_lacks_are_refused(text: str) -> None:
     with pytest.raises(scalars.BadScalar, match="not a number in JSON"):
         scalars.plain(text)
 
@@ -197,13 +197,13 @@ def test_tags(tag: str, text: str, value: object) -> None:
     assert scalars.meaning(text, TAG + tag, True) == value
 
 
-def test_a_tag_of_somebodys_own_makes_text() -> None:
+def test_unknown_tag_makes_text() -> None:
     assert scalars.meaning("1", "!thing", True) == "1"
 
 
 @pytest.mark.parametrize(
     ("tag", "text"), [("int", "yes"), ("null", "x"), ("binary", "x"), ("bool", "1"), ("int", "0.5")]
 )
-def test_what_a_tag_does_not_fit_is_refused(tag: str, text: str) -> None:
+def test_value_that_does_not_fit_its_tag_is_refused(tag: str, text: str) -> None:
     with pytest.raises(scalars.BadScalar, match=f"!!{tag}"):
         scalars.meaning(text, TAG + tag, True)

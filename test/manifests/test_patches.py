@@ -1,4 +1,4 @@
-"""What kustomize builds of base and patch means the same after both are rewritten."""
+"""kustomize builds a pod with the same devices from a rewritten base and patch."""
 
 import copy
 import shutil
@@ -28,7 +28,7 @@ def built(folder: Path) -> Json:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A base, and an overlay that has yet to say what its patch is."""
+    """A base, and an overlay whose patch is not written yet."""
     monkeypatch.chdir(tmp_path)
     for name in ("base", "overlay"):
         (tmp_path / name).mkdir()
@@ -59,7 +59,7 @@ CONTAINERS = [
     ("containers", "is_inline"),
     [(each, False) for each in CONTAINERS] + [(each, True) for each in CONTAINERS[:3]],
 )
-def test_what_is_built_keeps_its_meaning(
+def test_build_keeps_its_devices(
     folder: Path, containers: str, is_inline: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = f"{PATCH}      {containers}\n"
@@ -75,7 +75,7 @@ def test_what_is_built_keeps_its_meaning(
     assert slices(built(folder / "overlay")) == before
     assert slices(built(folder / "base")) == {"model": {"1g.5gb": 1}, "embed": {"1g.5gb": 1}}
     assert "claims" in (folder / "base" / "server.yaml").read_text()
-    # And so it stays.
+    # A second run changes nothing.
     assert main(["rewrite", "--check", "."]) == 0, capsys.readouterr().err
 
 
@@ -103,7 +103,7 @@ def test_two_patches_of_one_build_are_left_with_a_warning(
     assert capsys.readouterr().err.count("more than one patch or base goes with it") == 2
 
 
-def test_overlays_side_by_side_are_rewritten_each(folder: Path) -> None:
+def test_overlays_of_one_base_are_rewritten(folder: Path) -> None:
     shutil.copytree(folder / "overlay", folder / "other")
     for name, text in (("overlay", CONTAINERS[0]), ("other", CONTAINERS[7])):
         (folder / name / "patch.yaml").write_text(f"{PATCH}      {text}\n")
@@ -113,7 +113,7 @@ def test_overlays_side_by_side_are_rewritten_each(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [5, "x", [1], [[]], {"a": 1}, None], ids=repr)
-def test_whatever_is_of_the_wrong_type_in_a_patch_is_handled(wrong: Any) -> None:
+def test_wrong_types_in_a_patch_raise_nothing(wrong: Any) -> None:
     claims = [{"name": "a", "resourceClaimTemplateName": "mig-1g.5gb"}]
     patch = yaml.safe_load(f"{PATCH}      {CONTAINERS[0]}\n      {CONTAINERS[5]}\n")
     spec = patch["spec"]["template"]["spec"]

@@ -1,4 +1,4 @@
-"""Forwards and back is where one came from."""
+"""`--reverse` restores what `rewrite` replaced."""
 
 import copy
 from random import Random
@@ -20,10 +20,10 @@ BACK = Task(is_reverse=True)
 
 
 def plain(pod: Json) -> Json:
-    """A pod without what does not come back.
+    """A pod without the parts that do not come back.
 
-    Limits are numbers, requests that repeat them are left out, and so is what is empty. Claims of
-    InstaSlice's own templates are left out too.
+    Limits become numbers. Requests that repeat limits, empty members, and claims of InstaSlice's
+    templates are removed.
     """
     pod = copy.deepcopy(pod)
     spec = pod["spec"]
@@ -49,7 +49,7 @@ def plain(pod: Json) -> Json:
 @pytest.mark.property
 @pods.FEWER
 @given(pod=pods.pods(), api=st.sampled_from([*VERSIONS.values()]), random=yaml_styles.STYLES)
-def test_forwards_and_back_is_the_identity(pod: Json, api: ResourceAPI, random: Random) -> None:
+def test_reverse_restores_any_pod(pod: Json, api: ResourceAPI, random: Random) -> None:
     pod = plain(pod)
     text = yaml_styles.written(pod, random)
     (there,) = rewritten(text, Task(api=api))
@@ -79,14 +79,14 @@ POD = dedent("""
 """)
 
 
-def test_it_is_so_to_the_byte_where_limits_are_written_plainly() -> None:
+def test_reverse_restores_plain_limits_to_the_byte() -> None:
     there = after(POD)
     assert there != POD
     assert after(there, BACK) == POD
 
 
 @pytest.mark.parametrize("placement", ["same-gpu", "different-gpus"])
-def test_claims_that_annotations_led_to_go_back_too(placement: str) -> None:
+def test_claims_from_annotations_become_limits(placement: str) -> None:
     text = dedent(f"""
         kind: Pod
         metadata:
@@ -103,7 +103,7 @@ def test_claims_that_annotations_led_to_go_back_too(placement: str) -> None:
     assert after(there, BACK) == text
 
 
-def test_a_resource_that_is_mapped_has_its_name_again() -> None:
+def test_mapped_resource_gets_its_name_back() -> None:
     text = "kind: Pod\nspec: {containers: [{resources: {limits: {nvidia.com/gpu: 2}}}]}\n"
     for target in ("gpu.nvidia.com", "mig-1g.5gb"):
         resources = read_mapping([f"nvidia.com/gpu={target}"])
@@ -111,7 +111,7 @@ def test_a_resource_that_is_mapped_has_its_name_again() -> None:
         assert after(there, Task(resources=resources, is_reverse=True)) == text
 
 
-def test_a_claim_with_a_name_of_its_own_goes_back_if_its_template_is_ours() -> None:
+def test_claims_of_our_templates_become_limits_whatever_their_names() -> None:
     text = dedent("""
         kind: Pod
         spec:
@@ -146,7 +146,7 @@ A, B, ODD = (
         (PLACED, [ODD], "c asks for a request that its template does not have"),
     ],
 )
-def test_what_no_limit_can_say_is_left_with_a_warning(
+def test_claims_that_limits_cannot_express_stay_with_a_warning(
     claim: str, containers: list[str], why: str
 ) -> None:
     text = f"kind: Pod\nspec: {{containers: [{', '.join(containers)}], resourceClaims: [{claim}]}}"
@@ -156,7 +156,7 @@ def test_what_no_limit_can_say_is_left_with_a_warning(
     assert warning.message == f"the claim gpu is left as it is: {why}"
 
 
-def test_a_template_is_left_with_a_note() -> None:
+def test_template_stays_with_a_note() -> None:
     text = "kind: ResourceClaimTemplate\nmetadata: {name: mig-1g.5gb}\n"
     (document,) = rewritten(text, BACK)
     assert (document.after, len(document.problems["note"])) == (text, 1)

@@ -1,4 +1,4 @@
-"""Where pods are in a manifest, and how their claims are named."""
+"""The places of pods in a manifest, and the names of their claims."""
 
 import uuid
 from typing import Any
@@ -36,7 +36,7 @@ def paths(text: str, *kinds: str) -> list[str]:
             ["spec.template"],
         ),
         (f"{{apiVersion: v1, kind: PodTemplate, {TEMPLATE}}}", ["template"]),
-        # A patch may say less.
+        # A patch may be incomplete.
         ("{kind: Job, spec: {template: {spec: {initContainers: []}}}}", ["spec.template"]),
         (f"{{apiVersion: kubeflow.org/v1, kind: Notebook, spec: {{{TEMPLATE}}}}}", []),
         (f"{{apiVersion: argoproj.io/v1, kind: Job, spec: {{{TEMPLATE}}}}}", []),
@@ -47,7 +47,7 @@ def paths(text: str, *kinds: str) -> list[str]:
         (f"{{{SPEC}}}", []),
     ],
 )
-def test_kubernetes_own_kinds_and_no_others_hold_pods(text: str, found: list[str]) -> None:
+def test_only_kubernetes_own_kinds_hold_pods(text: str, found: list[str]) -> None:
     assert paths(text) == found
 
 
@@ -91,9 +91,7 @@ WORKER = "spec.mpiReplicaSpecs.Worker.template"
         (WRAPPER, [f"{COMPONENTS}.template"], ["spec.components.0.template.spec.template"]),
     ],
 )
-def test_kinds_whose_user_says_that_they_keep_claims(
-    text: str, kinds: list[str], found: list[str]
-) -> None:
+def test_kinds_option_adds_paths_of_pods(text: str, kinds: list[str], found: list[str]) -> None:
     assert paths(text) == []
     assert paths(text, *kinds) == found
 
@@ -101,16 +99,16 @@ def test_kinds_whose_user_says_that_they_keep_claims(
 @pytest.mark.parametrize(
     "text", ["", "a", "a/b", "a/b=", "b=c", "/b=c", "a/=c", "a/b/c=d", "a/b=[x"]
 )
-def test_what_names_no_kind_is_refused(text: str) -> None:
+def test_invalid_kinds_option_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not GROUP/KIND=PATH"):
         read_kinds([text])
 
 
-# -- names of claims: the same for the same, and different for everything else ---------------------
+# -- names of claims: the same for the same claim, and different for all others --------------------
 
 
 def name(*uses: tuple[str, str], path: str = "spec/template", **fields: Any) -> str:
-    """The last of the names for some containers and templates."""
+    """Name the claims of some containers and templates, and return the last name."""
     usual = {"value": {}, "path": (), "group": "apps", "kind": "Deployment"}
     made = Manifest(**{**usual, "namespace": "ml", "name": "web", **fields})
     steps = tuple(path.split("/"))
@@ -118,8 +116,8 @@ def name(*uses: tuple[str, str], path: str = "spec/template", **fields: Any) -> 
     return [new_name(*use) for use in uses or (("c", "mig-1g.5gb"),)][-1]
 
 
-def test_a_later_version_gives_the_same_names() -> None:
-    """Else every file that was rewritten would change with an upgrade."""
+def test_names_never_change_between_versions() -> None:
+    """Otherwise, an upgrade would change every rewritten file."""
     ours = uuid.uuid5(uuid.NAMESPACE_DNS, "instaslice.io")
     parts = "apps\nDeployment\nml\nweb\nspec/template\nc\nmig-1g.5gb\n1"
     assert name() == str(uuid.uuid5(ours, parts)) == "311f06e1-91d9-5d79-9c69-680d6aae47ad"
@@ -129,11 +127,11 @@ def test_a_later_version_gives_the_same_names() -> None:
     "same",
     [
         name(value={"edited": True}),
-        # Claims of other kinds before it do not matter.
+        # Earlier claims of other templates do not matter.
         name(("c", "mig-3g.20gb"), ("c", "mig-3g.20gb"), ("c", "mig-1g.5gb")),
     ],
 )
-def test_whatever_does_not_tell_claims_apart_leaves_their_names(same: str) -> None:
+def test_same_claim_has_the_same_name(same: str) -> None:
     assert same == name()
 
 
@@ -151,5 +149,5 @@ def test_whatever_does_not_tell_claims_apart_leaves_their_names(same: str) -> No
         name(("c", "mig-1g.5gb"), ("c", "mig-1g.5gb")),
     ],
 )
-def test_whatever_tells_claims_apart_tells_their_names_apart(other: str) -> None:
+def test_different_claims_have_different_names(other: str) -> None:
     assert other != name()
