@@ -1,4 +1,4 @@
-"""`instaslice doctor`, as a user types it."""
+"""`instaslice doctor` on the command line."""
 
 import json
 from typing import Any
@@ -26,7 +26,7 @@ Json = dict[str, Any]
 
 @pytest.fixture
 def filled(api_server: APIServer) -> APIServer:
-    """A cluster with a webhook that nobody serves, a slice, and a pod that has it."""
+    """A cluster with a registered webhook, a slice, and a pod that has the slice."""
     user = pod("p", template="mig-1g.5gb", node="node-1", phase="Running")
     user["metadata"]["uid"] = "u-1"
     user["status"]["resourceClaimStatuses"] = [{"name": "0123456789", "resourceClaimName": "made"}]
@@ -61,7 +61,7 @@ def test_a_cluster(filled: APIServer, reached: str, capsys: pytest.CaptureFixtur
     found = {each["check"]: each for each in json.loads(capsys.readouterr().out)}
     assert found["webhook"]["state"] == "good"
     assert found["slices"]["text"] == "1g.5gb: 0 free, 1 published"
-    # The server creates pods as they are: nobody serves the webhook.
+    # This API server calls no webhook, so pods stay unchanged.
     assert found["dry run"]["text"].endswith("with nvidia.com/mig-1g.5gb in ml keeps its limits")
     assert [path for method, path in filled.requests if method == "PATCH"] == []
 
@@ -83,7 +83,7 @@ def test_a_pod_in_the_contexts_namespace(
     assert "asks for 1g.5gb, has mig-0 on node-1" in capsys.readouterr().out
 
 
-def test_what_was_found_is_printed_when_the_api_server_stops_answering(
+def test_a_partial_report_is_printed_when_the_api_server_stops_answering(
     filled: APIServer, reached: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     filled.fault, filled.fault_after = apiserver.hang_up, 5
@@ -98,7 +98,7 @@ def test_what_was_found_is_printed_when_the_api_server_stops_answering(
 
 @pytest.mark.parametrize("command", ["doctor", "doctor p", "plan", "templates --apply 1g.5gb"])
 @pytest.mark.parametrize("fault", ["hang", "refuse", "401"])
-def test_a_cluster_that_cannot_be_asked_is_one_line(
+def test_an_unreachable_cluster_is_one_line(
     command: str,
     fault: str,
     filled: APIServer,
@@ -107,7 +107,7 @@ def test_a_cluster_that_cannot_be_asked_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url = f"https://127.0.0.1:{filled.port}"
-    said = {"hang": f"{url}: no answer within 0.3 s", "refuse": f"connection to {url} refused"}
+    messages = {"hang": f"{url}: no answer within 0.3 s", "refuse": f"connection to {url} refused"}
     if fault == "hang":
         monkeypatch.setattr(kube, "DEADLINE", 0.3)
     if fault == "refuse":
@@ -117,4 +117,4 @@ def test_a_cluster_that_cannot_be_asked_is_one_line(
     assert main([*command.split(), reached]) == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
-    assert said.get(fault, "401 Unauthorized") in captured.err
+    assert messages.get(fault, "401 Unauthorized") in captured.err

@@ -1,4 +1,4 @@
-"""`instaslice plan`, as a user types it; `test/e2e` has real API servers."""
+"""`instaslice plan` on the command line; `test/e2e` has real API servers."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is said of a cluster as a whole: the cases are here, the reports on them in checks.txt."""
+"""The checks of a cluster: snapshots are here, the expected reports in checks.txt."""
 
 import copy
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ DEVICES = f"{OWN_CLASS}.deviceclass.resource.k8s.io/devices"
 BOTH = ("1g.5gb", "1g.5gb.me")
 
 
-def test_what_cannot_be_read_is_said() -> None:
+def test_unreadable_lists_are_reported_as_unsure() -> None:
     forbidden = dict.fromkeys(HEALTHY.lists, ClusterError("403 forbidden", 403))
     blind = replace(HEALTHY, lists={}, failures=forbidden)
     findings = examine(replace(blind, probes=(), gates={}))
@@ -53,7 +53,7 @@ def test_what_cannot_be_read_is_said() -> None:
     assert {f.advice for f in findings if f.check != "DRA"} == {RIGHTS}
 
 
-def test_silence_is_not_a_lack_of_rights() -> None:
+def test_a_timeout_gives_no_advice_about_rights() -> None:
     silent = replace(HEALTHY, failures={"nodes": ClusterError("no answer within 10 s")})
     found = {f.check: f.advice for f in examine(silent) if f.state is State.UNSURE}
     assert found == {"whole GPUs": "", "node labels": "", "device plugin": ""}
@@ -98,18 +98,18 @@ OPTING_IN = webhook(OPT_IN)["webhooks"][1]["namespaceSelector"]
 OTHERS = [{"name": "a", "expression": "true"}]
 NO_VERSION = "of an unknown version"
 
-#: By title and case.
+#: Snapshots by the check's title and the case.
 CASES: dict[str, Snapshot] = {
-    "DRA: it is not served": replace(HEALTHY, api=Unavailable("the cluster does not serve it")),
-    "gates: off, and unknown": gates(
+    "DRA: not served": replace(HEALTHY, api=Unavailable("the cluster does not serve it")),
+    "gates: off and unknown": gates(
         **{PARTITIONABLE: Known(False), EXTENDED: Known(False), "x": Known(None, "403", 403)}
     ),
-    "gates: nobody answers": gates(x=Known(None, "timed out")),
-    "webhook: it is as printed": HEALTHY,
-    "webhook: there is none": with_lists(webhooks=[]),
+    "gates: no answer": gates(x=Known(None, "timed out")),
+    "webhook: as printed": HEALTHY,
+    "webhook: not registered": with_lists(webhooks=[]),
     "webhook: no conditions": registered(matchConditions=None),
     "webhook: other conditions": registered(matchConditions=OTHERS),
-    "webhook: it fails open": registered(failurePolicy="Ignore"),
+    "webhook: failurePolicy Ignore": registered(failurePolicy="Ignore"),
     "webhook: no caBundle": registered(clientConfig={"service": {"name": "a", "namespace": "b"}}),
     "webhook: other fields": registered(reinvocationPolicy="Never", sideEffects="Some"),
     "webhook: a resource is not sent": replace(registered(ALL, "amd.com/gpu"), resources=MAPPED),
@@ -123,39 +123,39 @@ CASES: dict[str, Snapshot] = {
             (NO_VERSION, "Fail"),
         )
     },
-    "mode: nobody is registered": with_lists(webhooks=[]),
-    "mode: unknown": registered(matchConditions=OTHERS),
-    "mode: nobody opts in": in_namespace(registered(OPT_IN)),
-    "mode: somebody opts in": in_namespace(registered(OPT_IN), **ENABLED),
+    "mode: no webhook": with_lists(webhooks=[]),
+    "mode: other conditions": registered(matchConditions=OTHERS),
+    "mode: no namespace opts in": in_namespace(registered(OPT_IN)),
+    "mode: a namespace opts in": in_namespace(registered(OPT_IN), **ENABLED),
     "mode: beside the scheduler": beside(*BOTH),
-    "mode: beside the scheduler, for who opts in": in_namespace(
+    "mode: beside the scheduler, opt-in": in_namespace(
         with_lists(beside(*BOTH), webhooks=[webhook(BESIDE, namespaceSelector=OPTING_IN)]),
         **ENABLED,
     ),
     "mode: the gate is unknown": beside(*BOTH, gate=None),
-    "mode: the gate is unknown, and the version": beside(*BOTH, kubernetes=NO_VERSION, gate=None),
+    "mode: the gate and the version are unknown": beside(*BOTH, kubernetes=NO_VERSION, gate=None),
     "mode: the gate is on in 1.35": beside(*BOTH, kubernetes="v1.35.6"),
     "mode: the gate is unknown in 1.35": beside(*BOTH, kubernetes="v1.35.6", gate=None),
     "mode: the gate is off": beside(*BOTH, gate=False),
-    "mode: a class is lacking": beside("1g.5gb"),
-    "endpoints: one": endpoint(),
+    "mode: a class is missing": beside("1g.5gb"),
+    "endpoints: one is ready": endpoint(),
     "endpoints: none is ready": endpoint(ready=False),
-    "dry run: forbidden by a quota": probed(None, "403 forbidden: exceeded quota", 403),
-    "dry run: no trust": probed(None, "500 failed calling webhook: x509: unknown", 500),
+    "dry run: a quota forbids the pod": probed(None, "403 forbidden: exceeded quota", 403),
+    "dry run: no trusted CA": probed(None, "500 failed calling webhook: x509: unknown", 500),
     "dry run: no answer": probed(None, "no answer within 10 s", 0),
     "dry run: no rights": probed(None, '403 User "x" cannot create resource "pods"', 403),
-    "dry run: kept": probed(KEPT),
-    "dry run: kept, nobody is registered": probed(KEPT, webhooks=[]),
-    "dry run: kept, nobody opts in": probed(KEPT, webhooks=[webhook(OPT_IN)]),
+    "dry run: limits are kept": probed(KEPT),
+    "dry run: limits are kept, no webhook": probed(KEPT, webhooks=[]),
+    "dry run: limits are kept, no namespace opts in": probed(KEPT, webhooks=[webhook(OPT_IN)]),
     "dry run: rewritten": probed(REWRITTEN),
-    "dry run: rewritten, and a LimitRange gives 0": probed(OF_A_LIMIT_RANGE),
+    "dry run: rewritten, a LimitRange sets 0": probed(OF_A_LIMIT_RANGE),
 }
 
 COUNTERS, FIRST, SECOND = a100.resource_slices()
 
 
-def marked() -> list[Json]:
-    """Two GPUs, of which a slice is tainted and another shared."""
+def tainted_and_shared() -> list[Json]:
+    """Two GPUs with a tainted slice and a shared one."""
     slices = copy.deepcopy([COUNTERS, FIRST, SECOND])
     by_name = {device["name"]: device for device in slices[2]["spec"]["devices"]}
     by_name["gpu-1-mig-4g20gb-5-0"]["taints"] = [{"key": "health", "effect": "NoExecute"}]
@@ -167,8 +167,8 @@ def mapping(*texts: str, **lists: list[Json]) -> Snapshot:
     return replace(with_lists(**lists), resources=read_mapping(texts))
 
 
-def of_others() -> Snapshot:
-    """Resources of several vendors, mapped."""
+def of_vendors() -> Snapshot:
+    """Mapped resources of several vendors."""
     first, other = copy.deepcopy(FIRST), slice_(pool="amd")
     first["spec"]["devices"].append(a100.whole_gpu(0))
     other["spec"]["driver"] = "gpu.amd.com"
@@ -225,7 +225,7 @@ def node(name: str, labels: Json = {}, /, **amounts: str) -> Json:  # noqa: B006
 
 
 def choosing(labels: Json, node_name: str = "") -> Snapshot:
-    """A pod that requires one of the values of a node's label, and a node."""
+    """A node, and pods that select nodes by one of two values of a label."""
     pods = []
     for key in ("nvidia.com/mig.config", "zone"):
         found = pod(limit="mig-1g.5gb", node=node_name)
@@ -245,40 +245,40 @@ SQUATTED = [named("mig-1g.5gb.x2", "elsewhere"), named("x"), template("mig-1g.5g
 TWO_PODS = [pod("p", template="mig-1g.5gb.x2"), pod("q", template="same-gpu-mig-1g.5gb.x2")]
 
 CASES |= {
-    "driver: none": with_lists(classes=[]),
+    "driver: no class": with_lists(classes=[]),
     "slices: none": with_lists(slices=[]),
-    "slices: tainted and shared": with_lists(slices=marked(), claims=[]),
-    "slices: a pool in the making": with_lists(slices=[COUNTERS, FIRST]),
+    "slices: tainted and shared": with_lists(slices=tainted_and_shared(), claims=[]),
+    "slices: an incomplete pool": with_lists(slices=[COUNTERS, FIRST]),
     "overlap: the counters were dropped": with_lists(slices=UNCOUNTED),
-    "overlap: counted": with_lists(slices=COUNTED),
-    "mapped: several": of_others(),
-    "mapped: wrong": replace(HEALTHY, failures={"mapping": ClusterError("'x' is not NAME=X")}),
-    "profiles: nobody has them": with_lists(pods=WANTING),
-    "templates: others": with_lists(pods=[], templates=SQUATTED),
-    "templates: none": with_lists(pods=TWO_PODS, templates=[]),
-    "device classes: none": classes(),
-    "device classes: another": classes(THEIRS),
-    "device classes: without the resource": classes(NAMELESS),
-    "device classes: without the resource, the gate is off": classes(NAMELESS, gate=False),
+    "overlap: slices with counters": with_lists(slices=COUNTED),
+    "mapped: several": of_vendors(),
+    "mapped: invalid": replace(HEALTHY, failures={"mapping": ClusterError("'x' is not NAME=X")}),
+    "profiles: not published": with_lists(pods=WANTING),
+    "templates: different ones": with_lists(pods=[], templates=SQUATTED),
+    "templates: missing": with_lists(pods=TWO_PODS, templates=[]),
+    "device classes: missing": classes(),
+    "device classes: a different one": classes(THEIRS),
+    "device classes: no extendedResourceName": classes(NAMELESS),
+    "device classes: no extendedResourceName, the gate is off": classes(NAMELESS, gate=False),
     "device classes: all": classes(*ALL_CLASSES, pods=[]),
     "device classes: two for a resource": classes(
         device_class("a", ONE_SLICE), device_class("b", ONE_SLICE), pods=[]
     ),
-    # The GPU operator's GPUCluster has a class without an extendedResourceName.
-    "whole GPUs: nobody serves them": WHOLE,
-    "whole GPUs: a class does": with_lists(WHOLE, classes=SERVING),
-    "whole GPUs: a device plugin does": with_lists(WHOLE, nodes=[node("n", gpu="1")]),
-    "whole GPUs: they are mapped": replace(WHOLE, resources=MAPPED),
-    "old pods: nobody serves them": with_lists(pods=WAITING, classes=[]),
-    "old pods: the scheduler does": classes(device_class("c", ONE_SLICE), pods=WAITING),
-    "node names: past the scheduler": with_lists(pods=BOUND),
-    "node names: allocated": with_lists(pods=SERVED, claims=[named("m") | claim("mig-0")]),
-    "node labels: no node has the label": choosing({}),
-    "node labels: another value": choosing({"nvidia.com/mig.config": "x"}),
-    "node labels: a value": choosing({"nvidia.com/mig.config": "b"}),
-    "node labels: it has a node": choosing({}, node_name="n"),
-    "device plugin: of slices": with_lists(nodes=NODES),
-    "device plugin: of whole GPUs": mapping(GPU_MAPPED, nodes=[node("n", gpu="1")]),
+    # The GPU operator's class has no extendedResourceName.
+    "whole GPUs: not served": WHOLE,
+    "whole GPUs: served by a class": with_lists(WHOLE, classes=SERVING),
+    "whole GPUs: served by a device plugin": with_lists(WHOLE, nodes=[node("n", gpu="1")]),
+    "whole GPUs: mapped": replace(WHOLE, resources=MAPPED),
+    "old pods: not served": with_lists(pods=WAITING, classes=[]),
+    "old pods: served by the scheduler": classes(device_class("c", ONE_SLICE), pods=WAITING),
+    "node names: claims without devices": with_lists(pods=BOUND),
+    "node names: an allocated claim": with_lists(pods=SERVED, claims=[named("m") | claim("mig-0")]),
+    "node labels: no node has the key": choosing({}),
+    "node labels: a node has another value": choosing({"nvidia.com/mig.config": "x"}),
+    "node labels: a node has the value": choosing({"nvidia.com/mig.config": "b"}),
+    "node labels: the pod has a node": choosing({}, node_name="n"),
+    "device plugin: it serves slices": with_lists(nodes=NODES),
+    "device plugin: it serves whole GPUs": mapping(GPU_MAPPED, nodes=[node("n", gpu="1")]),
 }
 
 
@@ -298,7 +298,7 @@ def limited(kind: str, **limit: Any) -> Snapshot:
 def holding(
     kubernetes: str, *policies: str, actions: tuple[str, ...] = ("Deny",), bound: bool = True
 ) -> Snapshot:
-    """A LimitRange with a max, and ValidatingAdmissionPolicies."""
+    """A LimitRange with a max, and ValidatingAdmissionPolicies that may be bound."""
     lists = {
         "policies": [named(name) for name in policies],
         "bindings": bindings(*OWN, actions=actions) if bound else [],
@@ -320,17 +320,17 @@ UNKNOWN = "requests.nvidia.com/mig-9g.999gb"
 NAMED = device_class(OWN_CLASS, ONE_SLICE)
 
 CASES |= {
-    "quotas: by the class": quotas(NAMED),
-    "quotas: by the class, the gate is off": quotas(NAMED, gate=False),
-    "quotas: by the class that will be made": quotas(),
-    "quotas: by another class": quotas(device_class("other", ONE_SLICE)),
+    "quotas: the class has the name": quotas(NAMED),
+    "quotas: the class has the name, the gate is off": quotas(NAMED, gate=False),
+    "quotas: InstaSlice will create the class": quotas(),
+    "quotas: another class has the name": quotas(device_class("other", ONE_SLICE)),
     "quotas: the class lacks the name": quotas(device_class(OWN_CLASS)),
-    "quotas: so it does, and the gate is off": quotas(device_class(OWN_CLASS), gate=False),
-    "quotas: no class, and the gate is off": quotas(gate=False),
-    "quotas: no class, and the gate is unknown": replace(quotas(), gates={}),
-    "quotas: of others": with_lists(quotas=OTHER_QUOTAS),
+    "quotas: no name, the gate is off": quotas(device_class(OWN_CLASS), gate=False),
+    "quotas: no class, the gate is off": quotas(gate=False),
+    "quotas: no class, the gate is unknown": replace(quotas(), gates={}),
+    "quotas: other resources": with_lists(quotas=OTHER_QUOTAS),
     "quotas: an unknown profile": quotas(key=UNKNOWN),
-    "quotas: an unknown profile, and some class": quotas(OURS, key=UNKNOWN),
+    "quotas: an unknown profile, another's class": quotas(OURS, key=UNKNOWN),
     "quotas: v1alpha2": with_lists(CLASSIC, quotas=hard(f"requests.{ONE_SLICE}"), classes=[]),
     **{
         f"quotas: in a scope, {next(iter(scope))}": with_lists(
@@ -350,19 +350,19 @@ CASES |= {
             *(("Container", "min", "0"), ("Container", "max", "4"), ("Container", "default", "1")),
         )
     },
-    "limit ranges: before the policies": holding("v1.29.1"),
-    "limit ranges: nothing holds them": holding("v1.36.3"),
-    "limit ranges: a policy holds them": holding("v1.36.3", "instaslice-limitranges"),
+    "limit ranges: max without policies in 1.29": holding("v1.29.1"),
+    "limit ranges: max without policies": holding("v1.36.3"),
+    "limit ranges: max with a policy": holding("v1.36.3", "instaslice-limitranges"),
     "Kueue: no queue": HEALTHY,
     "Kueue: other queues": kueue("memory"),
     "Kueue: not mapped": kueue(ONE_SLICE, "nvidia.com/mig-2g.10gb"),
     "Kueue: mapped": kueue(ONE_SLICE, configuration=f"deviceClassNames: [{OWN_CLASS}]"),
-    "policies: they hold": holding("v1.36.3", *OWN),
-    "policies: none": holding("v1.36.3"),
-    "policies: none yet": holding("v1.29.1"),
-    "policies: nobody is registered": with_lists(holding("v1.36.3"), webhooks=[]),
+    "policies: bound": holding("v1.36.3", *OWN),
+    "policies: missing": holding("v1.36.3"),
+    "policies: missing in 1.29": holding("v1.29.1"),
+    "policies: no webhook": with_lists(holding("v1.36.3"), webhooks=[]),
     "policies: not bound": holding("v1.36.3", *OWN, bound=False),
-    "policies: bound so that they warn": holding("v1.36.3", *OWN, actions=("Audit",)),
+    "policies: bound to audit": holding("v1.36.3", *OWN, actions=("Audit",)),
 }
 
 
@@ -370,7 +370,7 @@ REPORTS = recorded("checks.txt")
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_a_check_finds(case: str) -> None:
+def test_the_report_of_a_check(case: str) -> None:
     title = case.partition(":")[0]
     found = [each for each in examine(CASES[case]) if each.check == title]
     assert as_text(found) == REPORTS[case]
@@ -381,7 +381,7 @@ def test_a_healthy_cluster() -> None:
     assert {each.state for each in findings} == {State.GOOD}
     assert as_text(findings) == REPORTS["a healthy cluster"]
     assert not is_wrong(findings)
-    assert is_wrong(examine(CASES["driver: none"]))
+    assert is_wrong(examine(CASES["driver: no class"]))
 
 
 def test_each_report_has_a_case() -> None:
@@ -394,13 +394,13 @@ def sent(*arguments: str, **fields: Any) -> Registered:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("resources", [(), ("nvidia.com/gpu",), ("amd.com/gpu", "nvidia.com/gpu")])
-def test_what_instaslice_prints_is_known(mode: str, resources: tuple[str, ...]) -> None:
+def test_a_printed_configuration_is_recognized(mode: str, resources: tuple[str, ...]) -> None:
     found = sent(mode, *resources)
     assert (found.mode, found.opt_in, found.differences) == (mode, mode == OPT_IN, [])
     assert found.resources == {*resources}
 
 
-def test_blanks_say_nothing() -> None:
+def test_blanks_in_conditions_are_ignored() -> None:
     (_, printed) = webhook()["webhooks"]
     conditions = [
         {**each, "expression": each["expression"].replace("\n", " ") + "\n"}
@@ -413,15 +413,15 @@ def test_blanks_say_nothing() -> None:
     ("field", "value"),
     [("rules", []), ("matchPolicy", "Exact"), ("objectSelector", {}), ("sideEffects", "Some")],
 )
-def test_what_no_mode_changes(field: str, value: object) -> None:
+def test_a_changed_field_is_reported(field: str, value: object) -> None:
     assert sent(ALL, **{field: value}).differences == [field]
     assert sent(ALL, timeoutSeconds=10, sideEffects="None").differences == []
 
 
-# -- whatever is left out --------------------------------------------------------------------------
+# -- missing fields --------------------------------------------------------------------------
 
 
-def test_the_oldest_version_has_other_kinds() -> None:
+def test_v1alpha2_has_other_kinds() -> None:
     classic = with_lists(
         replace(HEALTHY, api=VERSIONS["v1alpha2"], kubernetes="v1.27.16", gates={}),
         webhooks=[webhook(matchConditions=None, failurePolicy="Ignore")],
@@ -440,7 +440,7 @@ def test_the_oldest_version_has_other_kinds() -> None:
 FEW = a100.resource_slices()
 for each in FEW:
     del each["spec"].get("devices", [])[3:]
-#: Of everything that is read, something.
+#: At least one object of each kind that is read.
 FULL = with_lists(
     replace(HEALTHY, resources=read_mapping(["nvidia.com/gpu=gpu.nvidia.com"])),
     slices=FEW,
@@ -460,15 +460,15 @@ FULL = with_lists(
     ],
     pods=[pod("p", template="mig-1g.5gb"), pod("q", limit="mig-1g.5gb")],
 )
-#: What the API server wants of every object.
-ALWAYS_THERE = {"metadata", "name", "namespace", "spec", "pool", "driver", "device"} | {
+#: Fields that the API server requires.
+REQUIRED = {"metadata", "name", "namespace", "spec", "pool", "driver", "device"} | {
     "clientConfig",
     "service",
 }
 
 
-def with_something_left_out() -> Iterator[tuple[Snapshot, Any]]:
-    """Snapshots in which an optional field of an object is null or missing; and that object."""
+def with_a_missing_field() -> Iterator[tuple[Snapshot, Any]]:
+    """Yield snapshots with an optional field null or missing, each with the changed object."""
     for name, listed in FULL.lists.items():
         for index, whole in enumerate(listed[:2]):
             for path in paths(whole):
@@ -485,10 +485,10 @@ def with_something_left_out() -> Iterator[tuple[Snapshot, Any]]:
 
 
 def paths(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The ways to the fields of a JSON value, of lists the first two elements."""
+    """Yield the paths of the fields in a JSON value, and in the first two items of its lists."""
     items = value.items() if isinstance(value, dict) else []
     for key, below in items:
-        if key not in ALWAYS_THERE:
+        if key not in REQUIRED:
             yield (*above, key)
         yield from paths(below, (*above, key))
     if isinstance(value, list):
@@ -496,9 +496,9 @@ def paths(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from paths(below, (*above, index))
 
 
-def test_whatever_is_left_out_of_an_object_there_is_a_report() -> None:
+def test_missing_optional_fields_do_not_prevent_a_report() -> None:
     tried = 0
-    for snapshot, changed in with_something_left_out():
+    for snapshot, changed in with_a_missing_field():
         assert examine(snapshot)
         made = plan.make(snapshot)
         assert plan.as_text(made, 80)

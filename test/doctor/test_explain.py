@@ -1,4 +1,4 @@
-"""What is said of one pod: the cases are here, the reports on them in explain.txt."""
+"""The explanation of one pod: pods are here, the expected reports in explain.txt."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ class Case(NamedTuple):
 
 
 def claimed(claim_: Json | None, name: str = "mig-1g.5gb", **lists: list[Json]) -> Case:
-    """A pod that waits, and its claim. name: of its template."""
+    """A pending pod and its claim. name: of the claim's template."""
     waiting = pod(template=name)
     statuses = [{"name": "0123456789", "resourceClaimName": "made"}]
     waiting["status"]["resourceClaimStatuses"] = statuses
@@ -45,20 +45,20 @@ def claimed(claim_: Json | None, name: str = "mig-1g.5gb", **lists: list[Json]) 
 
 
 def on_two_gpus(name: str, *taken: str, has: str = "") -> Case:
-    """Two A100s of which somebody has slices, and a claim that waits, or has one."""
+    """A claim in a cluster of two A100s. taken: others' slices. has: its own, if any."""
     slices = a100.resource_slices()
     own = claim(has) if has else {}
     return claimed(own, name, slices=slices, claims=[named("other") | claim(*taken)])
 
 
 def squatted(name: str) -> Json:
-    """A template of that name that somebody made to have every device."""
+    """A template of that name that requests every device."""
     found = template(name)
     found["spec"]["spec"]["devices"]["requests"][0]["exactly"]["allocationMode"] = "All"
     return found
 
 
-def twice(name: str) -> Case:
+def with_two_claims(name: str) -> Case:
     several = pod(template=name)
     several["spec"]["resourceClaims"] *= 2
     return Case(several)
@@ -71,7 +71,7 @@ def event(reason: str, message: str, second: int = 0, kind: str = "Warning", by:
 
 
 def warned(reason: str, component: str, phase: str = "Pending") -> Case:
-    """A pod that has a node, and a warning about it."""
+    """A bound pod with a warning event."""
     bound = pod(template="mig-1g.5gb", node="node-1", phase=phase)
     return Case(bound, HEALTHY, (event(reason, "no power", by=component),))
 
@@ -95,69 +95,69 @@ LATEST = (
 )
 
 CASES = {
-    "it runs": Case(pod(template="mig-1g.5gb", node="node-1", phase="Running")),
-    "it names its node": Case(pod(template="mig-1g.5gb", node="node-1")),
-    "it asks for nothing": Case(pod()),
+    "a running pod": Case(pod(template="mig-1g.5gb", node="node-1", phase="Running")),
+    "a pod with nodeName": Case(pod(template="mig-1g.5gb", node="node-1")),
+    "a pod without requests": Case(pod()),
     **{
-        f"two claims: {name}": twice(name)
+        f"two claims: {name}": with_two_claims(name)
         for name in (
             *("mig-1g.5gb", "mig-1g.5gb.me.x2", "mig-3g.20gb-or-4g.20gb"),
             *("same-gpu-mig-1g.5gb.x3", "different-gpus-mig-1g.5gb.x2"),
             "same-gpu-mig-1g.5gb.x2-and-mig-3g.20gb",
         )
     },
-    "its claim has a slice": claimed(claim("mig-0")),
-    "its claim waits": claimed({}),
-    "its claim waits, other profiles are published": claimed({}, slices=[slice_("3g.20gb")]),
-    "its claim waits, nothing is published": claimed({}, slices=[]),
-    "or bigger: smaller ones": claimed({}, "mig-2g.10gb-or-bigger", slices=[slice_("1g.5gb")]),
+    "a claim with a slice": claimed(claim("mig-0")),
+    "a waiting claim": claimed({}),
+    "a waiting claim, other profiles are published": claimed({}, slices=[slice_("3g.20gb")]),
+    "a waiting claim, nothing is published": claimed({}, slices=[]),
+    "or bigger: only smaller": claimed({}, "mig-2g.10gb-or-bigger", slices=[slice_("1g.5gb")]),
     "or bigger: a bigger one": claimed({}, "mig-2g.10gb-or-bigger", slices=[slice_("7g.80gb")]),
-    "its claim is allocated": claimed({"status": {"allocation": {"nodeSelector": {}}}}),
-    "its claim waits in v1alpha2": in_v1alpha2(claimed({}, templates=[])),
+    "an allocated claim": claimed({"status": {"allocation": {"nodeSelector": {}}}}),
+    "a waiting claim in v1alpha2": in_v1alpha2(claimed({}, templates=[])),
     "no claim yet": claimed(None),
     "no template": claimed(None, "mig-2g.10gb", templates=[]),
     "no class": claimed({}, classes=[]),
-    "somebody's class": claimed({}, classes=[ON_DEMAND]),
-    "somebody's template": claimed(claim("mig-0"), templates=[squatted("mig-1g.5gb")]),
-    "none is free": claimed({}, claims=[named("other") | claim("mig-0")]),
-    "has the second": on_two_gpus("mig-3g.20gb-or-4g.20gb", has="gpu-0-mig-4g20gb-5-0"),
-    "has a bigger one": on_two_gpus("mig-1g.5gb-or-bigger", has="gpu-0-mig-2g10gb-14-4"),
-    "has the one": on_two_gpus("mig-1g.5gb", has="gpu-0-mig-1g5gb-19-4"),
-    "two of a GPU": on_two_gpus(
+    "a different class": claimed({}, classes=[ON_DEMAND]),
+    "a different template": claimed(claim("mig-0"), templates=[squatted("mig-1g.5gb")]),
+    "no free slice": claimed({}, claims=[named("other") | claim("mig-0")]),
+    "it has the second": on_two_gpus("mig-3g.20gb-or-4g.20gb", has="gpu-0-mig-4g20gb-5-0"),
+    "it has a bigger slice": on_two_gpus("mig-1g.5gb-or-bigger", has="gpu-0-mig-2g10gb-14-4"),
+    "it has the only choice": on_two_gpus("mig-1g.5gb", has="gpu-0-mig-1g5gb-19-4"),
+    "two slices on one GPU": on_two_gpus(
         "same-gpu-mig-1g.5gb.x2",
         *("gpu-0-mig-4g20gb-5-0", "gpu-0-mig-2g10gb-14-4"),
         *("gpu-1-mig-4g20gb-5-0", "gpu-1-mig-2g10gb-14-4"),
     ),
-    "two kinds of a GPU": on_two_gpus(
+    "two profiles on one GPU": on_two_gpus(
         *("same-gpu-mig-4g.20gb-and-mig-3g.20gb", "gpu-0-mig-4g20gb-5-0", "gpu-1-mig-3g20gb-9-4")
     ),
-    "a GPU each": on_two_gpus("different-gpus-mig-1g.5gb.x2", "gpu-0-mig-7g40gb-0-0"),
+    "two slices on two GPUs": on_two_gpus("different-gpus-mig-1g.5gb.x2", "gpu-0-mig-7g40gb-0-0"),
     "alternatives": on_two_gpus(
         "mig-3g.20gb-or-4g.20gb",
         *("gpu-0-mig-7g40gb-0-0", "gpu-1-mig-1g5gb-19-0", "gpu-1-mig-1g5gb-19-4"),
     ),
-    "two or bigger": on_two_gpus(
+    "two slices, or bigger ones": on_two_gpus(
         "mig-2g.10gb-or-bigger.x2",
         *("gpu-0-mig-7g40gb-0-0", "gpu-1-mig-4g20gb-5-0", "gpu-1-mig-3g20gb-9-4"),
     ),
-    "more than a node has": on_two_gpus("mig-1g.5gb.x8", "gpu-0-mig-7g40gb-0-0"),
+    "more slices than a node has": on_two_gpus("mig-1g.5gb.x8", "gpu-0-mig-7g40gb-0-0"),
     "quotas": Case(pod(template="mig-1g.5gb"), with_lists(quotas=[QUOTA])),
     "a quota in a scope": Case(pod(template="mig-1g.5gb"), with_lists(quotas=[IN_A_SCOPE])),
-    "the scheduler serves it": Case(LIMITED, with_lists(classes=[ON_DEMAND])),
-    "nobody serves it": Case(LIMITED, with_lists(classes=[])),
-    "it is older": Case(BOUND, with_lists(classes=[])),
-    "the scheduler served it": Case(MADE),
+    "limits that the scheduler serves": Case(LIMITED, with_lists(classes=[ON_DEMAND])),
+    "limits that nothing serves": Case(LIMITED, with_lists(classes=[])),
+    "limits that the device plugin served": Case(BOUND, with_lists(classes=[])),
+    "limits that the scheduler served": Case(MADE),
     "the latest warning": Case(pod(), HEALTHY, LATEST),
-    "the driver fails": warned(PREPARE, "kubelet"),
-    "it fails otherwise": warned("Failed", "kubelet"),
-    "that is past": warned(PREPARE, "kubelet", "Running"),
-    "so is the scheduler's word": warned("FailedScheduling", "default-scheduler"),
+    "the driver failed": warned(PREPARE, "kubelet"),
+    "the kubelet failed": warned("Failed", "kubelet"),
+    "the driver failed before the pod ran": warned(PREPARE, "kubelet", "Running"),
+    "an obsolete warning of the scheduler": warned("FailedScheduling", "default-scheduler"),
 }
 REPORTS = recorded("explain.txt")
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_said_of_a_pod(case: str) -> None:
+def test_the_explanation_of_a_pod(case: str) -> None:
     found = CASES[case]
     assert as_text(explain(found.snapshot, found.pod, [*found.events])) == REPORTS[case]
 
@@ -167,7 +167,7 @@ def test_each_report_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if ", waits: " in REPORTS.get(case, "")])
-def test_with_nothing_taken_there_is_room(case: str) -> None:
+def test_claims_fit_when_no_other_claim_has_devices(case: str) -> None:
     pod_, snapshot, _ = CASES[case]
     claims = [each for each in snapshot.all("claims") if each["metadata"]["name"] == "made"]
     assert "there is room for it" in as_text(explain(with_lists(snapshot, claims=claims), pod_, []))

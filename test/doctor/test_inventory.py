@@ -1,4 +1,4 @@
-"""What is free, as the scheduler counts. `test/e2e` compares it with a real scheduler."""
+"""The free devices, as the scheduler counts them. `test/e2e` compares with a real scheduler."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def free(slices: list[Json], *claims: Json, rules: list[Json] | None = None) -> 
     return {profile: found.free for profile, found in supply.items()}
 
 
-def test_slices_that_are_there() -> None:
+def test_existing_slices() -> None:
     slices = [slice_("1g.5gb", "1g.5gb", "3g.20gb"), slice_("1g.5gb", pool="node-2")]
     claims = [claim("mig-0"), claim("mig-0", driver="other"), {}, {"status": {"allocation": {}}}]
     inventory = Inventory(slices, claims)
@@ -30,15 +30,15 @@ def test_slices_that_are_there() -> None:
 
 
 @pytest.mark.parametrize("combined", [False, True])
-def test_what_two_gpus_could_be_cut_into(combined: bool) -> None:
+def test_slices_that_two_gpus_have_room_for(combined: bool) -> None:
     slices = a100.resource_slices(combined=combined)
     assert free(slices) == {profile: 2 * count for profile, count in a100.ROOM.items()}
 
 
-def test_what_overlaps_is_free_no_more() -> None:
+def test_slices_that_overlap_an_allocated_one_are_not_free() -> None:
     taken = claim("gpu-0-mig-3g20gb-9-0", "gpu-1-mig-1g5gb-me-20-3")
     assert free(a100.resource_slices(), taken) == {
-        "1g.5gb": 3 + 6,  # of seven, three lie beside memory slices 0 to 3
+        "1g.5gb": 3 + 6,  # of seven, three are outside memory slices 0 to 3
         "1g.5gb+me": 1 + 0,
         "1g.10gb": 2 + 3,
         "2g.10gb": 1 + 2,
@@ -69,7 +69,7 @@ def test_admin_access_takes_nothing() -> None:
     assert free(a100.resource_slices(), watching) == free(a100.resource_slices())
 
 
-def test_what_is_tainted_is_not_free() -> None:
+def test_tainted_slices_are_not_free() -> None:
     slices = a100.resource_slices(models=[a100.A100])
     (device,) = (d for d in slices[1]["spec"]["devices"] if d["name"] == "gpu-0-mig-4g20gb-5-0")
     device["taints"] = [{"key": "x", "effect": "NoExecute"}]
@@ -86,7 +86,7 @@ def test_an_incomplete_pool_gives_nothing() -> None:
 
 
 def shared(*consumed: str, default: str | None = "10Gi") -> Inventory:
-    """A slice that claims share by its memory of 20Gi, and what they have of it."""
+    """A slice with 20Gi of shared memory. consumed: the amount of each claim."""
     counters, slice__ = a100.resource_slices(models=[a100.A100])
     policy = {"requestPolicy": {"default": default}} if default else {}
     (device,) = (d for d in slice__["spec"]["devices"] if d["name"] == "gpu-0-mig-3g20gb-9-0")
@@ -107,20 +107,20 @@ def shared(*consumed: str, default: str | None = "10Gi") -> Inventory:
     ("consumed", "default", "left"),
     [
         ((), "10Gi", 2),
-        (("10Gi",), "10Gi", 2),  # room for one more, and the other place
+        (("10Gi",), "10Gi", 2),  # one more claim fits, and the other placement is free
         (("10Gi", "10Gi"), "10Gi", 1),
         (("5Gi",), "16Gi", 1),
-        (("1Gi",), None, 1),  # without a policy a claim takes all of it
+        (("1Gi",), None, 1),  # without a policy, a claim takes all of it
     ],
 )
 def test_shared_slices(consumed: tuple[str, ...], default: str | None, left: int) -> None:
     supply = shared(*consumed, default=default).supply
     assert supply["3g.20gb"] == Supply(2, left, shared=1)
-    # Shared or not, its place is taken as soon as somebody has it.
+    # Even a shared slice occupies its part of the GPU once a claim has it.
     assert supply["4g.20gb"].free == (0 if consumed else 1)
 
 
-def test_together_on_one_gpu() -> None:
+def test_how_many_slices_fit_together() -> None:
     inventory = Inventory(a100.resource_slices(), [claim("gpu-0-mig-4g20gb-5-0")])
     assert inventory.most_together([("1g.5gb", 7)], on_one_gpu=True) == 7
     assert inventory.most_together([("1g.5gb", 8)], on_one_gpu=True) == 7
@@ -131,7 +131,7 @@ def test_together_on_one_gpu() -> None:
     assert (nothing.most_together([("1g.5gb", 1)]), nothing.gpus_with("1g.5gb")) == (0, 0)
 
 
-# -- what is read off ResourceSlices
+# -- reading ResourceSlices
 
 
 def problem(*slices: Json) -> str:
@@ -140,7 +140,7 @@ def problem(*slices: Json) -> str:
 
 
 @pytest.mark.parametrize("basic", [False, True])
-def test_devices_in_either_shape(basic: bool) -> None:
+def test_devices_in_old_and_new_versions(basic: bool) -> None:
     (pool,) = pools([slice_("1g.5gb", "1g.5gb+me", basic=basic)])
     assert [(d.name.device, d.profile, d.node) for d in pool.devices] == [
         ("mig-0", "1g.5gb", "node-1"),
@@ -156,7 +156,7 @@ def test_attributes_may_be_qualified() -> None:
     assert pools([slice__])[0].devices[0].profile == "1g.5gb"
 
 
-def test_only_the_newest_generation_of_a_pool_counts_and_no_other_driver() -> None:
+def test_old_generations_and_other_drivers_are_ignored() -> None:
     other = slice_("1g.5gb", pool="node-3")
     other["spec"]["driver"] = "gpu.example.com"
     slices = [slice_("1g.5gb"), slice_("2g.10gb", generation=2), slice_("7g.40gb", pool="node-2")]
@@ -174,12 +174,12 @@ def test_only_the_newest_generation_of_a_pool_counts_and_no_other_driver() -> No
     ],
     ids=["counted", "1.34", "static", "the counters were dropped"],
 )
-def test_slices_that_nothing_keeps_apart(slices: list[Json], overlap: bool) -> None:
+def test_slices_without_counters_may_overlap(slices: list[Json], overlap: bool) -> None:
     (pool,) = pools(slices)
     assert {device.may_overlap for device in pool.devices} == {overlap}
 
 
-def test_a_gpu_overlaps_with_nothing() -> None:
+def test_a_whole_gpu_does_not_overlap() -> None:
     gpu = a100.whole_gpu(0)
     del gpu["consumesCounters"]
     (pool,) = pools([a100.resource_slice("node-1", 0, 1, devices=[gpu])])
@@ -187,7 +187,7 @@ def test_a_gpu_overlaps_with_nothing() -> None:
     assert pool.devices[0].gpu == "GPU-00000000-0000-0000-0000-000000000000"
 
 
-def test_pools_that_the_scheduler_takes_nothing_from() -> None:
+def test_pools_that_the_scheduler_skips() -> None:
     counters, first, second = a100.resource_slices()
     assert problem(counters, first, second) == ""
     assert problem(counters, first) == "2 of its 3 ResourceSlices exist"
@@ -223,7 +223,7 @@ def test_taints_that_keep_claims_away(effect: str) -> None:
         ({}, 0),
     ],
 )
-def test_taints_of_rules(spec: Json, tainted: int) -> None:
+def test_taints_by_rules(spec: Json, tainted: int) -> None:
     rule = {"spec": {**spec, "taint": taint("NoExecute")}}
     (pool,) = pools([slice_("1g.5gb", "1g.5gb")], [rule])
     assert sum(bool(device.taint) for device in pool.devices) == tainted
@@ -231,7 +231,7 @@ def test_taints_of_rules(spec: Json, tainted: int) -> None:
 
 @pytest.mark.parametrize(("amount", "nanos"), [({"value": "much"}, 0), ("2k", 2000 * 10**9)])
 def test_amounts(amount: object, nanos: int) -> None:
-    """What is no quantity is nothing; v1alpha3 has it alone."""
+    """An invalid quantity counts as 0; v1alpha3 has plain quantities."""
     counters, first, second = a100.resource_slices()
     counters["spec"]["sharedCounters"][0]["counters"]["memory"] = amount
     (pool,) = pools([counters, first, second])

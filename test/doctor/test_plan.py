@@ -1,4 +1,4 @@
-"""What a change-over meets in a cluster: the cases are here, the plans for them in plan.txt."""
+"""Plans for a migration: snapshots are here, the expected plans in plan.txt."""
 
 import json
 import re
@@ -22,7 +22,7 @@ Json = dict[str, Any]
 
 
 def only(**lists: list[Json]) -> Snapshot:
-    """A cluster that has nothing but these."""
+    """A cluster with only these objects."""
     return replace(HEALTHY, lists=lists, probes=(), gates={PARTITIONABLE: Known(True)})
 
 
@@ -42,7 +42,7 @@ def limited(name: str, limits: Json, namespace: str = "ml") -> Json:
 
 
 def bound(*fields: str) -> Json:
-    """A pod with a node, and the fields of its spec that somebody is known to have written."""
+    """A bound pod. fields: those of its spec in `managedFields`."""
     found = pod("b", limit="mig-1g.5gb", node="n")
     spec: Json = {field: {} for field in fields}
     found["metadata"] |= {"uid": "u", "managedFields": [{"fieldsV1": {"f:spec": spec}}]}
@@ -107,36 +107,36 @@ FAILURES = dict.fromkeys(
 )
 
 CASES = {
-    "nothing": only(),
+    "an empty cluster": only(),
     "a cluster with InstaSlice": with_lists(webhooks=[webhook(OPT_IN)]),
     "workloads by namespace and owner": only(pods=PODS),
     "nodes": only(
         nodes=[A100, H100, node("node-1"), node("cpu-only")], slices=a100.resource_slices()
     ),
     "components": only(pods=COMPONENTS),
-    "whole GPUs are served": only(nodes=[node("a", "NVIDIA-H100", gpu="8")]),
-    "nvidia.com/gpu means one profile": only(nodes=[SINGLE], pods=[GPU_POD]),
-    "nvidia.com/gpu means two profiles": only(nodes=[SINGLE, OTHER], pods=[GPU_POD]),
-    "nobody serves whole GPUs": only(pods=[GPU_POD]),
+    "a node that serves whole GPUs": only(nodes=[node("a", "NVIDIA-H100", gpu="8")]),
+    "strategy single with one profile": only(nodes=[SINGLE], pods=[GPU_POD]),
+    "strategy single with two profiles": only(nodes=[SINGLE, OTHER], pods=[GPU_POD]),
+    "whole GPUs without a class": only(pods=[GPU_POD]),
     "a 7g slice": only(pods=[pod("p", limit="mig-7g.40gb")]),
-    "time-slicing": only(nodes=[node("a", **{"mig-1g.5gb.shared": "4"})]),
-    "a pod that chooses nodes": only(pods=[SELECTING]),
-    "a pod that names its node": only(pods=[bound("f:nodeName")]),
-    "a pod that the scheduler has bound": only(pods=[bound("f:containers")]),
+    "a time-sliced resource": only(nodes=[node("a", **{"mig-1g.5gb.shared": "4"})]),
+    "a pod that selects nodes by a label": only(pods=[SELECTING]),
+    "a pod whose author set nodeName": only(pods=[bound("f:nodeName")]),
+    "a pod that the scheduler bound": only(pods=[bound("f:containers")]),
     "a LimitRange": only(limits=LIMITS),
-    "the driver beside the device plugin": only(nodes=BOTH, slices=a100.resource_slices()),
+    "both the driver and the device plugin": only(nodes=BOTH, slices=a100.resource_slices()),
     "the gate is off": replace(only(), gates={PARTITIONABLE: Known(False)}),
     "the gate is unknown": replace(only(), gates={PARTITIONABLE: Known(None)}),
-    "an older version": replace(only(), api=VERSIONS["v1beta2"], gates={}),
-    "the oldest version": replace(HEALTHY, api=VERSIONS["v1alpha2"], kubernetes="v1.27.16"),
+    "v1beta2": replace(only(), api=VERSIONS["v1beta2"], gates={}),
+    "v1alpha2": replace(HEALTHY, api=VERSIONS["v1alpha2"], kubernetes="v1.27.16"),
     "no DRA": replace(only(), api=Unavailable("no DRA"), gates={}),
-    "nothing can be read": replace(HEALTHY, lists={}, failures=FAILURES),
+    "no right to read": replace(HEALTHY, lists={}, failures=FAILURES),
 }
 PLANS = recorded("plan.txt")
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_planned(case: str) -> None:
+def test_the_plan_for_a_cluster(case: str) -> None:
     made = plan.make(CASES[case])
     assert plan.as_text(made) == PLANS[case]
     titles = re.findall("^(?! ).+$", PLANS[case], re.MULTILINE)
@@ -159,7 +159,7 @@ def test_each_plan_has_a_case() -> None:
     ],
 )
 def test_the_section_for_a_node(product: str, strategy: str, offers: str, section: int) -> None:
-    """MIG is never switched on where whole GPUs are served."""
+    """A node that serves whole GPUs gets its own section, since MIG mode stays off there."""
     found = Node("n", product, {offers: "1"}, "", strategy, published=False)
     assert found.section == section
 
@@ -194,7 +194,7 @@ def test_the_formats() -> None:
     }
 
 
-def test_the_page_has_the_sections() -> None:
+def test_the_sections_are_those_of_the_page() -> None:
     page = (Path(__file__).parents[2] / "docs/migrate.md").read_text()
     found = re.findall(r"^### ([0-9]+)\. (.+)$", page, re.MULTILINE)
     assert {int(number): title for number, title in found} == plan.SECTIONS

@@ -1,4 +1,4 @@
-"""The snapshot of a cluster: a dict of paths stands for the API server, e2e has a real one."""
+"""Taking a snapshot: a dict of paths replaces the API server; e2e has a real one."""
 
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -33,7 +33,7 @@ def group(name: str, *versions: str) -> Json:
 
 
 class Cluster:
-    """Answers GETs of the paths it has, and makes a pod of any POST; keeps what it was asked."""
+    """Answers GETs from a dict, POSTs of pods with a pod, and records every request."""
 
     def __init__(self, version: str = "v1") -> None:
         self.asked: list[tuple[str, str, Json | None]] = []
@@ -63,7 +63,7 @@ class Cluster:
 
 
 def installed() -> Cluster:
-    """A cluster with InstaSlice in it."""
+    """A cluster with InstaSlice."""
     own = pod("instaslice-1")
     own["metadata"]["namespace"] = "instaslice-system"
     cluster = Cluster()
@@ -79,7 +79,7 @@ def installed() -> Cluster:
 
 
 def signs(cluster: Cluster) -> dict[str, str]:
-    """The sign of each check; the worst where there are several."""
+    """The worst sign of each check."""
     found: dict[str, str] = {}
     for finding in examine(reading.take(cluster, "default")):
         both = found.get(finding.check, ""), finding.state.value
@@ -93,7 +93,7 @@ def test_a_cluster_with_instaslice() -> None:
     }
 
 
-def test_nothing_is_changed() -> None:
+def test_a_snapshot_changes_nothing() -> None:
     cluster = installed()
     reading.take(cluster, "ml")
     others = [(method, path) for method, path, _ in cluster.asked if method != "GET"]
@@ -105,7 +105,7 @@ def test_nothing_is_changed() -> None:
     assert not [path for _, path, _ in cluster.asked if "/namespaces/ml/pods" in path]
 
 
-def test_what_may_not_be_read() -> None:
+def test_forbidden_lists() -> None:
     cluster = installed()
     cluster.found |= dict.fromkeys(
         (f"{SYSTEM}/services/instaslice", f"{CORE}/resourcequotas"), FORBIDDEN
@@ -114,7 +114,7 @@ def test_what_may_not_be_read() -> None:
     assert (found["mapped"], found["quotas"], found["webhook"]) == ("!", "!", "✓")
 
 
-def test_a_pod_that_is_refused() -> None:
+def test_a_refused_pod() -> None:
     cluster = installed()
     cluster.made = Answer(500, {"message": "failed calling webhook"})
     (probe,) = reading.take(cluster, "ml").probes
@@ -135,7 +135,7 @@ def test_versions() -> None:
     assert signs(without)["DRA"] == "✗"
 
 
-def test_one_pod_is_judged_by_the_mapping_and_the_gates_too() -> None:
+def test_one_pod_is_explained_with_the_mapping_and_the_gates() -> None:
     cluster = installed()
     waiting = pod("p", limit="gpu")
     waiting["metadata"]["uid"] = "u-1"
@@ -152,7 +152,7 @@ def test_one_pod_is_judged_by_the_mapping_and_the_gates_too() -> None:
         reading.take_for_pod(cluster, "ml", "q")
 
 
-def test_what_the_pods_were_told_to_map() -> None:
+def test_the_mapping_is_read_from_instaslices_pods() -> None:
     cluster = installed()
     (own,) = cluster.found[f"{SYSTEM}/pods"]
     own["spec"]["containers"] = [
@@ -171,7 +171,7 @@ def test_what_the_pods_were_told_to_map() -> None:
     assert "'cpu' is not an extended" in str(reading.take(cluster, "ml").failures["mapping"])
 
 
-def test_beside_the_scheduler_a_pod_is_tried_that_is_instaslices() -> None:
+def test_beside_the_scheduler_the_dry_run_has_an_annotation() -> None:
     cluster = installed()
     cluster.found[WEBHOOKS] = [webhook(BESIDE)]
     reading.take(cluster, "ml", read_mapping(["amd.com/gpu=gpu.amd.com"]))
@@ -179,7 +179,7 @@ def test_beside_the_scheduler_a_pod_is_tried_that_is_instaslices() -> None:
     assert "instaslice.io/alternatives" in tried["metadata"]["annotations"]
 
 
-def test_what_is_not_in_every_cluster() -> None:
+def test_lists_that_few_clusters_serve() -> None:
     cluster = installed()
     groups = [
         group("resource.k8s.io", "v1", "v1beta2", "v1alpha3"),
@@ -200,7 +200,7 @@ def test_what_is_not_in_every_cluster() -> None:
     assert {name: error.status for name, error in failures.items()} == {"kueue": 403, "rules": 403}
 
 
-def test_after_two_silences_no_more_is_asked() -> None:
+def test_the_reader_gives_up_after_two_consecutive_timeouts() -> None:
     class Stumbling:
         asked = 0
 

@@ -1,4 +1,4 @@
-"""Findings as text and as JSON."""
+"""The report as text and as JSON."""
 
 import json
 

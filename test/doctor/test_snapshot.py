@@ -1,4 +1,4 @@
-"""What a cluster's objects say about themselves."""
+"""Pods and versions in a snapshot."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from instaslice.resources import MIG, read_mapping
 from test.support.snapshots import HEALTHY, pod
 
 
-def test_what_a_pod_still_asks_for_by_limits() -> None:
+def test_a_pods_limits_that_could_be_rewritten() -> None:
     one = pod(limit="mig-1g.5gb")
     one["spec"]["initContainers"] = [
         {"resources": {"limits": {"nvidia.com/mig-3g.20gb": "2", "nvidia.com/gpu": "1"}}},
@@ -31,7 +31,7 @@ def test_the_minor_version(kubernetes: str, minor: int) -> None:
     assert replace(HEALTHY, kubernetes=kubernetes).minor == minor
 
 
-def test_a_pods_claims_from_templates_of_ours() -> None:
+def test_a_pods_claims_from_instaslices_templates() -> None:
     one = pod(template="mig-1g.5gb.x2")
     one["spec"]["resourceClaims"] += [
         {"name": "theirs", "resourceClaimTemplateName": "training"},
