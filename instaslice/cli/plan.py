@@ -35,15 +35,15 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.kubeconfig or arguments.context:
             raise UsageError("--files uses no cluster: omit --kubeconfig and --context")
         failures: dict[str, str] = {}
-        made = plan.of_files(_documents(arguments.files, failures), failures, resources)
+        result = plan.of_files(_documents(arguments.files, failures), failures, resources)
     else:
         cluster = client(arguments, "plan")
         given = resources if arguments.resource else None
-        made = plan.make(reading.take(cluster, cluster.namespace, given, tries_pods=False))
+        result = plan.make(reading.take(cluster, cluster.namespace, given, tries_pods=False))
     if arguments.output == "text":
-        text = plan.as_text(made, width())
+        text = plan.as_text(result, width())
     else:
-        text = (plan.as_json if arguments.output == "json" else plan.as_markdown)(made)
+        text = (plan.as_json if arguments.output == "json" else plan.as_markdown)(result)
     print(text, end="")
     return 0
 

@@ -121,10 +121,10 @@ def _webhook(snapshot: Snapshot) -> Found:
         yield UNSURE, text, _PRINTED.format("")
     elif policy == "Ignore":
         text = "while InstaSlice is unavailable, pods are admitted unchanged, and stay Pending"
-        yield UNSURE, text, "set failurePolicy: Fail; no pod without a MIG limit is sent"
+        yield UNSURE, text, "set failurePolicy: Fail, which affects only pods with MIG limits"
     client = dig(webhook, "clientConfig")
     if "service" in client and not client.get("caBundle"):
-        advice = "with cert-manager: see its cainjector's log; without: write the CA there"
+        advice = "with cert-manager, see its cainjector's log; without it, add the CA yourself"
         yield WRONG, "the configuration has no caBundle, so every call fails", advice
     if found.differences:
         text = f"these fields differ from what InstaSlice needs: {', '.join(found.differences)}"
@@ -243,7 +243,7 @@ def _slices(snapshot: Snapshot) -> Found:
     taints = {d.taint: d.name.device for d in snapshot.inventory.devices if d.taint}
     for taint, device in taints.items():
         text = f"{device} has the taint {taint}, which keeps claims away"
-        yield UNSURE, text, "the driver's health check puts it there, or a DeviceTaintRule"
+        yield UNSURE, text, "the driver's health check or a DeviceTaintRule sets it"
 
 
 def _overlap(snapshot: Snapshot) -> Found:
@@ -292,8 +292,8 @@ def _published(snapshot: Snapshot, class_name: str, what: str) -> Found:
         if published:
             yield GOOD, f"{what}: {free}{published} published"
         else:
-            text = f"{what}, and {driver} publishes no device of it"
-            yield WRONG, text, f"does the driver {driver} run on the nodes?"
+            text = f"{what}, but the driver {driver} publishes no devices"
+            yield WRONG, text, "does it run on the nodes?"
 
 
 def _profiles(snapshot: Snapshot) -> Found:
@@ -314,17 +314,17 @@ def _profiles(snapshot: Snapshot) -> Found:
 
 
 def _templates(snapshot: Snapshot) -> Found:
-    users, there = snapshot.users, snapshot.named("templates")
+    users, existing = snapshot.users, snapshot.named("templates")
     lacking = grouped(
         (pod.namespace, claim.template)
         for pod, claim in users
-        if f"{pod.namespace}/{claim.template}" not in there
+        if f"{pod.namespace}/{claim.template}" not in existing
     )
     for namespace, found in lacking.items():
         names = dict.fromkeys(found)
         text = f"pods in {namespace} need templates that do not exist: {', '.join(names)}"
         yield WRONG, text, f"instaslice templates --apply -n {namespace} {' '.join(names)}"
-    faults = {name: template_fault(snapshot, name) for name in there}
+    faults = {name: template_fault(snapshot, name) for name in existing}
     for name, (why, advice) in faults.items():
         if why:
             text = f"{name} differs from what InstaSlice creates, so pods get other devices: {why}"
@@ -365,9 +365,9 @@ def class_fault(snapshot: Snapshot, resource: Resource) -> tuple[str, str]:
 
 
 def _device_classes(snapshot: Snapshot) -> Found:
-    there = snapshot.named("classes")
+    existing = snapshot.named("classes")
     known = map(of_profile, known_profiles())
-    users: dict[Resource, list[str]] = {each: [] for each in known if each.device_class in there}
+    users: dict[Resource, list[str]] = {r: [] for r in known if r.device_class in existing}
     for pod, claim in snapshot.users:
         for resource in claim.asks.choices:
             users.setdefault(resource, []).append(pod.full_name)

@@ -29,7 +29,7 @@ FIRST_WITH_POLICIES: Final = 30
 #: The ValidatingAdmissionPolicies of config/components/policies, and the risk without each.
 _LIMITRANGES: Final = "instaslice-limitranges"
 OWN: Final = {
-    _LIMITRANGES: "the max of a LimitRange does not hold for rewritten pods",
+    _LIMITRANGES: "the max of a LimitRange does not apply to rewritten pods",
     "instaslice-service-account": "InstaSlice's token can create any template or class",
 }
 
@@ -160,10 +160,10 @@ def limit_ranges(snapshot: Snapshot) -> Iterator[Policy]:
 
 def denying(snapshot: Snapshot) -> dict[str, bool]:
     """InstaSlice's existing policies, and whether a binding makes each deny."""
-    there = {each["metadata"]["name"] for each in snapshot.all("policies")}
+    existing = {each["metadata"]["name"] for each in snapshot.all("policies")}
     specs = [each.get("spec") or {} for each in snapshot.all("bindings")]
     bound = {each.get("policyName") for each in specs if "Deny" in dig(each, "validationActions")}
-    return {name: name in bound for name in OWN if name in there}
+    return {name: name in bound for name in OWN if name in existing}
 
 
 def own_policies(snapshot: Snapshot) -> Found:
@@ -177,7 +177,7 @@ def own_policies(snapshot: Snapshot) -> Found:
             text = f"the ValidatingAdmissionPolicy {name} {how}: {what}"
             yield UNSURE, text, "deploy InstaSlice's component policies: docs/security.md"
     if all(map(found.get, OWN)):
-        yield GOOD, f"{' and '.join(OWN)} hold"
+        yield GOOD, f"{' and '.join(OWN)} are bound"
 
 
 def kueue(snapshot: Snapshot) -> Iterator[Policy]:

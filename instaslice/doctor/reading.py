@@ -147,9 +147,9 @@ def take(
         if base in bases:
             reader.read(name, f"{bases[base]}/{kind}")
     webhook = Snapshot(kubernetes, api, reader.lists).webhook
-    told = _read_about_webhook(reader, dig(webhook or {}, "clientConfig"), tries_pods)
+    mapping = _read_service(reader, dig(webhook or {}, "clientConfig"), tries_pods)
     try:
-        resources = resources or read_mapping(told)
+        resources = resources or read_mapping(mapping)
     except ValueError as error:
         reader.failures["mapping"] = ClusterError(str(error))
     resources = resources or Resources()
@@ -184,7 +184,7 @@ def _bases(reader: Reader, version: str) -> dict[str, str]:
     return bases
 
 
-def _read_about_webhook(reader: Reader, client: Json, endpoints: bool) -> list[str]:
+def _read_service(reader: Reader, client: Json, endpoints: bool) -> list[str]:
     """Read the webhook's endpoints if wanted. Returns the mappings of its pods as texts."""
     if "service" not in client:
         return []
@@ -235,8 +235,8 @@ def _probes(
         except ClusterError as error:
             yield Probe(namespace, name, None, str(error), 0)
             continue
-        made, error_ = (answer.body, "") if answer.status == 201 else (None, answer.reason)
-        yield Probe(namespace, name, made, error_, answer.status, key)
+        created, error_ = (answer.body, "") if answer.status == 201 else (None, answer.reason)
+        yield Probe(namespace, name, created, error_, answer.status, key)
 
 
 def _pod(resource: str, annotations: Json) -> Json:

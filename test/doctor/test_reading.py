@@ -211,15 +211,15 @@ def test_the_reader_gives_up_after_two_consecutive_timeouts() -> None:
             return Answer(200, {"items": []})
 
     cluster = Stumbling()
-    asking, said = Reader(cluster), []
+    reader, messages = Reader(cluster), []
     for number in range(7):
         try:
-            asking.get(f"/{number}")
+            reader.get(f"/{number}")
         except ClusterError as error:
-            said.append(f"{number}: {error}")
+            messages.append(f"{number}: {error}")
     no_more = "not requested, since the API server has stopped answering"
     silent = [f"{number}: no answer within 10 s" for number in (1, 3, 4)]
-    assert said == [*silent, f"5: {no_more}", f"6: {no_more}"]
+    assert messages == [*silent, f"5: {no_more}", f"6: {no_more}"]
     assert cluster.asked == 5
 
 
