@@ -1,7 +1,7 @@
-"""The API server of a kubeconfig's context, with the `kubernetes` client (extra `cli`).
+"""A client of the API server of a kubeconfig's context, by the `kubernetes` package (extra `cli`).
 
-That client reads the kubeconfig and logs in. Every request has a deadline of its own, for the
-client has none: an API server that accepts connections and says nothing is not waited for.
+The package reads the kubeconfig and logs in. It has no deadline for a whole request, so this module
+adds one: an API server may accept connections and never answer.
 """
 
 import logging
@@ -31,17 +31,17 @@ from instaslice.resource_api import ResourceAPI, Unavailable
 
 #: The owner of the fields that are applied (metav1.ManagedFieldsEntry.manager).
 FIELD_MANAGER: Final = "instaslice"
-#: Where kubectl looks, too.
+#: kubectl's default, too.
 DEFAULT: Final = "~/.kube/config"
-#: Seconds for a whole request. An API server answers a page of 500 pods in less than one.
+#: Seconds for a whole request. An API server lists 500 pods in less than one.
 DEADLINE: Final = 10.0
 
 
 class Client:
-    """A cluster, as a `cluster.client.Caller`.
+    """A `cluster.client.Caller` that logs in like kubectl.
 
-    kubeconfig: the file that was named; None for $KUBECONFIG, ~/.kube/config or the service account
-    of a pod. context: its name; None for the current one. deadline: in seconds; 0 for DEADLINE.
+    kubeconfig: a file; None for $KUBECONFIG, ~/.kube/config or the service account of a pod.
+    context: its name; None for the current one. deadline: in seconds; 0 for DEADLINE.
     Raises UsageError.
     """
 
@@ -50,10 +50,10 @@ class Client:
     ) -> None:
         self._deadline = deadline or DEADLINE
         configuration = client.Configuration()
-        configuration.retries = False  # what is asked twice of a cluster in trouble takes longer
+        configuration.retries = False  # retries would only delay the error
         named = str(kubeconfig or os.environ.get("KUBECONFIG", "").strip(os.pathsep))
         where = named or DEFAULT
-        #: Where the client only logs that nobody could be logged in.
+        #: The package logs some login errors instead of raising them.
         log = BufferingHandler(capacity=1000)
         log.setLevel(logging.ERROR)
         logging.getLogger().addHandler(log)
@@ -65,7 +65,7 @@ class Client:
             self._api = client.ApiClient(configuration)
         except UsageError:
             raise
-        except Exception as error:  # the package raises whatever its parts do
+        except Exception as error:  # the package raises many types
             raise UsageError(f"kubeconfig: {_what_is_wrong(error, where)}") from None
         finally:
             logging.getLogger().removeHandler(log)
@@ -74,27 +74,27 @@ class Client:
             raise UsageError(f"kubeconfig: {where}: {complaint}")
 
     def call(self, method: str, path: str, body: Json | None = None) -> Answer:
-        """One request with a JSON answer of any status. A PATCH applies. Raises ClusterError."""
+        """Make a request; PATCH is server-side apply. Raises ClusterError."""
         host = self._api.configuration.host
         content_type = "application/apply-patch+yaml" if method == "PATCH" else "application/json"
         headers = {"Accept": "application/json", "Content-Type": content_type}
         results: list[Answer | ClusterError] = []
 
         def ask() -> None:
-            # Longer than the deadline, which is what is told; it ends what was left behind.
+            # The deadline comes first; this timeout ends the thread that it leaves behind.
             timeout = 2 * self._deadline
             try:
                 self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
                 url = host + path
                 response = self._api.call_api(method, url, headers, body, _request_timeout=timeout)
                 results.append(Answer(response.status, json_object(response.read())))
-            except Exception as error:  # without a status: the client wraps what urllib3 has raised
+            except Exception as error:  # ApiException without a status wraps a urllib3 error
                 if isinstance(error, ApiException) and error.status:
                     results.append(Answer(error.status, json_object(error.body or "")))
                 else:
                     results.append(ClusterError(failure(host, error)))
 
-        # The client's own timeout is for each read, and a slow answer has many.
+        # The client's timeout is for each read, and a slow answer has many.
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()
         thread.join(self._deadline)
@@ -105,19 +105,19 @@ class Client:
         return result
 
     def version(self) -> ResourceAPI:
-        """The version of resource.k8s.io that the cluster serves. Raises Refused, ClusterError."""
+        """Find the cluster's version of resource.k8s.io. Raises Refused, ClusterError."""
         served = discovery.ask(self)
         if isinstance(served, Unavailable):
             raise Refused(served.reason)
         return served
 
     def namespaces(self) -> list[str]:
-        """The cluster's namespaces that are not being deleted. Raises Refused, ClusterError."""
+        """List the namespaces that are not being deleted. Raises Refused, ClusterError."""
         items = self._taken("GET", "/api/v1/namespaces", None, "namespaces")["items"]
         return [i["metadata"]["name"] for i in items if i["status"].get("phase") != "Terminating"]
 
     def apply(self, manifest: Json) -> str:
-        """Server-side apply; a line about what came of it. Raises Refused, ClusterError."""
+        """Apply a manifest, and return a line about the result. Raises Refused, ClusterError."""
         name, namespace = manifest["metadata"]["name"], manifest["metadata"].get("namespace")
         what = f"{namespace or 'cluster'}: {manifest['kind']} {name}"
         where = f"/namespaces/{namespace}" if namespace else ""
@@ -133,7 +133,7 @@ class Client:
         return f"{what} {'unchanged' if same else 'configured'}"
 
     def _taken(self, method: str, path: str, body: Json | None, what: str) -> Json:
-        """The object of an answer that is not an error."""
+        """Make a request, and return the object of the answer. Raises Refused, ClusterError."""
         answer = self.call(method, path, body)
         if answer.status not in (200, 201):
             raise Refused(f"{what}: {answer.reason}")
@@ -141,12 +141,12 @@ class Client:
 
 
 def _log_in(files: str, context: str | None, configuration: client.Configuration) -> str:
-    """Log in by files as in $KUBECONFIG, and return the context's namespace.
+    """Log in with a list of files like $KUBECONFIG, and return the context's namespace.
 
-    Raises what the package raises.
+    Raises the errors of the package.
     """
     merged = KubeConfigMerger(files)
-    if merged.config is None:  # the package passes over what is not there
+    if merged.config is None:  # the package ignores missing files
         raise FileNotFoundError(2, "No such file or directory", files)
     # kubectl takes the first current-context of several files, and the package the last.
     current = (each.get("current-context") for each in merged.config_files.values())
@@ -162,9 +162,9 @@ def _log_in(files: str, context: str | None, configuration: client.Configuration
 
 
 def _log_in_as_a_pod(context: str | None, configuration: client.Configuration) -> str:
-    """Log in by the service account of a pod, and return its namespace. Raises UsageError."""
+    """Log in as a pod's service account, and return its namespace. Raises UsageError."""
     if not os.environ.get("KUBERNETES_SERVICE_HOST") or not SERVICE_ACCOUNT.is_dir():
-        text = f"{DEFAULT} does not exist; name a file by --kubeconfig or $KUBECONFIG"
+        text = f"{DEFAULT} does not exist; give a file with --kubeconfig or $KUBECONFIG"
         raise UsageError(f"kubeconfig: {text}")
     if context:
         raise UsageError(f"--context {context}: a pod's service account has no contexts")
@@ -173,7 +173,7 @@ def _log_in_as_a_pod(context: str | None, configuration: client.Configuration) -
 
 
 def _what_is_wrong(error: Exception, where: str) -> str:
-    """The message of an error at login that a user can act on."""
+    """Describe a login error in words that a user can act on."""
     if isinstance(error, OSError):
         return f"{error.filename or where}: {error.strerror}"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:

@@ -1,8 +1,8 @@
-"""The command line: `instaslice serve`, and what helps around it.
+"""The command line: `instaslice serve` and the other commands.
 
-Whatever is wrong with what was typed is one line on standard error and exit code 2, and so is a
-cluster that cannot be asked, or an output that cannot be written. Ctrl-C is 130, and an output that
-nobody reads 141, as in any shell.
+Wrong usage, a cluster that does not answer and an output that cannot be written each print one line
+on standard error and end with exit code 2. As in a shell, the exit code is 130 after Ctrl-C, and
+141 after the reader of the output has gone.
 """
 
 import argparse
@@ -32,8 +32,8 @@ examples:
   instaslice rewrite --diff pod.yaml
   instaslice help rewrite
 
-`kubectl instaslice` is the same command. Names are completed on Tab in a shell that was told so:
-eval "$(register-python-argcomplete instaslice)" (bash and zsh; from the extra `cli`).
+`kubectl instaslice` is the same command. To complete names on Tab in bash or zsh, run:
+eval "$(register-python-argcomplete instaslice)" (from the extra `cli`).
 """
 
 COMMANDS: Final = (
@@ -46,7 +46,7 @@ COMMANDS: Final = (
     plan.COMMAND,
 )
 
-#: The exit codes. A shell reports 128 and the signal's number for a program that a signal ended.
+#: Exit codes. For a program that a signal ended, a shell reports 128 plus the signal's number.
 INTERRUPTED: Final = 128 + 2  # SIGINT
 CUT: Final = 128 + 13  # SIGPIPE
 FAILED: Final = 2
@@ -54,41 +54,41 @@ REFUSED: Final = 1  #: by the cluster
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says a mistake in one line, and what may have been meant."""
+    """Reports an error in one line, with a suggestion."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """Write help, or the version; argparse passes over what it cannot write."""
+        """Write help or the version; argparse would ignore write errors."""
         (file or sys.stderr).write(message)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         names = list(action.choices or ())
         if names and value not in names:
-            hint = _meant(value, names) or f"; there is {', '.join(names)}"
+            hint = _meant(value, names) or f"; choose from {', '.join(names)}"
             raise argparse.ArgumentError(
-                action if action.option_strings else None, f"there is no {value!r}{hint}"
+                action if action.option_strings else None, f"invalid choice {value!r}{hint}"
             )
 
     def error(self, message: str) -> NoReturn:
-        """Raise UsageError: its line names the help to read."""
+        """Raise UsageError with a line that names the help to read."""
         raise UsageError(f"{message} (see {self.prog} --help)")
 
     def unknown(self, words: Sequence[str]) -> NoReturn:
-        """Raise UsageError for what no option and no argument takes."""
+        """Raise UsageError for words that are neither options nor arguments."""
         options = [name for action in self._actions for name in action.option_strings]
         word = next((each for each in words if each.startswith("-")), words[0])
         hint = _meant(word.partition("=")[0], options) if word.startswith("-") else ""
-        self.error(f"{word!r} is not understood{hint}")
+        self.error(f"unknown argument {word!r}{hint}")
 
 
 def _meant(word: str, names: Sequence[str]) -> str:
-    """What may have been meant by a word, "; did you mean doctor?"; empty for nothing."""
+    """A suggestion for a misspelt word, "; did you mean doctor?"; may be empty."""
     close = difflib.get_close_matches(word, names, 1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
 def parsers() -> tuple[_Parser, dict[str, _Parser]]:
-    """The parser of the whole command line, and those of the commands."""
-    # kubectl runs programs that are named kubectl-*.
+    """Make the parser of the whole command line, and those of the commands."""
+    # kubectl runs programs named kubectl-* as plugins.
     is_plugin = os.path.basename(sys.argv[0]).startswith("kubectl-")
     name = "kubectl instaslice" if is_plugin else "instaslice"
     whole = _Parser(prog=name, description=ABOUT, epilog=EPILOG, formatter_class=Wrapped)
@@ -109,13 +109,13 @@ def parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit code, or that of how it was stopped."""
+    """Run the command line, and return the exit code."""
     _open_what_is_closed()
     try:
         try:
             return _run(list(sys.argv[1:] if argv is None else argv))
         finally:
-            # Here and not as the interpreter ends, which would tell of a fault in its own way.
+            # At its end, the interpreter would report errors in its own words.
             sys.stdout.flush()
             sys.stderr.flush()
     except SystemExit as end:  # help or the version was printed
@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UsageError, ClusterError) as error:
         return _end(str(error), FAILED)
     except BrokenPipeError:
-        return _end("", CUT)  # as head ends what is before it: silently
+        return _end("", CUT)  # as after `| head`: end silently
     except KeyboardInterrupt:
         return _end("interrupted", INTERRUPTED)
     except OSError as error:
@@ -136,13 +136,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("INSTASLICE_DEBUG"):
             raise
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return _end(f"a fault of its own: {what} (INSTASLICE_DEBUG=1 says where)", FAILED)
+        return _end(f"internal error: {what} (INSTASLICE_DEBUG=1 shows where)", FAILED)
 
 
 def _run(words: list[str]) -> int:
     whole, commands = parsers()
-    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may follow
-        import argcomplete  # only who asks for it has it
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions
+        import argcomplete  # an optional package
 
         argcomplete.autocomplete(whole)
     if words[:1] in ([], ["help"]):
@@ -156,21 +156,21 @@ def _run(words: list[str]) -> int:
 
 
 def _open_what_is_closed() -> None:
-    """Have all three streams there, so that no file takes the number of one that a shell closed.
+    """Reopen standard streams that the shell closed, so that no other file gets their numbers.
 
-    Python has None for such a stream; an output that cannot be written takes its place.
+    Python sets a closed stream to None; it is replaced by one whose writes fail.
     """
     for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, mode)  # which gives out the least number that is free
+            os.open(os.devnull, mode)  # it gets the lowest free number
     sys.stdout = sys.stdout or io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8")
     sys.stderr = sys.stderr or io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8")
 
 
 def _end(line: str, code: int) -> int:
-    """Say why, if that can be said, and drop what was not written."""
+    """Print a line, if possible, discard unwritten output, and return the exit code."""
     with suppress(OSError):
         if line:
             print(f"instaslice: {line}", file=sys.stderr, flush=True)

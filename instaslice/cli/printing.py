@@ -1,4 +1,4 @@
-"""The commands that print what InstaSlice relies on: templates, device classes, the webhook."""
+"""The commands that print manifests: templates, device classes, the webhook's configuration."""
 
 import argparse
 import sys
@@ -20,8 +20,8 @@ from instaslice.templates import (
 )
 from instaslice.webhook_configuration import ALL, MODES, NAMESPACE, webhook_configuration
 
-#: Mappings that Kueue takes, and classes in one (kueue, pkg/config/validation.go,
-#: `validateDeviceClassMappings`).
+#: The most mappings that Kueue accepts, and the most classes in one (kueue,
+#: pkg/config/validation.go, `validateDeviceClassMappings`).
 MAX_MAPPINGS: Final = 16
 MAX_CLASSES: Final = 8
 #: Options of `templates` that need --apply.
@@ -51,7 +51,7 @@ def _templates(arguments: argparse.Namespace) -> int:
     if not arguments.apply:
         for name in _OF_A_CLUSTER:
             if getattr(arguments, name):
-                raise UsageError(f"--{name.replace('_', '-')} means nothing without --apply")
+                raise UsageError(f"--{name.replace('_', '-')} needs --apply")
         api = api or NEWEST
         options = [f"--resource-api {api.version}"]
         options += [f"--count {arguments.count}"] if arguments.count > 1 else []
@@ -59,7 +59,7 @@ def _templates(arguments: argparse.Namespace) -> int:
         _print_yaml(list(_manifests(api, claims)), "templates", *options)
         return 0
     if arguments.namespace and arguments.all_namespaces:
-        raise UsageError("--namespace and --all-namespaces exclude one another")
+        raise UsageError("--namespace and --all-namespaces cannot be used together")
     cluster = client(arguments, "--apply")
     api = api or cluster.version()
     namespaces = arguments.namespace or [cluster.namespace]
@@ -73,7 +73,7 @@ def _templates(arguments: argparse.Namespace) -> int:
 def _manifests(
     api: ResourceAPI, claims: Sequence[DeviceClaim], namespaces: Iterable[str | None] = (None,)
 ) -> Iterator[Json]:
-    """Everything that the claims need, each object once. Raises UsageError."""
+    """The objects that the claims need, each once. Raises UsageError."""
     for claim in claims:
         if why := why_not(api, claim):
             raise UsageError(f"{claim.template}: {why}")
@@ -95,7 +95,7 @@ def _add_deviceclasses(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "--resource-api", choices=versions, default=NEWEST.version, help=help_)
     help_ = (
         "print Kueue's deviceClassMappings instead, for its configuration (ConfigMap "
-        "kueue-manager-config): one for each of up to 16 resources, beyond that one for each 8 "
+        "kueue-manager-config): one for each resource; with more than 16, one for every 8 "
         "profiles"
     )
     parser.add_argument("--kueue", action="store_true", help=help_)
@@ -107,7 +107,7 @@ def _add_deviceclasses(parser: argparse.ArgumentParser) -> None:
 
 
 def _deviceclasses(arguments: argparse.Namespace) -> int:
-    """Print the classes, or what Kueue is to be told of them."""
+    """Print the classes, or Kueue's configuration for them."""
     chosen = []
     for claim in _named_claims(arguments):
         request, *others = claim.requests
@@ -118,13 +118,13 @@ def _deviceclasses(arguments: argparse.Namespace) -> int:
     or_bigger = arguments.or_bigger
     if arguments.kueue:
         if or_bigger:
-            raise UsageError("--kueue and --or-bigger do not go together")
+            raise UsageError("--kueue and --or-bigger cannot be used together")
         made, options = [_kueue(chosen)], ["--kueue"]
     else:
         if or_bigger and not arguments.names:
             raise UsageError("--or-bigger needs the profiles that pods ask for, such as 1g.5gb")
         api = VERSIONS[arguments.resource_api]
-        # The classes of mapped resources are the administrator's.
+        # The administrator creates the classes of mapped resources.
         slices = [each for each in chosen if each.profile]
         made = [device_class(api, each, or_bigger=or_bigger) for each in slices]
         options = ["--or-bigger"] if or_bigger else []
@@ -134,10 +134,10 @@ def _deviceclasses(arguments: argparse.Namespace) -> int:
 
 
 def _kueue(resources: list[Resource]) -> Json:
-    """The part of Kueue's configuration that says which quota a device class counts for.
+    """Make the part of Kueue's configuration that maps device classes to quotas.
 
-    More profiles than Kueue has mappings for share some: a queue then counts slices from the
-    smallest of a mapping to its largest together. Raises UsageError where even these are too many.
+    If there are more profiles than Kueue accepts mappings, several profiles share a mapping, and a
+    queue counts their slices together. Raises UsageError if even that needs too many mappings.
     Source: kueue.sigs.k8s.io, "Set Up Dynamic Resource Allocation"; KEP-2941.
     """
     groups = [[each] for each in resources]
@@ -146,12 +146,12 @@ def _kueue(resources: list[Resource]) -> Json:
         groups = [[each] for each in resources if not each.profile]
         groups += [slices[i : i + MAX_CLASSES] for i in range(0, len(slices), MAX_CLASSES)]
     if len(groups) > MAX_MAPPINGS:
-        text = f"Kueue takes at most {MAX_MAPPINGS} mappings, and these would be {len(groups)}"
-        raise UsageError(f"--kueue: {text}: name the profiles that your nodes have")
+        text = f"Kueue accepts at most {MAX_MAPPINGS} mappings, but these need {len(groups)}"
+        raise UsageError(f"--kueue: {text}: name only the profiles that your nodes have")
     mappings = []
     for group in groups:
         name = group[0].name
-        if len(group) > 1:  # as quotas name it: instaslice.io/mig-1g.5gb_to_1g.12gb
+        if len(group) > 1:  # for quotas: instaslice.io/mig-1g.5gb_to_1g.12gb
             last = group[-1].template.removeprefix("mig-")
             name = f"instaslice.io/{group[0].template}_to_{last}"
         classes = [each.device_class for each in group]
@@ -166,8 +166,8 @@ def _kueue(resources: list[Resource]) -> Json:
 def _add_webhook_configuration(parser: argparse.ArgumentParser) -> None:
     help_ = (
         "which pods are sent: all that InstaSlice can rewrite; those of namespaces labelled "
-        "instaslice.io/rewrite=enabled; or what the scheduler of Kubernetes 1.36 cannot do by "
-        "itself (default: all)"
+        "instaslice.io/rewrite=enabled; or those that the scheduler of Kubernetes 1.36 cannot "
+        "serve itself (default: all)"
     )
     parser.add_argument("--mode", choices=MODES, default=ALL, help=help_)
     add_shared(parser, "--resource")
@@ -186,14 +186,14 @@ def _webhook_configuration(arguments: argparse.Namespace) -> int:
 
 
 def _mapped(arguments: argparse.Namespace) -> list[str]:
-    """The options --resource, as they are typed."""
+    """The --resource options, to print."""
     return [f"--resource {each}" for each in arguments.resource]
 
 
 def _named_claims(arguments: argparse.Namespace, count: int = 1) -> list[DeviceClaim]:
-    """Claims of the names that were typed; of all that is known where nothing was.
+    """Make claims for the names on the command line, or for all known resources without names.
 
-    count: devices of each; a template's name says by itself how many it asks for.
+    count: devices of each claim; a template's name has its own count.
     Raises UsageError.
     """
     resources = mapping(arguments)
@@ -212,23 +212,23 @@ def _named(name: str, resources: Resources, count: int) -> DeviceClaim:
         mapped = f"; {' and '.join(resources.mapped)} may be named too" if resources.mapped else ""
         raise UsageError(f"{name!r} is not a MIG profile, such as 1g.5gb or 1g.10gb+me{mapped}")
     if count > 1:
-        raise UsageError(f"{name!r} says by itself how many it asks for: --count is too much")
+        raise UsageError(f"{name!r} is a template, which has a fixed count: omit --count")
     return claim
 
 
 def _print_yaml(manifests: Sequence[Json], *command: str) -> None:
-    """Print manifests as a stream of YAML documents, and the command that made them."""
+    """Print manifests as a stream of YAML documents, after the command that generates them."""
     with needing("this needs PyYAML"):
         import yaml
 
     class Plain(yaml.SafeDumper):
-        """Writes an object out again rather than refer to it by an alias."""
+        """Writes repeated objects in full, without aliases."""
 
         def ignore_aliases(self, data: object) -> bool:
             return True
 
     def block(dumper: Any, text: str) -> Any:
-        """Text of several lines as it is, in a literal block."""
+        """Write text of several lines as a literal block."""
         style = "|" if "\n" in text else None
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -241,18 +241,18 @@ TEMPLATES: Final = Command(
     "templates",
     "print or apply the ResourceClaimTemplates that rewritten pods use",
     "Print the manifests of the templates, or apply them to namespaces. "
-    "With serve --provision-templates they are made as they are needed.",
+    "With serve --provision-templates, InstaSlice creates them when they are needed.",
     ("templates 1g.5gb 3g.20gb", "templates --apply --namespace ml 1g.5gb"),
-    "Exit code: 0; with --apply, 1 if the cluster refused something, 2 if it could not be asked.",
+    "Exit code: 0; with --apply, 1 if the cluster refused an object, 2 if it did not answer.",
     add=_add_templates,
     run=_templates,
 )
 DEVICECLASSES: Final = Command(
     "deviceclasses",
-    "print the device classes by which slices of each profile are asked for",
-    "Print a DeviceClass for each MIG profile. Rewritten pods ask through it, "
-    "quotas count by it, and on resource.k8s.io/v1 its extendedResourceName lets the scheduler "
-    "of Kubernetes 1.36 and later serve pods that are not rewritten.",
+    "print the device classes that select the slices of each profile",
+    "Print a DeviceClass for each MIG profile. Rewritten pods use it, quotas count by it, and "
+    "on resource.k8s.io/v1 its extendedResourceName lets the scheduler of Kubernetes 1.36 and "
+    "later serve pods that are not rewritten.",
     ("deviceclasses 1g.5gb | kubectl apply -f -", "deviceclasses --kueue 1g.5gb 3g.20gb"),
     "",
     add=_add_deviceclasses,
@@ -261,8 +261,8 @@ DEVICECLASSES: Final = Command(
 WEBHOOK_CONFIGURATION: Final = Command(
     "webhook-configuration",
     "print the MutatingWebhookConfiguration that fits a mode and a mapping",
-    "Print the MutatingWebhookConfiguration, without a caBundle, which "
-    "cert-manager or the administrator puts in.",
+    "Print the MutatingWebhookConfiguration without a caBundle, which cert-manager or the "
+    "administrator adds.",
     ("webhook-configuration --mode opt-in > webhook.yaml",),
     "",
     add=_add_webhook_configuration,

@@ -1,4 +1,4 @@
-"""`instaslice rewrite`: manifests in files, rewritten as the webhook rewrites pods."""
+"""`instaslice rewrite`: rewrites manifests in files as the webhook rewrites pods."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from instaslice.cli.usage import Command, UsageError, add_shared, mapping, needi
 from instaslice.resource_api import NEWEST, VERSIONS
 from instaslice.resources import Resources
 
-#: Options that exclude one another.
+#: Pairs of options that cannot be used together.
 _EXCLUSIVE: Final = (
     ("in_place", "check"),
     ("reverse", "with_templates"),
@@ -29,14 +29,15 @@ def _add(parser: argparse.ArgumentParser) -> None:
         choices=("yaml", "json", "patch"),
         default="yaml",
         help="what to print: yaml; json, a List if there is more than one document; or patch, "
-        "RFC 6902, a line for each document (default yaml)",
+        "RFC 6902, one line for each document (default yaml)",
     )
     shown.add_argument("--diff", action="store_true", help="print what would change")
     shown.add_argument("--in-place", "-i", action="store_true", help="write the files")
-    shown.add_argument("--check", action="store_true", help="only say whether anything changes")
+    help_ = "only report whether anything would change"
+    shown.add_argument("--check", action="store_true", help=help_)
     help_ = "append the ResourceClaimTemplates that the result needs and no file defines"
     shown.add_argument("--with-templates", action="store_true", help=help_)
-    help_ = "append them to a file of their own instead"
+    help_ = "append them to this file instead"
     shown.add_argument("--templates-to", metavar="FILE", default="", help=help_)
     task = parser.add_argument_group("how to rewrite")
     add_shared(
@@ -57,8 +58,8 @@ def _add(parser: argparse.ArgumentParser) -> None:
         "--alternatives",
         default=NONE,
         metavar="CHAINS",
-        help="what may serve a slice in pods without an annotation of their own, as the webhook's "
-        'option of this name has it ("1g.5gb or bigger")',
+        help="the alternatives for pods without that annotation, like the webhook's option "
+        'of this name ("1g.5gb or bigger")',
     )
     task.add_argument(
         "--kinds",
@@ -70,9 +71,9 @@ def _add(parser: argparse.ArgumentParser) -> None:
         "ray.io/RayCluster=spec.workerGroupSpecs[*].template); may be repeated",
     )
     task.add_argument(
-        "--strict", action="store_true", help="treat a limit that is left as an error"
+        "--strict", action="store_true", help="treat a limit that is not rewritten as an error"
     )
-    help_ = "turn claims back into limits, for a return to NVIDIA's MIG manager"
+    help_ = "turn claims back into limits, to return to NVIDIA's MIG manager"
     task.add_argument("--reverse", action="store_true", help=help_)
 
 
@@ -83,11 +84,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
     names = arguments.files or [files.STANDARD_INPUT]
     if arguments.in_place and files.STANDARD_INPUT in names:
-        raise UsageError("--in-place needs the names of files, and not standard input")
+        raise UsageError("--in-place needs file names: it cannot write standard input")
     for pair in _EXCLUSIVE:
         if all(getattr(arguments, name) for name in pair):
             flags = (f"--{name.replace('_', '-')}" for name in pair)
-            raise UsageError(f"{' and '.join(flags)} exclude one another")
+            raise UsageError(f"{' and '.join(flags)} cannot be used together")
     try:
         default = arguments.alternatives
         alternatives = read_alternatives(default) if default not in ("", NONE) else {}
@@ -123,16 +124,16 @@ COMMAND: Final = Command(
     "rewrite",
     "rewrite manifests as the webhook rewrites pods",
     "Rewrite the pods and pod templates in files of YAML or JSON, and print the "
-    "result. All other bytes stay as they are, and the same input gives the same output. "
-    "Of what is left as it is, a warning says where it is and what becomes of it.",
+    "result. All other bytes stay the same, and the same input gives the same output. "
+    "A warning names each limit that is not rewritten, and what happens to it.",
     (
         "rewrite --diff pod.yaml",
         "rewrite --check manifests/*.yaml",
         "rewrite --in-place pod.yaml",
     ),
-    "Exit code: 0; with --check, 1 if something would change, 3 if limits are left that "
-    "are not rewritten; 2 if a file or a document could not be handled: it is left out of what "
-    "is printed, and its file is not written. The worst counts: 2, then 3, then 1.",
+    "Exit code: 0; with --check, 1 if something would change, 3 if limits remain that are not "
+    "rewritten; 2 if a file or a document could not be handled: it is omitted from the output, "
+    "and its file is not written. If several apply, 2 comes before 3, and 3 before 1.",
     add=_add,
     run=_run,
 )

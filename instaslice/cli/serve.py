@@ -26,7 +26,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError(str(error)) from None
     for name in settings.GUNICORN_VARIABLES:
         os.environ.pop(name, None)
-    from instaslice.serve import server  # gunicorn is for serving only
+    from instaslice.serve import server  # other commands do not need gunicorn
 
     try:
         server.serve(chosen)

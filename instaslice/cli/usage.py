@@ -1,4 +1,4 @@
-"""The shared parts of the commands: declarations, common arguments, YAML, terminals."""
+"""Parts shared by the commands: declarations, common arguments, imports, terminals."""
 
 import argparse
 import os
@@ -16,13 +16,13 @@ from instaslice.resources import Resources, read_mapping
 if TYPE_CHECKING:
     from instaslice.cli.kube import Client
 
-#: Arguments that several commands have, by how they are typed; each command may change some of it.
+#: Arguments that several commands have, by name; a command may change their settings.
 SHARED: Final[Mapping[str, Mapping[str, Any]]] = {
     "names": {
         "nargs": "*",
         "metavar": "NAME",
-        "help": "a MIG profile, such as 1g.5gb or 1g.10gb+me, a resource that is mapped, or a "
-        "template's name (default: all profiles that are known, and what is mapped)",
+        "help": "a MIG profile, such as 1g.5gb or 1g.10gb+me, a mapped resource, or a template's "
+        "name (default: all known profiles and all mapped resources)",
     },
     "--resource": {
         "action": "append",
@@ -36,7 +36,7 @@ SHARED: Final[Mapping[str, Mapping[str, Any]]] = {
     "--kubeconfig": {
         "type": Path,
         "metavar": "FILE",
-        "help": "names the cluster (default: $KUBECONFIG, ~/.kube/config, or the pod's "
+        "help": "how to reach the cluster (default: $KUBECONFIG, ~/.kube/config, or the pod's "
         "service account)",
     },
     "--context": {"metavar": "NAME", "help": "the kubeconfig's context (default: its current one)"},
@@ -45,11 +45,11 @@ _SHORT: Final = {"--namespace": ("-n",), "--output": ("-o",)}
 
 
 class UsageError(Exception):
-    """A command that cannot be carried out; `str()` of it says why, in one line."""
+    """A command that cannot be carried out; `str()` says why, in one line."""
 
 
 class Refused(UsageError):
-    """The cluster was asked, and did not take it; `str()` of it says what and why, in one line."""
+    """The cluster refused a request; `str()` says which and why, in one line."""
 
 
 class Command(NamedTuple):
@@ -58,14 +58,14 @@ class Command(NamedTuple):
     name: str
     summary: str
     about: str
-    examples: Sequence[str]  #: as they are typed, without the program's name
-    exit_codes: str  #: what the help ends with, or empty
+    examples: Sequence[str]  #: without the program's name
+    exit_codes: str  #: the last paragraph of the help; may be empty
     add: Callable[[argparse.ArgumentParser], None]  #: adds its arguments
     run: Callable[[argparse.Namespace], int]  #: returns the exit code
 
 
 class Wrapped(argparse.HelpFormatter):
-    """Wraps paragraphs, and leaves lines that begin with a blank, and what heads them, alone."""
+    """Wraps paragraphs, except those that have indented lines."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         paragraphs = [
@@ -76,16 +76,16 @@ class Wrapped(argparse.HelpFormatter):
 
 
 def add_shared(parser: argparse._ActionsContainer, *names: str, **changes: Any) -> None:
-    """Add arguments of `SHARED`. changes: what this command has otherwise."""
+    """Add arguments of `SHARED`. changes: the settings that differ for this command."""
     for name in names:
         parser.add_argument(name, *_SHORT.get(name, ()), **{**SHARED[name], **changes})
 
 
 @contextmanager
 def needing(what: str) -> Iterator[None]:
-    """Imports that only the extra `cli` brings. Raises UsageError where one is not installed.
+    """Import packages of the extra `cli` in this context. Raises UsageError if one is missing.
 
-    what: who needs which package, "rewrite needs PyYAML".
+    what: the beginning of the message, "rewrite needs PyYAML".
     """
     try:
         yield
@@ -94,9 +94,9 @@ def needing(what: str) -> Iterator[None]:
 
 
 def client(arguments: argparse.Namespace, who: str) -> "Client":
-    """The cluster of --kubeconfig and --context; nothing is sent yet. Raises UsageError.
+    """The client for --kubeconfig and --context; it sends no request yet. Raises UsageError.
 
-    who: which command needs it, for who lacks the extra.
+    who: the command or option that needs it, for the message if the extra is missing.
     """
     with needing(f"{who} needs the kubernetes client"):
         from instaslice.cli.kube import Client
@@ -104,7 +104,7 @@ def client(arguments: argparse.Namespace, who: str) -> "Client":
 
 
 def mapping(arguments: argparse.Namespace) -> Resources:
-    """The resources of --resource. Raises UsageError."""
+    """Read the --resource options. Raises UsageError."""
     try:
         return read_mapping(arguments.resource)
     except ValueError as error:
@@ -112,11 +112,11 @@ def mapping(arguments: argparse.Namespace) -> Resources:
 
 
 def wants_colour(stream: TextIO) -> bool:
-    """Whether to colour: on a terminal, unless the user is known not to want it (no-color.org)."""
+    """Whether to use colours: on a terminal, unless NO_COLOR is set (no-color.org)."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return stream.isatty() and not plain
 
 
 def width() -> int:
-    """The columns to wrap at; 0 for an output that is no terminal."""
+    """The columns to wrap at; 0 if the output is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0

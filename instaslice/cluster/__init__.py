@@ -1,1 +1,1 @@
-"""The API server, by the standard library alone: one call, a kubeconfig, discovery."""
+"""Access to the API server with only the standard library: calls, kubeconfig, discovery."""

@@ -1,8 +1,8 @@
-"""The API server, over the standard library's HTTP client.
+"""A client of the API server, over the standard library's HTTP client.
 
-One request is one connection: requests are rare, and a connection that is not kept cannot be stale.
-Whatever the API server does, `call` returns or raises ClusterError within its deadline. Nothing can
-interrupt the lookup of a name, so each request has a thread, which is given up on in the end.
+Each request opens a connection: requests are rare, and a new connection cannot be stale. Whatever
+the API server does, `call` returns or raises ClusterError within its deadline. Nothing can
+interrupt a DNS lookup, so each request runs in a thread, which is abandoned after the deadline.
 """
 
 import contextlib
@@ -23,13 +23,13 @@ from instaslice.patch import Json
 #: Where the kubelet mounts a pod's token and the cluster's CA, and renews both.
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
-#: In seconds. The API server answers in milliseconds, or is in trouble.
+#: In seconds. A healthy API server answers in milliseconds.
 DEADLINE: Final = 5.0
 
-#: The largest answer that is read, in bytes: a discovery document is 2 KB, a Status less.
+#: The most bytes of an answer to read: a discovery document has 2 KB, a Status less.
 MAX_ANSWER: Final = 1024 * 1024
 
-#: The kinds of what rewritten pods rely on, as they are in a path.
+#: The kinds of objects that InstaSlice creates or probes, as spelt in a URL path.
 PLURALS: Final = {
     "DeviceClass": "deviceclasses",
     "ResourceSlice": "resourceslices",
@@ -38,23 +38,23 @@ PLURALS: Final = {
     "MigDeviceClaimParameters": "migdeviceclaimparameters",
 }
 
-#: A file in PEM, read for each request, or what such a file holds.
+#: The path of a PEM file, which is read for each request, or its contents.
 Pem = Path | str
 
 
 class ClusterError(Exception):
-    """The API server gave no usable answer; `str()` of it says why, in one line.
+    """The API server gave no usable answer; `str()` says why, in one line.
 
-    status: of HTTP, by which it refused one; 0 where it did not answer.
+    status: the HTTP status by which it refused; 0 if it did not answer.
     """
 
     def __init__(self, message: str, status: int = 0) -> None:
-        # Part of it may be what the other side sent.
+        # The message may contain what the other side sent.
         super().__init__(" ".join(message.split())[:300])
         self.status = status
 
 
-#: What to say of an error.
+#: The message for each kind of error.
 _FAILURES: Final[Mapping[type[BaseException], str]] = {
     ConnectionResetError: "{url} closed the connection without an answer",  # RemoteDisconnected too
     BrokenPipeError: "{url} closed the connection without an answer",
@@ -67,10 +67,10 @@ _FAILURES: Final[Mapping[type[BaseException], str]] = {
 
 
 def failure(url: str, error: BaseException) -> str:
-    """What a library raised on the way to an API server, in words; the cause may be deep in it."""
+    """Describe an error of a connection by its cause, which may be several errors deep."""
     causes: list[BaseException] = [error]
     for each in causes:
-        # urllib3 hands its cause on as `reason`, others as __cause__ or __context__.
+        # urllib3 has its cause in `reason`, other libraries in __cause__ or __context__.
         for cause in (getattr(each, "reason", None), each.__cause__, each.__context__):
             if isinstance(cause, BaseException) and cause not in causes:
                 causes.append(cause)
@@ -84,7 +84,7 @@ def failure(url: str, error: BaseException) -> str:
 
 
 class Answer(NamedTuple):
-    """An HTTP status and the JSON object that came with it, empty where there was none."""
+    """An HTTP status and the JSON object of the body, empty if there is none."""
 
     status: int
     body: Json
@@ -97,10 +97,10 @@ class Answer(NamedTuple):
 
 
 class Caller(Protocol):
-    """An API server to ask: a `Cluster`, or another client's likeness of it (`cli.kube`)."""
+    """The interface of API server clients: `Cluster` and `cli.kube.Client`."""
 
     def call(self, method: str, path: str, body: Json | None = None) -> Answer:
-        """One request with a JSON answer of any status. Raises ClusterError."""
+        """Make a request; the answer may have any status. Raises ClusterError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Cluster:
 
     host: str
     port: int
-    authority: Pem | None = None  #: who signed its certificate; None for the system's authorities
+    authority: Pem | None = None  #: its CA certificates; None for the system's
     token_file: Path | None = None
     token: str = ""
     client_certificate: tuple[Pem, Pem] | None = None  #: certificate and key
@@ -117,14 +117,14 @@ class Cluster:
     deadline: float = DEADLINE  #: seconds for a whole request
 
     def call(self, method: str, path: str, body: Json | None = None) -> Answer:
-        """One request with a JSON answer of any status. Raises ClusterError."""
+        """Make a request; the answer may have any status. Raises ClusterError."""
         try:
             context, headers = self._context(), self._headers()
-        except OSError as error:  # a file that is missing or not PEM
+        except OSError as error:  # a file is missing or not PEM
             raise ClusterError(f"{error.filename or 'TLS'}: {error.strerror}") from None
         except UnicodeDecodeError:
             raise ClusterError("the token is not text") from None
-        except ValueError as error:  # an empty file of authorities: it is being written
+        except ValueError as error:  # the CA file is empty while it is being written
             raise ClusterError(f"{self.authority}: {error}") from None
         data = json.dumps(body).encode() if body else None
         url = f"https://{self.host}:{self.port}"
@@ -145,7 +145,7 @@ class Cluster:
         else:
             context.load_verify_locations(cadata=_text(self.authority))
         if self.client_certificate:
-            # The standard library takes a key from a file only; this one is gone in a moment.
+            # The standard library reads keys only from files, so it needs a temporary one.
             with tempfile.NamedTemporaryFile("w", prefix="instaslice-") as file:
                 file.write("\n".join(map(_text, self.client_certificate)))
                 file.flush()
@@ -162,7 +162,7 @@ class Cluster:
 
 
 def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -> Cluster | None:
-    """The API server of the cluster whose pod this is, or None outside of one."""
+    """The API server of the cluster that this process runs in, or None."""
     host = environment.get("KUBERNETES_SERVICE_HOST")
     port = environment.get("KUBERNETES_SERVICE_PORT", "443")
     if not host or not port.isdecimal() or not folder.is_dir():
@@ -174,7 +174,7 @@ def in_cluster(environment: Mapping[str, str], folder: Path = SERVICE_ACCOUNT) -
 
 
 def _text(pem: Pem) -> str:
-    # What is not ASCII is around the PEM, where OpenSSL does not look at it.
+    # Text around the PEM may be non-ASCII; OpenSSL ignores it.
     return pem.read_bytes().decode("ascii", "ignore") if isinstance(pem, Path) else pem
 
 
@@ -182,24 +182,23 @@ class _Exchange(threading.Thread):
     """One request and its answer."""
 
     def __init__(self, cluster: Cluster, context: ssl.SSLContext, *request: Any) -> None:
-        """request: what `http.client.HTTPConnection.request` takes."""
+        """request: the arguments of `http.client.HTTPConnection.request`."""
         super().__init__(name="call", daemon=True)
         self._cluster, self._request = cluster, request
-        self._tls = context  # not _context, which a Thread has itself from Python 3.14 on
+        self._tls = context  # Thread uses the name _context from Python 3.14 on
         self._sock: ssl.SSLSocket | None = None
         self._given_up = False
         self.status, self.data = 0, b""
         self.error: Exception | None = None
 
     def run(self) -> None:
-        """Make the request; leaves `status` and `data`, or `error`."""
+        """Make the request, and set `status` and `data`, or `error`."""
         host, port = self._cluster.host, self._cluster.port
         connection = http.client.HTTPSConnection(host, port, context=self._tls)
         try:
-            # For each address, and then for each read: who waits for them all is `call`.
+            # This timeout is for each address and each read; `call` bounds their sum.
             plain = socket.create_connection((host, port), self._cluster.deadline)
-            # As http.client connects: else the body waits for the server's delayed ACK of the
-            # headers, 40 ms on Linux.
+            # Otherwise the body waits for the server's delayed ACK of the headers, 40 ms on Linux.
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.sock = self._sock = self._tls.wrap_socket(
                 plain, server_hostname=host, do_handshake_on_connect=False
@@ -216,16 +215,16 @@ class _Exchange(threading.Thread):
             connection.close()
 
     def give_up(self) -> None:
-        """Hang up: what waits for the socket fails at once, and the thread ends."""
+        """Close the socket for reading and writing, so that the thread fails at once and ends."""
         self._given_up = True
         if self._sock is not None:
             with contextlib.suppress(OSError):
-                # Not SSLSocket's own, which takes the TLS away from under the thread's feet.
+                # SSLSocket.shutdown would drop the TLS object that the thread uses.
                 socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
 
 def json_object(data: bytes | str) -> Json:
-    """The object that an answer holds; empty for anything else."""
+    """Decode a JSON object; return an empty one for anything else."""
     with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(data)
         if isinstance(found, dict):

@@ -1,9 +1,8 @@
-"""Which version of resource.k8s.io the cluster serves, and which of its features it keeps.
+"""Discovers the version of resource.k8s.io that the cluster serves, and its features.
 
-A control plane is upgraded under the webhook's feet, so the API server is asked every few minutes.
-One that does not answer says nothing about DRA: the last answer stays. One that answers that DRA is
-not served is believed at once, since it would drop claims silently and a rewritten pod would run
-without its GPU.
+The control plane may be upgraded at any time, so discovery asks the API server every few minutes.
+If it does not answer, the last answer stays valid. If it answers that it does not serve DRA, this
+applies at once: it would drop claims silently, and a rewritten pod would run without its GPU.
 """
 
 import logging
@@ -19,11 +18,11 @@ from instaslice.resource_api import GROUP, VERSIONS, ResourceAPI, Unavailable
 
 _log = logging.getLogger("instaslice")
 
-#: Seconds between questions once there is an answer, and while there is none: a webhook that is not
-#: ready keeps pods from starting, so it asks more often.
+#: Seconds between questions when a version is known, and when none is. The second is shorter since
+#: a webhook that is not ready blocks pods.
 PAUSES: Final = (300.0, 5.0)
 
-#: Seconds for which the first answer is waited for: half of what the API server gives an admission.
+#: Seconds to wait for the first answer: half of the webhook's timeout.
 PATIENCE: Final = 2.5
 
 _NOT_ASKED: Final = "the API server has not been asked yet"
@@ -32,29 +31,29 @@ Served = ResourceAPI | Unavailable
 
 @dataclass(frozen=True, slots=True)
 class Unknown(Unavailable):
-    """The API server has not said yet; `reason` is why. Any other Unavailable is its answer.
+    """The API server has not answered yet; any other Unavailable is an answer.
 
-    until: on the monotonic clock, when to expect an answer no more. said: set with the answer.
+    until: when to stop waiting, on the monotonic clock. said: set when the answer has arrived.
     """
 
     until: float = field(default=0.0, compare=False)
     said: threading.Event = field(default_factory=threading.Event, compare=False)
 
     def is_expected(self) -> bool:
-        """Whether it is being asked, and may answer soon."""
+        """Whether an answer may arrive soon."""
         return not self.said.is_set() and time.monotonic() < self.until
 
     def wait(self) -> None:
-        """Wait until it has answered, or is not expected to any more."""
+        """Wait for the answer, at most until `until`."""
         self.said.wait(max(0.0, self.until - time.monotonic()))
 
 
 class Discovery:
-    """Keeps asking, in a thread of its own.
+    """Asks the API server again and again, in a thread.
 
-    on_change: called with each answer that differs from the one before.
-    namespace: where the API server is asked which features it keeps.
-    pauses: seconds between questions once there is an answer, and while there is none.
+    on_change: called with each answer that differs from the previous one.
+    namespace: where dry runs probe for features.
+    pauses: as PAUSES.
     """
 
     def __init__(
@@ -71,13 +70,13 @@ class Discovery:
         self._thread = threading.Thread(target=self._run, name="discovery", daemon=True)
 
     def start(self) -> None:
-        """Ask for the first time now, and go on."""
+        """Start the thread, which asks at once."""
         self._current = Unknown(_NOT_ASKED, time.monotonic() + PATIENCE)
         self._on_change(self._current)
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask no more; returns when the thread has ended."""
+        """Stop the thread, and wait for its end."""
         self._stop.set()
         self._thread.join()
 
@@ -92,11 +91,11 @@ class Discovery:
                 return
 
     def ask(self) -> None:
-        """Ask the API server once, and take in its answer."""
+        """Ask the API server once, and store its answer."""
         try:
             answer = ask(self._cluster)
             if isinstance(answer, ResourceAPI):
-                # What is known of a version is believed until there is another answer.
+                # Features keep their last known state until the API server gives another answer.
                 last, known = self._current, answer.without_proof
                 if isinstance(last, ResourceAPI) and last.version == answer.version:
                     known = last
@@ -107,7 +106,7 @@ class Discovery:
                 _log.warning("the API server was not reached", extra={"fields": fields})
                 return
             answer = Unknown(f"the API server was not reached: {error}")
-        except Exception:  # the thread must outlive our own errors
+        except Exception:  # the thread must survive internal errors
             _log.exception("asking the API server failed")
             return
         if answer != self._current:
@@ -125,9 +124,9 @@ class Discovery:
 
 
 def ask(cluster: Caller) -> Served:
-    """The newest version known that serves templates. Raises ClusterError without an answer.
+    """Find the newest known version that serves templates. Raises ClusterError without an answer.
 
-    From 1.33 on an older version may be served without them, for other kinds: so each is asked.
+    Since 1.33, a cluster may serve older versions without templates, so each version is checked.
     """
     group = cluster.call("GET", f"/apis/{GROUP}")
     if group.status == 404:
@@ -148,7 +147,7 @@ def ask(cluster: Caller) -> Served:
 
 
 def _names(answer: Answer, key: str, name: str) -> set[str]:
-    """The names in a discovery document's list. Raises ClusterError if it is not one."""
+    """The names in a list of a discovery document. Raises ClusterError if it is malformed."""
     entries = answer.body.get(key)
     if answer.status != 200 or not isinstance(entries, list):
         raise ClusterError(f"it answered {answer.reason}")

@@ -1,9 +1,9 @@
-"""Which feature gates the API server has on, told by what it would keep of objects never made.
+"""Detects which feature gates of the API server are on, by dry runs.
 
-A gate that is off is written nowhere that InstaSlice may read. The API server then drops the gate's
-fields in silence, or refuses the object because of what is left of it. So it is asked to create
-objects with such fields, as dry runs, and its answers are compared with them. The scheduler has
-gates of its own, which nobody can ask; any sane cluster sets both alike.
+InstaSlice cannot read gates. If a gate is off, the API server drops the gate's fields silently, or
+refuses the object without them. So InstaSlice sends dry runs that create objects with such fields,
+and compares the answers with the objects. The scheduler's gates cannot be detected; administrators
+normally set both alike.
 """
 
 from collections.abc import Mapping
@@ -25,12 +25,12 @@ _ASKS: Final = {"deviceClassName": "gpu.nvidia.com"}
 
 
 class Gate(NamedTuple):
-    """How to tell whether a gate is on."""
+    """A feature gate, and how to detect it."""
 
     needed_for: str
     kind: str
-    spec: Json  #: an object's of resource.k8s.io/v1, that only the gate lets through whole
-    feature: str = ""  #: of `ResourceAPI.features`, that goes with the gate; empty for none
+    spec: Json  #: of a resource.k8s.io/v1 object, which is kept whole only if the gate is on
+    feature: str = ""  #: the member of `ResourceAPI.features` that needs the gate; may be empty
 
 
 def _claim(request: Json, **more: object) -> Json:
@@ -59,8 +59,8 @@ GATES: Final[Mapping[str, Gate]] = {
         _claim({"firstAvailable": [{"name": "one", **_ASKS}]}),
         ALTERNATIVES,
     ),
-    # With the gate off, 1.34 keeps distinctAttribute, which its scheduler does not know, but it
-    # drops `capacity`, of the same gate; 1.35 and 1.36 refuse the constraint (seen).
+    # With the gate off, 1.34 keeps distinctAttribute, which its scheduler ignores, but drops
+    # `capacity`, which has the same gate; 1.35 and 1.36 refuse the constraint (tested).
     CONSUMABLE: Gate(
         "the annotation instaslice.io/placement: different-gpus",
         _TEMPLATE,
@@ -74,18 +74,18 @@ GATES: Final[Mapping[str, Gate]] = {
 
 
 class Known(NamedTuple):
-    """The state of a gate, as far as it is known."""
+    """The state of a gate."""
 
-    on: bool | None  #: None where nobody could tell
-    why: str = ""  #: ... and why not
-    status: int = 0  #: ... by which HTTP status; 0 for no answer
+    on: bool | None  #: None if unknown
+    why: str = ""  #: the reason why it is unknown
+    status: int = 0  #: the HTTP status of that answer; 0 for no answer
 
 
 def find_out(cluster: Caller, api: ResourceAPI, known: ResourceAPI, namespace: str) -> ResourceAPI:
-    """A version of resource.k8s.io without the features that the API server does not keep.
+    """Remove the features that the API server does not keep from a version of resource.k8s.io.
 
-    known: is believed where there is no answer, or InstaSlice may not ask.
-    namespace: where templates would be made; none is.
+    known: the fallback for gates that cannot be detected.
+    namespace: for the dry runs of templates.
     """
     features = set(api.features)
     for name, gate in GATES.items():
@@ -97,7 +97,7 @@ def find_out(cluster: Caller, api: ResourceAPI, known: ResourceAPI, namespace: s
 
 
 def ask(cluster: Caller, api: ResourceAPI, name: str, namespace: str) -> Known:
-    """Ask the API server for one gate. namespace: where an object would be made, if it has one."""
+    """Detect one gate by a dry run. namespace: for objects that need one."""
     gate = GATES[name]
     metadata, where = {"name": "instaslice-probe"}, api.group_version
     manifest = {"apiVersion": where, "kind": gate.kind, "metadata": metadata, "spec": gate.spec}
@@ -112,10 +112,10 @@ def ask(cluster: Caller, api: ResourceAPI, name: str, namespace: str) -> Known:
 
 
 def judge(spec: object, answer: Answer) -> Known:
-    """The state of the gate that a spec needs, according to an answer.
+    """Derive the state of a gate from the answer to a dry run of its spec.
 
-    The API server refuses as invalid (422) what is not whole without the fields that it drops, and
-    names a field of the spec. An admission policy refuses with 422 too, and names none.
+    If the object is invalid without the dropped fields, the API server answers 422 and names a
+    field of the spec. An admission policy also refuses with 422, but names no field.
     """
     if answer.status == 201:
         return Known(_is_in(spec, answer.body.get("spec")))
@@ -129,7 +129,7 @@ def judge(spec: object, answer: Answer) -> Known:
 
 
 def _is_in(sent: object, found: object) -> bool:
-    """Whether all that was sent came back; the API server adds defaults."""
+    """Whether the answer has everything that was sent; the API server may add defaults."""
     if isinstance(sent, dict):
         return isinstance(found, dict) and all(
             key in found and _is_in(value, found[key]) for key, value in sent.items()

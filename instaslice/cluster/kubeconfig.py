@@ -1,6 +1,6 @@
-"""The API server that a kubeconfig's current context names.
+"""Reads the API server of a kubeconfig's current context.
 
-A kubeconfig is YAML, which needs PyYAML (extra `cli`); one in JSON does not.
+A kubeconfig in YAML needs PyYAML (extra `cli`); one in JSON does not.
 """
 
 import base64
@@ -14,7 +14,7 @@ from instaslice.patch import Json
 
 
 def from_kubeconfig(path: Path) -> Cluster:
-    """The API server of a kubeconfig's current context. Raises ClusterError."""
+    """Read the API server of a kubeconfig's current context. Raises ClusterError."""
     try:
         config = _read_config(path)
         context = _named(config, "contexts", "context", config["current-context"])
@@ -51,7 +51,7 @@ def _read_config(path: Path) -> Json:
         config: Json = json.loads(text)
         return config
     try:
-        import yaml  # an extra, and only who serves outside a cluster needs it
+        import yaml  # an extra, needed only outside a cluster
     except ImportError:
         raise ValueError("is YAML, which needs: pip install '.[cli]' in its source") from None
     try:
@@ -67,7 +67,7 @@ def _named(config: Json, plural: str, singular: str, name: str) -> Json:
 
 
 def _pem(config: Path, holder: Json, key: str) -> Pem | None:
-    """The PEM that a kubeconfig names as a file or holds inline (`<key>-data`), or None."""
+    """Read the PEM that a kubeconfig names as a file or has inline (`<key>-data`), or None."""
     if key in holder:
         return config.parent / str(holder[key])
     if key + "-data" in holder:

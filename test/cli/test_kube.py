@@ -216,7 +216,7 @@ def test_contexts_and_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_pod_has_its_service_account(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match=r"~/[.]kube/config does not exist; name a file by"):
+    with pytest.raises(UsageError, match=r"~/[.]kube/config does not exist; give a file with"):
         Client()
     (home / "namespace").write_text("gpu")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")

@@ -27,17 +27,17 @@ def test_every_help_has_examples(name: str, capsys: pytest.CaptureFixture[str]) 
 
 MANY = " ".join(f"--resource example.com/gpu{i}=gpu{i}.example.com" for i in range(17))
 NO_PROFILE = "is not a MIG profile, such as 1g.5gb or 1g.10gb+me"
-STANDARD_INPUT = "--in-place needs the names of files, and not standard input"
-#: What is typed, and the line that it brings.
+STANDARD_INPUT = "--in-place needs file names: it cannot write standard input"
+#: Wrong commands, and the message for each.
 MISTAKES = {
-    "docter": "there is no 'docter'; did you mean doctor? (see instaslice --help)",
-    "help plann": "there is no 'plann'; did you mean plan? (see instaslice --help)",
-    "--": "'--' is not understood (see instaslice --help)",
-    "doctor --kubconfig=x": "'--kubconfig=x' is not understood; did you mean --kubeconfig? "
+    "docter": "invalid choice 'docter'; did you mean doctor? (see instaslice --help)",
+    "help plann": "invalid choice 'plann'; did you mean plan? (see instaslice --help)",
+    "--": "unknown argument '--' (see instaslice --help)",
+    "doctor --kubconfig=x": "unknown argument '--kubconfig=x'; did you mean --kubeconfig? "
     "(see instaslice doctor --help)",
-    "plan -o jsn": "argument --output/-o: there is no 'jsn'; did you mean json? "
+    "plan -o jsn": "argument --output/-o: invalid choice 'jsn'; did you mean json? "
     "(see instaslice plan --help)",
-    "plan x": "'x' is not understood (see instaslice plan --help)",
+    "plan x": "unknown argument 'x' (see instaslice plan --help)",
     "plan --files a --context x": "--files uses no cluster: omit --kubeconfig and --context",
     "plan --files /none": "/none: No such file or directory",
     "doctor --kubeconfig /none": "kubeconfig: /none: No such file or directory",
@@ -48,19 +48,19 @@ MISTAKES = {
     "serve --resource-api v1 --cert-dir / --bind here": "--bind: 'here' is not HOST:PORT",
     "rewrite -i": STANDARD_INPUT,
     "rewrite -i a -": STANDARD_INPUT,
-    "rewrite -i --check a": "--in-place and --check exclude one another",
-    "rewrite --reverse --strict": "--reverse and --strict exclude one another",
-    "rewrite --reverse --with-templates": "--reverse and --with-templates exclude one another",
-    "rewrite --reverse --templates-to x": "--reverse and --templates-to exclude one another",
+    "rewrite -i --check a": "--in-place and --check cannot be used together",
+    "rewrite --reverse --strict": "--reverse and --strict cannot be used together",
+    "rewrite --reverse --with-templates": "--reverse and --with-templates cannot be used together",
+    "rewrite --reverse --templates-to x": "--reverse and --templates-to cannot be used together",
     "rewrite --resource a": "--resource: 'a' is not NAME=DEVICECLASS",
     "rewrite --kinds Rollout=spec": "--kinds: 'Rollout=spec' is not GROUP/KIND=PATH, such as "
     "argoproj.io/Rollout=spec.template",
-    "deviceclasses --resource-api v1alpha2": "argument --resource-api: there is no 'v1alpha2'; "
+    "deviceclasses --resource-api v1alpha2": "argument --resource-api: invalid choice 'v1alpha2'; "
     "did you mean v1alpha3? (see instaslice deviceclasses --help)",
-    f"deviceclasses --kueue {MANY}": "--kueue: Kueue takes at most 16 mappings, and these would be "
-    "28: name the profiles that your nodes have",
+    f"deviceclasses --kueue {MANY}": "--kueue: Kueue accepts at most 16 mappings, but these need "
+    "28: name only the profiles that your nodes have",
     "deviceclasses --or-bigger": "--or-bigger needs the profiles that pods ask for, such as 1g.5gb",
-    "deviceclasses --or-bigger --kueue 1g.5gb": "--kueue and --or-bigger do not go together",
+    "deviceclasses --or-bigger --kueue 1g.5gb": "--kueue and --or-bigger cannot be used together",
     "deviceclasses mig-1g.5gb.x2": f"'mig-1g.5gb.x2' {NO_PROFILE}",
     "deviceclasses nvidia.com/gpu": f"'nvidia.com/gpu' {NO_PROFILE}",
     "templates banana": f"'banana' {NO_PROFILE}",
@@ -68,12 +68,12 @@ MISTAKES = {
     "amd.com/gpu may be named too",
     "templates --resource cpu=x 1g.5gb": "--resource: 'cpu' is not an extended resource, such as "
     "nvidia.com/gpu",
-    "templates -n ml": "--namespace means nothing without --apply",
-    "templates -A": "--all-namespaces means nothing without --apply",
-    "templates --apply -A -n ml": "--namespace and --all-namespaces exclude one another",
+    "templates -n ml": "--namespace needs --apply",
+    "templates -A": "--all-namespaces needs --apply",
+    "templates --apply -A -n ml": "--namespace and --all-namespaces cannot be used together",
     "templates 1g.5gb --count 0": "--count 0: must be at least 1",
-    "templates mig-1g.5gb.x2 --count 2": "'mig-1g.5gb.x2' says by itself how many it asks for: "
-    "--count is too much",
+    "templates mig-1g.5gb.x2 --count 2": "'mig-1g.5gb.x2' is a template, which has a fixed "
+    "count: omit --count",
     "templates 1g.5gb --count 33": "mig-1g.5gb.x33: a claim of resource.k8s.io/v1 holds at most 32",
     "templates 1g.5gb --count 2 --resource-api v1alpha2": "mig-1g.5gb.x2: a claim of "
     "resource.k8s.io/v1alpha2 holds at most 1",
