@@ -1,1 +1,1 @@
-"""InstaSlice against a real control plane: etcd, kube-apiserver and what else is there."""
+"""InstaSlice with a real control plane: etcd, kube-apiserver and other programs, if present."""

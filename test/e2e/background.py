@@ -1,4 +1,4 @@
-"""What goes on beside a test: kubelets of a cluster without nodes, and pods without end."""
+"""Background work during a test: kubelets for a cluster without nodes, and a load of pods."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from test.e2e.cluster import Cluster, Json, Refused
 from test.e2e.pods import limits_left
 from test.support.process import until
 
-#: Of a load; and the seconds between two of a thread's pods: it is steady, not the most that goes.
+#: Threads of a load, and seconds between two pods of a thread: a steady load, not the highest.
 THREADS: Final = 4
 PAUSE: Final = 0.02
 NOT_REWRITTEN: Final = "it was not rewritten"
@@ -21,7 +21,7 @@ NOT_REWRITTEN: Final = "it was not rewritten"
 def again_and_again(
     work: Callable[[], object], *, pause: float = 0.1, threads: int = 1
 ) -> Iterator[None]:
-    """Call a function all the time while the context lasts. pause: seconds between two calls."""
+    """Call a function again and again inside the context. pause: seconds between two calls."""
     stop = Event()
 
     def loop() -> None:
@@ -41,9 +41,9 @@ def again_and_again(
 
 @contextmanager
 def kubelet(namespace: Cluster) -> Iterator[None]:
-    """While the context lasts, every pod of a namespace becomes ready.
+    """Make every pod in a namespace ready inside the context.
 
-    Those that are to run once are done: a Job's, and that of `helm test`.
+    Pods that run once succeed: those of Jobs, and that of `helm test`.
     """
 
     def work() -> None:
@@ -57,7 +57,7 @@ def kubelet(namespace: Cluster) -> Iterator[None]:
             try:
                 namespace.patch("Pod/status", pod["metadata"]["name"], status)
             except Refused as refused:
-                if refused.code != 404:  # it may be gone in between
+                if refused.code != 404:  # the pod may be gone already
                     raise
 
     with again_and_again(work):
@@ -66,26 +66,26 @@ def kubelet(namespace: Cluster) -> Iterator[None]:
 
 @dataclass
 class Load:
-    """What became of the pods so far."""
+    """The results of a load so far."""
 
     rewritten: int = 0
-    slowest: float = 0.0  #: seconds, of a create
-    failures: list[str] = field(default_factory=list)  #: refused, or not rewritten
+    slowest: float = 0.0  #: seconds of the slowest create
+    failures: list[str] = field(default_factory=list)  #: pods refused, or not rewritten
 
     def goes_on(self) -> None:
-        """Returns once 20 more pods were rewritten."""
+        """Wait until 20 more pods are rewritten."""
         then = self.rewritten
         until(lambda: self.rewritten > then + 20, "pods are rewritten", seconds=60)
 
     def stops(self) -> None:
-        """Returns once ten more were not."""
+        """Wait until ten more pods fail."""
         then = len(self.failures)
         until(lambda: len(self.failures) > then + 10, "pods are refused", every=0.01)
 
 
 @contextmanager
 def load(cluster: Cluster, manifest: Json) -> Iterator[Load]:
-    """Create a pod again and again, as dry runs, so that only admission is at work."""
+    """Create a pod again and again inside the context, as dry runs that only test admission."""
     seen = Load()
 
     def work() -> None:
@@ -94,7 +94,7 @@ def load(cluster: Cluster, manifest: Json) -> Iterator[Load]:
             left = limits_left(cluster.create(manifest, dry_run=True))
         except Refused as refused:
             seen.failures.append(str(refused))
-        except Exception as error:  # the API server's own failure is one, too
+        except Exception as error:  # failures of the API server count, too
             seen.failures.append(repr(error))
         else:
             if left:

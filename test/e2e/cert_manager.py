@@ -1,7 +1,7 @@
-"""cert-manager: its definitions, and its own controller and cainjector at work.
+"""cert-manager: its definitions, and its real controller and cainjector.
 
-CERT_MANAGER_CONTROLLER and CERT_MANAGER_CAINJECTOR name the programs. Their webhook does not run,
-which only checks what users write.
+CERT_MANAGER_CONTROLLER and CERT_MANAGER_CAINJECTOR name the programs. Its webhook does not run,
+since it only validates users' objects.
 """
 
 import os
@@ -24,13 +24,13 @@ _ANYTHING: Final = {
 
 
 def missing() -> str:
-    """What is not here, as one line; empty if all of it is."""
+    """The programs that are missing, in one line; empty if there are none."""
     lacks = [name for name in PROGRAMS if not os.access(os.environ.get(name, ""), os.X_OK)]
     return f"needs cert-manager: {' and '.join(lacks)} name no program" if lacks else ""
 
 
 def definition(kind: str, group: str, version: str = "v1", scope: str = "Namespaced") -> Json:
-    """A CustomResourceDefinition that takes whatever is written."""
+    """A CustomResourceDefinition that accepts any fields."""
     served = {"name": version, "served": True, "storage": True, "schema": _ANYTHING}
     plural = f"{kind.lower()}{'' if kind.endswith('s') else 's'}"
     return {
@@ -47,7 +47,7 @@ def definition(kind: str, group: str, version: str = "v1", scope: str = "Namespa
 
 
 def define(cluster: Cluster, *definitions: Json) -> None:
-    """Create definitions; returns once they are served."""
+    """Create definitions, and wait until they are served."""
     for each in definitions:
         cluster.create(each)
     cluster.kubectl("wait", "--for=condition=Established", "crd", "--all").check_returncode()
@@ -55,7 +55,7 @@ def define(cluster: Cluster, *definitions: Json) -> None:
 
 _GROUP: Final = "cert-manager.io"
 CERTIFICATES: Final = (definition("Certificate", _GROUP), definition("Issuer", _GROUP))
-#: Of all that its programs watch.
+#: The definitions of all objects that the programs watch.
 _DEFINITIONS: Final = (
     *CERTIFICATES,
     definition("CertificateRequest", _GROUP),
@@ -67,7 +67,7 @@ _DEFINITIONS: Final = (
 
 @contextmanager
 def cert_manager(cluster: Cluster, folder: Path) -> Iterator[None]:
-    """cert-manager works while the context lasts. folder: is there, for logs."""
+    """Run cert-manager inside the context. folder: an existing one, for logs."""
     define(cluster, *_DEFINITIONS)
     cluster.make("Namespace", "cert-manager")
     metrics, health = free_ports(2)
@@ -83,7 +83,7 @@ def cert_manager(cluster: Cluster, folder: Path) -> Iterator[None]:
 
 
 def _unmeasured() -> list[str]:
-    """What newer cainjectors want, lest they listen on a port of everybody's."""
+    """The option that keeps newer cainjectors from listening on a fixed port."""
     asked = subprocess.run(
         [os.environ[PROGRAMS[1]], "--help"], capture_output=True, text=True, timeout=30
     )
@@ -92,7 +92,7 @@ def _unmeasured() -> list[str]:
 
 
 def secret(cluster: Cluster, name: str) -> dict[str, bytes]:
-    """What is in a Secret; empty where there is none."""
+    """The data of a Secret; empty if it does not exist."""
     found = cluster.kubectl("get", "secret", name, "--output=json", "--ignore-not-found")
     if not found.stdout:
         return {}
@@ -101,7 +101,7 @@ def secret(cluster: Cluster, name: str) -> dict[str, bytes]:
 
 
 def renew(cluster: Cluster, certificate: str, secret_name: str) -> float:
-    """Have a certificate issued again, as `cmctl renew` asks; returns the seconds that it took."""
+    """Request a new certificate, as `cmctl renew` does. Returns the seconds until it is issued."""
     before, start = secret(cluster, secret_name), time.monotonic()
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     issuing = {"type": "Issuing", "status": "True", "reason": "ManuallyTriggered"}

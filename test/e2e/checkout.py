@@ -1,4 +1,4 @@
-"""`make`, and the commands of the documentation, as a user runs them, on a cluster of the tests."""
+"""Runs `make` and the commands of the documentation, as a user does, on a cluster of the tests."""
 
 import os
 import re
@@ -14,10 +14,10 @@ from test.support.process import ROOT
 
 
 class Checkout:
-    """A copy of what `make deploy` needs."""
+    """A copy of the files that `make deploy` needs."""
 
     def __init__(self, plane: ControlPlane, folder: Path, image: str) -> None:
-        """folder: is there. image: the one to deploy."""
+        """folder: an existing one. image: the one to deploy."""
         self._folder = folder
         self._settings = {
             "IMG": image,
@@ -28,7 +28,7 @@ class Checkout:
             copy(ROOT / name, folder / name)
 
     def make(self, target: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        """Run make. variables: of the Makefile and of the environment."""
+        """Run make. variables: for the Makefile and the environment."""
         settings = {**self._settings, **variables}
         return subprocess.run(
             ["make", "--no-print-directory", target, *(f"{k}={v}" for k, v in settings.items())],
@@ -41,7 +41,7 @@ class Checkout:
 
 
 def commands(page: str, section: str) -> list[str]:
-    """The commands in the console blocks of a section of a page. Its subsections are others."""
+    """The commands in the console blocks of a page's section, without its subsections."""
     text = re.split(rf"\n##+ {re.escape(section)}\n", (ROOT / page).read_text())[1]
     blocks = re.findall(r"```console\n(.*?)```", re.split(r"\n##+ ", text)[0], re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", "").splitlines()]
@@ -49,16 +49,16 @@ def commands(page: str, section: str) -> list[str]:
 
 
 class Reader:
-    """Runs commands, with what the reader puts in place of words."""
+    """Runs a page's commands, with values in the place of its placeholders."""
 
     def __init__(self, cluster: Cluster, checkout: Checkout | None = None, **words: str) -> None:
-        """checkout: where make runs. words: by the page's own, NAMESPACE and others."""
+        """checkout: where make runs. words: the values of placeholders such as NAMESPACE."""
         self._plane = cluster.plane
         self._checkout = checkout
         self._words = {"NAMESPACE": cluster.namespace, **words}
 
     def follow(self, *lines: str) -> str:
-        """What the commands print. Fails with what they say of an error."""
+        """Run commands, and return their output. Fails with their error messages."""
         return "".join(map(self._follow, lines))
 
     def _follow(self, line: str) -> str:

@@ -1,4 +1,4 @@
-"""What a test asks of the API server: objects as dicts in and out, by the `kubernetes` client."""
+"""The tests' access to the API server: the `kubernetes` client, with objects as dicts."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ from test.support.process import until
 
 Json = dict[str, Any]
 
-#: Where a kind lives; those of resource.k8s.io are added by version.
+#: The API version of each kind. The version for `DRA_KINDS` depends on the cluster.
 API_VERSIONS = {
     **dict.fromkeys(("ConfigMap", "LimitRange", "Namespace", "Node", "Pod", "Secret"), "v1"),
     **dict.fromkeys(("ResourceQuota", "ServiceAccount"), "v1"),
@@ -29,7 +29,7 @@ DRA_KINDS = ("ResourceClaim", "ResourceClaimTemplate", "ResourceSlice", "DeviceC
 
 
 class Refused(Exception):
-    """The API server's refusal; `str()` of it is its message."""
+    """An error from the API server; `str()` of it is its message."""
 
     def __init__(self, error: DynamicApiError) -> None:
         self.code: int = error.status
@@ -41,16 +41,16 @@ class Refused(Exception):
 
 
 class Answer(NamedTuple):
-    """What the API server made of a request, and the warnings that kubectl would print."""
+    """The response to a request, with the warnings that kubectl would print."""
 
     body: Json
     warnings: list[str]
 
 
 class Cluster:
-    """The API server as seen from one namespace.
+    """The API server, and one namespace.
 
-    Every method raises Refused for an answer that is an error.
+    Every method raises Refused if the response is an error.
     """
 
     def __init__(self, plane: ControlPlane, cache: Path) -> None:
@@ -58,7 +58,7 @@ class Cluster:
         self.namespace = "default"
         configuration = client.Configuration()
         config.load_kube_config(str(plane.kubeconfig), client_configuration=configuration)
-        configuration.proxy = None  # it is on loopback, whatever the environment says of proxies
+        configuration.proxy = None  # overrides the environment's, since the server is on loopback
         api = client.ApiClient(configuration)
         self._client = dynamic.DynamicClient(api, cache_file=str(cache))
         self._api_versions = API_VERSIONS | dict.fromkeys(
@@ -66,13 +66,13 @@ class Cluster:
         )
 
     def within(self, namespace: str) -> "Cluster":
-        """The same, seen from another namespace."""
+        """The same API server with another namespace."""
         other = copy(self)
         other.namespace = namespace
         return other
 
     def send(self, verb: str, kind: str, api_version: str = "", **parameters: Any) -> Answer:
-        """One call of the client.
+        """Call the client.
 
         verb: a method of DynamicClient: "create", "get", "patch", ...
         kind: "Pod", or with a subresource "CronJob/status".
@@ -91,23 +91,23 @@ class Cluster:
         return Answer(json.loads(answer.data), _warnings(answer.headers.getlist("Warning")))
 
     def create(self, manifest: Json, *, dry_run: bool = False) -> Json:
-        """Create an object; returns what became of it."""
+        """Create an object, and return it as the API server stored it."""
         return self.create_aloud(manifest, dry_run=dry_run).body
 
     def make(self, kind: str, name: str, **fields: Json) -> Json:
-        """Create an object of a kind. fields: beside its name; "labels" are of its metadata."""
+        """Create an object by kind and name. fields: its other ones; "labels" go to metadata."""
         labels = {"labels": found} if (found := fields.pop("labels", None)) else {}
         metadata = {"name": name, **labels}
         version = self._api_versions[kind]
         return self.create({"apiVersion": version, "kind": kind, "metadata": metadata, **fields})
 
     def create_aloud(self, manifest: Json, *, dry_run: bool = False) -> Answer:
-        """Create an object; returns the warnings, too."""
+        """Create an object, and return it with the warnings."""
         dry = {"dry_run": "All"} if dry_run else {}
         return self.send("create", manifest["kind"], manifest["apiVersion"], body=manifest, **dry)
 
     def refusal(self, manifest: Json) -> str:
-        """Why an object would not be created; empty where it would."""
+        """Why the API server refuses an object; empty if it accepts it."""
         try:
             self.create(manifest, dry_run=True)
         except Refused as refused:
@@ -118,7 +118,7 @@ class Cluster:
         return self.send("get", kind, name=name).body
 
     def find(self, kind: str, name: str) -> Json | None:
-        """The object, or None where there is none."""
+        """The object, or None if it does not exist."""
         try:
             return self.get(kind, name)
         except Refused as refused:
@@ -136,17 +136,17 @@ class Cluster:
         return self.send("patch", kind, name=name, body=patch, content_type=content_type).body
 
     def apply(self, manifest: Json, manager: str) -> Json:
-        """Server-side apply, by a field manager."""
+        """Apply an object on the server side, as a field manager."""
         kind, version = manifest["kind"], manifest["apiVersion"]
         options = {"body": manifest, "field_manager": manager}
         return self.send("server_side_apply", kind, version, **options).body
 
     def delete(self, kind: str, name: str) -> None:
-        """Delete an object at once."""
+        """Delete an object without a grace period."""
         self.send("delete", kind, name=name, body={"gracePeriodSeconds": 0})
 
     def kubectl(self, *arguments: str, stdin: object = None) -> subprocess.CompletedProcess[str]:
-        """What kubectl prints, and its exit code. stdin: is given to it as JSON."""
+        """Run kubectl. stdin: its input, to be encoded as JSON."""
         return subprocess.run(
             [
                 self.plane.kubectl,
@@ -170,13 +170,13 @@ def _warnings(headers: list[str]) -> list[str]:
 def fresh_namespace(
     cluster: Cluster, numbers: Iterator[int], labels: dict[str, str]
 ) -> Iterator[Cluster]:
-    """A namespace that no other test has. numbers: for its name."""
+    """A namespace for one test only. numbers: for its name."""
     name = f"test-{next(numbers)}"
     cluster.make("Namespace", name, labels=labels)
     namespace = cluster.within(name)
     if cluster.plane.has_controllers:
-        # Pods are refused until a controller has made the service account that they run as.
+        # Pods are refused until a controller has created their service account.
         until(lambda: namespace.find("ServiceAccount", "default"), "the service account")
     yield namespace
-    # Pods that wait for devices would take those of another test.
+    # Pods that wait for devices would take those of the next test.
     cluster.delete("Namespace", name)

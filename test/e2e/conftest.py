@@ -46,7 +46,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 @pytest.fixture(scope="session")
 def cluster(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
-    """The API server, as an administrator sees it."""
+    """The API server, with an administrator's rights."""
     return Cluster(plane, tmp_path_factory.mktemp("client") / "discovery")
 
 
@@ -60,7 +60,7 @@ def another(factory: pytest.TempPathFactory, **options: Any) -> Iterator[Cluster
 
 @pytest.fixture(scope="module")
 def empty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """One without InstaSlice, for one module."""
+    """A cluster without InstaSlice, for one module."""
     with another(tmp_path_factory) as cluster:
         if not cluster.plane.has_controllers:
             pytest.skip("needs kube-controller-manager, which makes a Deployment's pods")
@@ -69,14 +69,14 @@ def empty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
 
 @pytest.fixture
 def cluster_without_dra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """One that does not serve resource.k8s.io."""
+    """A cluster that does not serve resource.k8s.io."""
     with another(tmp_path_factory, controllers=False, has_dra=False) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def webhook(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
-    """InstaSlice, installed as `config/` has it, running and registered."""
+    """InstaSlice, installed from `config/`, running and registered."""
     folder = tmp_path_factory.mktemp("e2e") / "webhook"
     with serving(cluster, folder, *gpus.MAPPINGS) as webhook:
         yield webhook
@@ -96,20 +96,20 @@ def namespace(cluster: Cluster, webhook: Webhook, numbers: Iterator[int]) -> Ite
 
 @pytest.fixture
 def bare_namespace(cluster: Cluster, numbers: Iterator[int]) -> Iterator[Cluster]:
-    """A fresh namespace that InstaSlice leaves alone, as if it were not installed."""
+    """A fresh namespace that InstaSlice ignores, as if it were not installed."""
     with fresh_namespace(cluster, numbers, {"instaslice.io/rewrite": "disabled"}) as namespace:
         yield namespace
 
 
 @pytest.fixture(scope="module")
 def devices(cluster: Cluster) -> Iterator[None]:
-    """A node of two A100s, or what a module has in its place; other modules count what is there."""
+    """A node with two A100s, unless a module overrides it; removed, since other modules count."""
     with gpus.a100s(cluster):
         yield
 
 
 @pytest.fixture
 def team(devices: None, namespace: Cluster) -> Iterator[Cluster]:
-    """A namespace whose pods may use the devices; all devices are free again afterwards."""
+    """A namespace whose pods may use the devices; its pods are deleted afterwards."""
     yield namespace
     gpus.clear(namespace)

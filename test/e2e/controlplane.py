@@ -1,9 +1,8 @@
 """A Kubernetes control plane for one run: loopback, free ports, throw-away certificates.
 
-The binaries come from one folder, as `setup-envtest` fills it and names it in KUBEBUILDER_ASSETS:
-kube-apiserver, etcd and kubectl. Where kube-controller-manager and
-kube-scheduler lie in the folder, they run too. What a version of Kubernetes needs to serve
-resource.k8s.io is in `DRA`; nothing else here depends on the version.
+The binaries kube-apiserver, etcd and kubectl come from one folder, which `setup-envtest` fills and
+KUBEBUILDER_ASSETS names. If the folder has kube-controller-manager and kube-scheduler, they run,
+too. `DRA` has what a version of Kubernetes needs to serve resource.k8s.io.
 """
 
 import json
@@ -31,7 +30,7 @@ class Version(NamedTuple):
 
 
 #: The versions of resource.k8s.io to switch on, together with the feature gate, by the minor
-#: version of Kubernetes. From 1.34 on, DRA is there without a flag.
+#: version of Kubernetes. From 1.34 on, DRA needs no flag.
 DRA: Final = {
     27: ("v1alpha2",),
     28: ("v1alpha2",),
@@ -42,7 +41,7 @@ DRA: Final = {
     33: ("v1beta1", "v1beta2"),
 }
 
-#: A node without a kubelet has nobody who would renew its lease.
+#: Without a kubelet, no program renews a node's lease.
 WITHOUT_NODES: Final = "*,-nodelifecycle"
 
 #: The addresses of Services; the first is the API server's.
@@ -52,7 +51,7 @@ API_SERVICE: Final = "10.0.0.1"
 
 @dataclass(frozen=True)
 class ControlPlane:
-    """A control plane that answers."""
+    """A running control plane."""
 
     version: Version
     url: str  #: of the API server
@@ -79,11 +78,11 @@ def control_plane(
     gates: Mapping[int, str] = MappingProxyType({}),
     has_dra: bool = True,
 ) -> Iterator[ControlPlane]:
-    """A control plane that runs while the context does.
+    """Run a control plane inside the context.
 
-    assets: where the binaries are. folder: is made, for data, certificates and logs.
+    assets: the binaries. folder: created, for data, certificates and logs.
     controllers: whether kube-controller-manager and kube-scheduler may run, too.
-    address: where pods and kubelets reach the API server, where there are any.
+    address: the API server's, for pods and kubelets.
     gates: feature gates to switch on, by the minor version of Kubernetes.
     has_dra: whether resource.k8s.io is served.
     Raises RuntimeError, with the end of a log, and TimeoutError.
@@ -109,7 +108,7 @@ def control_plane(
     with ExitStack() as stack:
 
         def start(binary: Path, *flags: str) -> Callable[[], None]:
-            """Start a program; returns what raises once it has ended by itself."""
+            """Start a program, and return a function that raises if it has ended."""
             log = folder / f"{binary.name}.log"
             return stack.enter_context(running([binary, *flags], log)).check
 
@@ -130,7 +129,7 @@ def control_plane(
             *([] if has_nodes else ["--endpoint-reconciler-type=none"]),
             f"--kubelet-client-certificate={admin}",
             f"--kubelet-client-key={admin}",
-            "--kubelet-preferred-address-types=InternalIP",  # no DNS knows the node
+            "--kubelet-preferred-address-types=InternalIP",  # the node has no DNS name
             f"--secure-port={secure_port}",
             f"--tls-cert-file={folder / 'tls.crt'}",
             f"--tls-private-key-file={key}",
@@ -141,7 +140,7 @@ def control_plane(
             f"--service-cluster-ip-range={SERVICES}",
             "--authorization-mode=RBAC",
             "--allow-privileged=true",
-            # Service accounts are made by a controller; without it, pods must do without.
+            # Without the controller that creates service accounts, pods have none.
             *([] if manager else ["--disable-admission-plugins=ServiceAccount"]),
             *gate_flags,
             *_runtime_config(version, has_dra),
@@ -190,31 +189,31 @@ def _version_of(apiserver: Path) -> Version:
     return Version(1, int(minor))
 
 
-#: What the tests' own devices need, and older versions have behind a gate: counters that devices
-#: share (KEP-4815; on by default from 1.36 on). By the minor version of Kubernetes.
+#: The gate of counters that devices share (KEP-4815), which the tests' devices need, by the minor
+#: version of Kubernetes; from 1.36 on it is on by default.
 COUNTERS: Final = dict.fromkeys((34, 35), "DRAPartitionableDevices")
 
 
 def _feature_gates(version: Version, more: Mapping[int, str]) -> list[str]:
-    """What every program of Kubernetes must be told for DRA; more: by minor version."""
+    """The flags for DRA of every program of Kubernetes. more: gates by minor version."""
     gates = ["DynamicResourceAllocation"] if version.minor in DRA else []
     gates += [more[version.minor]] if version.minor in more else []
     return [f"--feature-gates={gate}=true" for gate in gates]
 
 
 def _runtime_config(version: Version, has_dra: bool) -> list[str]:
-    """What the API server must be told to serve resource.k8s.io, or not to."""
+    """The flags with which the API server serves resource.k8s.io, or does not."""
     versions = DRA.get(version.minor, () if has_dra else ("v1",))
     served = [f"resource.k8s.io/{each}={str(has_dra).lower()}" for each in versions]
     return [f"--runtime-config={','.join(served)}"] if served else []
 
 
 def _write_credentials(folder: Path, url: str, address: str) -> None:
-    """What proves who is who: ca.crt, tls.crt, tls.key, admin.pem; and kubeconfig."""
+    """Write the credentials ca.crt, tls.crt, tls.key and admin.pem, and kubeconfig."""
     admin_pem = folder / "admin.pem"
     authority = Authority()
     authority.mint(folder, *sorted({"127.0.0.1", address, API_SERVICE, "localhost"}))
-    # Without any name beside the subject, Go refuses the certificate.
+    # Go refuses a certificate without any name besides the subject.
     admin = authority.ca.issue_cert(
         "admin.test", common_name="admin", organization_name="system:masters"
     )

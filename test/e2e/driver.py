@@ -1,9 +1,9 @@
-"""A DRA driver for tests, of GPUs that are not there. It is neither a product nor a model of one.
+"""A DRA driver for tests, for GPUs that do not exist. It is no model for a product.
 
-It does what a kubelet and a scheduler need of a driver: it publishes devices, registers, and
+It does what a kubelet and a scheduler require of a driver: it publishes devices, registers, and
 prepares claims. "Preparing" a device puts an environment variable into the container, by a file of
 the Container Device Interface (CDI): SLICE_GPU_0_MIG_1G5GB_19_0=gpu-0-mig-1g5gb-19-0. These files
-are all that it remembers.
+are its only state.
 
 Sources of the messages, their fields and their numbers: k8s.io/kubelet/pkg/apis,
 pluginregistration/v1/api.proto and dra/{v1,v1beta1}/api.proto.
@@ -24,23 +24,23 @@ from test.e2e.background import again_and_again
 from test.e2e.cluster import Cluster, Json, Refused
 from test.support.a100 import DRIVER
 
-#: What CDI devices are of (its specification, `kind`).
+#: The kind of its CDI devices (CDI specification, `kind`).
 CDI_KIND: Final = "instaslice.test/slice"
 CDI_VERSION: Final = "0.5.0"
 
-#: The services of a kubelet's two versions of the API, as a driver registers them.
+#: The names by which a driver registers for the two versions of the kubelet's API.
 SERVICES: Final = ("v1.DRAPlugin", "v1beta1.DRAPlugin")
 
-#: Of the environment variables that tell of devices.
+#: The prefix of the environment variables that name devices.
 PREFIX: Final = "SLICE_"
 
 
 class Driver:
-    """A driver that works until it is killed."""
+    """A driver that runs until it is killed."""
 
     def __init__(self, cluster: Cluster, folder: Path, kubelet: Path, slices: list[Json]) -> None:
-        """folder: for CDI files, in `cdi`. kubelet: its `--root-dir`. slices: to be published."""
-        self.failure = ""  #: it fails to prepare any claim, with these words
+        """folder: for CDI files, in `cdi`. kubelet: its `--root-dir`. slices: to publish."""
+        self.failure = ""  #: if set, preparing any claim fails with this message
         self._cluster = cluster
         self._cdi = folder / "cdi"
         self._cdi.mkdir(parents=True, exist_ok=True)
@@ -53,12 +53,12 @@ class Driver:
         self._work.close()
 
     def check(self) -> None:
-        """It does not end by itself."""
+        """Do nothing, since it cannot end by itself."""
 
     def _publish(self, slices: Sequence[Json]) -> None:
-        """Create the ResourceSlices that are not there.
+        """Create the ResourceSlices that do not exist.
 
-        A kubelet that starts removes them, and those of a driver that it does not know yet.
+        A kubelet that starts removes those of drivers that it does not know yet.
         """
         if not self._registered.is_set():
             return
@@ -80,7 +80,7 @@ class Driver:
             for service in SERVICES
         }
         register = {"GetInfo": lambda _: info, "NotifyRegistrationStatus": self._notify}
-        # The kubelet looks for the second, and calls the first as soon as it has found it.
+        # As soon as the kubelet finds the registration socket, it calls this one.
         self._work.enter_context(_listening(endpoint, dra))
         registering = {"pluginregistration.Registration": register}
         self._work.enter_context(_listening(registration, registering))
@@ -94,7 +94,7 @@ class Driver:
         return b""
 
     def _prepare_all(self, request: bytes) -> bytes:
-        """Write the CDI files of claims, and name their devices."""
+        """Write the CDI files of claims, and return the names of their devices."""
 
         def answer(claim: "_Claim") -> bytes:
             try:
@@ -126,8 +126,8 @@ class Driver:
         os.replace(file.with_suffix(".new"), file)
         return [
             _message(
-                # Of `firstAvailable` the result names request and choice; containers name the
-                # first (resource.k8s.io/v1, DeviceRequestAllocationResult.request).
+                # For `firstAvailable`, the result is REQUEST/CHOICE; containers name the request
+                # only (resource.k8s.io/v1, DeviceRequestAllocationResult.request).
                 (1, result["request"].partition("/")[0]),
                 (2, result["pool"]),
                 (3, result["device"]),
@@ -158,7 +158,7 @@ _Claim = tuple[str, str, str]  # namespace, uid, name
 
 
 def _by_claim(request: bytes, answer: Callable[[_Claim], bytes]) -> bytes:
-    """The answer to a message of claims: a map from UID to message, which has entries."""
+    """The answer to a message with claims: a map from UID to message, encoded as entries."""
     entries = []
     for each in _fields(request).get(1, []):
         fields = _fields(each)
@@ -168,7 +168,7 @@ def _by_claim(request: bytes, answer: Callable[[_Claim], bytes]) -> bytes:
 
 
 def _message(*fields: tuple[int, str | bytes]) -> bytes:
-    """A message of protobuf, whose fields are texts and messages (encoding, wire type 2)."""
+    """Encode a protobuf message of text fields and message fields (wire type 2)."""
     encoded = b""
     for number, value in fields:
         data = value.encode() if isinstance(value, str) else value
@@ -180,7 +180,7 @@ def _message(*fields: tuple[int, str | bytes]) -> bytes:
 
 
 def _fields(message: bytes) -> dict[int, list[Any]]:
-    """The fields of a message by number: bytes of texts and messages, else integers."""
+    """Decode a protobuf message to fields by number: bytes or integers."""
     found: dict[int, list[Any]] = {}
     place = 0
 
@@ -208,7 +208,7 @@ Service = Mapping[str, Callable[[bytes], bytes]]
 
 @contextmanager
 def _listening(socket: Path, services: Mapping[str, Service]) -> Iterator[None]:
-    """A gRPC server on a Unix socket; the socket is gone afterwards."""
+    """Run a gRPC server on a Unix socket, and remove the socket afterwards."""
 
     def handler(function: Callable[[bytes], bytes]) -> Any:
         return grpc.unary_unary_rpc_method_handler(lambda request, context: function(request))

@@ -1,4 +1,4 @@
-"""A node of two A100s that exist only as ResourceSlices, and what pods on it were given."""
+"""A node with two A100s that exist only as ResourceSlices, and the devices of its pods."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +13,14 @@ from test.support.process import until
 #: The node of the A100s.
 NODE = "a100s"
 
-#: Whole GPUs, and the driver's class for them: what the tests' InstaSlice maps.
+#: The resource for whole GPUs, which the tests' InstaSlice maps to the driver's class.
 GPU = "nvidia.com/gpu"
 GPU_CLASS = "gpu.nvidia.com"
 MAPPING = f"{GPU}={GPU_CLASS}"
-#: All that the tests' InstaSlice maps; the others are AMD's (test_amd).
+#: All mappings of the tests' InstaSlice; the others are for AMD (test_amd).
 MAPPINGS = (MAPPING, "amd.com/gpu=gpu.amd.com-spx", "amd.com/cpx_nps4=cpx-nps4.example.com")
 
-#: What GPU Feature Discovery, MIG manager and the GPU operator put on a node that is cut.
+#: The labels that GPU Feature Discovery, MIG manager and the GPU operator set on a node with MIG.
 PLUGIN_LABELS = {
     "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB",
     "nvidia.com/gpu.count": "2",
@@ -32,21 +32,21 @@ PLUGIN_LABELS = {
     "nvidia.com/gpu.deploy.mig-manager": "true",
 }
 
-#: The first Kubernetes whose scheduler counts what devices share (KEP-4815), by a gate.
+#: The first Kubernetes whose scheduler has shared counters (KEP-4815), by a gate.
 FIRST_WITH_COUNTERS = 34
-#: The first in which the counters stand in slices of their own.
+#: The first with counters in separate ResourceSlices.
 FIRST_APART = 35
 #: The first whose scheduler serves extended resources by itself (KEP-5004).
 FIRST_WITH_EXTENDED_RESOURCES = 36
-#: The first whose scheduler goes by `distinctAttribute` (KEP-5075); 1.34 keeps it, and does not.
+#: The first whose scheduler applies `distinctAttribute` (KEP-5075); 1.34 only stores it.
 FIRST_WITH_DISTINCT = 36
 
 
 @contextmanager
 def node(cluster: Cluster, name: str, *objects: Json) -> Iterator[None]:
-    """A node without a kubelet, which only pods that `tolerating` made come to.
+    """A node without a kubelet, only for pods of `tolerating`.
 
-    objects: that are there as long as it is. Skips the test where nothing schedules pods.
+    objects: created and deleted with it. Skips the test if there is no scheduler.
     """
     if not (cluster.plane.has_scheduler and cluster.plane.has_controllers):
         pytest.skip("needs kube-scheduler and kube-controller-manager, beside kube-apiserver")
@@ -54,8 +54,8 @@ def node(cluster: Cluster, name: str, *objects: Json) -> Iterator[None]:
     ready = [{"type": "Ready", "status": "True"}]
     status = {"capacity": room, "allocatable": room, "conditions": ready}
     cluster.make("Node", name, status=status)
-    # A new node has a taint until the node lifecycle controller, which does not run here, takes it
-    # away. One of its own keeps away the pods of other tests.
+    # A new node has a taint that the node lifecycle controller would remove, which does not run
+    # here. Another taint keeps away the pods of other tests.
     taint = {"key": name, "effect": "NoSchedule"}
     cluster.patch("Node", name, {"spec": {"taints": [taint]}}, "merge")
     for each in objects:
@@ -70,7 +70,7 @@ def node(cluster: Cluster, name: str, *objects: Json) -> Iterator[None]:
 def a100s(cluster: Cluster) -> Iterator[None]:
     """A node with two A100s, as slices and as whole GPUs, and the driver's classes.
 
-    Skips the test where nothing could be seen of it.
+    Skips the test if the cluster cannot schedule them.
     """
     minor = cluster.plane.version.minor
     if minor < FIRST_WITH_COUNTERS:
@@ -81,20 +81,20 @@ def a100s(cluster: Cluster) -> Iterator[None]:
 
 
 def tolerating(manifest: Json, node: str = NODE) -> Json:
-    """A pod that may run on the node."""
+    """The pod with a toleration for the node."""
     tolerations = [{"key": node, "operator": "Exists"}]
     return {**manifest, "spec": {**manifest["spec"], "tolerations": tolerations}}
 
 
 def verdict(cluster: Cluster, name: str) -> str:
-    """What the scheduler says of a pod: "True", or why it has no node, or nothing yet."""
+    """The scheduler's verdict on a pod: "True", why it has no node, or empty for none yet."""
     conditions = cluster.get("Pod", name).get("status", {}).get("conditions", [])
     (scheduled,) = [each for each in conditions if each["type"] == "PodScheduled"] or [{}]
     return str(scheduled.get("message") or scheduled.get("status", ""))
 
 
 def bound(cluster: Cluster, name: str) -> Json:
-    """The pod, once the scheduler has found a node for it."""
+    """Wait until a pod has a node, and return it."""
     try:
         until(lambda: verdict(cluster, name) == "True", f"{name} has a node")
     except TimeoutError as late:
@@ -103,24 +103,24 @@ def bound(cluster: Cluster, name: str) -> Json:
 
 
 def start(cluster: Cluster, manifest: Json) -> Json:
-    """Create a pod, and return it once it has a node."""
+    """Create a pod, wait until it has a node, and return it."""
     cluster.create(manifest)
     return bound(cluster, manifest["metadata"]["name"])
 
 
 def waits(cluster: Cluster, name: str) -> None:
-    """Returns once the scheduler says that there are no devices for a pod."""
+    """Wait until the scheduler finds no devices for a pod."""
     said = until(lambda: verdict(cluster, name), "the scheduler's verdict")
     assert "cannot allocate all claims" in said, name
 
 
 def given(cluster: Cluster, pod: Json) -> dict[str, list[str]]:
-    """Container -> the devices that it has, by its claims and their requests, sorted."""
+    """Container -> its devices, by its claims and their requests, sorted."""
     results: dict[tuple[str, str], list[str]] = {}
     for status in pod["status"].get("resourceClaimStatuses") or []:
         claim = cluster.get("ResourceClaim", status["resourceClaimName"])
         for result in claim["status"]["allocation"]["devices"]["results"]:
-            request = result["request"].partition("/")[0]  # an alternative is named behind it
+            request = result["request"].partition("/")[0]  # the chosen alternative follows
             for key in ((status["name"], request), (status["name"], "")):
                 results.setdefault(key, []).append(result["device"])
     return {
@@ -134,9 +134,9 @@ def given(cluster: Cluster, pod: Json) -> dict[str, list[str]]:
 
 
 def held(cluster: Cluster, pod: Json) -> list[str]:
-    """The devices that a pod holds, each as often as a claim has it, sorted.
+    """The devices of a pod, each once per claim that has it, sorted.
 
-    Also those of the claim that the scheduler makes for what is not rewritten (KEP-5004).
+    This includes the claim that the scheduler creates for extended resources (KEP-5004).
     """
     statuses = list(pod["status"].get("resourceClaimStatuses") or [])
     if native := pod["status"].get("extendedResourceClaimStatus"):
@@ -149,20 +149,20 @@ def held(cluster: Cluster, pod: Json) -> list[str]:
 
 
 def gpu_of(device: str) -> str:
-    """ "gpu-0", of "gpu-0-mig-1g5gb-19-2"."""
+    """ "gpu-0" for "gpu-0-mig-1g5gb-19-2"."""
     return device.split("-mig-")[0]
 
 
 def profile_of(device: str) -> str:
-    """ "1g5gb", of "gpu-0-mig-1g5gb-19-2"."""
+    """ "1g5gb" for "gpu-0-mig-1g5gb-19-2"."""
     return device.split("-mig-")[1].rsplit("-", 2)[0]
 
 
 def clear(cluster: Cluster) -> None:
     """Delete the pods of a namespace, and wait until their devices are free.
 
-    First those that wait: where one is deleted just when the scheduler serves it with what another
-    has left, the scheduler of 1.36.2 goes on counting the device as taken (docs/compatibility.md).
+    Waiting pods come first: if one is deleted just when the scheduler allocates a freed device to
+    it, the scheduler of 1.36.2 counts that device as taken ever after (docs/compatibility.md).
     """
     for each in sorted(cluster.list("Pod"), key=lambda pod: "nodeName" in pod["spec"]):
         try:

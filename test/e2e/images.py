@@ -1,6 +1,6 @@
-"""Container images made on the spot, without a registry: busybox, under any names.
+"""Builds container images of busybox under any names, without a registry.
 
-An archive as `docker save` writes it, which `ctr images import` reads.
+The archive has the format of `docker save`, which `ctr images import` reads.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-#: What Go calls this machine's architecture.
+#: Go's name of this machine's architecture.
 ARCHITECTURE: Final = {"x86_64": "amd64", "aarch64": "arm64"}.get(
     platform.machine(), platform.machine()
 )
@@ -23,7 +23,7 @@ ARCHITECTURE: Final = {"x86_64": "amd64", "aarch64": "arm64"}.get(
 def busybox_images(archive: Path, busybox: Path, commands: Mapping[str, Sequence[str]]) -> None:
     """Write an archive of images that have busybox and its links.
 
-    busybox: the program; libraries that it needs come along. commands: by the image's name.
+    busybox: the program, copied with its libraries. commands: by the image's name.
     """
     layer = _layer(busybox)
     digest = f"sha256:{hashlib.sha256(layer).hexdigest()}"
@@ -46,7 +46,7 @@ def busybox_images(archive: Path, busybox: Path, commands: Mapping[str, Sequence
 def _layer(busybox: Path) -> bytes:
     """A root file system with busybox, as a tar archive."""
     listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
-    # Prints a line `name => /path (address)` for each, or "not a dynamic executable".
+    # `ldd` prints a line `name => /path (address)` for each, or "not a dynamic executable".
     needed = subprocess.run(["ldd", busybox], capture_output=True, text=True)
     libraries = re.findall(r"(/\S+) \(0x", needed.stdout)
     data = io.BytesIO()

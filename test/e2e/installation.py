@@ -1,4 +1,4 @@
-"""What `config/` deploys: rendered, installed as far as it goes without a network, registered."""
+"""Renders `config/`, installs what needs no cluster network, and registers the webhook."""
 
 import json
 import shutil
@@ -21,26 +21,26 @@ from test.support.process import until
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "instaslice-system"
 
-#: Kubernetes 1.27 drops matchConditions, so InstaSlice is sent every pod, and fails open.
+#: Kubernetes 1.27 drops matchConditions, so InstaSlice receives every pod, and fails open.
 FIRST_WITH_MATCH_CONDITIONS = Version(1, 28)
 
-#: From here on the API server holds the component `policies`.
+#: The first API server that supports the component `policies`.
 FIRST_WITH_POLICIES = Version(1, 30)
 POLICIES = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
-#: Who InstaSlice is to the API server.
+#: InstaSlice's user name for the API server.
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:instaslice"
 
-#: What InstaSlice's permissions are made of.
+#: The kinds of the objects that give InstaSlice its permissions.
 PERMISSIONS = ("Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding")
 
-#: Stands for the definition that NVIDIA's driver of Kubernetes 1.27 to 1.30 brought.
+#: A stand-in for the definition of NVIDIA's driver for Kubernetes 1.27 to 1.30.
 PARAMETERS = definition("MigDeviceClaimParameters", "gpu.resource.nvidia.com", "v1alpha1")
 
 
 def render(plane: ControlPlane, *components: str, files: Mapping[str, bytes] = {}) -> list[Json]:
     """The objects of config/base with components of config/components, by `kubectl kustomize`.
 
-    files: what a component wants to be brought, by path below config/.
+    files: those that a component expects from its user, by path below config/.
     Raises CalledProcessError.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -60,9 +60,9 @@ def render(plane: ControlPlane, *components: str, files: Mapping[str, bytes] = {
 
 @contextmanager
 def serving(cluster: Cluster, folder: Path, *resources: str) -> Iterator[Webhook]:
-    """InstaSlice, installed as `config/` has it, running and registered.
+    """InstaSlice, installed from `config/`, running and registered.
 
-    folder: is made. resources: that are mapped, "NAME=CLASS".
+    folder: created. resources: mappings, "NAME=CLASS".
     """
     kubeconfig = install(cluster, folder, *resources)
     webhook = Webhook(folder, kubeconfig, *(f"--resource={each}" for each in resources))
@@ -79,7 +79,7 @@ def install(cluster: Cluster, folder: Path, *resources: str) -> Path:
     """Create InstaSlice's namespace, service account, role and policies.
 
     folder, resources: as for `serving`. Returns a kubeconfig with the service account's token,
-    which may do what InstaSlice may do in a cluster.
+    which has InstaSlice's permissions.
     """
     for manifest in render(cluster.plane):
         if manifest["kind"] in PERMISSIONS:
@@ -92,7 +92,7 @@ def install(cluster: Cluster, folder: Path, *resources: str) -> Path:
 
 
 def kubeconfig_of(cluster: Cluster, account: str, folder: Path) -> Path:
-    """A kubeconfig with a token of a service account of the namespace. folder: is made."""
+    """A kubeconfig with a token of a service account in the namespace. folder: created."""
     token = cluster.kubectl("create", "token", account, "--duration=2h")
     token.check_returncode()
     kubeconfig = json.loads(cluster.plane.kubeconfig.read_text())
@@ -104,7 +104,7 @@ def kubeconfig_of(cluster: Cluster, account: str, folder: Path) -> Path:
 
 
 def add_policies(cluster: Cluster, *resources: str) -> None:
-    """Create the component `policies`; returns once the API server goes by it."""
+    """Create the component `policies`, and wait until the API server enforces it."""
     pairs = ",".join("'{}':'{}'".format(*each.split("=")) for each in resources or ["="])
     mapped = f"dyn({{{pairs}}})"
     for manifest in render(cluster.plane, "policies"):
@@ -117,7 +117,7 @@ def add_policies(cluster: Cluster, *resources: str) -> None:
         bad: Json = {"apiVersion": version, "kind": "DeviceClass", "spec": {}}
         bad |= {"metadata": {"name": "gpu.example.com"}}
         tried = cluster.kubectl("create", f"--as={ACCOUNT}", "--dry-run=server", "-f-", stdin=bad)
-        # Where resource.k8s.io is not served, there is nothing to be held.
+        # Without resource.k8s.io there is nothing to enforce.
         held = ("instaslice-service-account", "no matches for kind")
         return any(each in tried.stderr for each in held)
 
@@ -126,9 +126,9 @@ def add_policies(cluster: Cluster, *resources: str) -> None:
 
 
 def define_parameters(cluster: Cluster) -> None:
-    """Create the CustomResourceDefinition of the driver's parameters, and have it served."""
+    """Create the CustomResourceDefinition of the driver's parameters; wait until it is served."""
     define(cluster, PARAMETERS)
-    # The API server takes two seconds over the first object of a new definition (seen on 1.27).
+    # The API server needs two seconds for the first object of a new definition (seen on 1.27).
     first = {"apiVersion": "gpu.resource.nvidia.com/v1alpha1", "kind": "MigDeviceClaimParameters"}
     cluster.create({**first, "metadata": {"name": "first"}}, dry_run=True)
 
@@ -136,9 +136,9 @@ def define_parameters(cluster: Cluster) -> None:
 def register(cluster: Cluster, client_config: Json, *resources: str) -> Json:
     """Create the MutatingWebhookConfiguration that `config/` has for this version of Kubernetes.
 
-    client_config: where InstaSlice is, in place of the Service of a cluster that has a network.
-    resources: that are sent beside MIG's.
-    Returns it, once the API server goes by it.
+    client_config: InstaSlice's address, since there is no cluster network for a Service.
+    resources: those to match besides MIG's.
+    Returns it, once the API server applies it.
     """
     components = []
     if cluster.plane.version < FIRST_WITH_MATCH_CONDITIONS:
@@ -159,18 +159,18 @@ def register(cluster: Cluster, client_config: Json, *resources: str) -> Json:
 
 
 def let_in(cluster: Cluster) -> None:
-    """Have a namespace served that opted out: its pods were there before InstaSlice."""
+    """Let InstaSlice serve a namespace that opted out, whose pods are older than InstaSlice."""
     labels = {"metadata": {"labels": {"instaslice.io/rewrite": None}}}
     cluster.patch("Namespace", cluster.namespace, labels)
     until(lambda: is_rewriting(cluster), "the namespace is served")
 
 
 def is_rewriting(cluster: Cluster) -> bool:
-    """Whether a pod that is created now in the namespace would be rewritten."""
+    """Whether InstaSlice rewrites new pods in the namespace."""
     try:
         return not limits_left(cluster.create(pod("probe"), dry_run=True))
     except Refused as refused:
-        # The namespace's service account is not there yet.
+        # The namespace's service account does not exist yet.
         if refused.code == 403:
             return False
         raise

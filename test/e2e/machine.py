@@ -1,10 +1,10 @@
-"""A machine within this one: processes, mounts, a network and a cgroup of its own.
+"""A machine within this one, with separate processes, mounts, network and cgroup.
 
-A node's programs change the machine that they run on: they mount, they set sysctls, they write
-firewall rules, they leave processes behind. Here all of that happens in namespaces (namespaces(7))
-which end with one process, and that one ends with the tests, however they end. What no namespace
-holds is taken away by hand: the folders of cgroups; and sysctls of the whole machine are covered
-by files, so that a program that sets one changes a file.
+A node's programs change the machine on which they run: they mount, set sysctls, write firewall
+rules, and leave processes behind. Here they do so in namespaces (namespaces(7)), which end with one
+process, and that process ends with the tests, however they end. Two things are not in namespaces:
+the folders of cgroups, which are removed explicitly, and sysctls of the whole machine, which are
+covered by files, so that a program that sets one changes a file.
 """
 
 import ctypes
@@ -19,13 +19,13 @@ from typing import Final
 
 from test.support.process import Process, until
 
-#: What a machine needs on PATH (util-linux, iproute2).
+#: The programs that a machine needs on PATH (util-linux, iproute2).
 TOOLS: Final = ("ip", "mount", "nsenter", "unshare")
 
-#: The machine's address, of the network that is kept for documentation (RFC 5737).
+#: The machine's address, in the network reserved for documentation (RFC 5737).
 ADDRESS: Final = "192.0.2.1"
 
-#: What a kubelet sets that is not of a namespace (pkg/kubelet/cm/container_manager_linux.go).
+#: Sysctls outside namespaces that a kubelet sets (pkg/kubelet/cm/container_manager_linux.go).
 SYSCTLS: Final = (
     "kernel/keys/root_maxbytes",
     "kernel/keys/root_maxkeys",
@@ -35,11 +35,11 @@ SYSCTLS: Final = (
     "vm/panic_on_oom",
 )
 
-#: The name of a machine's cgroup, before the ID of the process that made it.
+#: The prefix of a machine's cgroup, before the ID of the process that created it.
 CGROUP: Final = "/instaslice-e2e-"
 
-#: The first process: it prepares the namespaces, says who it is, and stays. $1 is a folder.
-#: Without an interest in its children, the kernel reaps those that it inherits.
+#: The first process: it prepares the namespaces, writes its ID, and stays. $1 is a folder.
+#: It ignores SIGCHLD, so the kernel reaps the children that it inherits.
 _FIRST: Final = f"""
 set -e
 read -r pid rest </proc/self/stat
@@ -65,10 +65,10 @@ _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 
 
 class Machine:
-    """A machine that runs; `machine()` makes it."""
+    """A running machine, which `machine()` creates."""
 
     def __init__(self, pid: int, cgroup: str) -> None:
-        """pid: of its first process. cgroup: its own, "/name"."""
+        """pid: of its first process. cgroup: "/name"."""
         self._pid = pid
         self.cgroup = cgroup
 
@@ -78,18 +78,18 @@ class Machine:
         return ["nsenter", *target, "--net", "--mount", "--pid", "--", *command]
 
     def run(self, *command: str | Path) -> str:
-        """Run a program in it; returns what it prints. Raises RuntimeError with its words."""
+        """Run a program in it, and return its output. Raises RuntimeError with its message."""
         done = subprocess.run(self.command(*command), capture_output=True, text=True, timeout=120)
         if done.returncode:
             raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stderr}")
         return done.stdout
 
     def network(self) -> AbstractContextManager[None]:
-        """The calling thread, and what it starts, is in the machine's network meanwhile."""
+        """Move the calling thread, and what it starts, to the machine's network meanwhile."""
         return _within(f"/proc/{self._pid}/ns/net")
 
     def outside(self) -> AbstractContextManager[None]:
-        """The calling thread, and what it starts, is back in the network of the tests meanwhile."""
+        """Move the calling thread, and what it starts, to the tests' network meanwhile."""
         return _within(f"/proc/{os.getppid()}/ns/net")
 
 
@@ -105,14 +105,14 @@ def _within(network: str) -> Iterator[None]:
 
 
 def _enter(network: int) -> None:
-    """setns(2), which Python has from 3.12 on. Raises OSError."""
+    """Call setns(2), which Python has only from 3.12 on. Raises OSError."""
     if _LIBC.setns(network, _CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "setns")
 
 
 @contextmanager
 def machine(folder: Path) -> Iterator[Machine]:
-    """A machine that runs while the context does. folder: is made, for what it needs.
+    """Run a machine inside the context. folder: created, for its files.
 
     Raises RuntimeError and TimeoutError.
     """
@@ -134,8 +134,8 @@ def machine(folder: Path) -> Iterator[Machine]:
         try:
             yield Machine(pid, cgroup)
         finally:
-            # The kernel ends all of a PID namespace with its first process, and with the last
-            # process the mounts and the network go.
+            # When the first process ends, the kernel ends all others in its PID namespace, and
+            # with them the mounts and the network.
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             until(lambda: not Path(f"/proc/{pid}").exists(), "the machine is gone")
@@ -145,18 +145,18 @@ def machine(folder: Path) -> Iterator[Machine]:
 
 
 def missing_tools(tools: Sequence[str]) -> list[str]:
-    """Those that are not on PATH."""
+    """The tools that are not on PATH."""
     return [tool for tool in tools if shutil.which(tool) is None]
 
 
 def _cgroup_hierarchies() -> list[Path]:
-    """Where hierarchies of cgroups are mounted: one of version 2, or each controller's."""
+    """The mount points of cgroups: one for version 2, or one for each controller."""
     mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     return [Path(mount[1]) for mount in mounts if mount[2] in ("cgroup", "cgroup2")]
 
 
 def _remove_stale_cgroups() -> None:
-    """Remove the cgroups of tests that were killed: their process has ended."""
+    """Remove the cgroups of killed tests, whose process has ended."""
     stale = {
         f"/{path.name}"
         for hierarchy in _cgroup_hierarchies()
@@ -168,13 +168,13 @@ def _remove_stale_cgroups() -> None:
 
 
 def _remove_cgroups(cgroup: str) -> None:
-    """Remove a cgroup and those below it, as soon as the kernel lets their last process go."""
+    """Remove a cgroup and those below it, as soon as their last process has ended."""
     for hierarchy in _cgroup_hierarchies():
         top = Path(f"{hierarchy}{cgroup}")
 
         def gone(top: Path = top) -> bool:
             for folder, _, _ in os.walk(top, topdown=False):
-                with suppress(OSError):  # a process is ending in it
+                with suppress(OSError):  # a process in it is still ending
                     os.rmdir(folder)
             return not top.exists()
 

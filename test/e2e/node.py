@@ -1,9 +1,8 @@
 """A real node for one run: containerd, a kubelet, kube-proxy and the tests' own DRA driver.
 
-All run in a machine of their own (test/e2e/machine.py), and so does the control plane, so that
-Services, their addresses and probes work as they do anywhere. The kubelet and kube-proxy are where
-the control plane's programs are; containerd, ctr, runc, nft and busybox are on PATH; and CNI's
-plugins where Debian and others put them.
+They and the control plane run in a separate machine (test/e2e/machine.py), so that Services, their
+addresses and probes work as usual. The kubelet and kube-proxy are in the folder of the control
+plane's programs. containerd, ctr, runc, nft and busybox are on PATH; CNI_FOLDERS has the plugins.
 """
 
 import json
@@ -29,26 +28,26 @@ from test.support.process import Process, until
 
 NAME: Final = "node"
 
-#: Addresses of pods: of the network that is kept for measurements (RFC 2544).
+#: The addresses of pods, in the network reserved for benchmarks (RFC 2544).
 PODS: Final = "198.18.0.0/24"
 
-#: The image of pods that say nothing of their image, and the one of samples/sample.yaml.
+#: The default image of the tests' pods, and the image of samples/sample.yaml.
 IMAGE: Final = "registry.test/image:1"
 SAMPLE_IMAGE: Final = "quay.io/project-codeflare/busybox:1.36"
 PAUSE: Final = "registry.test/pause:1"
 
-#: Where Debian and others put CNI's plugins.
+#: The folders in which distributions install CNI's plugins.
 CNI_FOLDERS: Final = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 CNI_PLUGINS: Final = ("bridge", "host-local", "loopback")
 PROGRAMS: Final = ("busybox", "containerd", "containerd-shim-runc-v2", "ctr", "runc", "nft")
 
-#: The first containerd that gives a container the devices of its claims; an older one runs it
-#: without them, and says nothing.
+#: The first containerd that gives a container the devices of its claims; older ones silently run it
+#: without them.
 FIRST_CDI: Final = (1, 7)
 
 
 def missing(assets: Path) -> str:
-    """What a node needs and is not here, as one line; empty if all of it is."""
+    """What is missing for a node, in one line; empty if nothing is."""
     needed = [*machines.TOOLS, *PROGRAMS]
     lacks = machines.missing_tools(needed)
     lacks += [name for name in ("kubelet", "kube-proxy") if not (assets / name).is_file()]
@@ -60,7 +59,7 @@ def missing(assets: Path) -> str:
 
 
 def _containerd_version() -> tuple[int, ...]:
-    """That of the containerd on PATH, (1, 7); () where it does not say."""
+    """The version of the containerd on PATH, such as (1, 7); () if it prints none."""
     said = subprocess.run(["containerd", "--version"], capture_output=True, text=True, check=False)
     found = re.search(r" v?(\d+)\.(\d+)\.", said.stdout)
     return tuple(map(int, found.groups())) if found else ()
@@ -74,10 +73,10 @@ def _cni_folder() -> Path | None:
 
 
 class Node:
-    """A node that runs; `real_node_of_tests` makes it."""
+    """A running node, which `real_node_of_tests` creates."""
 
     def __init__(self, assets: Path, cluster: Cluster, machine: Machine, folder: Path) -> None:
-        self.cluster = cluster  #: as an administrator sees it
+        self.cluster = cluster  #: with an administrator's rights
         self.plane = cluster.plane
         self.machine = machine
         self.folder = folder
@@ -87,13 +86,13 @@ class Node:
         self._processes: dict[str, Process | Driver] = {}
 
     def start(self, name: str, command: Sequence[str | Path]) -> Process:
-        """Start a program under a name, which its log has, too."""
+        """Start a program. name: for the program and its log."""
         process = Process(command, self.folder / f"{name}.log")
         self._processes[name] = process
         return process
 
     def end(self, name: str) -> None:
-        """End a program at once, if it runs."""
+        """Kill a program, if it runs."""
         if process := self._processes.pop(name, None):
             process.kill()
 
@@ -103,7 +102,7 @@ class Node:
             process.check()
 
     def ctr(self, *arguments: str | Path) -> str:
-        """What containerd's own client prints, of Kubernetes' containers."""
+        """Run containerd's client on Kubernetes' containers, and return its output."""
         socket = self.folder / "containerd.sock"
         return self.machine.run("ctr", "--address", socket, "--namespace", "k8s.io", *arguments)
 
@@ -145,7 +144,7 @@ class Node:
         self.start("kube-proxy", command)
 
     def start_driver(self, *, models: str = TWO_A100S) -> None:
-        """Start the DRA driver. models: of GPUs, letters of `MODELS`."""
+        """Start the DRA driver. models: of the GPUs, as letters of `MODELS`."""
         combined = self.plane.version.minor < FIRST_APART
         gpus = [MODELS[letter] for letter in models]
         slices = resource_slices(NAME, models=gpus, combined=combined, whole=True)
@@ -153,7 +152,7 @@ class Node:
         self._processes["driver"] = driver
 
     def other_gpus(self, *options: str, **more: Any) -> None:
-        """Start the driver as on another machine: nothing is left of what was.
+        """Start the driver without its earlier state, as on another machine.
 
         options, more: as for `start_driver`.
         """
@@ -165,16 +164,16 @@ class Node:
         until(self.published, "devices are published", self.check)
 
     def published(self) -> bool:
-        """Whether all ResourceSlices are there, by what they say of their number."""
+        """Whether the number of ResourceSlices is the one that they state."""
         slices = self.cluster.list("ResourceSlice")
         return {len(slices)} == {each["spec"]["pool"]["resourceSliceCount"] for each in slices}
 
     def forget(self) -> None:
-        """Remove what the driver, which does not run, has kept."""
+        """Remove the state of the driver, which must not run."""
 
     @contextmanager
     def failing_driver(self) -> Iterator[str]:
-        """The driver fails to prepare any claim meanwhile, with the words that are yielded."""
+        """Let the driver fail to prepare claims inside the context; yields its message."""
         driver = self._processes["driver"]
         assert isinstance(driver, Driver)
         driver.failure = "the GPU has fallen off the bus"
@@ -182,7 +181,7 @@ class Node:
         driver.failure = ""
 
     def prepared(self) -> set[str]:
-        """The UIDs of claims that the driver holds."""
+        """The UIDs of the claims that the driver has prepared."""
         return {file.stem for file in (self.driver_folder / "cdi").glob("*.json")}
 
     def end_all(self) -> None:
@@ -195,13 +194,13 @@ NodeT = TypeVar("NodeT", bound=Node)
 
 @contextmanager
 def real_node_of_tests(kind: type[NodeT]) -> Iterator[NodeT]:
-    """A cluster of one node that runs while the context does, with KUBEBUILDER_ASSETS' programs.
+    """Run a cluster of one node inside the context, with the programs in KUBEBUILDER_ASSETS.
 
-    The calling thread is in the node's network meanwhile. kind: by its driver. Raises RuntimeError
-    and TimeoutError.
+    The calling thread is in the node's network meanwhile. kind: the class for its driver. Raises
+    RuntimeError and TimeoutError.
     """
     assets = Path(os.environ["KUBEBUILDER_ASSETS"])
-    # Not pytest's own folder: the path of a Unix socket has at most 107 bytes (unix(7)).
+    # pytest's folder is too long for the path of a Unix socket, at most 107 bytes (unix(7)).
     folder = Path(tempfile.mkdtemp(prefix="node-"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
@@ -228,7 +227,7 @@ def _ready(cluster: Cluster) -> bool:
     found = cluster.find("Node", NAME)
     conditions = found["status"].get("conditions", []) if found else []
     ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-    # The node lifecycle controller takes the taint of a new node away.
+    # The node lifecycle controller removes the taint of a new node.
     return ready and found is not None and not found["spec"].get("taints")
 
 
@@ -260,7 +259,7 @@ def _cni_config(folder: Path) -> Json:
         "type": "bridge",
         "bridge": "pods",
         "isGateway": True,
-        "hairpinMode": True,  # a pod may reach itself by its Service
+        "hairpinMode": True,  # lets a pod reach itself by its Service
         "ipam": {
             "type": "host-local",
             "ranges": [[{"subnet": PODS}]],
@@ -296,7 +295,7 @@ def _kubelet_config(folder: Path, plane: ControlPlane, machine: Machine) -> Json
         "staticPodPath": "",
         "oomScoreAdj": 0,
         "healthzPort": 0,
-        # As fast as it goes: tests wait for what a kubelet says.
+        # As often as possible, since tests wait for the kubelet's status.
         "syncFrequency": "1s",
         "nodeStatusUpdateFrequency": "5s",
         "kubeAPIQPS": 100,
@@ -313,7 +312,7 @@ def _proxy_config(plane: ControlPlane) -> Json:
         "clusterCIDR": PODS,
         "mode": "nftables",
         "oomScoreAdj": 0,
-        # Those are of the whole machine.
+        # These sysctls belong to the whole machine.
         "conntrack": {"maxPerCore": 0},
         "healthzBindAddress": "127.0.0.1:10256",
         "metricsBindAddress": "127.0.0.1:10249",

@@ -1,7 +1,7 @@
-"""NVIDIA's own DRA driver on the tests' node, and no GPU.
+"""NVIDIA's DRA driver on the tests' node, without a GPU.
 
-Its gpu-kubelet-plugin runs unchanged, on the stand-in for NVML of test/e2e/nvml, which gcc
-compiles. What NVIDIA's kernel module would have made is made here, in the node's own mounts.
+Its gpu-kubelet-plugin runs unchanged, with the stand-in for NVML in test/e2e/nvml, which gcc
+compiles. The files of NVIDIA's kernel module are created in the node's own mounts.
 """
 
 import os
@@ -18,18 +18,18 @@ from test.e2e.node import Node
 from test.support.a100 import DRIVER, MODELS, TWO_A100S, slices_of, whole_gpu
 from test.support.process import ROOT
 
-#: The gpu-kubelet-plugin to run.
+#: Names the gpu-kubelet-plugin to run.
 VARIABLE: Final = "NVIDIA_DRA_DRIVER"
 SOURCE: Final = ROOT / "test/e2e/nvml/nvml.c"
 
-#: Of the stand-in: instances that a GPU numbers, and the devices of each (its own, its compute's).
+#: The stand-in's number of instances of a GPU, and of devices of each (its own, its compute's).
 INSTANCES: Final = 32
 GPUS: Final = 2
 
-#: What the kernel module's number for nvidia-caps would be; any that is free.
+#: A free number in place of the kernel module's major number for nvidia-caps.
 MAJOR: Final = 236
 
-#: The kernel module's list of what may be opened, as the driver reads it. $1: GPUs, $2: instances.
+#: Writes the kernel module's list of capabilities for the driver. $1: GPUs, $2: instances.
 _CAPABILITIES: Final = """
 set -e
 mountpoint -q /proc/driver || mount -t tmpfs tmpfs /proc/driver
@@ -53,12 +53,12 @@ _CAP: Final = re.compile(r"nvidia-cap([0-9]+)")
 
 
 def wanted() -> type[Node]:
-    """The kind of node that the environment asks for."""
+    """The class of node that the environment selects."""
     return NvidiaNode if os.environ.get(VARIABLE) else Node
 
 
 def missing() -> str:
-    """What is not here, as one line; empty if all of it is."""
+    """What is missing, in one line; empty if nothing is."""
     program = os.environ.get(VARIABLE)
     if not program:
         return f"needs NVIDIA's gpu-kubelet-plugin: {VARIABLE} names none"
@@ -68,12 +68,12 @@ def missing() -> str:
 
 
 class NvidiaNode(Node):
-    """A node whose slices NVIDIA's driver makes; `GPUS` A100s, all in MIG mode."""
+    """A node with NVIDIA's driver, and `GPUS` A100s, all in MIG mode."""
 
     def start_driver(
         self, *options: str, models: str = TWO_A100S, gates: Sequence[str] = ("DynamicMIG",)
     ) -> None:
-        """Start the DRA driver. options: FAKE_NVML_... of the stand-in. gates: of the driver."""
+        """Start the DRA driver. options: the stand-in's FAKE_NVML_... gates: the driver's."""
         root, cdi = self.folder / "nvidia", self.driver_folder / "cdi"
         if not root.exists():
             cdi.mkdir(parents=True)
@@ -103,7 +103,7 @@ class NvidiaNode(Node):
 
     @property
     def log(self) -> Path:
-        """What was done to the GPUs, a line each."""
+        """The log of the operations on the GPUs, one a line."""
         return self.driver_folder / "nvml.log"
 
     def forget(self) -> None:
@@ -116,7 +116,7 @@ class NvidiaNode(Node):
         return {match[1] for match in found if match}
 
     def _make_root(self, root: Path) -> None:
-        """What the driver's installation has: libraries, nvidia-smi, device nodes."""
+        """Create the files of the driver's installation: libraries, nvidia-smi, device nodes."""
         library, dev = root / "usr/lib64", root / "dev"
         for folder in (library, root / "usr/bin", dev):
             folder.mkdir(parents=True)
@@ -137,9 +137,9 @@ class NvidiaNode(Node):
 
 
 def devices_of(files: Sequence[str], models: str = TWO_A100S) -> list[str]:
-    """The devices whose files a container has in /dev, by the names of test/support/a100.py.
+    """The devices whose files a container has in /dev, by the names in test/support/a100.py.
 
-    files: names such as "nvidia0" and "nvidia-cap3". A slice has two caps, and its GPU's file.
+    files: such as "nvidia0" and "nvidia-cap3". A slice has two caps and its GPU's file.
     """
     minors = sorted(int(match[1]) for file in files if (match := _CAP.fullmatch(file)))
     found = []

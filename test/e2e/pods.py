@@ -1,4 +1,4 @@
-"""The pods of these tests, and what can be read off a pod."""
+"""Builds the pods of these tests, and reads fields of pods."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def extended(amounts: Json) -> Json:
 
 
 def pod(name: str, *containers: Json, **spec: Any) -> Json:
-    """A pod; without containers, one that asks for one slice of 1g.5gb."""
+    """A pod; without containers, one that requests one slice of 1g.5gb."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -29,7 +29,7 @@ def pod(name: str, *containers: Json, **spec: Any) -> Json:
 
 
 def wishing(manifest: Json, **annotations: str) -> Json:
-    """A pod with annotations of InstaSlice's, beside its own."""
+    """The pod with more annotations, those of InstaSlice."""
     metadata = manifest["metadata"]
     wishes = {f"instaslice.io/{key}": value for key, value in annotations.items()}
     annotated = {**metadata.get("annotations", {}), **wishes}
@@ -37,7 +37,7 @@ def wishing(manifest: Json, **annotations: str) -> Json:
 
 
 def native(manifest: Json) -> Json:
-    """A pod that InstaSlice leaves to the scheduler."""
+    """The pod with the label that leaves it to the scheduler."""
     labels = {"instaslice.io/rewrite": "disabled"}
     return {**manifest, "metadata": {**manifest["metadata"], "labels": labels}}
 
@@ -70,7 +70,7 @@ def job(name: str) -> Json:
 
 
 def cron_job(name: str) -> Json:
-    """A CronJob that is due every minute."""
+    """A CronJob that runs every minute."""
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
@@ -85,7 +85,7 @@ def all_containers(pod: Json) -> list[Json]:
 
 
 def limits_left(pod: Json) -> dict[str, Json]:
-    """Container -> MIG resources that it still has in limits or requests; without those of none."""
+    """Container -> its remaining MIG limits and requests; without containers that have none."""
     left = {}
     for each in all_containers(pod):
         resources = each.get("resources", {})
@@ -97,7 +97,7 @@ def limits_left(pod: Json) -> dict[str, Json]:
 
 
 def templates(pod: Json) -> dict[str, str]:
-    """Claim -> template, of every claim that the pod declares; in either shape of the API."""
+    """Claim -> template, for every claim of the pod; in either shape of the API."""
     return {
         claim["name"]: claim.get("source", claim)["resourceClaimTemplateName"]
         for claim in pod["spec"].get("resourceClaims", [])
@@ -113,9 +113,9 @@ def claims(pod: Json) -> dict[str, list[str]]:
 
 
 def slices(pod: Json) -> dict[str, list[str]]:
-    """Container -> the template for one slice of each slice that it has, sorted.
+    """Container -> for each of its slices, the template for one such slice; sorted.
 
-    Fails for a pod that has MIG limits left: it is either rewritten or it is not.
+    Fails if the pod has MIG limits left, since no pod may be rewritten in part.
     """
     assert limits_left(pod) == {}
     by_claim = templates(pod)

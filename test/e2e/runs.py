@@ -1,4 +1,4 @@
-"""Pods that run on a real node, and what their containers saw there."""
+"""Pods that run on a real node, and the devices that their containers see."""
 
 from typing import Any, Final
 
@@ -10,38 +10,38 @@ from test.e2e.pods import container
 from test.support.a100 import TWO_A100S
 from test.support.process import until
 
-#: Prints the names of the devices that the container has (test/e2e/driver.py), or the files of
-#: NVIDIA's (test/e2e/nvidia.py), and then END.
+#: Prints the names of the container's devices (test/e2e/driver.py), or the files of NVIDIA's
+#: (test/e2e/nvidia.py), and then END.
 END: Final = "that is all"
 SHOW: Final = (
     f"env | sed -n 's/^{PREFIX}[A-Z0-9_]*=//p' | sort; "
     f"ls /dev /dev/nvidia-caps 2>/dev/null | grep ^nvidia; echo {END}"
 )
 
-#: Stays until it is told to end, and then ends at once, which a first process must ask for.
+#: Waits for SIGTERM, and then ends at once; a first process ignores the signal without a trap.
 STAY: Final = "trap 'exit 0' TERM; sleep 3600 & wait"
 
-#: Seconds for a pod to come as far as a test wants; it takes one or two.
+#: Seconds to wait for a state of a pod; it takes one or two.
 PATIENCE: Final = 60.0
 
 
 def ends(name: str = "main", limits: Json | None = None, **more: Any) -> Json:
-    """A container that shows its devices and ends."""
+    """A container that prints its devices and ends."""
     return container(name, limits, image=IMAGE, command=["sh", "-c", SHOW], **more)
 
 
 def stays(name: str = "main", limits: Json | None = None, **more: Any) -> Json:
-    """A container that shows its devices and stays."""
+    """A container that prints its devices and keeps running."""
     return container(name, limits, image=IMAGE, command=["sh", "-c", f"{SHOW}; {STAY}"], **more)
 
 
 def sidecar(name: str, limits: Json | None = None) -> Json:
-    """A sidecar: an init container that stays."""
+    """A sidecar: an init container that keeps running."""
     return stays(name, limits, restartPolicy="Always")
 
 
 def wait_phase(cluster: Cluster, name: str, *phases: str) -> Json:
-    """A pod, once it is in one of the phases. Raises AssertionError with what has happened."""
+    """Wait until a pod is in one of the phases, and return it. Raises AssertionError."""
 
     def found() -> Json | None:
         found = cluster.find("Pod", name)
@@ -57,20 +57,20 @@ def wait_phase(cluster: Cluster, name: str, *phases: str) -> Json:
 
 
 def restarts(cluster: Cluster, pod: str) -> int:
-    """How often containers of a pod were started again."""
+    """How often the containers of a pod were restarted."""
     statuses = cluster.get("Pod", pod)["status"].get("containerStatuses", [])
     return sum(status["restartCount"] for status in statuses)
 
 
 def wait_gone(cluster: Cluster, name: str) -> None:
-    """Returns once a pod that is being deleted is gone."""
+    """Wait until a deleted pod is gone."""
     until(lambda: cluster.find("Pod", name) is None, f"{name} is gone", seconds=PATIENCE)
 
 
 def seen(
     cluster: Cluster, pod: str, container: str = "main", *options: str, models: str = TWO_A100S
 ) -> list[str]:
-    """The devices that a container had when it started, once it has told.
+    """Wait until a container has printed its devices, and return them.
 
     options: of `kubectl logs`. models: of the node's GPUs. Raises TimeoutError.
     """
@@ -88,7 +88,7 @@ def seen(
 
 
 def ready(deployed: Cluster) -> dict[str, Json]:
-    """InstaSlice's pods by name, once two are ready and no other is there that stays."""
+    """Wait until InstaSlice has two ready pods and no others, and return them by name."""
 
     def found() -> dict[str, Json] | None:
         pods = {

@@ -1,4 +1,4 @@
-"""AMD's GPUs and partitions, mapped to classes: its driver's devices, given by a real scheduler.
+"""AMD's GPUs and partitions, mapped to classes: a real scheduler allocates its driver's devices.
 
 Source of the devices: ROCm/k8s-gpu-dra-driver, docs/driver-attributes.md.
 """
@@ -23,7 +23,7 @@ def device(name: str, **attributes: str) -> Json:
 
 
 def auto(compute: str, memory: str, partitions: int) -> Json:
-    """One of the ways to partition a GPU, with AutoPartition: only one of them at a time."""
+    """One way to partition a GPU with AutoPartition, which excludes the other ways."""
     kind = "amdgpu" if partitions == 1 else "amdgpu-partition"
     name = f"gpu-0-{compute}-{memory}"
     found = device(name, type=kind, computePartition=compute, memoryPartition=memory)
@@ -35,7 +35,7 @@ def auto(compute: str, memory: str, partitions: int) -> Json:
 
 @pytest.fixture(scope="module")
 def devices(cluster: Cluster) -> Iterator[None]:
-    """A GPU with AutoPartition, one that was partitioned before, and one that is whole."""
+    """A GPU with AutoPartition, a GPU that is partitioned already, and a whole GPU."""
     if cluster.plane.version.minor < gpus.FIRST_WITH_EXTENDED_RESOURCES:
         pytest.skip("AMD's AutoPartition needs Kubernetes 1.36")
     counters = [{"name": "mutex", "counters": {"partition-mode": {"value": "1"}}}]
@@ -68,7 +68,7 @@ def asking(name: str, **amounts: int) -> Json:
 
 
 def test_partitions_and_whole_gpus(team: Cluster) -> None:
-    """A GPU in the mode of partitions is not given as a whole one."""
+    """A GPU in partition mode is not allocated as a whole one."""
     created = gpus.start(team, asking("p", cpx_nps4=9, gpu=1))
     assert "limits" not in all_containers(created)[0]["resources"]
     partitions = ["gpu-0-cpx-nps4", *(f"gpu-1-{n}" for n in range(8))]

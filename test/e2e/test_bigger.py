@@ -1,4 +1,4 @@
-"""`1g.5gb or bigger`, on a node whose GPUs have no 1g.5gb, as a real scheduler understands it."""
+"""`1g.5gb or bigger` with a real scheduler, on nodes whose GPUs have no 1g.5gb."""
 
 import json
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from test.support import a100
 from test.support.command import instaslice
 from test.support.process import until
 
-#: A node with two H100s, and one whose slices are of models that nobody knows yet.
+#: A node with two H100s, and a node with slices of unknown models.
 HOPPER, STRANGE = "h100s", "strange"
 
 
 def strange(name: str, profile: str, memory: str | None) -> Json:
-    """A slice of a GPU that publishes less than NVIDIA's do today."""
+    """A slice of a GPU with fewer attributes than NVIDIA publishes today."""
     return {
         "name": name,
         "attributes": {"type": {"string": "mig"}, "profile": {"string": profile}},
@@ -64,8 +64,8 @@ def asking(name: str, *amounts: Json, node: str = HOPPER, **annotations: str) ->
     return gpus.tolerating(manifest, node)
 
 
-def test_a_pod_written_for_an_a100_has_the_smallest_slices_of_an_h100(team: Cluster) -> None:
-    """In steps of size: seven of one compute slice on each GPU, before any larger one."""
+def test_a100_pod_gets_the_smallest_slices_of_an_h100(team: Cluster) -> None:
+    """Smaller slices come first: seven of one compute slice on each GPU, then larger ones."""
     devices = held(team, start(team, asking("p", {"mig-1g.5gb": 7}, {"mig-1g.5gb": 1})))
     assert len(set(devices)) == 8
     assert {profile_of(device)[:2] for device in devices} == {"1g"}
@@ -74,7 +74,7 @@ def test_a_pod_written_for_an_a100_has_the_smallest_slices_of_an_h100(team: Clus
     waits(team, "none")
 
 
-def test_what_the_commands_say_of_such_a_pod(team: Cluster) -> None:
+def test_doctor_and_reverse_on_a_pod_with_larger_slices(team: Cluster) -> None:
     manifest = asking("p", {"mig-1g.5gb": 6})
     placed = start(team, manifest)
     where = f"--kubeconfig={team.plane.kubeconfig}", f"--namespace={team.namespace}"
@@ -94,7 +94,7 @@ def test_what_the_commands_say_of_such_a_pod(team: Cluster) -> None:
     assert "waits: no node has 2 free 7g.40gb or bigger" in told.out
 
 
-def test_a_profile_of_no_gpu_that_is_known_is_served_and_warned_of(team: Cluster) -> None:
+def test_unknown_profile_is_served_with_a_warning(team: Cluster) -> None:
     manifest = gpus.tolerating(pod("p", container(limits={"mig-1g.0gb.me": 1})), STRANGE)
     _, warnings = team.create_aloud(manifest)
     assert "InstaSlice knows no GPU with the MIG profile 1g.0gb+me" in "".join(warnings)
@@ -102,7 +102,7 @@ def test_a_profile_of_no_gpu_that_is_known_is_served_and_warned_of(team: Cluster
 
 
 def test_a_deployment_runs_on_both_kinds_of_gpu(team: Cluster) -> None:
-    """16 pods, where two A100s have room for 14; and what a quota counts of each of them."""
+    """14 of 16 pods fit on two A100s; a quota counts the profile of each."""
     keys = [
         "mig-1g.5gb.nvidia.com.deviceclass.resource.k8s.io/devices",
         "mig.nvidia.com.deviceclass.resource.k8s.io/devices",
@@ -150,7 +150,7 @@ def test_init_containers_and_placement(team: Cluster) -> None:
     assert len(claim["spec"]["devices"]["requests"]) == 3
 
 
-def test_what_a_driver_does_not_publish_stops_nobody(team: Cluster) -> None:
+def test_missing_device_attributes_exclude_no_slice(team: Cluster) -> None:
     given_ = [
         held(team, start(team, asking(f"p{n}", {"mig-1g.5gb": 1}, node=STRANGE))) for n in range(2)
     ]
@@ -161,8 +161,8 @@ def test_what_a_driver_does_not_publish_stops_nobody(team: Cluster) -> None:
 
 
 @pytest.mark.usefixtures("devices")
-def test_a_class_does_it_without_a_webhook(bare_namespace: Cluster) -> None:
-    """From 1.36 on: plain pods, and a class that `instaslice deviceclasses --or-bigger` prints."""
+def test_or_bigger_class_works_without_the_webhook(bare_namespace: Cluster) -> None:
+    """From 1.36 on, plain pods use the class of `instaslice deviceclasses --or-bigger`."""
     if bare_namespace.plane.version.minor < gpus.FIRST_WITH_EXTENDED_RESOURCES:
         pytest.skip("the scheduler serves extended resources from Kubernetes 1.36 on")
     printed = instaslice("deviceclasses", "--or-bigger", "1g.5gb")

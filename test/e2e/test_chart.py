@@ -1,4 +1,4 @@
-"""The chart by Helm itself, 3 and 4, as a user types it: in which order, and what stays."""
+"""The chart with Helm 3 and 4: the order of installation, upgrades, and what uninstalling keeps."""
 
 import base64
 import subprocess
@@ -22,11 +22,11 @@ from test.support.process import HOST, ROOT, until
 
 CHART = ROOT / "charts" / "instaslice"
 WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
-#: Nobody here acts by cert-manager's objects.
+#: cert-manager does not run here.
 VALUES: Json = {
     "image": {"repository": "registry.example.com/instaslice"},
     "tls": {"source": "generated"},
-    # The test's pod asks InstaSlice, which runs in no pod here.
+    # The pod of `helm test` would ask InstaSlice's Service, which has no pods here.
     "helmTest": {"namespace": "default"},
 }
 SOON = "--timeout=60s"
@@ -46,19 +46,19 @@ def helm(
 def here(empty_cluster: Cluster) -> Iterator[Cluster]:
     """The release's namespace."""
     yield empty_cluster.within(NAMESPACE)
-    # What a failed hook leaves for its reader.
+    # A failed hook leaves its Job for inspection.
     empty_cluster.within(NAMESPACE).kubectl("delete", "job", "--all").check_returncode()
 
 
 def run(helm: Helm, verb: str, *arguments: str, values: Json | None = None) -> str:
-    """What Helm prints of a release in the namespace; it must succeed."""
+    """Run Helm on a release in the namespace, which must succeed; returns its output."""
     done = helm.run(verb, *arguments, f"--namespace={NAMESPACE}", values=values)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def fails(helm: Helm, verb: str, *arguments: str, values: Json) -> str:
-    """How Helm fails, soon."""
+    """Run Helm with a short timeout, which must fail; returns its message."""
     options = (str(CHART), *arguments, "--timeout=5s", f"--namespace={NAMESPACE}")
     done = helm.run(verb, "i", *options, values=values)
     assert done.returncode == 1
@@ -72,10 +72,8 @@ def webhooks(cluster: Cluster) -> list[Json]:
 
 
 @needs_helm
-def test_pods_that_never_run_fail_the_install_and_lock_nobody_out(
-    helm: Helm, here: Cluster
-) -> None:
-    """An image that cannot be pulled looks like this. Nor does an upgrade that brings no better."""
+def test_failed_install_locks_nobody_out(helm: Helm, here: Cluster) -> None:
+    """As with an image that cannot be pulled. An upgrade with the same fault locks nobody out."""
     assert "post-install" in fails(helm, "install", "--create-namespace", values=VALUES)
     assert here.find("Deployment", "instaslice")
     assert webhooks(here) == []
@@ -87,7 +85,7 @@ def test_pods_that_never_run_fail_the_install_and_lock_nobody_out(
 
 
 @needs_helm
-def test_a_release_from_install_to_uninstall(helm: Helm, here: Cluster) -> None:
+def test_release_from_install_to_uninstall(helm: Helm, here: Cluster) -> None:
     chart = str(CHART)
     install = ("--install", "i", chart, "--create-namespace", "--wait", SOON)
     with kubelet(here):
@@ -101,7 +99,7 @@ def test_a_release_from_install_to_uninstall(helm: Helm, here: Cluster) -> None:
     assert base64.b64decode(secret["tls.crt"]).startswith(b"-----BEGIN CERTIFICATE-----")
     assert here.list("Job") == [], "the hook's is gone"
 
-    # An upgrade changes it in place: there is no moment without it, or without its certificate.
+    # An upgrade changes it in place, so it is never missing, nor is its certificate.
     before = here.get(*WEBHOOK)
     changed = {**VALUES, "replicas": 3, "webhook": {"mode": "opt-in"}}
     with kubelet(here):
@@ -139,10 +137,8 @@ FIRST_BESIDE = Version(1, 36)
 
 
 @needs_helm
-def test_device_classes_stay_and_those_that_are_there_are_left_alone(
-    helm: Helm, here: Cluster
-) -> None:
-    """InstaSlice may have made some in another mode, and claims rely on them."""
+def test_existing_device_classes_are_kept(helm: Helm, here: Cluster) -> None:
+    """InstaSlice may have created some in another mode, and claims rely on them."""
     if here.plane.version < FIRST_BESIDE:
         pytest.skip(f"the scheduler of Kubernetes {here.plane.version} has no such mode")
     ours = ROOT / "config/components/beside-the-scheduler/deviceclasses.yaml"
@@ -167,9 +163,7 @@ def test_device_classes_stay_and_those_that_are_there_are_left_alone(
 
 
 @needs_helm
-def test_cert_manager_gives_it_its_secret_and_the_api_server_its_ca(
-    here: Cluster, tmp_path: Path
-) -> None:
+def test_cert_manager_provides_secret_and_ca(here: Cluster, tmp_path: Path) -> None:
     if lacks := cert_manager.missing():
         pytest.skip(lacks)
     helm = Helm(programs()[-1], tmp_path, here.plane.kubeconfig)
@@ -199,7 +193,7 @@ EVERYTHING: Json = {
 
 @needs_helm
 @pytest.mark.parametrize("mode", ["all", "opt-in", "beside-the-scheduler"])
-def test_the_api_server_takes_every_object(helm: Helm, empty_cluster: Cluster, mode: str) -> None:
+def test_api_server_accepts_every_object(helm: Helm, empty_cluster: Cluster, mode: str) -> None:
     version = empty_cluster.plane.version
     if mode == "beside-the-scheduler" and version < FIRST_BESIDE:
         pytest.skip("device classes with extended resources are of resource.k8s.io/v1")
@@ -211,7 +205,7 @@ def test_the_api_server_takes_every_object(helm: Helm, empty_cluster: Cluster, m
         for manifest in yaml.safe_load_all(done.stdout)
         if manifest and not manifest["apiVersion"].startswith(CUSTOM)
     ]
-    # Pods are refused until their accounts are there.
+    # Pods are refused until their service accounts exist.
     accounts = [each for each in manifests if each["kind"] == "ServiceAccount"]
     for items, dry in ((accounts, "none"), (manifests, "server")):
         applied = empty_cluster.kubectl(
@@ -221,32 +215,32 @@ def test_the_api_server_takes_every_object(helm: Helm, empty_cluster: Cluster, m
         assert (applied.returncode, applied.stderr) == (0, "")
 
 
-# What runs in the hook's pod and in the test's
+# The scripts in the pods of the hook and of `helm test`
 
 
 def script(name: str, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run a script of the chart's as its pod does."""
+    """Run a script of the chart as its pod does."""
     text = (CHART / "files" / name).read_text()
     command = [sys.executable, "-c", text, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
 
 
-def test_helm_test_sees_a_pod_rewritten(namespace: Cluster) -> None:
+def test_helm_test_succeeds_with_a_rewritten_pod(namespace: Cluster) -> None:
     kubeconfig = str(namespace.plane.kubeconfig)
     done = script("dry_run.py", namespace.namespace, "all", KUBECONFIG=kubeconfig)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("rewritten: [{'name': ")
 
 
-def test_helm_test_sees_a_pod_that_is_not(bare_namespace: Cluster) -> None:
+def test_helm_test_fails_without_rewriting(bare_namespace: Cluster) -> None:
     kubeconfig = str(bare_namespace.plane.kubeconfig)
     done = script("dry_run.py", bare_namespace.namespace, "opt-in", KUBECONFIG=kubeconfig)
     assert done.returncode == 1
     assert "InstaSlice was not called, or namespace" in done.stderr
 
 
-def test_the_hook_waits_until_it_is_ready(webhook: Webhook) -> None:
-    """Where its Service is, the kubelet says by environment variables."""
+def test_hook_waits_until_the_webhook_is_ready(webhook: Webhook) -> None:
+    """The kubelet sets environment variables with the Service's address."""
     url = webhook.client_config["url"].removesuffix("/mutate") + "/readyz"
     address = {"INSTASLICE_SERVICE_HOST": HOST, "INSTASLICE_SERVICE_PORT": str(webhook.port)}
     done = script("await_ready.py", "/readyz", **address)

@@ -1,4 +1,4 @@
-"""`make deploy` and `make undeploy`, on an API server of their own: what is there when."""
+"""`make deploy` and `make undeploy` on a separate API server: which objects exist when."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ def cluster(empty_cluster: Cluster) -> Cluster:
 
 @pytest.fixture(scope="module")
 def make(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """Runs make in a copy of the checkout, against that API server."""
+    """A function that runs make in a copy of the checkout, for that API server."""
     image = "registry.example.com/instaslice:1"
     checkout = Checkout(cluster.plane, tmp_path_factory.mktemp("checkout"), image)
     assert checkout.make("own-certificates").returncode == 0
@@ -46,7 +46,7 @@ def make(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Make:
 
 @pytest.fixture(scope="module")
 def deployed(cluster: Cluster, make: Make) -> Cluster:
-    """The cluster with InstaSlice deployed, as far as that goes without kubelets."""
+    """The cluster with InstaSlice deployed, but without kubelets to run its pods."""
     with kubelet(cluster.within(NAMESPACE)):
         done = make("deploy", COMPONENTS="own-certificates")
     assert done.returncode == 0, done.stderr
@@ -54,15 +54,15 @@ def deployed(cluster: Cluster, make: Make) -> Cluster:
 
 
 def names(cluster: Cluster, kinds: str) -> set[str]:
-    """What there is of InstaSlice's, "kind/name"; kinds: with commas, as kubectl takes them."""
+    """InstaSlice's objects, as "kind/name". kinds: separated by commas, as for kubectl."""
     selector = "--selector=app.kubernetes.io/part-of=instaslice"
     listed = cluster.kubectl("get", kinds, selector, "--output=name")
     assert listed.returncode == 0, listed.stderr
     return set(listed.stdout.split())
 
 
-def test_pods_that_never_run_leave_nobody_locked_out(cluster: Cluster, make: Make) -> None:
-    """An image that cannot be pulled looks like this; it comes first, on a fresh cluster."""
+def test_failed_deployment_locks_nobody_out(cluster: Cluster, make: Make) -> None:
+    """As with an image that cannot be pulled. This test is first, on a fresh cluster."""
     done = make("deploy", COMPONENTS="own-certificates", TIMEOUT="1s")
     assert done.returncode == 2
     assert "make: its pods did not become ready within 1s; the webhook was neither" in done.stderr
@@ -71,7 +71,7 @@ def test_pods_that_never_run_leave_nobody_locked_out(cluster: Cluster, make: Mak
     cluster.create(pod("p"), dry_run=True)
 
 
-def test_it_is_registered_once_it_runs_and_its_ca_is_known(deployed: Cluster) -> None:
+def test_webhook_is_registered_once_ready_and_with_its_ca(deployed: Cluster) -> None:
     (webhook,) = deployed.get(*WEBHOOK)["webhooks"]
     fails_open = deployed.plane.version < FIRST_WITH_MATCH_CONDITIONS
     assert webhook["failurePolicy"] == ("Ignore" if fails_open else "Fail")
@@ -82,7 +82,7 @@ def test_it_is_registered_once_it_runs_and_its_ca_is_known(deployed: Cluster) ->
 ROLES = "clusterroles,clusterrolebindings"
 
 
-def test_another_set_of_components_takes_away_what_it_lacks(deployed: Cluster, make: Make) -> None:
+def test_deploying_fewer_components_deletes_the_others(deployed: Cluster, make: Make) -> None:
     assert len(names(deployed, ROLES)) == 2
     with kubelet(deployed):
         done = make("deploy", COMPONENTS="own-certificates no-api opt-in")
@@ -95,10 +95,8 @@ def test_another_set_of_components_takes_away_what_it_lacks(deployed: Cluster, m
     assert len(names(deployed, ROLES)) == 2
 
 
-def test_without_anybody_who_gives_the_ca_it_is_not_registered(
-    deployed: Cluster, make: Make
-) -> None:
-    """Here cert-manager's definitions are, and cert-manager is not."""
+def test_webhook_is_not_registered_without_cert_manager(deployed: Cluster, make: Make) -> None:
+    """cert-manager's definitions exist, but it does not run."""
     define(deployed, *CERTIFICATES)
     with kubelet(deployed):
         done = make("deploy", CA_TRIES="2")
@@ -113,7 +111,7 @@ def test_without_anybody_who_gives_the_ca_it_is_not_registered(
 
 
 def cainjector(cluster: Cluster, bundle: str) -> AbstractContextManager[None]:
-    """Stands for cert-manager's: gives the webhook its CA, as soon as it is registered."""
+    """A stand-in for cert-manager's: it sets the webhook's CA as soon as it is registered."""
     config = {"name": "rewrite.instaslice.io", "clientConfig": {"caBundle": bundle}}
 
     def work() -> None:
@@ -124,8 +122,8 @@ def cainjector(cluster: Cluster, bundle: str) -> AbstractContextManager[None]:
     return again_and_again(work)
 
 
-def test_with_cert_manager_it_stays_registered_with_its_ca(deployed: Cluster, make: Make) -> None:
-    """By the definitions of the test before. Deploying again leaves the CA as it was given."""
+def test_redeployment_keeps_the_ca_from_cert_manager(deployed: Cluster, make: Make) -> None:
+    """The definitions are those of the test before. Another deployment keeps the CA."""
     bundle = deployed.get(*WEBHOOK)["webhooks"][0]["clientConfig"]["caBundle"]
     deployed.delete(*WEBHOOK)
     with kubelet(deployed), cainjector(deployed, bundle):
@@ -136,16 +134,16 @@ def test_with_cert_manager_it_stays_registered_with_its_ca(deployed: Cluster, ma
     assert webhook["clientConfig"]["caBundle"] == bundle
 
 
-def test_undeploy_takes_everything(deployed: Cluster, make: Make) -> None:
+def test_undeploy_deletes_everything(deployed: Cluster, make: Make) -> None:
     assert make("undeploy").returncode == 0
     assert deployed.find(*WEBHOOK) is None
     assert names(deployed, ROLES) == set()
     assert deployed.find("Namespace", NAMESPACE) is None
-    assert make("undeploy").returncode == 0, "nothing to take away is not an error"
+    assert make("undeploy").returncode == 0, "nothing to delete is not an error"
 
 
-def test_a_namespace_of_the_users_stays(cluster: Cluster, make: Make) -> None:
-    """It may have been there before, with others in it."""
+def test_undeploy_keeps_a_namespace_of_the_user(cluster: Cluster, make: Make) -> None:
+    """It may be older than InstaSlice, and have other objects."""
     gpu = cluster.within("gpu")
     cluster.make("Namespace", "gpu")
     gpu.make("ConfigMap", "others")
@@ -164,7 +162,7 @@ def test_a_namespace_of_the_users_stays(cluster: Cluster, make: Make) -> None:
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[Cluster]:
-    """A cluster in a network of its own, where the address of a Service may be InstaSlice's."""
+    """A cluster in a separate network, in which InstaSlice can have its Service's address."""
     lacks = cert_manager.missing() or ", ".join(machine.missing_tools(machine.TOOLS))
     if lacks or os.geteuid():
         pytest.skip(lacks or "needs root's rights")
@@ -176,14 +174,14 @@ def alone(tmp_path: Path) -> Iterator[Cluster]:
     ):
         cluster = Cluster(plane, tmp_path / "discovery")
         if plane.resource_api == "v1alpha2":
-            define_parameters(cluster)  # the driver brings it
+            define_parameters(cluster)  # in place of the driver
         with cert_manager.cert_manager(cluster, tmp_path):
             yield cluster
 
 
 @contextmanager
 def behind_its_service(deployed: Cluster, folder: Path) -> Iterator[None]:
-    """InstaSlice at its Service's address, with its Secret and its account, as a pod would be."""
+    """Run InstaSlice at its Service's address, with its Secret and account, as in a pod."""
     address = deployed.send("get", "Service", "v1", name="instaslice").body["spec"]["clusterIP"]
     subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
     kubeconfig = kubeconfig_of(deployed, "instaslice", folder)
@@ -193,7 +191,7 @@ def behind_its_service(deployed: Cluster, folder: Path) -> Iterator[None]:
     serve += [f"--bind={address}:443", f"--cert-dir={folder}", f"--kubeconfig={kubeconfig}"]
 
     def answers() -> bool:
-        with suppress(Refused):  # it does not listen yet, and from 1.28 on fails closed
+        with suppress(Refused):  # it does not listen yet, and fails closed from 1.28 on
             return is_rewriting(deployed.within("default"))
         return False
 
@@ -202,8 +200,8 @@ def behind_its_service(deployed: Cluster, folder: Path) -> Iterator[None]:
         yield
 
 
-def test_the_whole_way_of_the_page(alone: Cluster, tmp_path: Path) -> None:
-    """docs/install.md for 1.27 to 1.30; on later versions the same, without the parameters."""
+def test_all_commands_of_the_page(alone: Cluster, tmp_path: Path) -> None:
+    """docs/install.md for 1.27 to 1.30; later versions differ only in the parameters."""
     lines = commands("docs/install.md", "On Kubernetes 1.27 to 1.30")
     deploy, profiles, sample, delete, undeploy = lines
     (folder := tmp_path / "checkout").mkdir()

@@ -1,4 +1,4 @@
-"""`instaslice doctor` asks a real API server, and `demo/run.sh` is played on it."""
+"""`instaslice doctor` and `demo/run.sh` on a real API server."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def texts(found: list[Json], check: str, part: str = "") -> list[str]:
     ]
 
 
-def test_what_works_and_what_is_missing_and_nothing_is_left(namespace: Cluster) -> None:
+def test_doctor_finds_problems_and_leaves_no_objects(namespace: Cluster) -> None:
     found = doctor(namespace)
     (dra, *_) = texts(found, "DRA")
     assert dra.startswith("good: ")
@@ -52,8 +52,8 @@ def test_what_works_and_what_is_missing_and_nothing_is_left(namespace: Cluster) 
     assert namespace.list("Pod") == namespace.list("ResourceClaimTemplate") == []
 
 
-def test_the_rights_in_config_are_enough_and_only_read(namespace: Cluster, tmp_path: Path) -> None:
-    """Those of config/components/doctor: what reads, and then what tries pods, too."""
+def test_doctors_roles_suffice_and_are_read_only(namespace: Cluster, tmp_path: Path) -> None:
+    """The roles of config/components/doctor: first the one that reads, then the dry runs', too."""
     rendered = render(namespace.plane, "doctor")
     roles = {m["metadata"]["name"]: m for m in rendered if "doctor" in m["metadata"]["name"]}
     reading, trying = "instaslice-doctor", "instaslice-doctor-dry-run"
@@ -89,8 +89,8 @@ def test_the_rights_in_config_are_enough_and_only_read(namespace: Cluster, tmp_p
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_mode_is_known_again_once_it_is_registered(cluster: Cluster, mode: str) -> None:
-    """The API server fills in defaults."""
+def test_doctor_recognizes_each_registered_mode(cluster: Cluster, mode: str) -> None:
+    """The API server adds defaults to it."""
     if cluster.plane.version.minor < 28:
         pytest.skip("Kubernetes 1.27 drops matchConditions")
     manifest = webhook_configuration(mode, ["nvidia.com/gpu"])
@@ -101,7 +101,7 @@ def test_a_mode_is_known_again_once_it_is_registered(cluster: Cluster, mode: str
     assert found.resources == {"nvidia.com/gpu"}
 
 
-def test_a_quota_that_counts_and_the_command_that_has_it_count(namespace: Cluster) -> None:
+def test_quotas_and_the_suggested_command(namespace: Cluster) -> None:
     namespace.make("ResourceQuota", "gpus", spec={"hard": {f"requests.{ONE_SLICE}": "4"}})
     name = namespace.namespace
     minor = namespace.plane.version.minor
@@ -111,7 +111,7 @@ def test_a_quota_that_counts_and_the_command_that_has_it_count(namespace: Cluste
         return
     (found,) = mine
     assert found["state"] == "unsure"
-    # kubectl is not on PATH here, and knows another cluster.
+    # kubectl is not on PATH here, and has another default cluster.
     kubectl = f"{namespace.plane.kubectl} --kubeconfig={namespace.plane.kubeconfig}"
     command = found["advice"].replace("kubectl", kubectl, 1)
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
@@ -139,14 +139,14 @@ def test_limit_ranges_that_refuse_rewritten_pods(namespace: Cluster) -> None:
         "rewritten pod can satisfy: all are refused"
         for field, kind in (("max", "Pod"), ("min", "Container"))
     ]
-    # And it is so.
+    # The API server does refuse them.
     assert texts(found, "dry run")[0].startswith(
         f"wrong: a pod with {ONE_SLICE} in {name} is refused"
     )
 
 
-def test_a_template_and_a_class_that_somebody_else_made(namespace: Cluster) -> None:
-    """What InstaSlice makes is as doctor expects it, the API server's defaults included."""
+def test_templates_and_classes_of_others_are_reported(namespace: Cluster) -> None:
+    """doctor accepts InstaSlice's objects with the API server's defaults, and no others."""
     if namespace.plane.resource_api != "v1":
         pytest.skip("the objects of this test are of resource.k8s.io/v1")
     name = namespace.namespace
@@ -174,7 +174,7 @@ def test_a_template_and_a_class_that_somebody_else_made(namespace: Cluster) -> N
     assert class_.startswith(f"wrong: DeviceClass {own} differs from what InstaSlice creates")
 
 
-def test_a_node_that_its_author_has_named(namespace: Cluster) -> None:
+def test_pod_with_a_node_name(namespace: Cluster) -> None:
     named = pod("named", container(limits={"mig-1g.5gb": 1}))
     named["spec"]["nodeName"] = "nowhere"
     namespace.create(named)
@@ -199,8 +199,8 @@ def test_a_node_that_its_author_has_named(namespace: Cluster) -> None:
     assert "only the scheduler allocates claims" in texts(found, "node name")[0]
 
 
-def test_slices_that_overlap_since_the_counters_were_dropped(empty_cluster: Cluster) -> None:
-    """The API server keeps devices whose counters its gate has dropped."""
+def test_overlapping_slices_without_counters_are_reported(empty_cluster: Cluster) -> None:
+    """The API server keeps devices, and drops their counters if the gate is off."""
     if empty_cluster.plane.resource_api != "v1":
         pytest.skip("the devices of this test are of resource.k8s.io/v1")
     minor = empty_cluster.plane.version.minor
@@ -223,12 +223,12 @@ def test_slices_that_overlap_since_the_counters_were_dropped(empty_cluster: Clus
 
 @pytest.fixture
 def node(cluster: Cluster) -> Any:
-    """A node that is only an object, ready and empty."""
+    """A ready and empty node that exists only as an object."""
     room = {"cpu": "16", "memory": "64Gi", "pods": "110"}
     status: Json = {"capacity": room, "allocatable": room}
     status["conditions"] = [{"type": "Ready", "status": "True"}]
     cluster.make("Node", NODE, status=status)
-    # Put on by the API server, and taken off by a controller that does not run here.
+    # The API server adds taints, and the controller that removes them does not run here.
     cluster.patch("Node", NODE, {"spec": {"taints": None}}, "merge")
     yield NODE
     cluster.delete("Node", NODE)

@@ -1,4 +1,4 @@
-"""What a real API server keeps of resource.k8s.io, found out by dry runs."""
+"""The features of resource.k8s.io that a real API server keeps, detected by dry runs."""
 
 import pytest
 
@@ -11,15 +11,13 @@ from test.e2e.controlplane import Version
 from test.e2e.installation import ACCOUNT, FIRST_WITH_POLICIES
 from test.e2e.webhook import Webhook
 
-#: From when on the feature's gate is on by default.
+#: The first version in which the feature's gate is on by default.
 ON_SINCE = {ALTERNATIVES: Version(1, 34), DIFFERENT_GPUS: Version(1, 36)}
 
 
 @pytest.mark.parametrize("account", ["administrator", "InstaSlice"])
-def test_features_are_those_whose_gates_are_on(
-    cluster: Cluster, webhook: Webhook, account: str
-) -> None:
-    """InstaSlice may ask, too, whom the component `policies` lets create little else."""
+def test_features_equal_the_enabled_gates(cluster: Cluster, webhook: Webhook, account: str) -> None:
+    """InstaSlice's account can detect them, although the component `policies` restricts it."""
     plane = cluster.plane
     path = plane.kubeconfig if account == "administrator" else webhook.kubeconfig
     caller = from_kubeconfig(path)
@@ -34,10 +32,10 @@ def test_features_are_those_whose_gates_are_on(
         assert (feature in found.features) == (plane.version >= since), feature
     assert api.features - found.features <= ON_SINCE.keys()
     if plane.resource_api != "v1alpha2":
-        assert cluster.find("ResourceClaimTemplate", "instaslice-probe") is None, "none was made"
+        assert cluster.find("ResourceClaimTemplate", "instaslice-probe") is None, "none was created"
 
 
-def test_a_probe_that_would_be_kept_is_not_let_in(namespace: Cluster) -> None:
+def test_policies_refuse_a_probe_with_admin_access(namespace: Cluster) -> None:
     plane = namespace.plane
     if plane.version < FIRST_WITH_POLICIES or plane.resource_api != "v1":
         pytest.skip("needs the component `policies`, and resource.k8s.io/v1")

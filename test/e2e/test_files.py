@@ -1,4 +1,4 @@
-"""Files that `instaslice rewrite` wrote, as real API servers and kubectl take them."""
+"""Files from `instaslice rewrite`, applied to a real API server with kubectl."""
 
 import json
 from pathlib import Path
@@ -13,8 +13,8 @@ from test.support.command import instaslice
 from test.support.deployments import BASE, PATCH, slices
 
 
-def test_what_is_rewritten_again_is_unchanged(namespace: Cluster) -> None:
-    """Where files are rewritten and InstaSlice has nothing to do, and so it is fit for GitOps."""
+def test_rewritten_files_stay_unchanged(namespace: Cluster) -> None:
+    """InstaSlice changes nothing in rewritten files, so they are fit for GitOps."""
     manifests = (
         pod("alone", container(limits={"mig-1g.5gb": 2})),
         workload("Deployment", "web"),
@@ -42,7 +42,7 @@ def test_what_is_rewritten_again_is_unchanged(namespace: Cluster) -> None:
         "{name: more, image: a, resources: {limits: {nvidia.com/mig-3g.20gb: 1}}}",
     ],
 )
-def test_kubectl_patch_makes_the_same_of_rewritten_files(
+def test_kubectl_patch_gives_the_same_with_rewritten_files(
     namespace: Cluster, container: str, tmp_path: Path
 ) -> None:
     found = []
@@ -85,7 +85,7 @@ k: 9007199254740993
 """
 
 
-def test_yaml_means_what_kubectl_reads(cluster: Cluster) -> None:
+def test_yaml_values_equal_kubectls(cluster: Cluster) -> None:
     head = "apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: x}\n"
     path = cluster.plane.kubeconfig.parent / "thing.yaml"
     path.write_text(head + YAML)

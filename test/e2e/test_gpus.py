@@ -1,4 +1,4 @@
-"""What a real scheduler gives rewritten pods of two A100s: slices, whole GPUs, wishes (R13)."""
+"""How a real scheduler allocates two A100s: slices, whole GPUs, placement, alternatives (R13)."""
 
 from itertools import permutations
 from random import Random
@@ -15,8 +15,8 @@ from test.support import a100
 
 # Whole GPUs and slices, rewritten and left to the scheduler
 
-#: Kind of a pod -> its limits. Each takes one of the two GPUs at least in part; a native pod is
-#: left to the scheduler, the others are rewritten.
+#: Kind of a pod -> its limits. Each takes at least a part of one of the two GPUs. InstaSlice
+#: rewrites all but native pods.
 KINDS = {
     "whole": {"gpu": 1},
     "slice": {"mig-3g.20gb": 1},
@@ -27,14 +27,14 @@ KINDS = {
 
 @pytest.fixture
 def beside(team: Cluster) -> Cluster:
-    """A namespace where the scheduler serves what is not rewritten."""
+    """A namespace in which the scheduler serves pods that are not rewritten."""
     if team.plane.version.minor < gpus.FIRST_WITH_EXTENDED_RESOURCES:
         pytest.skip("the scheduler serves extended resources from Kubernetes 1.36 on")
     return team
 
 
 def create(cluster: Cluster, kind: str, name: str = "") -> str:
-    """Create a pod of a kind; returns its name."""
+    """Create a pod of a kind, and return its name."""
     name = name or kind.replace(" ", "-")
     manifest = gpus.tolerating(pod(name, container(limits=KINDS[kind])))
     is_native = kind.startswith("native")
@@ -47,7 +47,7 @@ def create(cluster: Cluster, kind: str, name: str = "") -> str:
 
 
 def devices(cluster: Cluster, kind: str, name: str = "") -> list[str]:
-    """Create a pod of a kind; returns the devices that it has been given."""
+    """Create a pod of a kind, and return its devices."""
     return held(cluster, bound(cluster, create(cluster, kind, name)))
 
 
@@ -57,7 +57,7 @@ def test_whole_gpus_and_slices_exclude_one_another(team: Cluster) -> None:
     assert templates(whole).popitem()[1] == GPU_CLASS
     assert [gpu_of(sliced), *held(team, whole)] in (["gpu-0", "gpu-1"], ["gpu-1", "gpu-0"])
     waits(team, create(team, "whole", "late"))
-    # The GPU that is cut has room for another slice.
+    # The GPU with slices has room for another one.
     [beside] = devices(team, "slice", "second")
     assert gpu_of(beside) == gpu_of(sliced)
     assert beside != sliced
@@ -67,7 +67,7 @@ def test_whole_gpus_and_slices_exclude_one_another(team: Cluster) -> None:
 
 
 @pytest.mark.parametrize("order", [*permutations(("native", "whole", "slice"))], ids=", ".join)
-def test_a_native_pod_of_a_whole_gpu_beside_rewritten_ones(
+def test_native_whole_gpu_pod_beside_rewritten_pods(
     beside: Cluster, order: tuple[str, ...]
 ) -> None:
     first, second, third = order
@@ -80,9 +80,7 @@ def test_a_native_pod_of_a_whole_gpu_beside_rewritten_ones(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_random_pods_hold_as_many_devices_as_the_scheduler_gives_by_itself(
-    beside: Cluster, seed: int
-) -> None:
+def test_random_pods_get_as_many_devices_as_without_instaslice(beside: Cluster, seed: int) -> None:
     random = Random(seed)
 
     def some(name: str) -> Json:
@@ -104,12 +102,12 @@ def test_random_pods_hold_as_many_devices_as_the_scheduler_gives_by_itself(
     assert kept[0] == kept[1], manifest
 
 
-# What is free
+# Free slices
 
 
 @pytest.mark.parametrize("profile", a100.ROOM)
 @pytest.mark.parametrize("taken", [(), ("3g.20gb", "1g.5gb+me")], ids=["empty", "taken"])
-def test_what_doctor_calls_free_is_what_is_given(
+def test_scheduler_allocates_what_doctor_reports_as_free(
     team: Cluster, taken: tuple[str, ...], profile: str
 ) -> None:
     def asking(name: str, profile: str) -> Json:
@@ -129,7 +127,7 @@ def test_what_doctor_calls_free_is_what_is_given(
     waits(team, "late")
 
 
-# Wishes
+# Placements and alternatives
 
 
 def wishing(manifest: Json, **annotations: str) -> Json:
@@ -138,12 +136,12 @@ def wishing(manifest: Json, **annotations: str) -> Json:
 
 
 def slices_of(name: str, *amounts: Json, **spec: Any) -> Json:
-    """A pod whose containers c0, c1, ... have these limits."""
+    """A pod with containers c0, c1, ..., one for each of the limits."""
     return pod(name, *(container(f"c{i}", limits) for i, limits in enumerate(amounts)), **spec)
 
 
 def gpus_of(devices: dict[str, list[str]]) -> list[str]:
-    """The GPUs of all that a pod's containers have, sorted."""
+    """The GPUs of all devices of a pod's containers, sorted."""
     return sorted({gpu_of(device) for own in devices.values() for device in own})
 
 
@@ -151,8 +149,8 @@ EITHER = "3g.20gb or 4g.20gb"
 SAME = {"placement": "same-gpu"}
 
 
-def test_the_first_choice_while_it_lasts_and_then_the_second(team: Cluster) -> None:
-    """An A100 has room for 3g.20gb twice, or once beside 4g.20gb, which it has once."""
+def test_first_alternative_is_used_before_the_second(team: Cluster) -> None:
+    """An A100 has room for two 3g.20gb, or for one beside its only 4g.20gb."""
     profiles = []
     for n in range(4):
         one = wishing(slices_of(f"p{n}", {"mig-4g.20gb": 1}), alternatives="4g.20gb or 3g.20gb")
@@ -169,7 +167,7 @@ def test_the_first_choice_while_it_lasts_and_then_the_second(team: Cluster) -> N
     ]
 
 
-def test_two_pods_of_three_on_one_gpu_end_up_on_a_gpu_each_and_then_none(team: Cluster) -> None:
+def test_same_gpu_pods_fill_both_gpus_and_the_next_waits(team: Cluster) -> None:
     used = []
     for n in range(2):
         manifest = wishing(slices_of(f"p{n}", {"mig-2g.10gb": 3}), **SAME)
@@ -194,7 +192,7 @@ def test_several_containers_and_profiles_share_a_gpu(team: Cluster) -> None:
     assert len(team.list("ResourceClaim")) == 1
 
 
-def test_both_wishes_together(team: Cluster) -> None:
+def test_placement_together_with_alternatives(team: Cluster) -> None:
     for n in range(2):
         start(team, wishing(slices_of(f"taken{n}", {"mig-4g.20gb": 1})))
     manifest = slices_of("p", {"mig-4g.20gb": 1}, {"mig-1g.5gb": 1})
@@ -216,7 +214,7 @@ def test_slices_on_different_gpus(team: Cluster) -> None:
 
 
 @pytest.mark.parametrize("side", ["false", "true"])
-def test_a_manifest_with_wishes_can_be_applied_again(team: Cluster, side: str) -> None:
+def test_manifest_with_annotations_can_be_applied_again(team: Cluster, side: str) -> None:
     manifest = slices_of("p", {"mig-1g.5gb": 2}, {"mig-3g.20gb": 1})
     manifest = wishing(manifest, alternatives=EITHER, **SAME)
     for _ in range(2):
@@ -227,7 +225,7 @@ def test_a_manifest_with_wishes_can_be_applied_again(team: Cluster, side: str) -
     assert claim["resourceClaimTemplateName"] == template
 
 
-def test_a_native_pod_takes_what_is_left_and_no_more(beside: Cluster) -> None:
+def test_native_pod_gets_only_free_slices(beside: Cluster) -> None:
     both = wishing(slices_of("ours", {"mig-3g.20gb": 2}), **SAME)
     taken = held(beside, start(beside, both))
     for name in ("slice1", "slice2"):
@@ -236,13 +234,13 @@ def test_a_native_pod_takes_what_is_left_and_no_more(beside: Cluster) -> None:
     assert len({*taken}) == 4
 
 
-def test_an_annotation_that_cannot_be_read_is_denied(namespace: Cluster) -> None:
+def test_invalid_annotation_is_denied(namespace: Cluster) -> None:
     with pytest.raises(Refused, match='placement]: Invalid value: "near": must be same-') as caught:
         namespace.create(wishing(slices_of("p", {"mig-1g.5gb": 2}), placement="near"))
     assert caught.value.causes
 
 
-def test_where_a_version_lacks_a_wish_it_says_so(namespace: Cluster) -> None:
+def test_unsupported_annotations_are_warned_of_or_denied(namespace: Cluster) -> None:
     if namespace.plane.resource_api == "v1":
         pytest.skip("v1 has them")
     asks = wishing(slices_of("p", {"mig-3g.20gb": 1}), alternatives=EITHER)

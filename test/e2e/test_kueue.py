@@ -1,6 +1,6 @@
-"""Kueue's own manager, told what `instaslice deviceclasses --kueue` prints, and rewritten pods.
+"""Rewritten pods with Kueue's manager, configured by `instaslice deviceclasses --kueue`.
 
-KUEUE_MANAGER names the program, and KUEUE_CONFIG the folder config/components of its repository,
+KUEUE_MANAGER names the program. KUEUE_CONFIG names the folder config/components of its repository,
 which has its definitions and webhooks.
 """
 
@@ -25,12 +25,12 @@ from test.support.command import instaslice
 from test.support.process import HOST, free_ports, running, until
 
 API: Final = "kueue.x-k8s.io/v1beta2"
-#: What teams may have at once.
+#: The quota of each team.
 QUOTA: Final = {"nvidia.com/mig-1g.5gb": 2, "nvidia.com/mig-3g.20gb": 1}
-#: Its webhooks for the kinds that are here.
+#: Kueue's webhooks for kinds that exist here.
 HOOKS: Final = ("--v1-pod", "-batch-v1-job", "-kueue-x-k8s-io-")
 
-#: Its certificate for metrics has a place in /etc: one of its own. $1: folder; then its command.
+#: Gives it a private folder for its metrics certificate in /etc. $1: folder; then its command.
 _START: Final = """
 mount -t tmpfs tmpfs /etc && mkdir -p /etc/kueue/metrics && ln -s "$1" /etc/kueue/metrics/certs
 shift && exec "$@"
@@ -38,7 +38,7 @@ shift && exec "$@"
 
 
 def missing() -> str:
-    """What is not here, as one line; empty if all of it is."""
+    """What is missing, in one line; empty if nothing is."""
     if not os.access(os.environ.get("KUEUE_MANAGER", ""), os.X_OK):
         return "needs Kueue: KUEUE_MANAGER names no program"
     if not Path(os.environ.get("KUEUE_CONFIG", "none"), "crd/bases").is_dir():
@@ -61,7 +61,7 @@ def cluster(empty_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def _kueue(cluster: Cluster, folder: Path) -> ExitStack:
-    """Kueue, which works until the stack is left."""
+    """Start Kueue, which runs until the stack is closed."""
     config = Path(os.environ["KUEUE_CONFIG"])
     definitions = [str(config / "crd/bases")]
     applied = cluster.kubectl("apply", "--server-side", "-f", *definitions)
@@ -109,7 +109,7 @@ def _kueue(cluster: Cluster, folder: Path) -> ExitStack:
 
 @pytest.fixture
 def team(cluster: Cluster, numbers: Iterator[int]) -> Iterator[Cluster]:
-    """A namespace with a queue of its own; its pods are gone afterwards."""
+    """A namespace with its own queue; its pods are deleted afterwards."""
     with fresh_namespace(cluster, numbers, {}) as team:
         name = team.namespace
         resources = [{"name": each, "nominalQuota": most} for each, most in QUOTA.items()]
@@ -128,14 +128,14 @@ def team(cluster: Cluster, numbers: Iterator[int]) -> Iterator[Cluster]:
 
 
 def queued(team: Cluster, manifest: Json, **wishes: str) -> Json:
-    """A workload in the team's queue. wishes: InstaSlice's annotations."""
+    """Create a workload in the team's queue. wishes: InstaSlice's annotations."""
     made = gpus.tolerating(wishing(manifest, **wishes))
     made["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": team.namespace}
     return team.create(made)
 
 
 def workload(team: Cluster, name: str) -> Json:
-    """What Kueue made of a pod or a Job, once it has judged it: its status."""
+    """Wait until Kueue has judged a pod or Job, and return the status of its Workload."""
 
     def judged() -> Json | None:
         for each in team.send("get", "Workload", API).body["items"]:
@@ -148,7 +148,7 @@ def workload(team: Cluster, name: str) -> Json:
 
 
 def waits(team: Cluster, name: str, why: str) -> None:
-    """Returns once Kueue has said why it does not admit a pod."""
+    """Wait until Kueue states why it does not admit a pod."""
 
     def told() -> bool:
         status = workload(team, name)
@@ -159,18 +159,18 @@ def waits(team: Cluster, name: str, why: str) -> None:
 
 
 def usage(team: Cluster, name: str) -> Json:
-    """What an admitted workload takes of the quota."""
+    """The amounts of the quota that an admitted workload uses."""
     assigned: Json = workload(team, name)["admission"]["podSetAssignments"][0]
     used: Json = assigned["resourceUsage"]
     return used
 
 
 def running_pods(team: Cluster) -> set[str]:
-    """Those that Kueue has let go to the scheduler, which has a node for them."""
+    """The names of the pods that Kueue has admitted and that have a node."""
     return {each["metadata"]["name"] for each in team.list("Pod") if each["spec"].get("nodeName")}
 
 
-def test_a_quota_admits_two_and_the_next_when_one_leaves(team: Cluster) -> None:
+def test_third_pod_waits_for_the_quota(team: Cluster) -> None:
     names = {f"p{number}" for number in range(4)}
     for name in sorted(names):
         assert limits_left(queued(team, pod(name))) == {}
@@ -185,7 +185,7 @@ def test_a_quota_admits_two_and_the_next_when_one_leaves(team: Cluster) -> None:
     ("limits", "wishes", "why"),
     [
         ({"mig-1g.5gb": 3}, {}, "insufficient quota"),
-        # A class that is not mapped is not merely uncounted: the pod waits for good.
+        # A pod with a class that is not mapped waits forever.
         ({"mig-2g.10gb": 1}, {}, "mig-2g.10gb.nvidia.com"),
         (
             {"mig-1g.5gb": 1},
@@ -195,21 +195,21 @@ def test_a_quota_admits_two_and_the_next_when_one_leaves(team: Cluster) -> None:
     ],
     ids=["more than the quota", "a class that is not mapped", "alternatives"],
 )
-def test_what_is_not_admitted(
+def test_pods_beyond_quota_or_mapping_are_not_admitted(
     team: Cluster, limits: Json, wishes: dict[str, str], why: str
 ) -> None:
     queued(team, pod("p", container(limits=limits)), **wishes)
     waits(team, "p", why)
 
 
-def test_a_placement_is_admitted_and_counted(team: Cluster) -> None:
-    """Which GPU the slices share, Kueue leaves to the scheduler."""
+def test_pod_with_placement_is_admitted_and_counted(team: Cluster) -> None:
+    """Kueue leaves the choice of the GPU to the scheduler."""
     queued(team, pod("p", container(limits={"mig-1g.5gb": 2})), placement="same-gpu")
     until(lambda: workload(team, "p").get("admission"), "it is admitted")
     assert usage(team, "p") == {"nvidia.com/mig-1g.5gb": "2"}
 
 
-def test_a_job_is_admitted_by_its_limits_and_its_pod_rewritten(team: Cluster) -> None:
+def test_job_is_admitted_by_limits_before_its_pod_is_rewritten(team: Cluster) -> None:
     manifest = job("j")
     template = gpus.tolerating(pod("", container(limits={"mig-3g.20gb": 1}), restartPolicy="Never"))
     metadata = {"name": "j", "labels": {"kueue.x-k8s.io/queue-name": team.namespace}}

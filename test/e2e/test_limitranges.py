@@ -1,4 +1,4 @@
-"""LimitRanges on MIG resources: what a pod has beside them is what it has without InstaSlice."""
+"""LimitRanges on MIG resources: pods get the same devices with and without InstaSlice."""
 
 import pytest
 
@@ -13,12 +13,12 @@ FIFTY = {"mig-1g.5gb": 50}
 
 
 def limit(cluster: Cluster, **limits: int) -> None:
-    """A LimitRange of type Container; returns once the API server applies it."""
+    """Create a LimitRange of type Container, and wait until the API server applies it."""
     item = {key: extended({"mig-1g.5gb": str(n)}) for key, n in limits.items()}
     cluster.make("LimitRange", "l", spec={"limits": [{"type": "Container", **item}]})
 
     def applies() -> bool:
-        """A default is there, or what is beyond the maximum is refused."""
+        """Whether a pod gets the default, or is refused above the maximum."""
         if "max" in limits:
             return "maximum" in cluster.refusal(native(pod("probe", container(limits=FIFTY))))
         made = cluster.create(native(pod("probe", container())), dry_run=True)
@@ -28,7 +28,7 @@ def limit(cluster: Cluster, **limits: int) -> None:
 
 
 def has(created: Json) -> dict[str, int]:
-    """Container -> how many slices it has by its claims."""
+    """Container -> the number of slices in its claims."""
     by_claim = templates(created)
     return {
         name: sum(len(each_slice(by_claim[claim])) for claim in own)
@@ -43,7 +43,7 @@ ASKS: dict[str, Json] = {
     "three": container(limits={"mig-1g.5gb": 3}),
 }
 
-#: By LimitRange, how many slices a container that asks so has. A maximum implies a default of it.
+#: LimitRange -> amount that a container requests -> its slices. A maximum implies a default.
 CASES: dict[str, tuple[dict[str, int], dict[str, int]]] = {
     "default": ({"default": 2}, {"nothing": 2, "zero": 0, "one": 1, "three": 3}),
     "default 0": ({"default": 0}, {"nothing": 0, "zero": 0, "one": 1, "three": 3}),
@@ -62,7 +62,7 @@ CASES: dict[str, tuple[dict[str, int], dict[str, int]]] = {
 
 @pytest.mark.parametrize("side", ["false", "true"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_container_has_what_it_asks_for_or_the_default_also_if_applied_twice(
+def test_container_gets_its_request_or_the_default_even_if_applied_twice(
     namespace: Cluster, case: str, side: str
 ) -> None:
     limits, wanted = CASES[case]
@@ -76,7 +76,7 @@ def test_a_container_has_what_it_asks_for_or_the_default_also_if_applied_twice(
 
 
 def test_pods_without_a_gpu_start_beside_a_maximum(namespace: Cluster) -> None:
-    """Several containers, of which one asks."""
+    """A pod with several containers, of which one requests a GPU."""
     limit(namespace, max=4, default=0)
     created = namespace.create(pod("p", container("a", {"mig-1g.5gb": 2}), container("b")))
     assert has(created) == {"a": 2, "b": 0}

@@ -1,4 +1,4 @@
-"""What the repository deploys, as an API server that validates strictly takes it."""
+"""The API server accepts the repository's manifests with strict validation."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from test.e2e.installation import FIRST_WITH_POLICIES, NAMESPACE, ROOT, render
 from test.e2e.webhook import Webhook
 from test.support.certs import Authority
 
-#: API groups of others, whose definitions are not here, and of what is not an object of a cluster.
+#: API groups whose definitions are not installed here, and one whose objects are files only.
 LEFT_OUT = {"cert-manager.io", "monitoring.coreos.com", "kind.x-k8s.io"}
 
 
@@ -22,14 +22,14 @@ def installed(cluster: Cluster, webhook: Webhook) -> Cluster:
 
 
 def accept(cluster: Cluster, manifests: list[Json]) -> set[str]:
-    """Create objects, strictly and by server-side dry-run; returns the kinds that were tried."""
+    """Create objects by strict server-side dry runs, and return their kinds."""
     tried = []
     for manifest in manifests:
         group, _, version = manifest["apiVersion"].rpartition("/")
         of_another_version = group == "resource.k8s.io" and version != cluster.plane.resource_api
         classic = group == "gpu.resource.nvidia.com" and cluster.plane.resource_api != "v1alpha2"
         if group not in LEFT_OUT and not of_another_version and not classic:
-            # By another name, since some of it is installed.
+            # Under another name, since some objects are installed.
             metadata = {**manifest["metadata"], "name": f"{manifest['metadata']['name']}-too"}
             tried.append({**manifest, "metadata": metadata})
     created = cluster.kubectl(
@@ -48,7 +48,7 @@ def own_certificate(folder: Path) -> Mapping[str, bytes]:
     }
 
 
-#: Components of config/components that are installed together.
+#: Sets of components in config/components that are installed together.
 INSTALLATIONS = [
     ["cert-manager"],
     ["cert-manager", "prometheus"],

@@ -1,4 +1,4 @@
-"""What the API server sends in each mode, while InstaSlice is down: what is refused was sent."""
+"""The pods that the API server sends in each mode. InstaSlice is down, so those are refused."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,19 +12,19 @@ from test.e2e.installation import FIRST_WITH_MATCH_CONDITIONS
 from test.e2e.pods import container, extended, pod, wishing
 from test.support.process import free_ports, until
 
-#: On the namespaces of this module.
+#: A label of this module's namespaces.
 MINE = "test.instaslice.io/modes"
 
 
 @pytest.fixture(scope="module")
 def cluster(empty_cluster: Cluster) -> Cluster:
-    """A control plane of its own: another InstaSlice would rewrite the pods first."""
+    """A separate control plane, since another InstaSlice would rewrite the pods first."""
     return empty_cluster
 
 
 @pytest.fixture(params=MODES)
 def mode(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[str]:
-    """A mode that the API server goes by, and an InstaSlice that nobody can reach."""
+    """A mode that the API server applies, with an InstaSlice that it cannot reach."""
     version, mode = cluster.plane.version, str(request.param)
     if version < FIRST_WITH_MATCH_CONDITIONS:
         pytest.skip(f"Kubernetes {version} drops matchConditions, and sends every pod")
@@ -49,7 +49,7 @@ Namespace = Callable[..., Cluster]
 
 @pytest.fixture
 def labelled(cluster: Cluster, mode: str, numbers: Iterator[int]) -> Iterator[Namespace]:
-    """Makes namespaces with labels; returns once the API server goes by the mode there."""
+    """A function that creates a namespace, and waits until the API server applies the mode."""
     with ExitStack() as stack:
 
         def make(served: bool, **labels: str) -> Cluster:
@@ -80,12 +80,12 @@ OTHERS = {f"example.com/{'r' * 40}-{i}": "1" for i in range(30)}
 
 
 def largest(ours: Json) -> Json:
-    """A pod whose limits the API server's conditions may be too dear for: then it is refused."""
+    """A pod whose limits may exceed the cost budget of conditions, which refuses the pod."""
     limits = OTHERS | extended(ours)
     return pod("p", *(container(f"c{n}", resources={"limits": limits}) for n in range(199)))
 
 
-#: What only InstaSlice can do, and is sent in every mode.
+#: Pods that only InstaSlice can serve, which are sent in every mode.
 MORE: dict[str, Json] = {
     "placement": ANNOTATED,
     "alternatives": wishing(pod("p"), alternatives="1g.5gb or 1g.10gb"),
@@ -106,7 +106,7 @@ MORE: dict[str, Json] = {
     "more than an integer holds": asking("9223372036854775807", 3),
     "33 of what is mapped": pod("p", container(resources={"limits": {"example.com/gpu": "33"}})),
 }
-#: What the scheduler can do by itself.
+#: Pods that the scheduler can serve by itself.
 PLAIN: dict[str, Json] = {
     "a slice": pod("p"),
     "32 slices": asking(32),
@@ -128,9 +128,9 @@ NEVER: dict[str, Json] = {
 }
 
 
-def test_what_is_sent_from_which_namespaces(mode: str, labelled: Namespace) -> None:
+def test_pods_sent_by_mode_and_namespace(mode: str, labelled: Namespace) -> None:
     enabled = labelled(True, rewrite="enabled")
-    # The API server goes by the mode, so that nothing need be waited for here.
+    # The API server applies the mode already, so there is nothing to wait for.
     disabled, silent = labelled(False, rewrite="disabled"), labelled(False)
     assert not is_sent(disabled, ANNOTATED)
     assert is_sent(silent, ANNOTATED) == (mode != OPT_IN)
@@ -138,7 +138,7 @@ def test_what_is_sent_from_which_namespaces(mode: str, labelled: Namespace) -> N
     assert sent == set(MORE if mode == BESIDE else MORE | PLAIN)
 
 
-def test_updates_of_what_was_there_before(mode: str, labelled: Namespace) -> None:
+def test_updates_of_pods_older_than_the_label(mode: str, labelled: Namespace) -> None:
     labelled(True, rewrite="enabled")
     other = labelled(False, rewrite="disabled")
     old = pod("old")

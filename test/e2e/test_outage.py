@@ -1,4 +1,4 @@
-"""InstaSlice away, and coming back; and a cluster without Dynamic Resource Allocation."""
+"""Outages of InstaSlice, and a cluster without Dynamic Resource Allocation."""
 
 from pathlib import Path
 
@@ -14,17 +14,17 @@ from test.support.process import until
 
 NOT_CALLED = 'failed calling webhook "rewrite.instaslice.io"'
 WHOLE = {"main": extended({"mig-1g.5gb": "1"})}
-#: It listens and is not ready; a Service would send it nothing yet.
+#: Its message when it listens but is not ready; a Service would send it no requests yet.
 NOT_READY = "the pod's devices cannot be claimed: the API server has not been asked yet"
 
 
 def fails_open(cluster: Cluster) -> bool:
-    """Whether pods with limits are let through without InstaSlice, as on Kubernetes 1.27."""
+    """Whether pods with limits are accepted without InstaSlice, as on Kubernetes 1.27."""
     return cluster.plane.version < FIRST_WITH_MATCH_CONDITIONS
 
 
-def test_what_goes_on_without_it(namespace: Cluster, webhook: Webhook) -> None:
-    """Pods without a slice, and those that were rewritten before; a slice only on 1.27."""
+def test_other_pods_work_during_an_outage(namespace: Cluster, webhook: Webhook) -> None:
+    """Pods without slices and pods rewritten before; pods with slices only on 1.27."""
     namespace.create(pod("rewritten"))
     webhook.stop()
     try:
@@ -44,7 +44,7 @@ def test_what_goes_on_without_it(namespace: Cluster, webhook: Webhook) -> None:
         webhook.start()
 
 
-def test_a_deployment_recovers_by_itself(namespace: Cluster, webhook: Webhook) -> None:
+def test_deployment_recovers_after_an_outage(namespace: Cluster, webhook: Webhook) -> None:
     if not namespace.plane.has_controllers or fails_open(namespace):
         pytest.skip("needs kube-controller-manager, and InstaSlice to fail closed")
     webhook.stop()
@@ -63,9 +63,7 @@ def test_a_deployment_recovers_by_itself(namespace: Cluster, webhook: Webhook) -
     assert slices(recovered) == {"main": ["mig-1g.5gb"]}
 
 
-def test_no_pod_slips_through_while_it_is_killed_and_comes_back(
-    namespace: Cluster, webhook: Webhook
-) -> None:
+def test_no_pod_keeps_its_limits_during_restarts(namespace: Cluster, webhook: Webhook) -> None:
     with load(namespace, pod("p")) as seen:
         for _ in range(3):
             seen.goes_on()
@@ -77,8 +75,8 @@ def test_no_pod_slips_through_while_it_is_killed_and_comes_back(
     assert [each for each in seen.failures if not any(text in each for text in said)] == []
 
 
-def test_without_dra_the_reason_is_told(cluster_without_dra: Cluster, tmp_path: Path) -> None:
-    """And it is ready: only ready pods are behind a Service."""
+def test_refusal_says_that_dra_is_missing(cluster_without_dra: Cluster, tmp_path: Path) -> None:
+    """It is ready nevertheless, since a Service only reaches ready pods."""
     cluster = cluster_without_dra
     webhook = Webhook(tmp_path / "webhook", install(cluster, tmp_path / "webhook"))
     configuration = webhook_configuration(ALL)

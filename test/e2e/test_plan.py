@@ -1,4 +1,4 @@
-"""`instaslice plan` on a real API server, with objects as NVIDIA's components make them."""
+"""`instaslice plan` on a real API server, with objects like those of NVIDIA's components."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ NODE = "plan-node"
 
 @pytest.fixture
 def old_cluster(bare_namespace: Cluster) -> Iterator[Cluster]:
-    """A node that the device plugin serves, and a namespace that uses it."""
+    """A node with the device plugin's resources, and a namespace that uses them."""
     room = {"cpu": "8", "memory": "32Gi", "pods": "110", "nvidia.com/mig-1g.5gb": "14"}
     status = {"capacity": room, "allocatable": room}
     bare_namespace.make("Node", NODE, labels=PLUGIN_LABELS, status=status)
@@ -35,7 +35,7 @@ def planned(cluster: Cluster, *arguments: str) -> str:
     return done.out
 
 
-def test_what_is_there_and_that_nothing_is_changed(old_cluster: Cluster) -> None:
+def test_plan_lists_objects_and_changes_none(old_cluster: Cluster) -> None:
     old_cluster.create(pod("alone", container(limits={"mig-1g.5gb": 2})))
     kinds = ["pods,resourcequotas,limitranges,secrets", "nodes"]
     if old_cluster.plane.resource_api == "v1":

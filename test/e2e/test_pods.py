@@ -1,4 +1,4 @@
-"""What pods become when they are created and updated, and which are refused."""
+"""Pods that are created and updated: how they are rewritten, and which are refused."""
 
 import re
 import shutil
@@ -29,7 +29,7 @@ ONE = {"main": ["mig-1g.5gb"]}
 
 @pytest.fixture
 def controlled(namespace: Cluster) -> Cluster:
-    """A namespace whose workloads get pods."""
+    """A namespace in which controllers create the pods of workloads."""
     if not namespace.plane.has_controllers:
         pytest.skip("needs kube-controller-manager, beside kube-apiserver")
     return namespace
@@ -48,11 +48,11 @@ def controlled(namespace: Cluster) -> Cluster:
     ],
     ids=lambda value: value["kind"] if isinstance(value, dict) else "",
 )
-def test_the_pods_of_a_workload(controlled: Cluster, manifest: Json, number: int) -> None:
+def test_pods_of_workloads_are_rewritten(controlled: Cluster, manifest: Json, number: int) -> None:
     before = controlled.create(manifest)["spec"]
     kind, name = manifest["kind"], manifest["metadata"]["name"]
     if kind == "CronJob":
-        # Its last run was two minutes ago: the next one is due now, not at the next full minute.
+        # With the last run two minutes ago, the next one is due now, not at the next full minute.
         past = (datetime.now(UTC) - timedelta(minutes=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
         controlled.patch("CronJob/status", name, {"status": {"lastScheduleTime": past}}, "merge")
     until(lambda: len(controlled.list("Pod")) >= number, f"{number} pods")
@@ -93,7 +93,7 @@ CREATED: dict[str, tuple[Json, dict[str, list[str]]]] = {
 
 
 @pytest.mark.parametrize("case", CREATED)
-def test_what_a_pod_becomes(namespace: Cluster, case: str) -> None:
+def test_pod_gets_the_expected_claims(namespace: Cluster, case: str) -> None:
     manifest, expected = CREATED[case]
     created = namespace.create(manifest)
     assert slices(created) == expected
@@ -101,7 +101,7 @@ def test_what_a_pod_becomes(namespace: Cluster, case: str) -> None:
     assert sorted(names) == sorted({name for own in claims(created).values() for name in own})
 
 
-def test_a_sidecar_has_a_claim_of_its_own_and_an_init_container_that_of_a_later_one(
+def test_sidecar_has_its_own_claim_and_init_container_shares_a_later_one(
     namespace: Cluster,
 ) -> None:
     if namespace.plane.version < (1, 29):
@@ -140,7 +140,7 @@ def test_other_resources_and_claims_stay(namespace: Cluster) -> None:
         ),
     ],
 )
-def test_a_user_is_warned(namespace: Cluster, resource: str, left: Json, warning: str) -> None:
+def test_user_gets_a_warning(namespace: Cluster, resource: str, left: Json, warning: str) -> None:
     manifest = pod("p", container(limits={resource: 1}))
     created, warnings = namespace.create_aloud(manifest)
     assert limits_left(created) == left
@@ -149,8 +149,8 @@ def test_a_user_is_warned(namespace: Cluster, resource: str, left: Json, warning
     assert f"Warning: {warnings[0]}\n" in namespace.kubectl("create", "-f-", stdin=manifest).stderr
 
 
-def test_who_is_left_alone(namespace: Cluster, bare_namespace: Cluster) -> None:
-    """A mirror pod, and who opts out by a label."""
+def test_mirror_and_opted_out_pods(namespace: Cluster, bare_namespace: Cluster) -> None:
+    """InstaSlice ignores mirror pods, and pods and namespaces that opt out by a label."""
     mirror = pod("mirror", nodeName="somewhere", automountServiceAccountToken=False)
     mirror["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "hash"}
     labelled = pod("labelled")
@@ -169,13 +169,13 @@ class Applier:
         self._cluster, self._option = cluster, f"--server-side={side}"
 
     def __call__(self, manifest: Json, verb: str = "apply") -> str:
-        """What kubectl prints, which has nothing to complain of."""
+        """Run kubectl, which must succeed without warnings; returns its output."""
         printed = self._cluster.kubectl(verb, self._option, "-f-", stdin=manifest)
         assert (printed.returncode, printed.stderr) == (0, "")
         return printed.stdout
 
     def refusal(self, manifest: Json) -> str:
-        """What kubectl prints where it fails."""
+        """Run kubectl, which must fail; returns its message."""
         printed = self._cluster.kubectl("apply", self._option, "-f-", stdin=manifest)
         assert printed.returncode != 0, printed.stdout
         return printed.stderr
@@ -222,7 +222,7 @@ def test_a_manifest_can_be_applied_again(namespace: Cluster, apply: Applier, cas
 
 
 @pytest.mark.parametrize("limits", [{"mig-1g.5gb": 2}, {"mig-2g.10gb": 1}, {"mig-1g.5gb": 0}])
-def test_another_number_of_slices_is_the_api_servers_to_refuse(
+def test_api_server_refuses_another_number_of_slices(
     namespace: Cluster, apply: Applier, limits: Json
 ) -> None:
     apply(pod("p"))
@@ -233,7 +233,7 @@ def test_another_number_of_slices_is_the_api_servers_to_refuse(
 
 @pytest.mark.parametrize("earlier", [False, True], ids=["rewritten", "from before InstaSlice"])
 def test_changes_by_others(namespace: Cluster, bare_namespace: Cluster, earlier: bool) -> None:
-    """What controllers and people do to pods, rewritten ones and those that still have limits."""
+    """Changes by controllers and people to rewritten pods, and to pods with limits."""
     team = bare_namespace if earlier else namespace
     manifest = pod("p", container(limits={"mig-1g.5gb": 1}))
     manifest["metadata"]["finalizers"] = ["example.com/wait"]
@@ -248,7 +248,7 @@ def test_changes_by_others(namespace: Cluster, bare_namespace: Cluster, earlier:
     team.patch("Pod", "p", {"spec": {"activeDeadlineSeconds": 600, "containers": image}})
     tolerations = {"tolerations": [*before.get("tolerations", []), toleration]}
     team.patch("Pod", "p", {"spec": tolerations}, "merge")
-    # Another manager's apply, which names nothing of the containers.
+    # Another manager's apply, which names no containers.
     part = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": {"c": "d"}}}
     after = team.apply(part, manager="somebody")
     assert toleration in after["spec"]["tolerations"]
@@ -257,7 +257,7 @@ def test_changes_by_others(namespace: Cluster, bare_namespace: Cluster, earlier:
     assert after["spec"]["containers"][0]["resources"] == before["containers"][0]["resources"]
     assert bool(limits_left(after)) == earlier
     if not earlier:
-        # A PUT of the first manifest leaves out the claims, so nothing stands for its limits.
+        # A PUT of the first manifest lacks the claims, so nothing replaces its limits.
         with pytest.raises(Refused, match="pod updates may not change fields other than"):
             team.send("replace", "Pod", body=pod("p"))
     team.delete("Pod", "p")
@@ -286,7 +286,7 @@ def test_an_earlier_pod_applied_again(
 LIMITS = "spec.containers[0].resources.limits"
 REQUESTS = "spec.containers[0].resources.requests"
 
-#: Resources, and each line of the refusal.
+#: Resources, and the lines of the refusal.
 REFUSED: dict[str, tuple[Json, list[str]]] = {
     "a fraction": (
         {"limits": {MIG: "500m"}},
@@ -325,13 +325,13 @@ def refusal(cluster: Cluster, manifest: Json) -> Refused:
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_the_api_server_refuses_is_refused_in_its_words(
+def test_refusals_equal_the_api_servers(
     namespace: Cluster, bare_namespace: Cluster, case: str
 ) -> None:
     resources, lines = REFUSED[case]
     manifest = pod("p", container(resources=resources))
     assert lines_of(refusal(namespace, manifest)) == lines
-    # It says the same of the requests that it has copied from the limits.
+    # It has the same errors for the requests, which it copies from the limits.
     of_api_server = lines_of(refusal(bare_namespace, manifest))
     assert [line for line in of_api_server if not line.startswith(REQUESTS + "[")] == lines
     printed = namespace.kubectl("create", "-f-", stdin=manifest)
@@ -341,12 +341,12 @@ def test_what_the_api_server_refuses_is_refused_in_its_words(
 
 
 def lines_of(refused: Refused) -> list[str]:
-    """The refusal, line by line."""
+    """The lines of a refusal."""
     return [f"{cause['field']}: {plain(cause['message'])}" for cause in refused.causes]
 
 
 def plain(message: str) -> str:
-    """A message with quantities as they were typed; old API servers print a structure of Go."""
+    """A message with quantities as typed, since old API servers print Go structures."""
     return re.sub(r'resource\.Quantity\{.*? s:("[^"]*").*?\}', r"\1", message)
 
 
@@ -359,7 +359,7 @@ def test_more_slices_than_a_machine_has(namespace: Cluster, quantity: object) ->
     assert cause["field"] == f"{LIMITS}[{MIG}]"
 
 
-def test_a_deployment_says_why_it_has_no_pods(controlled: Cluster) -> None:
+def test_deployment_status_has_the_refusal(controlled: Cluster) -> None:
     two = (container(f"c{n}", {"mig-1g.5gb": 60}) for n in range(2))
     controlled.create(workload("Deployment", "d", template=pod("p", *two)))
 

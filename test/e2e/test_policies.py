@@ -1,4 +1,4 @@
-"""What the API server itself holds, by the component `policies`, of whoever is beside it."""
+"""The limits that the component `policies` makes the API server enforce on users and InstaSlice."""
 
 import copy
 from typing import Any
@@ -26,7 +26,7 @@ def since(cluster: Cluster) -> None:
 
 
 def limit(cluster: Cluster, kind: str, **amounts: str) -> None:
-    """A LimitRange whose Containers have a maximum, and its pods too; "mig_1g" is mig-1g.5gb."""
+    """Create a LimitRange with a maximum of a kind, and wait until it and the policy apply."""
     most = extended(amounts)
     items = [{"type": "Container", "max": most, "default": dict.fromkeys(most, "0")}]
     if kind == "Pod":
@@ -49,7 +49,7 @@ def asking(n: int, name: str = "main", profile: str = "mig-1g.5gb", **more: Any)
 
 
 def claiming(template: str, request: str = "", times: int = 1) -> Json:
-    """A pod that was written rewritten."""
+    """A pod that its author wrote with claims."""
     names = [f"c{i}" for i in range(times)]
     uses = [{"name": each, **({"request": request} if request else {})} for each in names]
     declared = [{"name": each, "resourceClaimTemplateName": template} for each in names]
@@ -62,7 +62,7 @@ EITHER = {"alternatives": "2g.10gb or 1g.5gb"}
 SAME = {"placement": "same-gpu"}
 SIDECAR = {"restartPolicy": "Always"}
 
-#: A pod, and what a maximum of two slices of 1g.5gb for a container says to it.
+#: A pod, and its refusal under a maximum of two slices of 1g.5gb for a container.
 UNDER_A_MAXIMUM: dict[str, tuple[Json, str]] = {
     "as many": (pod("p", asking(2)), ""),
     "too many": (pod("p", asking(5)), f"{OVER}5"),
@@ -88,7 +88,7 @@ UNDER_A_MAXIMUM: dict[str, tuple[Json, str]] = {
 }
 
 
-#: The cases that need what only some versions have.
+#: The features that some cases need.
 NEEDS = {
     "an alternative": ALTERNATIVES,
     "placed": SAME_GPU,
@@ -110,7 +110,7 @@ def limited(cluster: Cluster, webhook: object) -> Cluster:
 
 
 @pytest.mark.parametrize("case", UNDER_A_MAXIMUM)
-def test_a_maximum_holds_for_claims_in_limitrangers_words(limited: Cluster, case: str) -> None:
+def test_maximum_bounds_claims_with_limitrangers_message(limited: Cluster, case: str) -> None:
     api = api_of(limited)
     if case in NEEDS and NEEDS[case] not in api.features:
         pytest.skip(f"resource.k8s.io/{api.version} has no {NEEDS[case]}")
@@ -122,7 +122,7 @@ def test_a_maximum_holds_for_claims_in_limitrangers_words(limited: Cluster, case
     assert refusal.endswith(message) if message else refusal == ""
 
 
-def test_a_pods_maximum_counts_what_it_holds(namespace: Cluster) -> None:
+def test_pod_maximum_counts_all_slices_of_a_pod(namespace: Cluster) -> None:
     limit(namespace, "Pod", **{"mig-1g.5gb": "3"})
     assert namespace.refusal(pod("p", asking(2, "a"), asking(1, "b"))) == ""
     shared = pod("p", asking(3), initContainers=[asking(3, "i")])
@@ -131,15 +131,15 @@ def test_a_pods_maximum_counts_what_it_holds(namespace: Cluster) -> None:
     assert namespace.refusal(pod("p", asking(2, "a"), asking(2, "b"))).endswith(over)
 
 
-def test_a_maximum_of_a_mapped_resource_holds(namespace: Cluster) -> None:
+def test_maximum_of_a_mapped_resource(namespace: Cluster) -> None:
     limit(namespace, "Container", gpu="1")
     assert namespace.refusal(pod("p", asking(1, profile="gpu"))) == ""
     refusal = namespace.refusal(pod("p", asking(2, profile="gpu")))
     assert refusal.endswith("maximum nvidia.com/gpu usage per Container is 1, but limit is 2")
 
 
-def test_the_largest_pod_is_within_the_api_servers_budget(namespace: Cluster) -> None:
-    """112 slices in claims of two, and as many maxima as such a pod's containers may name."""
+def test_largest_pod_is_within_the_cost_budget(namespace: Cluster) -> None:
+    """It has 112 slices in claims of two, under as many maxima as its containers may name."""
     most = {each.template: "2" for each in profiles.known_profiles()[:10]}
     limit(namespace, "Container", **most)
     containers = [asking(2, f"c{i}") for i in range(56)]
@@ -151,7 +151,7 @@ def test_the_largest_pod_is_within_the_api_servers_budget(namespace: Cluster) ->
 
 
 RESOURCES = read_mapping([gpus.MAPPING])
-#: The templates of what InstaSlice makes.
+#: Names of templates that InstaSlice creates.
 CLAIMS = [
     *(each.template for each in profiles.known_profiles()),
     "mig-1g.5gb.x32",
@@ -175,24 +175,24 @@ def api_of(cluster: Cluster) -> ResourceAPI:
 
 
 def as_instaslice(cluster: Cluster, *manifests: Json) -> str:
-    """What the API server says to whoever has InstaSlice's token; "" where it would create all."""
+    """Create objects in a dry run with InstaSlice's account, and return the refusals."""
     items = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
     done = cluster.kubectl("create", f"--as={ACCOUNT}", "--dry-run=server", "-f-", stdin=items)
     return done.stderr
 
 
-def test_instaslice_creates_what_it_creates(namespace: Cluster) -> None:
+def test_policies_accept_all_objects_of_instaslice(namespace: Cluster) -> None:
     api = api_of(namespace)
     either = claim_of("mig-3g.20gb-or-4g.20gb").requests
-    longest = DeviceClaim(either * 32, "different-gpus")  # its name does not say all
+    longest = DeviceClaim(either * 32, "different-gpus")  # its name has a digest
     made = [
         manifest
         for claim in [*map(claim_of, CLAIMS), longest]
         if not templates.why_not(api, claim)
         for manifest in templates.objects(api, claim)
-        if manifest["kind"] != "GpuClaimParameters"  # whose definition the driver brings
+        if manifest["kind"] != "GpuClaimParameters"  # the driver has its definition
     ]
-    for manifest in made:  # some are there already, which is not the policy's word
+    for manifest in made:  # some exist already, which the policy does not check
         manifest["metadata"].setdefault("namespace", namespace.namespace)
         if manifest["kind"] == "DeviceClass":
             del manifest["metadata"]["namespace"]
@@ -205,7 +205,7 @@ OPAQUE = {"driver": "gpu.nvidia.com", "parameters": {"kind": "MigDeviceConfig"}}
 CONFIG = {"config": [{"opaque": OPAQUE}]}
 OWNER = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}
 
-#: What a thief of its token might write into a part of a template, or of a device class.
+#: Changes that a thief of its token might make to a part of a template or a device class.
 THEFTS: dict[str, tuple[str, Json]] = {
     "another name": ("template", {"name": "mig-3g.20gb"}),
     "any name": ("template", {"name": "train"}),
@@ -245,7 +245,7 @@ MODERN = ("request", "devices", "placed", "class", "class's spec")
 
 
 def stolen(api: ResourceAPI, namespace: str, part: str, changes: Json) -> Json:
-    """What InstaSlice makes, with changes to a part of it."""
+    """An object of InstaSlice with changes to a part of it."""
     claim = claim_of("same-gpu-mig-1g.5gb.x5" if part == "placed" else CLAIMS[0])
     device_class, template = copy.deepcopy(templates.objects(api, claim, namespace))
     spec = template["spec"]["spec"]
@@ -270,22 +270,22 @@ def stolen(api: ResourceAPI, namespace: str, part: str, changes: Json) -> Json:
 
 
 @pytest.mark.parametrize("case", THEFTS)
-def test_a_thief_of_its_token_creates_nothing_else(namespace: Cluster, case: str) -> None:
+def test_stolen_token_creates_nothing_else(namespace: Cluster, case: str) -> None:
     api, (part, changes) = api_of(namespace), THEFTS[case]
     if part in (MODERN if api.is_classic else CLASSIC):
         pytest.skip(f"resource.k8s.io/{api.version} has other fields")
     minor = namespace.plane.version.minor
     if case.endswith("resource") and minor < gpus.FIRST_WITH_EXTENDED_RESOURCES:
         pytest.skip("the API server drops the name of the resource")
-    # Without it, adminAccess is refused to everybody from Kubernetes 1.33 on.
+    # Without the label, nobody may use adminAccess from Kubernetes 1.33 on.
     labels = {"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}}
     namespace.patch("Namespace", namespace.namespace, labels)
     refusal = as_instaslice(namespace, stolen(api, namespace.namespace, part, changes))
-    # A version that does not know the field drops it, and refuses nothing.
+    # A version that does not know the field reports it as unknown, before any policy.
     assert "instaslice-service-account" in refusal or "unknown field" in refusal, refusal
 
 
-def test_others_create_what_they_may(namespace: Cluster) -> None:
+def test_policies_do_not_restrict_others(namespace: Cluster) -> None:
     api = api_of(namespace)
     part, changes = THEFTS["another class" if api.is_classic else "all devices"]
     namespace.create(stolen(api, namespace.namespace, part, changes), dry_run=True)

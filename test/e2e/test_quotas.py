@@ -1,4 +1,4 @@
-"""ResourceQuotas go on counting: what is rewritten and what the scheduler serves share them."""
+"""ResourceQuotas count both rewritten pods and pods that the scheduler serves."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from test.e2e.webhook import Webhook
 from test.support.command import instaslice
 from test.support.process import until
 
-#: What a pod asks for, behind nvidia.com/ -> what a quota names to bound it.
+#: A pod's resource, after nvidia.com/ -> the resource in a quota that bounds it.
 OF_CLASS = {
     name: f"{each}.deviceclass.resource.k8s.io/devices"
     for name, each in {"mig-1g.5gb": "mig-1g.5gb.nvidia.com", "gpu": gpus.GPU_CLASS}.items()
@@ -19,17 +19,17 @@ OF_RESOURCE = {name: f"requests.nvidia.com/{name}" for name in OF_CLASS}
 
 @pytest.fixture(scope="module", autouse=True)
 def profile_class(devices: None, cluster: Cluster, webhook: Webhook) -> None:
-    """It is made with the first template, and a quota counts by it.
+    """Create the profile's class, which comes with the first template and which quotas count.
 
-    Elsewhere than where there are quotas: one that was made right after a claim had gone did not
-    come to 0 within 30 s (seen once, on 1.36).
+    The namespace has no quotas: a quota that was created right after a claim was deleted did not
+    reach 0 within 30 s (seen once, on 1.36).
     """
     gpus.start(cluster, asking("first-of-all", "mig-1g.5gb"))
     gpus.clear(cluster)
 
 
 def limit(team: Cluster, resource: str) -> None:
-    """A quota of one in the namespace; returns once it counts."""
+    """Create a quota of one in the namespace, and wait until it counts."""
     is_old = team.plane.version.minor < gpus.FIRST_WITH_EXTENDED_RESOURCES
     if is_old and resource in OF_RESOURCE.values():
         pytest.skip("claims count towards the extended resource from Kubernetes 1.36 on")
@@ -49,7 +49,7 @@ def asking(name: str, resource: str) -> Json:
 
 
 def held_back(team: Cluster, name: str) -> str:
-    """Why a pod's claim is not made, as an event says it."""
+    """The event's message that says why a pod's claim is not created."""
     selector = f"involvedObject.name={name},reason=FailedResourceClaimCreation"
 
     def event() -> str:
@@ -99,6 +99,6 @@ def test_native_pods_share_the_quota(team: Cluster, name: str, resource: str) ->
 
     until(takes_its_place, "the quota is free again")
     gpus.bound(team, "native")
-    counts(team, resource, "1")  # the claim that the scheduler made is not counted again
+    counts(team, resource, "1")  # the scheduler's claim is not counted again
     team.create(asking("two", name))
     assert "exceeded quota: q" in held_back(team, "two")

@@ -1,7 +1,7 @@
-"""Rewritten pods and the scheduler, from Kubernetes 1.31 on: slices that somebody has cut.
+"""Rewritten pods and the scheduler, from Kubernetes 1.31 on, with existing slices.
 
-From 1.34 on, test_gpus has more. Kubernetes 1.27 to 1.30 leave the allocation to a controller of
-the driver's, so there is nothing to be seen without a driver.
+From 1.34 on, test_gpus has more tests. Kubernetes 1.27 to 1.30 leave the allocation to the driver's
+controller, so there is no allocation without a driver.
 """
 
 import pytest
@@ -24,7 +24,7 @@ DEVICES = {
 
 
 def device(cluster: Cluster, name: str, **attributes: str) -> Json:
-    """A device of a ResourceSlice, in the shape of the version."""
+    """A device of a ResourceSlice, in the shape of the API version."""
     values = {"attributes": {key: {"string": value} for key, value in attributes.items()}}
     basic = cluster.plane.resource_api in ("v1alpha3", "v1beta1")
     return {"name": name, "basic": values} if basic else {"name": name, **values}
@@ -41,7 +41,7 @@ def test_each_claim_gets_devices_of_its_profile_and_gives_them_back(namespace: C
         "metadata": {"name": "mig.nvidia.com"},
         "spec": {"selectors": [{"cel": {"expression": of_its_type}}]},
     }
-    # Whole GPUs are not for who asks for a slice.
+    # Pods that request a slice do not get whole GPUs.
     devices = [device(namespace, f"gpu-{number}", type="gpu") for number in range(2)]
     devices += [device(namespace, name, type="mig", profile=each) for name, each in DEVICES.items()]
     slices = {**a100.resource_slice(NODE, 0, 1, devices=devices), "apiVersion": api_version}
@@ -51,7 +51,7 @@ def test_each_claim_gets_devices_of_its_profile_and_gives_them_back(namespace: C
         {"mig-1g.5gb.me": 1},
     ]
     containers = [container(f"c{n}", each) for n, each in enumerate(asks)]
-    # There is only one of it.
+    # There is only one such slice.
     shared = {"mig-2g.10gb": 1}
     containers.append(container("shares", shared))
     manifest = pod("p", *containers, initContainers=[container("init", shared)])

@@ -1,4 +1,4 @@
-"""Templates that InstaSlice creates for pods, with no more rights than `config/` gives it."""
+"""Templates that InstaSlice creates for pods with the rights from `config/`."""
 
 import json
 import time
@@ -21,7 +21,7 @@ def made(namespace: Cluster) -> set[str]:
 
 
 def may_make(namespace: Cluster, attribute: str) -> bool:
-    """Whether the template for a profile could be made now."""
+    """Whether the quota allows the template for a profile now."""
     profile = from_attribute(attribute)
     assert profile is not None
     api = VERSIONS[namespace.plane.resource_api]
@@ -31,7 +31,7 @@ def may_make(namespace: Cluster, attribute: str) -> bool:
     return not refusal
 
 
-def test_a_fresh_namespace_gets_what_a_pod_needs(namespace: Cluster) -> None:
+def test_fresh_namespace_gets_the_templates_of_a_pod(namespace: Cluster) -> None:
     assert made(namespace) == set()
     manifest = pod("p", container(limits={"mig-1g.5gb": 2, "mig-1g.5gb.me": 1}))
     created, warnings = namespace.create_aloud(manifest)
@@ -51,14 +51,14 @@ def test_a_fresh_namespace_gets_what_a_pod_needs(namespace: Cluster) -> None:
         assert "].profile == '1g.5gb+me'" in selector["cel"]["expression"]
 
 
-def test_dry_run_makes_nothing(namespace: Cluster) -> None:
+def test_dry_run_creates_nothing(namespace: Cluster) -> None:
     namespace.create(pod("p", container(limits={"mig-1g.5gb": 1})), dry_run=True)
-    # They are made one after the other: with this one there, the first would be, too.
+    # Templates are created in order: if this one exists, the first would exist, too.
     namespace.create(pod("p", container(limits={"mig-2g.10gb": 1})))
     assert made(namespace) == {"mig-2g.10gb"}
 
 
-def test_what_is_there_stays(namespace: Cluster) -> None:
+def test_existing_template_is_kept(namespace: Cluster) -> None:
     namespace.create(pod("p"))
     template = namespace.get("ResourceClaimTemplate", "mig-1g.5gb")
     template["metadata"] = {"name": "mig-2g.10gb", "labels": {"made-by": "hand"}}
@@ -83,9 +83,7 @@ def test_what_is_there_stays(namespace: Cluster) -> None:
     ],
     ids=str,
 )
-def test_a_template_under_a_taken_name_is_warned_about(
-    squat: Json, said: str, namespace: Cluster
-) -> None:
+def test_warns_of_a_template_under_a_taken_name(squat: Json, said: str, namespace: Cluster) -> None:
     api = VERSIONS[namespace.plane.resource_api]
     if not api.has_exactly:
         pytest.skip("the shape of requests differs")
@@ -101,9 +99,7 @@ def test_a_template_under_a_taken_name_is_warned_about(
     assert all(said in warning for warning in warnings)
 
 
-def test_a_deleted_class_is_created_again_for_the_next_pod(
-    namespace: Cluster, cluster: Cluster
-) -> None:
+def test_deleted_class_is_recreated_for_the_next_pod(namespace: Cluster, cluster: Cluster) -> None:
     if namespace.plane.resource_api == "v1alpha2":
         pytest.skip("v1alpha2 has no device classes")
     namespace.create(pod("p"))
@@ -114,14 +110,14 @@ def test_a_deleted_class_is_created_again_for_the_next_pod(
 
 
 def nothing_of(namespace: Cluster, resource: str) -> None:
-    """A quota that allows none of a resource."""
+    """Create a quota that allows none of a resource."""
     hard = {resource: "0"}
     namespace.make("ResourceQuota", "none", spec={"hard": hard})
-    # A quota is enforced by its status, which a controller may not be there to fill in.
+    # The API server enforces a quota's status, and no controller may be running to set it.
     namespace.patch("ResourceQuota/status", "none", {"status": {"hard": hard, "used": hard}})
 
 
-def test_what_cannot_be_made_yet_is_made_later(namespace: Cluster) -> None:
+def test_template_refused_by_a_quota_is_created_later(namespace: Cluster) -> None:
     nothing_of(namespace, "count/resourceclaimtemplates.resource.k8s.io")
     until(lambda: not may_make(namespace, "3g.20gb"), "the quota holds")
     created, (warning,) = namespace.create_aloud(pod("p"))
@@ -134,7 +130,7 @@ def test_what_cannot_be_made_yet_is_made_later(namespace: Cluster) -> None:
     assert namespace.create_aloud(pod("q")).warnings == []
 
 
-def test_refused_pods_leave_little_behind_and_others_get_their_templates(
+def test_refused_pods_leave_few_templates_and_delay_nobody(
     namespace: Cluster, cluster: Cluster, numbers: Iterator[int]
 ) -> None:
     """An author whose quota allows no pod still makes InstaSlice create templates."""
@@ -165,7 +161,7 @@ def test_templates_applied_by_hand(namespace: Cluster) -> None:
 
 
 @pytest.mark.parametrize("verb", ["list", "watch", "update", "patch", "delete"])
-def test_instaslice_may_not_do_more(namespace: Cluster, verb: str) -> None:
+def test_instaslice_has_no_other_rights(namespace: Cluster, verb: str) -> None:
     account = "--as=system:serviceaccount:instaslice-system:instaslice"
     for resource in ("resourceclaimtemplates.resource.k8s.io", "pods", "secrets"):
         answer = namespace.kubectl("auth", "can-i", verb, resource, account)

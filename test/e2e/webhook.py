@@ -1,4 +1,4 @@
-"""InstaSlice as a process of its own."""
+"""InstaSlice as a separate process."""
 
 import sys
 import urllib.request
@@ -11,7 +11,7 @@ from test.support.process import HOST, Process, free_port, until
 
 
 class Webhook:
-    """`instaslice serve` on loopback, which can be ended and started again."""
+    """`instaslice serve` on loopback, which can be stopped and restarted."""
 
     def __init__(self, folder: Path, kubeconfig: Path, *options: str) -> None:
         """folder: for the certificate and the log. kubeconfig: InstaSlice's own."""
@@ -36,7 +36,7 @@ class Webhook:
 
     @property
     def client_config(self) -> dict[str, Any]:
-        """A WebhookClientConfig: where the API server finds it, and whose certificate it trusts."""
+        """A WebhookClientConfig with its URL and the CA of its certificate."""
         return {"url": f"{self._url}/mutate", "caBundle": b64encode(self._ca).decode()}
 
     def start(self) -> None:
@@ -48,23 +48,23 @@ class Webhook:
         until(self.readiness, "InstaSlice is ready", process.check)
 
     def stop(self) -> None:
-        """End it as Kubernetes does, by SIGTERM; no error where it does not run."""
+        """End it by SIGTERM, as Kubernetes does; no error if it does not run."""
         if self._process:
             self._process.stop(grace=15)
 
     def kill(self) -> None:
-        """End it at once, as a machine that fails does."""
+        """Kill it, as when a machine fails."""
         if self._process:
             self._process.kill()
 
     def readiness(self) -> str:
-        """What it says where it is ready, and else an empty text."""
+        """The body of its readiness probe if it is ready, else empty."""
         return self.get("/readyz")
 
     def get(self, path: str) -> str:
-        """The body of an answer; empty where there is none or it is an error."""
+        """The body of an answer; empty if there is none, or for an error."""
         try:
             with self._opener.open(self._url + path, timeout=10) as answer:
                 return str(answer.read().decode())
-        except OSError:  # urllib's errors are of its kind
+        except OSError:  # the base class of urllib's errors
             return ""

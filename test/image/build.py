@@ -1,11 +1,11 @@
-"""The image, built from the Containerfile without any registry.
+"""Builds the image from the Containerfile without a registry.
 
-The two base images are stand-ins made from Debian's packages: the packages that distroless' own
-Python image is made of, and a build image with pip. buildah builds in a chroot.
+Stand-ins from Debian's packages replace the two base images: one with the packages of distroless'
+Python image, and a build image with pip. buildah builds in a chroot.
 
-What it needs of a machine: root; amd64; buildah and mmdebstrap; a Debian whose apt can fetch
-packages (the stand-ins come from the same mirror, by the same proxy); and a pip that can fetch the
-locked wheels, which the build stage then finds in its own image. So the build needs no network.
+It needs root; amd64; buildah and mmdebstrap; a Debian whose apt can fetch packages (the stand-ins
+come from the same mirror, by the same proxy); and a pip that can fetch the locked wheels, which are
+copied to the build image. So the build itself needs no network.
 """
 
 import json
@@ -24,31 +24,31 @@ from test.support.process import ROOT
 TOOLS: Final = ("apt-get", "buildah", "mmdebstrap")
 
 DEBIAN: Final = "trixie"
-#: What distroless' python3-debian13 has beside libraries; apt brings those.
+#: The packages of distroless' python3-debian13, without libraries, which apt adds.
 BASE_PACKAGES: Final = "base-files,python3.13-minimal,libpython3.13-stdlib"
 BUILD_PACKAGES: Final = "base-files,coreutils,dash,python3-pip"
 
 
 class Platform(NamedTuple):
-    """What others call an architecture."""
+    """Other names of an architecture."""
 
     wheels: str  #: in the names of Python's wheels
     elf: int  #: in the header of an executable (e_machine)
 
 
-#: By the names that Debian and Go have in common.
+#: By Debian's names, which are Go's, too.
 PLATFORMS: Final = {"amd64": Platform("x86_64", 62), "arm64": Platform("aarch64", 183)}
-#: The one that runs here.
+#: The architecture of this machine.
 NATIVE: Final = "amd64"
 
-#: What the image of the whole command line is built with.
+#: The options for the image of the whole command line.
 COMMAND_LINE: Final = ("--build-arg", "LOCK=requirements-cli.lock", "--target", "cli")
 
 
 def run(*command: str | Path, env: Mapping[str, str] | None = None) -> str:
-    """Run a command; returns its standard output. What it says of a failure is shown.
+    """Run a command, and return its standard output.
 
-    env: in place of this process's environment. Raises RuntimeError.
+    env: replaces this process's environment. Raises RuntimeError with the command's messages.
     """
     done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, text=True, env=env)
     if done.returncode:
@@ -56,11 +56,11 @@ def run(*command: str | Path, env: Mapping[str, str] | None = None) -> str:
     return done.stdout
 
 
-# The environment's: apt and pip
+# The environment's apt and pip
 
 
 def apt_source() -> str:
-    """The source of DEBIAN's packages: from where this machine's apt has its own."""
+    """The source of DEBIAN's packages, from the mirror of this machine's apt."""
     targets = run(
         *("apt-get", "indextargets", "--format", "$(LABEL) $(RELEASE) $(COMPONENT) $(SITE)"),
         "Created-By: Packages",
@@ -73,15 +73,15 @@ def apt_source() -> str:
 
 
 def apt_options() -> str:
-    """How this machine's apt fetches: proxies, certificates, timeouts."""
+    """The options with which this machine's apt fetches: proxies, certificates, timeouts."""
     lines = run("apt-config", "dump").splitlines(keepends=True)
     return "".join(line for line in lines if line.startswith("Acquire::"))
 
 
 def download(folder: Path) -> None:
-    """Fetch the locked wheels, by whatever way this machine's pip has.
+    """Fetch the locked wheels with this machine's configuration of pip.
 
-    Those of the server for every platform, those of the command line for this machine's.
+    The server's are for every platform, and the command line's for this machine's.
     """
     locks = {
         "amd64": ("requirements.lock", "requirements-cli.lock"),
@@ -101,10 +101,10 @@ def download(folder: Path) -> None:
 
 
 def _root(folder: Path, name: str, architecture: str, packages: str, *hooks: str) -> Path:
-    """An archive of Debian's packages, unpacked and no more, so of any architecture.
+    """An archive of Debian's packages, which are only unpacked, so for any architecture.
 
-    folder: is there, for the archive. hooks: mmdebstrap's, in place of what the packages' scripts
-    would do.
+    folder: an existing one, for the archive. hooks: mmdebstrap's, in place of the packages'
+    scripts.
     """
     options, archive = folder / "apt.conf", folder / f"{name}.tar"
     options.write_text(apt_options())
@@ -118,7 +118,7 @@ def _root(folder: Path, name: str, architecture: str, packages: str, *hooks: str
 
 
 def build_root(folder: Path) -> Path:
-    """The stand-in for the build stage: its pip has the wheels in a folder, and no index."""
+    """The stand-in for the build stage, whose pip has the wheels in a folder and no index."""
     wheels, config = folder / "wheels", folder / "pip.conf"
     download(wheels)
     config.write_text("[global]\nno-index = true\nfind-links = /wheels\n")
@@ -139,7 +139,7 @@ def base_root(folder: Path, architecture: str) -> Path:
 
 @dataclass(frozen=True)
 class Buildah:
-    """buildah with a storage of its own."""
+    """buildah with a separate storage."""
 
     folder: Path
 
@@ -147,13 +147,13 @@ class Buildah:
         return run(*self.command(*arguments)).strip()
 
     def command(self, *arguments: str | Path) -> list[str]:
-        """buildah's command line, of this storage."""
-        # vfs: whole copies, so there is nothing to be mounted, and a container's root is a folder.
+        """A command line of buildah for this storage."""
+        # vfs makes whole copies, so no mounts are needed, and a container's root is a folder.
         folders = ("--root", self.folder / "root", "--runroot", self.folder / "run")
         return [str(each) for each in ("buildah", *folders, "--storage-driver", "vfs", *arguments)]
 
     def stand_in(self, archive: Path, architecture: str) -> str:
-        """An image of the root file system in an archive; its name."""
+        """Create an image from the root file system in an archive, and return its name."""
         name = archive.stem
         container = self("from", "--platform", f"linux/{architecture}", "scratch")
         self("add", "--quiet", container, archive, "/")
@@ -164,23 +164,23 @@ class Buildah:
         return self.stand_in(build_root(self.folder), NATIVE)
 
     def base_image(self, architecture: str) -> str:
-        """Made once."""
+        """The name of the base image, which is created once."""
         if self.archive(f"base-{architecture}").exists():
             return f"localhost/base-{architecture}"
         return self.stand_in(base_root(self.folder, architecture), architecture)
 
     def archive(self, stand_in: str) -> Path:
-        """The root file system of a stand-in that was made."""
+        """The archive with the root file system of a stand-in."""
         return self.folder / f"{stand_in}.tar"
 
     def build(self, architecture: str, build_image: str, *options: str, name: str = "") -> str:
-        """Build the Containerfile for an architecture; returns the image's name."""
+        """Build the Containerfile for an architecture, and return the image's name."""
         base_image = self.base_image(architecture)
         name = name or f"instaslice-{architecture}"
         self(
             *("build", "--pull-never", "--isolation", "chroot", "--quiet"),
             *("--platform", f"linux/{architecture}"),
-            # buildah before 1.30 takes it for the target's.
+            # buildah before 1.30 confuses it with the target's.
             *("--build-arg", f"BUILD_PLATFORM=linux/{NATIVE}"),
             *("--build-arg", f"BUILD_IMAGE={build_image}"),
             *("--build-arg", f"BASE_IMAGE={base_image}"),
@@ -192,14 +192,14 @@ class Buildah:
 
 @dataclass(frozen=True)
 class Image:
-    """An image that was built."""
+    """A built image."""
 
     buildah: Buildah
     name: str
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the image says of itself (OCI image specification, config.json)."""
+        """The image's configuration (OCI image specification, config.json)."""
         config: dict[str, Any] = json.loads(self.buildah("inspect", "--type", "image", self.name))
         return config["OCIv1"]  # type: ignore[no-any-return]
 
@@ -231,7 +231,7 @@ def missing(*tools: str) -> str:
 
 @contextmanager
 def storage(folder: Path) -> Iterator[Buildah]:
-    """buildah, with all that it keeps in a folder, which is gone afterwards."""
+    """buildah with its storage in a folder, which is removed afterwards."""
     buildah = Buildah(folder)
     try:
         yield buildah

@@ -1,9 +1,9 @@
-"""`make image-test`: build the Containerfile for both platforms, and run what comes out as a pod.
+"""`make image-test`: build the Containerfile for both platforms, and run the image as a pod.
 
-test/image/build.py builds it, and says what that needs of a machine. Here runc runs the result as
-the Deployment in config/ says: its securityContext, its environment, its memory limit, its hook
-before the end; under a uid that nobody knows. Storage, containers and mounts are in one temporary
-folder, and are gone at the end.
+test/image/build.py builds it, and says what a machine needs. Here runc runs the image as the
+Deployment in config/ does, with its securityContext, environment, memory limit and preStop hook,
+and with a uid that the image does not define. Storage, containers and mounts are in one temporary
+folder, which is removed at the end.
 """
 
 import base64
@@ -34,17 +34,17 @@ from test.support.process import HOST, ROOT, Process, free_port, until
 
 SAMPLE: Final = ROOT / "test" / "data" / "reviews" / "create" / "sample.json"
 
-#: Nobody in the image, as a cluster that chooses uids for its namespaces does (OpenShift).
+#: A uid that the image does not define, as in clusters that choose uids by namespace (OpenShift).
 UID: Final = 1000650000
 #: The image of the whole command line.
 CLI: Final = "instaslice-cli"
-#: There is no API server here, so what the component no-api sets.
+#: The variables of the component no-api, since there is no API server here.
 NO_API: Final = {"INSTASLICE_RESOURCE_API": "v1", "INSTASLICE_PROVISION_TEMPLATES": "false"}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def tools() -> None:
-    """Says what is missing, before anything fails of it."""
+    """Report missing tools before a test fails for lack of them."""
     if lacks := missing("runc"):
         pytest.fail(lacks)
 
@@ -57,7 +57,7 @@ def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
 
 @pytest.fixture(scope="module")
 def release(buildah: Buildah, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
-    """`make release`, in a clone whose CHANGELOG has a date for this version; what it prints."""
+    """A function that runs `make release` in a clone whose CHANGELOG dates this version."""
     clone, base = tmp_path_factory.mktemp("release") / "clone", "localhost/base"
     run("git", "clone", "--quiet", ROOT, clone)
     changelog = clone / "CHANGELOG.md"
@@ -107,7 +107,7 @@ def images(buildah: Buildah, released: str) -> dict[str, Image]:
 
 @dataclass(frozen=True)
 class Pod:
-    """A container of the Deployment, as the kubelet and the container runtime would have it."""
+    """A container of the Deployment, as the kubelet and the container runtime would run it."""
 
     spec: dict[str, Any]  #: of the pod
     image: dict[str, Any]  #: OCI image configuration
@@ -121,7 +121,7 @@ class Pod:
         return container  # type: ignore[no-any-return]
 
     def bundle(self, uid: int) -> dict[str, Any]:
-        """config.json of the OCI runtime specification."""
+        """The config.json of the OCI runtime specification."""
         security = self.container["securityContext"]
         assert security["capabilities"] == {"drop": ["ALL"]}, "what else is to be translated?"
         assert self.spec["securityContext"]["runAsNonRoot"], "what else is to be translated?"
@@ -157,7 +157,7 @@ class Pod:
                 },
             ],
             "linux": {
-                # Not the network: the test talks to the server over this machine's loopback.
+                # No network namespace, since the test uses this machine's loopback.
                 "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")],
                 "resources": {"memory": {"limit": int(limit) << 20}},
             },
@@ -166,7 +166,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class Running:
-    """A pod that runs."""
+    """A running pod."""
 
     pod: Pod
     runc: tuple[str, ...]
@@ -174,7 +174,7 @@ class Running:
     context: ssl.SSLContext
 
     def connect(self) -> http.client.HTTPSConnection:
-        """A connection, TLS and all. Raises OSError where nobody listens."""
+        """Open a TLS connection. Raises OSError if the server does not listen."""
         connection = http.client.HTTPSConnection(
             HOST, self.pod.port, context=self.context, timeout=5
         )
@@ -194,7 +194,7 @@ class Running:
             return False
 
     def mutate(self) -> dict[str, Any] | None:
-        """The answer to the sample; None where nobody listens any more."""
+        """Send the sample, and return the response; None if the server no longer listens."""
         try:
             connection = self.connect()
         except ConnectionError:
@@ -206,19 +206,19 @@ class Running:
         return json.loads(run(*self.runc, "ps", "--format", "json", "pod"))  # type: ignore[no-any-return]
 
     def before_stop(self) -> None:
-        """What the kubelet does before it sends SIGTERM."""
+        """Run the preStop hook, as the kubelet does before it sends SIGTERM."""
         command = self.pod.container["lifecycle"]["preStop"]["exec"]["command"]
         run(*self.runc, "exec", "pod", *command)
 
     def terminate(self) -> int:
-        """SIGTERM, and the exit code."""
+        """Send SIGTERM, and return the exit code."""
         run(*self.runc, "kill", "pod", "TERM")
         return self.process.wait(self.pod.spec["terminationGracePeriodSeconds"])
 
 
 @pytest.fixture
 def start(images: dict[str, Image], tmp_path: Path) -> Callable[..., Any]:
-    """Starts the image of this machine as a pod of the Deployment."""
+    """A function that runs this machine's image as a pod of the Deployment."""
     authority = Authority()
     tls = authority.mint(tmp_path / "tls")
     for path in (*tmp_path.parents[:2], tmp_path, tls):
@@ -250,7 +250,7 @@ def start(images: dict[str, Image], tmp_path: Path) -> Callable[..., Any]:
 
 
 def send_sample(connection: http.client.HTTPSConnection) -> dict[str, Any]:
-    """The response to the sample."""
+    """Send the sample, and return the response."""
     headers = {"Content-Type": "application/json"}
     connection.request("POST", "/mutate?timeout=5s", SAMPLE.read_bytes(), headers)
     answer = connection.getresponse()
@@ -266,7 +266,7 @@ def status(pid: int) -> dict[str, str]:
 
 
 def tree(root: Path) -> dict[str, tuple[int, int, int, int]]:
-    """Everything below a folder, with what a write would change of it."""
+    """All files below a folder, with the metadata that a write would change."""
     found = {}
     for folder, folders, files in os.walk(root):
         for path in (Path(folder, name) for name in (*folders, *files)):
@@ -284,13 +284,11 @@ def megabytes(size: float) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-# What is proved
+# The tests
 
 
 @pytest.mark.parametrize("architecture", PLATFORMS)
-def test_the_image_holds_the_locked_packages_and_no_more(
-    architecture: str, images: dict[str, Image]
-) -> None:
+def test_image_has_only_the_locked_packages(architecture: str, images: dict[str, Image]) -> None:
     lock = (ROOT / "requirements.lock").read_text()
     locked = {
         f"{name.replace('-', '_')}-{version}.dist-info"
@@ -315,7 +313,7 @@ def test_the_image_holds_the_locked_packages_and_no_more(
 
 
 @pytest.mark.parametrize("architecture", PLATFORMS)
-def test_the_image_says_what_it_is(architecture: str, images: dict[str, Image]) -> None:
+def test_image_has_labels_and_configuration(architecture: str, images: dict[str, Image]) -> None:
     image = images[architecture].config
     config = image["config"]
     assert (image["os"], image["architecture"]) == ("linux", architecture)
@@ -330,8 +328,8 @@ def test_the_image_says_what_it_is(architecture: str, images: dict[str, Image]) 
     }
 
 
-def test_the_command_line_has_an_image_of_its_own(images: dict[str, Image]) -> None:
-    """As an administrator without Python uses it: a file in, a file out."""
+def test_command_line_image_rewrites_a_file(images: dict[str, Image]) -> None:
+    """An administrator without Python uses it to rewrite a file."""
     image = images[CLI]
     assert image.config["config"]["Entrypoint"] == ["/usr/bin/python3", "-m", "instaslice"]
     container = image.buildah("from", "--pull-never", image.name)
@@ -354,14 +352,14 @@ def test_the_command_line_has_an_image_of_its_own(images: dict[str, Image]) -> N
     finally:
         image.buildah("rm", container)
     assert done.returncode == 0
-    # One line, that the result needs a template.
+    # One line says that the result needs a template.
     assert done.stderr.startswith("instaslice: the result needs templates: mig-1g.5gb ")
     assert done.stderr.count("\n") == 1
     assert "resourceClaimTemplateName: mig-1g.5gb" in done.stdout
     assert "kubeconfig" in asked.stderr, "it has the kubernetes client, and no cluster"
 
 
-def test_two_releases_have_the_same_bytes(released: str, release: Callable[[], str]) -> None:
+def test_releases_are_reproducible(released: str, release: Callable[[], str]) -> None:
     assert release() == released
     name = f"instaslice-{__version__}"
     assert {line.split()[1] for line in released.splitlines()} == {
@@ -371,8 +369,8 @@ def test_two_releases_have_the_same_bytes(released: str, release: Callable[[], s
     }
 
 
-def test_dockers_own_engine_builds_it(buildah: Buildah, images: dict[str, Image]) -> None:
-    """`make docker-build`, the README's first command, where Debian's docker.io is installed."""
+def test_docker_engine_builds_the_image(buildah: Buildah, images: dict[str, Image]) -> None:
+    """`make docker-build`, the README's first command, with Debian's docker.io."""
     if shutil.which("dockerd") is None:
         pytest.skip("dockerd is not on PATH (Debian's package docker.io)")
     arguments = []
@@ -389,7 +387,7 @@ def test_dockers_own_engine_builds_it(buildah: Buildah, images: dict[str, Image]
     assert printed == f"instaslice {__version__}"
 
 
-def test_it_serves_as_a_pod(images: dict[str, Image], start: Callable[..., Any]) -> None:
+def test_server_runs_as_a_pod(images: dict[str, Image], start: Callable[..., Any]) -> None:
     with images[NATIVE].root() as root, start(root) as running:
         answer = running.mutate()
         assert answer
@@ -413,13 +411,15 @@ def test_it_serves_as_a_pod(images: dict[str, Image], start: Callable[..., Any])
     print(f"\nresident memory of master and worker: {megabytes(resident * 1024)}")
 
 
-def test_it_ends_as_a_pod(images: dict[str, Image], start: Callable[..., Any]) -> None:
-    """It serves throughout the pause, loses no request, and its exit code is 0."""
+def test_server_ends_without_losing_requests(
+    images: dict[str, Image], start: Callable[..., Any]
+) -> None:
+    """It serves during the preStop pause, loses no request, and exits with code 0."""
     answers = 0
     stop = threading.Event()
 
     def call(running: Running) -> None:
-        """Admissions one after the other, over a new connection each, as long as it listens."""
+        """Send one admission after another, each on a new connection, while it listens."""
         nonlocal answers
         while not stop.is_set() and running.mutate():
             answers += 1
@@ -440,17 +440,17 @@ def test_it_ends_as_a_pod(images: dict[str, Image], start: Callable[..., Any]) -
             stop.set()
             caller.join(10)
         assert code == 0, running.process.printed()
-        assert pause >= 5, "endpoints had no time to learn of it"
+        assert pause >= 5, "the pause is too short to update endpoints"
     print(f"\n{during} admissions in a pause of {pause:.1f} s; gone after {total:.1f} s")
 
 
-def test_it_writes_nowhere(images: dict[str, Image], start: Callable[..., Any]) -> None:
-    """Not even where it could: under a root file system that is its own, and writable."""
+def test_server_writes_no_files(images: dict[str, Image], start: Callable[..., Any]) -> None:
+    """It writes nothing even if its root file system is writable."""
     with images[NATIVE].root() as root:
         for folder, folders, files in os.walk(root):
             for name in (".", *folders, *files):
                 os.chown(Path(folder, name), UID, 0, follow_symlinks=False)
-        (root / "etc" / "instaslice" / "tls").mkdir(parents=True)  # runc would make it
+        (root / "etc" / "instaslice" / "tls").mkdir(parents=True)  # runc would create it
         before = tree(root)
         with start(root, readOnlyRootFilesystem=False) as running:
             assert running.mutate()

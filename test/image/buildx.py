@@ -1,8 +1,8 @@
 """`make docker-buildx`, unchanged: an image for both platforms, pushed to a registry on loopback.
 
-It needs docker's engine and client with the plugin buildx, the program of a registry, and
-mmdebstrap. The base images are stand-ins, as in build.py, and so is the SBOM scanner. Engine and
-registry are in a network of their own.
+It needs docker's engine and client with the plugin buildx, a registry's program, and mmdebstrap.
+The base images are stand-ins, as in build.py, and so is the SBOM scanner. Engine and registry run
+in a separate network.
 """
 
 import json
@@ -20,9 +20,9 @@ from test.image.build import NATIVE, PLATFORMS, base_root, build_root
 from test.image.docker import Docker
 from test.support.process import HOST, free_port, running, until
 
-#: A registry's program, as its authors and as Debian name it.
+#: The names of a registry's program: its authors' and Debian's.
 REGISTRIES: Final = ("registry", "docker-registry")
-#: The scanner that buildx takes by default, and what one does (BuildKit's
+#: The default scanner of buildx, and a script with its protocol (BuildKit's
 #: docs/attestations/sbom-protocol.md).
 SCANNER: Final = "docker.io/docker/buildkit-syft-scanner:stable-1"
 SCAN: Final = """
@@ -39,7 +39,7 @@ open(f"{target}/sbom.spdx.json", "w").write(json.dumps(statement))
 
 
 def lacking() -> str:
-    """What is not here, as one line; empty if all of it is."""
+    """What is missing, in one line; empty if nothing is."""
     if shutil.which("dockerd") is None:
         return "dockerd is not on PATH"
     if subprocess.run([Docker.client, "buildx", "version"], capture_output=True).returncode:
@@ -55,7 +55,7 @@ pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking())
 
 @pytest.fixture
 def roots(tmp_path: Path) -> dict[str, Path]:
-    """The stand-ins' root file systems: of the build image, and of each platform's base image."""
+    """The root file systems of the build image's and each platform's base image's stand-ins."""
     return {
         "build": build_root(tmp_path),
         **{each: base_root(tmp_path, each) for each in PLATFORMS},
@@ -64,7 +64,7 @@ def roots(tmp_path: Path) -> dict[str, Path]:
 
 @pytest.fixture
 def registry(roots: dict[str, Path], tmp_path: Path) -> Iterator[str]:
-    """The address of a registry that is empty, in a network of its own."""
+    """Run an empty registry in a separate network; yields its address."""
     address = f"{HOST}:{free_port()}"
     program = next(filter(None, map(shutil.which, REGISTRIES)))
     config = tmp_path / "registry.json"
@@ -81,7 +81,7 @@ def registry(roots: dict[str, Path], tmp_path: Path) -> Iterator[str]:
 
 
 def base_images(docker: Docker, registry: str, roots: dict[str, Path]) -> list[str]:
-    """Push the stand-ins; returns the options that name them."""
+    """Push the stand-ins, and return the options that name them."""
     base, build = f"{registry}/base", f"{registry}/build"
     docker("import", roots["build"], build)
     for each in PLATFORMS:
@@ -94,7 +94,7 @@ def base_images(docker: Docker, registry: str, roots: dict[str, Path]) -> list[s
     return [f"--build-arg=BASE_IMAGE={base}", f"--build-arg=BUILD_IMAGE={build}"]
 
 
-def test_it_pushes_both_platforms_with_sbom_and_provenance(
+def test_buildx_pushes_both_platforms_with_sbom_and_provenance(
     registry: str, roots: dict[str, Path]
 ) -> None:
     image = f"{registry}/instaslice:{__version__}"

@@ -1,4 +1,4 @@
-"""Debian's docker engine, for one test: no network, and all that it keeps in one folder."""
+"""Debian's docker engine for one test, without a network and with its state in one folder."""
 
 import json
 import os
@@ -16,22 +16,22 @@ from test.support.process import ROOT, Process, until
 
 @dataclass(frozen=True)
 class Docker:
-    """A client of an engine that runs."""
+    """A client of a running engine."""
 
     socket: Path
-    #: Debian's own client, whatever else is first on PATH.
+    #: Debian's client, even if another one is first on PATH.
     client: ClassVar = "/usr/bin/docker" if Path("/usr/bin/docker").exists() else "docker"
 
     @classmethod
     @contextmanager
     def running(cls, *, containerd: bool = False) -> Iterator["Docker"]:
-        """An engine that runs while the context does.
+        """Run an engine inside the context.
 
         containerd: whether it keeps images in containerd's store, which can hold several platforms,
-        and makes a bridge, which an SBOM scanner is given: the caller is in a network of its own.
+        and creates a bridge for an SBOM scanner; the caller must then be in a separate network.
         Raises RuntimeError and TimeoutError.
         """
-        # Not pytest's own folder: the path of a Unix socket has at most 107 bytes (unix(7)).
+        # pytest's folder is too long for the path of a Unix socket, at most 107 bytes (unix(7)).
         folder = Path(tempfile.mkdtemp(prefix="docker-"))
         docker = cls(folder / "docker.sock")
         config = folder / "daemon.json"
@@ -48,18 +48,18 @@ class Docker:
             until(docker.answers, "the engine answers", engine.check)
             yield docker
         finally:
-            engine.stop(grace=20)  # it ends its containerd, too
+            engine.stop(grace=20)  # it stops its containerd, too
             # With containerd's store, the engine leaves its folder mounted on itself.
             subprocess.run(["umount", folder / "data"], stderr=subprocess.DEVNULL)
             run("rm", "-rf", folder)
 
     def answers(self) -> bool:
-        """Whether the engine does."""
+        """Whether the engine answers."""
         command = [self.client, "version"]
         return subprocess.run(command, env=self._environment(), capture_output=True).returncode == 0
 
     def __call__(self, *arguments: str | Path) -> str:
-        """What docker prints. Raises RuntimeError."""
+        """Run docker, and return its output. Raises RuntimeError."""
         return run(self.client, *arguments, env=self._environment()).strip()
 
     def make(self, target: str, variable: str, *options: str) -> None:
@@ -75,7 +75,7 @@ class Docker:
             raise RuntimeError(f"make {target}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
 
     def _environment(self) -> dict[str, str]:
-        """Nothing of another engine, nor of this user's configuration."""
+        """An environment without other engines and without the user's configuration."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")}
         path = f"{Path(self.client).parent}:{kept['PATH']}"
         own = {"DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(self.socket.parent)}

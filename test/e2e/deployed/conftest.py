@@ -1,4 +1,4 @@
-"""A real node for the tests of this folder, where `make` deploys InstaSlice."""
+"""A real node on which `make` deploys InstaSlice, for the tests of this folder."""
 
 from collections.abc import Iterator
 
@@ -18,9 +18,9 @@ IMAGE = "registry.test/instaslice:1"
 
 @pytest.fixture(scope="package")
 def real_node() -> Iterator[Node]:
-    """A cluster of one node, with NVIDIA's driver where the environment names it.
+    """A cluster of one node, with NVIDIA's driver if the environment names it.
 
-    Tests of this folder are in its network.
+    Tests of this folder run in its network.
     """
     with real_node_of_tests(wanted()) as node:
         yield node
@@ -37,7 +37,7 @@ def image(real_node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
     if lacks := build.missing():
         pytest.skip(lacks)
     archive = tmp_path_factory.mktemp("image") / "instaslice.tar"
-    # Packages come from the network, which the node has not.
+    # Packages come from the network, which the node does not have.
     storage = build.storage(tmp_path_factory.mktemp("buildah"))
     with real_node.machine.outside(), storage as buildah:
         name = buildah.build(build.NATIVE, buildah.build_image())
@@ -49,13 +49,13 @@ def image(real_node: Node, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="package")
 def checkout(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """Runs make, which deploys that image."""
+    """A checkout in which `make` deploys that image."""
     return Checkout(cluster.plane, tmp_path_factory.mktemp("checkout"), image)
 
 
 @pytest.fixture(scope="package")
 def issuer(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """cert-manager at work."""
+    """Run cert-manager."""
     if lacks := cert_manager.missing():
         pytest.skip(lacks)
     with cert_manager.cert_manager(cluster, tmp_path_factory.mktemp("cert-manager")):
@@ -64,12 +64,12 @@ def issuer(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="module")
 def webhook(deployed: Cluster) -> None:
-    """The one that serves the namespaces of the tests; each module deploys it in its own way."""
+    """The webhook for the tests' namespaces, which each module deploys differently."""
 
 
 @pytest.fixture
 def under_load(namespace: Cluster) -> Iterator[Load]:
-    """Pods with slices are created all the time; not one may be refused, or be left as it was."""
+    """Create pods with slices all the time; every one must be accepted and rewritten."""
     with load(namespace, pod("p")) as seen:
         seen.goes_on()
         yield seen

@@ -1,4 +1,4 @@
-"""InstaSlice's pods with certificates that cert-manager mounts, renews and issues anew."""
+"""InstaSlice's pods with certificates that cert-manager issues and renews."""
 
 import ssl
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ SECRET = "instaslice-tls"
 
 @pytest.fixture(scope="module")
 def deployed(issuer: None, checkout: Checkout, cluster: Cluster) -> Iterator[Cluster]:
-    """InstaSlice's namespace, where `make deploy` has deployed it as it does by default."""
+    """InstaSlice's namespace after `make deploy` with its defaults."""
     done = checkout.make("deploy")
     assert done.returncode == 0, done.stdout + done.stderr
     until(lambda: is_rewriting(cluster), "InstaSlice is called")
@@ -28,13 +28,13 @@ def deployed(issuer: None, checkout: Checkout, cluster: Cluster) -> Iterator[Clu
 
 
 def served(deployed: Cluster) -> set[str]:
-    """The certificates that the pods show, PEM."""
+    """The certificates that the pods serve, PEM."""
     addresses = [each["status"]["podIP"] for each in ready(deployed).values()]
     return {ssl.get_server_certificate((address, PORT)) for address in addresses}
 
 
 def mounted(deployed: Cluster, under_load: Load) -> None:
-    """Returns once every pod serves what is in the Secret, and pods were created by it."""
+    """Wait until every pod serves the Secret's certificate, and more pods are created."""
     (first, *_) = cert_manager.secret(deployed, SECRET)["tls.crt"].decode().split("\n\n")
     leaf = first[: first.index("-----END CERTIFICATE-----")]
 
@@ -45,20 +45,20 @@ def mounted(deployed: Cluster, under_load: Load) -> None:
     under_load.goes_on()
 
 
-def test_renewals_of_the_certificate_refuse_nobody(deployed: Cluster, under_load: Load) -> None:
+def test_certificate_renewals_refuse_no_pod(deployed: Cluster, under_load: Load) -> None:
     for _ in range(2):
         cert_manager.renew(deployed, "instaslice", SECRET)
         mounted(deployed, under_load)
 
 
-def test_a_renewal_of_the_ca_refuses_nobody(deployed: Cluster, under_load: Load) -> None:
-    """Its key is the same, so that the certificates on both sides of it are trusted."""
+def test_ca_renewal_refuses_no_pod(deployed: Cluster, under_load: Load) -> None:
+    """The CA keeps its key, so certificates from before and after the renewal are trusted."""
     cert_manager.renew(deployed, "instaslice-ca", "instaslice-ca")
     cert_manager.renew(deployed, "instaslice", SECRET)
     mounted(deployed, under_load)
 
 
-def test_a_secret_that_is_deleted_comes_back(deployed: Cluster, under_load: Load) -> None:
+def test_deleted_secret_is_recreated(deployed: Cluster, under_load: Load) -> None:
     before = cert_manager.secret(deployed, SECRET)["tls.crt"]
     deployed.kubectl("delete", "secret", SECRET).check_returncode()
     until(

@@ -1,4 +1,4 @@
-"""InstaSlice as pods of a real node: `make deploy` of the image, with `config/` as it is."""
+"""InstaSlice as pods on a real node: `make deploy` of the image, with `config/` unchanged."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ from test.support.process import ROOT, until
 
 @pytest.fixture(scope="module")
 def deployed(checkout: Checkout, cluster: Cluster) -> Iterator[Cluster]:
-    """InstaSlice's namespace, where `make deploy` has deployed it."""
+    """InstaSlice's namespace after `make deploy`."""
     assert checkout.make("own-certificates").returncode == 0
     done = checkout.make("deploy", COMPONENTS="own-certificates")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -28,8 +28,8 @@ def deployed(checkout: Checkout, cluster: Cluster) -> Iterator[Cluster]:
     assert cluster.find("Namespace", NAMESPACE) is None
 
 
-def test_the_sample_is_rewritten_by_a_pod_and_runs(namespace: Cluster) -> None:
-    """The API server reaches it through its Service; its token lets it make the template."""
+def test_sample_is_rewritten_and_runs(namespace: Cluster) -> None:
+    """The API server calls InstaSlice by its Service; its token lets it create the template."""
     sample = yaml.safe_load((ROOT / "samples" / "sample.yaml").read_text())
     sample["spec"]["containers"][0]["command"] = ends()["command"]
     created = namespace.create(sample)
@@ -39,7 +39,7 @@ def test_the_sample_is_rewritten_by_a_pod_and_runs(namespace: Cluster) -> None:
     assert namespace.find("ResourceClaimTemplate", "mig-1g.5gb")
 
 
-def test_nothing_is_refused_while_it_rolls_over(deployed: Cluster, under_load: Load) -> None:
+def test_rolling_update_refuses_no_pod(deployed: Cluster, under_load: Load) -> None:
     before = ready(deployed)
     restarted = deployed.kubectl("rollout", "restart", "deployment/instaslice")
     assert restarted.returncode == 0, restarted.stderr
@@ -52,14 +52,14 @@ def test_nothing_is_refused_while_it_rolls_over(deployed: Cluster, under_load: L
 
 
 def evict(deployed: Cluster, name: str) -> str:
-    """What a drain does to a pod; returns why it was not to be, or an empty text."""
+    """Evict a pod, as a drain does. Returns the reason of a refusal, or an empty text."""
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
     path = f"/api/v1/namespaces/{deployed.namespace}/pods/{name}/eviction"
     return deployed.kubectl("create", f"--raw={path}", "-f-", stdin=eviction).stderr
 
 
-def test_nothing_is_refused_while_its_node_is_drained(deployed: Cluster, under_load: Load) -> None:
-    """One after the other goes, when there is another in its place; as drain does."""
+def test_node_drain_refuses_no_pod(deployed: Cluster, under_load: Load) -> None:
+    """As in a drain, each pod is evicted once the one before has a replacement."""
     first, second = ready(deployed)
     assert evict(deployed, first) == ""
     assert "disruption budget" in evict(deployed, second)
@@ -69,8 +69,8 @@ def test_nothing_is_refused_while_its_node_is_drained(deployed: Cluster, under_l
     assert {first, second}.isdisjoint(ready(deployed))
 
 
-def test_its_limits_hold_under_load(deployed: Cluster, namespace: Cluster) -> None:
-    """Large pods, and no container is killed for its memory or started again."""
+def test_resource_limits_suffice_under_load(deployed: Cluster, namespace: Cluster) -> None:
+    """Under a load of large pods, no container is killed for its memory or restarted."""
     large = pod("p")
     large["metadata"]["annotations"] = {"large": "x" * (200 << 10)}
     with load(namespace, large) as seen:
@@ -82,7 +82,7 @@ def test_its_limits_hold_under_load(deployed: Cluster, namespace: Cluster) -> No
         assert status["restartCount"] == 0
 
 
-def test_a_replica_that_dies_starts_again(deployed: Cluster, real_node: Node) -> None:
+def test_killed_replica_restarts(deployed: Cluster, real_node: Node) -> None:
     name, each = next(iter(ready(deployed).items()))
     container = each["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
     real_node.ctr("tasks", "kill", "--signal", "SIGKILL", container)

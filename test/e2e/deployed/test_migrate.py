@@ -1,8 +1,8 @@
 """The commands of docs/migrate.md, from the device plugin to NVIDIA's driver and back, on one node.
 
-InstaSlice is deployed by the page's own `make deploy`, and its pods run on that node. The device
-plugin is a resource in the node's status; MIG manager, and the chart of the driver, are not here:
-the test cuts the GPUs, and starts and ends the driver.
+The page's `make deploy` deploys InstaSlice, and its pods run on that node. A resource in the node's
+status replaces the device plugin. In place of MIG manager and the driver's chart, the test creates
+slices on the GPUs, and starts and stops the driver.
 """
 
 from collections.abc import Iterator
@@ -25,22 +25,22 @@ pytestmark = pytest.mark.skipif(bool(LACKS), reason=LACKS)
 
 PAGE = "docs/migrate.md"
 ONE = "nvidia.com/mig-1g.5gb"
-#: Of its GPUs: an A100, and an H100 (test/support/a100.py).
+#: The node's GPUs: an A100 and an H100 (test/support/a100.py).
 MODELS = "ah"
-#: InstaSlice's own pods would go to another node, which is not here.
+#: InstaSlice's own pods are not drained, since there is no other node for them.
 BUT_INSTASLICE = " --pod-selector=app.kubernetes.io/name!=instaslice"
 
 
 @pytest.fixture(scope="module")
 def deployed(issuer: None, checkout: Checkout) -> Iterator[None]:
-    """cert-manager works; the test deploys InstaSlice."""
+    """Run cert-manager only; the test deploys InstaSlice."""
     yield
     assert checkout.make("undeploy").returncode == 0
 
 
 @pytest.fixture
 def before(real_node: Node, namespace: Cluster) -> Iterator[NvidiaNode]:
-    """The node, whose A100 is cut, and its H100 is not, without the driver."""
+    """The node with slices on its A100 and none on its H100, without the driver."""
     assert isinstance(real_node, NvidiaNode)
     node, cluster = real_node, real_node.cluster
     node.other_gpus("FAKE_NVML_CUT=0:19:2 0:19:3", models=MODELS, gates=())
@@ -58,13 +58,13 @@ def before(real_node: Node, namespace: Cluster) -> Iterator[NvidiaNode]:
 
 
 def advertise(cluster: Cluster, amount: str | None) -> None:
-    """What the device plugin offers."""
+    """Set the amount that the device plugin offers."""
     status = {"status": {"capacity": {ONE: amount}, "allocatable": {ONE: amount}}}
     cluster.patch("Node/status", NAME, status, "merge")
 
 
 def running(team: Cluster, *, rewritten: bool) -> list[Json]:
-    """The Deployment's two pods, once they run, and no other is left."""
+    """Wait until exactly the Deployment's two pods run, and return them."""
 
     def found() -> list[Json]:
         pods = [p for p in team.list("Pod") if bool(limits_left(p)) != rewritten]
@@ -77,7 +77,7 @@ def running(team: Cluster, *, rewritten: bool) -> list[Json]:
         raise AssertionError(team.kubectl("describe", "pods").stdout) from late
 
 
-def test_there_and_back(before: NvidiaNode, namespace: Cluster, checkout: Checkout) -> None:
+def test_migration_and_return(before: NvidiaNode, namespace: Cluster, checkout: Checkout) -> None:
     team, page = namespace, Reader(namespace, checkout, NODE=NAME)
     chooses = {"nodeSelector": {"nvidia.com/mig.config": PLUGIN_LABELS["nvidia.com/mig.config"]}}
     one = stays(limits={"mig-1g.5gb": 1})
@@ -110,7 +110,7 @@ def test_there_and_back(before: NvidiaNode, namespace: Cluster, checkout: Checko
         assert slices(each) == {"main": ["mig-1g.5gb"]}
         assert len(seen(team, each["metadata"]["name"], models=MODELS)) == 1
     assert "\u2717" not in page.follow(doctor)
-    # Section 8: a Hopper serves either a whole GPU or slices.
+    # Section 8: a Hopper GPU serves either whole or as slices.
     for limits, gives in (({"gpu": 1}, "gpu-1"), ({"mig-2g.20gb": 1}, "gpu-1-mig-2g20gb")):
         team.create(pod("p", ends(limits=limits), restartPolicy="Never"))
         wait_phase(team, "p", "Succeeded")
@@ -119,7 +119,7 @@ def test_there_and_back(before: NvidiaNode, namespace: Cluster, checkout: Checko
     page.follow(mapping.replace(" opt-in", ""))  # section 11
     until(lambda: is_rewriting(team.within("default")), "every namespace is served")
 
-    # Back. Between the two, the scheduler serves the pods by itself, from Kubernetes 1.36 on.
+    # The way back. In between, Kubernetes' scheduler serves the pods by itself from 1.36 on.
     page.follow(mapping, "kubectl label namespace NAMESPACE instaslice.io/rewrite-")
     until(lambda: not is_rewriting(team), "the namespace is not served")
     page.follow(restart)

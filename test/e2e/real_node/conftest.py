@@ -1,4 +1,4 @@
-"""One real node and one InstaSlice for the tests of this folder; the rest is as for all of e2e."""
+"""One real node and one InstaSlice for the tests of this folder."""
 
 from collections.abc import Iterator
 
@@ -15,9 +15,9 @@ from test.support.process import until
 
 @pytest.fixture(scope="package")
 def real_node() -> Iterator[Node]:
-    """A cluster of one node, with NVIDIA's driver where the environment names it.
+    """A cluster of one node, with NVIDIA's driver if the environment names it.
 
-    Tests of this folder are in its network.
+    Tests of this folder run in its network.
     """
     with real_node_of_tests(wanted()) as node:
         yield node
@@ -30,17 +30,17 @@ def cluster(real_node: Node) -> Cluster:
 
 @pytest.fixture(scope="package")
 def webhook(real_node: Node) -> Iterator[Webhook]:
-    """InstaSlice, running beside the node and registered; it serves whole GPUs, too."""
+    """InstaSlice, running outside the node and registered; it rewrites whole GPUs, too."""
     with serving(real_node.cluster, real_node.folder / "webhook", MAPPING) as webhook:
         yield webhook
 
 
 @pytest.fixture
 def namespace(namespace: Cluster) -> Iterator[Cluster]:
-    """A fresh namespace that InstaSlice serves; all devices are free again afterwards."""
+    """A fresh namespace that InstaSlice serves; its devices are freed afterwards."""
     yield namespace
     kinds = "deployments,statefulsets,jobs,pods"
-    # The namespace itself takes a while to go.
+    # Deleting the whole namespace would take longer.
     deleted = namespace.kubectl("delete", kinds, "--all", "--timeout=50s")
     assert deleted.returncode == 0, deleted.stderr
     until(lambda: not namespace.list("ResourceClaim"), "the claims are gone")

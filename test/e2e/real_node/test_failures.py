@@ -1,4 +1,4 @@
-"""What fails around pods that have slices: the driver, InstaSlice, the kubelet."""
+"""Failures of the driver, InstaSlice and the kubelet while pods have slices."""
 
 import pytest
 
@@ -20,13 +20,13 @@ def claims_of(cluster: Cluster) -> set[str]:
 
 
 def events(cluster: Cluster, name: str, reason: str) -> list[str]:
-    """The messages of a pod's events of a reason."""
+    """The messages of a pod's events with a reason."""
     selector = f"--field-selector=involvedObject.name={name},reason={reason}"
     listed = cluster.kubectl("get", "events", selector, "-o=jsonpath={.items[*].message}")
     return [listed.stdout] if listed.stdout else []
 
 
-def test_a_driver_that_fails_shows_and_the_pod_runs_once_it_works(
+def test_pod_shows_driver_failure_and_runs_after_recovery(
     namespace: Cluster, real_node: Node
 ) -> None:
     if wanted() is not Node:
@@ -49,10 +49,10 @@ def test_a_driver_that_fails_shows_and_the_pod_runs_once_it_works(
     assert len(seen(namespace, "p")) == 1
 
 
-def test_without_instaslice_pods_run_and_end_and_go(
+def test_pods_run_and_end_without_instaslice(
     namespace: Cluster, webhook: Webhook, real_node: Node
 ) -> None:
-    """It is asked only when a pod is created or its spec changes."""
+    """The API server calls it only when a pod is created or its spec changes."""
     namespace.create(pod("stays", stays(limits={"mig-1g.5gb": 1})))
     waits = "until [ -e /kept/end ]; do sleep 0.1; done"
     ending = {**ends(limits={"mig-1g.5gb": 1}), "command": ["sh", "-c", waits]}
@@ -79,7 +79,7 @@ def test_without_instaslice_pods_run_and_end_and_go(
         webhook.start()
 
 
-def test_pods_go_on_while_the_kubelet_starts_again(namespace: Cluster, real_node: Node) -> None:
+def test_pods_survive_a_kubelet_restart(namespace: Cluster, real_node: Node) -> None:
     namespace.create(pod("p", stays(limits={"mig-1g.5gb": 2})))
     before = wait_phase(namespace, "p", "Running")
     devices = seen(namespace, "p")
@@ -96,4 +96,4 @@ def test_pods_go_on_while_the_kubelet_starts_again(namespace: Cluster, real_node
     for name in ("p", "meanwhile"):
         namespace.kubectl("delete", "pod", name, "--wait=false")
         wait_gone(namespace, name)
-    assert claims.isdisjoint(real_node.prepared()), "it knows what it has to give back"
+    assert claims.isdisjoint(real_node.prepared()), "the kubelet still knows its claims"

@@ -1,6 +1,6 @@
-"""NVIDIA's DRA driver itself, on the stand-in for NVML: what the other tests here cannot ask of it.
+"""Tests that only NVIDIA's DRA driver can run, on the stand-in for NVML.
 
-They run with it, too: `make e2e-driver`.
+`make e2e-driver` runs the other tests with it, too.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def driver(real_node: Node, namespace: Cluster) -> NvidiaNode:
 
 @pytest.fixture
 def other(driver: NvidiaNode, namespace: Cluster) -> Iterator[NvidiaNode]:
-    """The node, whose GPUs a test exchanges (`other_gpus`)."""
+    """The node, for a test that replaces its GPUs (`other_gpus`)."""
     yield driver
     pods = namespace.kubectl("delete", "pods", "--all", "--timeout=50s")
     assert pods.returncode == 0, pods.stderr
@@ -41,12 +41,12 @@ def other(driver: NvidiaNode, namespace: Cluster) -> Iterator[NvidiaNode]:
 
 
 def by_name(slices: list[Json], part: str) -> dict[str, Json]:
-    """Devices or counter sets of ResourceSlices."""
+    """Devices or counter sets of ResourceSlices, by name."""
     return {each["name"]: each for one in slices for each in one["spec"].get(part) or []}
 
 
-def test_the_tests_gpus_are_what_it_publishes(other: NvidiaNode) -> None:
-    """Whatever rests on test/support/a100.py rests on this."""
+def test_driver_publishes_the_same_devices_as_the_tests(other: NvidiaNode) -> None:
+    """Every test with test/support/a100.py relies on this."""
     other.other_gpus("FAKE_NVML_MIG=11", models="ah")
     published = other.cluster.list("ResourceSlice")
     ours = a100.resource_slices(NAME, models=[a100.A100, a100.H100])
@@ -63,7 +63,7 @@ def test_a_profile_of_each_kind(driver: NvidiaNode, namespace: Cluster, name: st
     assert profile_of(device) == name.removeprefix("mig-").replace(".me", "-me").replace(".", "")
 
 
-def test_two_gpus_serve_fourteen_pods_and_the_fifteenth_when_one_goes(
+def test_fifteenth_pod_on_two_gpus_waits_for_a_free_slice(
     driver: NvidiaNode, namespace: Cluster
 ) -> None:
     names = [f"p{number}" for number in range(15)]
@@ -84,7 +84,7 @@ def test_two_gpus_serve_fourteen_pods_and_the_fifteenth_when_one_goes(
 
 
 def test_slices_outlive_the_driver(driver: NvidiaNode, namespace: Cluster) -> None:
-    """It is killed and starts again: it knows its slices, and gives back what ended meanwhile."""
+    """A restarted driver knows its slices, and releases those of pods that ended meanwhile."""
     for name in ("goes", "stays"):
         namespace.create(pod(name, stays(limits={"mig-1g.5gb": 2})))
         wait_phase(namespace, name, "Running")
@@ -99,7 +99,7 @@ def test_slices_outlive_the_driver(driver: NvidiaNode, namespace: Cluster) -> No
     assert done.count("destroy gi") >= 4, "two slices, each with its compute instance"
 
 
-def test_what_doctor_calls_free_is_what_it_hands_out(
+def test_driver_allocates_what_doctor_reports_as_free(
     driver: NvidiaNode, namespace: Cluster
 ) -> None:
     namespace.create(pod("taken", stays(limits={"mig-3g.20gb": 1, "mig-1g.5gb.me": 1})))
@@ -114,15 +114,15 @@ def test_what_doctor_calls_free_is_what_it_hands_out(
     gpus.waits(namespace, names[-1])
 
 
-def test_as_it_starts_it_takes_away_what_somebody_else_has_cut(other: NvidiaNode) -> None:
-    """So the device plugin's pods must be gone from the node before (docs/migrate.md)."""
+def test_starting_driver_destroys_slices_of_others(other: NvidiaNode) -> None:
+    """So the device plugin's pods must leave the node first (docs/migrate.md)."""
     other.other_gpus("FAKE_NVML_CUT=0:19:2 1:9:0")
     done = other.log.read_text()
     assert done.count("/ci0 MIG-") == 2
     assert len([line for line in done.splitlines() if "destroy gi" in line]) == 4
 
 
-def test_without_its_gate_it_publishes_what_is_cut(other: NvidiaNode, namespace: Cluster) -> None:
+def test_driver_without_gate_publishes_slices(other: NvidiaNode, namespace: Cluster) -> None:
     cut = [("1g.5gb", 2), ("3g.20gb", 4)]
     other.other_gpus("FAKE_NVML_CUT=0:19:2 0:9:4", gates=())
     published = by_name(other.cluster.list("ResourceSlice"), "devices")
@@ -134,11 +134,11 @@ def test_without_its_gate_it_publishes_what_is_cut(other: NvidiaNode, namespace:
     namespace.create(pod("p", ends(limits={"mig-3g.20gb": 1}), restartPolicy="Never"))
     wait_phase(namespace, "p", "Succeeded")
     assert seen(namespace, "p") == ["gpu-0-mig-3g20gb-9-4"]
-    assert "destroy" not in other.log.read_text(), "what was cut stays"
+    assert "destroy" not in other.log.read_text(), "existing slices stay"
 
 
 def test_a_whole_gpu_beside_slices(other: NvidiaNode, namespace: Cluster) -> None:
-    """One A100 is in MIG mode, and the other is not; InstaSlice maps nvidia.com/gpu."""
+    """One of the two A100s is in MIG mode; InstaSlice maps nvidia.com/gpu."""
     other.other_gpus("FAKE_NVML_MIG=10")
     namespace.create(pod("whole", stays(limits={"gpu": 1})))
     namespace.create(pod("slices", stays(limits={"mig-1g.5gb": 2})))
@@ -150,10 +150,10 @@ def test_a_whole_gpu_beside_slices(other: NvidiaNode, namespace: Cluster) -> Non
 
 @pytest.mark.parametrize("start", ["MIG on", "MIG off"])
 def test_an_h100(other: NvidiaNode, namespace: Cluster, start: str) -> None:
-    """It switches MIG mode as slices come and go. Several slices in a pod: only with MIG mode on.
+    """The driver switches MIG mode as slices come and go. Pods get several only with MIG mode on.
 
-    With MIG mode off as the driver starts, it made a pod's several slices and could not take
-    them away again (v0.4.0 and main of August 2026: "In use by another client").
+    If MIG mode was off when the driver started, it created several slices of a pod, but could not
+    destroy them (v0.4.0 and main of August 2026: "In use by another client").
     """
     other.other_gpus(f"FAKE_NVML_MIG={'11' if start == 'MIG on' else '00'}", models="hh")
     several = 2 if start == "MIG on" else 1

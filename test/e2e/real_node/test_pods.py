@@ -1,4 +1,4 @@
-"""Rewritten pods that run: what their containers see, on a node that makes slices for them."""
+"""Rewritten pods that run on a node that creates slices, and the devices of their containers."""
 
 import pytest
 import yaml
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("webhook")
 
 
 def saw(namespace: Cluster, manifest: Json) -> dict[str, list[str]]:
-    """Container -> its devices, of a pod that runs to its end."""
+    """Run a pod to its end, and return container -> its devices."""
     manifest["spec"]["restartPolicy"] = "Never"
     namespace.create(manifest)
     name = manifest["metadata"]["name"]
@@ -27,8 +27,8 @@ def saw(namespace: Cluster, manifest: Json) -> dict[str, list[str]]:
     return {each: seen(namespace, name, each) for each in names}
 
 
-def test_the_sample_runs_with_one_slice(namespace: Cluster) -> None:
-    """samples/sample.yaml as it is, but that it says what it has before it ends."""
+def test_sample_runs_with_one_slice(namespace: Cluster) -> None:
+    """samples/sample.yaml unchanged, except that it prints its devices before it ends."""
     sample = yaml.safe_load((ROOT / "samples" / "sample.yaml").read_text())
     namespace.create(sample)
     wait_phase(namespace, "sample", "Succeeded")
@@ -37,7 +37,7 @@ def test_the_sample_runs_with_one_slice(namespace: Cluster) -> None:
     assert profile_of(device) == "1g5gb"
 
 
-def test_containers_see_their_own_slices_and_an_init_container_those_after_it(
+def test_containers_see_their_slices_and_init_containers_reuse_them(
     namespace: Cluster,
 ) -> None:
     containers = [ends("a", {"mig-1g.5gb": 2}), ends("b", {"mig-1g.5gb": 1, "mig-2g.10gb": 1})]
@@ -51,11 +51,11 @@ def test_containers_see_their_own_slices_and_an_init_container_those_after_it(
         "c": [],
     }
     init_has = has.pop("init")
-    assert {*init_has} < {*has["a"], *has["b"]}, "it has ended before they start"
+    assert {*init_has} < {*has["a"], *has["b"]}, "an init container ends before they start"
     assert len({device for own in has.values() for device in own}) == 5
 
 
-def test_an_alternative_together_with_a_placement_and_an_init_container(
+def test_alternative_with_placement_and_init_container(
     namespace: Cluster,
 ) -> None:
     containers = [ends("a", {"mig-3g.20gb": 1}), ends("b", {"mig-1g.5gb": 2})]
@@ -68,7 +68,7 @@ def test_an_alternative_together_with_a_placement_and_an_init_container(
     assert len(set(map(gpu_of, has["a"] + has["b"]))) == 1
 
 
-def test_each_slice_is_of_another_gpu(namespace: Cluster) -> None:
+def test_slices_are_on_different_gpus(namespace: Cluster) -> None:
     if namespace.plane.version.minor < gpus.FIRST_WITH_DISTINCT:
         pytest.skip("refused, as test_gpus sees")
     manifest = wishing(pod("p", ends(limits={"mig-1g.5gb": 2})), placement="different-gpus")
@@ -87,8 +87,8 @@ def test_a_whole_gpu_has_no_slices_left(namespace: Cluster) -> None:
     gpus.waits(namespace, "q")
 
 
-def test_a_container_that_starts_again_has_the_same_slices(namespace: Cluster) -> None:
-    """The kubelet starts it again within the same pod: nothing is claimed anew."""
+def test_restarted_container_keeps_its_slices(namespace: Cluster) -> None:
+    """The kubelet restarts it in the same pod, so the claims stay."""
     once = f"{SHOW}; test -e /kept/once || {{ touch /kept/once; exit 1; }}; {STAY}"
     main = {**ends(limits={"mig-1g.5gb": 1}), "command": ["sh", "-c", once]}
     main["volumeMounts"] = [{"name": "kept", "mountPath": "/kept"}]

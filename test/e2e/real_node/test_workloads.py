@@ -1,4 +1,4 @@
-"""Controllers whose pods run: a Job, Deployments."""
+"""Running pods of controllers: a Job and Deployments."""
 
 import pytest
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("webhook")
 
 
 def running(cluster: Cluster, number: int) -> list[str]:
-    """The names of the namespace's pods, once so many run and no other is left."""
+    """Wait until exactly this number of pods run in the namespace, and return their names."""
 
     def found() -> list[str]:
         pods = cluster.list("Pod")
@@ -47,7 +47,7 @@ def test_a_job_completes(namespace: Cluster) -> None:
         claims = namespace.list("ResourceClaim")
         return [each for each in claims if each.get("status", {}).get("allocation")]
 
-    # Pods that have ended hold nothing, though they are still there.
+    # Pods that have ended hold no claims, although they still exist.
     until(lambda: not held(), "their claims are given back")
 
 
@@ -57,7 +57,7 @@ def test_a_job_completes(namespace: Cluster) -> None:
     ids=["one more at a time", "one less at a time"],
 )
 def test_a_deployment_rolls_over(namespace: Cluster, rolling: Json) -> None:
-    """Its two pods take half of each GPU, and the new one gets what is left or given back."""
+    """Its two pods take half of each GPU, and new ones get the free or released slices."""
     template = pod("", stays(limits={"mig-3g.20gb": 1}))
     strategy = {"type": "RollingUpdate", "rollingUpdate": rolling}
     namespace.create(workload("Deployment", "d", replicas=2, template=template, strategy=strategy))
@@ -74,7 +74,7 @@ def test_a_deployment_rolls_over(namespace: Cluster, rolling: Json) -> None:
 
 
 def test_a_deployment_runs_on_every_kind_of_gpu(real_node: Node, namespace: Cluster) -> None:
-    """Written for 1g.5gb, of which an A100 has seven: the others of nine run on an H100."""
+    """Seven of nine pods for 1g.5gb fit on an A100, and the other two run on an H100."""
     models = "ah"
     mig = [] if wanted() is Node else ["FAKE_NVML_MIG=11"]
     real_node.other_gpus(*mig, models=models)
