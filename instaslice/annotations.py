@@ -36,7 +36,7 @@ MAX_REQUESTED: Final = 1_000
 _MORE: Final = "; ..."
 _POINTER: Final = pointer("metadata", "annotations", REQUESTED)
 
-#: The value by which a pod declines the administrator's alternatives.
+#: With this value of ALTERNATIVES, a pod declines the administrator's default.
 NONE: Final = "none"
 _BIGGER: Final = "bigger"
 _LIKE_THIS: Final = 'write it like "3g.20gb or 4g.20gb; 1g.5gb or 1g.10gb"'
@@ -149,7 +149,7 @@ def describe(containers: Iterable[Settled], before: object = None) -> str:
 
 
 def annotate(pod: Json, text: object) -> list[Operation]:
-    """Set REQUESTED, whatever a user typed there. Raises InvalidPod if metadata is malformed."""
+    """Set REQUESTED over any user value. Raises InvalidPod if metadata is malformed."""
     metadata = member(pod, "metadata", dict)
     found = member(metadata, "annotations", dict, ("metadata",))
     if found.get(REQUESTED) == text:

@@ -14,7 +14,7 @@ from instaslice.resource_api import template_name
 from instaslice.resources import MIG, Resource, Resources
 from instaslice.templates import is_placed, of_request, stands_for
 
-#: A UUID (RFC 9562) of version 4, or of version 5, by which `instaslice rewrite` names claims.
+#: A UUID (RFC 9562) of version 4, or of version 5 from `instaslice rewrite`.
 _UUID: Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[45][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII
 )

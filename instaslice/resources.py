@@ -169,9 +169,9 @@ def _of_mig(name: str) -> Resource | None:
 
 
 class Resources:
-    """The extended resources that are rewritten, and what may stand in for them in any pod.
+    """The extended resources that InstaSlice rewrites, and the default alternatives.
 
-    mapped: by name, beside those of MIG. alternatives: the administrator's, as of an annotation.
+    mapped: by name, beside MIG resources. alternatives: as in `annotations.Wishes`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Wishes in annotations (R13), the one of what was asked for (R12), and what authors are told."""
+"""The annotations of wishes (R13), `requested` (R12), and warnings to authors."""
 
 import copy
 
@@ -36,7 +36,7 @@ def slice_of(name: str) -> Resource:
     return found
 
 
-def test_chains() -> None:
+def test_chains_of_alternatives() -> None:
     text = "3g.20gb or 4g.20gb; 1g.5gb or 1g.10gb or 2g.10gb;"
     assert read(annotated(ALTERNATIVES, text)).alternatives == {
         slice_of("3g.20gb"): (slice_of("4g.20gb"),),
@@ -53,12 +53,12 @@ def test_profiles_in_any_spelling(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["same-gpu", "different-gpus", " same-gpu "])
-def test_placements(value: str) -> None:
+def test_placement_values(value: str) -> None:
     assert read(annotated(PLACEMENT, value)).placement == value.strip()
 
 
 @pytest.mark.parametrize("pod", [{}, {"metadata": None}, {"metadata": {"annotations": []}}])
-def test_without_annotations_nothing_is_asked_for(pod: dict[str, object]) -> None:
+def test_a_pod_without_annotations_has_no_wishes(pod: dict[str, object]) -> None:
     assert read(pod) == Wishes({}, is_default=True)
 
 
@@ -75,7 +75,7 @@ DEFAULT = Resources({}, read_alternatives("1g.5gb or bigger"))
         (annotated(ALTERNATIVES, "3g.20gb or 7g.40gb"), OTHER, False),
     ],
 )
-def test_the_administrators_alternatives_are_for_pods_without_their_own(
+def test_default_alternatives_apply_to_pods_without_the_annotation(
     pod: dict[str, object], alternatives: dict[Resource, object], is_default: bool
 ) -> None:
     wishes = read(pod, DEFAULT)
@@ -112,7 +112,7 @@ RIGHT = 'write it like "3g.20gb or 4g.20gb; 1g.5gb or 1g.10gb"'
         (ALTERNATIVES, "1g.5gb or 1g.10gb; 1g.5gb or 2g.10gb", "two chains begin with 1g.5gb"),
     ],
 )
-def test_what_cannot_be_read_is_denied_by_its_key_and_value(
+def test_a_malformed_annotation_is_denied_with_its_key_and_value(
     key: str, value: object, why: str
 ) -> None:
     with pytest.raises(InvalidPod) as caught:
@@ -121,7 +121,7 @@ def test_what_cannot_be_read_is_denied_by_its_key_and_value(
     assert str(caught.value) == f'metadata.annotations[{key}]: Invalid value: "{shown}": {why}'
 
 
-# -- what was asked for ---------------------------------------------------------------------------
+# -- requested -------------------------------------------------------------------------------------
 
 
 def judged(pod: Json, old: Json | None = None, api: ResourceAPI = NEWEST) -> review.Verdict:
@@ -149,36 +149,36 @@ def said(pod: Json) -> str:
         {"metadata": {"annotations": {REQUESTED: "a forged one"}}},
     ],
 )
-def test_a_rewritten_pod_says_what_it_asked_for(metadata: Json) -> None:
+def test_a_rewritten_pod_gets_the_requested_annotation(metadata: Json) -> None:
     two = {MIG: "2", "nvidia.com/mig-3g.20gb": 1, "cpu": 1}
     spec = pod_of({"name": "main", "resources": {"limits": two}}, limits(1), limits(0))["spec"]
     result = after({**metadata, "spec": spec})
     assert said(result) == f"main: {MIG}=2, nvidia.com/mig-3g.20gb=1; c: {MIG}=1"
     others = dict((metadata.get("metadata") or {}).get("annotations") or {}, **{REQUESTED: ""})
     assert result["metadata"]["annotations"].keys() == others.keys()
-    assert not judged(result).rewrite.operations, "a later pass has nothing to add"
+    assert not judged(result).rewrite.operations, "a later pass adds nothing"
 
 
-def test_a_container_that_another_webhook_adds_joins_what_is_said() -> None:
+def test_requested_includes_a_container_that_another_webhook_added() -> None:
     once = after(pod_of(limits(1)))
     once["spec"]["containers"].append({**limits(2), "name": "side"})
     assert said(after(once)) == f"c: {MIG}=1; side: {MIG}=2"
 
 
-def test_a_default_that_comes_back_changes_nothing_of_it() -> None:
+def test_requested_ignores_a_default_that_comes_back() -> None:
     once = after(pod_of(limits(2)))
     once["spec"]["containers"][0]["resources"]["limits"] = {MIG: "1"}
     assert said(after(once)) == f"c: {MIG}=2"
 
 
 @pytest.mark.parametrize("pod", [pod_of(limits(0)), pod_of({"name": "c"})])
-def test_a_pod_that_is_not_rewritten_keeps_what_it_has(pod: Json) -> None:
+def test_a_pod_that_is_not_rewritten_keeps_its_requested_annotation(pod: Json) -> None:
     pod["metadata"]["annotations"] = {REQUESTED: "mine"}
     assert not judged(pod).rewrite.operations
 
 
 @pytest.mark.parametrize("change", [None, "a forged one"])
-def test_an_update_neither_takes_it_away_nor_changes_it(change: str | None) -> None:
+def test_an_update_cannot_remove_or_change_requested(change: str | None) -> None:
     old = after(pod_of(limits(1)))
     new = copy.deepcopy(old)
     new["spec"]["containers"][0]["resources"]["limits"] = {MIG: 1}
@@ -187,7 +187,7 @@ def test_an_update_neither_takes_it_away_nor_changes_it(change: str | None) -> N
     assert not judged(old, old).rewrite.operations
 
 
-def test_it_is_short_and_printable_whatever_a_pod_holds() -> None:
+def test_requested_is_short_and_printable_for_any_pod() -> None:
     names = {f"nvidia.com/mig-1g.{i}gb": 1 for i in range(1, 60)}
     many = pod_of({"name": "é\n" + "x" * 500, "resources": {"limits": names}}, limits(1))
     text = said(after(many))
@@ -199,14 +199,14 @@ def test_it_is_short_and_printable_whatever_a_pod_holds() -> None:
 
 
 @pytest.mark.parametrize("metadata", [[], "name", {"annotations": []}])
-def test_metadata_of_another_type_is_refused(metadata: object) -> None:
+def test_metadata_of_the_wrong_type_is_refused(metadata: object) -> None:
     verdict = judged({**pod_of(limits(1)), "metadata": metadata})
     assert verdict.status
     assert "must be an object" in verdict.status["message"]
 
 
-def test_a_pod_that_chooses_its_node_itself_is_warned_of() -> None:
-    """Refused, no controller that sets the field could make its pods, whatever allocates claims."""
+def test_a_pod_with_a_node_name_gets_a_warning() -> None:
+    """It is not denied, since then controllers that set the field could not create pods."""
     pod = pod_of(limits(1), nodeName="n")
     [warning] = judged(pod).rewrite.warnings
     assert warning.startswith("spec.nodeName: only the scheduler allocates claims")
@@ -216,7 +216,7 @@ def test_a_pod_that_chooses_its_node_itself_is_warned_of() -> None:
     assert judged(pod_of(limits(0), nodeName="n")).rewrite.warnings == []
 
 
-def test_labels_of_the_device_plugin_are_warned_of_by_name() -> None:
+def test_selecting_nodes_by_device_plugin_labels_gives_a_warning() -> None:
     expression = {"key": "nvidia.com/gpu.product", "operator": "In", "values": ["A-MIG-1g.5gb"]}
     preferred = {"preference": {"matchExpressions": [expression]}, "weight": 1}
     affinity = {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}
@@ -230,6 +230,6 @@ def test_labels_of_the_device_plugin_are_warned_of_by_name() -> None:
     ]
 
 
-def test_only_the_shown_part_of_an_earlier_pass_is_read() -> None:
+def test_only_the_first_characters_of_an_earlier_annotation_are_read() -> None:
     """A user may type megabytes into the annotation."""
     assert lines_of_python(lambda: annotations.describe([], "\x7f" * 100_000)) < 10_000

@@ -1,4 +1,4 @@
-"""charts/instaslice, by Helm's own code: each value does what is said of it; no other is taken."""
+"""charts/instaslice, rendered by Helm: each value has its effect, and other values are refused."""
 
 import base64
 import json
@@ -37,7 +37,7 @@ Json = dict[str, Any]
 Objects = Mapping[tuple[str, str], Json]
 Render = Callable[..., list[Json]]
 
-#: What must be given; the rest is the default.
+#: The required values.
 IMAGE: Json = {"image": {"repository": "instaslice", "tag": "latest"}}
 
 WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
@@ -45,13 +45,13 @@ PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
 
 def with_image(values: Json) -> Json:
-    """Values with what must be given."""
+    """Add the required values."""
     return {**values, "image": {**IMAGE["image"], **values.get("image", {})}}
 
 
 @pytest.fixture(scope="session")
 def helm() -> Any:
-    """Helm's own code, in a package of PyPI: the extra `chart`."""
+    """Helm's code in a PyPI package (extra `chart`)."""
     if os.environ.get("CI") == "true":
         import helm_python
 
@@ -67,7 +67,7 @@ def chart(helm: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def render(chart: Any) -> Render:
-    """The objects of a release, in no order; values: without what must be given."""
+    """The objects of a release, in no order. values: without the required ones."""
 
     def render(values: Json | None = None, **options: Any) -> list[Json]:
         texts = chart.render(
@@ -84,9 +84,9 @@ def is_hook(manifest: Json) -> bool:
 
 
 def installed(manifests: list[Json]) -> Objects:
-    """What is in the cluster in the end: no Job and no test, and the webhook that sends.
+    """The objects after an installation: without hooks, except for the final webhook.
 
-    Device classes, of which there are many, have a test of their own.
+    A separate test covers the many device classes.
     """
     return by_kind_and_name(
         manifest
@@ -98,8 +98,8 @@ def installed(manifests: list[Json]) -> Objects:
 
 @pytest.mark.skipif(not programs(), reason=NONE)
 @pytest.mark.parametrize("program", programs(), ids=lambda path: path.name)
-def test_helm_itself_takes_the_chart(program: Path, tmp_path: Path, render: Render) -> None:
-    """Of each major version: it finds no fault, and makes what its code in a package makes."""
+def test_helm_accepts_the_chart(program: Path, tmp_path: Path, render: Render) -> None:
+    """Each major version accepts the chart, and renders the same as the package."""
     own = Helm(program, tmp_path)
     linted = own.run("lint", "--strict", CHART, values=IMAGE)
     assert linted.returncode == 0, linted.stdout
@@ -110,20 +110,20 @@ def test_helm_itself_takes_the_chart(program: Path, tmp_path: Path, render: Rend
     assert sorted(found, key=str) == sorted(render(), key=str)
 
 
-# What is made
+# Generated files
 
 
 @pytest.mark.parametrize("path", making.files(), ids=lambda path: path.name)
-def test_what_is_made_is_up_to_date(path: Path) -> None:
+def test_generated_files_are_up_to_date(path: Path) -> None:
     assert path.read_text() == making.files()[path], "run `make manifests`"
 
 
-def test_the_version_is_the_projects(chart: Any) -> None:
+def test_the_charts_version_is_the_projects(chart: Any) -> None:
     assert (chart.version, chart.metadata["appVersion"]) == (__version__, __version__)
 
 
-def test_the_defaults_are_what_config_default_is(render: Render) -> None:
-    """Object by object, but for the namespace, which is Helm's to make."""
+def test_the_defaults_equal_config_default(render: Render) -> None:
+    """It compares object by object, except the namespace, which Helm creates."""
     expected = dict(by_kind_and_name(documents(kustomize(ROOT / "config/default"))))
     del expected["Namespace", NAMESPACE]
     rendered = {key: plain(manifest) for key, manifest in installed(render()).items()}
@@ -131,7 +131,7 @@ def test_the_defaults_are_what_config_default_is(render: Render) -> None:
 
 
 def plain(manifest: Json) -> Json:
-    """A manifest without what Helm alone writes into it."""
+    """Remove what only Helm adds to a manifest."""
     copy: Json = json.loads(json.dumps(manifest))
     for metadata in filter(None, (copy["metadata"], at(copy, "spec.template.metadata"))):
         for key in ("helm.sh/chart", "app.kubernetes.io/instance", "app.kubernetes.io/managed-by"):
@@ -142,15 +142,15 @@ def plain(manifest: Json) -> Json:
     return copy
 
 
-# What each value does
+# The effect of each value
 
 COMMON: Json = {"team": "gpu"}
 
-#: By a name for it, values and what the chart makes of them.
+#: Named cases: values, and the expected objects.
 CASES: dict[str, Json] = expectations()["chart"]
 
 
-#: Values with which the chart makes all that it can make.
+#: Values that make the chart create every kind of object.
 EVERYTHING: Json = {
     **{key: {"enabled": True} for key in ("serviceMonitor", "prometheusRule", "grafanaDashboard")},
     "clientCA": {"pem": PEM},
@@ -167,7 +167,7 @@ def leaves(values: Json, prefix: str = "") -> Iterator[str]:
             yield from leaves(value, f"{name}.")
 
 
-def test_every_value_is_tried_and_in_the_readme() -> None:
+def test_every_value_has_a_case_and_is_in_the_readme() -> None:
     known = {value.name for value in making.values((CHART / "values.yaml").read_text())}
     tried = {name for case in CASES.values() for name in leaves(case["values"])}
     assert known <= tried
@@ -179,7 +179,9 @@ def test_every_value_is_tried_and_in_the_readme() -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_value_does_what_is_said_of_it_and_is_valid(case: str, render: Render, helm: Any) -> None:
+def test_a_value_has_its_effect_and_the_result_is_valid(
+    case: str, render: Render, helm: Any
+) -> None:
     values, expected = CASES[case]["values"], CASES[case].get("makes", {})
     manifests = render(values)
     assert as_expected(installed(manifests), expected) == expected
@@ -200,7 +202,7 @@ def test_every_object_and_pod_has_the_common_labels_and_annotations(render: Rend
             assert common == {"labels": wins, "annotations": "gpu"}, manifest["metadata"]["name"]
 
 
-def test_runbooks_are_linked_where_the_project_has_an_address(
+def test_alerts_link_to_runbooks_if_the_project_has_a_url(
     helm: Any, render: Render, tmp_path: Path
 ) -> None:
     def annotations(manifests: list[Json]) -> Iterator[Json]:
@@ -222,12 +224,12 @@ def test_runbooks_are_linked_where_the_project_has_an_address(
     assert all(link.startswith(page) for link in links)
 
 
-def test_without_an_image_it_says_so(chart: Any, helm: Any) -> None:
+def test_a_missing_image_is_an_error(chart: Any, helm: Any) -> None:
     with pytest.raises(helm.HelmRenderError, match=r"image\.repository is not set: where the"):
         chart.render({}, name="instaslice", namespace=NAMESPACE)
 
 
-def test_a_secret_without_a_ca_says_so(render: Render, helm: Any) -> None:
+def test_a_secret_without_a_ca_is_an_error(render: Render, helm: Any) -> None:
     with pytest.raises(helm.HelmRenderError, match=r"tls\.caBundle is not set, and the Secret"):
         render({"tls": {"source": "secret"}})
 
@@ -261,7 +263,7 @@ def test_a_secret_without_a_ca_says_so(render: Render, helm: Any) -> None:
     ],
     ids=str,
 )
-def test_the_schema_refuses_what_is_wrong(values: Json, path: str, chart: Any, helm: Any) -> None:
+def test_the_schema_refuses_wrong_values(values: Json, path: str, chart: Any, helm: Any) -> None:
     with pytest.raises(helm.HelmValuesError) as refused:
         chart.validate_schema(with_image(values))
     assert path in str(refused.value)
@@ -278,14 +280,16 @@ def test_every_setting_of_the_server_has_a_value() -> None:
 
 @pytest.mark.parametrize("mapped", [{}, {"nvidia.com/gpu": "a", "amd.com/gpu": "b"}], ids=len)
 @pytest.mark.parametrize("mode", MODES)
-def test_the_webhook_is_what_the_command_prints(mode: str, mapped: Json, render: Render) -> None:
+def test_the_webhook_equals_the_output_of_the_command(
+    mode: str, mapped: Json, render: Render
+) -> None:
     values = {"webhook": {"mode": mode}, "mappedResources": mapped}
     rendered = installed(render(values))[WEBHOOK]["webhooks"]
     assert rendered == webhook_configuration(mode, mapped)["webhooks"]
 
 
-def test_policies_are_of_the_release(render: Render) -> None:
-    """Of its account and its mapping."""
+def test_policies_have_the_releases_account_and_mapping(render: Render) -> None:
+    """They name its service account and its mapped resources."""
     values = {"mappedResources": {"nvidia.com/gpu": "gpu.nvidia.com", "a.b/c": "d"}}
     mapped = [each for each in render(values) if each["kind"] in POLICIES]
     assert len(mapped) == 4
@@ -299,7 +303,7 @@ def test_policies_are_of_the_release(render: Render) -> None:
 def test_there_are_no_policies_before_kubernetes_1_30(
     kubernetes: str, there_are: bool, tmp_path: Path
 ) -> None:
-    """By Helm itself: the package renders for one version only."""
+    """This needs Helm itself, since the package renders for only one version."""
     if not (found := programs()):
         pytest.skip(NONE)
     options = ("--kube-version", kubernetes, "--set", "image.repository=i")
@@ -308,7 +312,7 @@ def test_there_are_no_policies_before_kubernetes_1_30(
     assert ("kind: ValidatingAdmissionPolicy" in done.stdout) == there_are
 
 
-def test_device_classes_come_with_the_mode_that_needs_them_and_stay(render: Render) -> None:
+def test_device_classes_come_only_with_beside_the_scheduler_and_are_kept(render: Render) -> None:
     def classes(mode: str) -> list[Json]:
         manifests = render({"webhook": {"mode": mode}})
         return [each for each in manifests if each["kind"] == "DeviceClass"]
@@ -321,8 +325,8 @@ def test_device_classes_come_with_the_mode_that_needs_them_and_stay(render: Rend
     assert keeps == {"keep"}
 
 
-def test_until_it_is_ready_the_webhook_sends_nothing(render: Render) -> None:
-    """The release's own object is there at once, and goes with the release; a hook fills it."""
+def test_the_webhook_is_empty_until_the_server_is_ready(render: Render) -> None:
+    """The release has an empty object, which a hook replaces once the server is ready."""
     manifests = render()
     (waiting, sending) = [each for each in manifests if (each["kind"], "instaslice") == WEBHOOK]
     (job,) = [each for each in manifests if each["kind"] == "Job"]
@@ -334,7 +338,7 @@ def test_until_it_is_ready_the_webhook_sends_nothing(render: Render) -> None:
         assert manifest["metadata"]["annotations"]["helm.sh/hook-weight"] == weight
 
 
-def test_no_call_is_sent_to_a_hooks_pod(render: Render) -> None:
+def test_the_service_does_not_select_the_pods_of_hooks(render: Render) -> None:
     (service,) = [each for each in render() if each["kind"] == "Service"]
     for manifest in render():
         if is_hook(manifest) and manifest["kind"] in ("Job", "Pod"):
@@ -342,7 +346,7 @@ def test_no_call_is_sent_to_a_hooks_pod(render: Render) -> None:
             assert not service["spec"]["selector"].items() <= metadata["labels"].items()
 
 
-def test_a_certificate_that_the_chart_makes_is_trusted(render: Render) -> None:
+def test_the_webhook_trusts_the_certificate_that_the_chart_makes(render: Render) -> None:
     objects = installed(render(CASES["a certificate that the chart makes"]["values"]))
     data = {k: base64.b64decode(v) for k, v in objects["Secret", "instaslice-tls"]["data"].items()}
     authority = x509.load_pem_x509_certificate(data["ca.crt"])

@@ -1,4 +1,4 @@
-"""Which claims a pod has: how many devices (R6, R8), its wishes (R13), and mapped resources."""
+"""The claims of a pod: the number of devices (R6, R8), wishes (R13), and mapped resources."""
 
 from typing import Any
 
@@ -27,12 +27,12 @@ def of(count: int, name: str = "nvidia.com/mig-3g.20gb") -> Json:
     [
         ([limits(56), limits(56)], [], True),
         ([limits(56), limits(57)], [], False),
-        ([limits(112)], [limits(112), limits(112)], True),  # which count once
+        ([limits(112)], [limits(112), limits(112)], True),  # they count once
         ([limits(100)], [of(12)], True),
-        ([limits(100)], [of(13)], False),  # what only an init container needs counts too
+        ([limits(100)], [of(13)], False),  # the extras of init containers count
     ],
 )
-def test_a_pod_has_as_many_slices_as_the_largest_machine_and_no_more(
+def test_a_pod_holds_at_most_the_slices_of_the_largest_machine(
     containers: list[Json], inits: list[Json], is_taken: bool
 ) -> None:
     pod = pod_of(*containers, initContainers=inits)
@@ -43,7 +43,7 @@ def test_a_pod_has_as_many_slices_as_the_largest_machine_and_no_more(
         rewrite(pod, NEWEST)
 
 
-# -- R13 -----------------------------------------------------------------------------------------
+# -- R13 -------------------------------------------------------------------------------------------
 
 
 def wishing(pod: Json, **annotations: str) -> Json:
@@ -64,7 +64,7 @@ def test_alternatives() -> None:
     assert result.warnings == []
 
 
-def test_or_bigger_is_one_request_whose_choices_grow() -> None:
+def test_or_bigger_is_one_request_with_growing_choices() -> None:
     result = rewrite(wishing(pod_of(of(2, MIG)), alternatives="1g.5gb or bigger"), NEWEST)
     assert (templates(result), result.warnings) == (["mig-1g.5gb-or-bigger.x2"], [])
     [claim] = result.claims
@@ -82,7 +82,7 @@ def test_or_bigger_is_one_request_whose_choices_grow() -> None:
 ADMIN = Resources({}, read_alternatives("1g.5gb or bigger; 3g.20gb or 4g.20gb"))
 
 
-def test_the_administrators_alternatives_warn_of_nothing() -> None:
+def test_default_alternatives_give_no_warnings() -> None:
     pod = pod_of(of(1, MIG))
     result = rewrite(pod, NEWEST, ADMIN)
     assert (templates(result), result.warnings) == (["mig-1g.5gb-or-bigger"], [])
@@ -95,8 +95,8 @@ def test_the_administrators_alternatives_warn_of_nothing() -> None:
 
 @pytest.mark.property
 @given(pods.pods(), st.sampled_from(["", "same-gpu", "different-gpus"]))
-def test_or_bigger_changes_what_is_asked_for_and_nothing_else(pod: Json, placement: str) -> None:
-    """The same claims for the same containers, each of as many slices."""
+def test_or_bigger_changes_only_the_templates(pod: Json, placement: str) -> None:
+    """The containers have the same claims, for the same number of slices."""
     chains = "; ".join(f"{name} or bigger" for name in ["1g.5gb", "3g.20gb", "9g.999gb"])
     wishes = {"placement": placement} if placement else {}
 
@@ -107,7 +107,7 @@ def test_or_bigger_changes_what_is_asked_for_and_nothing_else(pod: Json, placeme
         )
         claims = once["spec"].get("resourceClaims") or []
         templates = [claim.get("resourceClaimTemplateName", "") for claim in claims]
-        # A longer name ends in a digest of what it cannot say.
+        # A longer name ends in a digest.
         assume(max(map(len, templates), default=0) < MAX_NAME - 2 * DIGEST)
         return [
             [template.replace("-or-bigger", "") for template in templates],
@@ -118,7 +118,7 @@ def test_or_bigger_changes_what_is_asked_for_and_nothing_else(pod: Json, placeme
 
 
 @pytest.mark.parametrize("version", ["v1alpha2", "v1alpha3", "v1beta1", "v1beta2"])
-def test_where_there_are_none_the_first_is_served_with_a_warning(version: str) -> None:
+def test_a_version_without_alternatives_asks_for_the_first_and_warns(version: str) -> None:
     result = rewrite(wishing(pod_of(of(1)), alternatives=EITHER), VERSIONS[version])
     assert templates(result) == ["mig-3g.20gb"]
     assert result.warnings == [
@@ -127,7 +127,7 @@ def test_where_there_are_none_the_first_is_served_with_a_warning(version: str) -
     ]
 
 
-def test_a_chain_that_no_container_begins_is_warned_of() -> None:
+def test_a_chain_that_no_container_uses_gives_a_warning() -> None:
     result = rewrite(wishing(pod_of(limits(1)), alternatives=EITHER), NEWEST)
     assert templates(result) == ["mig-1g.5gb"]
     warning = "instaslice.io/alternatives: no container asks for nvidia.com/mig-3g.20gb"
@@ -171,19 +171,19 @@ def test_a_placement_that_cannot_be_promised_is_refused(pod: Json, version: str,
     assert why in str(caught.value)
 
 
-def test_as_many_as_a_claim_holds_are_placed() -> None:
+def test_a_placement_of_32_slices_is_accepted() -> None:
     result = rewrite(wishing(pod_of(limits(32)), placement=SAME_GPU), NEWEST)
     assert templates(result) == ["same-gpu-mig-1g.5gb.x32"]
 
 
-def test_what_another_webhook_adds_after_the_placement_is_refused() -> None:
+def test_limits_that_another_webhook_adds_after_a_placement_are_refused() -> None:
     once = rewritten(wishing(pod_of(limits(2)), placement=SAME_GPU))
     once["spec"]["containers"].append(limits(1))
     with pytest.raises(InvalidPod, match="another webhook added a container"):
         rewrite(once, NEWEST)
 
 
-def test_a_placement_of_one_slice_is_pointless() -> None:
+def test_a_placement_of_one_slice_is_ignored_with_a_warning() -> None:
     pod = wishing(pod_of(limits(1)), placement=SAME_GPU)
     result = rewrite(pod, NEWEST)
     assert templates(result) == ["mig-1g.5gb"]
@@ -207,7 +207,7 @@ WISHES: st.SearchStrategy[dict[str, str]] = st.fixed_dictionaries(
 
 @pytest.mark.property
 @given(pods.pods(), WISHES, st.sampled_from(list(VERSIONS.values())))
-def test_whatever_the_annotations_the_pod_holds_the_slices_of_r6(
+def test_annotations_do_not_change_how_many_slices_a_pod_holds(
     pod: Json, wishes: dict[str, str], api: Any
 ) -> None:
     wanted = {f"mig-{p}": pods.held(pod, f"mig-{p}") for p in pods.PROFILES}
@@ -227,7 +227,7 @@ def test_whatever_the_annotations_the_pod_holds_the_slices_of_r6(
     assert not rewrite(patched, api).operations
 
 
-# -- other resources -----------------------------------------------------------------------------
+# -- other resources -------------------------------------------------------------------------------
 
 GPU = "nvidia.com/gpu"
 MAPPED = read_mapping([f"{GPU}=gpu.nvidia.com", "example.com/foo=foo.example.com"])
@@ -245,14 +245,14 @@ def test_a_mapped_resource_is_claimed_by_the_same_rules() -> None:
     assert not rewrite(pod_of(of(1, GPU)), NEWEST).operations
 
 
-def test_wishes_are_for_mig_slices_only() -> None:
+def test_wishes_apply_only_to_mig_slices() -> None:
     pod = wishing(pod_of(of(2, GPU), limits(2)), placement=SAME_GPU)
     result = rewrite(pod, NEWEST, MAPPED)
     assert templates(result) == ["gpu.nvidia.com.x2", "same-gpu-mig-1g.5gb.x2"]
     assert result.warnings == ["instaslice.io/placement: it applies only to MIG slices"]
 
 
-def test_what_v1alpha2_cannot_ask_for_is_refused() -> None:
+def test_resources_that_v1alpha2_cannot_ask_for_are_refused() -> None:
     classic = VERSIONS["v1alpha2"]
     assert templates(rewrite(pod_of(of(1, GPU)), classic, MAPPED)) == ["gpu.nvidia.com"]
     with pytest.raises(InvalidPod) as caught:
@@ -285,13 +285,13 @@ SIDECAR = {"name": "sidecar", "restartPolicy": "Always", "resources": {"limits":
             {"placement": SAME_GPU},
             ["before same-gpu-mig-3g.20gb-and-mig-3g.20gb"],
         ),
-        ([{**limits(1), "name": 5}], {}, [" mig-1g.5gb"]),  # a name that is no text is none
+        ([{**limits(1), "name": 5}], {}, [" mig-1g.5gb"]),  # a name that is not a string is ignored
     ],
 )
 def test_a_claim_belongs_to_the_first_container_that_uses_it(
     inits: list[Json], placement: dict[str, str], owners: list[str]
 ) -> None:
-    """By its place it is declared, and by its name `instaslice rewrite` names it."""
+    """That decides its place among the claims, and its name in `instaslice rewrite`."""
     named: list[str] = []
 
     def new_name(container: str, template: str) -> str:
@@ -303,13 +303,13 @@ def test_a_claim_belongs_to_the_first_container_that_uses_it(
     assert named == owners
 
 
-def test_a_second_pass_does_not_warn_of_wishes_that_the_first_has_kept() -> None:
+def test_a_second_pass_does_not_warn_about_wishes_already_kept() -> None:
     once = rewritten(wishing(pod_of(of(1)), alternatives=EITHER))
-    once["spec"]["containers"].append(limits(1))  # by another webhook
+    once["spec"]["containers"].append(limits(1))  # another webhook adds it
     assert rewrite(once, NEWEST).warnings == []
 
 
-def test_devices_that_are_not_slices_may_be_added_to_a_placed_pod() -> None:
+def test_other_devices_may_be_added_to_a_placed_pod() -> None:
     once = rewritten(wishing(pod_of(limits(2)), placement=SAME_GPU))
     once["spec"]["containers"].append(of(1, GPU))
     result = rewrite(once, NEWEST, MAPPED)

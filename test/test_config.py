@@ -1,4 +1,4 @@
-"""config/: every manifest is valid, and is what the README says of it."""
+"""config/: every manifest is valid, and matches the README."""
 
 import itertools
 import re
@@ -39,7 +39,7 @@ COMPONENTS = (
     *("opt-in", "prometheus", "doctor", "policies"),
 )
 
-#: What is rendered: components by a name for it.
+#: The combinations of components to render, by name.
 COMBINATIONS: dict[str, tuple[str, ...]] = {
     "base": (),
     **{name: (name,) for name in COMPONENTS},
@@ -51,7 +51,7 @@ COMBINATIONS: dict[str, tuple[str, ...]] = {
         *("own-certificates", "no-api", "kubernetes-1.27", "opt-in", "prometheus"),
     ),
 }
-#: Stand-ins for what the component own-certificates is to be given.
+#: Placeholders for the files that the component own-certificates needs.
 CERTIFICATES = {"tls.crt": "a certificate", "tls.key": "a key", "ca.crt": "an authority"}
 
 Render = Callable[..., Manifests]
@@ -62,8 +62,8 @@ WEBHOOK = ("MutatingWebhookConfiguration", "instaslice")
 
 @pytest.fixture(scope="session")
 def render(tmp_path_factory: pytest.TempPathFactory) -> Render:
-    """Renders the base with components; each combination once."""
-    find_tool("kubectl")  # before anything is made
+    """A function that renders the base with components, each combination once."""
+    find_tool("kubectl")  # before any work
     folder = tmp_path_factory.mktemp("config")
     shutil.copytree(ROOT / "config", folder / "config")
     for name, text in CERTIFICATES.items():
@@ -94,10 +94,10 @@ def env(deployment: dict[str, Any]) -> dict[str, str]:
     return {pair["name"]: pair["value"] for pair in pairs}
 
 
-# Valid, and of one piece
+# Validity and completeness
 
 
-def test_every_component_is_tried() -> None:
+def test_every_component_has_a_case() -> None:
     assert {path.name for path in (ROOT / "config/components").iterdir()} == set(COMPONENTS)
 
 
@@ -105,7 +105,7 @@ def test_the_default_is_the_base_with_cert_manager_and_policies(render: Render) 
     assert manifests(kustomize(ROOT / "config/default")) == render("cert-manager", "policies")
 
 
-def test_the_policy_knows_the_profiles_that_have_classes(render: Render) -> None:
+def test_the_policy_lists_the_known_profiles(render: Render) -> None:
     (known,) = (
         each["expression"]
         for each in render("policies")["ValidatingAdmissionPolicy", "instaslice-service-account"][
@@ -116,7 +116,7 @@ def test_the_policy_knows_the_profiles_that_have_classes(render: Render) -> None
     assert known == f"'{' '.join(each.template for each in known_profiles())}'.split(' ')"
 
 
-# What is promised
+# Expected effects
 
 #: https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/
 LABELS = {
@@ -125,7 +125,7 @@ LABELS = {
     "app.kubernetes.io/version": __version__,
 }
 EXPECTED = expectations()
-#: What a component makes of the webhook is what the command prints.
+#: These components change the webhook to the output of the command.
 for component, mode, path in (
     ("opt-in", OPT_IN, "webhooks.0.namespaceSelector.matchExpressions"),
     ("beside-the-scheduler", BESIDE, "webhooks.0.matchConditions"),
@@ -135,7 +135,7 @@ for component, mode, path in (
 
 
 @pytest.mark.parametrize("components", COMBINATIONS.values(), ids=COMBINATIONS)
-def test_a_combination_is_valid_and_what_is_promised(
+def test_a_combination_is_valid_and_has_its_effect(
     components: tuple[str, ...], render: Render
 ) -> None:
     rendered = render(*components)
@@ -147,7 +147,7 @@ def test_a_combination_is_valid_and_what_is_promised(
     assert as_expected(rendered, expected) == expected
 
 
-#: What is in no namespace, which undeploy deletes.
+#: The cluster-wide kinds, which undeploy deletes.
 CLUSTER_WIDE = {*POLICIES, "ClusterRole", "ClusterRoleBinding", "Namespace", "DeviceClass"}
 PARTS = {"policy", "webhook", "registration", "monitoring", "doctor"}
 
@@ -160,14 +160,14 @@ def test_everything_has_its_namespace_and_labels(
         expected = None if kind in {*CLUSTER_WIDE, WEBHOOK[0]} else "instaslice-system"
         assert manifest["metadata"].get("namespace") == expected, (kind, name)
         if kind == "DeviceClass":
-            continue  # InstaSlice makes the same ones, and they outlive it
+            continue  # InstaSlice creates the same ones, and they stay
         pod = at(manifest, "spec.template.metadata.labels")
         for labels in (manifest["metadata"]["labels"], *([pod] if pod else [])):
             assert labels.items() >= LABELS.items(), (kind, name)
             assert labels["app.kubernetes.io/component"] in PARTS, (kind, name)
 
 
-def test_only_the_webhook_configuration_is_registration(render: Render) -> None:
+def test_only_the_webhook_configuration_has_the_registration_label(render: Render) -> None:
     """`make deploy` applies it last, by that label."""
     rendered = render("cert-manager", "prometheus")
     assert [
@@ -177,7 +177,7 @@ def test_only_the_webhook_configuration_is_registration(render: Render) -> None:
     ] == [WEBHOOK]
 
 
-# What goes together
+# Consistency
 
 
 def test_the_server_knows_every_setting(render: Render) -> None:
@@ -187,14 +187,14 @@ def test_the_server_knows_every_setting(render: Render) -> None:
             options[name].parse(value)
 
 
-def test_without_the_api_nothing_is_asked_of_it(render: Render) -> None:
+def test_no_api_fixes_the_version_and_creates_no_templates(render: Render) -> None:
     settings = env(render("no-api")[DEPLOYMENT])
     assert settings["INSTASLICE_RESOURCE_API"] != "auto"
     assert settings["INSTASLICE_PROVISION_TEMPLATES"] == "false"
 
 
-def test_the_pod_has_time_to_end(render: Render) -> None:
-    """The pause before SIGTERM and the server's own drain, and a margin."""
+def test_the_grace_period_is_long_enough(render: Render) -> None:
+    """It covers the pause before SIGTERM, the server's drain, and a margin."""
     deployment = render()[DEPLOYMENT]
     command = at(deployment, "CONTAINER.lifecycle.preStop.exec.command")
     pause = int(re.fullmatch(r"import time; time\.sleep\((\d+)\)", command[-1])[1])  # type: ignore[index]
@@ -202,7 +202,7 @@ def test_the_pod_has_time_to_end(render: Render) -> None:
     assert at(deployment, "POD.terminationGracePeriodSeconds") >= pause + Limits().grace + 5
 
 
-def test_ports_names_and_labels_meet(render: Render) -> None:
+def test_ports_names_and_labels_match(render: Render) -> None:
     rendered = render("cert-manager", "prometheus")
     deployment, service = rendered[DEPLOYMENT], rendered["Service", "instaslice"]
     labels = at(deployment, "spec.template.metadata.labels")
@@ -239,9 +239,9 @@ def test_ports_names_and_labels_meet(render: Render) -> None:
     assert env(deployment)["INSTASLICE_CERT_DIR"] == mount["mountPath"]
 
 
-# What is watched
+# Monitoring
 
-#: Counted by the API server, by its own name for it (apiserver/pkg/admission/metrics).
+#: A metric of the API server (apiserver/pkg/admission/metrics).
 OF_THE_API_SERVER = {
     "apiserver_admission_webhook_rejection_count",
     "apiserver_admission_webhook_fail_open_count",
@@ -250,7 +250,7 @@ OF_THE_API_SERVER = {
 
 
 def expressions(rendered: Manifests) -> dict[str, list[str]]:
-    """PromQL by the alert or the panel that has it."""
+    """The PromQL expressions, by alert or panel."""
     rules = at(rendered["PrometheusRule", "instaslice"], "spec.groups.0.rules")
     found = {rule["alert"]: [rule["expr"]] for rule in rules}
     dashboard = yaml.safe_load(
@@ -262,7 +262,7 @@ def expressions(rendered: Manifests) -> dict[str, list[str]]:
 
 
 def selectors(expression: str) -> Iterable[tuple[str, dict[str, list[str]]]]:
-    """The metrics of an expression, each with the label values that are asked for."""
+    """The metrics of an expression, each with the label values that it selects."""
     for name, matchers in re.findall(r"\b((?:instaslice|apiserver)_\w+)(?:\{(.*?)\})?", expression):
         pairs = re.findall(r'(\w+)=~?"([^"]*)"', matchers)
         yield name, {label: values.split("|") for label, values in pairs}
@@ -270,7 +270,7 @@ def selectors(expression: str) -> Iterable[tuple[str, dict[str, list[str]]]]:
 
 @pytest.fixture(scope="module")
 def samples() -> set[tuple[str, frozenset[tuple[str, str]]]]:
-    """Every sample that a server shows that has just started, in a cluster without DRA."""
+    """Every sample of a server that has just started, in a cluster without DRA."""
     metrics = Metrics()
     metrics.show_resource_api(Unavailable("none"))
     families = text_string_to_metric_families(generate_latest(metrics.registry).decode())
@@ -281,7 +281,7 @@ def samples() -> set[tuple[str, frozenset[tuple[str, str]]]]:
     }
 
 
-def test_alerts_and_panels_ask_for_metrics_that_are_there(
+def test_alerts_and_panels_use_metrics_that_exist(
     render: Render, samples: set[tuple[str, frozenset[tuple[str, str]]]]
 ) -> None:
     asked = 0
@@ -294,13 +294,13 @@ def test_alerts_and_panels_ask_for_metrics_that_are_there(
                 continue
             shown = [dict(pairs) for shown_name, pairs in samples if shown_name == name]
             assert shown, f"{title}: there is no {name}"
-            labels.pop("namespace", None)  # of the target, and not InstaSlice's own
+            labels.pop("namespace", None)  # a label of the target
             for label, values in labels.items():
                 assert set(values) <= {pairs[label] for pairs in shown}, f"{title}: {name}"
     assert asked > 15
 
 
-def test_every_alert_says_what_to_know(render: Render) -> None:
+def test_every_alert_has_a_severity_and_annotations(render: Render) -> None:
     rules = at(render("prometheus")["PrometheusRule", "instaslice"], "spec.groups.0.rules")
     assert len(rules) >= 8
     for rule in rules:
@@ -309,14 +309,14 @@ def test_every_alert_says_what_to_know(render: Render) -> None:
         assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{rule['alert'].lower()}"
 
 
-def test_the_panel_counts_what_the_alert_counts(render: Render) -> None:
+def test_the_panel_and_the_alert_have_the_same_expression(render: Render) -> None:
     found = expressions(render("prometheus"))
     (alert,), (panel,) = found["InstaSliceNotReached"], found["Not reached, last hour"]
     assert " ".join(alert.replace("5m", "1h").split()) == f"{panel} > 0"
 
 
-def test_the_dashboard_is_of_a_data_source_and_a_namespace(render: Render) -> None:
-    """Both can be chosen, and every panel goes by them; the API server's metrics have neither."""
+def test_the_dashboard_has_variables_for_data_source_and_namespace(render: Render) -> None:
+    """Every panel uses both; the API server's metrics have no namespace of InstaSlice."""
     rendered = render("prometheus")
     dashboard = yaml.safe_load(
         rendered["ConfigMap", "instaslice-dashboard"]["data"]["instaslice.json"]
@@ -334,7 +334,7 @@ def test_the_dashboard_is_of_a_data_source_and_a_namespace(render: Render) -> No
 
 @pytest.fixture
 def promtool() -> str:
-    """Debian's package `prometheus` has it."""
+    """The path of promtool, from Debian's package `prometheus`."""
     return find_tool("promtool")
 
 

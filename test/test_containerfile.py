@@ -1,4 +1,4 @@
-"""The Containerfile and the lock, as far as they can be read; `make image-test` builds and runs."""
+"""The text of the Containerfile and the locks; `make image-test` builds and runs the image."""
 
 import re
 import shutil
@@ -12,12 +12,12 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 ONLY_SOURCES = shutil.ignore_patterns("__pycache__")
-#: By lock: the extra of setup.cfg that goes into it.
+#: The extra of setup.cfg in each lock.
 LOCKS = {"requirements.lock": "", "requirements-cli.lock": "cli"}
 
 
 def stages() -> list[list[str]]:
-    """The Containerfile's instructions by stage; the first has those before any FROM."""
+    """The Containerfile's instructions by stage; the first stage has those before any FROM."""
     text = re.sub(r"^#.*\n", "", (ROOT / "Containerfile").read_text(), flags=re.MULTILINE)
     found: list[list[str]] = [[]]
     for instruction in text.replace("\\\n", " ").splitlines():
@@ -29,7 +29,7 @@ def stages() -> list[list[str]]:
 
 
 def test_nothing_runs_on_the_target_platform() -> None:
-    """Or its image could not be built without emulation."""
+    """Otherwise the image could not be built without emulation."""
     for stage in stages()[1:]:
         if not stage[0].startswith("FROM --platform=${BUILD_PLATFORM} "):
             assert not [line for line in stage if line.startswith(("RUN ", "ADD "))]
@@ -49,7 +49,7 @@ def test_the_last_stage_is_not_root_and_serves() -> None:
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_a_lock_has_a_digest_for_everything_and_names_no_index(name: str) -> None:
+def test_a_lock_has_every_digest_and_no_index(name: str) -> None:
     lock = (ROOT / name).read_text()
     entries = re.findall(r"^[a-z].*?(?=^\S|\Z)", lock, re.MULTILINE | re.DOTALL)
     assert entries
@@ -59,8 +59,8 @@ def test_a_lock_has_a_digest_for_everything_and_names_no_index(name: str) -> Non
 
 
 @pytest.mark.parametrize(("name", "extra"), LOCKS.items())
-def test_a_lock_is_of_what_setup_cfg_asks_for(name: str, extra: str) -> None:
-    """`make lock` is due when it is not."""
+def test_a_lock_matches_setup_cfg(name: str, extra: str) -> None:
+    """If this fails, run `make lock`."""
     config = ConfigParser(interpolation=None)
     config.read(ROOT / "setup.cfg")
     lines = config["options"]["install_requires"].splitlines()
@@ -74,7 +74,7 @@ def test_a_lock_is_of_what_setup_cfg_asks_for(name: str, extra: str) -> None:
     assert ("kubernetes" in locked) == (extra == "cli")
 
 
-#: What is changed in a file of a tree to be released, and how the one line begins.
+#: A change to a file of the tree, and the beginning of the error.
 DISAGREEMENTS = (
     ("README.md", "# InstaSlice", "# instaslice", "the tree has changes: M README.md"),
     ("CHANGELOG.md", "(2026-11-30)", "(soon)", "CHANGELOG.md begins with '0.1.0 (soon)'"),
@@ -83,7 +83,7 @@ DISAGREEMENTS = (
 )
 
 
-def test_a_tree_that_disagrees_is_not_released(tmp_path: Path) -> None:
+def test_an_inconsistent_tree_is_not_released(tmp_path: Path) -> None:
     def git(*words: str) -> None:
         author = ("-c", "user.name=test", "-c", "user.email=test@example.com")
         subprocess.run(["git", *author, *words], cwd=tmp_path, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""R7 and R8: what is refused, in which words, and before anything is done with it."""
+"""R7 and R8: which pods are refused, with which messages, and how early."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ NEGATIVE = 'Invalid value: "-1500m": must be'
     ("resources", "message"),
     [
         ({"limits": {MIG: "500m"}}, first('Invalid value: "500m": must be an integer')),
-        # What the API server makes of the line above: one line for one mistake.
+        # The API server copies limits into requests, and the mistake is reported once.
         (
             {"limits": {MIG: "500m"}, "requests": {MIG: "500m"}},
             first('Invalid value: "500m": must be an integer'),
@@ -46,7 +46,7 @@ NEGATIVE = 'Invalid value: "-1500m": must be'
         ({"limits": {MIG: "one"}}, first(f'Invalid value: "one": {NOT_A_NUMBER}')),
         ({"limits": {MIG: "113"}}, first(f'Invalid value: "113": {TOO_MANY}')),
         ({"limits": {MIG: "1k"}}, first(f'Invalid value: "1k": {TOO_MANY}')),
-        # Too many as well, but one line is enough for one mistake.
+        # It is also too large, but one line per mistake is enough.
         ({"limits": {MIG: "112500m"}}, first('Invalid value: "112500m": must be an integer')),
         (
             {"limits": {MIG: "-1500m"}},
@@ -58,7 +58,7 @@ NEGATIVE = 'Invalid value: "-1500m": must be'
     ],
 )
 def test_a_pod_that_the_api_server_would_refuse_is_refused(resources: object, message: str) -> None:
-    test_what_is_not_a_pod_is_refused(pod_of({"name": "c", "resources": resources}), message)
+    test_a_malformed_pod_is_refused(pod_of({"name": "c", "resources": resources}), message)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_pod_that_the_api_server_would_refuse_is_refused(resources: object, me
         (pod_of(limits(1), resourceClaims={}), "spec.resourceClaims: must be an array"),
     ],
 )
-def test_what_is_not_a_pod_is_refused(pod: Json, message: str) -> None:
+def test_a_malformed_pod_is_refused(pod: Json, message: str) -> None:
     with pytest.raises(InvalidPod) as caught:
         rewrite(pod, NEWEST)
     assert str(caught.value) == message
@@ -82,11 +82,11 @@ def asking(amounts: Json, key: str = "limits") -> Json:
 
 
 def entries(number: int, amount: str, key: str = "limits") -> Json:
-    """A container that names as many MIG resources."""
+    """A container that names `number` MIG resources."""
     return asking({f"nvidia.com/mig-1g.{i}gb": amount for i in range(1, number + 1)}, key)
 
 
-def test_entries_are_bounded_those_of_zero_too() -> None:
+def test_entries_are_bounded_including_those_of_0() -> None:
     half = MAX_ENTRIES // 2
     both = {"limits": entries(half, "0")["resources"]["limits"]}
     both["requests"] = both["limits"]
@@ -96,7 +96,7 @@ def test_entries_are_bounded_those_of_zero_too() -> None:
         rewrite(one_more, NEWEST)
 
 
-def test_what_is_said_does_not_grow_with_what_was_typed() -> None:
+def test_messages_do_not_grow_with_the_input() -> None:
     wrong = pod_of(*[limits("x" * 10_000)] * 1_000)
     with pytest.raises(InvalidPod) as caught:
         rewrite(wrong, NEWEST)
@@ -111,8 +111,8 @@ def test_what_is_said_does_not_grow_with_what_was_typed() -> None:
     assert max(map(len, warnings)) < 160
 
 
-def test_eight_warnings_are_told_whatever_they_are_about_in_ascii() -> None:
-    """A terminal may take anything else for a command, or turn it around."""
+def test_at_most_8_warnings_are_given_in_printable_ascii() -> None:
+    """A terminal may interpret other characters, or reverse the text."""
     unknown = {f"nvidia.com/mig-9g.{i}gb": "1" for i in range(1, 7)}
     odd = {f"nvidia.com/mig-{i}\u202e\x1b[2J\xe9": "1" for i in range(6)}
     warnings = rewrite(pod_of(asking({**unknown, **odd})), NEWEST).warnings
@@ -135,12 +135,12 @@ def never(container: str, template: str) -> str:
     ],
     ids=["containers", "init containers", "limits of 0", "requests of 0", "spread"],
 )
-def test_no_claim_is_named_for_a_pod_that_is_too_large(pod: Any) -> None:
+def test_a_pod_that_is_too_large_is_refused_before_claims_are_made(pod: Any) -> None:
     with pytest.raises(InvalidPod):
         rewrite(pod, NEWEST, new_name=never)
 
 
-def test_uses_are_bounded_and_the_bound_itself_is_taken() -> None:
+def test_uses_are_accepted_up_to_the_bound() -> None:
     every = limits(112)
     rewrite(pod_of(initContainers=[every] * (MAX_USES // 112)), NEWEST)
     with pytest.raises(InvalidPod, match=rf"^spec\.initContainers: .* at most {MAX_USES} times"):

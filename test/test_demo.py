@@ -1,4 +1,4 @@
-"""The demo's manifests are valid, and say what its READMEs say of them."""
+"""The demo's manifests are valid, and match its READMEs."""
 
 import os
 import re
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 DEMO = Path(__file__).parent.parent / "demo"
 WORKLOADS = ("notebook.yaml", "inference.yaml", "two-profiles.yaml")
 
-#: What each folder is for: limits are for any Kubernetes, the newest claims for 1.34 and later.
+#: The Kubernetes version of each folder: limits work in any, the newest claims from 1.34 on.
 VERSIONS = {
     "mig-manager": ("1.27", "1.37"),
     "instaslice": ("1.27", "1.37"),
@@ -48,7 +48,7 @@ def test_the_gpus_are_what_the_driver_publishes() -> None:
     found = [each["spec"] for each in documents(DEMO / "a100s.yaml")[1:]]
     expected = [each["spec"] for each in a100.resource_slices("instaslice-demo")]
     for spec in expected:
-        # There is no node with these GPUs.
+        # No node has these GPUs.
         del spec["nodeName"]
         spec["allNodes"] = True
     assert found == expected
@@ -60,7 +60,7 @@ def test_users_of_mig_manager_change_nothing(name: str) -> None:
 
 
 def nameless(value: Json) -> str:
-    """A manifest in which the names of claims are their numbers."""
+    """Replace the names of claims by their numbers."""
     text = yaml.safe_dump(value)
     declared = re.findall(r"- name: (\S+)\n +resourceClaimTemplateName:", text)
     for number, name in enumerate(declared):
@@ -69,21 +69,21 @@ def nameless(value: Json) -> str:
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
-def test_users_of_the_driver_alone_write_what_instaslice_makes(name: str) -> None:
+def test_the_claims_written_by_hand_are_those_that_instaslice_makes(name: str) -> None:
     text = (DEMO / "instaslice" / name).read_text()
     rewritten = list(yaml.safe_load_all(after(text)))
     by_hand = documents(DEMO / "dra-driver" / name)
     assert [nameless(d) for d in rewritten] == [nameless(d) for d in by_hand]
 
 
-def test_the_templates_by_hand_are_named_as_those_that_instaslice_makes() -> None:
+def test_the_templates_written_by_hand_have_instaslices_names() -> None:
     by_hand = documents(DEMO / "dra-driver" / "templates.yaml")
     profiles = filter(None, map(from_attribute, ("1g.5gb", "2g.10gb", "3g.20gb")))
     made = [claim_of(of_profile(profile)).template for profile in profiles]
     assert [manifest["metadata"]["name"] for manifest in by_hand] == made
 
 
-def test_mig_manager_is_told_the_profiles_that_the_workloads_use() -> None:
+def test_mig_managers_config_has_the_profiles_of_the_workloads() -> None:
     (config,) = documents(DEMO / "mig-manager" / "mig-config.yaml")
     (geometry,) = yaml.safe_load(config["data"]["config.yaml"])["mig-configs"].values()
     cut = {profile for gpu in geometry for profile in gpu["mig-devices"]}
@@ -91,7 +91,7 @@ def test_mig_manager_is_told_the_profiles_that_the_workloads_use() -> None:
     assert cut == set(re.findall(r"nvidia.com/mig-(\S+):", text))
 
 
-def test_the_recorded_run_is_of_this_script() -> None:
+def test_the_recorded_run_matches_the_script() -> None:
     said = re.findall(r'^ *say "(.+)"$', (DEMO / "run.sh").read_text(), re.MULTILINE)
     recorded = re.findall(r"^# (.+)$", (DEMO / "README.md").read_text(), re.MULTILINE)
     assert len(said) == 8
@@ -99,7 +99,7 @@ def test_the_recorded_run_is_of_this_script() -> None:
     assert [line for line in recorded if line in steps] == steps
 
 
-def test_no_kubectl_is_one_line() -> None:
+def test_a_missing_kubectl_gives_a_one_line_error() -> None:
     environment = {**os.environ, "KUBECTL": "no-such-kubectl"}
     done = subprocess.run(
         ["sh", DEMO / "run.sh"], env=environment, capture_output=True, text=True, timeout=30

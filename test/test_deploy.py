@@ -1,4 +1,4 @@
-"""`make deploy` and its kind, as far as they go without a cluster; test/e2e has the rest."""
+"""`make deploy` and related targets, without a cluster; test/e2e tests the rest."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ Build = Callable[..., Manifests]
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what these targets read."""
+    """A copy of the files that these targets read."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("Makefile", "config", "hack", "instaslice", ".gitignore"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -37,14 +37,14 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def checkout(copy: Path) -> Path:
-    """It, without what was built there."""
+    """The copy, without earlier output."""
     shutil.rmtree(copy / "dist", ignore_errors=True)
     return copy
 
 
 @pytest.fixture
 def make(checkout: Path) -> Make:
-    """Runs make there, with nobody's settings and no cluster."""
+    """A function that runs make there, with no settings and no cluster."""
 
     def make(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
@@ -65,7 +65,7 @@ def make(checkout: Path) -> Make:
 
 @pytest.fixture
 def build(make: Make, checkout: Path) -> Build:
-    """What `make build-installer` writes."""
+    """A function that returns the output of `make build-installer`."""
 
     def build(**variables: str) -> Manifests:
         done = make("build-installer", IMG=IMAGE, **variables)
@@ -76,7 +76,7 @@ def build(make: Make, checkout: Path) -> Build:
 
 
 def script(path: Path, text: str) -> str:
-    """Write a program, and return where it is."""
+    """Write a program, and return its path."""
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
@@ -89,7 +89,7 @@ def kubectl() -> str:
 
 
 def said(done: "subprocess.CompletedProcess[str]") -> str:
-    """The one line that a refusal is, without what make adds to it."""
+    """The one-line error of a failed run, without what make adds."""
     assert done.returncode == 2, done.stdout
     lines = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
     assert len(lines) == 1, lines
@@ -101,12 +101,12 @@ def installed(checkout: Path) -> Manifests:
 
 
 @pytest.mark.parametrize("target", ["build-installer", "deploy", "docker-push", "docker-buildx"])
-def test_without_an_image_nothing_is_done(target: str, make: Make) -> None:
-    """There is no image that everybody could pull."""
+def test_a_missing_image_is_an_error(target: str, make: Make) -> None:
+    """No public image exists."""
     assert said(make(target)).startswith("make: IMG is not set: ")
 
 
-#: What is refused, and how the one line begins.
+#: Wrong variables, and the beginning of the error.
 REFUSED = {
     "COMPONENTS=prometheus": 'COMPONENTS="prometheus" has 0 sources of certificates',
     "COMPONENTS=cert-manager own-certificates": 'COMPONENTS="cert-manager own-certificates" has 2 ',
@@ -122,13 +122,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("variables", REFUSED)
-def test_what_makes_no_installation_is_refused_in_one_line(variables: str, make: Make) -> None:
+def test_wrong_variables_give_a_one_line_error(variables: str, make: Make) -> None:
     refused = said(make("build-installer", f"IMG={IMAGE}", *variables.split(";")))
     assert refused.startswith(f"make: {REFUSED[variables]}")
 
 
 @pytest.mark.parametrize("target", ["deploy", "undeploy"])
-def test_deploy_and_undeploy_refuse_in_one_line(target: str, make: Make) -> None:
+def test_deploy_and_undeploy_give_one_line_errors(target: str, make: Make) -> None:
     assert said(make(target, IMG=IMAGE)).startswith("make: kubectl reaches no cluster: ")
     assert said(make(target, IMG=IMAGE, KUBECTL="no-kubectl")) == "make: no-kubectl is not on PATH"
     if target == "deploy":
@@ -146,10 +146,10 @@ def test_the_installer_has_the_image_and_only_dist_is_written(build: Build, chec
     assert after == before
 
 
-def test_another_namespace_is_everywhere_and_stays_the_users(build: Build, checkout: Path) -> None:
+def test_another_namespace_is_used_everywhere_but_not_created(build: Build, checkout: Path) -> None:
     usual, elsewhere = build(), build(NAMESPACE="gpu")
     assert "instaslice-system" not in (checkout / "dist/install.yaml").read_text()
-    # The namespace may have been there before, for others: it is not ours to label.
+    # The namespace may have existed before, so InstaSlice must not label it.
     assert set(usual) - set(elsewhere) == {("Namespace", "instaslice-system")}
     assert at(elsewhere[WEBHOOK], "webhooks.0.clientConfig.service.namespace") == "gpu"
 
@@ -157,7 +157,7 @@ def test_another_namespace_is_everywhere_and_stays_the_users(build: Build, check
 @pytest.mark.parametrize(
     ("component", "mode"), [("prometheus", ALL), ("beside-the-scheduler", BESIDE)]
 )
-def test_a_mapping_is_the_servers_and_the_webhooks(
+def test_a_mapping_reaches_the_server_and_the_webhook(
     component: str, mode: str, build: Build, checkout: Path
 ) -> None:
     mapping = "nvidia.com/gpu=gpu.nvidia.com amd.com/gpu=gpu.amd.com"
@@ -181,7 +181,7 @@ def test_a_mapping_is_the_servers_and_the_webhooks(
     ],
     ids=str,
 )
-def test_the_components_are_those_of_the_version(
+def test_the_components_depend_on_the_version(
     variables: dict[str, str], policies: int, failure_policy: str, build: Build, checkout: Path
 ) -> None:
     manifests = build(NAMESPACE="gpu", **variables)
@@ -203,8 +203,8 @@ def test_deploy_asks_the_server_for_its_version(make: Make, checkout: Path, tmp_
     assert at(installed(checkout)[WEBHOOK], "webhooks.0.failurePolicy") == "Ignore"
 
 
-def test_the_set_of_components_is_a_label(build: Build) -> None:
-    """By which the next deployment finds what it lacks; their order does not matter."""
+def test_a_label_has_the_set_of_components(build: Build) -> None:
+    """The next deployment compares it; the order of components does not matter."""
 
     def label(components: str) -> str:
         manifests = build(COMPONENTS=components).values()
@@ -214,7 +214,7 @@ def test_the_set_of_components_is_a_label(build: Build) -> None:
     assert label("cert-manager opt-in") == label("opt-in cert-manager") != label("cert-manager")
 
 
-def test_a_build_that_fails_or_is_interrupted_leaves_no_older_installer(
+def test_a_failed_or_interrupted_build_removes_the_old_installer(
     make: Make, checkout: Path, tmp_path: Path
 ) -> None:
     older = checkout / "dist/install.yaml"
@@ -229,14 +229,14 @@ def test_a_build_that_fails_or_is_interrupted_leaves_no_older_installer(
     process = Process(["make", *words], tmp_path / "log")
     try:
         until((tmp_path / "started").exists, "kubectl runs", process.check)
-        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+        os.killpg(process.pid, signal.SIGINT)  # like Ctrl-C
         process.wait(PATIENCE)
     finally:
         process.kill()
     assert not older.exists()
 
 
-def test_buildx_that_is_not_there_is_one_line(make: Make, tmp_path: Path) -> None:
+def test_a_missing_buildx_gives_a_one_line_error(make: Make, tmp_path: Path) -> None:
     docker = script(tmp_path / "docker", "echo \"docker: 'buildx' is not a command.\" >&2; exit 1")
     path = f"{Path(docker).parent}:{os.environ['PATH']}"
     refused = said(make("docker-buildx", f"PATH={path}", IMG=IMAGE))

@@ -1,4 +1,4 @@
-"""README.md, docs/ and their kind: links lead somewhere, commands are as they are typed."""
+"""README.md, docs/ and other pages: links have targets, and commands are correct."""
 
 import argparse
 import re
@@ -16,17 +16,17 @@ from instaslice.serve.settings import SERVE
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-#: Every page that a person reads.
+#: Every page for people.
 PAGES = sorted(
     {*ROOT.glob("*.md"), *DOCS, *ROOT.glob("demo/**/*.md"), *ROOT.glob("charts/**/*.md")}
 )
 
 MAX_README = 150
-#: Characters in a line of text; a table's row and a link cannot be broken.
+#: The most characters in a line of text; table rows and links cannot be broken.
 MAX_LINE = 120
-#: What a block says in its first line where it cannot be run as it stands.
+#: The first line of a block that cannot run has one of these marks.
 MARK = ("# needs ", "# takes ")
-#: What asks for a cluster, a registry or an hour.
+#: Commands that need a cluster, a registry or an hour.
 ELSEWHERE = re.compile(
     r"\b(kubectl|helm|docker|kind|podman|go) |make (deploy|undeploy|docker-|fuzz|soak|own-cert|e2e)"
     r"|instaslice (doctor|plan)|--apply"
@@ -34,7 +34,7 @@ ELSEWHERE = re.compile(
 
 
 class Block(NamedTuple):
-    """A block of code, ``` and all that is between."""
+    """A block of code, with its ``` lines."""
 
     page: Path
     language: str
@@ -51,7 +51,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def consoles() -> list[Block]:
-    """What is to be typed: blocks of commands alone, and the commands of those with output."""
+    """The commands to type, from blocks with and without output."""
     found = []
     for page in PAGES:
         for block in blocks(page):
@@ -73,7 +73,7 @@ def without_code(text: str) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """The anchors of a page's headings on GitHub."""
     found: set[str] = set()
     for heading in re.findall(r"^#+ +(.+)$", without_code(page.read_text()), re.MULTILINE):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").strip().lower()
@@ -82,7 +82,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     text = without_code(page.read_text())
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if link.startswith(("https://", "http://")):
@@ -112,7 +112,7 @@ def test_the_readme_is_one_page() -> None:
 def test_lines_are_wrapped(page: Path) -> None:
     for line in without_code(page.read_text()).splitlines():
         if not line.lstrip().startswith(("|", "![", "<!--")):
-            words = re.sub(r"\]\([^)]*\)", "]", line)  # a link's target is not read
+            words = re.sub(r"\]\([^)]*\)", "]", line)  # without the targets of links
             assert len(words) <= MAX_LINE, f"{page.name}: {line}"
 
 
@@ -120,7 +120,7 @@ def test_lines_are_wrapped(page: Path) -> None:
 
 
 @pytest.mark.parametrize("block", consoles(), ids=name)
-def test_what_cannot_be_run_as_it_stands_says_so(block: Block) -> None:
+def test_blocks_that_cannot_run_are_marked(block: Block) -> None:
     if ELSEWHERE.search(block.text):
         assert block.is_marked, f"{block.page.name}: begin with one of {MARK}:\n{block.text}"
 
@@ -136,7 +136,7 @@ def subcommands() -> dict[str, argparse.ArgumentParser]:
 
 
 def typed() -> Iterator[tuple[str, list[str]]]:
-    """Every command of a block, by the page that has it."""
+    """Every command of every block, with its page."""
     for block in consoles():
         for line in block.text.replace("\\\n", " ").splitlines():
             for part in re.split(r"&&|\|", line):
@@ -145,8 +145,8 @@ def typed() -> Iterator[tuple[str, list[str]]]:
                     yield block.page.name, words
 
 
-def test_commands_name_what_there_is() -> None:
-    """Options of instaslice, targets and variables of make, files."""
+def test_commands_use_options_targets_and_files_that_exist() -> None:
+    """This checks options of instaslice, targets and variables of make, and files."""
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
     variables = set(re.findall(r"^([A-Z_]+) \?=", makefile, re.MULTILINE))
@@ -183,7 +183,7 @@ RUN = [
 
 
 @pytest.mark.parametrize(("page", "command"), RUN, ids=lambda value: str(value))
-def test_a_command_without_a_mark_runs_as_it_stands(
+def test_unmarked_commands_run(
     page: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
@@ -193,7 +193,7 @@ def test_a_command_without_a_mark_runs_as_it_stands(
     assert capsys.readouterr().out, page
 
 
-# What the pages say of the program
+# The pages and the program
 
 
 def test_every_setting_of_serve_is_in_its_table() -> None:

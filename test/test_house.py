@@ -1,4 +1,4 @@
-"""How the repository is kept: packages, marks of property tests, the map for contributors."""
+"""Rules for the repository: packages, marks of property tests, the list of modules."""
 
 import ast
 from pathlib import Path
@@ -8,12 +8,12 @@ MODULES = sorted((ROOT / "instaslice").rglob("*.py"))
 
 
 def test_each_folder_of_modules_is_a_package() -> None:
-    """Else it is missing in what is installed (`packages = find:`)."""
+    """Otherwise the installation lacks it (`packages = find:`)."""
     for path in MODULES:
         assert path.with_name("__init__.py").is_file(), path
 
 
-def test_property_tests_are_marked_so_that_the_nightly_run_finds_them() -> None:
+def test_property_tests_have_the_mark_for_the_nightly_run() -> None:
     for path in (ROOT / "test").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
@@ -22,7 +22,7 @@ def test_property_tests_are_marked_so_that_the_nightly_run_finds_them() -> None:
                     assert "pytest.mark.property" in decorators, f"{path}: {node.name}"
 
 
-def test_the_map_for_contributors_has_every_module_of_the_core_and_every_folder() -> None:
+def test_contributing_lists_every_core_module_and_every_folder() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     for path in MODULES:
         name = f"`{path.stem}`" if path.parent == ROOT / "instaslice" else f"`{path.parent.name}/`"

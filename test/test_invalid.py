@@ -17,7 +17,7 @@ from instaslice.invalid import InvalidPod, forbidden, invalid, too_many
         ("x" * 64, "x" * 60 + "..."),
     ],
 )
-def test_a_value_is_shown_as_its_user_typed_it(value: object, shown: str) -> None:
+def test_a_value_is_shown_as_json(value: object, shown: str) -> None:
     assert invalid(("spec",), value, "no").message == f'Invalid value: "{shown}": no'
 
 
@@ -30,8 +30,8 @@ def test_several_errors_are_in_brackets() -> None:
     )
 
 
-def test_the_reason_of_an_error_is_that_of_the_api_server() -> None:
-    """metav1.CauseType, which clients read where people read the message."""
+def test_reasons_are_those_of_the_api_server() -> None:
+    """Clients read metav1.CauseType; people read the message."""
     errors = (invalid(("a",), 1, "no"), too_many(("a",), 9, 8), forbidden(("a",), "no"))
     reasons = [error.reason for error in errors]
     assert reasons == ["FieldValueInvalid", "FieldValueTooMany", "FieldValueForbidden"]

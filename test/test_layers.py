@@ -1,4 +1,4 @@
-"""Who may import whom, and what from outside: one table for the whole house."""
+"""The table of imports that each folder may make, from the project and from outside."""
 
 import ast
 import re
@@ -14,14 +14,14 @@ ROOT = Path(__file__).parents[1]
 
 
 class Layer(NamedTuple):
-    """What the modules of a folder may import; names with blanks between them."""
+    """The imports that a folder's modules may make; names separated by blanks."""
 
-    layers: str  #: of the project, beside their own
-    packages: str = ""  #: beside the standard library
-    late: str = ""  #: likewise, but only inside a function, where they are needed
+    layers: str  #: other folders of the project
+    packages: str = ""  #: outside the standard library
+    late: str = ""  #: the same, but only inside functions
 
 
-#: By folder of `instaslice`; the core lies on top. Lowest first.
+#: By folder of `instaslice`, lowest first; "" is the core.
 LAYERS = {
     "core": Layer(""),
     "cluster": Layer("core", late="yaml"),
@@ -30,7 +30,7 @@ LAYERS = {
     "doctor": Layer("core cluster"),
     "cli": Layer("core cluster serve manifests doctor", "kubernetes yaml", late="argcomplete"),
 }
-#: `python -m instaslice` is the command line.
+#: `python -m instaslice` belongs to the command line.
 ENTRY = "__main__"
 
 
@@ -47,7 +47,7 @@ def modules() -> Iterator[tuple[str, Path]]:
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Every module that a file imports, and whether at its top."""
+    """Every module that a file imports, and whether at the top level."""
     tree = ast.parse(path.read_text())
     top = set(map(id, tree.body))
     for node in ast.walk(tree):
@@ -58,14 +58,14 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
             assert node.level == 0, f"{path}: a relative import hides a layer"
             assert node.module
             for alias in node.names:
-                # A name of a package may be a module of it.
+                # A name imported from a package may be a module.
                 full = f"{node.module}.{alias.name}"
                 is_module = (ROOT / (full.replace(".", "/") + ".py")).exists()
                 yield full if is_module else node.module, id(node) in top
 
 
 @pytest.mark.parametrize(("module", "path"), list(modules()), ids=str)
-def test_a_module_imports_only_what_its_layer_may(module: str, path: Path) -> None:
+def test_a_module_imports_only_what_the_table_allows(module: str, path: Path) -> None:
     mine = layer(module)
     allowed = LAYERS[mine]
     for name, at_top in imports(path):
@@ -77,13 +77,13 @@ def test_a_module_imports_only_what_its_layer_may(module: str, path: Path) -> No
             assert package in packages, f"{module} imports {name}"
 
 
-def test_every_folder_is_a_layer_and_the_core_lies_on_top() -> None:
+def test_every_folder_is_a_layer() -> None:
     folders = {path.parent.name for path in (ROOT / "instaslice").rglob("__init__.py")}
     assert folders == {"instaslice", *LAYERS} - {"core"}
 
 
 def loaded(statement: str) -> set[str]:
-    """The packages from outside that a fresh interpreter has loaded after a statement."""
+    """The third-party packages that a new interpreter has loaded after a statement."""
     program = f"{statement}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -91,7 +91,7 @@ def loaded(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize("module", ["cli.main", "serve.server"])
-def test_serving_loads_nothing_but_what_the_image_has(module: str) -> None:
+def test_serving_loads_only_packages_of_the_image(module: str) -> None:
     extras = {"yaml", "kubernetes", "urllib3", "cryptography"}
     assert not loaded(f"import instaslice.{module}") & extras
 

@@ -1,4 +1,4 @@
-"""What a review costs grows with its size and no faster, in whatever it is large (R8)."""
+"""The cost of a review grows at most linearly, whichever part of it is large (R8)."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from test.support.shapes import SHAPES
 
 
 def lines(recorded: Json) -> int:
-    """How many lines of Python run for an answer."""
+    """The number of lines of Python that run for an answer."""
 
     def answer() -> None:
         request = review.read(recorded)
@@ -20,9 +20,9 @@ def lines(recorded: Json) -> int:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_twice_the_size_costs_at_most_twice_as_much(shape: str) -> None:
+def test_doubling_the_size_at_most_doubles_the_cost(shape: str) -> None:
     make = SHAPES[shape]
     once, twice = lines(make(400)), lines(make(800))
     assert twice <= 2.3 * once
-    # Beyond every bound it goes on so.
+    # This also holds beyond every bound.
     assert lines(make(8000)) <= 2.3 * lines(make(4000))

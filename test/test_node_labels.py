@@ -1,4 +1,4 @@
-"""Pods that choose their nodes by labels which say how a GPU is cut."""
+"""Pods that select nodes by labels that describe MIG slices."""
 
 from typing import Any
 
@@ -37,7 +37,9 @@ def affinity(key: str, operator: str, *values: str, required: bool = True) -> di
         ),
     ],
 )
-def test_a_selector_that_will_match_no_node(spec: Any, text: str, single: str) -> None:
+def test_a_selector_for_labels_of_the_device_plugin_is_found(
+    spec: Any, text: str, single: str
+) -> None:
     (found,) = selected(spec)
     assert str(found).endswith(text)
     assert found.single == single
@@ -56,5 +58,5 @@ def test_a_selector_that_will_match_no_node(spec: Any, text: str, single: str) -
         {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [None]}}},
     ],
 )
-def test_a_selector_that_goes_on_matching(spec: Any) -> None:
+def test_other_selectors_are_not_found(spec: Any) -> None:
     assert list(selected(spec)) == []

@@ -1,4 +1,4 @@
-"""R10 and R11: pods that an earlier pass has rewritten."""
+"""R10 and R11: pods that an earlier pass rewrote."""
 
 import copy
 import json
@@ -44,7 +44,7 @@ def came_back(pod: Json, *amounts: str) -> Json:
 
 @pytest.mark.parametrize("spelling", ["2", "2e0", "2000m"])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_limits_that_an_update_brings_back_are_taken_out(spelling: str, version: str) -> None:
+def test_limits_that_an_update_brings_back_are_removed(spelling: str, version: str) -> None:
     old = rewritten(pod_of(limits(2), limits(0)), VERSIONS[version])
     new = came_back(old, spelling, "0")
     assert apply(restore(new, old), new) == old
@@ -57,8 +57,8 @@ def test_other_limits_are_left_for_the_api_server_to_refuse(amounts: tuple[str, 
     assert not restore(new, old)
 
 
-def test_a_request_that_kubectl_left_alone_does_not_matter() -> None:
-    """A LimitRange's default became 0, and the manifest sets the limit but has no request."""
+def test_a_request_that_kubectl_kept_does_not_matter() -> None:
+    """A LimitRange's default became 0; the manifest sets a limit, but no request."""
     once = rewritten(pod_of(limits(2)))
     old = rewritten(came_back(once, "5"))
     assert old["spec"]["containers"][0]["resources"]["limits"] == {MIG: "0"}
@@ -67,7 +67,7 @@ def test_a_request_that_kubectl_left_alone_does_not_matter() -> None:
     assert apply(restore(new, old), new) == old
 
 
-def test_a_container_that_the_old_pod_lacks_is_left_to_the_api_server() -> None:
+def test_an_update_that_adds_a_container_is_left_to_the_api_server() -> None:
     old = rewritten(pod_of(limits(2)))
     new = came_back(old, "2")
     new["spec"]["containers"].append(limits(1))
@@ -76,7 +76,7 @@ def test_a_container_that_the_old_pod_lacks_is_left_to_the_api_server() -> None:
 
 @pytest.mark.parametrize(("before", "after"), [("0", "0"), ("1", "1"), ("1", "2")])
 def test_a_pod_from_before_the_webhook_keeps_its_limits(before: str, after: str) -> None:
-    """Its spec is immutable: to take them out would refuse every update of its labels."""
+    """Its spec is immutable, so removing them would make every update of its labels fail."""
     old = pod_of(limits(before))
     new = copy.deepcopy(old) if before == after else came_back(old, after)
     new["metadata"]["labels"] = {"a": "b"}
@@ -86,7 +86,7 @@ def test_a_pod_from_before_the_webhook_keeps_its_limits(before: str, after: str)
     assert not restore(came_back(beside, "2"), beside)
 
 
-def test_two_names_of_one_resource_come_back_together() -> None:
+def test_limits_by_two_names_of_one_resource_are_removed_together() -> None:
     mapped = read_mapping(["nvidia.com/gpu=mig-1g.5gb"])
     both = {MIG: "1", "nvidia.com/gpu": "1"}
     pod = pod_of({"name": "c", "resources": {"limits": both}})
@@ -96,7 +96,7 @@ def test_two_names_of_one_resource_come_back_together() -> None:
     assert apply(restore(new, old, mapped), new) == old
 
 
-def test_a_limit_that_an_update_takes_away_has_not_come_back() -> None:
+def test_a_limit_that_an_update_removes_is_not_restored() -> None:
     old = rewritten(pod_of(limits(2), limits(0)))
     old["spec"]["containers"][1]["resources"]["requests"] = {MIG: "0"}
     new = came_back(old, "2", "0")
@@ -113,20 +113,20 @@ def test_a_limit_that_an_update_takes_away_has_not_come_back() -> None:
         ("6fa459ea-ee8a-4ca4-894e-db77e160355e", "training"),
     ],
 )
-def test_a_claim_that_somebody_else_declared_stands_for_no_limit(name: str, template: str) -> None:
+def test_a_claim_that_a_user_declared_replaces_no_limit(name: str, template: str) -> None:
     pod = pod_of(limits(1), resourceClaims=[{"name": name, "resourceClaimTemplateName": template}])
     pod["spec"]["containers"][0]["resources"]["claims"] = [{"name": name}]
     pod["metadata"]["annotations"] = {"instaslice.io/placement": "same-gpu"}
     result = rewrite(pod, VERSIONS["v1"])
     assert [claim.template for claim in result.claims] == ["mig-1g.5gb"]
-    assert len(result.warnings) == 1, "of a placement that is pointless in a new pod"
+    assert len(result.warnings) == 1, "the placement is pointless in a new pod"
 
 
 @pytest.mark.parametrize(
     "change",
     [{"limits": {}}, *({"requests": {MIG: amount}} for amount in ("3", "0", "two"))],
 )
-def test_a_request_that_is_not_its_limit_is_left_for_the_api_server_to_refuse(change: Json) -> None:
+def test_a_request_that_differs_from_its_limit_is_left_to_the_api_server(change: Json) -> None:
     old = rewritten(pod_of(limits(2)))
     new = came_back(old, "2")
     new["spec"]["containers"][0]["resources"].update(change)
@@ -134,7 +134,7 @@ def test_a_request_that_is_not_its_limit_is_left_for_the_api_server_to_refuse(ch
 
 
 def with_limits_again(result: Json, pod: Json) -> Json:
-    """A rewritten pod, with the limits and requests that it had before beside its claims."""
+    """A rewritten pod with its old limits and requests beside its claims."""
     again = copy.deepcopy(result)
     for (_, _, before), (_, _, now) in zip(pods.each(pod), pods.each(again), strict=True):
         resources = before.get("resources") or {}
@@ -149,14 +149,14 @@ def with_limits_again(result: Json, pod: Json) -> Json:
 
 @pytest.mark.property
 @given(pods.pods(), APIS)
-def test_what_was_rewritten_can_be_applied_again(pod: Json, api: ResourceAPI) -> None:
+def test_the_original_manifest_can_be_applied_again(pod: Json, api: ResourceAPI) -> None:
     old = rewritten(pod, api)
     new = with_limits_again(old, pod)
     assert apply(restore(new, old), new) == old
 
 
 def zeroed(pod: Json, once: Json) -> Json:
-    """What R10 makes of limits that come back: where a container has claims they are "0"."""
+    """Apply R10: limits that come back to a container with claims become "0"."""
     wanted = with_limits_again(once, pod)
     for (_, _, before), (_, _, container) in zip(pods.each(pod), pods.each(wanted), strict=True):
         for template in pods.asked(before):
@@ -169,10 +169,8 @@ def zeroed(pod: Json, once: Json) -> Json:
 
 @pytest.mark.property
 @given(pods.pods(), APIS)
-def test_limits_that_come_back_between_two_passes_give_no_second_claims(
-    pod: Json, api: ResourceAPI
-) -> None:
-    """A LimitRange's defaults do, since the API server applies them after each webhook."""
+def test_limits_that_come_back_between_passes_add_no_claims(pod: Json, api: ResourceAPI) -> None:
+    """The API server applies a LimitRange's defaults again after each webhook."""
     once = rewritten(pod, api)
     between = with_limits_again(once, pod)
     twice = rewritten(between, api)
@@ -181,7 +179,7 @@ def test_limits_that_come_back_between_two_passes_give_no_second_claims(
 
 
 @pytest.mark.parametrize("default", ["1", "2", "3"])
-def test_a_default_beside_claims_asks_for_nothing_more(default: str) -> None:
+def test_a_default_beside_claims_adds_no_claims(default: str) -> None:
     once = rewritten(pod_of(limits(2)))
     twice = rewritten(came_back(once, default))
     assert twice["spec"]["resourceClaims"] == once["spec"]["resourceClaims"]
@@ -197,7 +195,7 @@ def test_a_default_beside_claims_asks_for_nothing_more(default: str) -> None:
     ],
 )
 def test_claims_of_an_earlier_pass_are_bounded(claims: int, references: int, path: str) -> None:
-    """Each is understood, so many of them would cost much (R8)."""
+    """Each of them is read, so their number must be bounded (R8)."""
     names = [str(UUID(int=i, version=4)) for i in range(claims)]
     declared = [{"name": name, "resourceClaimTemplateName": "mig-2g.10gb"} for name in names]
     container = limits(1, claims=[{"name": names[0]}] * references)

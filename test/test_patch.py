@@ -9,13 +9,13 @@ from test.support.reviews import apply
 
 @pytest.mark.property
 @given(st.lists(st.text()))
-def test_a_pointer_is_read_back_by_another_library(tokens: list[str]) -> None:
+def test_another_library_reads_our_pointers(tokens: list[str]) -> None:
     assert jsonpointer.JsonPointer(pointer(*tokens)).parts == tokens
 
 
 @pytest.mark.parametrize("existing", [None, [], ["a"]])
 @pytest.mark.parametrize("values", [[], ["b"], ["b", "c"]])
-def test_extending_a_list_whether_it_is_there_or_not(
+def test_extending_a_list_that_exists_or_does_not(
     existing: list[str] | None, values: list[str]
 ) -> None:
     document = {"list": existing}

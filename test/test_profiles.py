@@ -44,10 +44,10 @@ def test_a_profile_has_four_spellings(
         "nvidia.com/mig-0g.5gb",
         "nvidia.com/mig-1g.05gb",
         "nvidia.com/mig-1c.1g.5gb",
-        "nvidia.com/mig-١g.5gb",  # a digit, but not one of the device plugin's
+        "nvidia.com/mig-١g.5gb",  # a digit, but not ASCII
         "nvidia.com/MIG-1g.5gb",
         "amd.com/mig-1g.5gb",
-        "nvidia.com/mig-1g." + "5" * 60 + "gb",  # no resource name: over 63 characters
+        "nvidia.com/mig-1g." + "5" * 60 + "gb",  # over 63 characters
     ],
 )
 def test_other_names_are_not_profiles(resource: str) -> None:
@@ -74,7 +74,7 @@ def test_any_well_spelt_profile_is_one(slices: int, memory: int, attribute: str)
     assert profile.label.replace("-", "").isalnum()
 
 
-def test_known_profiles_are_those_of_the_gpus_smallest_first() -> None:
+def test_known_profiles_are_sorted_by_size() -> None:
     known = profiles.known_profiles()
     names = {name for row in profiles.PROFILES_BY_GPU.values() for name in row}
     assert {profile.attribute for profile in known} == names
@@ -87,7 +87,7 @@ def test_known_profiles_are_those_of_the_gpus_smallest_first() -> None:
     assert not unknown.known
 
 
-def test_digits_are_so_few_that_every_request_has_a_name() -> None:
+def test_the_longest_profile_with_a_count_fits_a_dns_label() -> None:
     longest = profiles.from_resource("nvidia.com/mig-999g.9999gb.me.all")
     assert longest
     assert len(f"{longest.label}-x112-1792") <= 63

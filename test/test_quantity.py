@@ -23,7 +23,7 @@ LARGEST = (2**63 - 1) * NANO
         *[("1k", 1000), ("1Ki", 1024), ("2000m", 2), ("1e0", 1), ("1E3", 1000), ("10e-1", 1)],
         *[("1E", 10**18), (3, 3), (3.0, 3), (1e3, 1000), ("1" + "0" * 12, 10**12)],
         ("0" * 3999 + "1", 1),
-        # As kube-apiserver 1.36.3 takes them.
+        # kube-apiserver 1.36.3 accepts these.
         *[(" 1", 1), ("1 ", 1), ("  2k ", 2000), ("\u00a03\u3000", 3), (None, 0)],
     ],
 )
@@ -36,7 +36,7 @@ def test_every_spelling_of_a_whole_number(quantity: object, value: int) -> None:
     [
         ("500m", NANO // 2),
         ("1n", 1),
-        ("0.1n", 1),  # rounded up, as the API server does
+        ("0.1n", 1),  # the API server rounds up
         ("9e-99999999", 1),
         ("-0.1n", -1),
         ("0.9999999999", NANO),
@@ -46,7 +46,7 @@ def test_every_spelling_of_a_whole_number(quantity: object, value: int) -> None:
         ("-99E", -LARGEST),
     ],
 )
-def test_rounding_and_the_largest(quantity: str, value: int) -> None:
+def test_rounding_and_capping(quantity: str, value: int) -> None:
     assert nanos(quantity) == value
 
 
@@ -59,7 +59,7 @@ def test_rounding_and_the_largest(quantity: str, value: int) -> None:
         *(f"{blank}1" for blank in ("\u1fff", "\u200b", "\ufeff", "\u180e", "_")),
     ],
 )
-def test_what_is_not_a_quantity(quantity: object) -> None:
+def test_malformed_quantities(quantity: object) -> None:
     with pytest.raises(InvalidQuantity, match="must match the regular expression"):
         nanos(quantity)
 
@@ -83,6 +83,6 @@ def test_quantities_are_exact(sign: str, whole: str, fraction: str, suffix: str 
 
 
 @pytest.mark.parametrize("blank", [" ", "\x85", "\xa0", "\u1680", *map(chr, range(0x2000, 0x200B))])
-def test_what_go_takes_for_a_blank_may_be_around_a_quantity(blank: str) -> None:
-    """unicode.IsSpace, but for those that JSON escapes."""
+def test_blanks_around_a_quantity_are_those_of_go(blank: str) -> None:
+    """unicode.IsSpace, except the blanks that JSON must escape."""
     assert nanos(f"{blank}1{blank}{blank}") == NANO

@@ -1,4 +1,4 @@
-"""What differs between the versions of resource.k8s.io."""
+"""The differences between the versions of resource.k8s.io."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from instaslice.resource_api import DIFFERENT_GPUS, VERSIONS, template_name
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_pods_claim_names_its_template_where_the_version_has_it(version: str) -> None:
+def test_a_pods_claim_names_its_template_in_the_form_of_the_version(version: str) -> None:
     claim = VERSIONS[version].pod_claim("c", "mig-1g.5gb")
     named = {"resourceClaimTemplateName": "mig-1g.5gb"}
     assert claim == (
@@ -29,12 +29,12 @@ def test_a_pods_claim_names_its_template_where_the_version_has_it(version: str) 
         None,
     ],
 )
-def test_a_claim_without_a_template_names_none(claim: Any) -> None:
+def test_a_claim_without_a_template_gives_none(claim: Any) -> None:
     assert template_name(claim) is None
 
 
-def test_slices_on_different_gpus_are_not_promised_without_proof() -> None:
-    """1.34 keeps the constraint though its scheduler may not know it."""
+def test_different_gpus_needs_proof() -> None:
+    """1.34 keeps the constraint, although its scheduler may ignore it."""
     without = VERSIONS["v1"].without_proof
     assert DIFFERENT_GPUS in VERSIONS["v1"].features
     assert without.features == VERSIONS["v1"].features - {DIFFERENT_GPUS}

@@ -21,8 +21,8 @@ def test_a_resource_is_mapped_to_a_class() -> None:
     assert resources.find("nvidia.com/mig-1g.5gb") == MIG.find("nvidia.com/mig-1g.5gb")
 
 
-def test_a_resource_that_means_a_slice_is_that_slice() -> None:
-    """The device plugin's strategy "single"."""
+def test_a_resource_may_be_mapped_to_a_profile() -> None:
+    """This serves the device plugin's strategy "single"."""
     resources = read_mapping(["nvidia.com/gpu=mig-1g.5gb"])
     assert resources.find("nvidia.com/gpu") == MIG.find("nvidia.com/mig-1g.5gb")
 
@@ -65,7 +65,7 @@ def test_a_wrong_mapping_is_refused(texts: list[str], why: str) -> None:
 
 _DOMAINS = st.from_regex(r"[a-z0-9](-?[a-z0-9]){0,3}(\.[a-z0-9]{1,4}){0,3}", fullmatch=True)
 _SHORT = st.from_regex(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", fullmatch=True)
-#: Names that are spelt alike, or like templates of MIG slices.
+#: Names whose templates would collide, or look like those of MIG slices.
 _TRAPS = st.sampled_from(
     (
         *("b.c/a", "c/a.b", "a.com/x_y", "a.com/x-y", "a.com/X-Y", "huawei.com/Ascend910"),
@@ -79,7 +79,7 @@ _TRAPS = st.sampled_from(
 
 @pytest.mark.property
 @given(st.lists(_TRAPS | st.builds("{}/{}".format, _DOMAINS, _SHORT), unique=True, max_size=20))
-def test_every_extended_resource_has_names_of_its_own(names: list[str]) -> None:
+def test_every_extended_resource_has_unique_names(names: list[str]) -> None:
     names = [name for name in names if not name.startswith("requests.")]
     resources = read_mapping(f"{name}=a-class" for name in names)
     found = [resource for name in names if (resource := resources.find(name))]

@@ -22,7 +22,7 @@ def answer(
 
 
 def numbered(value: Any, names: dict[str, str]) -> Any:
-    """The value with each UUID of a claim replaced by its number, in order of appearance."""
+    """Replace each claim's UUID in a value by its number, in order of appearance."""
     if isinstance(value, dict):
         return {key: numbered(member, names) for key, member in value.items()}
     if isinstance(value, list):
@@ -32,7 +32,7 @@ def numbered(value: Any, names: dict[str, str]) -> Any:
     return value
 
 
-#: Of each pod that was recorded and is rewritten: the templates of its claims.
+#: The templates of the claims of each recorded pod that is rewritten.
 REWRITTEN: dict[str, list[str]] = {
     **{name: ["mig-1g.5gb"] for name in ("sample", "dry", "one", "notebook-0")},
     "job": ["mig-2g.10gb"],
@@ -45,7 +45,7 @@ REWRITTEN: dict[str, list[str]] = {
 
 
 def rewritten(pod: Json, templates: list[str]) -> Json:
-    """The pod whose containers each ask by claims, in their order, for what their limits name."""
+    """Replace the limits of the containers by claims, in order."""
     wanted = copy.deepcopy(pod)
     names = [f"#{i}" for i in range(1, len(templates) + 1)]
     wanted["spec"]["resourceClaims"] = [
@@ -68,7 +68,7 @@ def rewritten(pod: Json, templates: list[str]) -> Json:
     return wanted
 
 
-#: What else the response holds, beside the uid and the patch.
+#: The other fields of the response, beside the uid and the patch.
 RESPONSES: dict[str, Json] = {
     "fraction": {
         "allowed": False,
@@ -136,7 +136,7 @@ def test_the_whole_response_to_each_recorded_creation(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", UPDATE)
-def test_each_recorded_apply_is_brought_back_to_the_old_spec(name: str) -> None:
+def test_each_recorded_apply_gets_the_old_spec_back(name: str) -> None:
     recorded = load("update", name)
     request = recorded["request"]
     verdict, answered = answer(recorded)
@@ -184,14 +184,14 @@ MIG_POD: Json = {
         {"kind": {"group": "metrics.k8s.io", "version": "v1", "kind": "Pod"}},
     ],
 )
-def test_what_is_not_the_creation_or_update_of_a_pod_is_let_through(request_: Json) -> None:
+def test_other_operations_and_objects_are_allowed(request_: Json) -> None:
     verdict, answered = answer(pod_review(MIG_POD, **request_))
     assert verdict.outcome == "unchanged"
     uid = "705ab4f5-6393-11e8-b7cc-42010a800002"
     assert answered["response"] == {"uid": uid, "allowed": True}
 
 
-def test_a_pod_is_known_by_its_name_and_without_one_by_what_made_it() -> None:
+def test_the_name_is_the_pods_or_its_generate_name() -> None:
     pod = {**MIG_POD, "metadata": {"name": "web-0", "generateName": "web-"}}
     assert review.read(pod_review(pod, name="web-0")).name == "web-0"
     assert review.read(load("create", "deployment")).name == "vllm-7dd6ccdd8d-"
@@ -200,7 +200,7 @@ def test_a_pod_is_known_by_its_name_and_without_one_by_what_made_it() -> None:
 @pytest.mark.parametrize(
     ("value", "is_dry"), [(True, True), (False, False), (None, False), ("false", False)]
 )
-def test_a_dry_run_is_one_that_says_so(value: object, is_dry: bool) -> None:
+def test_dry_run_must_be_true(value: object, is_dry: bool) -> None:
     assert review.read(pod_review({}, dryRun=value)).dry_run is is_dry
 
 
@@ -228,7 +228,7 @@ def test_a_dry_run_is_one_that_says_so(value: object, is_dry: bool) -> None:
         ),
     ],
 )
-def test_what_is_not_a_review_is_refused(change: object, message: str) -> None:
+def test_a_malformed_review_is_refused(change: object, message: str) -> None:
     body: object = {**pod_review(MIG_POD), **change} if isinstance(change, dict) else change
     with pytest.raises(review.BadReview) as caught:
         review.read(body)
@@ -239,7 +239,7 @@ def request_of(**fields: object) -> review.Request:
     return review.read(pod_review(MIG_POD, **fields))
 
 
-def test_a_uid_is_the_api_servers_and_short_and_a_namespace_may_be_missing() -> None:
+def test_a_uid_is_short_and_a_namespace_may_be_missing() -> None:
     assert [request_of(namespace=each).namespace for each in ("", None)] == ["", ""]
     assert request_of(uid="u" * 63).uid == "u" * 63
     with pytest.raises(review.BadReview, match="is longer than 63 characters"):
@@ -249,7 +249,7 @@ def test_a_uid_is_the_api_servers_and_short_and_a_namespace_may_be_missing() -> 
 @pytest.mark.parametrize(
     "namespace", ["../kube-system", "ml/pods", "ML", "-ml", "ml?x", "m l", "é", "n" * 64]
 )
-def test_a_namespace_that_would_be_another_path_is_refused_in_an_answer(namespace: str) -> None:
+def test_an_invalid_namespace_is_denied(namespace: str) -> None:
     verdict, answered = answer(pod_review(MIG_POD, namespace=namespace))
     assert verdict.outcome == "denied"
     message = answered["response"]["status"]["message"]
@@ -281,7 +281,7 @@ ODD = [{"nvidia.com/mig-" + TYPED: 1}, {"nvidia.com/mig-1g.5gb": TYPED}]
         },
     ],
 )
-def test_what_a_user_types_is_answered_in_printable_ascii(change: Json) -> None:
+def test_answers_show_user_input_in_printable_ascii(change: Json) -> None:
     request = review.read(pod_review(MIG_POD, **change))
     verdict = review.judge(request, VERSIONS["v1"])
     answered = json.loads(review.respond(request, verdict, [TYPED]))["response"]

@@ -1,4 +1,4 @@
-"""The rules of rewriting, first as properties of any pod, then case by case."""
+"""The rules of rewriting, first as properties of any pod, then as cases."""
 
 import copy
 import json
@@ -60,7 +60,7 @@ def test_every_limit_maps_to_exactly_one_claim_with_a_uuid_name(pod: Json) -> No
         mine = [name for name in claims_of(after) if name in new]
         assert sorted(new[name] for name in mine) == sorted(pods.asked(before).items())
         handed += mine
-    assert sorted(handed) == sorted(new), "each is declared once, and used"
+    assert sorted(handed) == sorted(new), "each is declared once and used"
 
 
 @pytest.mark.property
@@ -88,7 +88,7 @@ def test_a_second_pass_does_nothing_and_the_input_is_not_modified(
 
 @pytest.mark.property
 @given(pods.pods())
-def test_what_is_said_is_what_was_done(pod: Json) -> None:
+def test_the_result_describes_the_patch(pod: Json) -> None:
     result = rewrite(pod, NEWEST)
     templates = Counter(template_of(c) for c in new_claims(pod, apply(result.operations, pod)))
     assert {claim.template: number for claim, number in result.claims.items()} == templates
@@ -104,16 +104,16 @@ def test_what_is_said_is_what_was_done(pod: Json) -> None:
     assert all(len(warning) <= 160 and warning.isprintable() for warning in result.warnings)
 
 
-# -- R2: the exceptions --------------------------------------------------------------------------
+# -- R2: the exceptions ----------------------------------------------------------------------------
 
 
-def test_a_limit_of_more_than_a_claim_holds_has_several() -> None:
+def test_a_limit_above_32_becomes_several_claims() -> None:
     assert templates_of(pod_of(limits(32))) == ["mig-1g.5gb.x32"]
     assert templates_of(pod_of(limits(40))) == ["mig-1g.5gb.x32", "mig-1g.5gb.x8"]
     assert templates_of(pod_of(limits(64))) == ["mig-1g.5gb.x32"] * 2
 
 
-def test_a_limit_of_which_an_init_container_uses_a_part_is_two_claims() -> None:
+def test_a_limit_that_an_init_container_uses_in_part_becomes_two_claims() -> None:
     result = rewritten(pod_of(limits(3), initContainers=[limits(1)]))
     part, rest = result["spec"]["resourceClaims"]
     assert [template_of(part), template_of(rest)] == ["mig-1g.5gb", "mig-1g.5gb.x2"]
@@ -122,7 +122,7 @@ def test_a_limit_of_which_an_init_container_uses_a_part_is_two_claims() -> None:
     assert claims_of(init) == [part["name"]]
 
 
-def test_an_init_container_uses_slices_of_sidecars_after_it_and_not_before_it() -> None:
+def test_an_init_container_uses_slices_only_of_sidecars_after_it() -> None:
     before, after = ({**limits(1), "name": name, "restartPolicy": "Always"} for name in "ab")
     result = rewritten(pod_of({"name": "c"}, initContainers=[before, limits(1), after]))
     first, init, last = (claims_of(each) for each in result["spec"]["initContainers"])
@@ -130,7 +130,7 @@ def test_an_init_container_uses_slices_of_sidecars_after_it_and_not_before_it() 
     assert len(result["spec"]["resourceClaims"]) == 2
 
 
-# -- R5 ------------------------------------------------------------------------------------------
+# -- R5 --------------------------------------------------------------------------------------------
 
 
 def test_a_limit_of_0_stays_as_it_is() -> None:
@@ -141,7 +141,7 @@ def test_a_limit_of_0_stays_as_it_is() -> None:
     assert container["resources"]["limits"] == {MIG: 0}
 
 
-# -- what the API server would take --------------------------------------------------------------
+# -- validity --------------------------------------------------------------------------------------
 
 KUBERNETES = {"1.27": "v1alpha2", "1.30": "v1alpha2", "1.31": "v1alpha3", "1.34": "v1"}
 KUBERNETES["1.37"] = "v1"
@@ -157,7 +157,7 @@ def whole_pod(*limits: dict[str, str]) -> Json:
 
 
 @pytest.mark.parametrize(("kubernetes", "version"), KUBERNETES.items())
-def test_rewritten_pods_are_valid_by_the_published_schemas(kubernetes: str, version: str) -> None:
+def test_rewritten_pods_match_the_published_schemas(kubernetes: str, version: str) -> None:
     mig = "nvidia.com/mig-1g.5gb"
     for pod in (
         whole_pod({mig: "1"}),
@@ -169,7 +169,7 @@ def test_rewritten_pods_are_valid_by_the_published_schemas(kubernetes: str, vers
         kubernetes_validate.validate(result, kubernetes, strict=True)
 
 
-def test_the_schemas_tell_a_right_claim_from_a_wrong_one() -> None:
+def test_the_schemas_reject_a_wrong_claim() -> None:
     pod = whole_pod({"nvidia.com/mig-1g.5gb": "1"})
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(rewritten(pod, VERSIONS["v1"]), "1.30", strict=True)
@@ -177,10 +177,10 @@ def test_the_schemas_tell_a_right_claim_from_a_wrong_one() -> None:
         kubernetes_validate.validate(rewritten(pod, VERSIONS["v1alpha2"]), "1.34", strict=True)
 
 
-# -- R9 -----------------------------------------------------------------------------------
+# -- R9 --------------------------------------------------------------------------------------------
 
 
-def test_a_mirror_pod_is_left_alone_when_it_is_made_and_updated() -> None:
+def test_a_mirror_pod_stays_unchanged() -> None:
     old = rewritten(pod_of(limits(1)))
     new = copy.deepcopy(old)
     new["spec"]["containers"][0]["resources"]["limits"] = {MIG: 1}

@@ -1,4 +1,4 @@
-"""`make run` and `make help`, as who has just cloned the repository calls them."""
+"""`make run` and `make help`, as a new user runs them."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import pytest
 from test.support.process import HOST, ROOT, Process, free_port, until
 
 RUN = [sys.executable, "-m", "hack.run", "--port"]
-PORT = free_port()  # the same for both times: it is free again after Ctrl-C
+PORT = free_port()  # both runs use it: it is free again after Ctrl-C
 
 
 @pytest.mark.parametrize("time", ["first", "second"])
@@ -60,7 +60,7 @@ def test_run_says_in_one_line_that_the_port_is_in_use(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 def test_help_lists_every_target() -> None:
-    command = ["make", "--no-print-directory"]  # make says more where make itself calls it
+    command = ["make", "--no-print-directory"]  # make prints more if make runs it
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     listed = {line.split()[0] for line in result.stdout.splitlines() if line.startswith("  ")}
     assert {"help", "run", "test", "lint"} <= listed

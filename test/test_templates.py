@@ -26,7 +26,7 @@ from instaslice.templates import (
     stands_for,
 )
 
-#: The published schemas of each version of the API, by a Kubernetes that serves it.
+#: For each version of the API, a Kubernetes version whose published schemas have it.
 KUBERNETES = {"1.27": "v1alpha2", "1.30": "v1alpha2", "1.31": "v1alpha3", "1.32": "v1beta1"}
 KUBERNETES |= {"1.33": "v1beta2", "1.34": "v1", "1.37": "v1"}
 
@@ -38,7 +38,7 @@ def profile(name: str) -> Profile:
 
 
 @pytest.mark.parametrize(("kubernetes", "version"), KUBERNETES.items())
-def test_templates_are_valid_by_the_published_schemas(kubernetes: str, version: str) -> None:
+def test_templates_match_the_published_schemas(kubernetes: str, version: str) -> None:
     for known in profiles.known_profiles():
         *_, template = objects(VERSIONS[version], claim_of(of_profile(known)), "ml")
         assert template["kind"] == "ResourceClaimTemplate"
@@ -46,7 +46,7 @@ def test_templates_are_valid_by_the_published_schemas(kubernetes: str, version: 
 
 
 @pytest.mark.parametrize(("kubernetes", "version"), [*KUBERNETES.items()][2:])
-def test_device_classes_are_valid_by_the_published_schemas(kubernetes: str, version: str) -> None:
+def test_device_classes_match_the_published_schemas(kubernetes: str, version: str) -> None:
     for known in profiles.known_profiles():
         manifest = device_class(VERSIONS[version], of_profile(known))
         kubernetes_validate.validate(manifest, kubernetes, strict=True)
@@ -54,7 +54,7 @@ def test_device_classes_are_valid_by_the_published_schemas(kubernetes: str, vers
         assert manifest["spec"].get("extendedResourceName") == extended
 
 
-def test_every_profile_has_a_class_a_template_and_a_request_of_its_own() -> None:
+def test_every_profile_has_a_unique_class_template_and_request() -> None:
     known = [of_profile(each) for each in profiles.known_profiles()]
     for names in (
         {device_class(NEWEST, each)["metadata"]["name"] for each in known},
@@ -98,7 +98,7 @@ def test_a_known_profile_is_asked_for_through_its_class() -> None:
 
 
 def test_an_unknown_profile_is_asked_for_through_the_drivers_class() -> None:
-    """A class is the cluster's, and who may create pods must not be able to fill it."""
+    """Classes are cluster-wide, so users who create pods must not be able to create many."""
     [template] = objects(NEWEST, claim_of(of_profile(profile("9g.999gb"))))
     [request] = template["spec"]["spec"]["devices"]["requests"]
     expression = "device.attributes['gpu.nvidia.com'].profile == '9g.999gb'"
@@ -171,7 +171,7 @@ def test_alternatives_and_placement() -> None:
         ("1g.0gb+me", "12347", "1g.0gb+me 1g.5gb+me 1g.24gb+me.all"),
     ],
 )
-def test_what_is_bigger(first: str, steps: str, serving: str) -> None:
+def test_the_choices_of_or_bigger(first: str, steps: str, serving: str) -> None:
     request = DeviceRequest((of_profile(profile(first)), *bigger(profile(first))))
     names = [choice.request for choice in request.choices[1:]]
     assert names == [f"bigger-{step}g" for step in steps]
@@ -182,7 +182,7 @@ def test_what_is_bigger(first: str, steps: str, serving: str) -> None:
 
 @pytest.mark.property
 @given(st.integers(1, 400), st.integers(0, 4000))
-def test_a_bigger_slice_is_known_by_its_name(least: int, memory: int) -> None:
+def test_the_pattern_of_or_bigger_matches_larger_memories(least: int, memory: int) -> None:
     first = profile(f"1g.{least}gb")
     (pattern,) = re.findall(r"matches\('(.*?)'\)", bigger(first)[1].selector)
     assert (re.search(pattern, f"2g.{memory}gb") is not None) == (memory >= least)
@@ -190,7 +190,7 @@ def test_a_bigger_slice_is_known_by_its_name(least: int, memory: int) -> None:
     assert not re.search(pattern, f"2g.{memory}gb+me")
 
 
-# -- names --------------------------------------------------------------------------------------
+# -- names -----------------------------------------------------------------------------------------
 
 MAPPED = read_mapping(["nvidia.com/gpu=gpu.nvidia.com", "example.com/foo-or-bar=foo.example.com"])
 MIG_RESOURCES = [of_profile(each) for each in profiles.known_profiles()]
@@ -221,18 +221,18 @@ alone = st.builds(
 
 @pytest.mark.property
 @given(alone | placed)
-def test_a_template_is_named_by_what_it_asks_for(claim: DeviceClaim) -> None:
+def test_a_templates_name_says_what_it_asks_for(claim: DeviceClaim) -> None:
     name = claim.template
     assert is_subdomain(name)
     assert is_ours(name, MAPPED)
     read = from_template(name, MAPPED)
-    # A name that would be too long ends with a digest, which says nothing.
+    # A long name ends with a digest, which cannot be read back.
     assert read == claim or (read is None and len(name) > 253 - 17)
 
 
 @pytest.mark.property
 @given(placed)
-def test_a_request_is_named_by_what_a_limit_asked_for(claim: DeviceClaim) -> None:
+def test_a_requests_name_says_what_a_limit_asked_for(claim: DeviceClaim) -> None:
     names = claim.request_names
     assert len(set(names)) == len(names)
     for name, request in zip(names, claim.requests, strict=True):
@@ -243,14 +243,14 @@ def test_a_request_is_named_by_what_a_limit_asked_for(claim: DeviceClaim) -> Non
 
 @pytest.mark.property
 @given(st.text("mig-1g.5x2oran0sedptu", max_size=80) | st.text(max_size=20), st.none() | st.text())
-def test_any_name_is_read_or_not_ours(name: str, request: str | None) -> None:
+def test_reading_any_name_raises_no_error(name: str, request: str | None) -> None:
     stands_for(name, request, MAPPED)
     read = from_template(name, MAPPED)
     assert read is None or read.template == name
 
 
 @pytest.mark.parametrize("request_", ["gpu", "mig-banana", "", "a" * 64, None, 1])
-def test_a_request_that_instaslice_would_not_write_stands_for_nothing(request_: object) -> None:
+def test_a_foreign_request_replaces_no_limit(request_: object) -> None:
     placed_ = "same-gpu-mig-1g.5gb.x2"
     assert stands_for(placed_, "mig-1g-5gb-x2", MAPPED) is not None
     assert stands_for(placed_, request_, MAPPED) is None
@@ -270,21 +270,21 @@ def test_a_request_that_instaslice_would_not_write_stands_for_nothing(request_: 
         "-or-".join(["mig-1g.5gb"] * 100_000),
     ],
 )
-def test_what_instaslice_would_not_write_is_not_its_own(name: str) -> None:
+def test_a_name_that_instaslice_would_not_use_is_foreign(name: str) -> None:
     assert from_template(name, MAPPED) is None
 
 
-# -- what somebody else made by their names ------------------------------------------------------
+# -- objects that others created under InstaSlice's names ------------------------------------------
 
 
 def made(api: ResourceAPI, *names: str, count: int = 1, placement: str = "") -> list[Json]:
-    """The objects of a claim of one of some profiles."""
+    """The objects for a claim with these profiles as choices."""
     request = DeviceRequest(tuple(of_profile(profile(name)) for name in names), count)
     return objects(api, DeviceClaim((request,), placement), "ml")
 
 
 def defaulted(value: Any) -> Any:
-    """An object as the API server gives it back."""
+    """Add the API server's defaults to an object."""
     if isinstance(value, list):
         return [defaulted(each) for each in value]
     if not isinstance(value, dict):
@@ -294,14 +294,14 @@ def defaulted(value: Any) -> Any:
         found = {"allocationMode": "ExactCount", "count": 1, "adminAccess": None, **found}
     if "resourceClassName" in found:
         found = {"allocationMode": "WaitForFirstConsumer", **found}
-    if "spec" in found:  # what an API server of 1.27 to 1.33 writes, whose Go omits no empty time
+    if "spec" in found:  # API servers of 1.27 to 1.33 do not omit an empty time
         found["metadata"] = {"creationTimestamp": None}
     return found
 
 
 @pytest.mark.parametrize("api", VERSIONS.values(), ids=lambda api: api.version)
 @pytest.mark.parametrize("count", [1, 2])
-def test_what_instaslice_made_itself_does_not_differ(api: ResourceAPI, count: int) -> None:
+def test_instaslices_own_objects_do_not_differ(api: ResourceAPI, count: int) -> None:
     shapes = [made(api, "1g.5gb", count=count), made(api, "9g.999gb", count=count)]
     if api.version == "v1":
         shapes += [made(api, "3g.20gb", "4g.20gb"), made(api, "1g.5gb", placement="same-gpu")]
@@ -316,7 +316,7 @@ def devices(manifest: Json) -> Json:
     return found
 
 
-#: By what is said of it, what somebody puts into the request of a template.
+#: For each message, the changes that a user made to a template's request.
 SQUATS: dict[str, Json] = {
     "count is missing, not 2, requests[0].exactly.allocationMode is All": {
         "allocationMode": "All",
@@ -332,7 +332,7 @@ SQUATS: dict[str, Json] = {
 
 
 @pytest.mark.parametrize("said", SQUATS)
-def test_how_a_request_differs_is_said_in_words(said: str) -> None:
+def test_differences_of_a_request(said: str) -> None:
     [_, ours] = made(NEWEST, "1g.5gb", count=2)
     theirs = copy.deepcopy(ours)
     devices(theirs)["requests"][0]["exactly"].update(SQUATS[said])
@@ -354,16 +354,14 @@ def test_how_a_request_differs_is_said_in_words(said: str) -> None:
         (lambda m: m.update(spec={"spec": 7}), "spec is 7, not set"),
     ],
 )
-def test_how_a_template_differs_is_said_in_words(
-    squat: Callable[[Json], object], said: str
-) -> None:
+def test_differences_of_a_template(squat: Callable[[Json], object], said: str) -> None:
     [_, ours] = made(NEWEST, "1g.5gb", count=2)
     theirs = copy.deepcopy(ours)
     squat(theirs)
     assert difference(ours, theirs) == said
 
 
-def test_a_class_whose_selector_is_another_differs() -> None:
+def test_difference_of_a_class() -> None:
     [ours, _] = made(NEWEST, "1g.5gb")
     theirs = copy.deepcopy(ours)
     theirs["spec"]["selectors"][0]["cel"]["expression"] = "false\n" + "x" * 1000
@@ -372,7 +370,7 @@ def test_a_class_whose_selector_is_another_differs() -> None:
     assert len(said) < 200
 
 
-def test_what_somebody_typed_does_not_make_it_long() -> None:
+def test_a_difference_is_short_for_any_object() -> None:
     [_, ours] = made(NEWEST, "1g.5gb")
     theirs = {"spec": {f"{'k' * 500}{n}": "v" * 500 for n in range(500)}}
     assert len(difference(ours, theirs)) < 700

@@ -1,4 +1,4 @@
-"""The configuration for each mode, and that `config/` is the one for the usual mode."""
+"""The configuration for each mode; `config/` has the one for mode `all`."""
 
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,14 @@ def test_the_base_in_config_is_mode_all() -> None:
     assert yaml.safe_load((CONFIG / "base/webhook.yaml").read_text()) == webhook_configuration()
 
 
-def test_only_beside_the_scheduler_a_pod_must_need_more_than_a_slice() -> None:
+def test_beside_the_scheduler_adds_a_condition() -> None:
     names = {mode: [each["name"] for each in match_conditions(mode)] for mode in MODES}
     usual = ["has-a-mig-limit", "is-new-or-has-another-spec"]
     assert names[ALL] == names[OPT_IN] == usual
     assert names[BESIDE] == [*usual, "is-too-much-for-the-scheduler"]
 
 
-def test_only_opted_in_a_namespace_must_be_labelled() -> None:
+def test_opt_in_requires_a_label_of_the_namespace() -> None:
     asked = {
         mode: webhook(mode)["namespaceSelector"]["matchExpressions"][1]["operator"]
         for mode in MODES
@@ -52,14 +52,14 @@ def test_conditions_name_mapped_resources_once_and_sorted(mode: str) -> None:
     assert ("name in [" in conditions[-1]["expression"]) == (mode == BESIDE)
 
 
-def test_another_namespace_is_called_and_never_rewritten() -> None:
+def test_the_namespace_of_the_service_is_never_rewritten() -> None:
     found = webhook(namespace="gpu")
     assert found["clientConfig"]["service"]["namespace"] == "gpu"
     expressions = found["namespaceSelector"]["matchExpressions"]
     assert expressions[0]["values"] == ["kube-system", "gpu"]
 
 
-def test_the_scheduler_is_left_what_one_claim_holds() -> None:
-    """AllocationResultsMaxSize of resource.k8s.io; `test/e2e` has 32 and 33 slices."""
+def test_beside_the_scheduler_leaves_32_devices_to_the_scheduler() -> None:
+    """32 is AllocationResultsMaxSize of resource.k8s.io; `test/e2e` tries 32 and 33 slices."""
     (*_, condition) = match_conditions(BESIDE)
     assert condition["expression"].endswith(".sum() > 32")

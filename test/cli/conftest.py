@@ -1,4 +1,4 @@
-"""A cluster for commands: a server that answers as an API server does."""
+"""A cluster for commands: a server that answers like an API server."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from test.support.certs import Authority
 def reached(
     api_server: APIServer, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """The option by which a command reaches `api_server`, whatever there is of proxies."""
+    """The option that makes a command use `api_server`, without proxies."""
     for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
     ca, user = authority.ca.cert_pem.bytes(), {"token": "first"}

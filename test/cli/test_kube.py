@@ -1,4 +1,4 @@
-"""How a cluster is logged in to and asked, and one line about what goes wrong."""
+"""Login and calls with a kubeconfig, and one-line errors."""
 
 import base64
 import json
@@ -22,13 +22,13 @@ from test.support.certs import Authority
 Json = dict[str, Any]
 
 GROUP = "/apis/resource.k8s.io"
-#: Seconds for a server that will not answer.
+#: A deadline, in seconds, for a server that does not answer.
 SHORT = 0.3
 
 
 @pytest.fixture(autouse=True)
 def directly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To loopback, whatever the environment says of proxies."""
+    """Connect to loopback without the environment's proxies."""
     for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
 
@@ -47,7 +47,7 @@ def client(config: Path) -> Client:
     return Client(config)
 
 
-def test_an_answer_of_any_status(client: Client, api_server: APIServer) -> None:
+def test_a_call_returns_any_status(client: Client, api_server: APIServer) -> None:
     assert client.namespace == "ml"
     assert client.version() == VERSIONS["v1"]
     answer = client.call("GET", "/apis/none")
@@ -63,7 +63,7 @@ def test_an_answer_of_any_status(client: Client, api_server: APIServer) -> None:
     assert client.call("GET", GROUP).status == 401
 
 
-#: What the client says of faults without an answer.
+#: The message for each fault without an answer.
 SAID = {
     "hang": "no answer within 0.3 s",
     "drip": "no answer within 0.3 s",
@@ -74,7 +74,7 @@ SAID = {
 
 
 @pytest.mark.parametrize("fault", apiserver.FAULTS)
-def test_a_fault_is_asked_once_and_ends(config: Path, api_server: APIServer, fault: str) -> None:
+def test_a_failed_call_is_not_repeated(config: Path, api_server: APIServer, fault: str) -> None:
     is_silent = fault in ("hang", "drip")
     client = Client(config, deadline=SHORT if is_silent else 0)
     api_server.fault = apiserver.FAULTS[fault]
@@ -117,7 +117,7 @@ def test_applying(client: Client, api_server: APIServer) -> None:
 
 @pytest.fixture
 def logs_in(tmp_path: Path) -> Callable[[str], Json]:
-    """Writes a program that a user logs in by."""
+    """Write a program for logging in (exec)."""
 
     def write(body: str) -> Json:
         program = tmp_path / "login.py"
@@ -129,7 +129,7 @@ def logs_in(tmp_path: Path) -> Callable[[str], Json]:
     return write
 
 
-def test_a_user_who_logs_in_by_a_program(
+def test_login_by_a_program(
     api_server: APIServer, authority: Authority, tmp_path: Path, logs_in: Callable[[str], Json]
 ) -> None:
     credential = {
@@ -142,7 +142,7 @@ def test_a_user_who_logs_in_by_a_program(
     assert client.call("GET", GROUP).status == 200
 
 
-def test_a_login_that_fails_is_one_line(
+def test_a_failed_login_gives_a_one_line_error(
     api_server: APIServer,
     authority: Authority,
     tmp_path: Path,
@@ -158,7 +158,7 @@ def test_a_login_that_fails_is_one_line(
     assert capfd.readouterr().err == ""
 
 
-def test_a_bad_certificate_is_one_line(
+def test_a_bad_certificate_gives_a_one_line_error(
     api_server: APIServer, authority: Authority, tmp_path: Path
 ) -> None:
     nonsense = base64.b64encode(b"nonsense").decode()
@@ -169,11 +169,11 @@ def test_a_bad_certificate_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-# -- which context a kubeconfig means, as kubectl takes it ----------------------------------------
+# -- the choice of context and file, as in kubectl -------------------------------------------------
 
 
 def contents(name: str = "here", namespace: str = "", **parts: Any) -> Json:
-    """A kubeconfig of one context; parts: of the whole, or `cluster` and `user`."""
+    """A kubeconfig with one context. parts: top-level fields, or `cluster` and `user`."""
     context = {"cluster": "c", "user": "u", **({"namespace": namespace} if namespace else {})}
     cluster = {"server": "https://127.0.0.1:6443", **parts.pop("cluster", {})}
     return {
@@ -187,7 +187,7 @@ def contents(name: str = "here", namespace: str = "", **parts: Any) -> Json:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where nothing is but what a test writes."""
+    """An empty home directory, without KUBECONFIG or a service account."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST"):
         monkeypatch.delenv(name, raising=False)
@@ -201,7 +201,7 @@ def write(folder: Path, name: str, content: Json) -> Path:
     return path
 
 
-def test_contexts_and_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_choice_of_context_and_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     both = contents()
     both["contexts"].append({"name": "b", "context": {"cluster": "c", "namespace": "x"}})
     usual = write(home, ".kube/config", both)
@@ -211,11 +211,11 @@ def test_contexts_and_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None
     second = write(home, "b", contents("b", namespace="second"))
     monkeypatch.setenv("KUBECONFIG", f"{first}:{home / 'none'}:{second}:{usual}")
     assert Client().namespace == "default", "the first current-context"
-    assert Client(context="b").namespace == "second", "what is named first wins"
+    assert Client(context="b").namespace == "second", "the first definition wins"
     assert Client(second).namespace == "second", "--kubeconfig beats $KUBECONFIG"
 
 
-def test_a_pod_has_its_service_account(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pod_uses_its_service_account(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"~/[.]kube/config does not exist; give a file with"):
         Client()
     (home / "namespace").write_text("gpu")
@@ -225,7 +225,7 @@ def test_a_pod_has_its_service_account(home: Path, monkeypatch: pytest.MonkeyPat
         Client(context="x")
 
 
-#: What is in the file, and what is said of it after its name.
+#: The contents of a file, and the message after its name.
 BAD: dict[str, tuple[str | bytes, str]] = {
     "a list": ("[]", "not a kubeconfig"),
     "a word": ("hello", "not a kubeconfig"),
@@ -246,7 +246,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_is_wrong_is_one_line_with_the_file(case: str, home: Path) -> None:
+def test_a_malformed_kubeconfig_gives_a_one_line_error_with_its_name(case: str, home: Path) -> None:
     content, message = BAD[case]
     path = home / "config"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -256,7 +256,7 @@ def test_what_is_wrong_is_one_line_with_the_file(case: str, home: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_cannot_be_read(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_kubeconfigs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path, message in ((home / "none", "No such file or directory"), (home, "Is a directory")):
         with pytest.raises(UsageError, match=f"^kubeconfig: {path}: {message}"):
             Client(path)

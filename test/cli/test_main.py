@@ -1,4 +1,4 @@
-"""Help, and mistakes."""
+"""Help and wrong commands."""
 
 import pytest
 
@@ -87,6 +87,6 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("typed", MISTAKES)
-def test_a_mistake_is_one_line(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_gives_a_one_line_error(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(typed.split()) == 2
     assert capsys.readouterr() == ("", f"instaslice: {MISTAKES[typed]}\n")

@@ -66,19 +66,19 @@ def test_profiles_may_be_named_in_any_spelling(spelling: str) -> None:
         ([MAPPED, "gpu.nvidia.com.x2"], ["gpu.nvidia.com.x2"]),
     ],
 )
-def test_what_a_claim_may_ask_for(arguments: list[str], names: list[str]) -> None:
+def test_names_and_counts_of_templates(arguments: list[str], names: list[str]) -> None:
     found = yaml.safe_load_all(printed("templates", *arguments))
     assert [manifest["metadata"]["name"] for manifest in found] == names
 
 
-def test_without_names_everything_that_is_known_is_meant() -> None:
+def test_without_names_all_known_resources_are_printed() -> None:
     found = yaml.safe_load_all(printed("templates", "--count", "2", MAPPED))
     names = [m["metadata"]["name"] for m in found if m["kind"] == "ResourceClaimTemplate"]
     known = [f"{profile.template}.x2" for profile in profiles.known_profiles()]
     assert names == [*known, "gpu.nvidia.com.x2"]
 
 
-def test_the_command_that_made_them_makes_them_again() -> None:
+def test_the_printed_command_gives_the_same_output() -> None:
     text = printed("templates", "--count", "2", MAPPED, "1g.5gb", "nvidia.com/gpu")
     command = text.partition("\n")[0].removeprefix("# Made by: instaslice ")
     assert printed(*command.split()) == text
@@ -100,7 +100,7 @@ def test_applying_to_the_contexts_namespace_or_to_all(
     ]
 
 
-def test_what_the_cluster_does_not_take_is_one_line(
+def test_an_object_that_the_cluster_refuses_gives_a_one_line_error(
     api_server: APIServer, reached: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     api_server.fault = apiserver.FAULTS["403"]
@@ -109,7 +109,7 @@ def test_what_the_cluster_does_not_take_is_one_line(
     assert capsys.readouterr() == ("", line)
 
 
-def test_the_device_classes_in_config_are_what_the_command_prints() -> None:
+def test_the_device_classes_in_config_equal_the_output_of_the_command() -> None:
     assert CLASSES.read_text() == printed("deviceclasses")
 
 
@@ -120,11 +120,11 @@ def test_every_version_that_has_classes(version: str) -> None:
     assert ("extendedResourceName" in found["spec"]) == (version == "v1")
 
 
-def test_a_mapped_resource_has_a_class_already() -> None:
+def test_no_class_is_printed_for_a_mapped_resource() -> None:
     assert classes(MAPPED, "nvidia.com/gpu", "1g.5gb") == classes("1g.5gb")
 
 
-def test_what_kueue_is_to_be_told() -> None:
+def test_the_configuration_for_kueue() -> None:
     (found,) = classes("--kueue", MAPPED, "1g.5gb+me", "nvidia.com/gpu")
     assert found["kind"] == "Configuration"
     assert found["resources"]["deviceClassMappings"] == [
@@ -133,7 +133,7 @@ def test_what_kueue_is_to_be_told() -> None:
     ]
 
 
-def test_kueue_is_told_of_all_profiles_in_as_many_mappings_as_it_takes() -> None:
+def test_the_configuration_for_kueue_covers_all_profiles() -> None:
     (found,) = classes("--kueue", MAPPED)
     own, *groups = found["resources"]["deviceClassMappings"]
     assert own == {"name": "nvidia.com/gpu", "deviceClassNames": ["gpu.nvidia.com"]}
@@ -151,5 +151,5 @@ def test_the_webhook_of_a_mode_and_a_mapping() -> None:
     found = printed(*command.split())
     assert yaml.safe_load(found) == webhook_configuration(BESIDE, ["nvidia.com/gpu"], "gpu")
     assert found.startswith(f"# Made by: instaslice {command}\n")
-    assert "\n    expression: |-\n" in found, "several lines are shown as they are"
-    assert "&id001" not in found, "what is there twice is written twice"
+    assert "\n    expression: |-\n" in found, "a text of several lines is a literal block"
+    assert "&id001" not in found, "repeated objects have no aliases"

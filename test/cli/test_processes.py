@@ -1,4 +1,4 @@
-"""The command line as a process: its streams, Ctrl-C, what is installed and what is not."""
+"""The command line as a process: its streams, Ctrl-C, and missing packages."""
 
 import os
 import signal
@@ -14,19 +14,19 @@ from test.support.process import ROOT, until
 
 PATIENCE = 60
 
-#: A command for each way of writing: help, a line, text, YAML.
+#: A command for each kind of output: help, a line, text, YAML.
 COMMANDS = [
     ["--help"],
     ["--version"],
     ["rewrite", "samples/sample.yaml"],
     ["webhook-configuration"],
 ]
-#: What ends with one line.
+#: A command that ends with a one-line error.
 REFUSED = ["rewrite", "/none"]
 
 
 def run(typed: list[str], redirect: str, unbuffered: str = "") -> tuple[int, list[str]]:
-    """A command in a shell that redirects it; its exit code, and its lines on standard error."""
+    """Run a command with redirections; return its exit code and the lines of standard error."""
     done = subprocess.run(
         ["bash", "-c", f'"$@" {redirect}', "bash", sys.executable, "-m", "instaslice", *typed],
         cwd=ROOT,
@@ -44,22 +44,22 @@ CLOSED = (2, ["instaslice: standard output: is closed"])
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_an_output_that_cannot_be_written(command: list[str]) -> None:
+def test_an_output_that_cannot_be_written_gives_a_one_line_error(command: list[str]) -> None:
     for redirect, expected in ((">/dev/full", FULL), (">&-", CLOSED)):
         code, (*_, last) = run(command, redirect)
         assert (code, [last]) == expected
 
 
 @pytest.mark.parametrize("command", [COMMANDS[0], COMMANDS[2]], ids=" ".join)
-def test_it_is_so_without_a_buffer(command: list[str]) -> None:
+def test_an_unbuffered_output_gives_the_same_error(command: list[str]) -> None:
     for redirect, expected in ((">/dev/full", FULL), (">&-", CLOSED)):
         code, (*_, last) = run(command, redirect, unbuffered="1")
         assert (code, [last]) == expected
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_an_output_that_nobody_reads(command: list[str]) -> None:
-    # The reader is gone before the command begins.
+def test_a_closed_pipe_ends_silently(command: list[str]) -> None:
+    # The reader closes the pipe before the command begins.
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
@@ -76,18 +76,18 @@ def test_an_output_that_nobody_reads(command: list[str]) -> None:
 
 @pytest.mark.parametrize("command", [COMMANDS[0], COMMANDS[2], REFUSED], ids=" ".join)
 @pytest.mark.parametrize("redirect", ["2>&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
-def test_where_nothing_can_be_told(command: list[str], redirect: str) -> None:
+def test_a_closed_standard_error_keeps_the_exit_code(command: list[str], redirect: str) -> None:
     code, lines = run(command, redirect)
     assert lines == []
     assert code == (0 if redirect == "2>&-" and command != REFUSED else 2)
 
 
-def test_who_asks_a_cluster_says_one_line() -> None:
+def test_a_command_without_output_gives_its_own_error() -> None:
     code, (line,) = run(["doctor"], ">&-")
     assert (code, line) == (2, "instaslice: kubeconfig: /none: No such file or directory")
 
 
-def test_standard_input_that_is_closed() -> None:
+def test_a_closed_standard_input_gives_a_one_line_error() -> None:
     assert run(["rewrite"], "<&-") == (2, ["instaslice: -: is closed"])
 
 
@@ -109,7 +109,7 @@ def test_ctrl_c() -> None:
 
 
 def _wait_until_it_reads(pid: int) -> None:
-    """Wait until a process blocks in a read of its standard input."""
+    """Wait until a process blocks while it reads standard input."""
 
     def reads() -> bool:
         # "0 0x0 ...": the system call read (0 on amd64, 63 on arm64), of file 0.
@@ -119,7 +119,7 @@ def _wait_until_it_reads(pid: int) -> None:
     until(reads, "it reads its standard input")
 
 
-# -- what is installed, and what is not ----------------------------------------------------------
+# -- installed and missing packages ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -130,14 +130,16 @@ def _wait_until_it_reads(pid: int) -> None:
         ("yaml", "templates", "this needs PyYAML"),
     ],
 )
-def test_the_extra_is_named_where_it_is_missing(package: str, typed: str, what: str) -> None:
+def test_a_missing_extra_is_named(package: str, typed: str, what: str) -> None:
     line = f"instaslice: {what}: pip install '.[cli]' in its source\n"
     assert command.without(package, typed) == (2, "", line)
 
 
 @pytest.mark.parametrize("ignored", [(), settings.GUNICORN_VARIABLES])
-def test_a_server_that_cannot_start_is_one_line(ignored: tuple[str, ...], tmp_path: Path) -> None:
-    """Whatever gunicorn would read from the environment, too."""
+def test_a_server_that_cannot_start_gives_a_one_line_error(
+    ignored: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Also with environment variables that gunicorn would read."""
     environment = dict.fromkeys(ignored, "1")
     line = f"instaslice: {tmp_path}/tls.crt: No such file or directory\n"
     typed = ("serve", "--resource-api", "v1", "--cert-dir", str(tmp_path), "--bind", "127.0.0.1:0")
@@ -145,11 +147,11 @@ def test_a_server_that_cannot_start_is_one_line(ignored: tuple[str, ...], tmp_pa
 
 
 def installed(name: str) -> Path:
-    """A program that the package brings, beside this Python."""
+    """The path of a program that the package installs."""
     return Path(sys.executable).parent / name
 
 
-def test_kubectl_finds_it_as_a_plugin() -> None:
+def test_kubectl_finds_the_plugin() -> None:
     done = subprocess.run(
         [installed("kubectl-instaslice"), "doctor", "--help"], capture_output=True, text=True
     )
@@ -165,8 +167,8 @@ def test_kubectl_finds_it_as_a_plugin() -> None:
         ("instaslice webhook-configuration --mode o", {"opt-in"}),
     ],
 )
-def test_a_shell_is_told_what_may_follow(typed: str, offered: set[str], tmp_path: Path) -> None:
-    """As the function that `register-python-argcomplete` prints asks."""
+def test_shell_completion(typed: str, offered: set[str], tmp_path: Path) -> None:
+    """It runs the command like the function that `register-python-argcomplete` prints."""
     answer = tmp_path / "answer"
     asked = {
         "_ARGCOMPLETE": "1",

@@ -50,7 +50,7 @@ def test_the_default_alternatives_of_the_webhook(capsys: pytest.CaptureFixture[s
     assert (code, out, err.startswith("instaslice: --alternatives: ")) == (2, "", True), err
 
 
-def test_options_reach_the_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_reach_the_rewriter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     containers = [{"name": "c", "resources": {"limits": {"nvidia.com/gpu": 2}}}]
     rollout = {
         "apiVersion": "argoproj.io/v1alpha1",

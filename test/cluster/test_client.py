@@ -15,7 +15,7 @@ from test.support.certs import Authority
 from test.support.process import PATIENCE, free_port, until
 
 
-def test_a_call_gives_the_status_and_the_object(cluster: Cluster) -> None:
+def test_a_call_returns_the_status_and_the_object(cluster: Cluster) -> None:
     assert cluster.call("GET", GROUP).body["versions"][0]["version"] == "v1"
     answer = cluster.call("GET", "/apis/none")
     assert (answer.status, answer.reason) == (
@@ -25,7 +25,7 @@ def test_a_call_gives_the_status_and_the_object(cluster: Cluster) -> None:
     assert Answer(502, {}).reason == "502"
 
 
-def test_a_token_that_rotates_is_read_anew(
+def test_a_rotated_token_is_read_again(
     cluster: Cluster, api_server: APIServer, account: Path
 ) -> None:
     assert cluster.call("GET", GROUP).status == 200
@@ -41,16 +41,14 @@ def test_another_authority_is_not_trusted(cluster: Cluster, account: Path) -> No
         cluster.call("GET", GROUP)
 
 
-def test_text_around_the_authoritys_certificate_is_passed_over(
-    cluster: Cluster, account: Path
-) -> None:
+def test_text_around_a_ca_certificate_is_ignored(cluster: Cluster, account: Path) -> None:
     certificate = (account / "ca.crt").read_bytes()
     (account / "ca.crt").write_bytes(b"Issuer: CN=M\xfcller\n" + certificate + b"\xff\n")
     assert cluster.call("GET", GROUP).status == 200
 
 
 @pytest.mark.parametrize("file", ["ca.crt", "token"])
-def test_a_missing_file_is_named(file: str, cluster: Cluster, account: Path) -> None:
+def test_an_error_names_the_missing_file(file: str, cluster: Cluster, account: Path) -> None:
     (account / file).unlink()
     with pytest.raises(ClusterError, match=f"{file}: No such file or directory"):
         cluster.call("GET", GROUP)
@@ -61,7 +59,7 @@ def no_call_goes_on() -> bool:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_whatever_the_api_server_does_a_call_ends_in_time(
+def test_a_call_ends_in_time_after_any_fault(
     fault: str, cluster: Cluster, api_server: APIServer
 ) -> None:
     is_silent = fault in ("hang", "drip")
@@ -75,14 +73,14 @@ def test_whatever_the_api_server_does_a_call_ends_in_time(
 
 
 def silent(listener: socket.socket) -> None:
-    """Take a connection, and do nothing with it."""
+    """Accept a connection, and never answer."""
     with listener.accept()[0] as connection:
         while connection.recv(65536):
             pass
 
 
 def dripping(listener: socket.socket) -> None:
-    """Take a connection, and send a byte of a TLS handshake now and then, for a minute."""
+    """Accept a connection, and send a byte of a TLS handshake now and then, for a minute."""
     with listener.accept()[0] as connection, contextlib.suppress(OSError):
         connection.sendall(b"\x16\x03\x03\x40\x00")  # a record of 16 KiB will follow
         for _ in range(16_000):
@@ -93,9 +91,9 @@ def dripping(listener: socket.socket) -> None:
 GIVEN_UP = "no answer within 0.3 s"
 
 
-# The socket's timeout, which is of the whole handshake, may end before the call's.
+# The socket's timeout, for the whole handshake, may end before the call's deadline.
 @pytest.mark.parametrize("peer", [silent, dripping])
-def test_a_handshake_that_does_not_end_is_given_up_in_time(
+def test_an_endless_handshake_is_abandoned_in_time(
     peer: Callable[[socket.socket], None], cluster: Cluster
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -109,14 +107,14 @@ def test_a_handshake_that_does_not_end_is_given_up_in_time(
     until(no_call_goes_on)
 
 
-def test_a_connection_that_is_not_taken_is_given_up_in_time(
+def test_a_connection_that_is_not_accepted_is_abandoned_in_time(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For all of a name's addresses together."""
+    """The deadline is for all addresses of a name together."""
     with contextlib.ExitStack() as stack:
         full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         address = full.getsockname()
-        for _ in range(4):  # more than the backlog holds: the next one's SYN is dropped
+        for _ in range(4):  # fill the backlog, so that the next SYN is dropped
             filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(address)
@@ -127,7 +125,7 @@ def test_a_connection_that_is_not_taken_is_given_up_in_time(
     until(no_call_goes_on)
 
 
-def test_a_name_that_takes_long_to_look_up_is_given_up_in_time(
+def test_a_slow_dns_lookup_is_abandoned_in_time(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, answered = threading.Event(), threading.Event()
@@ -140,7 +138,7 @@ def test_a_name_that_takes_long_to_look_up_is_given_up_in_time(
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with pytest.raises(ClusterError, match=rf"cluster\.test:\d+: {GIVEN_UP}"):
         replace(cluster, host="cluster.test", deadline=0.3).call("GET", GROUP)
-    assert asked.wait(PATIENCE), "on a busy machine perhaps after it was given up"
+    assert asked.wait(PATIENCE), "on a busy machine, perhaps after the deadline"
     answered.set()
     until(no_call_goes_on)
 
@@ -148,7 +146,7 @@ def test_a_name_that_takes_long_to_look_up_is_given_up_in_time(
 def test_a_body_does_not_wait_for_the_acknowledgement_of_its_headers(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It leaves after them, and Nagle's algorithm would hold it back."""
+    """It is sent after them, and Nagle's algorithm would delay it."""
     connect, seen = socket.create_connection, []
 
     def connecting(*args: Any, **kwargs: Any) -> socket.socket:
@@ -163,7 +161,7 @@ def test_a_body_does_not_wait_for_the_acknowledgement_of_its_headers(
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-def test_nobody_at_the_address(cluster: Cluster) -> None:
+def test_connection_refused(cluster: Cluster) -> None:
     port = free_port()
     with pytest.raises(ClusterError, match=f"^connection to https://127.0.0.1:{port} refused$"):
         replace(cluster, port=port).call("GET", GROUP)

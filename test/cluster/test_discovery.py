@@ -22,16 +22,14 @@ from test.support.process import until
         (["v2", "v1"], "v1"),
     ],
 )
-def test_the_newest_version_that_is_known(
+def test_the_newest_known_version_is_chosen(
     served: list[str], newest: str, cluster: Cluster, api_server: APIServer
 ) -> None:
     api_server.versions = served
     assert discovery.ask(cluster) is VERSIONS[newest]
 
 
-def test_a_version_that_is_served_without_templates_does_not_count(
-    cluster: Cluster, api_server: APIServer
-) -> None:
+def test_a_version_without_templates_is_skipped(cluster: Cluster, api_server: APIServer) -> None:
     api_server.versions, api_server.hollow = ["v1beta1", "v1alpha3", "v1"], {"v1"}
     assert discovery.ask(cluster) is VERSIONS["v1beta1"]
     api_server.versions = ["v1"]
@@ -42,14 +40,14 @@ def test_a_version_that_is_served_without_templates_does_not_count(
     )
 
 
-def test_without_dra_it_says_so(cluster: Cluster, api_server: APIServer) -> None:
+def test_a_cluster_without_dra_is_unavailable(cluster: Cluster, api_server: APIServer) -> None:
     api_server.versions = []
     served = discovery.ask(cluster)
     assert isinstance(served, Unavailable)
     assert served.reason.startswith("the cluster does not serve resource.k8s.io")
 
 
-def test_it_asks_again_and_tells_of_a_change(cluster: Cluster, api_server: APIServer) -> None:
+def test_discovery_asks_again_and_reports_changes(cluster: Cluster, api_server: APIServer) -> None:
     told: list[Served] = []
     asking = Discovery(cluster, told.append, pauses=(0.01, 0.01))
     assert isinstance(asking.current(), Unknown), "nothing is known before the first answer"
@@ -67,7 +65,9 @@ def test_it_asks_again_and_tells_of_a_change(cluster: Cluster, api_server: APISe
     )
 
 
-def test_it_asks_more_often_while_pods_are_refused(cluster: Cluster, api_server: APIServer) -> None:
+def test_discovery_asks_more_often_while_pods_are_refused(
+    cluster: Cluster, api_server: APIServer
+) -> None:
     api_server.versions = []
     asking = Discovery(cluster, lambda served: None, pauses=(3600.0, 0.01))
     asking.start()
@@ -78,7 +78,7 @@ def test_it_asks_more_often_while_pods_are_refused(cluster: Cluster, api_server:
 
 
 class Broken:
-    """A cluster whose first call hits an error of InstaSlice's own."""
+    """A cluster whose first call raises an internal error."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
@@ -91,14 +91,14 @@ class Broken:
         return self.cluster.call(method, path, body)
 
 
-def test_the_thread_outlives_a_fault(cluster: Cluster) -> None:
+def test_the_thread_survives_an_internal_error(cluster: Cluster) -> None:
     asking = Discovery(Broken(cluster), lambda served: None, pauses=(0.01, 0.01))
     asking.start()
     until(lambda: asking.current() is VERSIONS["v1"])
     asking.stop()
 
 
-def test_it_finds_out_which_features_are_kept(cluster: Cluster, api_server: APIServer) -> None:
+def test_discovery_detects_features(cluster: Cluster, api_server: APIServer) -> None:
     told: list[Served] = []
     asking = Discovery(cluster, told.append, "ml")
     asking.ask()
@@ -112,12 +112,14 @@ def test_it_finds_out_which_features_are_kept(cluster: Cluster, api_server: APIS
     api_server.namespaces = set()
     api_server.dropped = set()
     asking.ask()
-    assert asking.current() == fewer, "what is known is believed as long as there is no answer"
+    assert asking.current() == fewer, "known features stay until there is an answer"
     api_server.versions = ["v1beta2"]
     asking.ask()
     api_server.versions = ["v1"]
     asking.ask()
-    assert asking.current() == VERSIONS["v1"].without_proof, "what was known of it before is not"
+    assert asking.current() == VERSIONS["v1"].without_proof, (
+        "features known from before do not stay"
+    )
 
 
 @pytest.mark.parametrize("fault", [name for name in FAULTS if name not in ("hang", "drip")])
@@ -149,7 +151,9 @@ def test_an_api_server_that_does_not_answer_changes_nothing(
     assert not any(record.exc_info for record in caplog.records)
 
 
-def test_not_allowed_is_told_from_not_served(cluster: Cluster, api_server: APIServer) -> None:
+def test_a_403_does_not_mean_that_dra_is_not_served(
+    cluster: Cluster, api_server: APIServer
+) -> None:
     api_server.fault = error(403, 'forbidden: User "x" cannot get path')
     asking = Discovery(cluster, lambda served: None, pauses=(3600.0, 0.01))
     asking.ask()

@@ -41,7 +41,9 @@ def refused(*causes: object) -> Answer:
         (Answer(500, {"spec": SPEC}), None),
     ],
 )
-def test_what_an_answer_says_of_what_would_be_kept(answer: Answer, verdict: bool | None) -> None:
+def test_the_answer_to_a_dry_run_gives_the_state_of_a_gate(
+    answer: Answer, verdict: bool | None
+) -> None:
     assert judge(SPEC, answer).on is verdict
 
 
@@ -49,9 +51,7 @@ def find(cluster: Cluster, known: frozenset[str] = V1.features) -> frozenset[str
     return find_out(cluster, V1, replace(V1, features=known), "ml").features
 
 
-def test_what_is_kept_is_a_feature_and_nothing_is_made(
-    cluster: Cluster, api_server: APIServer
-) -> None:
+def test_features_are_detected_by_dry_runs(cluster: Cluster, api_server: APIServer) -> None:
     assert find_out(cluster, V1, V1, "ml") is V1
     assert api_server.objects == {}
     path = "/apis/resource.k8s.io/v1/namespaces/ml/resourceclaimtemplates?dryRun=All"
@@ -63,10 +63,10 @@ def test_what_is_kept_is_a_feature_and_nothing_is_made(
     [
         ("firstAvailable", ALTERNATIVES),
         ("distinctAttribute", DIFFERENT_GPUS),
-        ("capacity", DIFFERENT_GPUS),  # as 1.34 does, whose scheduler knows no distinctAttribute
+        ("capacity", DIFFERENT_GPUS),  # like 1.34, whose scheduler ignores distinctAttribute
     ],
 )
-def test_what_is_dropped_is_not_a_feature(
+def test_a_dropped_field_removes_its_feature(
     dropped: str, feature: str, cluster: Cluster, api_server: APIServer
 ) -> None:
     api_server.dropped = {dropped}
@@ -74,7 +74,7 @@ def test_what_is_dropped_is_not_a_feature(
 
 
 @pytest.mark.parametrize("fault", [name for name in FAULTS if name not in ("hang", "drip")])
-def test_without_an_answer_what_is_known_stays(
+def test_without_an_answer_the_known_features_stay(
     fault: str, cluster: Cluster, api_server: APIServer
 ) -> None:
     api_server.fault = FAULTS[fault]
@@ -82,13 +82,13 @@ def test_without_an_answer_what_is_known_stays(
     assert find(cluster, V1.features - {ALTERNATIVES}) == V1.features - {ALTERNATIVES}
 
 
-def test_a_missing_namespace_answers_nothing(cluster: Cluster, api_server: APIServer) -> None:
+def test_a_missing_namespace_changes_no_features(cluster: Cluster, api_server: APIServer) -> None:
     assert find_out(cluster, V1, V1, "gone/../x?") is V1
     assert "/namespaces/gone%2F..%2Fx%3F/" in api_server.requests[0][1]
 
 
 @pytest.mark.parametrize("version", [name for name in VERSIONS if name != "v1"])
-def test_a_version_without_such_features_is_not_asked(
+def test_a_version_without_gated_features_needs_no_dry_runs(
     version: str, cluster: Cluster, api_server: APIServer
 ) -> None:
     api = VERSIONS[version]
@@ -97,9 +97,7 @@ def test_a_version_without_such_features_is_not_asked(
 
 
 @pytest.mark.parametrize("name", GATES)
-def test_each_gate_is_told_by_what_is_kept(
-    name: str, cluster: Cluster, api_server: APIServer
-) -> None:
+def test_each_gate_is_detected(name: str, cluster: Cluster, api_server: APIServer) -> None:
     assert ask(cluster, V1, name, "ml").on is True
     api_server.dropped = {
         "sharedCounters",

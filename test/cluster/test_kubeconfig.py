@@ -53,7 +53,7 @@ def test_a_kubeconfig_leads_to_its_cluster(
         (json.dumps(kubeconfig(1, {}, server="http://localhost")), "its server is not https"),
     ],
 )
-def test_a_bad_kubeconfig_is_one_line(text: str, message: str, tmp_path: Path) -> None:
+def test_a_bad_kubeconfig_gives_a_one_line_error(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text(text)
     with pytest.raises(ClusterError) as caught:
@@ -63,12 +63,12 @@ def test_a_bad_kubeconfig_is_one_line(text: str, message: str, tmp_path: Path) -
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_kubeconfig_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_kubeconfig_gives_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="none: No such file or directory"):
         from_kubeconfig(tmp_path / "none")
 
 
-def test_a_client_certificate_is_shown_and_no_key_is_left_on_disk(
+def test_a_client_certificate_is_sent_and_its_key_does_not_stay_on_disk(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kubeconfig with everything inline, as kind and kubeadm write it."""
