@@ -63,7 +63,7 @@ def empty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
     """A cluster without InstaSlice, for one module."""
     with another(tmp_path_factory) as cluster:
         if not cluster.plane.has_controllers:
-            pytest.skip("needs kube-controller-manager, which makes a Deployment's pods")
+            pytest.skip("needs kube-controller-manager, which creates the pods of Deployments")
         yield cluster
 
 

@@ -244,7 +244,7 @@ address = "{folder}/containerd.sock"
 path = "{state}/opt"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{PAUSE}"
-# Without CAP_SYS_RESOURCE nobody's score can be lowered, as in most containers.
+# Most containers lack CAP_SYS_RESOURCE, without which no score can be lowered.
 restrict_oom_score_adj = true
 enable_cdi = true
 cdi_spec_dirs = ["{folder}/driver/cdi"]

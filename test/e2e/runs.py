@@ -80,7 +80,7 @@ def seen(
         lines = logs.stdout.splitlines()
         return lines if END in lines else None
 
-    lines = until(told, f"{container} of {pod} has told", seconds=PATIENCE)
+    lines = until(told, f"{container} of {pod} has printed its devices", seconds=PATIENCE)
     assert lines
     told_of = lines[: lines.index(END)]
     files = [line for line in told_of if line.startswith("nvidia")]

@@ -109,7 +109,7 @@ def test_a_deployment_runs_on_both_kinds_of_gpu(team: Cluster) -> None:
         "requests.nvidia.com/mig-1g.5gb",
     ]
     team.make("ResourceQuota", "q", spec={"hard": dict.fromkeys(keys, "100")})
-    until(lambda: team.get("ResourceQuota", "q").get("status", {}).get("used"), "it counts")
+    until(lambda: team.get("ResourceQuota", "q").get("status", {}).get("used"), "the quota counts")
     minor = team.plane.version.minor
     slices = a100.resource_slices("ampere", combined=minor < gpus.FIRST_APART)
     template = asking("p", {"mig-1g.5gb": 1})

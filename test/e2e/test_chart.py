@@ -175,8 +175,8 @@ def test_cert_manager_provides_secret_and_ca(here: Cluster, tmp_path: Path) -> N
             found = cert_manager.secret(here, "instaslice-tls")
             return found if found.keys() == {"ca.crt", "tls.crt", "tls.key"} else None
 
-        ca = base64.b64encode(until(secret, "the Secret is there")["ca.crt"]).decode()
-        until(lambda: webhooks(here)[0]["clientConfig"].get("caBundle") == ca, "the CA is given")
+        ca = base64.b64encode(until(secret, "the Secret exists")["ca.crt"]).decode()
+        until(lambda: webhooks(here)[0]["clientConfig"].get("caBundle") == ca, "the CA is set")
         run(helm, "uninstall", "i")
 
 

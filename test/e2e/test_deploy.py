@@ -165,7 +165,7 @@ def alone(tmp_path: Path) -> Iterator[Cluster]:
     """A cluster in a separate network, in which InstaSlice can have its Service's address."""
     lacks = cert_manager.missing() or ", ".join(machine.missing_tools(machine.TOOLS))
     if lacks or os.geteuid():
-        pytest.skip(lacks or "needs root's rights")
+        pytest.skip(lacks or "needs root")
     assets = Path(os.environ["KUBEBUILDER_ASSETS"])
     with (
         machine.machine(tmp_path / "machine") as own,
@@ -196,7 +196,7 @@ def behind_its_service(deployed: Cluster, folder: Path) -> Iterator[None]:
         return False
 
     with running(serve, folder / "log") as process:
-        until(answers, "it is called", process.check)
+        until(answers, "InstaSlice is called", process.check)
         yield
 
 
@@ -213,7 +213,7 @@ def test_all_commands_of_the_page(alone: Cluster, tmp_path: Path) -> None:
             reader.follow(profiles)
         reader.follow(sample)
         assert slices(alone.get("Pod", "sample")) == {"busybox": ["mig-1g.5gb"]}
-        (claim,) = until(lambda: alone.list("ResourceClaim"), "its claim")
+        (claim,) = until(lambda: alone.list("ResourceClaim"), "the claim exists")
         assert claim["metadata"]["ownerReferences"][0]["name"] == "sample"
         reader.follow(delete)
         until(lambda: not alone.list("ResourceClaim"), "the claim is gone")

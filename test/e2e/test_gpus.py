@@ -242,7 +242,7 @@ def test_invalid_annotation_is_denied(namespace: Cluster) -> None:
 
 def test_unsupported_annotations_are_warned_of_or_denied(namespace: Cluster) -> None:
     if namespace.plane.resource_api == "v1":
-        pytest.skip("v1 has them")
+        pytest.skip("v1 has alternatives")
     asks = wishing(slices_of("p", {"mig-3g.20gb": 1}), alternatives=EITHER)
     created, [warning] = namespace.create_aloud(asks)
     assert "has no alternatives; only the first is asked for" in warning

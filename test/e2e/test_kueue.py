@@ -30,7 +30,7 @@ QUOTA: Final = {"nvidia.com/mig-1g.5gb": 2, "nvidia.com/mig-3g.20gb": 1}
 #: Kueue's webhooks for kinds that exist here.
 HOOKS: Final = ("--v1-pod", "-batch-v1-job", "-kueue-x-k8s-io-")
 
-#: Gives it a private folder for its metrics certificate in /etc. $1: folder; then its command.
+#: Gives Kueue a private /etc with its metrics certificate. $1: its folder; then a command.
 _START: Final = """
 mount -t tmpfs tmpfs /etc && mkdir -p /etc/kueue/metrics && ln -s "$1" /etc/kueue/metrics/certs
 shift && exec "$@"
@@ -155,7 +155,7 @@ def waits(team: Cluster, name: str, why: str) -> None:
         assert not status.get("admission")
         return any(why in each["message"] for each in status["conditions"])
 
-    until(told, f"Kueue says {why!r} of {name}")
+    until(told, f"Kueue says {why!r} about {name}")
 
 
 def usage(team: Cluster, name: str) -> Json:
@@ -178,7 +178,7 @@ def test_third_pod_waits_for_the_quota(team: Cluster) -> None:
     for name in names - first:
         waits(team, name, "insufficient unused quota")
     team.delete("Pod", min(first))
-    until(lambda: len(running_pods(team) - first) == 1, "the next one runs")
+    until(lambda: len(running_pods(team) - first) == 1, "the next pod runs")
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_pods_beyond_quota_or_mapping_are_not_admitted(
 def test_pod_with_placement_is_admitted_and_counted(team: Cluster) -> None:
     """Kueue leaves the choice of the GPU to the scheduler."""
     queued(team, pod("p", container(limits={"mig-1g.5gb": 2})), placement="same-gpu")
-    until(lambda: workload(team, "p").get("admission"), "it is admitted")
+    until(lambda: workload(team, "p").get("admission"), "the pod is admitted")
     assert usage(team, "p") == {"nvidia.com/mig-1g.5gb": "2"}
 
 
@@ -215,7 +215,7 @@ def test_job_is_admitted_by_limits_before_its_pod_is_rewritten(team: Cluster) ->
     metadata = {"name": "j", "labels": {"kueue.x-k8s.io/queue-name": team.namespace}}
     spec = {"suspend": True, "template": {"spec": template["spec"]}}
     team.create({**manifest, "metadata": metadata, "spec": spec})
-    (name,) = until(lambda: running_pods(team), "its pod has a node")
+    (name,) = until(lambda: running_pods(team), "the pod has a node")
     assert usage(team, "j") == {"nvidia.com/mig-3g.20gb": "1"}
     made = team.get("Pod", name)
     assert limits_left(made) == {}

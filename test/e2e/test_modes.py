@@ -102,7 +102,7 @@ MORE: dict[str, Json] = {
         initContainers=[container("i", {"mig-2g.10gb": 1})],
     ),
     "1k": asking("1k"),
-    "of everything": largest({f"mig-{n}g.5gb": "1" for n in range(1, 10)}),
+    "the largest pod": largest({f"mig-{n}g.5gb": "1" for n in range(1, 10)}),
     "more than an integer holds": asking("9223372036854775807", 3),
     "33 of what is mapped": pod("p", container(resources={"limits": {"example.com/gpu": "33"}})),
 }
@@ -115,12 +115,12 @@ PLAIN: dict[str, Json] = {
     "only an init container": pod(
         "p", container(), initContainers=[container("i", {"mig-1g.5gb": 1})]
     ),
-    "a profile that nobody knows": pod("p", container(limits={"mig-9g.999gb": 1})),
+    "an unknown profile": pod("p", container(limits={"mig-9g.999gb": 1})),
     "a GPU that is mapped": pod("p", container(resources={"limits": {"example.com/gpu": "1"}})),
 }
 NEVER: dict[str, Json] = {
     "no slice": pod("p", container()),
-    "of everything but slices": largest({}),
+    "the largest pod without slices": largest({}),
     "annotated, and no slice": wishing(pod("p", container()), placement="same-gpu"),
     "33 of something else": pod("p", container(resources={"limits": {"example.com/other": "33"}})),
     "null resources": pod("p", container(resources=None)),

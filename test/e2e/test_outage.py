@@ -59,7 +59,7 @@ def test_deployment_recovers_after_an_outage(namespace: Cluster, webhook: Webhoo
         assert NOT_CALLED in until(failure, "the reason")
     finally:
         webhook.start()
-    (recovered,) = until(lambda: namespace.list("Pod"), "its pod", seconds=60)
+    (recovered,) = until(lambda: namespace.list("Pod"), "its pod exists", seconds=60)
     assert slices(recovered) == {"main": ["mig-1g.5gb"]}
 
 

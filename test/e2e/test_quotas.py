@@ -97,7 +97,7 @@ def test_native_pods_share_the_quota(team: Cluster, name: str, resource: str) ->
             return "exceeded quota" not in str(refused)
         return True
 
-    until(takes_its_place, "the quota is free again")
+    until(takes_its_place, "the quota is released")
     gpus.bound(team, "native")
     counts(team, resource, "1")  # the scheduler's claim is not counted again
     team.create(asking("two", name))

@@ -63,7 +63,7 @@ def test_deleted_secret_is_recreated(deployed: Cluster, under_load: Load) -> Non
     deployed.kubectl("delete", "secret", SECRET).check_returncode()
     until(
         lambda: cert_manager.secret(deployed, SECRET).get("tls.crt") not in (None, before),
-        "it is issued again",
+        "the certificate is issued again",
         seconds=PATIENCE,
         every=0.5,
     )

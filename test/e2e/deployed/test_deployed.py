@@ -63,7 +63,7 @@ def test_node_drain_refuses_no_pod(deployed: Cluster, under_load: Load) -> None:
     first, second = ready(deployed)
     assert evict(deployed, first) == ""
     assert "disruption budget" in evict(deployed, second)
-    until(lambda: not evict(deployed, second), "the second may go", seconds=PATIENCE, every=0.5)
+    until(lambda: not evict(deployed, second), "the second may end", seconds=PATIENCE, every=0.5)
     for name in (first, second):
         wait_gone(deployed, name)
     assert {first, second}.isdisjoint(ready(deployed))
@@ -91,4 +91,4 @@ def test_killed_replica_restarts(deployed: Cluster, real_node: Node) -> None:
         (status,) = deployed.get("Pod", name)["status"]["containerStatuses"]
         return bool(status["restartCount"] == 1 and status["ready"])
 
-    until(started_again, "it has started again", seconds=PATIENCE)
+    until(started_again, "the container has restarted", seconds=PATIENCE)

@@ -128,7 +128,7 @@ def test_migration_and_return(before: NvidiaNode, namespace: Cluster, checkout: 
             assert each["status"]["extendedResourceClaimStatus"]
     page.follow(drain + BUT_INSTASLICE, "kubectl label node NODE nvidia.com/dra-kubelet-plugin-")
     before.end("driver")
-    until(lambda: not team.list("ResourceSlice"), "the kubelet has removed them", seconds=60)
+    until(lambda: not team.list("ResourceSlice"), "the kubelet has removed the slices", seconds=60)
     advertise(team, "2")
     page.follow(uncordon)
     for each in running(team, rewritten=False):

@@ -30,12 +30,12 @@ def test_pod_shows_driver_failure_and_runs_after_recovery(
     namespace: Cluster, real_node: Node
 ) -> None:
     if wanted() is not Node:
-        pytest.skip("NVIDIA's driver never prepares a claim whose slice could not be made at first")
+        pytest.skip("NVIDIA's driver never prepares a claim after a failure to create its slice")
     with real_node.failing_driver() as words:
         namespace.create(pod("p", stays(limits={"mig-1g.5gb": 1})))
         told = until(
             lambda: events(namespace, "p", "FailedPrepareDynamicResources"),
-            "the failure is told",
+            "an event reports the failure",
             seconds=PATIENCE,
         )
         assert words in told[0]

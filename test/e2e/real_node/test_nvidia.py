@@ -75,7 +75,7 @@ def test_fifteenth_pod_on_two_gpus_waits_for_a_free_slice(
         found = [name for name in names if pods[name] == "Running"]
         return found if len(found) == 14 else []
 
-    first = until(running, "fourteen run", driver.check, seconds=3 * PATIENCE)
+    first = until(running, "fourteen pods run", driver.check, seconds=3 * PATIENCE)
     assert len({device for name in first for device in seen(namespace, name)}) == 14
     (last,) = {*names} - {*first}
     gpus.waits(namespace, last)
@@ -166,4 +166,4 @@ def test_an_h100(other: NvidiaNode, namespace: Cluster, start: str) -> None:
         ]
         namespace.kubectl("delete", "pod", "p", "--wait=false")
         wait_gone(namespace, "p")
-    until(lambda: not other.prepared(), "all is given back", seconds=PATIENCE)
+    until(lambda: not other.prepared(), "all slices are released", seconds=PATIENCE)

@@ -70,12 +70,12 @@ def test_alternative_with_placement_and_init_container(
 
 def test_slices_are_on_different_gpus(namespace: Cluster) -> None:
     if namespace.plane.version.minor < gpus.FIRST_WITH_DISTINCT:
-        pytest.skip("refused, as test_gpus sees")
+        pytest.skip("refused; test_gpus tests that")
     manifest = wishing(pod("p", ends(limits={"mig-1g.5gb": 2})), placement="different-gpus")
     assert sorted(map(gpu_of, saw(namespace, manifest)["main"])) == ["gpu-0", "gpu-1"]
 
 
-@pytest.mark.skipif(wanted() is not Node, reason="NVIDIA's driver has a test of its own")
+@pytest.mark.skipif(wanted() is not Node, reason="NVIDIA's driver has a separate test")
 def test_a_whole_gpu_has_no_slices_left(namespace: Cluster) -> None:
     namespace.create(pod("whole", stays(limits={"gpu": 1})))
     wait_phase(namespace, "whole", "Running")
@@ -93,6 +93,6 @@ def test_restarted_container_keeps_its_slices(namespace: Cluster) -> None:
     main = {**ends(limits={"mig-1g.5gb": 1}), "command": ["sh", "-c", once]}
     main["volumeMounts"] = [{"name": "kept", "mountPath": "/kept"}]
     namespace.create(pod("p", main, volumes=[{"name": "kept", "emptyDir": {}}]))
-    until(lambda: restarts(namespace, "p") == 1, "it has started again", seconds=PATIENCE)
+    until(lambda: restarts(namespace, "p") == 1, "the container has restarted", seconds=PATIENCE)
     [before] = seen(namespace, "p", "main", "--previous")
     assert seen(namespace, "p") == [before]

@@ -48,7 +48,7 @@ def test_a_job_completes(namespace: Cluster) -> None:
         return [each for each in claims if each.get("status", {}).get("allocation")]
 
     # Pods that have ended hold no claims, although they still exist.
-    until(lambda: not held(), "their claims are given back")
+    until(lambda: not held(), "their claims are released")
 
 
 @pytest.mark.parametrize(
