@@ -164,7 +164,7 @@ await_ca() {
     tries=$((tries - 1))
     if [ "$tries" = 0 ]; then
       $KUBECTL delete "$WEBHOOK"
-      fail "nobody gave the API server InstaSlice's CA in time (is cert-manager's cainjector running?); InstaSlice is not registered"
+      fail "the API server did not get InstaSlice's CA in time (is cert-manager's cainjector running?); InstaSlice is not registered"
     fi
     sleep 1
   done
