@@ -11,6 +11,7 @@ import contextlib
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -115,9 +116,10 @@ class Connection:
         except OSError:
             return False
 
-    def receive(self, context: ssl.SSLContext) -> bool:
+    def receive(self, context: Callable[[], ssl.SSLContext]) -> bool:
         """Read at most `limits.raw` bytes from the socket; returns whether it had no more.
 
+        context: called once, for the TLS of a new connection.
         Raises BlockingIOError if there is nothing to read, and OSError for TLS that is not served.
         """
         data = self.sock.recv(self.limits.raw)
@@ -135,7 +137,7 @@ class Connection:
             if not is_hello or int.from_bytes(data[6:9]) > self.limits.hello:
                 raise ssl.SSLError("not a ClientHello that is served")
             self._hello = b""
-            self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+            self.tls = context().wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._incoming.write(data)
         with contextlib.suppress(ssl.SSLWantReadError):
             try:

@@ -311,7 +311,7 @@ class StallFreeWorker(Worker):
         try:
             for _ in range(self.limits.parts):
                 before = len(connection.reader)
-                is_all = connection.receive(self.cfg.ssl_context(self.cfg, None))
+                is_all = connection.receive(self._context)
                 if is_all or len(connection.reader) - before < self.limits.raw // 2:
                     break
         except BlockingIOError:
@@ -330,8 +330,11 @@ class StallFreeWorker(Worker):
                 started = collections.Counter(each.account for each in self.handshaking)
                 self._close(max(self.handshaking, key=lambda each: started[each.account]))
 
+    def _context(self) -> Any:
+        return self.cfg.ssl_context(self.cfg, None)
+
     def _count_large(self, connection: Connection) -> None:
-        """Count the bytes of a large body that have arrived; announcing more costs nobody room."""
+        """Count the bytes of a large body that have arrived. Announced bytes take no room yet."""
         self.growing[connection] = None
         self.large += len(connection.reader) - connection.counted
         connection.counted = len(connection.reader)
