@@ -130,4 +130,4 @@ def _left_alone(name: str) -> str:
     """The warning for a misspelt name of a MIG resource (R1)."""
     # Kubernetes asks for warnings of at most 120 characters, and a name may be long.
     shown = printable(shorten(name))
-    return f"{shown} is left as it is: it is not spelt like a MIG profile, as mig-1g.5gb is"
+    return f"{shown} is left as it is: it is not a MIG profile such as mig-1g.5gb"

@@ -94,8 +94,7 @@ RESPONSES: dict[str, Json] = {
     "not-a-profile": {
         "allowed": True,
         "warnings": [
-            "nvidia.com/mig-banana is left as it is: "
-            "it is not spelt like a MIG profile, as mig-1g.5gb is"
+            "nvidia.com/mig-banana is left as it is: it is not a MIG profile such as mig-1g.5gb"
         ],
     },
     "zero": {"allowed": True},

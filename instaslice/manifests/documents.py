@@ -57,8 +57,8 @@ LARGE: Final = 2_000_000
 #: The largest text that is read whole, in characters: reading takes up to 80 times its memory.
 LARGEST: Final = 16_000_000
 TOO_LARGE: Final = (
-    f"has more than {LARGEST // 1_000_000} MB and is no List: put its objects into documents of "
-    "their own"
+    f"has more than {LARGEST // 1_000_000} MB and is no List: put its objects into separate "
+    "documents"
 )
 
 _NULL: Final = r"""\b(?:resources|limits|requests)["']?:[ \t]*%s(?=[ \t]*(?:[\r\n#,}]|\Z))"""
@@ -79,23 +79,21 @@ _HINTS: Final = (
     ("binary", "[!:]binary"),
 )
 
-_BUILD: Final = (
-    "rewrite what kustomize makes of them (kubectl kustomize ... | instaslice rewrite -)"
-)
-NO_BASE: Final = f"whose base is not among the files: name both, or {_BUILD}"
-SEVERAL: Final = f"and more than one patch or base goes with it: {_BUILD}"
-CANNOT: Final = f"of which no other makes the same of its rewritten base: {_BUILD}"
-TWICE: Final = "the key {!r} comes again in the same object, and the last one wins, as for kubectl"
+_BUILD: Final = "rewrite the output of kustomize (kubectl kustomize ... | instaslice rewrite -)"
+NO_BASE: Final = f"and its base is not among the files: name both, or {_BUILD}"
+SEVERAL: Final = f"and it has several bases, or its base several patches: {_BUILD}"
+CANNOT: Final = f"and no change of it gives the same result with its rewritten base: {_BUILD}"
+TWICE: Final = "the key {!r} occurs twice in the same object; the last one counts, as in kubectl"
 SELECTOR: Final = (
-    "it asks for nodes with {}, a label of MIG manager or the device plugin, that nobody keeps "
-    "right for NVIDIA's DRA driver: then the pod fits no node"
+    "it selects nodes by {}, a label of MIG manager or the device plugin; nodes with NVIDIA's DRA "
+    "driver may lack it, and then the pod fits no node"
 )
-SINGLE: Final = "; {0} means a slice there: --resource {0}=mig-{1}"
-_ODD: Final = "left as it is: it is not spelt like a MIG profile, as mig-1g.5gb is"
-UNNEEDED: Final = "it is needed no more, where every manifest that names it has gone back"
+SINGLE: Final = "; {0} is a slice on such nodes: --resource {0}=mig-{1}"
+_ODD: Final = "left as it is: it is not a MIG profile such as mig-1g.5gb"
+UNNEEDED: Final = "no manifest needs it any more, if all that name it have been reversed"
 RENAMES: Final = (
-    "kustomize renames templates and classes, and not what refers to them: have them in a file "
-    "that no Kustomization with a prefix or suffix names (--templates-to FILE)"
+    "kustomize renames templates and classes, but not the references to them: put them into a "
+    "file that no Kustomization with a prefix or suffix names (--templates-to FILE)"
 )
 #: The weights of problems in the order of output, with their prefixes. RENAME is not among them:
 #: those problems are printed only if templates were appended.

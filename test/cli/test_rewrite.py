@@ -64,7 +64,7 @@ def test_options_reach_the_rewriter(tmp_path: Path, capsys: pytest.CaptureFixtur
     kind = ["--kinds", "argoproj.io/Rollout=spec.template"]
     assert run("--check", str(path), capsys=capsys) == (0, "", "")
     code, _, err = run("--check", *gpu, str(path), capsys=capsys)
-    assert (code, err.count("Rollout is a custom resource, which may not keep claims")) == (3, 1)
+    assert (code, err.count("Rollout is a custom resource, which may drop claims")) == (3, 1)
     code, _, err = run("--check", "--strict", *gpu, str(path), capsys=capsys)
     assert (code, err.count("warning")) == (2, 0)
     code, out, _ = run(*gpu, *kind, str(path), capsys=capsys)

@@ -136,7 +136,7 @@ def test_other_resources_and_claims_stay(namespace: Cluster) -> None:
         (
             "mig-1g.5gb.shared",
             {"main": {f"{MIG}.shared": "1"}},
-            " is left as it is: it is not spelt like a MIG profile, as mig-1g.5gb is",
+            " is left as it is: it is not a MIG profile such as mig-1g.5gb",
         ),
     ],
 )

@@ -208,7 +208,7 @@ def test_warnings_have_line_path_and_container() -> None:
     container = f"{{name: b, resources: {{limits: {limits}}}}}"
     (document,) = rewritten(f"kind: Pod\nspec: {{containers: [{container}]}}\n")
     path = "spec.containers[0].resources.limits"
-    odd = "left as it is: it is not spelt like a MIG profile, as mig-1g.5gb is"
+    odd = "left as it is: it is not a MIG profile such as mig-1g.5gb"
     unknown = "InstaSlice knows no GPU with the MIG profile 9g.999gb"
     for weight, row in (
         ("left", (3, f"{path}[nvidia.com/mig-1g.5GB]", f"container b: {odd}")),
@@ -234,7 +234,7 @@ def test_warns_of_node_selectors_that_match_no_node() -> None:
         (5, "spec.nodeSelector[nvidia.com/gpu.product]"),
         (6, "spec.nodeSelector[nvidia.com/mig.config]"),
     ]
-    single = "nvidia.com/gpu means a slice there: --resource nvidia.com/gpu=mig-1g.5gb"
+    single = "nvidia.com/gpu is a slice on such nodes: --resource nvidia.com/gpu=mig-1g.5gb"
     assert found[1].message.endswith(single)
     (again,) = rewritten(document.after)
     assert len(again.problems["warning"]) == 3
@@ -248,7 +248,7 @@ def test_warns_of_duplicate_keys() -> None:
     ((line, _, message),) = document.problems["warning"]
     assert (line, message.partition(" in the")[0]) == (
         2,
-        "the key 'nvidia.com/mig-1g.5gb' comes again",
+        "the key 'nvidia.com/mig-1g.5gb' occurs twice",
     )
     assert [*document.needs] == [Need(None, "mig-1g.5gb")]
 
@@ -450,7 +450,7 @@ def test_invalid_resources_are_an_error_beside_a_container_with_limits() -> None
 
 def test_too_large_document_is_an_error() -> None:
     text = "kind: ConfigMap\ndata:\n  a: nvidia.com/mig-1g.5gb\n  b: " + "x" * 16_000_000
-    why = "has more than 16 MB and is no List: put its objects into documents of their own"
+    why = "has more than 16 MB and is no List: put its objects into separate documents"
     assert reported(text) == [(1, why)]
     assert not reported(text.replace("nvidia.com/mig-1g.5gb", "c"))
 

@@ -38,7 +38,7 @@ def test_limit_has_line_path_and_container() -> None:
         (
             9,
             f"{path}.limits[nvidia.com/mig-1g.5gb]: container w: left as it is: JobSet is a custom "
-            "resource, which may not keep claims; the webhook rewrites the pods that are made from "
+            "resource, which may drop claims; the webhook rewrites the pods that are made from "
             f"it (if it keeps them: --kinds {kinds})",
         )
     ]
