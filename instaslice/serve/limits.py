@@ -110,8 +110,8 @@ class Limits:
     byte: float = 1e-7
     # Requests that cost less than this rank equally: 2,000 of them take a second.
     cheap: float = 0.0005
-    # The oldest request is answered after this time, whatever it costs, once per turn. Large bodies
-    # wait longer, since they are decided on one at a time.
+    # After this time the oldest requests are answered for a part of each turn, whatever they cost.
+    # Large bodies wait longer, since they are decided on one at a time.
     starving: float = 0.1
     starving_large: float = 1.0
 

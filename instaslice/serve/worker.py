@@ -8,8 +8,8 @@ turns.
 1. In each turn the loop reads what has arrived, begins handshakes, answers whole requests, and
    writes replies, each for a bounded time.
 2. Requests are ordered by: a verified client certificate; their expected cost; the processor time
-   that their address used lately; how long ago their connection was served. Once per turn, the
-   oldest request is answered if it is starving. The newest handshakes come first, since older
+   that their address used lately; how long ago their connection was served. A part of each turn is
+   for the oldest requests, if they are starving. The newest handshakes come first, since older
    clients may have gone.
 3. Large bodies are decided on in another process, one at a time. A request that must wait for the
    API server runs again on a thread of the pool.
@@ -382,9 +382,11 @@ class StallFreeWorker(Worker):
                 self._answer(connection, replies)
                 if time.monotonic() > until:
                     break
-            oldest = next(iter(self.whole), None)
-            if oldest and now - oldest.since > limits.starving:
+            until = time.monotonic() + limits.answering
+            while (oldest := next(iter(self.whole), None)) and now - oldest.since > limits.starving:
                 self._answer(oldest, replies)
+                if time.monotonic() > until:
+                    break
         if self.whole_large and not self.judging:
             oldest = next(iter(self.whole_large))
             is_starving = time.monotonic() - oldest.since > limits.starving_large
