@@ -18,7 +18,7 @@ from instaslice import review
 from instaslice.cluster.discovery import Unknown
 from instaslice.resource_api import ResourceAPI, Unavailable
 from instaslice.resources import MIG, Resources
-from instaslice.serve.http import MAY_WAIT, PEER, TEXT
+from instaslice.serve.http import LAST, MAY_WAIT, PEER, TEXT
 from instaslice.serve.judge import Answer, BadCall, Decide, decide
 from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
@@ -96,6 +96,9 @@ class Webhook:
         except BadCall as bad:
             status, headers, body = bad.answer
             self._metrics.count_bad_call()
+        if status != "200 OK" or environ["REQUEST_METHOD"] != "POST":
+            # Only the API server needs to keep connections. Others pay a handshake per request.
+            environ[LAST] = True
         start_response(status, [*headers, ("Content-Length", str(len(body)))])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 

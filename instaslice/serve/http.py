@@ -27,6 +27,8 @@ from wsgiref.types import WSGIEnvironment
 PEER: Final = "instaslice.peer"
 #: The environ's key for whether the application may block. If not, it raises MustWait instead.
 MAY_WAIT: Final = "instaslice.may_wait"
+#: The environ's key by which the application ends the connection after its answer.
+LAST: Final = "instaslice.last"
 
 Headers = list[tuple[str, str]]
 TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")

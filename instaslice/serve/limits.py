@@ -67,12 +67,12 @@ class Limits:
     # -- all connections -------------------------------------------------------------------------
 
     # Received bytes of all requests, whole or not, and the buffers of OpenSSL and Python for each.
-    pending: int = 64 * _MIB
+    pending: int = 48 * _MIB
     buffers: int = 32 * 1024
     # The largest body that the loop decides on itself, within 30 ms.
     light: int = 128 * 1024
     # Received bytes of larger bodies until they are answered. Beyond it, one at a time is read.
-    large: int = 32 * _MIB
+    large: int = 24 * _MIB
     # How long a decision on one of these may take: many times that on the worst body.
     judging: float = 20.0
     # Bytes of smaller requests that wait in the pool for the API server.

@@ -42,7 +42,7 @@ from gunicorn.workers.base import Worker
 
 from instaslice.serve.app import MustWait
 from instaslice.serve.connection import Account, Connection, Phase
-from instaslice.serve.http import CONTINUE, Headers, Peer, Refusal, Reply, Request
+from instaslice.serve.http import CONTINUE, LAST, Headers, Peer, Refusal, Reply, Request
 from instaslice.serve.limits import Limits
 
 _log = logging.getLogger("instaslice")
@@ -72,8 +72,10 @@ def respond(application: Any, request: Request, peer: Peer, may_wait: bool, last
         status, headers = its_status, its_headers
 
     try:
-        body = b"".join(application(request.environ(peer, may_wait), start_response))
-        return Reply.make(status, headers, body, request.keep and not last)
+        environ = request.environ(peer, may_wait)
+        body = b"".join(application(environ, start_response))
+        keep = request.keep and not last and not environ.get(LAST)
+        return Reply.make(status, headers, body, keep)
     except MustWait:
         raise
     except MemoryError:

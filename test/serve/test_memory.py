@@ -28,8 +28,8 @@ def test_the_largest_reviews_fit_the_deployments_memory(
 ) -> None:
     options = ["--provision-templates", *reaching(api_server, account)]
     size = deployed()
-    #: Unfinished requests are kept for the whole test.
-    limits = {"arrival": 600.0}
+    #: Unfinished requests are kept for the whole test, although others wait.
+    limits = {"arrival": 600.0, "prompt": 600.0}
     with (
         memory_limit(size) as limit,
         serve(
@@ -44,7 +44,7 @@ def test_the_largest_reviews_fit_the_deployments_memory(
         [worker] = server.workers()
         worst.hold_idle(server, stack, 200)
         # These come first, since later they would have to wait.
-        unfinished = worst.hold_unfinished(server, stack, Limits().large)
+        unfinished = worst.hold_unfinished(server, stack, Limits().large // 2)
         api_server.fault = FAULTS["hang"]
         # Each has a namespace without known templates, so that its answer waits.
         clients = [
