@@ -21,7 +21,7 @@ from instaslice.serve.limits import Limits
 
 
 class Phase(IntEnum):
-    """What a connection is waiting for."""
+    """The event that a connection waits for."""
 
     HANDSHAKE = 0  #: the end of the TLS handshake
     IDLE = 1  #: the first byte of a request
@@ -34,7 +34,7 @@ class Phase(IntEnum):
 
 @dataclass(eq=False)
 class Account:
-    """What the server has done lately for one peer address."""
+    """The recent work of the server for one peer address."""
 
     used: float = 0.0  #: seconds of processor time
     connections: int = 0

@@ -116,7 +116,7 @@ class StallFreeWorker(Worker):
         self.turns = 0
         self.next_sweep = 0.0  #: on the monotonic clock
         self.stopping_since: float | None = None
-        #: What pool threads leave for the loop to do.
+        #: Functions that pool threads leave for the loop to call.
         self.done: collections.deque[Callable[[], None]] = collections.deque()
 
     # -- the loop --------------------------------------------------------------------------------
