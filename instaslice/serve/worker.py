@@ -50,7 +50,7 @@ _log = logging.getLogger("instaslice")
 _NOT_WHOLE: Final = Refusal("400 Bad Request", "the request is not whole")
 _TOO_SLOW: Final = Refusal("408 Request Timeout", "the request took too long")
 _TOO_MANY: Final = Refusal("503 Service Unavailable", "too many requests wait already")
-_NO_MEMORY: Final = Refusal(
+_TOO_DEMANDING: Final = Refusal(
     "503 Service Unavailable", "there is not enough memory or time for this request"
 )
 _FAULT: Final = Refusal(
@@ -80,7 +80,7 @@ def respond(application: Any, request: Request, peer: Peer, may_wait: bool, last
         raise
     except MemoryError:
         _log.error("a request was refused for lack of memory")
-        return Reply.refusing(_NO_MEMORY)
+        return Reply.refusing(_TOO_DEMANDING)
     except Exception:
         _log.exception("a request failed")
         return Reply.refusing(_FAULT)
@@ -111,7 +111,6 @@ class StallFreeWorker(Worker):
         self.waiting = 0  #: bytes of requests in the pool
         self.for_pool: dict[Connection, tuple[Request, bool]] = {}  #: waits for the pool
         self.in_pool = 0  #: requests in the pool
-        self.taken = 0  #: requests that the pool was given
         self.judging = False  #: whether a large body is being decided on
         self.turns = 0
         self.next_sweep = 0.0  #: on the monotonic clock
@@ -421,7 +420,7 @@ class StallFreeWorker(Worker):
                 return
             replies.append((connection, reply))
         except MemoryError:
-            replies.append((connection, Reply.refusing(_NO_MEMORY)))
+            replies.append((connection, Reply.refusing(_TOO_DEMANDING)))
         finally:
             _charge(connection, time.thread_time() - before)
 
@@ -436,12 +435,11 @@ class StallFreeWorker(Worker):
         self._fill_pool()
 
     def _fill_pool(self) -> None:
-        """Give the pool's free threads the cheapest requests, and in between a starving one."""
+        """Give free threads of the pool the cheapest requests, every other turn starving ones."""
         while self.for_pool and self.in_pool < self.cfg.threads:
-            self.taken += 1
             oldest = next(iter(self.for_pool))
             is_starving = time.monotonic() - oldest.since > self.limits.starving_large
-            take_oldest = is_starving and self.taken % 2
+            take_oldest = is_starving and self.turns % 2
             connection = oldest if take_oldest else min(self.for_pool, key=order)
             self.in_pool += 1
             self.pool.submit(self._run, connection, *self.for_pool.pop(connection), may_wait=True)

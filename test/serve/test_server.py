@@ -240,6 +240,18 @@ def test_connections_are_kept_alive(shared: Server) -> None:
         assert connection.sock is first
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [("GET", "/metrics", b""), ("GET", "/healthz", b""), ("POST", "/mutate", b"{}")],
+)
+def test_an_answer_that_is_not_to_a_review_ends_the_connection(
+    method: str, path: str, body: bytes, shared: Server
+) -> None:
+    with contextlib.closing(shared.connect()) as connection:
+        exchange(connection, method, path, body)
+        assert connection.sock is None
+
+
 def test_tls_is_at_least_1_2(shared: Server, authority: Authority) -> None:
     old = authority.trusting()
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
