@@ -12,7 +12,6 @@ Source: ResourceSlice of resource.k8s.io, v1alpha3 to v1; the scheduler's alloca
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
@@ -53,33 +52,71 @@ class DeviceName(NamedTuple):
     device: str
 
 
-@dataclass(slots=True)
 class Device:
-    """A GPU, or a MIG slice that exists or could be created."""
+    """A GPU, or a MIG slice that exists or could be created.
 
-    name: DeviceName
-    is_gpu: bool
-    profile: str  #: as the driver spells it, "1g.5gb+me"; empty unless it is a MIG slice
-    node: str  #: empty if the ResourceSlice names none
-    gpu: str  #: the UUID of its GPU; empty if unknown
-    taint: str  #: the first that keeps claims away, "key:NoSchedule"; or empty
-    is_shared: bool  #: whether several claims may have it (KEP-5075, consumable capacity)
-    consumes: dict[CounterName, int]
-    capacity: Json  #: as published
-    #: Whether the scheduler could allocate its part of the GPU twice. With the gate
-    #: DRAPartitionableDevices off, the API server drops the counters of slices that could be
-    #: created. An existing slice, which has its own UUID, needs none.
-    may_overlap: bool
+    listed: as in the spec of a ResourceSlice. rules: the specs of the DeviceTaintRules.
+    """
+
+    def __init__(self, listed: Json, spec: Json, rules: Iterable[Json]) -> None:
+        body = listed.get("basic") or listed  # one level deeper in v1alpha3 and v1beta1
+        pool, attributes = spec["pool"]["name"], dig(body, "attributes")
+        uuid = _text(attributes, "uuid")
+        self.name = DeviceName(DRIVER, pool, listed["name"])
+        self.is_gpu = _text(attributes, "type") == "gpu"
+        #: As the driver spells it, "1g.5gb+me"; empty unless it is a MIG slice.
+        self.profile = _text(attributes, "profile")
+        self.node: str = spec.get("nodeName") or body.get("nodeName") or ""  #: may be empty
+        #: The UUID of its GPU; empty if unknown.
+        self.gpu = _text(attributes, "parentUUID") if self.profile else uuid
+        ruled = (dig(rule, "taint") for rule in rules if _selects(rule, self.name))
+        taints = (*dig(body, "taints"), *ruled)
+        away = (f"{t['key']}:{t['effect']}" for t in taints if t.get("effect") in _KEEPS_AWAY)
+        #: The first that keeps claims away, "key:NoSchedule"; or empty.
+        self.taint = next(away, "")
+        #: Whether several claims may have it (KEP-5075, consumable capacity).
+        self.is_shared = body.get("allowMultipleAllocations") is True
+        self.consumes: dict[CounterName, int] = {
+            (pool, consumption.get("counterSet") or "", counter): _amount(amount)
+            for consumption in dig(body, "consumesCounters")
+            for counter, amount in dig(consumption, "counters").items()
+        }
+        self.capacity: Json = dig(body, "capacity")
+        #: Whether the scheduler could allocate its part of the GPU twice. With the gate
+        #: DRAPartitionableDevices off, the API server drops the counters of slices that could be
+        #: created. An existing slice, which has its own UUID, needs none.
+        self.may_overlap = bool(self.profile) and not uuid and not self.consumes
 
 
-@dataclass(slots=True)
 class Pool:
     """The newest generation of a driver's pool, which usually covers one node."""
 
-    name: str
-    devices: list[Device]
-    counters: dict[CounterName, int]
-    problem: str = ""  #: why the scheduler skips it, or empty
+    def __init__(self, name: str, specs: Iterable[Json], rules: Iterable[Json]) -> None:
+        generations = grouped((int(spec["pool"].get("generation") or 0), spec) for spec in specs)
+        newest = generations[max(generations)]
+        self.name = name
+        self.devices = [
+            Device(each, spec, rules) for spec in newest for each in dig(spec, "devices")
+        ]
+        self.counters: dict[CounterName, int] = {
+            (name, counters["name"], counter): _amount(amount)
+            for spec in newest
+            for counters in dig(spec, "sharedCounters")
+            for counter, amount in dig(counters, "counters").items()
+        }
+        count = newest[0]["pool"].get("resourceSliceCount") or len(newest)
+        #: Why the scheduler skips it, or empty.
+        self.problem = next(self._problems(len(newest), count), "")
+
+    def _problems(self, found: int, count: int) -> Iterator[str]:
+        if found != count:
+            yield f"{found} of its {count} ResourceSlices exist"
+        if len({device.name for device in self.devices}) < len(self.devices):
+            yield "two of its devices have the same name"
+        for device in self.devices:
+            for counter in device.consumes:
+                if counter not in self.counters:
+                    yield f"{device.name.device} consumes {counter[2]}, which no ResourceSlice has"
 
 
 class Supply(NamedTuple):
@@ -100,11 +137,11 @@ class Inventory:
     def __init__(
         self, slices: Iterable[Json], claims: Iterable[Json], rules: Iterable[Json] = ()
     ) -> None:
-        selected = [rule.get("spec") or {} for rule in rules]
+        selected = [dig(rule, "spec") for rule in rules]
         specs = [each["spec"] for each in slices if each["spec"].get("driver") == DRIVER]
         by_name = grouped((spec["pool"]["name"], spec) for spec in specs)
         #: In the order of their first ResourceSlices.
-        self.pools = [_pool(name, found, selected) for name, found in by_name.items()]
+        self.pools = [Pool(name, found, selected) for name, found in by_name.items()]
         self.devices = [each for pool in self.pools for each in pool.devices]
         taken: set[DeviceName] = set()
         shares: dict[DeviceName, Counter[str]] = defaultdict(Counter)  # consumed capacity
@@ -114,9 +151,8 @@ class Inventory:
                 shares[name].update({key: _amount(amount) for key, amount in amounts})
             elif not result.get("adminAccess"):
                 taken.add(name)
-        self._left: Counter[object] = Counter()
-        for pool in self.pools:
-            self._left.update(pool.counters)
+        counters = (each for pool in self.pools for each in pool.counters.items())
+        self._left: Counter[object] = Counter(dict(counters))
         for device in self.devices:
             if device.name in taken or device.name in shares:
                 self._left.subtract(device.consumes)
@@ -160,15 +196,14 @@ class Inventory:
         by_place = grouped((each.gpu if on_one_gpu else each.node, each) for each in usable)
         # The largest first: the gaps between them have room for small ones only.
         ordered = sorted(wanted, key=lambda one: int(one[0].partition("g.")[0] or 0), reverse=True)
-        return max((self._fit(devices, ordered) for devices in by_place.values()), default=0)
-
-    def _fit(self, devices: list[Device], wanted: Iterable[tuple[str, int]]) -> int:
-        """How many of `wanted` fit together."""
-        left, count = Counter(self._left), 0
-        for profile, most in wanted:
-            taken = (each for each in devices if each.profile == profile and _take(each, left))
-            count += sum(1 for _ in islice(taken, most))
-        return count
+        found = [0]
+        for devices in by_place.values():
+            left = Counter(self._left)
+            found.append(0)
+            for profile, most in ordered:
+                fit = (each for each in devices if each.profile == profile and _take(each, left))
+                found[-1] += sum(1 for _ in islice(fit, most))
+        return max(found)
 
     def gpus_with(self, profile: str) -> int:
         """The number of GPUs with a free slice of a profile."""
@@ -202,73 +237,15 @@ def allocated(claim: Json) -> list[tuple[DeviceName, Json]]:
     return [(DeviceName(each["driver"], each["pool"], each["device"]), each) for each in results]
 
 
-def _pool(name: str, specs: list[Json], rules: list[Json]) -> Pool:
-    generations = grouped((int(spec["pool"].get("generation") or 0), spec) for spec in specs)
-    current = generations[max(generations)]
-    counters = {
-        (name, counters["name"], counter): _amount(amount)
-        for spec in current
-        for counters in dig(spec, "sharedCounters")
-        for counter, amount in dig(counters, "counters").items()
-    }
-    pool = Pool(name, [each for spec in current for each in _devices(name, spec, rules)], counters)
-    count = current[0]["pool"].get("resourceSliceCount") or len(current)
-    pool.problem = next(_problems(pool, len(current), count), "")
-    return pool
-
-
-def _problems(pool: Pool, found: int, count: int) -> Iterator[str]:
-    """The reasons why the scheduler skips a pool."""
-    if found != count:
-        yield f"{found} of its {count} ResourceSlices exist"
-    if len({device.name for device in pool.devices}) < len(pool.devices):
-        yield "two of its devices have the same name"
-    for device in pool.devices:
-        for counter in device.consumes:
-            if counter not in pool.counters:
-                yield f"{device.name.device} consumes {counter[2]}, which no ResourceSlice has"
-
-
-def _devices(pool: str, spec: Json, rules: list[Json]) -> Iterator[Device]:
-    for device in dig(spec, "devices"):
-        body = device.get("basic") or device  # one level deeper in v1alpha3 and v1beta1
-        attributes = body.get("attributes") or {}
-        profile, uuid = _text(attributes, "profile"), _text(attributes, "uuid")
-        name = DeviceName(DRIVER, pool, device["name"])
-        taints = [*dig(body, "taints"), *_taints_by_rules(name, rules)]
-        away = (f"{t['key']}:{t['effect']}" for t in taints if t.get("effect") in _KEEPS_AWAY)
-        consumes = {
-            (pool, consumption.get("counterSet") or "", counter): _amount(amount)
-            for consumption in dig(body, "consumesCounters")
-            for counter, amount in dig(consumption, "counters").items()
-        }
-        yield Device(
-            name=name,
-            is_gpu=_text(attributes, "type") == "gpu",
-            profile=profile,
-            node=spec.get("nodeName") or body.get("nodeName") or "",
-            gpu=_text(attributes, "parentUUID") if profile else uuid,
-            taint=next(away, ""),
-            is_shared=body.get("allowMultipleAllocations") is True,
-            consumes=consumes,
-            capacity=dig(body, "capacity"),
-            may_overlap=bool(profile) and not uuid and not consumes,
-        )
-
-
 def _text(attributes: Mapping[str, Json], name: str) -> str:
     value = attributes.get(name) or attributes.get(f"{DRIVER}/{name}") or {}
     return str(value.get("string") or "")
 
 
-def _taints_by_rules(name: DeviceName, rules: list[Json]) -> Iterator[Json]:
-    """A device's taints from DeviceTaintRules; a rule without a selector applies to no device."""
-    for rule in rules:
-        selector = rule.get("deviceSelector")
-        if selector is not None and all(
-            selector.get(key) in (None, mine) for key, mine in name._asdict().items()
-        ):
-            yield rule.get("taint") or {}
+def _selects(rule: Json, device: DeviceName) -> bool:
+    """Whether a rule applies to a device; one without a selector applies to none."""
+    selector, mine = rule.get("deviceSelector"), device._asdict().items()
+    return selector is not None and all(selector.get(key) in (None, name) for key, name in mine)
 
 
 def _amount(counter: object) -> int:

@@ -21,8 +21,6 @@ class State(Enum):
 GOOD, UNSURE, WRONG = State
 #: A terminal's colours (ECMA-48, SGR).
 _COLOURS: Final = {GOOD: "32", UNSURE: "33", WRONG: "31"}
-
-
 #: The beginnings of advice that is a command.
 _COMMANDS: Final = ("kubectl ", "instaslice ")
 
@@ -63,16 +61,12 @@ def as_text(findings: Sequence[Finding], *, colour: bool = False, width: int = 0
     """
     first = max((len(finding.check) for finding in findings), default=0)
     lines = []
-    for finding in findings:
-        sign = finding.state.value
-        if colour:
-            sign = f"\x1b[{_COLOURS[finding.state]}m{sign}\x1b[0m"
-        text = wrapped(finding.text, width, first + 4)
-        lines.append(f"{sign} {finding.check:{first}}  {text}")
-        if finding.advice:
-            is_command = finding.advice.startswith(_COMMANDS)
-            advice = wrapped(finding.advice, 0 if is_command else width, first + 7)
-            lines.append(f"  {'':{first}}  -> {advice}")
+    for check, state, text, advice in findings:
+        sign = f"\x1b[{_COLOURS[state]}m{state.value}\x1b[0m" if colour else state.value
+        lines.append(f"{sign} {check:{first}}  {wrapped(text, width, first + 4)}")
+        if advice:
+            columns = 0 if advice.startswith(_COMMANDS) else width
+            lines.append(f"  {'':{first}}  -> {wrapped(advice, columns, first + 7)}")
     return "".join(line + "\n" for line in lines)
 
 
