@@ -15,10 +15,9 @@ import shutil
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -107,173 +106,112 @@ def images(buildah: Buildah, released: str) -> dict[str, Image]:
 
 @dataclass(frozen=True)
 class Pod:
-    """A container of the Deployment, as the kubelet and the container runtime would run it."""
+    """A running container of the Deployment."""
 
     spec: dict[str, Any]  #: of the pod
-    image: dict[str, Any]  #: OCI image configuration
-    root: Path
-    tls: Path
     port: int
-
-    @property
-    def container(self) -> dict[str, Any]:
-        (container,) = self.spec["containers"]
-        return container  # type: ignore[no-any-return]
-
-    def bundle(self, uid: int) -> dict[str, Any]:
-        """The config.json of the OCI runtime specification."""
-        security = self.container["securityContext"]
-        assert security["capabilities"] == {"drop": ["ALL"]}, "what else is to be translated?"
-        assert self.spec["securityContext"]["runAsNonRoot"], "what else is to be translated?"
-        (mount,) = self.container["volumeMounts"]
-        env = dict(pair.split("=", 1) for pair in self.image["config"]["Env"])
-        env |= {pair["name"]: pair["value"] for pair in self.container["env"]}
-        env |= NO_API | {"INSTASLICE_BIND": f"{HOST}:{self.port}"}
-        limit = self.container["resources"]["limits"]["memory"].removesuffix("Mi")
-        return {
-            "ociVersion": "1.0.2",
-            "process": {
-                "user": {"uid": uid, "gid": 0},
-                "args": self.image["config"]["Entrypoint"],
-                "env": [f"{name}={value}" for name, value in env.items()],
-                "cwd": "/",
-                "capabilities": {},
-                "noNewPrivileges": not security["allowPrivilegeEscalation"],
-            },
-            "root": {"path": str(self.root), "readonly": security["readOnlyRootFilesystem"]},
-            "mounts": [
-                {"destination": "/proc", "type": "proc", "source": "proc"},
-                *(
-                    {"destination": path, "type": "tmpfs", "source": "tmpfs", "options": options}
-                    for path, options in (
-                        ("/dev", ["nosuid", "mode=755", "size=64k"]),
-                        ("/dev/shm", ["nosuid", "noexec", "nodev", "mode=1777", "size=64m"]),
-                    )
-                ),
-                {
-                    "destination": mount["mountPath"],
-                    "source": str(self.tls),
-                    "options": ["bind", "ro"],
-                },
-            ],
-            "linux": {
-                # No network namespace, since the test uses this machine's loopback.
-                "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")],
-                "resources": {"memory": {"limit": int(limit) << 20}},
-            },
-        }
-
-
-@dataclass(frozen=True)
-class Running:
-    """A running pod."""
-
-    pod: Pod
     runc: tuple[str, ...]
     process: Process
     context: ssl.SSLContext
 
-    def connect(self) -> http.client.HTTPSConnection:
-        """Open a TLS connection. Raises OSError if the server does not listen."""
-        connection = http.client.HTTPSConnection(
-            HOST, self.pod.port, context=self.context, timeout=5
-        )
-        try:
-            connection.connect()
-        except OSError:
-            connection.close()
-            raise
-        return connection
+    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """Send a request; returns the status and the body of the answer. Raises OSError."""
+        connection = http.client.HTTPSConnection(HOST, self.port, context=self.context, timeout=5)
+        with closing(connection):
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         try:
-            with closing(self.connect()) as connection:
-                connection.request("GET", "/readyz")
-                return connection.getresponse().status == 200
+            return self.ask("GET", "/readyz")[0] == 200
         except OSError:
             return False
 
-    def mutate(self) -> dict[str, Any] | None:
-        """Send the sample, and return the response; None if the server no longer listens."""
-        try:
-            connection = self.connect()
-        except ConnectionError:
-            return None
-        with closing(connection):
-            return send_sample(connection)
+    def patched(self) -> set[str]:
+        """The paths of the patch for the sample."""
+        _, body = self.ask("POST", "/mutate?timeout=5s", SAMPLE.read_bytes())
+        patch = json.loads(base64.b64decode(json.loads(body)["response"]["patch"]))
+        return {operation["path"] for operation in patch}
 
-    def pids(self) -> list[int]:
-        return json.loads(run(*self.runc, "ps", "--format", "json", "pod"))  # type: ignore[no-any-return]
+    def execute(self, *command: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command in it."""
+        return subprocess.run(
+            [*self.runc, "exec", "pod", *command], check=False, capture_output=True, text=True
+        )
 
-    def before_stop(self) -> None:
-        """Run the preStop hook, as the kubelet does before it sends SIGTERM."""
-        command = self.pod.container["lifecycle"]["preStop"]["exec"]["command"]
-        run(*self.runc, "exec", "pod", *command)
 
-    def terminate(self) -> int:
-        """Send SIGTERM, and return the exit code."""
-        run(*self.runc, "kill", "pod", "TERM")
-        return self.process.wait(self.pod.spec["terminationGracePeriodSeconds"])
+def bundle(spec: dict[str, Any], image: dict[str, Any], root: Path, tls: Path, port: int) -> Any:
+    """The config.json of the OCI runtime specification, as a kubelet's runtime would write it.
+
+    image: OCI image configuration.
+    """
+    (container,) = spec["containers"]
+    security = container["securityContext"]
+    assert security["capabilities"] == {"drop": ["ALL"]}, "what else is to be translated?"
+    assert spec["securityContext"]["runAsNonRoot"], "what else is to be translated?"
+    (mount,) = container["volumeMounts"]
+    env = dict(pair.split("=", 1) for pair in image["config"]["Env"])
+    env |= {pair["name"]: pair["value"] for pair in container["env"]}
+    env |= NO_API | {"INSTASLICE_BIND": f"{HOST}:{port}"}
+    limit = container["resources"]["limits"]["memory"].removesuffix("Mi")
+    bind = {"source": str(tls), "options": ["bind", "ro"]}
+    device, shared = ["nosuid", "mode=755"], ["nosuid", "noexec", "nodev", "mode=1777"]
+    return {
+        "ociVersion": "1.0.2",
+        "process": {
+            "user": {"uid": UID, "gid": 0},
+            "args": image["config"]["Entrypoint"],
+            "env": [f"{name}={value}" for name, value in env.items()],
+            "cwd": "/",
+            "capabilities": {},
+            "noNewPrivileges": not security["allowPrivilegeEscalation"],
+        },
+        "root": {"path": str(root), "readonly": security["readOnlyRootFilesystem"]},
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": device},
+            {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": shared},
+            {"destination": mount["mountPath"], **bind},
+        ],
+        "linux": {
+            # No network namespace, since the test uses this machine's loopback.
+            "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")],
+            "resources": {"memory": {"limit": int(limit) << 20}},
+        },
+    }
 
 
 @pytest.fixture
-def start(images: dict[str, Image], tmp_path: Path) -> Callable[..., Any]:
-    """A function that runs this machine's image as a pod of the Deployment."""
+def pod(images: dict[str, Image], tmp_path: Path) -> Iterator[Pod]:
+    """This machine's image, running as a pod of the Deployment."""
     authority = Authority()
     tls = authority.mint(tmp_path / "tls")
     for path in (*tmp_path.parents[:2], tmp_path, tls):
         path.chmod(0o755)
     for path in tls.iterdir():
         path.chmod(0o644)  # a Secret's volume: anybody in the container may read it
-    context = authority.trusting()
-
-    @contextmanager
-    def start(root: Path, uid: int = UID, **changes: Any) -> Iterator[Running]:
-        """changes: to the container's securityContext."""
-        (deployment, _) = yaml.safe_load_all((ROOT / "config/base/deployment.yaml").read_text())
-        spec = deployment["spec"]["template"]["spec"]
-        spec["containers"][0]["securityContext"] |= changes
-        pod = Pod(spec, images[NATIVE].config, root, tls, free_port())
-        (tmp_path / "config.json").write_text(json.dumps(pod.bundle(uid)))
-        runc = ("runc", "--root", str(tmp_path / "runc"))
+    (deployment, _) = yaml.safe_load_all((ROOT / "config/base/deployment.yaml").read_text())
+    spec, port = deployment["spec"]["template"]["spec"], free_port()
+    runc = ("runc", "--root", str(tmp_path / "runc"))
+    with images[NATIVE].root() as root:
+        config = bundle(spec, images[NATIVE].config, root, tls, port)
+        (tmp_path / "config.json").write_text(json.dumps(config))
         process = Process([*runc, "run", "--bundle", tmp_path, "pod"], tmp_path / "log")
         try:
-            running = Running(pod, runc, process, context)
-            until(running.ready, "it is ready", process.check)
-            yield running
+            pod = Pod(spec, port, runc, process, authority.trusting())
+            until(pod.is_ready, "it is ready", process.check)
+            yield pod
         finally:
             if process.poll() is None:
                 run(*runc, "delete", "--force", "pod")
                 process.wait(10)
-
-    return start
-
-
-def send_sample(connection: http.client.HTTPSConnection) -> dict[str, Any]:
-    """Send the sample, and return the response."""
-    headers = {"Content-Type": "application/json"}
-    connection.request("POST", "/mutate?timeout=5s", SAMPLE.read_bytes(), headers)
-    answer = connection.getresponse()
-    body = answer.read()
-    assert answer.status == 200, body
-    return json.loads(body)["response"]  # type: ignore[no-any-return]
 
 
 def status(pid: int) -> dict[str, str]:
     """/proc/<pid>/status."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
-
-
-def tree(root: Path) -> dict[str, tuple[int, int, int, int]]:
-    """All files below a folder, with the metadata that a write would change."""
-    found = {}
-    for folder, folders, files in os.walk(root):
-        for path in (Path(folder, name) for name in (*folders, *files)):
-            stat = path.lstat()
-            key = str(path.relative_to(root))
-            found[key] = (stat.st_mode, stat.st_size, stat.st_mtime_ns, stat.st_ino)
-    return found
 
 
 def size(folder: Path) -> int:
@@ -387,75 +325,28 @@ def test_docker_engine_builds_the_image(buildah: Buildah, images: dict[str, Imag
     assert printed == f"instaslice {__version__}"
 
 
-def test_server_runs_as_a_pod(images: dict[str, Image], start: Callable[..., Any]) -> None:
-    with images[NATIVE].root() as root, start(root) as running:
-        answer = running.mutate()
-        assert answer
-        assert answer["allowed"]
-        patch = json.loads(base64.b64decode(answer["patch"]))
-        assert "/spec/resourceClaims" in {operation["path"] for operation in patch}
-
-        pids = running.pids()
-        assert len(pids) == 2, "a master and a worker"
-        for facts in map(status, pids):
-            assert facts["Uid"].split() == [str(UID)] * 4
-            assert facts["NoNewPrivs"] == "1"
-            sets = [facts[f"Cap{which}"] for which in ("Inh", "Prm", "Eff", "Bnd", "Amb")]
-            assert {int(capabilities, 16) for capabilities in sets} == {0}
-        write = ["/usr/bin/python3", "-c", "open('/app/file', 'w')"]
-        refused = subprocess.run(
-            [*running.runc, "exec", "pod", *write], check=False, capture_output=True, text=True
-        )
-        assert "Read-only file system" in refused.stderr
-        resident = sum(int(status(pid)["VmRSS"].split()[0]) for pid in pids)
+def test_server_runs_and_ends_as_a_pod(pod: Pod) -> None:
+    assert "/spec/resourceClaims" in pod.patched()
+    pids = json.loads(run(*pod.runc, "ps", "--format", "json", "pod"))
+    assert len(pids) == 2, "a master and a worker"
+    for facts in map(status, pids):
+        assert facts["Uid"].split() == [str(UID)] * 4
+        assert facts["NoNewPrivs"] == "1"
+        sets = [facts[f"Cap{which}"] for which in ("Inh", "Prm", "Eff", "Bnd", "Amb")]
+        assert {int(capabilities, 16) for capabilities in sets} == {0}
+    for folder in ("tmp", "dev/shm"):
+        assert list(Path(f"/proc/{pids[0]}/root", folder).iterdir()) == [], "it writes no files"
+    write = pod.execute("/usr/bin/python3", "-c", "open('/app/file', 'w')")
+    assert "Read-only file system" in write.stderr
+    resident = sum(int(status(pid)["VmRSS"].split()[0]) for pid in pids)
     print(f"\nresident memory of master and worker: {megabytes(resident * 1024)}")
 
-
-def test_server_ends_without_losing_requests(
-    images: dict[str, Image], start: Callable[..., Any]
-) -> None:
-    """It serves during the preStop pause, loses no request, and exits with code 0."""
-    answers = 0
-    stop = threading.Event()
-
-    def call(running: Running) -> None:
-        """Send one admission after another, each on a new connection, while it listens."""
-        nonlocal answers
-        while not stop.is_set() and running.mutate():
-            answers += 1
-            time.sleep(0.005)
-
-    with images[NATIVE].root() as root, start(root) as running:
-        caller = threading.Thread(target=call, args=[running])
-        caller.start()
-        try:
-            until(lambda: answers > 10, "more than ten admissions")
-            begin, before = time.monotonic(), answers
-            running.before_stop()
-            pause, during = time.monotonic() - begin, answers - before
-            assert caller.is_alive(), "it did not serve during the pause"
-            code = running.terminate()
-            total = time.monotonic() - begin
-        finally:
-            stop.set()
-            caller.join(10)
-        assert code == 0, running.process.printed()
-        assert pause >= 5, "the pause is too short to update endpoints"
-    print(f"\n{during} admissions in a pause of {pause:.1f} s; gone after {total:.1f} s")
-
-
-def test_server_writes_no_files(images: dict[str, Image], start: Callable[..., Any]) -> None:
-    """It writes nothing even if its root file system is writable."""
-    with images[NATIVE].root() as root:
-        for folder, folders, files in os.walk(root):
-            for name in (".", *folders, *files):
-                os.chown(Path(folder, name), UID, 0, follow_symlinks=False)
-        (root / "etc" / "instaslice" / "tls").mkdir(parents=True)  # runc would create it
-        before = tree(root)
-        with start(root, readOnlyRootFilesystem=False) as running:
-            assert running.mutate()
-            pid = running.pids()[0]
-            for folder in ("tmp", "dev/shm"):
-                assert list(Path(f"/proc/{pid}/root", folder).iterdir()) == []
-            assert running.terminate() == 0
-        assert tree(root) == before
+    # As the kubelet ends it: the preStop hook, during which it serves, and then SIGTERM.
+    begin = time.monotonic()
+    hook = pod.spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    assert pod.execute(*hook).returncode == 0
+    assert time.monotonic() - begin >= 5, "the pause is too short to update endpoints"
+    assert "/spec/resourceClaims" in pod.patched()
+    run(*pod.runc, "kill", "pod", "TERM")
+    code = pod.process.wait(pod.spec["terminationGracePeriodSeconds"])
+    assert code == 0, pod.process.printed()

@@ -54,21 +54,3 @@ def test_a_program_that_ignores_the_request_to_end_is_killed(tmp_path: Path) -> 
     with pytest.raises(ZeroDivisionError):
         fail()
     assert is_gone(started(tmp_path / "pid"))
-
-
-def test_the_error_of_a_program_that_ended_has_its_last_lines(tmp_path: Path) -> None:
-    process = Process(["sh", "-c", "seq 1000; exit 3"], tmp_path / "log")
-    process.wait()
-    lines = ["sh ended with 3:", *map(str, range(971, 1001))]
-    with pytest.raises(RuntimeError, match="^" + "\n".join(lines) + "$"):
-        until(lambda: False, "rain", process.check)
-    assert process.printed(limit=10) == "\n999\n1000\n"
-
-
-def test_waiting_and_reading_are_bounded(tmp_path: Path) -> None:
-    with running(["sh", "-c", "echo lost; sleep 600"], Path("/dev/zero")) as process:
-        assert (process.printed(), process.tail()) == ("", "")
-    with pytest.raises(TimeoutError, match=r"rain: not within 0\.1 s; the last answer was 0"):
-        until(lambda: 0, "rain", seconds=0.1)
-    with pytest.raises(FileNotFoundError, match="no-such-program is not on PATH"):
-        Process(["no-such-program"], tmp_path / "log")
