@@ -151,8 +151,9 @@ CASES: dict[str, Json] = expectations()["chart"]
 
 
 #: Values that make the chart create every kind of object.
+MONITORING = ("serviceMonitor", "podMonitor", "prometheusRule", "grafanaDashboard")
 EVERYTHING: Json = {
-    **{key: {"enabled": True} for key in ("serviceMonitor", "prometheusRule", "grafanaDashboard")},
+    **{key: {"enabled": True} for key in MONITORING},
     "clientCA": {"pem": PEM},
     "webhook": {"mode": BESIDE},
 }
@@ -200,6 +201,17 @@ def test_every_object_and_pod_has_the_common_labels_and_annotations(render: Rend
             common = {key: metadata[key].get("team") for key in ("labels", "annotations")}
             wins = "mine" if pods is metadata and not is_hook(manifest) else "gpu"
             assert common == {"labels": wins, "annotations": "gpu"}, manifest["metadata"]["name"]
+
+
+@pytest.mark.parametrize("value", ["nameOverride", "fullnameOverride"])
+def test_every_object_and_reference_follows_another_name(value: str, render: Render) -> None:
+    manifests = render({**EVERYTHING, value: "other-name"})
+    alike = json.loads(json.dumps(manifests).replace("other-name", "instaslice"))
+    assert sorted(alike, key=str) == sorted(render(EVERYTHING), key=str)
+    rest = {each["metadata"]["name"] for each in manifests if each["kind"] != "DeviceClass"}
+    own = {"instaslice-limitranges", "instaslice-service-account", "critical-pods"}
+    assert {name for name in rest if not name.startswith("other-name")} == own
+    assert "instaslice.instaslice-system" not in json.dumps(manifests)
 
 
 def test_alerts_link_to_runbooks_if_the_project_has_a_url(
@@ -258,8 +270,13 @@ def test_a_secret_without_a_ca_is_an_error(render: Render, helm: Any) -> None:
         ({"networkPolicy": {"apiServer": {"cidrs": ["192.0.2.1"]}}}, "/networkPolicy/apiServer"),
         ({"networkPolicy": {"apiServer": {"ports": []}}}, "/networkPolicy/apiServer/ports"),
         ({"replicaCount": 3}, "replicaCount"),
+        ({"nameOverride": "1st"}, "/nameOverride"),
+        ({"fullnameOverride": "a.b"}, "/fullnameOverride"),
+        ({"global": {"imageRegistry": "example.com/"}}, "/global/imageRegistry"),
+        ({"service": {"type": "ExternalName"}}, "/service/type"),
+        ({"extraObjects": {}}, "/extraObjects"),
         ({"podLabels": {"app.kubernetes.io/name": "mine"}}, "app.kubernetes.io/name"),
-        ({"serviceMonitor": {"enable": True}}, "/serviceMonitor"),
+        ({"podMonitor": {"enable": True}}, "/podMonitor"),
     ],
     ids=str,
 )

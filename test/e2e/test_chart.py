@@ -242,6 +242,6 @@ def test_helm_test_fails_without_rewriting(bare_namespace: Cluster) -> None:
 def test_hook_waits_until_the_webhook_is_ready(webhook: Webhook) -> None:
     """The kubelet sets environment variables with the Service's address."""
     url = webhook.client_config["url"].removesuffix("/mutate") + "/readyz"
-    address = {"INSTASLICE_SERVICE_HOST": HOST, "INSTASLICE_SERVICE_PORT": str(webhook.port)}
-    done = script("await_ready.py", "/readyz", **address)
+    address = {"MY_SLICES_SERVICE_HOST": HOST, "MY_SLICES_SERVICE_PORT": str(webhook.port)}
+    done = script("await_ready.py", "/readyz", "my-slices", **address)
     assert (done.returncode, done.stdout) == (0, f"{url}: 200\n")

@@ -1,4 +1,4 @@
-"""Wait until InstaSlice's Service answers with 200; the Job's deadline ends what takes too long."""
+"""Wait until a Service answers a path with 200; the Job's deadline ends what takes too long."""
 
 import os
 import ssl
@@ -6,9 +6,11 @@ import sys
 import time
 import urllib.request
 
+PATH, SERVICE = sys.argv[1:]
 # The kubelet says where Services are, so no DNS of the cluster is needed.
-HOST, PORT = (os.environ[f"INSTASLICE_SERVICE_{part}"] for part in ("HOST", "PORT"))
-URL = f"https://{f'[{HOST}]' if ':' in HOST else HOST}:{PORT}{sys.argv[1]}"
+NAME = SERVICE.upper().replace("-", "_")
+HOST, PORT = (os.environ[f"{NAME}_SERVICE_{part}"] for part in ("HOST", "PORT"))
+URL = f"https://{f'[{HOST}]' if ':' in HOST else HOST}:{PORT}{PATH}"
 # Whether the certificate is trusted is between it and the API server, which has the CA.
 ANY = ssl._create_unverified_context()  # noqa: S323
 OPENER = urllib.request.build_opener(

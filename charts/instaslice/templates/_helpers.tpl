@@ -1,11 +1,21 @@
+{{/* The label app.kubernetes.io/name, by which the Service finds its pods. */}}
+{{- define "instaslice.name" -}}
+{{ .Values.nameOverride | default "instaslice" }}
+{{- end }}
+
+{{/* The name of the objects, with which all other names begin. Only the policies keep their own. */}}
+{{- define "instaslice.fullname" -}}
+{{ .Values.fullnameOverride | default (include "instaslice.name" .) }}
+{{- end }}
+
 {{/*
 The labels and annotations of an object. Takes a dict: root, component; labels and annotations of the
-object's own, which win over the common ones; and name, for pods to which no call may ever be sent.
+object's own, which win over the common ones; and suffix, so that the Service does not find a hook's pod.
 */}}
 {{- define "instaslice.metadata" -}}
 labels:
 {{- $usual := dict
-  "app.kubernetes.io/name" (.name | default "instaslice")
+  "app.kubernetes.io/name" (print (include "instaslice.name" .root) (.suffix | default ""))
   "app.kubernetes.io/part-of" "instaslice"
   "app.kubernetes.io/component" .component
   "app.kubernetes.io/version" .root.Chart.AppVersion
@@ -22,13 +32,16 @@ annotations:
 
 {{/* The labels that selectors go by. They can never change. */}}
 {{- define "instaslice.selector" -}}
-app.kubernetes.io/name: instaslice
+app.kubernetes.io/name: {{ include "instaslice.name" . }}
 {{- end }}
 
 {{/* The image, by digest where there is one. */}}
 {{- define "instaslice.image" -}}
 {{- with .Values.image -}}
 {{- $repository := required "image.repository is not set: where the image is, in a registry that the cluster can pull from" .repository -}}
+{{- with $.Values.global.imageRegistry -}}
+{{- $repository = printf "%s/%s" . $repository -}}
+{{- end -}}
 {{- if .digest -}}
 {{ $repository }}@{{ .digest }}
 {{- else -}}
@@ -44,12 +57,12 @@ app.kubernetes.io/name: instaslice
 
 {{/* Who InstaSlice is to the API server. */}}
 {{- define "instaslice.serviceAccount" -}}
-{{ .Values.serviceAccount.name | default (ternary "instaslice" "default" .Values.serviceAccount.create) }}
+{{ .Values.serviceAccount.name | default (ternary (include "instaslice.fullname" .) "default" .Values.serviceAccount.create) }}
 {{- end }}
 
 {{/* The DNS name that the API server calls. */}}
 {{- define "instaslice.host" -}}
-instaslice.{{ .Release.Namespace }}.svc
+{{ include "instaslice.fullname" . }}.{{ .Release.Namespace }}.svc
 {{- end }}
 
 {{/* The mapping as INSTASLICE_RESOURCES has it, sorted. */}}
@@ -70,8 +83,14 @@ Ignore
 {{- end -}}
 {{- end }}
 
-{{/* Where any pod of the chart may run, and with which secrets its image is pulled. */}}
+{{/* How any pod of the chart is placed and run, and with which secrets its image is pulled. */}}
 {{- define "instaslice.placement" -}}
+{{- with .Values.schedulerName }}
+schedulerName: {{ . }}
+{{- end }}
+{{- with .Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
@@ -117,7 +136,7 @@ Rendered once and kept in .Values, since each rendering would make another.
 {{- else -}}
 {{- $host := include "instaslice.host" . -}}
 {{- $days := int .Values.tls.generated.days -}}
-{{- $ca := genCA "instaslice-ca" $days -}}
+{{- $ca := genCA (printf "%s-ca" (include "instaslice.fullname" .)) $days -}}
 {{- $pair := genSignedCert $host nil (list $host (printf "%s.cluster.local" $host)) $days $ca -}}
 {{- $made := dict "tls.crt" ($pair.Cert | b64enc) "tls.key" ($pair.Key | b64enc) "ca.crt" ($ca.Cert | b64enc) -}}
 {{- $_ := set .Values.tls "made" $made -}}
