@@ -4,7 +4,6 @@ A document without changes keeps every byte, and an invalid document stays as it
 that is not rewritten is reported. A document that names nothing of interest is not parsed.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -19,7 +18,7 @@ from instaslice.invalid import InvalidPod, Notice, field_path
 from instaslice.manifests import patches, workloads
 from instaslice.manifests.edit import Edit, Layout, applied, edit, json_layout
 from instaslice.manifests.leftovers import Leftover, in_list, is_kustomization, leftovers
-from instaslice.manifests.nodes import BadDocument, Node, Part, locate, read
+from instaslice.manifests.nodes import JSON, BadDocument, Node, Part, locate, read
 from instaslice.manifests.reverse import reverse
 from instaslice.manifests.workloads import Kinds, Manifest, Path, Template, at, claim_names
 from instaslice.patch import Json, Operation, apply, pointer, replace, unescape
@@ -39,9 +38,7 @@ _PREAMBLE: Final = re.compile(
 #: A place where one JSON object may end and the next begin.
 _BETWEEN: Final = re.compile(r"\}[ \t\r\n]*\{")
 _BLANK: Final = re.compile(r"[ \t\r\n]*")
-_JSON: Final = json.JSONDecoder(parse_float=str, parse_int=str)
-
-_JSON_ITEMS: Final = re.compile(r'"items"[ \t\r\n]*:[ \t\r\n]*\[')
+_JSON_ITEMS: Final = re.compile(r'"items"[ \t\r\n]*:[ \t\r\n]*\[[ \t\r\n]*')
 _ITEMS: Final = re.compile(r"^items:[ \t]*(?:#[^\n]*)?\r?\n(?P<indent> *)- ", re.MULTILINE)
 #: An alias, which may refer from one item to another.
 _ALIAS: Final = re.compile(
@@ -209,10 +206,8 @@ class Rewriter:
         self.builds = patches.Builds()
         mapped = task.resources.mapped.items()
         names = [text for name, found in mapped for text in (name, found.template)]
-        spelt = [
-            (re.split(r"[/.]", name)[-1], _spelt(name)) for name in (RESOURCE_PREFIX, LABEL, *names)
-        ]
-        self._hints = [(word, re.compile(pattern)) for word, pattern in (*spelt, *_HINTS)]
+        hints = [*map(_spelt, (RESOURCE_PREFIX, LABEL, *names)), *_HINTS]
+        self._hints = [(word, re.compile(pattern)) for word, pattern in hints]
 
     def note_kustomization(self, name: str, data: bytes) -> None:
         """Note the patches that a file names, if the file is a Kustomization."""
@@ -273,10 +268,8 @@ class Rewriter:
 
     def needs_look(self, text: str) -> bool:
         """Whether a text may hold anything to rewrite or report."""
-        if any(word in text and pattern.search(text) for word, pattern in self._hints):
-            return True
-        plain = _ESCAPE.sub(_unescaped, text) if "\\" in text else ""
-        return any(pattern.search(plain) for _, pattern in self._hints)
+        texts = (text, _ESCAPE.sub(_unescaped, text)) if "\\" in text else (text,)
+        return any(word in t and hint.search(t) for t in texts for word, hint in self._hints)
 
     def resolve(self, documents: Iterable[Document]) -> None:
         """Rewrite the patches among documents, or report why they are not rewritten."""
@@ -561,30 +554,26 @@ class _Work:
 
 def split(text: str) -> Iterator[str]:
     """Cut a text before each marker and between JSON objects. The pieces joined are the text."""
-    start = 0
-    for marker in _MARKER.finditer(text, 1):
-        yield from _objects(text[start : marker.start()])
-        start = marker.start()
-    yield from _objects(text[start:])
+    markers = (marker.start() for marker in _MARKER.finditer(text, 1))
+    for start, end in pairwise([0, *markers, len(text)]):
+        yield from _objects(text[start:end])
 
 
 def _objects(text: str) -> list[str]:
     """Cut a text between JSON objects that follow one another, as kubectl does."""
     place = _skip(text, _PREAMBLE.match(text).end())  # type: ignore[union-attr]
-    if not text:
-        return []
+    whole, cuts = [text] if text else [], [0]
     # Searching is cheaper than decoding.
     if not text.startswith("{", place) or not _BETWEEN.search(text):
-        return [text]
-    cuts = [0]
+        return whole
     try:
         while place < len(text):
             if text[place] != "{":
-                return [text]
-            place = _skip(text, _JSON.raw_decode(text, place)[1])
+                return whole
+            place = _skip(text, JSON.raw_decode(text, place)[1])
             cuts.append(place)
     except (ValueError, RecursionError):
-        return [text]
+        return whole
     return [text[a:b] for a, b in pairwise(cuts)]
 
 
@@ -608,15 +597,14 @@ def items_of_json(text: str) -> list[tuple[int, int]] | None:
     head = _JSON_ITEMS.search(text)
     if head is None:
         return None
-    found: list[tuple[int, int]] = []
-    place = _skip(text, head.end())
+    found, place = list[tuple[int, int]](), head.end()
     try:
         while not found or text[place] == ",":
             start = _skip(text, place + bool(found))
-            stop = _JSON.raw_decode(text, start)[1]
+            stop = JSON.raw_decode(text, start)[1]
             found.append((start, stop))
             place = _skip(text, stop)
-        rest = _JSON.decode(text[: head.end()] + text[place:])
+        rest = JSON.decode(text[: head.end()] + text[place:])
     except (ValueError, IndexError, RecursionError):
         return None
     return found if rest.get("kind") == "List" and rest.get("items") == [] else None
@@ -626,9 +614,10 @@ def _skip(text: str, place: int) -> int:
     return _BLANK.match(text, place).end()  # type: ignore[union-attr]
 
 
-def _spelt(name: str) -> str:
-    """A pattern of a name: a slash is "~1" in a JSON Pointer, and Helm's --set escapes dots."""
-    return re.escape(name).replace("/", "(?:/|~1)").replace(r"\.", r"\\*\.")
+def _spelt(name: str) -> tuple[str, str]:
+    """A hint for a name: a slash is "~1" in a JSON Pointer, and Helm's --set escapes dots."""
+    pattern = re.escape(name).replace("/", "(?:/|~1)").replace(r"\.", r"\\*\.")
+    return re.split(r"[/.]", name)[-1], pattern
 
 
 def _unescaped(match: re.Match[str]) -> str:

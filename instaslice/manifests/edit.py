@@ -34,8 +34,6 @@ def edit(text: str, root: Node, meaning: Any, layout: "Layout | None" = None) ->
     editor = _Editor(whole, layout)
     if root.target or not root.parts or editor.replaced(root, meaning):
         raise BadDocument(UNWRITABLE)
-    if "*" in text:
-        editor.find_aliases(root)
     editor.enter(root, meaning, _Style())
     edits = sorted(editor.edits, key=lambda each: (each.start, each.end > each.start))
     if any(one.end > other.start for one, other in pairwise(edits)):
@@ -54,13 +52,13 @@ def edit(text: str, root: Node, meaning: Any, layout: "Layout | None" = None) ->
     return edits
 
 
-def applied(text: str, edits: Iterable[Edit]) -> str:
-    """A text after edits, which come in order."""
-    parts, place = [], 0
-    for start, end, new in edits:
-        parts += [text[place:start], new]
-        place = end
-    return "".join([*parts, text[place:]]) if parts else text
+def applied(text: str, edits: Iterable[Edit], start: int = 0, stop: int | None = None) -> str:
+    """text[start:stop] after edits in it, which come in order."""
+    parts = []
+    for each in edits:
+        parts += [text[start : each.start], each.new]
+        start = each.end
+    return "".join([*parts, text[start:stop]])
 
 
 def _stripped(text: str, root: Node, edits: list[Edit]) -> list[Edit]:
@@ -112,7 +110,7 @@ class _Editor:
         self.text, self.is_json = text, layout is not None
         self.edits: list[Edit] = []
         self.changed: set[int] = set()  #: nodes with an edit in them
-        self.sharing: set[int] = set()  #: nodes with an alias in them
+        self.has_aliases = "*" in text
         self.unit, self.comma, self.colon = layout or Layout(None)
 
     def put(self, start: int, end: int, new: str) -> None:
@@ -145,13 +143,6 @@ class _Editor:
         if not new or node.kind is dict:
             return not new
         return all(v is _GONE for _, v in self.pairs(node, new))
-
-    def find_aliases(self, node: Node) -> bool:
-        """Note the nodes that contain aliases. Returns whether this one does."""
-        found = [self.find_aliases(part.node) for part in node.parts]
-        if has_alias := node.target is not None or any(found):
-            self.sharing.add(id(node))
-        return has_alias
 
     def is_shared(self, node: Node) -> bool:
         """Whether a node is an alias of a node that has changed."""
@@ -191,7 +182,8 @@ class _Editor:
         if self.is_shared(node) or not (is_same or part.is_merge or not self.replaced(node, value)):
             self.changed.update(map(id, walk(node)))
             return True
-        if not part.is_merge and node.kind is not str and (id(node) in self.sharing or not is_same):
+        # An unchanged collection may have an alias of a node that changes.
+        if not part.is_merge and (not is_same or (self.has_aliases and node.parts)):
             self.enter(node, value, style)
         return False
 

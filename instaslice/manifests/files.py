@@ -8,10 +8,12 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
+from difflib import unified_diff
+from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TextIO
+from typing import BinaryIO, Final, TextIO
 
 import yaml
 
@@ -130,58 +132,60 @@ class Job:
 
     def read(self, name: str) -> bytes | None:
         """Read a file; None if that fails."""
-        why, path = "", Path(name)
+        path = Path(name)
         try:
             if name == STANDARD_INPUT:
-                if sys.stdin is not None:
-                    return sys.stdin.buffer.read()
-                why = "is closed"
-            elif not self.options.in_place or stat.S_ISREG(path.stat().st_mode):
-                return path.read_bytes()
-            else:
-                why = "is not a regular file, which --in-place needs"
+                if sys.stdin is None:
+                    raise OSError("is closed")
+                return sys.stdin.buffer.read()
+            if self.options.in_place and not stat.S_ISREG(path.stat().st_mode):
+                raise OSError("is not a regular file, which --in-place needs")
+            return path.read_bytes()
         except OSError as error:
-            why = error.strerror or str(error)
-        self.bad(f"{name}: {why}")
-        return None
+            self.bad(f"{name}: {error.strerror or error}")
+            return None
 
     def report(self, file: File) -> None:
         """Print the problems of a file's documents."""
+        is_check = self.options.check
         for document in file.documents:
             for weight, kind in WEIGHTS.items():
                 for problem in document.problems[weight]:
                     self.say(f"{file.name}:{problem.line}: {kind}{problem}")
-            if document.problems["left"] and self.options.check:
+            if document.problems["left"] and is_check:
                 self.worse(LEFT)
         if file.is_bad:
             self.worse(BAD)
-        elif self.options.check and file.is_changed:
+        elif is_check and file.is_changed:
             self.worse(WOULD_CHANGE)
             if not self.options.diff:
                 self.say(f"{file.name}: would be rewritten")
 
     def templates(self, files: list[File]) -> None:
         """Append the templates that are missing, or print which are needed."""
+        options, separate = self.options, Path(self.options.templates_to)
         documents = [(file, document) for file in files for document in file.documents]
         has = {need for _, document in documents for need in document.has}
-        there = Path(self.options.templates_to)
-        if there.is_file():
-            has |= {need for d in self.rewriter.each(there.read_bytes()) for need in d.has}
-        missing: dict[Need, File] = {}
+        if separate.is_file():
+            has |= {need for d in self.rewriter.each(separate.read_bytes()) for need in d.has}
+        added = list[Json]()  #: to the separate file
+        missing: dict[Need, list[Json]] = {}
         for file, document in documents:
             for need in document.needs:
                 if need not in has:
-                    missing.setdefault(need, file)
-        if self.options.with_templates or self.options.templates_to:
-            if missing and self.options.check:
+                    missing.setdefault(need, added if options.templates_to else file.added)
+        if options.with_templates or options.templates_to:
+            if missing and options.check:
                 self.worse(WOULD_CHANGE)
             self.add(missing, {name: c for _, d in documents for name, c in d.claims.items()}, has)
-            for file, document in documents if any(file.added for file in files) else ():
+            for file, document in documents if any(missing.values()) else ():
                 for problem in document.problems[RENAME]:
                     self.say(f"{file.name}:{problem.line}: warning: {problem}")
-            if self.options.templates_to:
-                self.move(files, there)
-        elif not self.options.check:
+            if added and not (options.check or options.diff):
+                old = separate.read_text() if separate.exists() else ""
+                with self.writing(str(separate), "written"):
+                    separate.write_text(old + appended(old[-1:], added))
+        elif not options.check:
             new = {need for _, document in documents if document.changed for need in document.needs}
             named = list(dict.fromkeys(need.name for need in missing if need in new))
             if named:
@@ -192,11 +196,11 @@ class Job:
                 )
 
     def add(
-        self, missing: dict[Need, File], claims: dict[str, DeviceClaim], there: set[Need]
+        self, missing: dict[Need, list[Json]], claims: dict[str, DeviceClaim], there: set[Need]
     ) -> None:
-        """Append each template to the first file that needs it. there: objects that exist."""
+        """Append each missing template to its list. there: objects that exist."""
         task = self.options.task
-        for need, file in missing.items():
+        for need, added in missing.items():
             claim = claims.get(need.name) or from_template(need.name, task.resources)
             if claim is None or (why := why_not(task.api, claim)):
                 what = f"cannot be written: {why}" if claim else "is nowhere defined"
@@ -207,21 +211,7 @@ class Job:
                 here = Need(metadata.get("namespace"), metadata["name"], manifest["kind"])
                 if here not in there:
                     there.add(here)
-                    file.added.append(manifest)
-
-    def move(self, files: list[File], path: Path) -> None:
-        """Append the templates to the file at `path` instead of to `files`."""
-        added = [manifest for file in files for manifest in file.added]
-        for file in files:
-            file.added = []
-        if added and not (self.options.check or self.options.diff):
-            try:
-                old = path.read_text() if path.exists() else ""
-                path.write_text(old + appended(old[-1:], added))
-            except OSError as error:
-                self.bad(f"{path}: {error.strerror or error}")
-            else:
-                self.say(f"{path}: written")
+                    added.append(manifest)
 
     def show(self, files: list[File]) -> None:
         options = self.options
@@ -275,12 +265,18 @@ class Job:
         if file.added and any(document.is_json for document in file.documents):
             self.bad(f"{file.name}: templates cannot be appended to JSON")
             return
-        try:
+        with self.writing(file.name, "rewritten"):
             replace(Path(file.name).resolve(), applied(*file.edits()).encode())
+
+    @contextmanager
+    def writing(self, name: str, done: str) -> Iterator[None]:
+        """Report whether a file is written."""
+        try:
+            yield
         except OSError as error:
-            self.bad(f"{file.name}: {error.strerror or error}")
+            self.bad(f"{name}: {error.strerror or error}")
         else:
-            self.say(f"{file.name}: rewritten")
+            self.say(f"{name}: {done}")
 
     def write(self, text: str) -> None:
         # A lone surrogate ("\ud800"), which JSON allows, cannot be encoded in UTF-8.
@@ -326,18 +322,17 @@ def replace(target: Path, data: bytes) -> None:
             copy.write(data)
             copy.flush()
             os.fsync(copy.fileno())
-        is_alike = status.st_nlink == 1
-        try:
+        is_alike = False  # a new file would lose the hard links, or have another owner
+        with suppress(OSError):
             if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
                 os.chown(name, status.st_uid, status.st_gid)
             shutil.copystat(target, name)
             os.utime(name)
             os.chmod(name, status.st_mode & 0o7777)
-        except OSError:
-            is_alike = False
+            is_alike = status.st_nlink == 1
         if is_alike:
             os.replace(name, target)
-        else:  # a new file would lose the hard links, or have another owner
+        else:
             overwrite(target, data)
     finally:
         Path(name).unlink(missing_ok=True)
@@ -362,51 +357,41 @@ def overwrite(target: Path, data: bytes) -> None:
 
 def diff(name: str, before: str, edits: Iterable[Edit]) -> Iterator[str]:
     """Yield the lines of a file's unified diff. edits: in order."""
-    old, new = _lines(before), list[str]()
-    codes: list[Any] = []
-    done = place = 0
-    for start, end, text in [*_by_lines(before, edits), Edit(len(before), len(before), "")]:
-        i, k, fresh = done + len(_lines(before[place:start])), len(new), _lines(text)
-        gone, same = _lines(before[start:end]), i - done
-        inner = SequenceMatcher(None, gone, fresh, autojunk=False).get_opcodes()
-        shifted = [(t, a + i, b + i, c + k + same, d + k + same) for t, a, b, c, d in inner]
-        for code in [("equal", done, i, k, k + same), *shifted]:
-            if codes and code[0] == codes[-1][0] == "equal":
-                code = ("equal", codes[-1][1], code[2], codes.pop()[3], code[4])
-            codes.append(code)
-        new += old[done:i] + fresh
-        done, place = i + len(gone), end
-    known = SequenceMatcher(None, old, new)
-    known.opcodes = codes  # type: ignore[attr-defined]  # as `get_opcodes` finds them
-    for number, group in enumerate(known.get_grouped_opcodes(CONTEXT)):
-        if number == 0:
-            yield f"--- a/{name.lstrip('/')}\n"
-            yield f"+++ b/{name.lstrip('/')}\n"
-        first, last = group[0], group[-1]
-        yield f"@@ -{_range(first[1], last[2])} +{_range(first[3], last[4])} @@\n"
-        for tag, i, j, k, m in group:
-            signs = {" ": old[i:j]} if tag == "equal" else {"-": old[i:j], "+": new[k:m]}
-            for line in (sign + line for sign, lines in signs.items() for line in lines):
+    signed, changed, place = list[str](), list[int](), 0  #: all lines, and where they change
+    for start, end, new in [*_by_lines(before, edits), Edit(len(before), len(before), "")]:
+        signed += [" " + line for line in _lines(before[place:start])]
+        gone = _lines(before[start:end])
+        fresh = [*unified_diff(gone, _lines(new), n=len(gone))][3:]  # all behind its header
+        changed += [i for i, line in enumerate(fresh, len(signed)) if line[0] != " "]
+        signed += fresh or [" " + line for line in gone]
+        place = end
+    if changed:
+        yield f"--- a/{name.lstrip('/')}\n"
+        yield f"+++ b/{name.lstrip('/')}\n"
+    shown = {near for i in changed for near in range(i - CONTEXT, i + CONTEXT + 1)}
+    old = new_ = 0
+    for is_shown, group in groupby(range(len(signed)), shown.__contains__):
+        lines = [signed[i] for i in group]
+        ours, theirs = (sum(line[0] != sign for line in lines) for sign in "+-")
+        if is_shown:
+            yield f"@@ -{_range(old, ours)} +{_range(new_, theirs)} @@\n"
+            for line in lines:
                 yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+        old, new_ = old + ours, new_ + theirs
 
 
 def _by_lines(text: str, edits: Iterable[Edit]) -> Iterator[Edit]:
     """Widen edits to whole lines, and join those that share a line."""
-    parts: list[str] = []  #: of the new text for text[first:last], up to `place`
-    first = place = last = 0
-    for start, end, new in edits:
-        if parts and start >= last and text[last - 1] == "\n":
-            yield Edit(first, last, "".join([*parts, text[place:last]]))
-            parts = []
-        if not parts:
-            first = place = text.rfind("\n", 0, start) + 1
-        parts += [text[place:start], new]
-        place = last = end
-        is_whole = new.endswith("\n") or (not new and start == first)
-        if not (is_whole and text[end - 1 : end] == "\n"):
-            last = text.find("\n", end) + 1 or len(text)
-    if parts:
-        yield Edit(first, last, "".join([*parts, text[place:last]]))
+    groups = list[list[Edit]]()
+    for each in edits:
+        if groups and text.find("\n", groups[-1][-1].end, each.start) < 0:
+            groups[-1].append(each)
+        else:
+            groups.append([each])
+    for group in groups:
+        first = text.rfind("\n", 0, group[0].start) + 1
+        last = text.find("\n", group[-1].end) + 1 or len(text)
+        yield Edit(first, last, applied(text, group, first, last))
 
 
 def _lines(text: str) -> list[str]:
@@ -414,9 +399,8 @@ def _lines(text: str) -> list[str]:
     return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
-def _range(start: int, stop: int) -> str:
+def _range(start: int, length: int) -> str:
     # An empty range is named by the line before it.
-    length = stop - start
     return str(start + 1) if length == 1 else f"{start + (length > 0)},{length}"
 
 

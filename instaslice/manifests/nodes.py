@@ -40,13 +40,7 @@ class Node:
     is_flow: bool = False
     target: "Node | None" = None  #: of an alias
     parts: "Sequence[Part]" = ()  #: members, or items
-    _own: "dict[str | None, Part] | None" = None
-
-    def own(self) -> "dict[str | None, Part]":
-        """The members by key, without merge keys; the last one of each key."""
-        if self._own is None:  # cached, since every member may have a problem to locate
-            self._own = {part.key: part for part in self.parts if not part.is_merge}
-        return self._own
+    own: "dict[str | None, Part] | None" = None  #: live members by key, without merge keys
 
 
 @dataclass(slots=True)
@@ -93,7 +87,7 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-_JSON: Final = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_refuse)
+JSON: Final = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_refuse)
 _BEGINS_JSON: Final = re.compile(r"[ \t\n\r]*[{\[]")
 #: Strings, brackets and words of a text that is known to be JSON.
 _TOKEN: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]|[^ \t\n\r,:"\[\]{}]+', re.DOTALL)
@@ -104,7 +98,7 @@ _WORDS: Final[dict[str, Any]] = {"true": True, "false": False, "null": None}
 def _is_json(text: str) -> bool:
     """Whether a text is a JSON object or list. Raises BadDocument."""
     try:
-        return bool(_BEGINS_JSON.match(text)) and _JSON.decode(text) is not None
+        return bool(_BEGINS_JSON.match(text)) and JSON.decode(text) is not None
     except ValueError:
         return False
     except RecursionError:
@@ -194,8 +188,8 @@ class _Builder:
     def fill(self, node: Node, depth: int) -> None:
         """Read a collection up to its end."""
         parts: list[Part] = []
-        live: dict[str | None, Part] = {}
-        node.parts = parts
+        own: dict[str | None, Part] = {}
+        node.parts, node.own = parts, own
         for found in self.events:
             if found[0].kind is _END:
                 # For libyaml, a block ends only at the beginning of the next token.
@@ -216,10 +210,10 @@ class _Builder:
             if is_merge:
                 self.merge(node, value.value)
                 continue
-            if before := live.get(key):
+            if before := own.get(key):
                 before.is_dead = True
                 self.dead.append(before)
-            live[key] = parts[-1]
+            own[key] = parts[-1]
             node.value[key] = value.value
 
     def merge(self, node: Node, value: Any) -> None:
@@ -252,7 +246,7 @@ def locate(node: Node, path: Sequence[str | int]) -> tuple[int, Node]:
     for token in path:
         found = None
         if node.kind is dict:
-            found = node.own().get(str(token))
+            found = (node.own or {}).get(str(token))
         elif str(token).isdecimal() and int(token) < len(node.parts):
             found = node.parts[int(token)]
         if found is None:
