@@ -38,7 +38,6 @@ _POINTER: Final = pointer("metadata", "annotations", REQUESTED)
 
 #: With this value of ALTERNATIVES, a pod declines the administrator's default.
 NONE: Final = "none"
-_BIGGER: Final = "bigger"
 _LIKE_THIS: Final = 'write it like "3g.20gb or 4g.20gb; 1g.5gb or 1g.10gb"'
 
 
@@ -49,9 +48,6 @@ class Wishes(NamedTuple):
     alternatives: Mapping[Resource, tuple[Resource, ...]]
     placement: str = ""  #: a key of `templates.CONSTRAINTS`, or empty
     is_default: bool = False  #: whether the alternatives are the administrator's
-
-
-_NO_WISHES: Final = Wishes({}, is_default=True)
 
 
 def path(key: str) -> Path:
@@ -74,8 +70,6 @@ def is_mirror(pod: Json) -> bool:
 def read(found: Json, resources: Resources) -> Wishes:
     """Read the wishes in a pod's annotations. Raises InvalidPod with the key and the value."""
     value, placed = found.get(ALTERNATIVES), found.get(PLACEMENT)
-    if value is None and placed is None and not resources.alternatives:
-        return _NO_WISHES
     placement = placed.strip() if isinstance(placed, str) else ""
     if placed is not None and placement not in CONSTRAINTS:
         raise InvalidPod(invalid(path(PLACEMENT), placed, f"must be {' or '.join(CONSTRAINTS)}"))
@@ -105,10 +99,9 @@ def read_alternatives(value: object) -> dict[Resource, tuple[Resource, ...]]:
             raise ValueError(f'profiles are joined by "or" and chains by ";": {_LIKE_THIS}')
         if not 2 <= len(names) <= MAX_CHOICES:
             raise ValueError(f"a chain names 2 to {MAX_CHOICES} profiles: {_LIKE_THIS}")
-        if _BIGGER in names and (names[0] == _BIGGER or len(names) > 2):
-            text = f'"{_BIGGER}" stands alone behind one profile, as in "1g.5gb or bigger"'
-            raise ValueError(text)
-        first, *rest = [_profile(name) for name in names if name != _BIGGER]
+        if "bigger" in names and (names[0] == "bigger" or len(names) > 2):
+            raise ValueError('"bigger" stands alone behind one profile, as in "1g.5gb or bigger"')
+        first, *rest = [_profile(name) for name in names if name != "bigger"]
         others = tuple(map(of_profile, rest)) or bigger(first)
         resource = of_profile(first)
         if len({resource, *others}) < 1 + len(others):

@@ -40,33 +40,21 @@ class Demand(NamedTuple):
     role: Role
 
 
-class Group(NamedTuple):
-    """Devices that the same containers use."""
-
-    users: tuple[int, ...]  #: ascending
-    devices: int
-
-
+#: A claim to be added to a pod, before it has a name; and each container that uses it, in the order
+#: of the pod, with the request that it uses, "" for all of it.
+NewClaim = tuple[DeviceClaim, list[tuple[int, str]]]
+#: The containers that use the same devices, ascending, and the number of these devices.
+Group = tuple[tuple[int, ...], int]
 #: The demands for each resource: in the order of the pod, each container once.
 Demands = dict[Resource, list[Demand]]
-
-
-class NewClaim(NamedTuple):
-    """A claim to be added to a pod, before it has a name."""
-
-    asks: DeviceClaim
-    #: Each container that uses it, in the order of the pod, and the request; "" means all of it.
-    uses: list[tuple[int, str]]
 
 
 def held(demands: Sequence[Demand]) -> int:
     """The number of devices of a resource that the pod holds."""
     # Demands are read backwards: an init container cannot use the devices of sidecars before it.
     # It can use those of all containers, which come first in `demands`.
-    free = extras = 0
-    for demand in demands:
-        if demand.role == "container":
-            free += demand.devices
+    free = sum([demand.devices for demand in demands if demand.role == "container"])
+    extras = 0
     for demand in reversed(demands):
         if demand.role == "sidecar":
             free += demand.devices
@@ -86,7 +74,7 @@ def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
     owners, inits, sidecars = by_role["container"], by_role["init"], by_role["sidecar"][::-1]
     if not inits:  # the usual case: no container uses another's devices
         alone = owners + sidecars
-        return [Group((d.user,), n) for d in alone for n in _cut(d.devices, max_devices)]
+        return [((each.user,), n) for each in alone for n in _cut(each.devices, max_devices)]
     extras = held(demands) - sum(owner.devices for owner in owners + sidecars)
     uses = sorted({init.devices for init in inits})
     found: list[Group] = []
@@ -96,7 +84,7 @@ def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
         for end in (*[use for use in uses if start < use < last], last):
             users = [user] if user >= 0 else []
             users += [init.user for init in inits if init.devices > start]
-            found += [Group(tuple(sorted(users)), n) for n in _cut(end - start, max_devices)]
+            found += [(tuple(sorted(users)), n) for n in _cut(end - start, max_devices)]
             start = end
     return found
 
@@ -147,21 +135,21 @@ def new_claims(wanted: Demands, api: ResourceAPI, wishes: Wishes) -> list[NewCla
     wishes: those that can be kept (`promised`).
     """
     claims: list[NewClaim] = []
-    placed: list[tuple[DeviceRequest, Group]] = []
+    placed: list[tuple[DeviceRequest, tuple[int, ...]]] = []
     for resource, each in wanted.items():
         others = wishes.alternatives.get(resource, ())
-        for group in groups(each, api.max_devices):
-            asks = claim_of(resource, group.devices, *others)
+        for users, devices in groups(each, api.max_devices):
+            asks = claim_of(resource, devices, *others)
             if wishes.placement and resource.profile:
-                placed.append((asks.requests[0], group))
+                placed.append((asks.requests[0], users))
             else:
-                claims.append(NewClaim(asks, [(user, "") for user in group.users]))
+                claims.append((asks, [(user, "") for user in users]))
     if placed:
         asks = DeviceClaim(tuple(request for request, _ in placed), wishes.placement)
         named = zip(asks.request_names, placed, strict=True)
-        uses = [(user, name) for name, (_, group) in named for user in group.users]
-        claims.append(NewClaim(asks, sorted(uses, key=lambda use: use[0])))
-    claims.sort(key=lambda claim: claim.uses[0][0])
+        uses = [(user, name) for name, (_, users) in named for user in users]
+        claims.append((asks, sorted(uses, key=lambda use: use[0])))
+    claims.sort(key=lambda claim: claim[1][0])
     return claims
 
 

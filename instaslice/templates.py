@@ -210,12 +210,21 @@ def objects(api: ResourceAPI, claim: DeviceClaim, namespace: str | None = None) 
     Device classes come first and are cluster-wide; the rest is in the namespace. The
     ResourceClaimTemplate comes last, so that if it exists, everything does.
     """
-    name, spec = claim.template, claim_spec(api, claim)
+    name = claim.template
+    spec: Json = {}
     if api.is_classic:
-        kind, what = _classic_parameters(claim.requests[0].resource)
+        profile = claim.requests[0].resource.profile
+        kind = "MigDeviceClaimParameters" if profile else "GpuClaimParameters"
+        what = {"profile": profile.attribute} if profile else {"count": 1}
         found = [_object(f"{_CLASSIC_GROUP}/v1alpha1", kind, name, what, namespace)]
+        reference = {"apiGroup": _CLASSIC_GROUP, "kind": kind, "name": name}
+        spec = {"resourceClassName": CLASSIC_CLASS, "parametersRef": reference}
     else:
         found = [device_class(api, each) for each in claim.choices if each.has_own_class]
+        named = zip(claim.request_names, claim.requests, strict=True)
+        spec["devices"] = {"requests": [_request(api, *each) for each in named]}
+        if claim.placement:
+            spec["devices"]["constraints"] = [{CONSTRAINTS[claim.placement]: GPU}]
     template = _object(api.group_version, "ResourceClaimTemplate", name, {"spec": spec}, namespace)
     return [*found, template]
 
@@ -243,19 +252,6 @@ def device_class(api: ResourceAPI, resource: Resource, *, or_bigger: bool = Fals
     return _object(api.group_version, "DeviceClass", name, spec)
 
 
-def claim_spec(api: ResourceAPI, claim: DeviceClaim) -> Json:
-    """Make the spec of a ResourceClaim."""
-    if api.is_classic:
-        kind, _ = _classic_parameters(claim.requests[0].resource)
-        reference = {"apiGroup": _CLASSIC_GROUP, "kind": kind, "name": claim.template}
-        return {"resourceClassName": CLASSIC_CLASS, "parametersRef": reference}
-    named = zip(claim.request_names, claim.requests, strict=True)
-    devices: Json = {"requests": [_request(api, name, request) for name, request in named]}
-    if claim.placement:
-        devices["constraints"] = [{CONSTRAINTS[claim.placement]: GPU}]
-    return {"devices": devices}
-
-
 def _request(api: ResourceAPI, name: str, request: DeviceRequest) -> Json:
     if len(request.choices) > 1:
         assert ALTERNATIVES in api.features
@@ -273,13 +269,6 @@ def _asks(resource: Resource, count: int) -> Json:
     if count > 1:
         found["count"] = count
     return found
-
-
-def _classic_parameters(resource: Resource) -> tuple[str, Json]:
-    """The kind and the spec of the parameters for v1alpha2's driver."""
-    if resource.profile:
-        return "MigDeviceClaimParameters", {"profile": resource.profile.attribute}
-    return "GpuClaimParameters", {"count": 1}
 
 
 def serves(api: ResourceAPI, resource: Resource) -> bool:

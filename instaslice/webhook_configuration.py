@@ -82,37 +82,27 @@ def webhook_configuration(
     namespace: that of InstaSlice's Service.
     """
     service = {"name": NAME, "namespace": namespace, "path": "/mutate", "port": 443}
+    pods = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}
     not_ours = _selects("kubernetes.io/metadata.name", "NotIn", "kube-system", namespace)
+    webhook = {
+        "name": WEBHOOK,
+        "admissionReviewVersions": ["v1"],
+        "clientConfig": {"service": service},
+        "rules": [{**pods, "operations": ["CREATE", "UPDATE"], "scope": "Namespaced"}],
+        "matchPolicy": "Equivalent",
+        "matchConditions": match_conditions(mode, resources),
+        "namespaceSelector": {"matchExpressions": [not_ours, _selects(LABEL, *MODES[mode][1])]},
+        "objectSelector": {"matchExpressions": [_selects(LABEL, *_NOT_DISABLED)]},
+        "failurePolicy": "Fail",
+        "reinvocationPolicy": "IfNeeded",
+        "sideEffects": "NoneOnDryRun",
+        "timeoutSeconds": 5,
+    }
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
         "metadata": {"name": NAME},
-        "webhooks": [
-            {
-                "name": WEBHOOK,
-                "admissionReviewVersions": ["v1"],
-                "clientConfig": {"service": service},
-                "rules": [
-                    {
-                        "apiGroups": [""],
-                        "apiVersions": ["v1"],
-                        "resources": ["pods"],
-                        "operations": ["CREATE", "UPDATE"],
-                        "scope": "Namespaced",
-                    }
-                ],
-                "matchPolicy": "Equivalent",
-                "matchConditions": match_conditions(mode, resources),
-                "namespaceSelector": {
-                    "matchExpressions": [not_ours, _selects(LABEL, *MODES[mode][1])]
-                },
-                "objectSelector": {"matchExpressions": [_selects(LABEL, *_NOT_DISABLED)]},
-                "failurePolicy": "Fail",
-                "reinvocationPolicy": "IfNeeded",
-                "sideEffects": "NoneOnDryRun",
-                "timeoutSeconds": 5,
-            }
-        ],
+        "webhooks": [webhook],
     }
 
 

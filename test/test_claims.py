@@ -11,7 +11,7 @@ from instaslice.invalid import MAX_MESSAGES, InvalidPod
 from instaslice.resource_api import NEWEST, SAME_GPU, VERSIONS
 from instaslice.resources import DIGEST, MAX_NAME, Resources, read_mapping
 from instaslice.rewrite import Rewrite, rewrite
-from instaslice.templates import claim_spec
+from instaslice.templates import objects
 from test.support import pods
 from test.support.pods import MIG, Json, limits, pod_of
 from test.support.reviews import apply
@@ -68,7 +68,7 @@ def test_or_bigger_is_one_request_with_growing_choices() -> None:
     result = rewrite(wishing(pod_of(of(2, MIG)), alternatives="1g.5gb or bigger"), NEWEST)
     assert (templates(result), result.warnings) == (["mig-1g.5gb-or-bigger.x2"], [])
     [claim] = result.claims
-    [request] = claim_spec(NEWEST, claim)["devices"]["requests"]
+    [request] = objects(NEWEST, claim)[-1]["spec"]["spec"]["devices"]["requests"]
     choices = request["firstAvailable"]
     names = ["mig-1g-5gb", "bigger-1g", "bigger-2g", "bigger-3g", "bigger-4g", "bigger-7g"]
     assert [choice["name"] for choice in choices] == names
@@ -150,7 +150,7 @@ def test_a_placement_is_one_claim_with_a_request_for_each_group() -> None:
     ]
     [only] = patched["spec"]["initContainers"]
     assert only["resources"]["claims"] == [{"name": name, "request": "mig-1g-5gb"}]
-    assert claim_spec(NEWEST, claim)["devices"]["constraints"] == [
+    assert objects(NEWEST, claim)[-1]["spec"]["spec"]["devices"]["constraints"] == [
         {"matchAttribute": "gpu.nvidia.com/parentUUID"}
     ]
     assert not rewrite(patched, NEWEST).operations

@@ -17,7 +17,6 @@ from instaslice.templates import (
     DeviceClaim,
     DeviceRequest,
     claim_of,
-    claim_spec,
     device_class,
     difference,
     from_template,
@@ -155,8 +154,9 @@ def test_alternatives_and_placement() -> None:
     }
     for kubernetes in ("1.34", "1.37"):
         kubernetes_validate.validate(template, kubernetes, strict=True)
-    apart = claim_spec(NEWEST, DeviceClaim(claim.requests, DIFFERENT_GPUS))
-    assert apart["devices"]["constraints"] == [{"distinctAttribute": "gpu.nvidia.com/parentUUID"}]
+    *_, apart = objects(NEWEST, DeviceClaim(claim.requests, DIFFERENT_GPUS))
+    constraints = apart["spec"]["spec"]["devices"]["constraints"]
+    assert constraints == [{"distinctAttribute": "gpu.nvidia.com/parentUUID"}]
 
 
 @pytest.mark.parametrize(
