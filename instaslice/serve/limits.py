@@ -166,8 +166,7 @@ class Limits:
     # gunicorn replaces a worker that gave no sign of life for this long; the loop gives two a
     # second.
     heartbeat: int = 30
-    # Between two checks of the certificate files, which cost a few stat() calls. cert-manager
-    # renews weeks ahead.
+    # Between two checks of the certificate files, which are read. cert-manager renews weeks ahead.
     certificate_check: float = 1.0
     # How long rendered metrics are served again.
     metrics: float = 1.0

@@ -5,7 +5,6 @@ them is zero instead of absent.
 """
 
 import time
-from functools import partial
 from typing import Final
 
 from prometheus_client import (
@@ -28,6 +27,25 @@ OTHER: Final = "other"
 #: The outcomes of an attempt to create or check a template or a device class.
 CREATION_OUTCOMES: Final = ("created", "existed", "differs", "failed", "beyond_bound")
 
+#: The name of each metric without "instaslice_", and its help.
+_HELP: Final = {
+    "admission_requests": "Admission requests by operation and by how they ended.",
+    "admission_duration_seconds": "Time to answer an admission request, in seconds.",
+    "admissions_in_flight": "Admission requests being answered now.",
+    "claims": "Claims put into pods, by resource; a MIG profile of no known GPU counts as 'other'.",
+    "template_creations": "Attempts to create or check a ResourceClaimTemplate, by outcome.",
+    "device_class_creations": "Attempts to create or check a DeviceClass, by outcome.",
+    "certificate_expiry_timestamp_seconds": (
+        "When the served certificate expires, in seconds since 1970."
+    ),
+    "certificate_reload_failures": (
+        "Certificates found on disk that could not be used; the old one is kept."
+    ),
+    "log_lines_dropped": "Log lines that were not written: the queue was full, or writing failed.",
+    "resource_api_info": "The version of resource.k8s.io that pods are rewritten for, or none.",
+    "build_info": "The running InstaSlice.",
+}
+
 
 class Metrics:
     """InstaSlice's metrics in their own registry.
@@ -41,13 +59,14 @@ class Metrics:
         # These tell when each series began. They would be half of all series.
         disable_created_metrics()
         self.registry = CollectorRegistry()
-        counter = partial(Counter, registry=self.registry)
-        gauge = partial(Gauge, registry=self.registry)
-        requests = counter(
-            "instaslice_admission_requests_total",
-            "Admission requests by operation and by how they ended.",
-            ["operation", "outcome"],
-        )
+
+        def counter(name: str, *labels: str) -> Counter:
+            return Counter(f"instaslice_{name}", _HELP[name], labels, registry=self.registry)
+
+        def gauge(name: str, *labels: str) -> Gauge:
+            return Gauge(f"instaslice_{name}", _HELP[name], labels, registry=self.registry)
+
+        requests = counter("admission_requests", "operation", "outcome")
         self._requests = {
             (operation, outcome): requests.labels(operation, outcome)
             for operation in (*OPERATIONS, OTHER)
@@ -58,56 +77,28 @@ class Metrics:
         # the last one is the webhook's timeout (5 s).
         self.duration = Histogram(
             "instaslice_admission_duration_seconds",
-            "Time to answer an admission request, in seconds.",
+            _HELP["admission_duration_seconds"],
             buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 5),
             registry=self.registry,
         )
         #: A context manager around each admission.
-        self.in_flight = gauge(
-            "instaslice_admissions_in_flight", "Admission requests being answered now."
-        ).track_inprogress()
-        claims = counter(
-            "instaslice_claims_total",
-            "Claims put into pods, by resource; a MIG profile of no known GPU counts as 'other'.",
-            ["resource"],
-        )
+        self.in_flight = gauge("admissions_in_flight").track_inprogress()
+        claims = counter("claims", "resource")
         names = [profile.resource for profile in profiles.known_profiles()]
         names += [resource.name for resource in resources.mapped.values()]
         self._claims = {name: claims.labels(name) for name in names}
         self._other_claims = claims.labels(OTHER)
-        self.template_creations = counter(
-            "instaslice_template_creations_total",
-            "Attempts to create or check a ResourceClaimTemplate, by outcome.",
-            ["outcome"],
-        )
-        self.class_creations = counter(
-            "instaslice_device_class_creations_total",
-            "Attempts to create or check a DeviceClass, by outcome.",
-            ["outcome"],
-        )
+        self.template_creations = counter("template_creations", "outcome")
+        self.class_creations = counter("device_class_creations", "outcome")
         for outcome in CREATION_OUTCOMES:
             self.template_creations.labels(outcome)
             self.class_creations.labels(outcome)
-        self.certificate_expiry = gauge(
-            "instaslice_certificate_expiry_timestamp_seconds",
-            "When the served certificate expires, in seconds since 1970.",
-        )
-        self.certificate_failures = counter(
-            "instaslice_certificate_reload_failures_total",
-            "Certificates found on disk that could not be used; the old one is kept.",
-        )
-        self.log_lines_dropped = counter(
-            "instaslice_log_lines_dropped_total",
-            "Log lines that were not written: the queue was full, or writing failed.",
-        )
-        self._resource_api = gauge(
-            "instaslice_resource_api_info",
-            "The version of resource.k8s.io that pods are rewritten for, or none.",
-            ["version"],
-        )
+        self.certificate_expiry = gauge("certificate_expiry_timestamp_seconds")
+        self.certificate_failures = counter("certificate_reload_failures")
+        self.log_lines_dropped = counter("log_lines_dropped")
+        self._resource_api = gauge("resource_api_info", "version")
         self._version: str | None = None
-        build = gauge("instaslice_build_info", "The running InstaSlice.", ["version"])
-        build.labels(__version__).set(1)
+        gauge("build_info", "version").labels(__version__).set(1)
 
     def show(self) -> bytes:
         """Prometheus' text format, at most `fresh` seconds old: rendering takes 2 ms."""

@@ -110,8 +110,8 @@ class Option(NamedTuple):
     default: str | None  #: as on the command line; None: the setting is required
     parse: Callable[[str], Any]  #: raises ValueError, "'...' is not ..."
     metavar: str
-    help: str
     is_list: bool = False  #: the flag may be repeated; the variable, in the plural, has commas
+    help: str = ""
 
     @property
     def is_switch(self) -> bool:
@@ -127,86 +127,46 @@ class Option(NamedTuple):
         return f"INSTASLICE_{self.key.upper()}"
 
 
-SERVE: Final = (
-    Option(
-        "--bind",
-        "[::]:8443",
-        _address,
-        "HOST:PORT",
-        "the address to listen on; [::] is every address, of IPv4 too",
+_HELP: Final = {
+    Option("--bind", "[::]:8443", _address, "HOST:PORT"): (
+        "the address to listen on; [::] is every address, of IPv4 too"
     ),
-    Option(
-        "--cert-dir",
-        None,
-        _folder,
-        "DIR",
+    Option("--cert-dir", None, _folder, "DIR"): (
         "holds tls.crt and tls.key, PEM, as cert-manager's Secret mounts them; "
-        "a new pair is taken up without a restart",
+        "a new pair is taken up without a restart"
     ),
-    Option(
-        "--resource-api",
-        "auto",
-        _one_of("auto", *VERSIONS),
-        "VERSION",
+    Option("--resource-api", "auto", _one_of("auto", *VERSIONS), "VERSION"): (
         "the version of resource.k8s.io that the cluster serves, "
-        f"auto to ask it, or {', '.join(VERSIONS)}",
+        f"auto to ask it, or {', '.join(VERSIONS)}"
     ),
-    Option(
-        "--resource",
-        "",
-        _mapping,
-        "NAME=DEVICECLASS",
+    Option("--resource", "", _mapping, "NAME=DEVICECLASS", is_list=True): (
         "an extended resource that is rewritten, beside MIG's, and the device class to ask in its "
-        "place, nvidia.com/gpu=gpu.nvidia.com, or a MIG profile, nvidia.com/gpu=mig-1g.5gb",
-        is_list=True,
+        "place, nvidia.com/gpu=gpu.nvidia.com, or a MIG profile, nvidia.com/gpu=mig-1g.5gb"
     ),
-    Option(
-        "--alternatives",
-        "",
-        _alternatives,
-        "CHAINS",
+    Option("--alternatives", "", _alternatives, "CHAINS"): (
         'what may serve a slice in pods without an annotation of their own, such as "1g.5gb or '
-        'bigger; 3g.20gb or 3g.40gb"',
+        'bigger; 3g.20gb or 3g.40gb"'
     ),
-    Option(
-        "--provision-templates",
-        "false",
-        _switch,
-        "true|false",
-        "make the ResourceClaimTemplates that a pod needs, in its namespace, as it is admitted",
+    Option("--provision-templates", "false", _switch, "true|false"): (
+        "make the ResourceClaimTemplates that a pod needs, in its namespace, as it is admitted"
     ),
-    Option(
-        "--kubeconfig",
-        "",
-        _file,
-        "FILE",
-        "names the cluster and the credentials; a pod uses its service account",
+    Option("--kubeconfig", "", _file, "FILE"): (
+        "names the cluster and the credentials; a pod uses its service account"
     ),
-    Option(
-        "--client-ca",
-        "",
-        _file,
-        "FILE",
+    Option("--client-ca", "", _file, "FILE"): (
         "PEM file of the authorities that sign the API server's client certificate; "
-        "without it, anyone who reaches the port may call",
+        "without it, anyone who reaches the port may call"
     ),
-    Option(
-        "--client-names",
-        "",
-        _names,
-        "NAME,...",
-        "accept only certificates with one of these, as common name or DNS name; needs --client-ca",
+    Option("--client-names", "", _names, "NAME,..."): (
+        "accept only certificates with one of these, as common name or DNS name; needs --client-ca"
     ),
-    Option("--log-format", "json", _one_of("json", "text"), "FORMAT", "json, or text for people"),
-    Option(
-        "--log-level",
-        "info",
-        _one_of("info", "warning", "error"),
-        "LEVEL",
-        "the least severe messages to log",
+    Option("--log-format", "json", _one_of("json", "text"), "FORMAT"): "json, or text for people",
+    Option("--log-level", "info", _one_of("info", "warning", "error"), "LEVEL"): (
+        "the least severe messages to log"
     ),
-    Option("--threads", "8", _number, "N", "admissions that may wait for templates at a time"),
-)
+    Option("--threads", "8", _number, "N"): "admissions that may wait for templates at a time",
+}
+SERVE: Final = tuple(option._replace(help=text) for option, text in _HELP.items())
 
 
 def read(
@@ -220,8 +180,6 @@ def read(
     values: dict[str, Any] = {}
     for option in SERVE:
         text, origin = typed.get(option.key), option.flag
-        if text is not None and not isinstance(text, str):
-            text = ",".join(text)
         if text is None and environment.get(option.variable):
             text, origin = environment[option.variable], option.variable
         if text is None:
@@ -229,39 +187,31 @@ def read(
         if text is None:
             raise SettingsError(f"{option.flag} (or {option.variable}) is missing")
         try:
-            values[option.key] = option.parse(text)
+            values[option.key] = option.parse(text if isinstance(text, str) else ",".join(text))
         except ValueError as error:
             raise SettingsError(f"{origin}: {error}") from None
     if values["client_names"] and not values["client_ca"]:
         raise SettingsError("--client-names: needs --client-ca, or no caller shows a certificate")
-    _check_mapping(values["resources"], values["resource_api"])
-    mapped = values["resources"].mapped
+    mapped, version = values["resources"].mapped, values["resource_api"]
+    for resource in mapped.values() if version in VERSIONS else ():
+        if not serves(VERSIONS[version], resource):
+            what = f"resource.k8s.io/{version} cannot ask for {resource.device_class}"
+            raise SettingsError(f"--resource: {resource.name!r} cannot be mapped: {what}")
     values["resources"] = Resources(mapped, values.pop("alternatives"))
     values["cluster"] = _cluster(values, values.pop("kubeconfig"), environment)
     host, port = values.pop("bind")
     return Settings(host=host, port=port, **values)
 
 
-def _check_mapping(resources: Resources, version: str) -> None:
-    """Raises SettingsError if the version is fixed and cannot request a mapped resource."""
-    if version not in VERSIONS:
-        return
-    for resource in resources.mapped.values():
-        if not serves(VERSIONS[version], resource):
-            what = f"resource.k8s.io/{version} cannot ask for {resource.device_class}"
-            raise SettingsError(f"--resource: {resource.name!r} cannot be mapped: {what}")
-
-
 def _cluster(
     values: Mapping[str, Any], kubeconfig: Path | None, environment: Mapping[str, str]
 ) -> Cluster | None:
     """How to reach the cluster, if a setting needs it."""
-    needs = {
-        "--resource-api auto": values["resource_api"] == "auto",
-        "--provision-templates": values["provision_templates"],
-    }
-    need = next((flag for flag, needed in needs.items() if needed), None)
-    if need is None:
+    if values["resource_api"] == "auto":
+        need = "--resource-api auto"
+    elif values["provision_templates"]:
+        need = "--provision-templates"
+    else:
         return None
     try:
         cluster = from_kubeconfig(kubeconfig) if kubeconfig else in_cluster(environment)

@@ -1,17 +1,15 @@
 """The server's certificate, as cert-manager mounts it, reloaded without a restart.
 
 A Secret's volume holds tls.crt and tls.key behind a symlink that the kubelet swaps; other tools
-rename or overwrite the files. In each case inode, size or time of change differ, which is what this
-module checks. The TLS context is built once for each pair. If a pair cannot be loaded, because it
-is half-written or does not match, the old one stays in use; the failure is logged once and counted,
-and loading is tried again.
+rename or overwrite the files. So this module compares their content. The TLS context is built once
+for each pair. If a pair cannot be loaded, because it is half-written or does not match, the old one
+stays in use; the failure is logged once and counted, and loading is tried again.
 
 The file of authorities for client certificates is handled in the same way. Each connection keeps
 the number (generation) of the authorities that checked its certificate.
 """
 
 import contextlib
-import errno
 import logging
 import os
 import ssl
@@ -21,8 +19,8 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from stat import S_ISDIR, S_ISREG
-from typing import Any, Final
+from stat import S_ISREG
+from typing import Any, Final, NamedTuple
 
 from instaslice.serve.limits import Limits
 
@@ -34,11 +32,18 @@ _MAX_FILE: Final = 1024 * 1024
 #: X509_V_FLAG_NO_CHECK_TIME (OpenSSL's x509_vfy.h).
 _NO_CHECK_TIME: Final = 0x200000
 
-_Signature = tuple[tuple[int, int, int], ...]
-
 
 class UnusableCertificate(Exception):
     """The certificate cannot be served; `str()` of it says which file and why, in one line."""
+
+
+class _Loaded(NamedTuple):
+    """Files that can be served. Times are in seconds since 1970."""
+
+    files: list[bytes]  #: the content of each
+    context: ssl.SSLContext
+    begin: float  #: when the certificate begins to be valid
+    expiry: float
 
 
 class Certificates:
@@ -62,21 +67,20 @@ class Certificates:
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
     ) -> None:
         self._limits = limits
-        self._paths = [folder / "tls.crt", folder / "tls.key"]
-        self._client_ca = client_ca
-        if client_ca:
-            self._paths.append(client_ca)
+        self._paths = [folder / "tls.crt", folder / "tls.key", *([client_ca] if client_ca else [])]
         self.on_load = lambda expiry: None
         self.on_failure = lambda: None
         self._lock = threading.Lock()
-        self._signature = self._sign()
-        self._failed: _Signature | None = None
-        self._authorities = b""
+        self._used = _load(self._paths, _read(self._paths))
+        self._failed: tuple[list[bytes], str] | None = None  #: the files, and why
         self._generation = 0
         self._uses = 0  #: of the context
-        self._files = self._read()
-        self._context, (_, self.expiry) = self._load(self._files)
         self._next_check = time.monotonic() + self._limits.certificate_check
+
+    @property
+    def expiry(self) -> float:
+        """When the certificate in use expires, in seconds since 1970."""
+        return self._used.expiry
 
     def context(self) -> ssl.SSLContext:
         """The context for a new connection."""
@@ -84,9 +88,9 @@ class Certificates:
         self._uses += 1
         if self._uses >= self._limits.context_uses:
             self._uses = 0
-            with contextlib.suppress(UnusableCertificate):
-                self._context, _ = self._load(self._files)
-        return self._context
+            with contextlib.suppress(UnusableCertificate):  # there may be no free descriptor
+                self._used = _load(self._paths, self._used.files)
+        return self._used.context
 
     def generation(self) -> int:
         """A number that grows when the authorities in `client_ca` change.
@@ -108,146 +112,109 @@ class Certificates:
                 self._lock.release()
 
     def _refresh(self) -> None:
+        before, now = self._used, time.time()
+        files: list[bytes] = []
         try:
-            signature = self._sign()
-            if signature == self._signature:
+            files = _read(self._paths)
+            if files == before.files:
                 return
-            files = self._read()
-            context, (begin, expiry) = self._load(files)
-            now = time.time()
-            if not begin <= now < expiry and now < self.expiry:
-                what = "has expired" if now >= expiry else "is not valid yet"
+            new = _load(self._paths, files)
+            if not new.begin <= now < new.expiry and now < before.expiry:
+                what = "has expired" if now >= new.expiry else "is not valid yet"
                 raise UnusableCertificate(f"{self._paths[0]}: {what}, and the one in use has not")
         except UnusableCertificate as error:
-            self._fail(str(error))
+            failed = (files, str(error))
+            if failed != self._failed:  # otherwise it was said already
+                self._failed = failed
+                self.on_failure()
+                fields = {"reason": str(error)}
+                _log.error("the certificate on disk is not served", extra={"fields": fields})
             return
-        self._signature, self._failed = signature, None
-        self._context, self.expiry, self._files = context, expiry, files
-        self.on_load(expiry)
-        until = datetime.fromtimestamp(expiry, UTC).isoformat()
+        self._generation += files[2:] != before.files[2:]
+        self._used, self._failed = new, None
+        self.on_load(new.expiry)
+        until = datetime.fromtimestamp(new.expiry, UTC).isoformat()
         _log.info("a new certificate is served", extra={"fields": {"expires": until}})
 
-    def _fail(self, why: str) -> None:
-        try:
-            signature: _Signature = self._sign()
-        except UnusableCertificate:
-            signature = ()
-        if signature == self._failed:
-            return  # said already
-        self._failed = signature
-        self.on_failure()
-        _log.error("the certificate on disk is not served", extra={"fields": {"reason": why}})
 
-    def _sign(self) -> _Signature:
-        """The identity of the files on disk, which differs for each new version."""
-        signature = []
-        for path in self._paths:
-            try:
-                stat = os.stat(path)
-            except OSError as error:
-                raise UnusableCertificate(f"{path}: {error.strerror}") from None
-            signature.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
-        return tuple(signature)
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO would block until it has a writer
 
-    def _read(self) -> list[bytes]:
-        """The content of the files. Each is read once, since it may be replaced at any time."""
+
+def _read(paths: list[Path]) -> list[bytes]:
+    """Read files without blocking. Raises UnusableCertificate."""
+    found = []
+    for path in paths:
         try:
-            return [_read(path) for path in self._paths]
+            with open(path, "rb", opener=_open) as file:
+                stat = os.fstat(file.fileno())
+                if not S_ISREG(stat.st_mode):
+                    raise UnusableCertificate(f"{path}: is not a file")
+                if stat.st_size > _MAX_FILE:
+                    raise UnusableCertificate(f"{path}: is over {_MAX_FILE} bytes")
+                found.append(file.read(_MAX_FILE))
         except OSError as error:
-            raise UnusableCertificate(
-                f"{error.filename or self._paths[0]}: {error.strerror}"
-            ) from None
-
-    def _load(self, read: list[bytes]) -> tuple[ssl.SSLContext, tuple[float, float]]:
-        """The context for the content of the files, and the validity of the certificate."""
-        certificate, key = self._paths[:2]
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.options |= ssl.OP_NO_RENEGOTIATION
-        try:
-            _require_certificate(certificate, read[0])
-            with _in_memory(read[0]) as chain, _in_memory(read[1]) as secret:
-                context.load_cert_chain(chain, secret, password=_no_password)
-            times = _validity(context, read[0])
-        except ssl.SSLError as error:
-            reason = error.reason or "not a PEM private key"
-            raise UnusableCertificate(f"{certificate} and {key}: {reason}") from None
-        except OSError as error:
-            raise UnusableCertificate(f"{certificate}: {error.strerror}") from None
-        except ValueError as error:
-            raise UnusableCertificate(f"{certificate}: {error}") from None
-        if self._client_ca:
-            _require_certificate(self._client_ca, read[2])
-            context.load_verify_locations(cadata=_ascii(read[2]))
-            context.verify_mode = ssl.CERT_OPTIONAL
-            if read[2] != self._authorities:
-                self._authorities = read[2]
-                self._generation += 1
-        return context, times
+            raise UnusableCertificate(f"{path}: {error.strerror}") from None
+    return found
 
 
-def _read(path: Path) -> bytes:
-    """Read a file without blocking. Raises OSError and UnusableCertificate."""
-    # Without O_NONBLOCK, opening a FIFO blocks until it has a writer.
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+def _load(paths: list[Path], files: list[bytes]) -> _Loaded:
+    """Make a context from the content of the files. Raises UnusableCertificate."""
+    certificate, key, *client_ca = paths
+    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _trust(asking, certificate, files[0])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
     try:
-        stat = os.fstat(fd)
-        if S_ISDIR(stat.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not S_ISREG(stat.st_mode):
-            raise UnusableCertificate(f"{path}: is not a file")
-        if stat.st_size > _MAX_FILE:
-            raise UnusableCertificate(f"{path}: is over {_MAX_FILE} bytes")
-        return os.read(fd, _MAX_FILE)
-    finally:
-        os.close(fd)
+        with _in_memory(files[0]) as chain, _in_memory(files[1]) as secret:
+            # Without a password, OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(chain, secret, password="")
+        begin, expiry = _validity(context, asking)
+    except ssl.SSLError as error:
+        reason = error.reason or "not a PEM private key"
+        raise UnusableCertificate(f"{certificate} and {key}: {reason}") from None
+    except OSError as error:
+        raise UnusableCertificate(f"{certificate}: {error.strerror}") from None
+    except ValueError as error:
+        raise UnusableCertificate(f"{certificate}: {error}") from None
+    if client_ca:
+        _trust(context, client_ca[0], files[2])
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return _Loaded(files, context, begin, expiry)
+
+
+def _trust(context: ssl.SSLContext, path: Path, pem: bytes) -> None:
+    """Have a context trust the certificates in a file. Raises UnusableCertificate."""
+    try:
+        # Only comments around the PEM can be something else than ASCII; OpenSSL skips them.
+        context.load_verify_locations(cadata=pem.decode("ascii", "ignore"))
+    except (ssl.SSLError, ValueError):
+        raise UnusableCertificate(f"{path}: holds no PEM certificate") from None
 
 
 @contextlib.contextmanager
 def _in_memory(data: bytes) -> Iterator[str]:
     """The name of a file in memory: `load_cert_chain` only reads files."""
-    with contextlib.ExitStack() as stack:
-        if hasattr(os, "memfd_create"):
-            file: Any = stack.enter_context(open(os.memfd_create("pem"), "wb"))
-        else:
-            file = stack.enter_context(tempfile.TemporaryFile())
+    memory = getattr(os, "memfd_create", None)  # only Linux has it
+    with open(memory("pem"), "wb") if memory else tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
         file.seek(0)
         yield f"/dev/fd/{file.fileno()}"
 
 
-def _ascii(pem: bytes) -> str:
-    # Only comments around the PEM can be something else; OpenSSL skips them.
-    return pem.decode("ascii", "ignore")
-
-
-def _no_password() -> str:
-    """An empty password; without it, OpenSSL would ask on the terminal."""
-    return ""
-
-
-def _require_certificate(path: Path, pem: bytes) -> None:
-    """Raises UnusableCertificate unless the content of a file holds a certificate."""
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=_ascii(pem))
-    except (ssl.SSLError, ValueError):
-        raise UnusableCertificate(f"{path}: holds no PEM certificate") from None
-
-
-def _validity(context: ssl.SSLContext, chain: bytes) -> tuple[float, float]:
+def _validity(serving: ssl.SSLContext, asking: ssl.SSLContext) -> tuple[float, float]:
     """When a server's certificate begins and ends to be valid, in seconds since 1970.
 
     The standard library only decodes a peer's verified certificate. So this does a handshake in
-    memory with a client that trusts the chain and ignores the clock. Raises ssl.SSLError.
+    memory with `asking`, a client that trusts the chain and ignores the clock. Raises SSLError.
     """
-    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     asking.check_hostname = False
     asking.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
-    asking.load_verify_locations(cadata=_ascii(chain))
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = asking.wrap_bio(to_client, to_server)
-    server = context.wrap_bio(to_server, to_client, server_side=True)
+    server = serving.wrap_bio(to_server, to_client, server_side=True)
     for side in (client, server, client):  # hello; hello and certificate; finished
         with contextlib.suppress(ssl.SSLWantReadError):
             side.do_handshake()
