@@ -39,7 +39,7 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         cluster = client(arguments, "plan")
         given = resources if arguments.resource else None
-        result = plan.make(reading.take(cluster, cluster.namespace, given, tries_pods=False))
+        result = plan.Plan(reading.take(cluster, cluster.namespace, given, tries_pods=False))
     if arguments.output == "text":
         text = plan.as_text(result, width())
     else:

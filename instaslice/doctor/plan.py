@@ -10,7 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from instaslice import node_labels
@@ -22,7 +22,7 @@ from instaslice.doctor.policies import Policy
 from instaslice.doctor.report import GOOD, UNSURE, WRONG, State, wrapped
 from instaslice.doctor.snapshot import GPU, Pod, Snapshot, advertised, some
 from instaslice.patch import Json
-from instaslice.resource_api import NEWEST, ResourceAPI
+from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
 from instaslice.resources import MIG_CLASS, Resources
 
 #: Resources that OpenShift's removed operator wrote into pods in place of NVIDIA's.
@@ -126,57 +126,38 @@ class Item:
         return f"{self.text} (section {self.section})"
 
 
-@dataclass(slots=True)
 class Plan:
-    """The migration's plan; see the module's docstring."""
+    """The migration's plan for a cluster, or for the objects of files."""
 
-    kubernetes: str
-    resource_api: str  #: "v1"; empty if DRA is not served
-    minor: int
-    has_driver: bool
-    gates: dict[str, bool | None]
-    components: dict[str, str]  #: each with its version
-    installed: str  #: InstaSlice's mode; empty if it is not registered
-    workloads: list[Workload]
-    nodes: list[Node]
-    policies: list[Policy]
-    blocks: list[Item] = field(default_factory=list)
-    decisions: list[Item] = field(default_factory=list)
-    sections: dict[int, list[str]] = field(default_factory=dict)  #: nodes and namespaces
-    unknown: dict[str, str] = field(default_factory=dict)  #: why a part cannot be read
-
-
-def make(snapshot: Snapshot) -> Plan:
-    """Make the plan for a cluster, or for the objects of files."""
-    unknown = {name: str(failure) for name, failure in snapshot.failures.items()}
-    api, version = snapshot.api, ""
-    if isinstance(api, ResourceAPI):
-        version = api.version
-    else:
-        unknown["DRA"] = api.reason
-    seen = snapshot.readable  # `unknown` names the rest
-    webhook = seen.webhook
-    plan = Plan(
-        kubernetes=snapshot.kubernetes,
-        resource_api=version,
-        minor=snapshot.minor,
-        has_driver=MIG_CLASS in seen.named("classes"),
-        gates={name: known.on for name, known in snapshot.gates.items()},
-        components=_components(seen.pods),
-        installed=checks.Registered(webhook).mode or "unknown" if webhook else "",
-        workloads=_workloads(seen),
-        nodes=list(_nodes(seen)),
-        policies=[],
-        unknown=unknown,
-    )
-    for find in policies.FINDERS:
-        with suppress(ClusterError):  # `unknown` has the reason
-            plan.policies += list(find(snapshot))
-    has_gpus = GPU in snapshot.resources.mapped or "classes" in snapshot.failures
-    plan.blocks = list(_blocks(plan))
-    plan.decisions = list(_decisions(plan, has_gpus or GPU in snapshot.served_by_scheduler))
-    plan.sections = _sections(plan) if plan.kubernetes else {}
-    return plan
+    def __init__(self, snapshot: Snapshot) -> None:
+        api, seen = snapshot.api, snapshot.readable  # `unknown` names what that lacks
+        unknown = {name: str(failure) for name, failure in snapshot.failures.items()}
+        if isinstance(api, Unavailable):
+            unknown["DRA"] = api.reason
+        self.kubernetes = snapshot.kubernetes
+        #: "v1"; empty if DRA is not served.
+        self.resource_api = api.version if isinstance(api, ResourceAPI) else ""
+        self.minor = snapshot.minor
+        self.has_driver = MIG_CLASS in seen.named("classes")
+        self.gates = {name: known.on for name, known in snapshot.gates.items()}
+        #: Each with its version.
+        self.components = _components(seen.pods)
+        mode = checks.Registered(seen.webhook or {}).mode or "unknown"
+        #: InstaSlice's mode; empty if it is not registered.
+        self.installed = mode if seen.webhook else ""
+        self.workloads = _workloads(seen)
+        self.nodes = list(_nodes(seen))
+        self.policies: list[Policy] = []
+        for find in policies.FINDERS:
+            with suppress(ClusterError):  # `unknown` has the reason
+                self.policies += list(find(snapshot))
+        has_gpus = GPU in snapshot.resources.mapped or "classes" in snapshot.failures
+        self.blocks = list(_blocks(self))
+        self.decisions = list(_decisions(self, has_gpus or GPU in snapshot.served_by_scheduler))
+        #: By number, their nodes and namespaces.
+        self.sections = _sections(self) if self.kubernetes else {}
+        #: Why a part could not be read, by its name.
+        self.unknown = unknown
 
 
 def _blocks(plan: Plan) -> Iterator[Item]:
@@ -223,11 +204,7 @@ def _decisions(plan: Plan, has_gpus: bool) -> Iterator[Item]:
         (8, [node.name for node in nodes if node.section == 8], _TEXTS["whole"]),
         (3, asking if single else (), means),
         (3, asking if not single and not has_gpus else (), _TEXTS["no class"]),
-        (
-            5,
-            _names(each for each in work if any("7g." in name for name in each.asks)),
-            _TEXTS["7g"],
-        ),
+        (5, _names(each for each in work if "7g." in " ".join(each.asks)), _TEXTS["7g"]),
         (5, sorted(shared), _TEXTS["shared"]),
         *((10, _names(each for each in work if n in each.labels), _relabel(n)) for n in labels),
         (10, _names(each for each in work if each.node_name), _TEXTS["node name"]),
@@ -360,13 +337,13 @@ _HOW: Final = {"limits": "", "claims": " (has claims)", "das": " (of OpenShift's
 
 
 def as_json(plan: Plan) -> str:
-    """A JSON object with the fields of a `Plan`."""
-    value = asdict(plan)
-    value["sections"] = [
+    """A JSON object with the attributes of a `Plan`."""
+    sections = [
         {"section": number, "title": SECTIONS[number], "for": names}
         for number, names in plan.sections.items()
     ]
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    value = vars(plan) | {"sections": sections}
+    return json.dumps(value, indent=2, ensure_ascii=False, default=asdict) + "\n"
 
 
 def as_text(plan: Plan, width: int = 0) -> str:
@@ -432,18 +409,17 @@ def of_files(
     why = {}
     for path, manifest in ((path, each) for path, found in documents for each in _manifests(found)):
         try:
-            listed = list(_listed(path, manifest))
-            for name, each in listed:  # no API server has validated it
-                make(Snapshot("", NEWEST, {name: [each]}, resources=resources))
+            listed = grouped(_listed(path, manifest))
+            Plan(Snapshot("", NEWEST, listed, resources=resources))  # no API server validated it
         except (AttributeError, KeyError, TypeError, ValueError):
+            listed = {}
             why[path] = ClusterError(f"it has an invalid {manifest['kind']}")
-            continue
-        for name, each in listed:
-            lists[name].append(each)
+        for name, objects in listed.items():
+            lists[name] += objects
     if "kueue" not in lists:
         lists.pop("queues", None)  # the mapped classes are unknown
     why |= {path: ClusterError(text) for path, text in failures.items()}
-    return make(Snapshot("", NEWEST, lists, why, resources=resources))
+    return Plan(Snapshot("", NEWEST, lists, why, resources=resources))
 
 
 def _manifests(document: object) -> Iterator[Json]:

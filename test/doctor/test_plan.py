@@ -137,7 +137,7 @@ PLANS = recorded("plan.txt")
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_plan_for_a_cluster(case: str) -> None:
-    made = plan.make(CASES[case])
+    made = plan.Plan(CASES[case])
     assert plan.as_text(made) == PLANS[case]
     titles = re.findall("^(?! ).+$", PLANS[case], re.MULTILINE)
     assert re.findall("^## (.*)$", plan.as_markdown(made), re.MULTILINE) == titles
@@ -165,7 +165,7 @@ def test_the_section_for_a_node(product: str, strategy: str, offers: str, sectio
 
 
 def test_the_formats() -> None:
-    made = plan.make(only(nodes=[A100], pods=PODS[-1:]))
+    made = plan.Plan(only(nodes=[A100], pods=PODS[-1:]))
     text = plan.as_text(made, 80)
     assert max(map(len, text.splitlines())) <= 80
     assert "- 9. A namespace: alone\n" in plan.as_markdown(made)
