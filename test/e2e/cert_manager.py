@@ -93,11 +93,8 @@ def _unmeasured() -> list[str]:
 
 def secret(cluster: Cluster, name: str) -> dict[str, bytes]:
     """The data of a Secret; empty if it does not exist."""
-    found = cluster.kubectl("get", "secret", name, "--output=json", "--ignore-not-found")
-    if not found.stdout:
-        return {}
-    read = cluster.send("get", "Secret", "v1", name=name).body.get("data") or {}
-    return {key: b64decode(value) for key, value in read.items()}
+    found = cluster.find("Secret", name) or {}
+    return {key: b64decode(value) for key, value in (found.get("data") or {}).items()}
 
 
 def renew(cluster: Cluster, certificate: str, secret_name: str) -> float:

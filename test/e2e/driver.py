@@ -6,7 +6,7 @@ the Container Device Interface (CDI): SLICE_GPU_0_MIG_1G5GB_19_0=gpu-0-mig-1g5gb
 are its only state.
 
 Sources of the messages, their fields and their numbers: k8s.io/kubelet/pkg/apis,
-pluginregistration/v1/api.proto and dra/{v1,v1beta1}/api.proto.
+pluginregistration/v1/api.proto and dra/v1/api.proto.
 """
 
 import json
@@ -28,8 +28,8 @@ from test.support.a100 import DRIVER
 CDI_KIND: Final = "instaslice.test/slice"
 CDI_VERSION: Final = "0.5.0"
 
-#: The names by which a driver registers for the two versions of the kubelet's API.
-SERVICES: Final = ("v1.DRAPlugin", "v1beta1.DRAPlugin")
+#: The name by which a driver registers for the kubelet's API, from Kubernetes 1.34 on.
+SERVICE: Final = "v1.DRAPlugin"
 
 #: The prefix of the environment variables that name devices.
 PREFIX: Final = "SLICE_"
@@ -70,20 +70,17 @@ class Driver:
     def _serve(self, kubelet: Path) -> None:
         endpoint = kubelet / "plugins" / DRIVER / "dra.sock"
         registration = kubelet / "plugins_registry" / f"{DRIVER}-reg.sock"
-        texts = ((1, "DRAPlugin"), (2, DRIVER), (3, str(endpoint)))
-        info = _message(*texts, *((4, service) for service in SERVICES))
+        info = _message((1, "DRAPlugin"), (2, DRIVER), (3, str(endpoint)), (4, SERVICE))
         dra = {
-            f"k8s.io.kubelet.pkg.apis.dra.{service}": {
-                "NodePrepareResources": self._prepare_all,
-                "NodeUnprepareResources": self._unprepare_all,
-            }
-            for service in SERVICES
+            "NodePrepareResources": self._prepare_all,
+            "NodeUnprepareResources": self._unprepare_all,
         }
         register = {"GetInfo": lambda _: info, "NotifyRegistrationStatus": self._notify}
         # As soon as the kubelet finds the registration socket, it calls this one.
-        self._work.enter_context(_listening(endpoint, dra))
-        registering = {"pluginregistration.Registration": register}
-        self._work.enter_context(_listening(registration, registering))
+        dra_name = f"k8s.io.kubelet.pkg.apis.dra.{SERVICE}"
+        self._work.enter_context(_listening(endpoint, dra_name, dra))
+        name = "pluginregistration.Registration"
+        self._work.enter_context(_listening(registration, name, register))
 
     def _notify(self, status: bytes) -> bytes:
         fields = _fields(status)
@@ -203,11 +200,10 @@ def _fields(message: bytes) -> dict[int, list[Any]]:
     return found
 
 
-Service = Mapping[str, Callable[[bytes], bytes]]
-
-
 @contextmanager
-def _listening(socket: Path, services: Mapping[str, Service]) -> Iterator[None]:
+def _listening(
+    socket: Path, service: str, methods: Mapping[str, Callable[[bytes], bytes]]
+) -> Iterator[None]:
     """Run a gRPC server on a Unix socket, and remove the socket afterwards."""
 
     def handler(function: Callable[[bytes], bytes]) -> Any:
@@ -216,9 +212,8 @@ def _listening(socket: Path, services: Mapping[str, Service]) -> Iterator[None]:
     socket.parent.mkdir(parents=True, exist_ok=True)
     socket.unlink(missing_ok=True)
     server = grpc.server(ThreadPoolExecutor(max_workers=4))
-    for name, methods in services.items():
-        handlers = {method: handler(function) for method, function in methods.items()}
-        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(name, handlers)])
+    handlers = {method: handler(function) for method, function in methods.items()}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
     server.add_insecure_port(f"unix:{socket}")
     server.start()
     try:

@@ -17,7 +17,6 @@ from test.e2e.installation import FIRST_WITH_MATCH_CONDITIONS, NAMESPACE
 from test.e2e.pods import pod
 from test.e2e.webhook import Webhook
 from test.support.helm import NONE, Helm, programs
-from test.support.manifests import CUSTOM
 from test.support.process import HOST, ROOT, until
 
 CHART = ROOT / "charts" / "instaslice"
@@ -178,41 +177,6 @@ def test_cert_manager_provides_secret_and_ca(here: Cluster, tmp_path: Path) -> N
         ca = base64.b64encode(until(secret, "the Secret exists")["ca.crt"]).decode()
         until(lambda: webhooks(here)[0]["clientConfig"].get("caBundle") == ca, "the CA is set")
         run(helm, "uninstall", "i")
-
-
-EVERYTHING: Json = {
-    "image": {"repository": "registry.example.com/instaslice", "pullSecrets": [{"name": "s"}]},
-    "tls": {"source": "generated"},
-    "mappedResources": {"nvidia.com/gpu": "gpu.nvidia.com"},
-    "clientCA": {"pem": "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"},
-    "networkPolicy": {"apiServer": {"cidrs": ["192.0.2.1/32", "2001:db8::1/128"]}},
-    "grafanaDashboard": {"enabled": True},
-    "webhook": {"namespaceSelector": {"matchLabels": {"team": "ml"}}},
-}
-
-
-@needs_helm
-@pytest.mark.parametrize("mode", ["all", "opt-in", "beside-the-scheduler"])
-def test_api_server_accepts_every_object(helm: Helm, empty_cluster: Cluster, mode: str) -> None:
-    version = empty_cluster.plane.version
-    if mode == "beside-the-scheduler" and version < FIRST_BESIDE:
-        pytest.skip("device classes with extended resources are of resource.k8s.io/v1")
-    values = {**EVERYTHING, "webhook": {**EVERYTHING["webhook"], "mode": mode}}
-    done = helm.run("template", "i", CHART, f"--kube-version={version}", values=values)
-    assert done.returncode == 0, done.stderr
-    manifests = [
-        manifest
-        for manifest in yaml.safe_load_all(done.stdout)
-        if manifest and not manifest["apiVersion"].startswith(CUSTOM)
-    ]
-    # Pods are refused until their service accounts exist.
-    accounts = [each for each in manifests if each["kind"] == "ServiceAccount"]
-    for items, dry in ((accounts, "none"), (manifests, "server")):
-        applied = empty_cluster.kubectl(
-            *("apply", "--server-side", "--force-conflicts", "--filename=-", f"--dry-run={dry}"),
-            stdin={"apiVersion": "v1", "kind": "List", "items": items},
-        )
-        assert (applied.returncode, applied.stderr) == (0, "")
 
 
 # The scripts in the pods of the hook and of `helm test`

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import yaml
 
 from test.e2e.cluster import Cluster, Json
 from test.e2e.installation import FIRST_WITH_POLICIES, NAMESPACE, ROOT, render
@@ -76,14 +75,3 @@ def test_every_installation_is_accepted(
 def test_every_component_is_tried() -> None:
     there = {path.name for path in (ROOT / "config" / "components").iterdir()}
     assert there == {component for components in INSTALLATIONS for component in components}
-
-
-@pytest.mark.parametrize(
-    ("folder", "kind"), [("hack", "ResourceClaimTemplate"), ("samples", "Pod")]
-)
-def test_every_other_manifest_is_accepted(namespace: Cluster, folder: str, kind: str) -> None:
-    if folder == "hack" and namespace.plane.resource_api != "v1alpha2":
-        pytest.skip("its templates are of resource.k8s.io/v1alpha2")
-    paths = sorted((ROOT / folder).glob("*.yaml"))
-    manifests = [each for path in paths for each in yaml.safe_load_all(path.read_text()) if each]
-    assert kind in accept(namespace, manifests)

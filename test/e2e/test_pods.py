@@ -66,27 +66,14 @@ CREATED: dict[str, tuple[Json, dict[str, list[str]]]] = {
         yaml.safe_load((ROOT / "samples" / "sample.yaml").read_text()),
         {"busybox": ["mig-1g.5gb"]},
     ),
-    "containers and profiles": (
+    "containers, profiles and spellings": (
         pod(
             "p",
-            container("a", {"mig-1g.5gb": 1, "mig-3g.20gb": 2}),
-            container("b", {"mig-1g.5gb.me": 1, "mig-1g.5gb": 1}),
+            container("a", {"mig-1g.5gb": "1e0", "mig-3g.20gb": "2000m"}),
+            container("b", {"mig-1g.5gb.me": "0.001k"}),
             container("c"),
         ),
-        {
-            "a": ["mig-1g.5gb", "mig-3g.20gb", "mig-3g.20gb"],
-            "b": ["mig-1g.5gb", "mig-1g.5gb.me"],
-            "c": [],
-        },
-    ),
-    "quantities of many spellings": (
-        pod(
-            "p",
-            container("a", {"mig-1g.5gb": "2000m"}),
-            container("b", {"mig-1g.5gb": "1e0"}),
-            container("c", {"mig-1g.5gb": "0.001k"}),
-        ),
-        {"a": ["mig-1g.5gb"] * 2, "b": ["mig-1g.5gb"], "c": ["mig-1g.5gb"]},
+        {"a": ["mig-1g.5gb", *["mig-3g.20gb"] * 2], "b": ["mig-1g.5gb.me"], "c": []},
     ),
     "the most": (pod("p", container(limits={"mig-1g.5gb": 112})), {"main": ["mig-1g.5gb"] * 112}),
 }
@@ -99,19 +86,6 @@ def test_pod_gets_the_expected_claims(namespace: Cluster, case: str) -> None:
     assert slices(created) == expected
     names = [claim["name"] for claim in created["spec"].get("resourceClaims", [])]
     assert sorted(names) == sorted({name for own in claims(created).values() for name in own})
-
-
-def test_sidecar_has_its_own_claim_and_init_container_shares_a_later_one(
-    namespace: Cluster,
-) -> None:
-    if namespace.plane.version < (1, 29):
-        pytest.skip("Kubernetes has sidecars from 1.29 on")
-    sidecar = container("side", {"mig-1g.5gb": 1}, restartPolicy="Always")
-    init = [sidecar, container("i", {"mig-1g.5gb": 1})]
-    created = namespace.create(pod("p", initContainers=init))
-    assert slices(created) == {"side": ["mig-1g.5gb"], "i": ["mig-1g.5gb"], **ONE}
-    has = claims(created)
-    assert has["side"] != has["i"] == has["main"]
 
 
 def test_other_resources_and_claims_stay(namespace: Cluster) -> None:
@@ -168,9 +142,9 @@ class Applier:
     def __init__(self, cluster: Cluster, side: str) -> None:
         self._cluster, self._option = cluster, f"--server-side={side}"
 
-    def __call__(self, manifest: Json, verb: str = "apply") -> str:
+    def __call__(self, manifest: Json, verb: str = "apply", *options: str) -> str:
         """Run kubectl, which must succeed without warnings; returns its output."""
-        printed = self._cluster.kubectl(verb, self._option, "-f-", stdin=manifest)
+        printed = self._cluster.kubectl(verb, self._option, *options, "-f-", stdin=manifest)
         assert (printed.returncode, printed.stderr) == (0, "")
         return printed.stdout
 
@@ -281,6 +255,19 @@ def test_an_earlier_pod_applied_again(
     assert limits_left(after) == {"main": extended({"mig-1g.5gb": str(quantity)})}
 
 
+def test_server_side_apply_of_a_client_side_applied_pod_conflicts_once(namespace: Cluster) -> None:
+    """As docs/operations.md says. The API server finds it before it calls InstaSlice."""
+    manifest = pod("p", container(limits={"mig-1g.5gb": "1"}))
+    Applier(namespace, "false")(manifest)
+    server_side = Applier(namespace, "true")
+    refusal = server_side.refusal(manifest)
+    assert 'conflicts with "kubectl-client-side-apply"' in refusal
+    assert f'.spec.containers[name="main"].resources.limits.{MIG}' in refusal
+    server_side(manifest, "apply", "--force-conflicts")
+    server_side(manifest)
+    assert slices(namespace.get("Pod", "p")) == ONE
+
+
 # Refused
 
 LIMITS = "spec.containers[0].resources.limits"
@@ -357,15 +344,3 @@ def test_more_slices_than_a_machine_has(namespace: Cluster, quantity: object) ->
     assert str(refused).startswith('admission webhook "rewrite.instaslice.io" denied the request: ')
     (cause,) = refused.causes
     assert cause["field"] == f"{LIMITS}[{MIG}]"
-
-
-def test_deployment_status_has_the_refusal(controlled: Cluster) -> None:
-    two = (container(f"c{n}", {"mig-1g.5gb": 60}) for n in range(2))
-    controlled.create(workload("Deployment", "d", template=pod("p", *two)))
-
-    def failure() -> str:
-        status = controlled.get("Deployment", "d").get("status", {})
-        conditions = {each["type"]: each["message"] for each in status.get("conditions", [])}
-        return str(conditions.get("ReplicaFailure", ""))
-
-    assert '"120 devices": InstaSlice lets a pod hold 112' in until(failure, "the reason")

@@ -12,7 +12,6 @@ from instaslice.resources import of_profile
 from instaslice.templates import claim_of, objects
 from test.e2e.cluster import Cluster, Json, Refused, fresh_namespace
 from test.e2e.pods import container, pod, slices
-from test.support.command import instaslice
 from test.support.process import until
 
 
@@ -56,19 +55,6 @@ def test_dry_run_creates_nothing(namespace: Cluster) -> None:
     # Templates are created in order: if this one exists, the first would exist, too.
     namespace.create(pod("p", container(limits={"mig-2g.10gb": 1})))
     assert made(namespace) == {"mig-2g.10gb"}
-
-
-def test_existing_template_is_kept(namespace: Cluster) -> None:
-    namespace.create(pod("p"))
-    template = namespace.get("ResourceClaimTemplate", "mig-1g.5gb")
-    template["metadata"] = {"name": "mig-2g.10gb", "labels": {"made-by": "hand"}}
-    namespace.create(template)
-    created, warnings = namespace.create_aloud(pod("q", container(limits={"mig-2g.10gb": 1})))
-    assert slices(created) == {"main": ["mig-2g.10gb"]}
-    [warning] = warnings
-    assert "mig-2g.10gb differs from what InstaSlice creates" in warning
-    kept = namespace.get("ResourceClaimTemplate", "mig-2g.10gb")
-    assert kept["metadata"]["labels"] == {"made-by": "hand"}
 
 
 @pytest.mark.parametrize(
@@ -150,14 +136,6 @@ def test_refused_pods_leave_few_templates_and_delay_nobody(
     assert 0 < len(made(namespace)) <= 22
     if namespace.plane.resource_api != "v1alpha2":
         assert len(cluster.list("DeviceClass")) < 100
-
-
-def test_templates_applied_by_hand(namespace: Cluster) -> None:
-    where = ["-n", namespace.namespace, "--kubeconfig", str(namespace.plane.kubeconfig)]
-    for _ in range(2):
-        applied = instaslice("templates", "1g.5gb", "3g.20gb", "--apply", *where)
-        assert applied.code == 0, applied.err
-        assert made(namespace) == {"mig-1g.5gb", "mig-3g.20gb"}
 
 
 @pytest.mark.parametrize("verb", ["list", "watch", "update", "patch", "delete"])

@@ -13,7 +13,7 @@ from typing import Any
 Json = dict[str, Any]
 
 #: Answers a request with any bytes.
-Fault = Callable[[BaseHTTPRequestHandler], None]
+Fault = Callable[[BaseHTTPRequestHandler], object]
 
 GROUP = "/apis/resource.k8s.io"
 
@@ -221,46 +221,30 @@ def drip(handler: BaseHTTPRequestHandler) -> None:
         time.sleep(0.1)
 
 
-def hang_up(handler: BaseHTTPRequestHandler) -> None:
-    """Close without an answer."""
-
-
-def half_a_body(handler: BaseHTTPRequestHandler) -> None:
-    handler.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"versions": [')
-
-
-def garbage(handler: BaseHTTPRequestHandler) -> None:
-    reply(handler, 200, b'{"versions": [{]')
-
-
-def not_http(handler: BaseHTTPRequestHandler) -> None:
-    handler.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n")
-
-
-def endless(handler: BaseHTTPRequestHandler) -> None:
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 3_000_000)
-
-
-def strange(handler: BaseHTTPRequestHandler) -> None:
-    reply(handler, 200, b'{"versions": [1, {"version": {}}], "resources": "all", "message": 1}')
+def sending(data: bytes) -> Fault:
+    """Send these bytes, and hang up."""
+    return lambda handler: handler.wfile.write(data)
 
 
 def error(code: int, reason: str) -> Fault:
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        reply(handler, code, json.dumps(status(code, reason, reason)).encode())
-
-    return answer
+    return lambda handler: reply(handler, code, json.dumps(status(code, reason, reason)).encode())
 
 
+hang_up = sending(b"")
+_OK = b"HTTP/1.1 200 OK\r\n"
 FAULTS: dict[str, Fault] = {
     "hang": hang,
     "drip": drip,
     "hang_up": hang_up,
-    "half_a_body": half_a_body,
-    "garbage": garbage,
-    "not_http": not_http,
-    "endless": endless,
-    "strange": strange,
-    **{str(c): error(c, r) for c, r in {401: "Unauthorized", 403: "Forbidden"}.items()},
-    **{str(c): error(c, r) for c, r in {429: "TooManyRequests", 500: "InternalError"}.items()},
+    "half_a_body": sending(_OK + b'Content-Length: 1000\r\n\r\n{"versions": ['),
+    "garbage": lambda handler: reply(handler, 200, b'{"versions": [{]'),
+    "not_http": sending(b"SSH-2.0-OpenSSH_9.2\r\n"),
+    "endless": sending(_OK + b"\r\n" + b"[" * 3_000_000),
+    "strange": lambda handler: reply(
+        handler, 200, b'{"versions": [1, {"version": {}}], "resources": "all", "message": 1}'
+    ),
+    "401": error(401, "Unauthorized"),
+    "403": error(403, "Forbidden"),
+    "429": error(429, "TooManyRequests"),
+    "500": error(500, "InternalError"),
 }

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from test.support import worst
+from test.support.loop import BufferedTLS
 from test.support.process import HOST
 from test.support.reviews import pod_review
 
@@ -107,21 +108,13 @@ def key_updates(port: int) -> None:
     library = ctypes.CDLL("libssl.so.3")
     while True:
         with contextlib.suppress(OSError), socket.create_connection((HOST, port), 30) as plain:
-            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-            tls = TRUST.wrap_bio(incoming, outgoing)
-            while True:
-                try:
-                    tls.do_handshake()
-                    break
-                except ssl.SSLWantReadError:
-                    plain.sendall(outgoing.read())
-                    incoming.write(plain.recv(1 << 16))
-            inner = id(vars(tls)["_sslobj"])
+            client = BufferedTLS(plain, TRUST)
+            inner = id(vars(client.tls)["_sslobj"])
             pointer = ctypes.c_void_p.from_address(inner + 3 * ctypes.sizeof(ctypes.c_void_p))
             for _ in range(200_000):
                 library.SSL_key_update(pointer, 0)
                 library.SSL_do_handshake(pointer)
-            plain.sendall(outgoing.read())
+            client.flush()
             plain.recv(1)
 
 

@@ -214,17 +214,12 @@ SHAPES: Final[dict[str, Shape]] = {
     ),
     "updates": _updates,
     "references to chains": _referring,
-    "references to chains, updated": _again(_referring),
     "containers that refer to chains": lambda n: _referring(20, n),
-    "containers that refer to chains, updated": _again(lambda n: _referring(20, n)),
     "requests of a placed claim": _placed,
-    "requests of a placed claim, updated": _again(_placed),
     "claims of chains": _chains,
-    "claims of chains, updated": _again(_chains),
     "containers of nothing": lambda n: _pod(limits(1), *[{}] * n, initContainers=[{}] * n),
     "limits of nothing": lambda n: _pod(limits(1), *[{"resources": {"limits": {}}}] * n),
     "limits of others": _others,
-    "limits of others, updated": _again(_others),
     "claims of nothing": lambda n: _pod(limits(1), resourceClaims=[{}] * n),
     "claims of only a name": lambda n: _pod(
         limits(1), resourceClaims=[{"name": str(UUID(int=i, version=4))} for i in range(n)]
@@ -242,15 +237,23 @@ SHAPES: Final[dict[str, Shape]] = {
     "node labels": _node_labels,
     "node products": _node_products,
     "bigger slices": _bigger,
-    "bigger slices, updated": _again(_bigger),
     "bigger slices of many": lambda n: _annotated(
         _or_bigger(112), _pod(_asking(_profiles(112, "1")), *[limits(0)] * n)
     ),
     "defaults of a LimitRange": _defaults,
-    "defaults of a LimitRange, updated": _again(_defaults),
-    "limits of 0, updated": _again(_zeros),
     "an annotation that an update changes": _annotated_again,
     "an annotation of an earlier pass": lambda n: _annotated(
         {"instaslice.io/requested": "\x7f" * n}, _pod(limits(1), limits(0), resourceClaims=_OWN)
     ),
 }
+for _name in (
+    "limits of 0 in one container",
+    "references to chains",
+    "containers that refer to chains",
+    "requests of a placed claim",
+    "claims of chains",
+    "limits of others",
+    "bigger slices",
+    "defaults of a LimitRange",
+):
+    SHAPES[f"{_name}, updated"] = _again(SHAPES[_name])

@@ -9,7 +9,6 @@ from test.e2e.background import Load, load
 from test.e2e.checkout import Checkout
 from test.e2e.cluster import Cluster
 from test.e2e.installation import NAMESPACE, is_rewriting
-from test.e2e.node import Node
 from test.e2e.pods import pod, slices
 from test.e2e.runs import PATIENCE, ends, ready, seen, wait_gone, wait_phase
 from test.support.process import ROOT, until
@@ -80,15 +79,3 @@ def test_resource_limits_suffice_under_load(deployed: Cluster, namespace: Cluste
     for each in ready(deployed).values():
         (status,) = each["status"]["containerStatuses"]
         assert status["restartCount"] == 0
-
-
-def test_killed_replica_restarts(deployed: Cluster, real_node: Node) -> None:
-    name, each = next(iter(ready(deployed).items()))
-    container = each["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
-    real_node.ctr("tasks", "kill", "--signal", "SIGKILL", container)
-
-    def started_again() -> bool:
-        (status,) = deployed.get("Pod", name)["status"]["containerStatuses"]
-        return bool(status["restartCount"] == 1 and status["ready"])
-
-    until(started_again, "the container has restarted", seconds=PATIENCE)

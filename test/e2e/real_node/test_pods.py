@@ -10,8 +10,7 @@ from test.e2e.installation import ROOT
 from test.e2e.node import Node
 from test.e2e.nvidia import wanted
 from test.e2e.pods import pod, wishing
-from test.e2e.runs import PATIENCE, SHOW, STAY, ends, restarts, seen, sidecar, stays, wait_phase
-from test.support.process import until
+from test.e2e.runs import ends, seen, sidecar, stays, wait_phase
 
 pytestmark = pytest.mark.usefixtures("webhook")
 
@@ -85,14 +84,3 @@ def test_a_whole_gpu_has_no_slices_left(namespace: Cluster) -> None:
     assert [taken] != seen(namespace, "whole")
     namespace.create(pod("q", stays(limits={"mig-1g.5gb": 1})))
     gpus.waits(namespace, "q")
-
-
-def test_restarted_container_keeps_its_slices(namespace: Cluster) -> None:
-    """The kubelet restarts it in the same pod, so the claims stay."""
-    once = f"{SHOW}; test -e /kept/once || {{ touch /kept/once; exit 1; }}; {STAY}"
-    main = {**ends(limits={"mig-1g.5gb": 1}), "command": ["sh", "-c", once]}
-    main["volumeMounts"] = [{"name": "kept", "mountPath": "/kept"}]
-    namespace.create(pod("p", main, volumes=[{"name": "kept", "emptyDir": {}}]))
-    until(lambda: restarts(namespace, "p") == 1, "the container has restarted", seconds=PATIENCE)
-    [before] = seen(namespace, "p", "main", "--previous")
-    assert seen(namespace, "p") == [before]
