@@ -21,7 +21,7 @@ PAGES = sorted(
     {*ROOT.glob("*.md"), *DOCS, *ROOT.glob("demo/**/*.md"), *ROOT.glob("charts/**/*.md")}
 )
 
-MAX_README = 150
+MAX_README = 120
 #: The most characters in a line of text; table rows and links cannot be broken.
 MAX_LINE = 120
 #: The first line of a block that cannot run has one of these marks.
