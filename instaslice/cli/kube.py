@@ -6,7 +6,6 @@ adds one: an API server may accept connections and never answer.
 
 import logging
 import os
-import threading
 from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Final
@@ -18,14 +17,7 @@ from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
 from instaslice.cli.usage import Refused, UsageError
 from instaslice.cluster import discovery
-from instaslice.cluster.client import (
-    PLURALS,
-    SERVICE_ACCOUNT,
-    Answer,
-    ClusterError,
-    failure,
-    json_object,
-)
+from instaslice.cluster.client import PLURALS, SERVICE_ACCOUNT, Answer, json_object, within
 from instaslice.patch import Json
 from instaslice.resource_api import ResourceAPI, Unavailable
 
@@ -78,31 +70,21 @@ class Client:
         host = self._api.configuration.host
         content_type = "application/apply-patch+yaml" if method == "PATCH" else "application/json"
         headers = {"Accept": "application/json", "Content-Type": content_type}
-        results: list[Answer | ClusterError] = []
 
-        def ask() -> None:
-            # The deadline comes first; this timeout ends the thread that it leaves behind.
+        def ask() -> Answer:
+            # The deadline comes first; this timeout, for each read, ends the thread after it.
             timeout = 2 * self._deadline
             try:
                 self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
                 url = host + path
                 response = self._api.call_api(method, url, headers, body, _request_timeout=timeout)
-                results.append(Answer(response.status, json_object(response.read())))
-            except Exception as error:  # ApiException without a status wraps a urllib3 error
-                if isinstance(error, ApiException) and error.status:
-                    results.append(Answer(error.status, json_object(error.body or "")))
-                else:
-                    results.append(ClusterError(failure(host, error)))
+                return Answer(response.status, json_object(response.read()))
+            except ApiException as error:
+                if not error.status:  # it wraps an error of urllib3
+                    raise
+                return Answer(error.status, json_object(error.body or ""))
 
-        # The client's timeout is for each read, and a slow answer has many.
-        thread = threading.Thread(target=ask, daemon=True)
-        thread.start()
-        thread.join(self._deadline)
-        late = ClusterError(f"{host}: no answer within {self._deadline:g} s")
-        (result,) = results or [late]
-        if isinstance(result, ClusterError):
-            raise result
-        return result
+        return within(self._deadline, host, ask)
 
     def version(self) -> ResourceAPI:
         """Find the cluster's version of resource.k8s.io. Raises Refused, ClusterError."""

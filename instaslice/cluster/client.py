@@ -12,10 +12,11 @@ import socket
 import ssl
 import tempfile
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from instaslice import __version__
 from instaslice.patch import Json
@@ -127,16 +128,35 @@ class Cluster:
         except ValueError as error:  # the CA file is empty while it is being written
             raise ClusterError(f"{self.authority}: {error}") from None
         data = json.dumps(body).encode() if body else None
-        url = f"https://{self.host}:{self.port}"
-        exchange = _Exchange(self, context, method, path, data, headers)
-        exchange.start()
-        exchange.join(self.deadline)
-        if exchange.is_alive():
-            exchange.give_up()
-            raise ClusterError(f"{url}: no answer within {self.deadline:g} s")
-        if exchange.error:
-            raise ClusterError(failure(url, exchange.error))
-        return Answer(exchange.status, json_object(exchange.data))
+        until = time.monotonic() + self.deadline
+        sock: ssl.SSLSocket | None = None
+
+        def ask() -> Answer:
+            nonlocal sock
+            connection = http.client.HTTPSConnection(self.host, self.port, context=context)
+            with contextlib.closing(connection):
+                # This timeout is for each address and each read; `within` bounds their sum.
+                plain = socket.create_connection((self.host, self.port), self.deadline)
+                # Otherwise the body waits for the server's delayed ACK of the headers, 40 ms.
+                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection.sock = sock = context.wrap_socket(
+                    plain, server_hostname=self.host, do_handshake_on_connect=False
+                )
+                if time.monotonic() < until:  # otherwise `give_up` may have come before the socket
+                    sock.do_handshake()
+                    connection.request(method, path, data, headers)
+                    response = connection.getresponse()
+                    return Answer(response.status, json_object(response.read(MAX_ANSWER)))
+            raise TimeoutError
+
+        def give_up() -> None:
+            """Close the socket in both directions, so that the thread fails at once and ends."""
+            if sock is not None:
+                with contextlib.suppress(OSError):
+                    # SSLSocket.shutdown would drop the TLS object that the thread uses.
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+        return within(self.deadline, f"https://{self.host}:{self.port}", ask, give_up)
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -178,49 +198,33 @@ def _text(pem: Pem) -> str:
     return pem.read_bytes().decode("ascii", "ignore") if isinstance(pem, Path) else pem
 
 
-class _Exchange(threading.Thread):
-    """One request and its answer."""
+def within(
+    deadline: float,
+    url: str,
+    request: Callable[[], Answer],
+    give_up: Callable[[], object] = lambda: None,
+) -> Answer:
+    """Make a request in a thread, which is abandoned after the deadline. Raises ClusterError.
 
-    def __init__(self, cluster: Cluster, context: ssl.SSLContext, *request: Any) -> None:
-        """request: the arguments of `http.client.HTTPConnection.request`."""
-        super().__init__(name="call", daemon=True)
-        self._cluster, self._request = cluster, request
-        self._tls = context  # Thread uses the name _context from Python 3.14 on
-        self._sock: ssl.SSLSocket | None = None
-        self._given_up = False
-        self.status, self.data = 0, b""
-        self.error: Exception | None = None
+    deadline: in seconds. url: for messages. give_up: called after the deadline, to end the thread.
+    """
+    results: list[Answer | Exception] = []
 
-    def run(self) -> None:
-        """Make the request, and set `status` and `data`, or `error`."""
-        host, port = self._cluster.host, self._cluster.port
-        connection = http.client.HTTPSConnection(host, port, context=self._tls)
+    def run() -> None:
         try:
-            # This timeout is for each address and each read; `call` bounds their sum.
-            plain = socket.create_connection((host, port), self._cluster.deadline)
-            # Otherwise the body waits for the server's delayed ACK of the headers, 40 ms on Linux.
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.sock = self._sock = self._tls.wrap_socket(
-                plain, server_hostname=host, do_handshake_on_connect=False
-            )
-            if self._given_up:
-                return
-            self._sock.do_handshake()
-            connection.request(*self._request)
-            response = connection.getresponse()
-            self.status, self.data = response.status, response.read(MAX_ANSWER)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            self.error = error
-        finally:
-            connection.close()
+            results.append(request())
+        except Exception as error:  # the caller reports it
+            results.append(error)
 
-    def give_up(self) -> None:
-        """Close the socket for reading and writing, so that the thread fails at once and ends."""
-        self._given_up = True
-        if self._sock is not None:
-            with contextlib.suppress(OSError):
-                # SSLSocket.shutdown would drop the TLS object that the thread uses.
-                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+    thread = threading.Thread(target=run, name="call", daemon=True)
+    thread.start()
+    thread.join(deadline)
+    if not results:
+        give_up()
+        raise ClusterError(f"{url}: no answer within {deadline:g} s")
+    if isinstance(results[0], Exception):
+        raise ClusterError(failure(url, results[0]))
+    return results[0]
 
 
 def json_object(data: bytes | str) -> Json:
