@@ -2,12 +2,11 @@
 
 import argparse
 import sys
-from typing import Final
 
 from instaslice.cli.usage import (
-    Command,
     add_shared,
     client,
+    command,
     mapping,
     wants_colour,
     width,
@@ -23,8 +22,17 @@ def _add(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "--resource", "--kubeconfig", "--context")
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    """Examine the cluster, or explain a pod."""
+@command(
+    "doctor",
+    "find what is wrong with a cluster, or why a pod is pending",
+    ("doctor", "doctor --namespace ml", "doctor POD --namespace ml --output json"),
+    "Exit code: 0; 1 if something is wrong; 2 if the cluster could not be read.",
+    _add,
+)
+def run(arguments: argparse.Namespace) -> int:
+    """Check a cluster, and say how to fix what is wrong; or explain one pod. It changes nothing: it
+    reads, and creates a few objects as dry runs.
+    """
     resources = mapping(arguments) if arguments.resource else None
     cluster = client(arguments, "doctor")
     namespace = arguments.namespace or cluster.namespace
@@ -38,15 +46,3 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         print(report.as_text(findings, colour=wants_colour(sys.stdout), width=width()), end="")
     return int(report.is_wrong(findings))
-
-
-COMMAND: Final = Command(
-    "doctor",
-    "find what is wrong with a cluster, or why a pod is pending",
-    "Check a cluster, and say how to fix what is wrong; or explain one pod. It changes nothing: "
-    "it reads, and creates a few objects as dry runs.",
-    ("doctor", "doctor --namespace ml", "doctor POD --namespace ml --output json"),
-    "Exit code: 0; 1 if something is wrong; 2 if the cluster could not be read.",
-    add=_add,
-    run=_run,
-)

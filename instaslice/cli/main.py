@@ -8,6 +8,7 @@ on standard error and end with exit code 2. As in a shell, the exit code is 130 
 import argparse
 import difflib
 import errno
+import inspect
 import io
 import os
 import sys
@@ -37,13 +38,8 @@ eval "$(register-python-argcomplete instaslice)" (from the extra `cli`).
 """
 
 COMMANDS: Final = (
-    serve.COMMAND,
-    printing.TEMPLATES,
-    printing.DEVICECLASSES,
-    printing.WEBHOOK_CONFIGURATION,
-    rewrite.COMMAND,
-    doctor.COMMAND,
-    plan.COMMAND,
+    *(serve.run, printing.templates, printing.deviceclasses, printing.configuration),
+    *(rewrite.run, doctor.run, plan.run),
 )
 
 #: Exit codes. For a program that a signal ended, a shell reports 128 plus the signal's number.
@@ -99,7 +95,7 @@ def parsers() -> tuple[_Parser, dict[str, _Parser]]:
         parser = commands.add_parser(
             command.name,
             help=command.summary,
-            description=command.about,
+            description=inspect.getdoc(command.run),
             epilog=f"examples:\n{examples}\n\n{command.exit_codes}",
             formatter_class=Wrapped,
         )

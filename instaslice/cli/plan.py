@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from instaslice.cli.usage import (
-    Command,
     UsageError,
     add_shared,
     client,
+    command,
     mapping,
     needing,
     width,
@@ -28,8 +28,19 @@ def _add(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "--resource", "--kubeconfig", "--context")
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    """Read the cluster or the folder, and print the plan."""
+@command(
+    "plan",
+    "plan the migration from the device plugin to DRA",
+    ("plan", "plan --output markdown > ticket.md", "plan --files manifests/"),
+    "Exit code: 0; 2 if the cluster or the folder could not be read.",
+    _add,
+)
+def run(arguments: argparse.Namespace) -> int:
+    """Show which workloads request which slices, what the nodes offer, how quotas and other
+    policies are affected, what blocks the migration, what you have to decide, and which section of
+    docs/migrate.md applies to which node and namespace. It changes nothing: it reads, and creates a
+    few objects as dry runs. InstaSlice need not be installed.
+    """
     resources = mapping(arguments)
     if arguments.files:
         if arguments.kubeconfig or arguments.context:
@@ -78,17 +89,3 @@ def _documents(folder: Path, failures: dict[str, str]) -> Iterator[tuple[str, ob
                 mark = getattr(error, "problem_mark", None)
                 line = f", line {mark.line + 1}" if mark else ""
                 failures[short] = f"it is not YAML{line} (render templates first)"
-
-
-COMMAND: Final = Command(
-    "plan",
-    "plan the migration from the device plugin to DRA",
-    "Show which workloads request which slices, what the nodes offer, how quotas and other "
-    "policies are affected, what blocks the migration, what you have to decide, and which section "
-    "of docs/migrate.md applies to which node and namespace. It changes nothing: it reads, and "
-    "creates a few objects as dry runs. InstaSlice need not be installed.",
-    ("plan", "plan --output markdown > ticket.md", "plan --files manifests/"),
-    "Exit code: 0; 2 if the cluster or the folder could not be read.",
-    add=_add,
-    run=_run,
-)

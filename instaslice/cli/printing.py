@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from instaslice import profiles
-from instaslice.cli.usage import Command, UsageError, add_shared, client, mapping, needing
+from instaslice.cli.usage import UsageError, add_shared, client, command, mapping, needing
 from instaslice.patch import Json
 from instaslice.resource_api import NEWEST, VERSIONS, ResourceAPI
 from instaslice.resources import Resource, Resources, of_profile
@@ -42,8 +42,17 @@ def _add_templates(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "--kubeconfig", "--context")
 
 
-def _templates(arguments: argparse.Namespace) -> int:
-    """Print the templates, or apply them."""
+@command(
+    "templates",
+    "print or apply the ResourceClaimTemplates that rewritten pods use",
+    ("templates 1g.5gb 3g.20gb", "templates --apply --namespace ml 1g.5gb"),
+    "Exit code: 0; with --apply, 1 if the cluster refused an object, 2 if it did not answer.",
+    _add_templates,
+)
+def templates(arguments: argparse.Namespace) -> int:
+    """Print the manifests of the templates, or apply them to namespaces. With serve
+    --provision-templates, InstaSlice creates them when they are needed.
+    """
     claims = _named_claims(arguments, arguments.count)
     if arguments.count < 1:
         raise UsageError(f"--count {arguments.count}: must be at least 1")
@@ -106,8 +115,18 @@ def _add_deviceclasses(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--or-bigger", action="store_true", help=help_)
 
 
-def _deviceclasses(arguments: argparse.Namespace) -> int:
-    """Print the classes, or Kueue's configuration for them."""
+@command(
+    "deviceclasses",
+    "print the device classes that select the slices of each profile",
+    ("deviceclasses 1g.5gb | kubectl apply -f -", "deviceclasses --kueue 1g.5gb 3g.20gb"),
+    "",
+    _add_deviceclasses,
+)
+def deviceclasses(arguments: argparse.Namespace) -> int:
+    """Print a DeviceClass for each MIG profile. Rewritten pods use it, quotas count by it, and on
+    resource.k8s.io/v1 its extendedResourceName lets the scheduler of Kubernetes 1.36 and later
+    serve pods that are not rewritten.
+    """
     chosen = []
     for claim in _named_claims(arguments):
         request, *others = claim.requests
@@ -175,8 +194,17 @@ def _add_webhook_configuration(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "--namespace", default=NAMESPACE, help=help_)
 
 
-def _webhook_configuration(arguments: argparse.Namespace) -> int:
-    """Print the configuration."""
+@command(
+    "webhook-configuration",
+    "print the MutatingWebhookConfiguration that fits a mode and a mapping",
+    ("webhook-configuration --mode opt-in > webhook.yaml",),
+    "",
+    _add_webhook_configuration,
+)
+def configuration(arguments: argparse.Namespace) -> int:
+    """Print the MutatingWebhookConfiguration without a caBundle, which cert-manager or the
+    administrator adds.
+    """
     mode, namespace = arguments.mode, arguments.namespace
     manifest = webhook_configuration(mode, mapping(arguments).mapped, namespace)
     options = [f"--mode {mode}", *_mapped(arguments)]
@@ -235,36 +263,3 @@ def _print_yaml(manifests: Sequence[Json], *command: str) -> None:
     Plain.add_representer(str, block)
     print(f"# Made by: instaslice {' '.join(command)}\n---")
     yaml.dump_all(manifests, sys.stdout, Dumper=Plain, sort_keys=False, width=100)
-
-
-TEMPLATES: Final = Command(
-    "templates",
-    "print or apply the ResourceClaimTemplates that rewritten pods use",
-    "Print the manifests of the templates, or apply them to namespaces. "
-    "With serve --provision-templates, InstaSlice creates them when they are needed.",
-    ("templates 1g.5gb 3g.20gb", "templates --apply --namespace ml 1g.5gb"),
-    "Exit code: 0; with --apply, 1 if the cluster refused an object, 2 if it did not answer.",
-    add=_add_templates,
-    run=_templates,
-)
-DEVICECLASSES: Final = Command(
-    "deviceclasses",
-    "print the device classes that select the slices of each profile",
-    "Print a DeviceClass for each MIG profile. Rewritten pods use it, quotas count by it, and "
-    "on resource.k8s.io/v1 its extendedResourceName lets the scheduler of Kubernetes 1.36 and "
-    "later serve pods that are not rewritten.",
-    ("deviceclasses 1g.5gb | kubectl apply -f -", "deviceclasses --kueue 1g.5gb 3g.20gb"),
-    "",
-    add=_add_deviceclasses,
-    run=_deviceclasses,
-)
-WEBHOOK_CONFIGURATION: Final = Command(
-    "webhook-configuration",
-    "print the MutatingWebhookConfiguration that fits a mode and a mapping",
-    "Print the MutatingWebhookConfiguration without a caBundle, which cert-manager or the "
-    "administrator adds.",
-    ("webhook-configuration --mode opt-in > webhook.yaml",),
-    "",
-    add=_add_webhook_configuration,
-    run=_webhook_configuration,
-)

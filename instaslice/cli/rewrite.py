@@ -5,7 +5,7 @@ import sys
 from typing import Final
 
 from instaslice.annotations import NONE, read_alternatives
-from instaslice.cli.usage import Command, UsageError, add_shared, mapping, needing, wants_colour
+from instaslice.cli.usage import UsageError, add_shared, command, mapping, needing, wants_colour
 from instaslice.resource_api import NEWEST, VERSIONS
 from instaslice.resources import Resources
 
@@ -77,8 +77,20 @@ def _add(parser: argparse.ArgumentParser) -> None:
     task.add_argument("--reverse", action="store_true", help=help_)
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    """Rewrite the files."""
+@command(
+    "rewrite",
+    "rewrite manifests as the webhook rewrites pods",
+    ("rewrite --diff pod.yaml", "rewrite --check manifests/*.yaml", "rewrite --in-place pod.yaml"),
+    "Exit code: 0; with --check, 1 if something would change, 3 if limits remain that are not "
+    "rewritten; 2 if a file or a document could not be handled: it is omitted from the output, "
+    "and its file is not written. If several apply, 2 comes before 3, and 3 before 1.",
+    _add,
+)
+def run(arguments: argparse.Namespace) -> int:
+    """Rewrite the pods and pod templates in files of YAML or JSON, and print the result. All other
+    bytes stay the same, and the same input gives the same output. A warning names each limit that
+    is not rewritten, and what happens to it.
+    """
     with needing("rewrite needs PyYAML"):
         from instaslice.manifests import documents, files, workloads
 
@@ -118,22 +130,3 @@ def _run(arguments: argparse.Namespace) -> int:
         colour=wants_colour(sys.stdout),
     )
     return files.run(names, options, sys.stdout.buffer, sys.stderr)
-
-
-COMMAND: Final = Command(
-    "rewrite",
-    "rewrite manifests as the webhook rewrites pods",
-    "Rewrite the pods and pod templates in files of YAML or JSON, and print the "
-    "result. All other bytes stay the same, and the same input gives the same output. "
-    "A warning names each limit that is not rewritten, and what happens to it.",
-    (
-        "rewrite --diff pod.yaml",
-        "rewrite --check manifests/*.yaml",
-        "rewrite --in-place pod.yaml",
-    ),
-    "Exit code: 0; with --check, 1 if something would change, 3 if limits remain that are not "
-    "rewritten; 2 if a file or a document could not be handled: it is omitted from the output, "
-    "and its file is not written. If several apply, 2 comes before 3, and 3 before 1.",
-    add=_add,
-    run=_run,
-)

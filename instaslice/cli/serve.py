@@ -2,9 +2,9 @@
 
 import argparse
 import os
-from typing import Any, Final
+from typing import Any
 
-from instaslice.cli.usage import Command, UsageError
+from instaslice.cli.usage import UsageError, command
 from instaslice.serve import settings
 
 
@@ -18,8 +18,17 @@ def _add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(option.flag, **how, dest=option.key, metavar=option.metavar, help=help_)
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    """Serve until told to stop."""
+@command(
+    "serve",
+    "serve the admission webhook over TLS",
+    ("serve --cert-dir /etc/instaslice/tls --provision-templates",),
+    "",
+    _add,
+)
+def run(arguments: argparse.Namespace) -> int:
+    """Serve the admission webhook over TLS: POST /mutate, and GET /healthz, /readyz and /metrics.
+    Each option can be given as an environment variable instead.
+    """
     try:
         chosen = settings.read(vars(arguments), os.environ)
     except settings.SettingsError as error:
@@ -33,15 +42,3 @@ def _run(arguments: argparse.Namespace) -> int:
     except server.StartError as error:
         raise UsageError(str(error)) from None
     return 0
-
-
-COMMAND: Final = Command(
-    "serve",
-    "serve the admission webhook over TLS",
-    "Serve the admission webhook over TLS: POST /mutate, and GET /healthz, "
-    "/readyz and /metrics. Each option can be given as an environment variable instead.",
-    ("serve --cert-dir /etc/instaslice/tls --provision-templates",),
-    "",
-    add=_add,
-    run=_run,
-)

@@ -55,13 +55,20 @@ class Refused(UsageError):
 class Command(NamedTuple):
     """A command: its help text, and the functions behind it."""
 
+    run: Callable[[argparse.Namespace], int]  #: returns the exit code
     name: str
     summary: str
-    about: str
     examples: Sequence[str]  #: without the program's name
     exit_codes: str  #: the last paragraph of the help; may be empty
     add: Callable[[argparse.ArgumentParser], None]  #: adds its arguments
-    run: Callable[[argparse.Namespace], int]  #: returns the exit code
+
+
+def command(*fields: Any) -> Callable[[Callable[[argparse.Namespace], int]], Command]:
+    """Decorate the function that runs a command; its docstring is the command's description.
+
+    fields: those of Command, without `run`.
+    """
+    return lambda run: Command(run, *fields)
 
 
 class Wrapped(argparse.HelpFormatter):
