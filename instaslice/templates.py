@@ -23,12 +23,7 @@ from typing import Final
 from instaslice import profiles
 from instaslice.patch import Json
 from instaslice.profiles import Profile
-from instaslice.resource_api import (
-    ALTERNATIVES,
-    CONSTRAINTS,
-    EXTENDED_RESOURCES,
-    ResourceAPI,
-)
+from instaslice.resource_api import ALTERNATIVES, CONSTRAINTS, EXTENDED_RESOURCES, ResourceAPI
 from instaslice.resources import (
     DRIVER,
     MAX_LABEL,

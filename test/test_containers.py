@@ -31,10 +31,7 @@ NEGATIVE = 'Invalid value: "-1500m": must be'
             {"limits": {MIG: "500m"}, "requests": {MIG: "500m"}},
             first('Invalid value: "500m": must be an integer'),
         ),
-        (
-            {"limits": {MIG: "-1"}},
-            first('Invalid value: "-1": must be greater than or equal to 0'),
-        ),
+        ({"limits": {MIG: "-1"}}, first('Invalid value: "-1": must be greater than or equal to 0')),
         (
             {"limits": {MIG: "1"}, "requests": {MIG: "2"}},
             first(f'Invalid value: "2": must be equal to {MIG} limit of 1', "requests"),

@@ -123,8 +123,7 @@ def test_a_claim_that_a_user_declared_replaces_no_limit(name: str, template: str
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"limits": {}}, *({"requests": {MIG: amount}} for amount in ("3", "0", "two"))],
+    "change", [{"limits": {}}, *({"requests": {MIG: amount}} for amount in ("3", "0", "two"))]
 )
 def test_a_request_that_differs_from_its_limit_is_left_to_the_api_server(change: Json) -> None:
     old = rewritten(pod_of(limits(2)))

@@ -46,12 +46,7 @@ def test_run_says_in_one_line_that_the_port_is_in_use(tmp_path: Path) -> None:
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         result = subprocess.run(
-            [*RUN, str(port)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
+            [*RUN, str(port)], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
         )
     assert (result.returncode, result.stdout) == (1, "")
     advice = "choose another with `make run PORT=...`"

@@ -3,14 +3,7 @@
 import argparse
 import sys
 
-from instaslice.cli.usage import (
-    add_shared,
-    client,
-    command,
-    mapping,
-    wants_colour,
-    width,
-)
+from instaslice.cli.usage import add_shared, client, command, mapping, wants_colour, width
 from instaslice.doctor import checks, explain, reading, report
 
 

@@ -6,15 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from instaslice.cli.usage import (
-    UsageError,
-    add_shared,
-    client,
-    command,
-    mapping,
-    needing,
-    width,
-)
+from instaslice.cli.usage import UsageError, add_shared, client, command, mapping, needing, width
 from instaslice.doctor import plan, reading
 
 _SUFFIXES: Final = (".yaml", ".yml", ".json")

@@ -30,13 +30,7 @@ def filled(api_server: APIServer) -> APIServer:
     user = pod("p", template="mig-1g.5gb", node="node-1", phase="Running")
     user["metadata"]["uid"] = "u-1"
     user["status"]["resourceClaimStatuses"] = [{"name": "0123456789", "resourceClaimName": "made"}]
-    lists = {
-        "webhooks": [webhook()],
-        "nodes": [],
-        "pods": [user],
-        "quotas": [],
-        "limits": [],
-    }
+    lists = {"webhooks": [webhook()], "nodes": [], "pods": [user], "quotas": [], "limits": []}
     dra = {
         "claims": [named("made") | claim("mig-0")],
         "templates": [template("mig-1g.5gb")],
