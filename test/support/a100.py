@@ -50,7 +50,6 @@ PROFILES: Final = (
     Profile("4g.20gb", 5, 4, 19968, 2, 0, 4, (0,)),
     Profile("7g.40gb", 0, 7, 40192, 5, 1, 8, (0,)),
 )
-WHOLE: Final = PROFILES[-1]
 
 
 class Model(NamedTuple):
