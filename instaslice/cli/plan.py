@@ -44,9 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
         given = resources if arguments.resource else None
         result = plan.Plan(reading.take(cluster, cluster.namespace, given, tries_pods=False))
     if arguments.output == "text":
-        text = plan.as_text(result, width())
+        text = result.as_text(width())
     else:
-        text = (plan.as_json if arguments.output == "json" else plan.as_markdown)(result)
+        text = result.as_json() if arguments.output == "json" else result.as_markdown()
     print(text, end="")
     return 0
 

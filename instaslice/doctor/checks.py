@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
-from http import HTTPStatus
 from typing import Final
 
 from instaslice import node_labels, templates
@@ -18,7 +17,6 @@ from instaslice.patch import Json
 from instaslice.profiles import RESOURCE_PREFIX, known_profiles
 from instaslice.resource_api import NEWEST, ResourceAPI
 from instaslice.resources import DRIVER, MIG_CLASS, Resource, of_profile
-from instaslice.templates import CLASSIC_CLASS
 from instaslice.webhook_configuration import ALL, BESIDE, LABEL, OPT_IN, WEBHOOK
 
 #: Minor versions of Kubernetes: the first with matchConditions, and the first whose scheduler
@@ -79,14 +77,11 @@ def _conditions(webhook: Json) -> list[str]:
 
 def _dra(snapshot: Snapshot) -> Found:
     if isinstance(snapshot.api, ResourceAPI):
-        served = f"resource.k8s.io/{snapshot.api.version}"
-        yield GOOD, f"Kubernetes {snapshot.kubernetes} serves {served}"
-        return
-    advice = (
-        "Kubernetes 1.34 and later serve it; from 1.27 on, switch on the feature gate "
-        "DynamicResourceAllocation and the API server's --runtime-config"
-    )
-    yield WRONG, snapshot.api.reason, advice
+        yield GOOD, f"Kubernetes {snapshot.kubernetes} serves {snapshot.api.group_version}"
+    else:
+        advice = "Kubernetes 1.34 and later serve it; from 1.27 on, switch on the feature gate "
+        advice += "DynamicResourceAllocation and the API server's --runtime-config"
+        yield WRONG, snapshot.api.reason, advice
 
 
 def _gates(snapshot: Snapshot) -> Found:
@@ -145,28 +140,25 @@ def _mode(snapshot: Snapshot) -> Found:
     modes = dict.fromkeys(filter(None, [found.mode, OPT_IN if found.opt_in else ""]))
     if modes:
         yield GOOD, "; ".join(f"{name}: {_MODES[name]}" for name in modes)
-    if found.opt_in and not any(
-        dig(namespace["metadata"], "labels").get(LABEL) == "enabled"
-        for namespace in snapshot.all("namespaces")
-    ):
+    if found.opt_in and "enabled" not in [
+        dig(each["metadata"], "labels").get(LABEL) for each in snapshot.all("namespaces")
+    ]:
         text = f"no namespace is labelled {LABEL}=enabled: nothing is rewritten"
         yield UNSURE, text, f"kubectl label namespace NAME {LABEL}=enabled"
     if found.mode != BESIDE:
         return
     is_old = 0 < snapshot.minor < FIRST_WITH_EXTENDED
     if not snapshot.is_on(EXTENDED, otherwise=not is_old):
-        text = (
-            f"the scheduler of {snapshot.kubernetes} serves no extended resources: plain pods with "
-            "MIG limits stay Pending"
-        )
+        text = f"the scheduler of {snapshot.kubernetes} serves no extended resources: "
+        text += "plain pods with MIG limits stay Pending"
         yield WRONG, text, f"use the mode all or opt-in; or switch on {EXTENDED}, from 1.34 on"
         return
     published = [profile.replace("+", ".") for profile in snapshot.inventory.supply]
     served = snapshot.served_by_scheduler if published else {}
     if lacking := [each for each in published if RESOURCE_PREFIX + each not in served]:
         names = some(RESOURCE_PREFIX + each for each in lacking)
-        text = f"no DeviceClass has the extendedResourceName {names}"
-        yield WRONG, text, f"instaslice deviceclasses {' '.join(lacking)} | kubectl apply -f -"
+        advice = f"instaslice deviceclasses {' '.join(lacking)} | kubectl apply -f -"
+        yield WRONG, f"no DeviceClass has the extendedResourceName {names}", advice
 
 
 def _endpoints(snapshot: Snapshot) -> Found:
@@ -174,15 +166,11 @@ def _endpoints(snapshot: Snapshot) -> Found:
     if not service:
         return
     where = f"{service['namespace']}/{service['name']}"
-    ready = sum(
-        len(dig(endpoint, "addresses"))
-        for slice_ in snapshot.all("endpoints")
-        for endpoint in dig(slice_, "endpoints")
-        # Source: EndpointConditions, "a nil value should be interpreted as true".
-        if dig(endpoint, "conditions").get("ready") is not False
-    )
-    if ready:
-        yield GOOD, f"{where} has {ready} ready {'pod' if ready == 1 else 'pods'}"
+    every = (each for found in snapshot.all("endpoints") for each in dig(found, "endpoints"))
+    # Source: EndpointConditions, "a nil value should be interpreted as true".
+    ready = (each for each in every if dig(each, "conditions").get("ready") is not False)
+    if count := sum(len(dig(each, "addresses")) for each in ready):
+        yield GOOD, f"{where} has {count} ready {'pod' if count == 1 else 'pods'}"
     else:
         advice = f"kubectl -n {service['namespace']} get pods, and their log: /readyz says why"
         yield WRONG, f"{where} has no ready pod", advice
@@ -193,15 +181,14 @@ def _dry_run(snapshot: Snapshot) -> Found:
         what = f"{probe.resource} and {probe.annotation}" if probe.annotation else probe.resource
         where = f"a pod with {what} in {probe.namespace}"
         kept = f"{where} keeps its limits"
-        is_refused = probe.status == HTTPStatus.FORBIDDEN
-        is_forbidden = is_refused and "cannot create resource" in probe.error
+        is_forbidden = probe.status == 403 and "cannot create resource" in probe.error
         if is_forbidden or not probe.status:
             advice = seen.RIGHTS if is_forbidden else ""
             yield UNSURE, f"{where} could not be tried: {probe.error}", advice
         elif probe.pod is None:
             called = "does InstaSlice run (see endpoints), and does caBundle trust its certificate?"
             # The API server also sends this status if it cannot call a webhook.
-            advice = called if probe.status == HTTPStatus.INTERNAL_SERVER_ERROR else ""
+            advice = called if probe.status == 500 else ""
             yield WRONG, f"{where} is refused: {probe.error}", advice
         elif probe.resource not in Pod(probe.pod, snapshot.resources).limits:
             yield GOOD, f"{where} is rewritten"
@@ -215,7 +202,9 @@ def _dry_run(snapshot: Snapshot) -> Found:
 
 
 def _driver(snapshot: Snapshot) -> Found:
-    kind, name = ("Resource", CLASSIC_CLASS) if snapshot.is_classic else ("Device", MIG_CLASS)
+    kind, name = (
+        ("Resource", templates.CLASSIC_CLASS) if snapshot.is_classic else ("Device", MIG_CLASS)
+    )
     if name in snapshot.named("classes"):
         yield GOOD, f"{kind}Class {name} exists"
     else:
@@ -248,15 +237,11 @@ def _slices(snapshot: Snapshot) -> Found:
 
 def _overlap(snapshot: Snapshot) -> Found:
     if names := [each.name.device for each in snapshot.inventory.devices if each.may_overlap]:
-        text = (
-            f"{some(names)} consume no counters: the scheduler will give the same part of a "
-            "GPU to two claims, and the driver will fail"
-        )
-        advice = (
-            f"the API server drops the counters: switch on the feature gate {PARTITIONABLE} "
-            "there and in the scheduler (on from Kubernetes 1.36), then restart the driver's "
-            "kubelet plugins, which publish them again"
-        )
+        text = f"{some(names)} consume no counters: the scheduler will give the same part of a GPU "
+        text += "to two claims, and the driver will fail"
+        advice = f"the API server drops the counters: switch on the feature gate {PARTITIONABLE} "
+        advice += "there and in the scheduler (on from Kubernetes 1.36), then restart the driver's "
+        advice += "kubelet plugins, which publish them again"
         yield WRONG, text, advice
 
 
@@ -286,7 +271,7 @@ def _published(snapshot: Snapshot, class_name: str, what: str) -> Found:
         specs = (each["spec"] for each in snapshot.all("slices"))
         mine = [dig(spec, "devices") for spec in specs if spec.get("driver") == driver]
         free, published = "", sum(map(len, mine))
-        if driver == DRIVER and class_name == CLASSIC_CLASS:
+        if driver == DRIVER and class_name == templates.CLASSIC_CLASS:
             found = snapshot.inventory.whole_gpus()
             free, published = f"{found.free} free, ", found.published
         if published:
@@ -324,35 +309,29 @@ def _templates(snapshot: Snapshot) -> Found:
         names = dict.fromkeys(found)
         text = f"pods in {namespace} need templates that do not exist: {', '.join(names)}"
         yield WRONG, text, f"instaslice templates --apply -n {namespace} {' '.join(names)}"
-    faults = {name: template_fault(snapshot, name) for name in existing}
-    for name, (why, advice) in faults.items():
-        if why:
-            text = f"{name} differs from what InstaSlice creates, so pods get other devices: {why}"
-            yield WRONG, text, advice
-    if not lacking and not any(why for why, _ in faults.values()):
+    faults = [(name, fault) for name in existing if (fault := template_fault(snapshot, name))]
+    for name, (why, advice) in faults:
+        text = f"{name} differs from what InstaSlice creates, so pods get other devices: {why}"
+        yield WRONG, text, advice
+    if not lacking and not faults:
         yield GOOD, "every namespace has the templates that its pods need"
 
 
-def template_fault(snapshot: Snapshot, full_name: str) -> tuple[str, str]:
-    """The fault of a template, and a command that fixes it; empty without one."""
+def template_fault(snapshot: Snapshot, full_name: str) -> tuple[str, str] | None:
+    """The fault of a template, and a command that fixes it."""
     namespace, _, name = full_name.partition("/")
     found, api = snapshot.named("templates").get(full_name), snapshot.api
     claim = templates.from_template(name, snapshot.resources)
-    if (
-        found is None
-        or claim is None
-        or not isinstance(api, ResourceAPI)
-        or templates.why_not(api, claim)
-    ):
-        return "", ""
-    command = f"kubectl -n {namespace} delete resourceclaimtemplate {name}"
-    return templates.difference(templates.objects(api, claim)[-1], found), command
+    if not (found and claim and isinstance(api, ResourceAPI)) or templates.why_not(api, claim):
+        return None
+    why = templates.difference(templates.objects(api, claim)[-1], found)
+    return (why, f"kubectl -n {namespace} delete resourceclaimtemplate {name}") if why else None
 
 
-def class_fault(snapshot: Snapshot, resource: Resource) -> tuple[str, str]:
-    """The fault of a profile's DeviceClass, and a command that fixes it; empty without one."""
+def class_fault(snapshot: Snapshot, resource: Resource) -> tuple[str, str] | None:
+    """The fault of a profile's DeviceClass, and a command that fixes it."""
     if snapshot.is_classic or not resource.has_own_class:
-        return "", ""
+        return None
     name = resource.device_class
     command = f"instaslice deviceclasses {resource.template} | kubectl apply -f -"
     if name not in snapshot.named("classes"):
@@ -361,7 +340,8 @@ def class_fault(snapshot: Snapshot, resource: Resource) -> tuple[str, str]:
     if snapshot.api != NEWEST or not snapshot.is_on(EXTENDED, otherwise=True):
         ours["spec"].pop("extendedResourceName")
     why = templates.difference(ours, snapshot.named("classes")[name])
-    return f"DeviceClass {name} differs from what InstaSlice creates: {why}" if why else "", command
+    text = f"DeviceClass {name} differs from what InstaSlice creates: {why}"
+    return (text, command) if why else None
 
 
 def _device_classes(snapshot: Snapshot) -> Found:
@@ -372,8 +352,8 @@ def _device_classes(snapshot: Snapshot) -> Found:
         for resource in claim.asks.choices:
             users.setdefault(resource, []).append(pod.full_name)
     for resource, pods in users.items():
-        text, advice = class_fault(snapshot, resource)
-        if text:
+        if fault := class_fault(snapshot, resource):
+            text, advice = fault
             yield WRONG, text + (f", needed by {some(pods)}" if pods else ""), advice
     served = snapshot.served_by_scheduler
     if count := sum(map(len, served.values())):
@@ -431,7 +411,7 @@ def _node_labels(snapshot: Snapshot) -> Found:
 
 
 def _device_plugin(snapshot: Snapshot) -> Found:
-    nodes, published = snapshot.all("nodes"), snapshot.inventory.nodes()
+    nodes, published = snapshot.all("nodes"), snapshot.inventory.nodes
     found = grouped(
         ((", ".join(names), node["metadata"]["name"] in published), node["metadata"]["name"])
         for node in nodes

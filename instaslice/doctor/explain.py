@@ -78,11 +78,10 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
     """Explain the state of one of a pod's claims."""
     asks, name = f"asks for {describe(own)}", f"{pod.namespace}/{own.template}"
     claim = snapshot.claim_of(pod, own)
-    fault, advice = checks.template_fault(snapshot, name)
     classes = (checks.class_fault(snapshot, resource) for resource in own.asks.choices)
-    if fault:
-        text = f"{asks}, but its template differs from what InstaSlice creates: {fault}"
-        yield WRONG, text, advice
+    if fault := checks.template_fault(snapshot, name):
+        text = f"{asks}, but its template differs from what InstaSlice creates: {fault[0]}"
+        yield WRONG, text, fault[1]
     elif not claim and name not in snapshot.named("templates"):
         text = f"{asks}: there is no ResourceClaimTemplate {own.template} in {pod.namespace}"
         yield WRONG, text, f"instaslice templates --apply -n {pod.namespace} {own.template}"
@@ -94,8 +93,8 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
         yield GOOD, f"{asks}, has {what}{where}"
     elif dig(claim, "status", "allocation"):
         yield GOOD, f"{asks}: allocated"
-    elif found := next((each for each in classes if each[0]), None):
-        yield WRONG, f"{asks}, but {found[0]}", found[1]
+    elif fault := next(filter(None, classes), None):
+        yield WRONG, f"{asks}, but {fault[0]}", fault[1]
     elif not claim:
         text = f"{asks}: Kubernetes has not created its claim yet"
         yield UNSURE, text, "see the state below for the reason"

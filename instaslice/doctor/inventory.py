@@ -167,6 +167,7 @@ class Inventory:
             if _has_room(device, shares.get(device.name, {}))
         }
 
+    @cached_property
     def nodes(self) -> set[str]:
         """The nodes for which MIG slices are published."""
         return {device.node for device in self.devices if device.profile and device.node}

@@ -10,7 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from instaslice import node_labels
@@ -60,7 +60,33 @@ SECTIONS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+#: The first minor version of Kubernetes whose Cluster Autoscaler supports claims.
+FIRST_WITH_SCALER: Final = 35
+#: The text of each decision, printed after the names that it concerns.
+_TEXTS: Final = {
+    "whole": "whole GPUs are served there, but an A100 or A30 in MIG mode has none: keep the "
+    "device plugin on the node, or give up its whole GPUs",
+    "no class": f"no DeviceClass has the extendedResourceName {GPU} that they request: map it",
+    "7g": "version 0.4.1 of the driver with DynamicMIG cannot create a 7g slice (its issue 1480, "
+    "now closed): choose another version or profile. A GPU in MIG mode cannot be requested as a "
+    "whole instead",
+    "shared": "InstaSlice leaves time-sliced resources alone; through DRA, the driver shares "
+    "slices with its feature gate ConsumableShares (0.5, alpha)",
+    "node name": f"{node_labels.PAST_SCHEDULER}; {node_labels.NODE_SELECTOR}",
+    "das": f"OpenShift's removed operator wrote {_DAS}* into these pods in place of "
+    "nvidia.com/mig-*: recreate them",
+    "operator": "its validator expects the device plugin's resources on a node unless the plugin "
+    "is off for the whole cluster",
+    "Karpenter": "it ignores claims unless IGNORE_DRA_REQUESTS=false, and does not support "
+    "extended resources through DRA (its issue 3231)",
+}
+#: Parts that a plan for files does not have.
+_OF_CLUSTERS: Final = ("Cluster", "Nodes", "Sections of docs/migrate.md, in this order")
+_ON: Final = {True: "on", False: "off", None: "unknown"}
+_HOW: Final = {"limits": "", "claims": " (has claims)", "das": " (of OpenShift's removed operator)"}
+
+
+@dataclass(frozen=True)
 class Workload:
     """Pods of one owner that request devices in one way."""
 
@@ -80,16 +106,25 @@ class Workload:
         return f"{where}: {pods}, {asks}{_HOW[self.how]}"
 
 
-@dataclass(frozen=True, slots=True)
 class Node:
-    """A node with GPUs."""
+    """The GPUs of a node."""
 
-    name: str
-    product: str
-    advertised: dict[str, str]  #: resources that the device plugin offers
-    config: str  #: MIG manager's configuration and its state
-    strategy: str  #: "mixed", "single" or empty
-    published: bool  #: whether the DRA driver publishes its MIG slices
+    def __init__(self, node: Json, snapshot: Snapshot) -> None:
+        labels = dig(node["metadata"], "labels")
+        self.name: str = node["metadata"]["name"]
+        self.product: str = labels.get(node_labels.PRODUCT) or ""
+        #: Resources that the device plugin offers.
+        self.advertised = {
+            name: amount
+            for name, amount in advertised(node).items()
+            if (plain := name.removesuffix(".shared")) == GPU or snapshot.resources.find(plain)
+        }
+        config = map(labels.get, (node_labels.MIG_CONFIG, node_labels.MIG_STATE))
+        self.config = " ".join(filter(None, config))  #: MIG manager's, and its state
+        #: "mixed", "single" or empty.
+        self.strategy: str = labels.get(node_labels.MIG_STRATEGY) or ""
+        #: Whether the DRA driver publishes its MIG slices.
+        self.published = self.name in snapshot.inventory.nodes
 
     @property
     def single(self) -> str:
@@ -115,7 +150,7 @@ class Node:
         return f"{self.name}: {'; '.join(filter(None, parts))}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Item:
     """Something that blocks the migration, or that the administrator has to decide."""
 
@@ -146,96 +181,138 @@ class Plan:
         #: InstaSlice's mode; empty if it is not registered.
         self.installed = mode if seen.webhook else ""
         self.workloads = _workloads(seen)
-        self.nodes = list(_nodes(seen))
+        every = (Node(each, seen) for each in seen.all("nodes"))
+        self.nodes = [each for each in every if each.advertised or each.product or each.published]
         self.policies: list[Policy] = []
         for find in policies.FINDERS:
             with suppress(ClusterError):  # `unknown` has the reason
                 self.policies += list(find(snapshot))
         has_gpus = GPU in snapshot.resources.mapped or "classes" in snapshot.failures
-        self.blocks = list(_blocks(self))
-        self.decisions = list(_decisions(self, has_gpus or GPU in snapshot.served_by_scheduler))
+        self.blocks = list(self._blocks())
+        self.decisions = list(self._decisions(has_gpus or GPU in snapshot.served_by_scheduler))
         #: By number, their nodes and namespaces.
-        self.sections = _sections(self) if self.kubernetes else {}
+        self.sections = self._sections() if self.kubernetes else {}
         #: Why a part could not be read, by its name.
         self.unknown = unknown
 
+    def _blocks(self) -> Iterator[Item]:
+        is_on, version = self.gates.get(PARTITIONABLE), self.resource_api
+        if not self.kubernetes:
+            pass  # the plan is for files
+        elif not version:
+            yield Item(1, "DRA is not served: claims would be dropped, and pods run without a GPU")
+        elif version != NEWEST.version:
+            text = f"resource.k8s.io/{version} is served: before Kubernetes 1.34.2 no maintained "
+            text += "driver of NVIDIA's creates slices on demand, and the feature gate "
+            yield Item(1, f"{text}{PARTITIONABLE} that this needs is off by default")
+        elif is_on is False:
+            text = f"the feature gate {PARTITIONABLE} is off: the API server drops the driver's "
+            text += "counters, and the scheduler gives the same part of a GPU to two claims"
+            yield Item(1, text)
+        elif is_on is None:
+            yield Item(1, f"make sure that the feature gate {PARTITIONABLE} is on")
+        if both := [node.name for node in self.nodes if node.published and node.advertised]:
+            text = f"{some(both)}: the device plugin and the DRA driver allocate the same GPUs"
+            yield Item(6, text)
+        yield from self._policy_items(WRONG)
 
-def _blocks(plan: Plan) -> Iterator[Item]:
-    is_on = plan.gates.get(PARTITIONABLE)
-    if not plan.kubernetes:
-        pass  # the plan is for files
-    elif not plan.resource_api:
-        yield Item(1, "DRA is not served: claims would be dropped, and pods run without a GPU")
-    elif plan.resource_api != NEWEST.version:
-        text = (
-            f"resource.k8s.io/{plan.resource_api} is served: before Kubernetes 1.34.2 no "
-            f"maintained driver of NVIDIA's creates slices on demand, and the feature gate "
-            f"{PARTITIONABLE} that this needs is off by default"
+    def _policy_items(self, wanted: State) -> Iterator[Item]:
+        findings = (policy.finding for policy in self.policies)
+        return (Item(4, text) for state, text, _ in findings if state is wanted)
+
+    def _decisions(self, has_gpus: bool) -> Iterator[Item]:
+        """has_gpus: whether `GPU` is served through DRA."""
+        yield from self._policy_items(UNSURE)
+        work, nodes, runs = self.workloads, self.nodes, self.components.keys()
+        asking = _names(each for each in work if GPU in each.asks and each.how == "limits")
+        single = sorted({node.single for node in nodes if node.single})
+        hint = f"map it to mig-{single[0]}" if len(single) == 1 else "one mapping cannot cover both"
+        means = f"{GPU} means {' or '.join(single)} there (strategy single): {hint}"
+        shared = {name for node in nodes for name in node.advertised if name.endswith(".shared")}
+        labels = sorted({label for each in work for label in each.labels})
+        scaler = runs & {"Cluster Autoscaler"} if self.minor < FIRST_WITH_SCALER else ()
+        rows: list[tuple[int, Iterable[str], str]] = [
+            (8, [node.name for node in nodes if node.section == 8], _TEXTS["whole"]),
+            (3, asking if single else (), means),
+            (3, asking if not single and not has_gpus else (), _TEXTS["no class"]),
+            (5, _names(each for each in work if "7g." in " ".join(each.asks)), _TEXTS["7g"]),
+            (5, sorted(shared), _TEXTS["shared"]),
+            *((10, _names(each for each in work if n in each.labels), _relabel(n)) for n in labels),
+            (10, _names(each for each in work if each.node_name), _TEXTS["node name"]),
+            (10, _names(each for each in work if each.how == "das"), _TEXTS["das"]),
+            (11, runs & {"GPU operator"}, _TEXTS["operator"]),
+            (11, runs & {"Karpenter"}, _TEXTS["Karpenter"]),
+            (11, scaler, "it supports claims from 1.35 on"),
+        ]
+        for section, names, text in rows:
+            if names:
+                yield Item(section, f"{some(names)}: {text}")
+
+    def _sections(self) -> dict[int, list[str]]:
+        wanted = [each for each in self.workloads if each.how != "claims"]
+        old = [node for node in self.nodes if node.advertised]
+        if not wanted and not old:
+            return {}
+        numbers = (2, 11, *(item.section for item in (*self.blocks, *self.decisions)))
+        found: dict[int, list[str]] = {number: [] for number in numbers}
+        if "DynamicMIG=true" not in self.components.get(_DRIVER, ""):
+            found.setdefault(5, [])
+        for node in old:
+            found.setdefault(node.section, []).append(node.name)
+        found[9] = list(dict.fromkeys(each.namespace for each in wanted))
+        return dict(sorted(found.items()))
+
+    def as_json(self) -> str:
+        """A JSON object with its attributes."""
+        sections = [
+            {"section": number, "title": SECTIONS[number], "for": names}
+            for number, names in self.sections.items()
+        ]
+        value = vars(self) | {"sections": sections}
+        return json.dumps(value, indent=2, ensure_ascii=False, default=vars) + "\n"
+
+    def as_text(self, width: int = 0) -> str:
+        """The plan for a terminal. width: columns to wrap at; 0 for no wrapping."""
+        parts = (
+            [title, *(f"  {wrapped(each, width, 4)}" for each in found)]
+            for title, found in self._parts()
         )
-        yield Item(1, text)
-    elif is_on is False:
-        text = f"the feature gate {PARTITIONABLE} is off: the API server drops the driver's "
-        text += "counters, and the scheduler gives the same part of a GPU to two claims"
-        yield Item(1, text)
-    elif is_on is None:
-        yield Item(1, f"make sure that the feature gate {PARTITIONABLE} is on")
-    if both := [node.name for node in plan.nodes if node.published and node.advertised]:
-        yield Item(6, f"{some(both)}: the device plugin and the DRA driver allocate the same GPUs")
-    yield from _policy_items(plan, WRONG)
+        return "\n\n".join(map("\n".join, parts)) + "\n"
 
+    def as_markdown(self) -> str:
+        """The plan for a ticket."""
+        parts = ["# From the device plugin to DRA"]
+        for title, found in self._parts():
+            parts.append("\n".join([f"## {title}", "", *(f"- {each}" for each in found)]))
+        return "\n\n".join(parts) + "\n"
 
-def _policy_items(plan: Plan, wanted: State) -> Iterator[Item]:
-    findings = (policy.finding for policy in plan.policies)
-    return (Item(4, text) for state, text, _ in findings if state is wanted)
-
-
-def _decisions(plan: Plan, has_gpus: bool) -> Iterator[Item]:
-    """has_gpus: whether `GPU` is served through DRA."""
-    yield from _policy_items(plan, UNSURE)
-    work, nodes, runs = plan.workloads, plan.nodes, plan.components.keys()
-    asking = _names(each for each in work if GPU in each.asks and each.how == "limits")
-    single = sorted({node.single for node in nodes if node.single})
-    means = f"{GPU} means {' or '.join(single)} there (strategy single): "
-    means += f"map it to mig-{single[0]}" if len(single) == 1 else "one mapping cannot cover both"
-    shared = {name for node in nodes for name in node.advertised if name.endswith(".shared")}
-    labels = sorted({label for each in work for label in each.labels})
-    scaler = runs & {"Cluster Autoscaler"} if plan.minor < FIRST_WITH_SCALER else ()
-    rows: list[tuple[int, Iterable[str], str]] = [
-        (8, [node.name for node in nodes if node.section == 8], _TEXTS["whole"]),
-        (3, asking if single else (), means),
-        (3, asking if not single and not has_gpus else (), _TEXTS["no class"]),
-        (5, _names(each for each in work if "7g." in " ".join(each.asks)), _TEXTS["7g"]),
-        (5, sorted(shared), _TEXTS["shared"]),
-        *((10, _names(each for each in work if n in each.labels), _relabel(n)) for n in labels),
-        (10, _names(each for each in work if each.node_name), _TEXTS["node name"]),
-        (10, _names(each for each in work if each.how == "das"), _TEXTS["das"]),
-        (11, runs & {"GPU operator"}, _TEXTS["operator"]),
-        (11, runs & {"Karpenter"}, _TEXTS["Karpenter"]),
-        (11, scaler, "it supports claims from 1.35 on"),
-    ]
-    yield from (Item(section, f"{some(names)}: {text}") for section, names, text in rows if names)
-
-
-#: The first minor version of Kubernetes whose Cluster Autoscaler supports claims.
-FIRST_WITH_SCALER: Final = 35
-#: The text of each decision, printed after the names that it concerns.
-_TEXTS: Final = {
-    "whole": "whole GPUs are served there, but an A100 or A30 in MIG mode has none: keep the "
-    "device plugin on the node, or give up its whole GPUs",
-    "no class": f"no DeviceClass has the extendedResourceName {GPU} that they request: map it",
-    "7g": "version 0.4.1 of the driver with DynamicMIG cannot create a 7g slice (its issue 1480, "
-    "now closed): choose another version or profile. A GPU in MIG mode cannot be requested as a "
-    "whole instead",
-    "shared": "InstaSlice leaves time-sliced resources alone; through DRA, the driver shares "
-    "slices with its feature gate ConsumableShares (0.5, alpha)",
-    "node name": f"{node_labels.PAST_SCHEDULER}; {node_labels.NODE_SELECTOR}",
-    "das": f"OpenShift's removed operator wrote {_DAS}* into these pods in place of "
-    "nvidia.com/mig-*: recreate them",
-    "operator": "its validator expects the device plugin's resources on a node unless the plugin "
-    "is off for the whole cluster",
-    "Karpenter": "it ignores claims unless IGNORE_DRA_REQUESTS=false, and does not support "
-    "extended resources through DRA (its issue 3231)",
-}
+    def _parts(self) -> list[tuple[str, list[str]]]:
+        served = f"resource.k8s.io/{self.resource_api}" if self.resource_api else "no DRA"
+        cluster = [
+            f"Kubernetes {self.kubernetes}, {served}",
+            *(f"feature gate {name}: {_ON[on]}" for name, on in self.gates.items()),
+            f"DeviceClass {MIG_CLASS}: {'exists' if self.has_driver else 'does not exist'}",
+            *(f"{name}: {what}" for name, what in self.components.items()),
+            f"InstaSlice: {self.installed or 'not installed'}",
+        ]
+        sections = [
+            f"{number}. {SECTIONS[number]}" + (f": {', '.join(names)}" if names else "")
+            for number, names in self.sections.items()
+        ]
+        parts: dict[str, Iterable[object]] = {
+            "Cluster": cluster,
+            "Workloads": self.workloads or ["none requests slices"],
+            "Nodes": self.nodes or ["none is known to have GPUs"],
+            "Quotas and limits": [item.text for item in self._policy_items(GOOD)],
+            "Blockers": self.blocks,
+            "Decisions": self.decisions,
+            "Sections of docs/migrate.md, in this order": sections
+            or ["none: no workload requests slices, and no node offers any"],
+            "Unknown": [f"{name}: {why}" for name, why in self.unknown.items()],
+        }
+        shown = {title: [*map(str, found)] for title, found in parts.items() if found}
+        is_cluster = bool(self.kubernetes)
+        return [each for each in shown.items() if is_cluster or each[0] not in _OF_CLUSTERS]
 
 
 def _names(workloads: Iterable[Workload]) -> list[str]:
@@ -248,25 +325,9 @@ def _relabel(label: str) -> str:
     return f"they choose nodes by the label {label}, which no node will have: remove it{hint}"
 
 
-def _sections(plan: Plan) -> dict[int, list[str]]:
-    """The sections of docs/migrate.md that apply, each with its nodes or namespaces."""
-    wanted = [each for each in plan.workloads if each.how != "claims"]
-    old = [node for node in plan.nodes if node.advertised]
-    if not wanted and not old:
-        return {}
-    numbers = (2, 11, *(item.section for item in (*plan.blocks, *plan.decisions)))
-    found: dict[int, list[str]] = {number: [] for number in numbers}
-    if "DynamicMIG=true" not in plan.components.get(_DRIVER, ""):
-        found.setdefault(5, [])
-    for node in old:
-        found.setdefault(node.section, []).append(node.name)
-    found[9] = list(dict.fromkeys(each.namespace for each in wanted))
-    return dict(sorted(found.items()))
-
-
 def _workloads(snapshot: Snapshot) -> list[Workload]:
     every = (one for pod in snapshot.pods for one in _workloads_of(pod))
-    alike = grouped((json.dumps(asdict(one), sort_keys=True), one) for one in every)
+    alike = grouped((json.dumps(vars(one), sort_keys=True), one) for one in every)
     found = [replace(same[0], pods=len(same)) for same in alike.values()]
     return sorted(found, key=lambda each: (each.namespace, each.owner, each.how, each.file))
 
@@ -287,32 +348,14 @@ def _workloads_of(pod: Pod) -> Iterator[Workload]:
 
 def _owner(pod: Pod) -> str:
     """The controller of a pod; a Deployment in place of its ReplicaSet."""
+    suffix = f"-{dig(pod.metadata, 'labels').get('pod-template-hash')}"
     for owner in dig(pod.metadata, "ownerReferences"):
+        kind, name = owner["kind"], owner["name"]
+        if owner.get("controller") and kind == "ReplicaSet" and name.endswith(suffix):
+            return f"Deployment/{name.removesuffix(suffix)}"
         if owner.get("controller"):
-            kind, name = owner["kind"], owner["name"]
-            suffix = f"-{dig(pod.metadata, 'labels').get('pod-template-hash')}"
-            if kind == "ReplicaSet" and name.endswith(suffix):
-                return f"Deployment/{name.removesuffix(suffix)}"
             return f"{kind}/{name}"
     return f"Pod/{pod.metadata['name']}"
-
-
-def _nodes(snapshot: Snapshot) -> Iterator[Node]:
-    published = snapshot.inventory.nodes()
-    for node in snapshot.all("nodes"):
-        name = node["metadata"]["name"]
-        labels = dig(node["metadata"], "labels")
-        offers = {
-            resource: amount
-            for resource, amount in advertised(node).items()
-            if (plain := resource.removesuffix(".shared")) == GPU or snapshot.resources.find(plain)
-        }
-        product = labels.get(node_labels.PRODUCT) or ""
-        if not (offers or product or name in published):
-            continue
-        config = filter(None, map(labels.get, (node_labels.MIG_CONFIG, node_labels.MIG_STATE)))
-        strategy = labels.get(node_labels.MIG_STRATEGY) or ""
-        yield Node(name, product, offers, " ".join(config), strategy, name in published)
 
 
 def _components(pods: Iterable[Pod]) -> dict[str, str]:
@@ -328,67 +371,6 @@ def _components(pods: Iterable[Pod]) -> dict[str, str]:
                 gates = (e.get("value") for e in dig(container, "env") if e.get("name") == _GATES)
                 found[name] = ", ".join([where, *filter(None, gates)])
     return found
-
-
-#: Parts that a plan for files does not have.
-_OF_CLUSTERS: Final = ("Cluster", "Nodes", "Sections of docs/migrate.md, in this order")
-_ON: Final = {True: "on", False: "off", None: "unknown"}
-_HOW: Final = {"limits": "", "claims": " (has claims)", "das": " (of OpenShift's removed operator)"}
-
-
-def as_json(plan: Plan) -> str:
-    """A JSON object with the attributes of a `Plan`."""
-    sections = [
-        {"section": number, "title": SECTIONS[number], "for": names}
-        for number, names in plan.sections.items()
-    ]
-    value = vars(plan) | {"sections": sections}
-    return json.dumps(value, indent=2, ensure_ascii=False, default=asdict) + "\n"
-
-
-def as_text(plan: Plan, width: int = 0) -> str:
-    """The plan for a terminal. width: columns to wrap at; 0 for no wrapping."""
-    parts = [
-        [title, *(f"  {wrapped(each, width, 4)}" for each in found)]
-        for title, found in _parts(plan)
-    ]
-    return "\n\n".join(map("\n".join, parts)) + "\n"
-
-
-def as_markdown(plan: Plan) -> str:
-    """The plan for a ticket."""
-    parts = [[f"## {title}", "", *(f"- {each}" for each in found)] for title, found in _parts(plan)]
-    return "\n\n".join(["# From the device plugin to DRA", *map("\n".join, parts)]) + "\n"
-
-
-def _parts(plan: Plan) -> list[tuple[str, list[str]]]:
-    """The parts of the report, each a title and its lines."""
-    served = f"resource.k8s.io/{plan.resource_api}" if plan.resource_api else "no DRA"
-    cluster = [
-        f"Kubernetes {plan.kubernetes}, {served}",
-        *(f"feature gate {name}: {_ON[on]}" for name, on in plan.gates.items()),
-        f"DeviceClass {MIG_CLASS}: {'exists' if plan.has_driver else 'does not exist'}",
-        *(f"{name}: {what}" for name, what in plan.components.items()),
-        f"InstaSlice: {plan.installed or 'not installed'}",
-    ]
-    sections = [
-        f"{number}. {SECTIONS[number]}" + (f": {', '.join(names)}" if names else "")
-        for number, names in plan.sections.items()
-    ]
-    parts: dict[str, Iterable[object]] = {
-        "Cluster": cluster,
-        "Workloads": plan.workloads or ["none requests slices"],
-        "Nodes": plan.nodes or ["none is known to have GPUs"],
-        "Quotas and limits": [item.text for item in _policy_items(plan, GOOD)],
-        "Blockers": plan.blocks,
-        "Decisions": plan.decisions,
-        "Sections of docs/migrate.md, in this order": sections
-        or ["none: no workload requests slices, and no node offers any"],
-        "Unknown": [f"{name}: {why}" for name, why in plan.unknown.items()],
-    }
-    shown = {title: [*map(str, found)] for title, found in parts.items() if found}
-    is_cluster = bool(plan.kubernetes)
-    return [each for each in shown.items() if is_cluster or each[0] not in _OF_CLUSTERS]
 
 
 #: The ConfigMap of Kueue's configuration in its manifests.

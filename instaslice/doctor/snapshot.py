@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from instaslice.annotations import is_mirror
@@ -27,7 +26,7 @@ _SHOWN: Final = 3
 
 def advice_on(status: int) -> str:
     """The advice for a status of the API server; may be empty."""
-    return RIGHTS if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) else ""
+    return RIGHTS if status in (401, 403) else ""
 
 
 class Probe(NamedTuple):
@@ -145,11 +144,8 @@ class Snapshot:
     @property
     def webhook(self) -> Json | None:
         """InstaSlice's webhook in its MutatingWebhookConfiguration."""
-        for configuration in self.all("webhooks"):
-            for webhook in dig(configuration, "webhooks"):
-                if webhook.get("name") == WEBHOOK:
-                    return dict(webhook)
-        return None
+        every = (each for found in self.all("webhooks") for each in dig(found, "webhooks"))
+        return next((each for each in every if each.get("name") == WEBHOOK), None)
 
     @property
     def is_classic(self) -> bool:

@@ -501,7 +501,7 @@ def test_missing_optional_fields_do_not_prevent_a_report() -> None:
     for snapshot, changed in with_a_missing_field():
         assert examine(snapshot)
         made = plan.Plan(snapshot)
-        assert plan.as_text(made, 80)
+        assert made.as_text(80)
         if "containers" in changed.get("spec", {}):
             assert explain(snapshot, changed, [])
         tried += 1

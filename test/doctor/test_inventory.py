@@ -25,7 +25,7 @@ def test_existing_slices() -> None:
     claims = [claim("mig-0"), claim("mig-0", driver="other"), {}, {"status": {"allocation": {}}}]
     inventory = Inventory(slices, claims)
     assert inventory.supply == {"1g.5gb": Supply(3, 2), "3g.20gb": Supply(1, 1)}
-    assert inventory.nodes() == {"node-1", "node-2"}
+    assert inventory.nodes == {"node-1", "node-2"}
     assert inventory.whole_gpus() == Supply(2, 2)
 
 

@@ -11,7 +11,6 @@ import pytest
 from instaslice.cluster.client import ClusterError
 from instaslice.cluster.gates import PARTITIONABLE, Known
 from instaslice.doctor import plan
-from instaslice.doctor.plan import Node
 from instaslice.doctor.snapshot import Snapshot
 from instaslice.resource_api import VERSIONS, Unavailable
 from instaslice.webhook_configuration import OPT_IN
@@ -138,9 +137,9 @@ PLANS = recorded("plan.txt")
 @pytest.mark.parametrize("case", CASES)
 def test_the_plan_for_a_cluster(case: str) -> None:
     made = plan.Plan(CASES[case])
-    assert plan.as_text(made) == PLANS[case]
+    assert made.as_text() == PLANS[case]
     titles = re.findall("^(?! ).+$", PLANS[case], re.MULTILINE)
-    assert re.findall("^## (.*)$", plan.as_markdown(made), re.MULTILINE) == titles
+    assert re.findall("^## (.*)$", made.as_markdown(), re.MULTILINE) == titles
 
 
 def test_each_plan_has_a_case() -> None:
@@ -150,26 +149,26 @@ def test_each_plan_has_a_case() -> None:
 @pytest.mark.parametrize(
     ("product", "strategy", "offers", "section"),
     [
-        ("NVIDIA-A100-SXM4-40GB", "mixed", "nvidia.com/mig-1g.5gb", 7),
-        ("NVIDIA-A30-MIG-1g.6gb", "single", "nvidia.com/gpu", 7),
-        ("NVIDIA-A30", "mixed", "nvidia.com/gpu", 8),
-        ("NVIDIA-H100-80GB-HBM3", "", "nvidia.com/gpu", 8),
-        ("NVIDIA-H100-80GB-HBM3", "mixed", "nvidia.com/mig-1g.10gb", 6),
-        ("NVIDIA-RTX-A3000", "", "nvidia.com/mig-1g.10gb", 6),
+        ("NVIDIA-A100-SXM4-40GB", "mixed", "mig-1g.5gb", 7),
+        ("NVIDIA-A30-MIG-1g.6gb", "single", "gpu", 7),
+        ("NVIDIA-A30", "mixed", "gpu", 8),
+        ("NVIDIA-H100-80GB-HBM3", "", "gpu", 8),
+        ("NVIDIA-H100-80GB-HBM3", "mixed", "mig-1g.10gb", 6),
+        ("NVIDIA-RTX-A3000", "", "mig-1g.10gb", 6),
     ],
 )
 def test_the_section_for_a_node(product: str, strategy: str, offers: str, section: int) -> None:
     """A node that serves whole GPUs gets its own section, since MIG mode stays off there."""
-    found = Node("n", product, {offers: "1"}, "", strategy, published=False)
-    assert found.section == section
+    nodes = [node("n", product, strategy, **{offers: "1"})]
+    assert [each.section for each in plan.Plan(only(nodes=nodes)).nodes] == [section]
 
 
 def test_the_formats() -> None:
     made = plan.Plan(only(nodes=[A100], pods=PODS[-1:]))
-    text = plan.as_text(made, 80)
+    text = made.as_text(80)
     assert max(map(len, text.splitlines())) <= 80
-    assert "- 9. A namespace: alone\n" in plan.as_markdown(made)
-    found = json.loads(plan.as_json(made))
+    assert "- 9. A namespace: alone\n" in made.as_markdown()
+    found = json.loads(made.as_json())
     assert found["sections"][2] == {"section": 7, "title": plan.SECTIONS[7], "for": ["a"]}
     assert found["nodes"] == [
         {
