@@ -16,12 +16,12 @@ from typing import Any, Final, NamedTuple
 from instaslice import node_labels
 from instaslice.invalid import InvalidPod, Notice, field_path
 from instaslice.manifests import patches, workloads
-from instaslice.manifests.edit import Edit, Layout, applied, edit, json_layout
+from instaslice.manifests.edit import Edit, Layout, applied, edit, edited, json_layout
 from instaslice.manifests.leftovers import Leftover, in_list, is_kustomization, leftovers
 from instaslice.manifests.nodes import JSON, BadDocument, Node, Part, locate, read
 from instaslice.manifests.reverse import reverse
 from instaslice.manifests.workloads import Kinds, Manifest, Path, Template, at, claim_names
-from instaslice.patch import Json, Operation, apply, pointer, replace, unescape
+from instaslice.patch import Json, Operation, apply, pointer, replace
 from instaslice.profiles import RESOURCE_PREFIX
 from instaslice.resource_api import NEWEST, ResourceAPI, template_name
 from instaslice.resources import MIG, Resources
@@ -193,7 +193,6 @@ class Patch(NamedTuple):
     work: "_Work"
     manifest: Manifest
     path: Path = ()  #: of the patch's text in a Kustomization; empty for a whole document
-    text: str = ""
 
 
 class Rewriter:
@@ -247,19 +246,20 @@ class Rewriter:
 
     def _read(self, document: Document, body: str, start: int) -> None:
         """Rewrite a document's text, whole or item by item. Raises BadDocument."""
-        items: list[tuple[int, int]] | None = None
-        layout = None
+        items, layout = None, None
         if len(body) > self.large and not self.task.needs_values:
-            items = items_of_json(body) if body.lstrip().startswith("{") else None
-            document.is_json = items is not None
-            layout = json_layout(body[: items[0][1]]) if items else None
-            items = items or items_of_yaml(body)
+            is_json = body.lstrip().startswith("{")
+            items = items_of_json(body) if is_json else items_of_yaml(body)
+            if items and is_json:
+                document.is_json, layout = True, json_layout(body[: items[0][1]])
         line, done = document.line, 0
         for index, (first, last) in enumerate(items or [(0, len(body))]):
             line += body.count("\n", done, first)
             done, text = first, body[first:last]
             if items and not self.needs_look(text):
                 continue
+            if items and not layout:
+                text = text.replace("-", " ", 1)  # the item alone, without its dash
             path: Path = ("items", index) if items else ()
             try:
                 _Work(self, document, text, start + first, line, path, layout).run()
@@ -318,8 +318,8 @@ class _Work:
     line: int  #: of the text in the file
     prefix: Path = ()  #: the path of an item
     layout: Layout | None = None  #: of the List that holds the item, if it is JSON
-    inner: Path = ()  #: (0,) for a YAML item, since its dash makes it a list of one
     root: Node = field(default_factory=lambda: Node(0, 0, None))
+    value: Any = None  #: of the text, rewritten
     here: Path = ()  #: the path of the current manifest
     counted: tuple[int, int] = (0, 0)  #: the last place, and the number of lines before it
 
@@ -333,44 +333,41 @@ class _Work:
         if root is None:
             document.is_empty = True
             return
-        self.root, document.is_json = root, document.is_json or is_json
-        if self.prefix and not self.layout:
-            self.inner = (0,)
-        elif is_json and not self.layout:
-            self.layout = json_layout(self.text)
+        self.root, self.value = root, root.value
+        if is_json and not self.prefix:
+            document.is_json, self.layout = True, json_layout(self.text)
         for part in dead:
             problem = Problem(self._line_of(part.start), "", TWICE.format(part.key))
             document.problems["warning"].append(problem)
-        value = root.value[0] if self.inner else root.value
-        if (found := in_list(value, task.resources)) is not None:
+        if (found := in_list(self.value, task.resources)) is not None:
             self._tell_left(found)
-        elif not isinstance(value, dict):
+        elif not isinstance(self.value, dict):
             raise BadDocument("is not an object, as every manifest is")
         else:
-            value = self._object(value)
-        document.value = value if task.needs_values else None
+            every = workloads.manifests(self.value)
+            operations = [o for each in every for o in _below(each.path, self._manifest(each))]
+            if operations and not document.errors:
+                self._change(operations)
+            for manifest in workloads.manifests(self.value):
+                self._refers(manifest)
+        document.value = self.value if task.needs_values else None
 
-    def _object(self, value: Json) -> Json:
-        """Return the rewritten object, and edit its text. Raises BadDocument."""
+    def _change(self, operations: list[Operation]) -> None:
+        """Apply operations to the value, and edit the text. Raises BadDocument."""
         document, task = self.document, self.rewriter.task
-        operations = [o for each in workloads.manifests(value) for o in self._manifest(each)]
-        if operations and not document.errors:
-            document.changed, value = True, apply(value, operations)
-            if task.needs_operations:
-                head = pointer(*self.prefix)
-                document.operations += [{**o, "path": head + o["path"]} for o in operations]
-            try:
-                self._edit([value] if self.inner else value)
-            except BadDocument:
-                if not task.needs_values:
-                    raise
-        for manifest in workloads.manifests(value):
-            self._refers(manifest)
-        return value
-
-    def _edit(self, meaning: Any) -> None:
-        edits = edit(self.text, self.root, meaning, self.layout)
-        self.document.edits += [Edit(a + self.start, b + self.start, new) for a, b, new in edits]
+        value = apply(self.value, operations)
+        others = document.edits if self.prefix else []
+        try:
+            edits = edit(self.text, self.root, value, self.layout)
+            moved = [Edit(a + self.start, b + self.start, new) for a, b, new in edits]
+            document.edits = [*others, *moved]
+        except BadDocument:
+            if not task.needs_values:
+                raise
+        self.value, document.changed = value, True
+        document.value = value if task.needs_values else None
+        if task.needs_operations:
+            document.operations += _below(self.prefix, operations)
 
     def _manifest(self, manifest: Manifest) -> list[Operation]:
         """Return the operations that rewrite a manifest's pod templates; report limits left."""
@@ -383,7 +380,7 @@ class _Work:
         if not task.is_reverse and not self.prefix:
             is_patch = patches.is_patch(manifest, self.rewriter.builds.is_patch(self.document.file))
             inline = patches.inline(manifest.value) if is_kustomization(manifest) else ()
-            found = [Patch(self, each, *of) for of in inline for each in _manifests(of[1])]
+            found = [Patch(self, each, path) for path, text in inline for each in _manifests(text)]
             for patch in [Patch(self, manifest)] if is_patch else found:
                 if patches.concerns(patch.manifest, task.resources):
                     self.document.patches.append(patch)
@@ -401,7 +398,7 @@ class _Work:
         """Return the operations that rewrite a pod template; report what is wrong with it."""
         why = workloads.why_skipped(manifest, template, self.rewriter.disabled)
         try:
-            result = self._result(manifest, template, manifest.path)
+            result = self._result(manifest, template)
         except InvalidPod as invalid:
             for error in invalid.errors if not why else ():
                 self.tell(template.place(error.path), error.message, "error")
@@ -415,20 +412,16 @@ class _Work:
             self._warn_of_nodes(template, bool(result.operations))
         return result.operations
 
-    def _result(self, manifest: Manifest, template: Template, where: Path = ()) -> Rewrite:
-        """Rewrite a pod. The operations apply to the object that has the manifest at `where`."""
-        task, operations = self.rewriter.task, []
+    def _result(self, manifest: Manifest, template: Template) -> Rewrite:
+        """Rewrite a pod. The operations apply to the manifest. Raises InvalidPod."""
+        task = self.rewriter.task
         if task.is_reverse:
             result = reverse(template.pod, task.resources)
         else:
             names = claim_names(manifest, template)
             result = rewrite(template.pod, task.api, task.resources, names)
-        for each in result.operations:
-            tokens = [unescape(token) for token in each["path"].split("/")[1:]]
-            steps = tuple(int(each) if each.isdecimal() else each for each in tokens)
-            operations.append({**each, "path": pointer(*where, *template.place(steps))})
         self.document.claims |= {claim.template: claim for claim in result.claims}
-        return result._replace(operations=operations)
+        return result._replace(operations=template.placed(result.operations))
 
     def settle(self, patch: Patch, bases: list[Manifest], why: str) -> None:
         """Rewrite a patch for its base, or report why it is not rewritten."""
@@ -440,16 +433,11 @@ class _Work:
             new = patches.rewritten(bases[0], manifest, self._whole)
             if new is None or self.prefix or manifest.path:
                 raise BadDocument(CANNOT)
+            if new != manifest.value:
+                text = at(self.value, patch.path)
+                what = edited(text, new) if patch.path else new
+                self._change([replace(pointer(*patch.path), what)])
             self._refers(manifest._replace(value=new))
-            if new == manifest.value:
-                return
-            if patch.path:
-                self._edit_inner(patch, new)
-            else:
-                self._edit(new)
-                self.document.operations = [replace("", new)] if task.needs_operations else []
-                self.document.value = new if task.needs_values else None
-            self.document.changed = True
         except (BadDocument, InvalidPod) as bad:
             why = str(bad) if isinstance(bad, BadDocument) else CANNOT
             found = leftovers(manifest, set(), task.kinds, task.resources)
@@ -463,23 +451,6 @@ class _Work:
             if not workloads.why_skipped(manifest, template, self.rewriter.disabled):
                 value = apply(value, self._result(manifest, template).operations)
         return value
-
-    def _edit_inner(self, patch: Patch, new: Json) -> None:
-        """Edit a patch that is a block of text in a Kustomization. Raises BadDocument."""
-        inner, is_json = read(patch.text)
-        _, node = locate(self.root, patch.path)
-        start = self.text.find("\n", node.start) + 1
-        old = self.text[start : node.end]
-        margin = re.match(r"[ ]*", old).group()  # type: ignore[union-attr]
-        body = re.sub(rf"^{margin}", "", old, flags=re.MULTILINE)
-        if is_json or inner is None or body.rstrip() != patch.text.rstrip():
-            raise BadDocument(CANNOT)
-        text = applied(body, edit(body, inner, new))
-        text = re.sub(r"^(?=[^\n])", margin, text, flags=re.MULTILINE)
-        if read(applied(self.text, [Edit(start, node.end, text)]))[0] is None:
-            raise BadDocument(CANNOT)
-        made = Edit(start + self.start, node.end + self.start, text)
-        self.document.edits = sorted([*self.document.edits, made])
 
     def _refers(self, manifest: Manifest) -> None:
         """Note the templates that a manifest's pods need, and the one that it defines."""
@@ -509,11 +480,10 @@ class _Work:
             if resource.startswith(RESOURCE_PREFIX) and not resources.find(resource):
                 self.tell(path, _ODD, "left", container)
         for notice in notices:
-            places = [each for each in amounts if each[1] == notice.about]
-            for path, _, container in places:
-                self.tell(path, notice.text, "warning", container)
-            if not places:
-                self.tell(template.place(()), str(notice), "warning")
+            places = [(path, who) for path, about, who in amounts if about == notice.about]
+            text = notice.text if places else str(notice)
+            for path, who in places or [(template.place(()), "")]:
+                self.tell(path, text, "warning", who)
 
     def _warn_of_nodes(self, template: Template, is_rewritten: bool) -> None:
         """Report what keeps a pod from its nodes."""
@@ -536,11 +506,10 @@ class _Work:
     ) -> None:
         """Report a problem at a path. who: a container. line: in the text at the path, from 0."""
         path = (*self.here, *path)
-        start, _ = locate(self.root, (*self.inner, *path))
-        head = self.text[start : self.text.find("\n", start)] if line is not None else ""
+        start, node = locate(self.root, path)
         # A block scalar begins below its header. Lines of other scalars have no known place.
-        is_block = re.search(r"[|>][-+0-9]*[ \t\r]*(?:#.*)?$", head)
-        found = self._line_of(start) + (line + 1 if is_block and line is not None else 0)
+        below = line + 1 if node.is_block and line is not None else 0
+        found = self._line_of(node.start if below else start) + below
         message = f"container {who}: {message}" if who else message
         problem = Problem(found, field_path(*self.prefix, *path), message)
         self.document.problems[weight].append(problem)
@@ -624,6 +593,11 @@ def _unescaped(match: re.Match[str]) -> str:
     spelt = match[match.lastindex] if match.lastindex else ""
     # `chr` refuses code points beyond Unicode, which no name has.
     return chr(min(int(spelt, 16), 0x10FFFF)) if len(spelt) > 1 else spelt
+
+
+def _below(path: Path, operations: list[Operation]) -> list[Operation]:
+    """Operations for the object that has theirs at a path."""
+    return [{**each, "path": pointer(*path) + each["path"]} for each in operations]
 
 
 def _manifests(text: str) -> list[Manifest]:

@@ -6,6 +6,7 @@ differ. It then reads the result again, which must have exactly that value.
 
 import json
 import re
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -39,7 +40,7 @@ def edit(text: str, root: Node, meaning: Any, layout: "Layout | None" = None) ->
     if any(one.end > other.start for one, other in pairwise(edits)):
         raise BadDocument(UNWRITABLE)
     if whole is not text and edits and edits[-1].end >= len(text):
-        edits = _stripped(text, root, edits)
+        edits = _stripped(whole, root, edits)
         result = applied(whole, edits).removesuffix("\n").removesuffix("\r")
         start = min(edits[0].start, len(text), len(result))
         edits = [Edit(start, len(text), result[start:])]
@@ -61,16 +62,20 @@ def applied(text: str, edits: Iterable[Edit], start: int = 0, stop: int | None =
     return "".join([*parts, text[start:stop]])
 
 
+def edited(text: str, meaning: Any) -> str:
+    """A text with edits that give it the value `meaning`. Raises BadDocument."""
+    root, is_json = read(text)
+    if root is None:
+        raise BadDocument(UNWRITABLE)
+    return applied(text, edit(text, root, meaning, json_layout(text) if is_json else None))
+
+
 def _stripped(text: str, root: Node, edits: list[Edit]) -> list[Edit]:
     """Keep a block scalar at the end of a text without a final line end."""
     while root.parts:
         root = root.parts[-1].node
-    header = re.compile(
-        r"(?:[&!]\S+[ \t]+)*[|>][0-9]?(?P<keeps>\+?)(?=[0-9]?[ \t\r]*(?:#.*)?$)", re.M
-    )
-    if found := header.match(text, root.start):
-        return sorted([*edits, Edit(*found.span("keeps"), "-")])
-    return edits
+    header = _HEADER.match(text, root.start)
+    return sorted([*edits, Edit(*header.span("keeps"), "-")]) if header and root.is_block else edits
 
 
 class Layout(NamedTuple):
@@ -100,6 +105,10 @@ class _Style:
 
 
 _GONE: Final = object()
+#: The header of a block scalar.
+_HEADER: Final = re.compile(
+    r"(?:[&!]\S+[ \t]+)*[|>][0-9]?(?P<keeps>\+?)(?=[0-9]?[ \t\r]*(?:#.*)?$)", re.MULTILINE
+)
 #: Blanks, line ends and comments, which YAML allows between members.
 _GAP: Final = re.compile(r"(?:[ \t\r\n]|(?:(?<=[ \t\r\n])#[^\n]*))*")
 _REST_OF_LINE: Final = re.compile(r"[ \t]*(?:#[^\n]*)?\r?\n")
@@ -339,6 +348,13 @@ class _Editor:
         """Write a part's value again; a comment after it stays."""
         node = part.node
         before = node.start
+        if node.is_block and isinstance(value, str):
+            before = self.next_line(before)
+            old = self.text[before : node.end].lstrip()
+            indent = " " * self.column(node.end - len(old))
+            lines = textwrap.indent(value, indent).rstrip("\n").split("\n")
+            self.put(before, node.end, self.joined(lines, before).rstrip("\r\n"))
+            return
         if part.key is None:
             lines = _block(value, self.column(node.start), style)
             self.put(node.start, node.end, self.joined(lines, before).strip())

@@ -38,6 +38,7 @@ class Node:
     value: Any  #: decoded JSON; an alias shares it with its target
     kind: type = str  #: dict, list, or str for every scalar
     is_flow: bool = False
+    is_block: bool = False  #: whether it is a block scalar, which has a header
     target: "Node | None" = None  #: of an alias
     parts: "Sequence[Part]" = ()  #: members, or items
     own: "dict[str | None, Part] | None" = None  #: live members by key, without merge keys
@@ -128,9 +129,9 @@ def _of_yaml(text: str) -> Iterator[_Found]:
                     value = scalars.meaning(event.value, event.tag, event.implicit[0])
                 except scalars.BadScalar as bad:
                     raise _bad(text, str(bad), start) from None
-                if event.style in ("|", ">"):
-                    end = _block_end(text, start, end)
-                yield Node(start, end, value), event.anchor, False
+                is_block = event.style in ("|", ">")
+                end = _block_end(text, start, end) if is_block else end
+                yield Node(start, end, value, is_block=is_block), event.anchor, False
             elif isinstance(event, yaml.AliasEvent):
                 yield Node(start, end, None), event.anchor, True
             elif isinstance(event, yaml.CollectionStartEvent):

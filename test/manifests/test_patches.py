@@ -1,6 +1,7 @@
 """kustomize builds a pod with the same devices from a rewritten base and patch."""
 
 import copy
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -70,8 +71,12 @@ def test_build_keeps_its_devices(
     else:
         (folder / "overlay" / "patch.yaml").write_text(text)
     before = slices(built(folder / "overlay"))
+    assert main(["rewrite", "-o", "json", "."]) == 0
+    values = json.loads(capsys.readouterr().out)["items"]
     assert main(["rewrite", "--in-place", "."]) == 0
     assert "warning" not in capsys.readouterr().err
+    paths = sorted(folder.rglob("*.yaml"))
+    assert [yaml.safe_load(path.read_text()) for path in paths] == values
     assert slices(built(folder / "overlay")) == before
     assert slices(built(folder / "base")) == {"model": {"1g.5gb": 1}, "embed": {"1g.5gb": 1}}
     assert "claims" in (folder / "base" / "server.yaml").read_text()
