@@ -200,37 +200,29 @@ class _Editor:
         """Remove members, and put new ones in the place of the first of them, or at the end."""
         spans = [(part.start, part.node.end) for part, _ in pairs]
         gone = [index for index, (_, value) in enumerate(pairs) if value is _GONE]
+        if len(gone) == len(spans):
+            opening = self.text.index("{" if node.kind is dict else "[", node.start)
+            whole = dict(fresh) if node.kind is dict else fresh
+            self.put(opening, node.end, self.value(whole, self.indent(node.start)))
+            return
         for part, value in pairs:
             if value is not _GONE and self.part(part, value, style):
-                blank = " " if self.text[part.node.start - 1] == ":" and not self.is_json else ""
-                written = blank + self.value(value, self.indent(part.start))
+                written = self.value(value, self.indent(part.start))
                 self.put(part.node.start, part.node.end, written)
-        margin = self.indent(spans[-1][0] if spans else node.start)
-        if self.unit is not None and not spans:
-            margin += self.unit
-        line_end = self.nl(node)
+        margin = self.indent(spans[-1][0])
         new = [
             f"{self.value(each[0])}{self.colon}{self.value(each[1], margin)}"
             if node.kind is dict
             else self.value(each, margin)
             for each in fresh
         ]
-        between = f",{line_end}{margin}"
-        if len(gone) == len(spans):
-            opening = self.text.index("{" if node.kind is dict else "[", node.start) + 1
-            text = self.comma.join(new)
-            if self.unit is not None and new:
-                outer = margin.removesuffix(self.unit)
-                text = f"{line_end}{margin}{between.join(new)}{line_end}{outer}"
-            self.put(opening, node.end - 1, text)
-            return
-        out = gone
+        between = f",{self.nl(node)}{margin}"
         if new and gone:
             glue = between if self.has_own_lines(*spans[gone[0]]) else self.comma
             self.put(*spans[gone[0]], glue.join(new))
-            out = gone[1:]
         elif new:
             self.append(*spans[-1], new, between)
+        out = gone[1:] if new else gone
         last = max(index for index in range(len(spans)) if index not in out)
         for index in out:
             if index < last:
@@ -241,20 +233,18 @@ class _Editor:
     def append(self, start: int, end: int, new: list[str], between: str) -> None:
         """Insert members after the last one, text[start:end]."""
         comma = self.comma_behind(end)
+        trailing = "" if comma is None else ","
         if self.has_own_lines(start, end):
-            line_end, margin = between[1 : between.index("\n") + 1], between.split("\n")[1]
             if comma is None:
                 self.put(end, end, ",")
-            trailing = "," if comma is not None else ""
-            place = self.next_line(end)
-            self.put(place, place, margin + between.join(new) + trailing + line_end)
+            place, (line_end, margin) = self.next_line(end), between[1:].split("\n")
+            self.put(place, place, f"{margin}{between.join(new)}{trailing}{line_end}\n")
             return
         # If each member has a line, the last one may share its line with the bracket.
         glue = self.comma if self.text[self.line(start) : start].strip(" \t") else between
-        if comma is None:
-            self.put(end, end, glue + glue.join(new))
-        else:
-            self.put(comma + 1, comma + 1, glue.removeprefix(",") + glue.join(new) + ",")
+        place = end if comma is None else comma + 1
+        head = glue if comma is None else glue.removeprefix(",")
+        self.put(place, place, head + glue.join(new) + trailing)
 
     def take_member(self, spans: list[tuple[int, int]], index: int, gone: list[int]) -> None:
         """Remove a member that is not the last one."""

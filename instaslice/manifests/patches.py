@@ -110,16 +110,14 @@ def concerns(patch: Manifest, resources: Resources) -> bool:
     spec = at(patch.value, path) if path else None
     if not isinstance(spec, dict):
         return False
-    if _has_directive(spec) or "resourceClaims" in spec:
-        return True
-    for _, container in _containers(spec):
-        held = container.get("resources", {})
-        if not isinstance(held, dict) or "claims" in held:
-            return True
-        for amounts in (held.get(key, {}) for key in _AMOUNTS):
-            if not isinstance(amounts, dict) or any(map(resources.find, amounts)):
-                return True
-    return False
+    held = [each.get("resources", {}) for _, each in _containers(spec)]
+    amounts = [each.get(key, {}) for each in held if isinstance(each, dict) for key in _AMOUNTS]
+    return (
+        "resourceClaims" in spec
+        or _has_directive(spec)
+        or any(not isinstance(each, dict) or "claims" in each for each in held)
+        or any(not isinstance(each, dict) or any(map(resources.find, each)) for each in amounts)
+    )
 
 
 def _has_directive(value: Any) -> bool:
@@ -171,14 +169,11 @@ def rewritten(base: Manifest, patch: Manifest, rewrite: Callable[[Manifest], Jso
     both = base._replace(value=merged(base.value, patch.value))
     wanted = _named_alike(rewrite(both), after, spec)
     result = copy.deepcopy(patch.value)
-    containers = list(_containers(wanted, spec))
-    for kind, container in containers:
-        _strip(_find(at(result, (*spec, kind)), container), container)
-    there = merged(after, result)
-    for kind, container in containers:
-        found = _find(at(there, (*spec, kind)), container)
+    for kind, container in _containers(wanted, spec):
+        own = _find(at(result, (*spec, kind)), container)
+        _strip(own, container)
+        found = _find(at(merged(after, result), (*spec, kind)), container)
         if found is not None and _claims(found) != _claims(container):
-            own = _find(at(result, (*spec, kind)), container)
             if own is None:
                 own = {"name": container.get("name")}
                 _below(result, spec).setdefault(kind, []).append(own)
