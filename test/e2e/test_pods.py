@@ -27,14 +27,6 @@ UNCHANGED = {"main": {MIG: "1"}}
 ONE = {"main": ["mig-1g.5gb"]}
 
 
-@pytest.fixture
-def controlled(namespace: Cluster) -> Cluster:
-    """A namespace in which controllers create the pods of workloads."""
-    if not namespace.plane.has_controllers:
-        pytest.skip("needs kube-controller-manager, beside kube-apiserver")
-    return namespace
-
-
 # Created
 
 
@@ -48,17 +40,19 @@ def controlled(namespace: Cluster) -> Cluster:
     ],
     ids=lambda value: value["kind"] if isinstance(value, dict) else "",
 )
-def test_pods_of_workloads_are_rewritten(controlled: Cluster, manifest: Json, number: int) -> None:
-    before = controlled.create(manifest)["spec"]
+def test_pods_of_workloads_are_rewritten(namespace: Cluster, manifest: Json, number: int) -> None:
+    if not namespace.plane.has_controllers:
+        pytest.skip("needs kube-controller-manager, beside kube-apiserver")
+    before = namespace.create(manifest)["spec"]
     kind, name = manifest["kind"], manifest["metadata"]["name"]
     if kind == "CronJob":
         # With the last run two minutes ago, the next one is due now, not at the next full minute.
         past = (datetime.now(UTC) - timedelta(minutes=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        controlled.patch("CronJob/status", name, {"status": {"lastScheduleTime": past}}, "merge")
-    until(lambda: len(controlled.list("Pod")) >= number, f"{number} pods")
-    for each in controlled.list("Pod"):
+        namespace.patch("CronJob/status", name, {"status": {"lastScheduleTime": past}}, "merge")
+    until(lambda: len(namespace.list("Pod")) >= number, f"{number} pods")
+    for each in namespace.list("Pod"):
         assert slices(each) == ONE
-    assert controlled.get(kind, name)["spec"] == before, "the template stays as it is"
+    assert namespace.get(kind, name)["spec"] == before, "the template stays as it is"
 
 
 CREATED: dict[str, tuple[Json, dict[str, list[str]]]] = {

@@ -1,6 +1,7 @@
 """The limits that the component `policies` makes the API server enforce on users and InstaSlice."""
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from instaslice.resource_api import ALTERNATIVES, SAME_GPU, VERSIONS, ResourceAP
 from instaslice.resources import read_mapping
 from instaslice.templates import DeviceClaim
 from test.e2e import gpus
-from test.e2e.cluster import Cluster, Json
+from test.e2e.cluster import Cluster, Json, fresh_namespace
 from test.e2e.installation import ACCOUNT, FIRST_WITH_POLICIES
 from test.e2e.pods import container, extended, pod, wishing
 from test.support.process import until
@@ -100,13 +101,10 @@ NEEDS = {
 
 
 @pytest.fixture(scope="module")
-def limited(cluster: Cluster, webhook: object) -> Cluster:
-    cluster.make("Namespace", "limited")
-    within = cluster.within("limited")
-    if cluster.plane.has_controllers:
-        until(lambda: within.find("ServiceAccount", "default"), "the service account")
-    limit(within, "Container", **{"mig-1g.5gb": "2"})
-    return within
+def limited(cluster: Cluster, webhook: object, numbers: Iterator[int]) -> Iterator[Cluster]:
+    with fresh_namespace(cluster, numbers, {}) as namespace:
+        limit(namespace, "Container", **{"mig-1g.5gb": "2"})
+        yield namespace
 
 
 @pytest.mark.parametrize("case", UNDER_A_MAXIMUM)
