@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from instaslice.cluster.client import PLURALS, Answer, Caller, ClusterError
@@ -30,7 +30,7 @@ from instaslice.resource_api import ResourceAPI
 from instaslice.resources import MIG, MIG_DOMAIN, Resources
 from instaslice.serve.app import MustWait
 from instaslice.serve.limits import Limits
-from instaslice.serve.metrics import Metrics
+from instaslice.serve.metrics import CREATION_OUTCOMES, Metrics
 from instaslice.templates import DeviceClaim, difference, from_template, objects
 
 _log = logging.getLogger("instaslice")
@@ -47,8 +47,7 @@ class Template:
     name: str
     kind: int  #: one of the four above
     api: ResourceAPI
-    claim: DeviceClaim | None  #: while it is queued, and if the name does not say everything
-    weight: int = 1024  #: in bytes, while it is queued
+    claim: DeviceClaim | None = None  #: while it is queued, if the name does not say everything
     made: bool = False  #: whether this process created it
     until: float = 0.0  #: how long it counts as existing
     asked: float = 0.0  #: when a pod last needed it
@@ -57,6 +56,11 @@ class Template:
     pause: float = 0.0  #: seconds between attempts
     attempts: int = 0  #: finished attempts, or drops from the queue
     problem: str = ""  #: a warning for authors of pods that use it
+
+    def weight(self) -> int:
+        """The bytes that it takes in a queue."""
+        requests = self.claim.requests if self.claim else ()
+        return 1024 * (1 + sum(len(request.choices) for request in requests))
 
 
 @dataclass(slots=True)
@@ -67,46 +71,55 @@ class _Row:
 
 
 class Turns:
-    """Templates by namespace, and whose turn it is. Not thread-safe."""
+    """Templates by namespace, and whose turn it is. Not thread-safe.
 
-    def __init__(self, weighs: Callable[[Template], int]) -> None:
+    room: how much they may weigh.
+    """
+
+    def __init__(self, room: int, weighs: Callable[[Template], int] = Template.weight) -> None:
         self.rows: dict[str, _Row] = {}
-        self.weight = 0  #: of all rows
-        self._weighs = weighs
+        self._room, self._weighs = room, weighs
+
+    def __contains__(self, template: Template) -> bool:
+        return self.find(template.namespace, template.name) is template
 
     def find(self, namespace: str, name: str) -> Template | None:
         """The template of that name, or None."""
         row = self.rows.get(namespace)
         return row.templates.get(name) if row else None
 
-    def add(self, template: Template, room: int) -> list[Template]:
-        """Add a template; returns those that are dropped to keep the weight within `room`."""
-        if before := self.find(template.namespace, template.name):
-            self.discard(before)
-        row = self.rows.setdefault(template.namespace, _Row())
-        row.templates[template.name] = template
-        row.weight += self._weighs(template)
-        self.weight += self._weighs(template)
-        victims: list[Template] = []
-        while self.weight > room:
-            fullest = max(self.rows.values(), key=lambda each: each.weight)
-            # The one that failed most often, else the oldest. Those that count as made go last.
-            victims.append(
-                max(fullest.templates.values(), key=lambda each: (not each.made, each.pause))
-            )
-            self.discard(victims[-1])
-        return victims
+    def of(self, namespace: str) -> list[Template]:
+        """The templates of a namespace."""
+        return [*self.rows[namespace].templates.values()] if namespace in self.rows else []
+
+    def add(self, template: Template) -> None:
+        """Add a template; `trim` then makes room for it."""
+        if template not in self:
+            row = self.rows.setdefault(template.namespace, _Row())
+            row.templates[template.name] = template
+            row.weight += self._weighs(template)
+            self._room -= self._weighs(template)
+
+    def trim(self) -> Iterator[Template]:
+        """Remove templates of the fullest namespaces until the others have room; yields them."""
+        while self._room < 0:
+            fullest = max(self.rows.values(), key=lambda row: row.weight)
+            # The one that failed most often, then the oldest. Those that count as made go last.
+            order = sorted(fullest.templates.values(), key=lambda each: (each.made, -each.pause))
+            for victim in order[: 1 + len(order) // 8]:  # sorting for each one would take long
+                if self._room < 0:
+                    self.discard(victim)
+                    yield victim
 
     def discard(self, template: Template) -> None:
         """Remove a template, if it is there."""
-        row = self.rows.get(template.namespace)
-        if row is None or row.templates.get(template.name) is not template:
-            return
-        del row.templates[template.name]
-        row.weight -= self._weighs(template)
-        self.weight -= self._weighs(template)
-        if not row.templates:
-            del self.rows[template.namespace]
+        if template in self:
+            row = self.rows[template.namespace]
+            del row.templates[template.name]
+            row.weight -= self._weighs(template)
+            self._room += self._weighs(template)
+            if not row.templates:
+                del self.rows[template.namespace]
 
     def next(self, now: float) -> Template | None:
         """The template that is due longest in the namespace whose turn it is, or None."""
@@ -121,15 +134,11 @@ class Turns:
     def firsts(self) -> Iterator[float]:
         """For each namespace, since or from when it waits for a turn."""
         for row in self.rows.values():
-            yield max(row.turn, min(each.due for each in row.templates.values()))
+            yield max(row.turn, min(map(_due, row.templates.values())))
 
 
 def _due(template: Template) -> float:
     return template.due
-
-
-def _weight(template: Template) -> int:
-    return template.weight
 
 
 class _Class(NamedTuple):
@@ -140,16 +149,13 @@ class _Class(NamedTuple):
     problem: str  #: a warning for authors of pods that use it
 
 
-class _Refused(ClusterError):
-    """The API server refuses to create an object, whatever is tried."""
-
-
-class _Beyond(Exception):
-    """A template does not exist and must not be created; `str()` of it names the bound."""
-
-
-class _Gone(Exception):
-    """The namespace is gone."""
+#: The log's messages for outcomes; for others, "template created" and the like.
+_MESSAGES: Final = {
+    "failed": "a template was not created",
+    "beyond_bound": "a template is beyond a bound",
+    "gone": "a template cannot be created",
+    "fault": "creating a template failed",
+}
 
 
 class TemplateMaker:
@@ -162,14 +168,19 @@ class TemplateMaker:
         resources: Resources = MIG,
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
     ) -> None:
-        self._cluster = cluster
-        self._metrics = metrics
-        self._resources = resources
-        self._limits = limits
+        self._cluster, self._metrics = cluster, metrics
+        self._resources, self._limits = resources, limits
+        counted, unknown = limits.templates_counted, limits.templates_unknown
+        #: How many templates of a kind are created in a namespace, and how users read that.
+        self._bounds = {
+            _COUNTED: (counted, f"at most {counted} of several devices in a namespace"),
+            _UNKNOWN: (unknown, f"at most {unknown} for profiles of no known GPU in a namespace"),
+            _LARGE: (0, f"templates of at most {limits.template_selectors} selectors"),
+        }
         self._changed = threading.Condition()  # guards the fields below
-        self._missing = Turns(_weight)  #: to be created
-        self._again = Turns(_weight)  #: known, and to be checked
-        self._known = Turns(lambda template: 1)  #: known to exist; only counted
+        self._missing = Turns(limits.templates_waiting)  #: to be created
+        self._again = Turns(limits.templates_waiting)  #: known, and to be checked
+        self._known = Turns(limits.templates_known, lambda template: 1)  #: known to exist
         self._classes: dict[str, _Class] = {}  #: at most one for each known profile
         self._waiters: Counter[str] = Counter()  #: admissions that wait, by namespace
         self._was_look = False  #: whether the last attempt was a check
@@ -204,6 +215,7 @@ class TemplateMaker:
                 raise MustWait
             asked = [self._ask(namespace, claim, api, now) for claim in wanted]
             waiting = [(each, each.attempts) for each in asked if each.until <= now]
+            self._trim()
             self._changed.notify_all()
             if waiting and self._waiters[namespace] < self._limits.template_waiters:
                 # Admissions share one wait, which begins with the oldest template without a turn.
@@ -220,46 +232,41 @@ class TemplateMaker:
             warnings = [_warning(each, now) for each in asked]
             wrong = {name: each.problem for name, each in self._classes.items() if each.problem}
             if wrong and not api.is_classic:
-                requests = (request for claim in wanted for request in claim.requests)
-                choices = (choice for request in requests for choice in request.choices)
+                choices = (choice for claim in wanted for choice in claim.choices)
                 warnings += [wrong.get(choice.device_class, "") for choice in choices]
         return list(dict.fromkeys(filter(None, warnings)))[:MAX_MESSAGES]
 
     def _ask(self, namespace: str, claim: DeviceClaim, api: ResourceAPI, now: float) -> Template:
         """Queue the template of a claim: to be created, or to be checked if it is known."""
-        name = claim.template
+        name, limits = claim.template, self._limits
         found = self._known.find(namespace, name) or self._missing.find(namespace, name)
-        template = found or Template(namespace, name, self._kind(claim), api, None)
+        template = found or Template(namespace, name, self._kind(claim), api)
         template.asked, is_known = now, template.until > now
         queue = self._again if is_known else self._missing
-        if queue.find(namespace, name) is template:
-            if not is_known and template.due > now:
-                # The reason why it could not be created may be gone.
-                template.due, template.pause = now, self._limits.first_pause
-            return template
-        self._again.discard(template)
-        template.api, template.pause = api, self._limits.first_pause
-        template.due = (
-            max(now, template.checked + self._limits.template_recheck) if is_known else now
-        )
-        template.claim, template.weight = None, 1024
-        if from_template(name, self._resources) != claim:
-            choices = sum(len(request.choices) for request in claim.requests)
-            template.claim, template.weight = claim, 1024 * (1 + choices)
-        self._wait(template, queue)
+        if template not in queue:
+            self._again.discard(template)
+            template.api, template.pause = api, limits.first_pause
+            template.due = max(now, template.checked + limits.template_recheck) if is_known else now
+            says_all = from_template(name, self._resources) == claim
+            template.claim = None if says_all else claim
+            queue.add(template)
+        elif not is_known and template.due > now:
+            # The reason why it could not be created may be gone.
+            template.due, template.pause = now, limits.first_pause
         return template
 
-    def _wait(self, template: Template, queue: Turns) -> None:
-        """Add a template to a queue."""
-        for victim in queue.add(template, self._limits.templates_waiting):
+    def _trim(self) -> None:
+        """Drop what has no room."""
+        for victim in (*self._missing.trim(), *self._again.trim()):
             victim.attempts += 1
-            self._changed.notify_all()
+        for victim in self._known.trim():
+            victim.until = 0.0
 
     def _kind(self, claim: DeviceClaim) -> int:
         choices = [choice for request in claim.requests for choice in request.choices]
         if sum(bool(choice.selector) for choice in choices) > self._limits.template_selectors:
             return _LARGE
-        if any(choice.profile and not choice.profile.known for choice in choices):
+        if claim.unknown:
             return _UNKNOWN
         is_plain = len(choices) == 1 and claim.requests[0].count == 1 and not claim.placement
         return _PLAIN if is_plain else _COUNTED
@@ -269,10 +276,8 @@ class TemplateMaker:
     def _run(self) -> None:
         while True:
             with self._changed:
-                template = self._next(time.monotonic())
-                while template is None and not self._stopped:
+                while not (template := self._next(time.monotonic())) and not self._stopped:
                     self._changed.wait(self._until_due(time.monotonic()))
-                    template = self._next(time.monotonic())
                 if template is None or self._stopped:
                     return
                 claim = template.claim or from_template(template.name, self._resources)
@@ -294,111 +299,103 @@ class TemplateMaker:
         return look or missing or self._missing.next(now)
 
     def _until_due(self, now: float) -> float | None:
-        looks = [max(each, self._next_look) for each in self._again.firsts()]
-        dues = [each.due for row in self._missing.rows.values() for each in row.templates.values()]
-        return max(0.0, min([*dues, *looks]) - now) if dues or looks else None
+        looks = (max(each, self._next_look) for each in self._again.firsts())
+        first = min([*self._missing.firsts(), *looks], default=None)
+        return None if first is None else max(0.0, first - now)
 
     def _try(self, template: Template, claim: DeviceClaim | None) -> None:
-        """Make one attempt at a template and record the result."""
+        """Make one attempt at a template, record the result, and log it."""
         fields: dict[str, object] = {"namespace": template.namespace, "template": template.name}
-        outcome, pause = "failed", template.pause
+        again, error = 0.0, None
         try:
             assert claim is not None  # it is kept where the name does not say everything
             outcome, how, again = self._make(template, claim)
-        except ClusterError as error:
-            reason = str(error)
-            with self._changed:
-                self._later(template, self._again if template.until else self._missing)
-                _, quota, rest = reason.partition("exceeded quota")
-                what = f"ResourceClaimTemplate {template.name} cannot be created"
-                template.problem = f"{what}: {quota}{rest}" if quota else ""
-            fields |= {"reason": reason, "seconds": pause}
-            _log.warning("a template was not created", extra={"fields": fields})
-        except _Beyond as beyond:
-            outcome = "beyond_bound"
-            with self._changed:
-                self._forget(template)
-                template.problem = f"ResourceClaimTemplate {template.name} does not exist: {beyond}"
-            if time.monotonic() >= self._next_log:  # there can be hundreds a second
-                self._next_log = time.monotonic() + 1.0
-                fields["reason"] = str(beyond)
-                _log.warning("a template is beyond a bound", extra={"fields": fields})
-        except _Gone as gone:
-            with self._changed:
-                for turns in (self._missing, self._again, self._known):
-                    row = turns.rows.get(template.namespace, _Row())
-                    for each in list(row.templates.values()):
-                        turns.discard(each)
-                        each.until, each.problem, each.attempts = 0.0, "", each.attempts + 1
-            fields["reason"] = str(gone)
-            _log.warning("a template cannot be created", extra={"fields": fields})
-        except Exception:  # the thread must survive internal errors; a retry would fail again
-            _log.exception("creating a template failed", extra={"fields": fields})
-            with self._changed:
-                self._forget(template)
-        else:
-            with self._changed:
-                is_news = not template.until or bool(how and not template.problem)
-                self._remember(template, outcome, how)
-                if again and self._again.find(template.namespace, template.name) is None:
-                    template.due = template.checked + again
-                    template.pause = min(2 * template.pause, self._limits.longest_pause)
-                    self._wait(template, self._again)
-            if how:
-                fields["reason"] = how
-            if outcome == "created" or is_news:
-                level = logging.WARNING if how else logging.INFO
-                _log.log(level, f"template {outcome}", extra={"fields": fields})
-        self._metrics.template_creations.labels(outcome).inc()
-
-    def _remember(self, template: Template, outcome: str, how: str) -> None:
-        """Record that a template exists. how: in which way it differs, or ""."""
-        self._missing.discard(template)
-        self._known.discard(template)  # to be added again as the newest
-        template.checked = time.monotonic()
-        template.until = template.checked + self._limits.template_memory
-        template.made = template.made or outcome == "created"
-        template.problem = ""
+        except ClusterError as failure:
+            outcome, how = "failed", str(failure)
+            fields["seconds"] = template.pause
+        except Exception as fault:  # the thread must survive; another attempt would fail, too
+            outcome, how, error = "fault", "", fault
         if how:
-            what = f"ResourceClaimTemplate {template.name} differs from what InstaSlice creates"
-            template.problem = f"{what}, and the pod gets what it asks for: {how}"
-        for victim in self._known.add(template, self._limits.templates_known):
-            victim.until = 0.0
-        if self._again.find(template.namespace, template.name) is template:
-            template.due = template.checked + self._limits.template_recheck
+            fields["reason"] = how
+        with self._changed:
+            is_news = self._record(template, outcome, how, again)
+            self._trim()
+        if is_news:
+            message = _MESSAGES.get(outcome, f"template {outcome}")
+            level = logging.ERROR if error else logging.WARNING if how else logging.INFO
+            _log.log(level, message, extra={"fields": fields}, exc_info=error)
+        label = outcome if outcome in CREATION_OUTCOMES else "failed"
+        self._metrics.template_creations.labels(label).inc()
+
+    def _record(self, template: Template, outcome: str, how: str, again: float) -> bool:
+        """Record the outcome of an attempt, as `_make` returns it, or "failed", or "fault".
+
+        Returns whether users of the log do not know it yet.
+        """
+        limits, now, before = self._limits, time.monotonic(), template.problem
+        what, template.problem = f"ResourceClaimTemplate {template.name}", ""
+        if outcome == "failed":
+            self._later(template, template.pause)
+            if template.until and template not in self._missing:
+                self._again.add(template)
+            _, quota, rest = how.partition("exceeded quota")
+            if quota:
+                template.problem = f"{what} cannot be created: {quota}{rest}"
+        elif outcome in ("created", "existed", "differs"):
+            is_news = outcome == "created" or not template.until or (how and not before)
+            self._missing.discard(template)
+            self._known.discard(template)
+            self._known.add(template)  # as the newest
+            template.checked, template.until = now, now + limits.template_memory
+            template.made = template.made or outcome == "created"
+            if how:
+                what += " differs from what InstaSlice creates, and the pod gets what it asks for"
+                template.problem = f"{what}: {how}"
+            if template in self._again:
+                template.due = now + limits.template_recheck
+            elif again:
+                self._later(template, again)
+                self._again.add(template)
+            else:
+                template.claim = None
+            return bool(is_news)
         else:
-            template.claim = None
+            queues = self._missing, self._again, self._known
+            others = [each for queue in queues for each in queue.of(template.namespace)]
+            for each in [template, *others] if outcome == "gone" else [template]:
+                for queue in queues:
+                    queue.discard(each)
+                each.until, each.problem, each.attempts = 0.0, "", each.attempts + 1
+            if outcome == "beyond_bound":
+                template.problem = f"{what} does not exist: {how}"
+                if now < self._next_log:
+                    return False  # there can be hundreds a second
+                self._next_log = now + 1.0
+        return True
 
-    def _forget(self, template: Template) -> None:
-        template.until = 0.0
-        for turns in (self._missing, self._again, self._known):
-            turns.discard(template)
-
-    def _later(self, template: Template, turns: Turns) -> None:
-        """Schedule another attempt after a pause."""
-        template.due = time.monotonic() + template.pause
+    def _later(self, template: Template, seconds: float) -> None:
+        """Make another attempt due."""
+        template.due = time.monotonic() + seconds
         template.pause = min(2 * template.pause, self._limits.longest_pause)
-        if turns is self._again and self._again.find(template.namespace, template.name) is None:
-            self._wait(template, turns)
 
     def _make(self, template: Template, claim: DeviceClaim) -> tuple[str, str, float]:
         """Create or check a template and the classes that it refers to.
 
-        Returns "created", "existed" or "differs"; the differences; and the seconds until its
-        classes need another attempt, or 0. Raises ClusterError, _Beyond and _Gone.
+        Returns an outcome and its details, as `_make_object` does, and the seconds until its
+        classes need another attempt, or 0. Raises ClusterError.
         """
         beyond, outcome, differences, again = self._beyond(template), "", [], 0.0
         for manifest in objects(template.api, claim, template.namespace):
-            path = f"/apis/{manifest['apiVersion']}/"
             if manifest["kind"] == "DeviceClass":
-                again = max(again, self._make_class(manifest, path, template))
+                again = max(again, self._make_class(manifest, template))
                 continue
-            path += f"namespaces/{quote(template.namespace, safe='')}/"
-            outcome, how = self._make_object(manifest, path, template.until > 0, beyond)
+            outcome, how = self._make_object(manifest, template.until > 0, beyond)
+            if outcome in ("beyond_bound", "gone"):
+                return outcome, how, again
             differences += [how] if how else []
         return "differs" if differences else outcome, ", ".join(differences), again
 
-    def _make_class(self, manifest: Json, path: str, template: Template) -> float:
+    def _make_class(self, manifest: Json, template: Template) -> float:
         """Create or check a device class, unless that was done just now.
 
         Returns the seconds until it needs another attempt, or 0. Raises ClusterError.
@@ -410,18 +407,18 @@ class TemplateMaker:
             return 0.0
         if before and not template.until and began < before.checked + recheck:
             return recheck  # many new templates share few classes
-        problem, is_there = "", True
+        outcome, problem, is_there = "failed", "", True
         try:
-            outcome, how = self._make_object(manifest, path, before is not None)
-        except _Refused as refused:
-            outcome, how, is_there = "failed", str(refused), False
+            outcome, how = self._make_object(manifest, before is not None)
+        except ClusterError as error:
+            if not 400 <= error.status < 500 or error.status in (401, 408, 429):
+                raise
+            how, is_there = str(error), False
             command = f"instaslice deviceclasses {name.removesuffix(f'.{MIG_DOMAIN}')}"
             problem = f"DeviceClass {name} cannot be created; to create it: {command} "
-            problem += f"--resource-api {path.split('/')[-2]} | kubectl apply -f -"
-        except ClusterError:
-            self._metrics.class_creations.labels("failed").inc()
-            raise
-        self._metrics.class_creations.labels(outcome).inc()
+            problem += f"--resource-api {template.api.version} | kubectl apply -f -"
+        finally:
+            self._metrics.class_creations.labels(outcome).inc()
         if how and is_there:
             problem = f"DeviceClass {name} differs from what InstaSlice creates: {how}"
         fields = {"class": name, "reason": how}
@@ -433,40 +430,41 @@ class TemplateMaker:
             self._classes[name] = _Class(began, is_there, problem)
         return 0.0 if is_there else template.pause
 
-    def _make_object(
-        self, manifest: Json, path: str, look: bool, beyond: str = ""
-    ) -> tuple[str, str]:
-        """Create one object unless it exists; returns an outcome as `_make` does, and differences.
+    def _make_object(self, manifest: Json, look: bool, beyond: str = "") -> tuple[str, str]:
+        """Create one object unless it exists.
 
         look: it was there before, so it is read first. beyond: why it must not be created, or "".
-        Raises ClusterError, _Beyond and _Gone.
+        Returns "created" or "existed"; "differs", and how; "beyond_bound" or "gone" (the namespace
+        is), and why. Raises ClusterError.
         """
+        metadata, path = manifest["metadata"], f"/apis/{manifest['apiVersion']}/"
+        if namespace := metadata.get("namespace"):
+            path += f"namespaces/{quote(namespace, safe='')}/"
         path += PLURALS[manifest["kind"]]
-        it = f"{path}/{quote(manifest['metadata']['name'], safe='')}"
-        found = self._cluster.call("GET", it) if look or beyond else None
-        if found is None or found.status in (403, 404):
+        it = f"{path}/{quote(metadata['name'], safe='')}"
+        found = self._cluster.call("GET", it) if look or beyond else Answer(404, {})
+        if found.status in (403, 404):
             if beyond:
-                raise _Beyond(beyond)
+                return "beyond_bound", beyond
             made = self._cluster.call("POST", path, manifest)
             if made.status == 201:
                 return "created", ""
             if _is_gone(made):
-                raise _Gone(made.reason[:300])
-            if made.status in (403, 409) and (found is None or found.status == 404):
+                return "gone", made.reason[:300]
+            if made.status in (403, 409) and found.status == 404:
                 # A quota is enforced before the name is looked up.
                 found = self._cluster.call("GET", it)
-            if made.status == 409 and found and found.status == 403:
+            if made.status == 409 and found.status == 403:
                 return "existed", ""  # InstaSlice may not read it
-            if made.status != 409 and (found is None or found.status != 200):
-                is_final = 400 <= made.status < 500 and made.status not in (401, 408, 429)
-                error = _Refused if is_final else ClusterError
-                raise error(f"the API server answered {made.reason}")
-        if found is not None and found.status == 200 and not found.body:
+            if made.status != 409 and found.status != 200:
+                raise ClusterError(f"the API server answered {made.reason}", made.status)
+        if found.status == 200 and not found.body:
             return "differs", "it is too large or too deeply nested to compare"
-        if found is None or found.status != 200 or not isinstance(found.body.get("spec"), dict):
-            raise ClusterError(f"the API server answered {found.reason if found else 'nothing'}")
+        theirs = found.body.get("spec")
+        if found.status != 200 or not isinstance(theirs, dict):
+            raise ClusterError(f"the API server answered {found.reason}")
         ours = {**manifest["spec"]}
-        if "extendedResourceName" not in found.body["spec"]:
+        if "extendedResourceName" not in theirs:
             # The API server drops it if its gate is off, as in 1.34 and 1.35. Pods get the same.
             ours.pop("extendedResourceName", None)
         how = difference({"spec": ours}, found.body)
@@ -474,22 +472,13 @@ class TemplateMaker:
 
     def _beyond(self, template: Template) -> str:
         """The bound that forbids to create a template, with the command to do it, or ""."""
-        limits = self._limits
         if template.kind == _PLAIN or template.made:
             return ""
-        command = _command(template)
-        if template.kind == _LARGE:
-            bound = limits.template_selectors
-            return f"InstaSlice creates templates of at most {bound} selectors; {command}"
+        most, what = self._bounds[template.kind]
         with self._changed:
-            row = self._known.rows.get(template.namespace, _Row())
-            made = sum(each.made and each.kind == template.kind for each in row.templates.values())
-        bound, whose = limits.templates_counted, "of several devices"
-        if template.kind == _UNKNOWN:
-            bound, whose = limits.templates_unknown, "for profiles of no known GPU"
-        if made < bound:
-            return ""
-        return f"InstaSlice creates at most {bound} {whose} in a namespace; {command}"
+            known = self._known.of(template.namespace)
+        made = sum(each.made and each.kind == template.kind for each in known)
+        return "" if made < most else f"InstaSlice creates {what}; {_command(template)}"
 
 
 def _command(template: Template) -> str:
@@ -511,12 +500,12 @@ def _warning(template: Template, now: float) -> str:
 def _is_gone(answer: Answer) -> bool:
     """Whether an answer says that the namespace does not exist or is being deleted."""
     details = answer.body.get("details")
-    if not isinstance(details, dict):
+    if not isinstance(details, dict) or answer.status not in (403, 404):
         return False
-    causes = details.get("causes")
     if answer.status == 404:
         return details.get("kind") == "namespaces"
-    return answer.status == 403 and any(
+    causes = details.get("causes")
+    return isinstance(causes, list) and any(
         isinstance(cause, dict) and cause.get("reason") == "NamespaceTerminating"
-        for cause in (causes if isinstance(causes, list) else [])
+        for cause in causes
     )
