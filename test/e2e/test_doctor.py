@@ -15,7 +15,6 @@ from test.e2e.gpus import FIRST_WITH_EXTENDED_RESOURCES
 from test.e2e.installation import kubeconfig_of, render
 from test.e2e.pods import container, pod
 from test.e2e.webhook import Webhook
-from test.support import a100
 from test.support.command import instaslice
 from test.support.process import ROOT
 
@@ -197,28 +196,6 @@ def test_pod_with_a_node_name(namespace: Cluster) -> None:
     }
     found = doctor(namespace, "named")
     assert "only the scheduler allocates claims" in texts(found, "node name")[0]
-
-
-def test_overlapping_slices_without_counters_are_reported(empty_cluster: Cluster) -> None:
-    """The API server keeps devices, and drops their counters if the gate is off."""
-    if empty_cluster.plane.resource_api != "v1":
-        pytest.skip("the devices of this test are of resource.k8s.io/v1")
-    minor = empty_cluster.plane.version.minor
-    slices = a100.resource_slices("node-1", combined=minor == 34)
-    for slice_ in slices:
-        empty_cluster.create(slice_)
-    try:
-        found = doctor(empty_cluster)
-    finally:
-        for slice_ in slices:
-            empty_cluster.delete("ResourceSlice", slice_["metadata"]["name"])
-    dropped = minor < FIRST_WITH_EXTENDED_RESOURCES
-    assert len(texts(found, "overlap")) == int(dropped)
-    if dropped:
-        (each,) = (f for f in found if f["check"] == "overlap")
-        assert each["state"] == "wrong"
-        assert "DRAPartitionableDevices" in each["advice"]
-    assert any("7g.40gb: 2 free" in text for text in texts(found, "slices"))
 
 
 @pytest.fixture

@@ -204,15 +204,3 @@ def test_manifest_with_annotations_can_be_applied_again(team: Cluster, side: str
         [claim] = team.get("Pod", "p")["spec"]["resourceClaims"]
     template = "same-gpu-mig-1g.5gb.x2-and-mig-3g.20gb-or-4g.20gb"
     assert claim["resourceClaimTemplateName"] == template
-
-
-def test_unsupported_annotations_are_warned_of_or_denied(namespace: Cluster) -> None:
-    if namespace.plane.resource_api == "v1":
-        pytest.skip("v1 has alternatives")
-    asks = wishing(slices_of("p", {"mig-3g.20gb": 1}), alternatives=EITHER)
-    created, [warning] = namespace.create_aloud(asks)
-    assert "has no alternatives; only the first is asked for" in warning
-    assert [*templates(created).values()] == ["mig-3g.20gb"]
-    if namespace.plane.resource_api == "v1alpha2":
-        with pytest.raises(Refused, match="cannot promise same-gpu"):
-            namespace.create(wishing(slices_of("q", {"mig-1g.5gb": 2}), **SAME))

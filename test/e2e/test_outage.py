@@ -5,9 +5,8 @@ import pytest
 from test.e2e.background import NOT_REWRITTEN, load
 from test.e2e.cluster import Cluster, Refused
 from test.e2e.installation import FIRST_WITH_MATCH_CONDITIONS
-from test.e2e.pods import container, extended, limits_left, pod, slices, workload
+from test.e2e.pods import container, extended, limits_left, pod
 from test.e2e.webhook import Webhook
-from test.support.process import until
 
 NOT_CALLED = 'failed calling webhook "rewrite.instaslice.io"'
 WHOLE = {"main": extended({"mig-1g.5gb": "1"})}
@@ -39,25 +38,6 @@ def test_other_pods_work_during_an_outage(namespace: Cluster, webhook: Webhook) 
             assert refused.value.code == 500
     finally:
         webhook.start()
-
-
-def test_deployment_recovers_after_an_outage(namespace: Cluster, webhook: Webhook) -> None:
-    if not namespace.plane.has_controllers or fails_open(namespace):
-        pytest.skip("needs kube-controller-manager, and InstaSlice to fail closed")
-    webhook.stop()
-    try:
-        namespace.create(workload("Deployment", "d"))
-
-        def failure() -> str:
-            status = namespace.get("Deployment", "d").get("status", {})
-            conditions = {each["type"]: each["message"] for each in status.get("conditions", [])}
-            return str(conditions.get("ReplicaFailure", ""))
-
-        assert NOT_CALLED in until(failure, "the reason")
-    finally:
-        webhook.start()
-    (recovered,) = until(lambda: namespace.list("Pod"), "its pod exists", seconds=60)
-    assert slices(recovered) == {"main": ["mig-1g.5gb"]}
 
 
 def test_no_pod_keeps_its_limits_during_restarts(namespace: Cluster, webhook: Webhook) -> None:
