@@ -17,6 +17,7 @@ from instaslice.patch import Json
 from instaslice.profiles import RESOURCE_PREFIX, known_profiles
 from instaslice.resource_api import NEWEST, ResourceAPI
 from instaslice.resources import DRIVER, MIG_CLASS, Resource, of_profile
+from instaslice.templates import CLASSIC_CLASS
 from instaslice.webhook_configuration import ALL, BESIDE, LABEL, OPT_IN, WEBHOOK
 
 #: Minor versions of Kubernetes: the first with matchConditions, and the first whose scheduler
@@ -202,9 +203,7 @@ def _dry_run(snapshot: Snapshot) -> Found:
 
 
 def _driver(snapshot: Snapshot) -> Found:
-    kind, name = (
-        ("Resource", templates.CLASSIC_CLASS) if snapshot.is_classic else ("Device", MIG_CLASS)
-    )
+    kind, name = ("Resource", CLASSIC_CLASS) if snapshot.is_classic else ("Device", MIG_CLASS)
     if name in snapshot.named("classes"):
         yield GOOD, f"{kind}Class {name} exists"
     else:
@@ -261,7 +260,6 @@ def _mapped(snapshot: Snapshot) -> Found:
 
 
 def _published(snapshot: Snapshot, class_name: str, what: str) -> Found:
-    """Check whether the drivers in a class's selectors publish devices."""
     selectors = dig(snapshot.named("classes")[class_name], "spec", "selectors")
     texts = [dig(selector, "cel", "expression") or "" for selector in selectors]
     drivers = dict.fromkeys(_DRIVER_IS.findall("\n".join(texts)))
@@ -271,7 +269,7 @@ def _published(snapshot: Snapshot, class_name: str, what: str) -> Found:
         specs = (each["spec"] for each in snapshot.all("slices"))
         mine = [dig(spec, "devices") for spec in specs if spec.get("driver") == driver]
         free, published = "", sum(map(len, mine))
-        if driver == DRIVER and class_name == templates.CLASSIC_CLASS:
+        if driver == DRIVER and class_name == CLASSIC_CLASS:
             found = snapshot.inventory.whole_gpus()
             free, published = f"{found.free} free, ", found.published
         if published:

@@ -26,16 +26,15 @@ _Wanted = tuple[list[str], int, str]
 def explain(snapshot: Snapshot, manifest: Json, events: list[Json]) -> list[Finding]:
     """Explain a pod: its request, its rewritten form, and, by its events, why it is pending."""
     pod = Pod(manifest, snapshot.resources)
-    return gather(
-        [
-            ("asks for", _asks_for(pod)),
-            ("became", _became(snapshot, pod)),
-            *((f"claim {own.name[:8]}", _claim(snapshot, pod, own)) for own in pod.claims),
-            ("node name", _node_name(snapshot, pod)),
-            ("quota", _quotas(snapshot, pod)),
-            ("state", _state(pod, events)),
-        ]
-    )
+    parts = [
+        ("asks for", _asks_for(pod)),
+        ("became", _became(snapshot, pod)),
+        *((f"claim {own.name[:8]}", _claim(snapshot, pod, own)) for own in pod.claims),
+        ("node name", _node_name(snapshot, pod)),
+        ("quota", _quotas(snapshot, pod)),
+        ("state", _state(pod, events)),
+    ]
+    return gather(parts)
 
 
 def _asks_for(pod: Pod) -> Found:
@@ -75,7 +74,6 @@ def _node_name(snapshot: Snapshot, pod: Pod) -> Found:
 
 
 def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
-    """Explain the state of one of a pod's claims."""
     asks, name = f"asks for {describe(own)}", f"{pod.namespace}/{own.template}"
     claim = snapshot.claim_of(pod, own)
     classes = (checks.class_fault(snapshot, resource) for resource in own.asks.choices)
@@ -107,7 +105,6 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
 
 
 def _why_pending(devices: Inventory, asks: str, claim: DeviceClaim) -> Found:
-    """Explain why a claim has no devices yet."""
     supply = devices.supply
     wanted = [(each.profiles(supply), each.count, choices(each)) for each in claim.requests]
     for names, _, text in wanted:

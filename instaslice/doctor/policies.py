@@ -33,7 +33,7 @@ OWN: Final = {
     "instaslice-service-account": "InstaSlice's token can create any template or class",
 }
 
-#: The sign and the sentence for each effect.
+#: The sign and the sentence for each effect, and the advice if no command can change it.
 TEXTS: Final = {
     "counts": "✓ {name} still counts {keys}",
     "ignores": "! {name} limits {keys}, but counts no rewritten pods{detail}",
@@ -41,17 +41,14 @@ TEXTS: Final = {
     "claims have no scope",
     "refuses": "✗ LimitRange {name} has {keys} in its {detail}, which no rewritten pod can "
     "satisfy: all are refused",
-    "lifted": "! LimitRange {name} has a max of {keys}, which does not apply to rewritten pods",
+    "lifted": "! LimitRange {name} has a max of {keys}, which does not apply to rewritten pods"
+    " -> deploy InstaSlice's component policies: docs/quotas.md",
     "lifted-before-1.30": "! LimitRange {name} has a max of {keys}, which does not apply to "
-    "rewritten pods: the policies for that need Kubernetes 1.30",
+    "rewritten pods: the policies for that need Kubernetes 1.30"
+    " -> use a ResourceQuota: docs/quotas.md",
     "mapped": "✓ Kueue's configuration maps the classes of {keys}",
     "unmapped": "✗ queues cover {keys}, but Kueue's deviceClassMappings lack their device classes: "
     "it admits no rewritten pod without a Job (Jobs count by the limits in their templates)",
-}
-#: The advice for an effect that no command can change.
-ADVICE: Final = {
-    "lifted": "deploy InstaSlice's component policies: docs/quotas.md",
-    "lifted-before-1.30": "use a ResourceQuota: docs/quotas.md",
 }
 
 
@@ -69,9 +66,10 @@ class Policy:
     @property
     def finding(self) -> tuple[State, str, str]:
         """Its state, text and advice."""
-        sign, _, text = TEXTS[self.effect].partition(" ")
+        shape, _, advice = TEXTS[self.effect].partition(" -> ")
+        sign, _, text = shape.partition(" ")
         text = text.format(**vars(self) | {"keys": some(self.keys)})
-        return State(sign), text, ADVICE.get(self.effect, self.command)
+        return State(sign), text, advice or self.command
 
 
 def findings(find: Callable[[Snapshot], Iterator[Policy]], snapshot: Snapshot) -> Found:

@@ -7,7 +7,7 @@ API server that stops answering.
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, urlencode
 
 from instaslice.annotations import ALTERNATIVES
@@ -48,9 +48,6 @@ PAGE: Final = 500
 #: Consecutive calls without an answer, after which no more are made. Each has waited for its whole
 #: deadline, and the user prefers a partial report to more waiting.
 _MAX_SILENT: Final = 2
-#: The option and the environment variable of `serve` with its mapping.
-_FLAG: Final = "--resource"
-_VARIABLE: Final = "INSTASLICE_RESOURCES"
 
 
 class Reader:
@@ -81,25 +78,26 @@ class Reader:
             raise ClusterError(answer.reason, answer.status)
         return answer.body
 
-    def every(self, path: str) -> Iterator[Json]:
+    def every(self, path: str, **query: str | int) -> Iterator[Json]:
         """Yield the objects of a list page by page, or a single object. Raises ClusterError."""
-        query: dict[str, Any] = {"limit": PAGE}
+        what = f"{path}?{urlencode(query)}" if query else path
+        query["limit"] = PAGE
         while True:
-            page = self.get(f"{path}{'&' if '?' in path else '?'}{urlencode(query)}")
+            page = self.get(f"{path}?{urlencode(query)}")
             if "items" not in page:
                 yield page
                 return
             if not all(isinstance(item, dict) for item in dig(page, "items")):
-                raise ClusterError(f"{path}: an item of the list is not an object")
+                raise ClusterError(f"{what}: an item of the list is not an object")
             yield from dig(page, "items")
             query["continue"] = dig(page, "metadata", "continue")
             if not query["continue"]:
                 return
 
-    def read(self, name: str, path: str) -> None:
+    def read(self, name: str, path: str, **query: str | int) -> None:
         """Store a list under a name, or the reason why it cannot be read."""
         try:
-            self.lists[name] = list(self.every(path))
+            self.lists[name] = list(self.every(path, **query))
         except ClusterError as error:
             if error.status == 404:  # a version may be served without the kind
                 self.lists[name] = []
@@ -114,8 +112,8 @@ def take_for_pod(
     reader = Reader(cluster)
     where = f"namespaces/{quote(namespace)}"
     pod = reader.get(f"/api/v1/{where}/pods/{quote(name)}")
-    selector = urlencode({"fieldSelector": f"involvedObject.uid={pod['metadata']['uid']}"})
-    events = list(reader.every(f"/api/v1/{where}/events?{selector}"))
+    selector = f"involvedObject.uid={pod['metadata']['uid']}"
+    events = list(reader.every(f"/api/v1/{where}/events", fieldSelector=selector))
     around = {name: path for name, path in LISTS.items() if path.startswith(("dra/", "taints/"))}
     around |= {"webhooks": LISTS["webhooks"], "quotas": f"core/{where}/resourcequotas"}
     return take(reader, namespace, resources, around, tries_pods=False), pod, events
@@ -188,16 +186,17 @@ def _read_service(reader: Reader, client: Json, endpoints: bool) -> list[str]:
     """Read the webhook's endpoints if wanted. Returns the mappings of its pods as texts."""
     if "service" not in client:
         return []
-    namespace, name = client["service"]["namespace"], client["service"]["name"]
+    where, name = f"v1/namespaces/{client['service']['namespace']}", client["service"]["name"]
     if endpoints:
-        selector = urlencode({"labelSelector": f"kubernetes.io/service-name={name}"})
-        slices = f"namespaces/{namespace}/endpointslices"
-        reader.read("endpoints", f"/apis/discovery.k8s.io/v1/{slices}?{selector}")
+        path, selector = (
+            f"/apis/discovery.k8s.io/{where}/endpointslices",
+            "kubernetes.io/service-name",
+        )
+        reader.read("endpoints", path, labelSelector=f"{selector}={name}")
     try:
-        service = reader.get(f"/api/v1/namespaces/{namespace}/services/{name}")
+        service = reader.get(f"/api/{where}/services/{name}")
         labels = [f"{key}={value}" for key, value in dig(service["spec"], "selector").items()]
-        selector = urlencode({"labelSelector": ",".join(labels)})
-        return mapping_of(reader.every(f"/api/v1/namespaces/{namespace}/pods?{selector}"))
+        return mapping_of(reader.every(f"/api/{where}/pods", labelSelector=",".join(labels)))
     except ClusterError as error:
         reader.failures["own pods"] = error
         return []
@@ -209,12 +208,12 @@ def mapping_of(pods: Iterator[Json]) -> list[str]:
     for container in (each for pod in pods for each in dig(pod["spec"], "containers")):
         words = [*dig(container, "command"), *dig(container, "args"), ""]
         for word, following in pairwise(words):
-            if word == _FLAG:
+            if word == "--resource":
                 found.append(following)
-            elif word.startswith(_FLAG + "="):
+            elif word.startswith("--resource="):
                 found.append(word.partition("=")[2])
         for variable in dig(container, "env"):
-            if variable["name"] == _VARIABLE:
+            if variable["name"] == "INSTASLICE_RESOURCES":
                 found += filter(None, (variable.get("value") or "").split(","))
     return list(dict.fromkeys(text.strip() for text in found))
 
@@ -223,15 +222,14 @@ def _probes(
     reader: Reader, namespace: str, webhook: Json | None, resources: Resources
 ) -> Iterator[Probe]:
     """Try to create a pod with a slice, and one for each mapped resource."""
+    path = f"/api/v1/namespaces/{quote(namespace)}/pods?dryRun=All"
     names, key = [RESOURCE_PREFIX + "1g.5gb", *resources.mapped], ""
-    if webhook is not None and checks.Registered(webhook).mode == BESIDE:
+    if checks.Registered(webhook or {}).mode == BESIDE:
         names, key = names[:1], ALTERNATIVES  # the scheduler cannot serve alternatives
     for name in names:
         pod = _pod(name, {key: "1g.5gb or 1g.10gb"} if key else {})
         try:
-            answer = reader.call(
-                "POST", f"/api/v1/namespaces/{quote(namespace)}/pods?dryRun=All", pod
-            )
+            answer = reader.call("POST", path, pod)
         except ClusterError as error:
             yield Probe(namespace, name, None, str(error), 0)
             continue

@@ -48,9 +48,6 @@ class PodClaim(NamedTuple):
     asks: DeviceClaim  #: empty if the template has a shortened name
 
 
-_NOTHING: Final = DeviceClaim(())
-
-
 class Pod:
     """A pod and the devices that it requests.
 
@@ -85,12 +82,13 @@ class Pod:
     @cached_property
     def claims(self) -> list[PodClaim]:
         """Its claims from templates with InstaSlice's names."""
-        named = [(each, template_name(each)) for each in dig(self.spec, "resourceClaims")]
-        return [
-            PodClaim(each["name"], template, from_template(template, self._rewritten) or _NOTHING)
-            for each, template in named
-            if isinstance(template, str) and is_ours(template, self._rewritten)
-        ]
+        found = []
+        for each in dig(self.spec, "resourceClaims"):
+            template = template_name(each)
+            if isinstance(template, str) and is_ours(template, self._rewritten):
+                asks = from_template(template, self._rewritten) or DeviceClaim(())
+                found.append(PodClaim(each["name"], template, asks))
+        return found
 
     @property
     def names_its_node(self) -> bool:
@@ -131,8 +129,7 @@ class Snapshot:
 
     def all(self, name: str) -> list[Json]:
         """The objects of a list."""
-        if name in self.failures:
-            failure = self.failures[name]
+        if failure := self.failures.get(name):
             raise ClusterError(f"{name} could not be read: {failure}", failure.status)
         return self.lists.get(name, [])
 

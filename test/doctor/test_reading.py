@@ -226,6 +226,6 @@ def test_the_reader_gives_up_after_two_consecutive_timeouts() -> None:
 def test_long_lists_are_read_page_by_page() -> None:
     cluster = Cluster()
     cluster.found["/x"] = [{"n": n} for n in range(reading.PAGE + 1)]
-    assert list(Reader(cluster).every("/x?a=b")) == cluster.found["/x"]
+    assert list(Reader(cluster).every("/x", a="b")) == cluster.found["/x"]
     first = f"/x?a=b&limit={reading.PAGE}"
     assert [path for _, path, _ in cluster.asked] == [first, f"{first}&continue={reading.PAGE}"]
