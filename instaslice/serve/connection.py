@@ -11,12 +11,13 @@ import contextlib
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from instaslice.serve.http import Peer, Reader
+from instaslice.serve.http import Peer, Reader, Request
 from instaslice.serve.limits import Limits
 
 
@@ -36,8 +37,12 @@ class Phase(IntEnum):
 class Account:
     """The recent work of the server for one peer address."""
 
+    turn: int  #: the loop's turn that last began a handshake with it
     used: float = 0.0  #: seconds of processor time
     connections: int = 0
+    oldest_next: bool = True  #: see `Line`
+    #: Connections whose handshake has not begun, oldest first.
+    silent: dict["Connection", None] = field(default_factory=dict)
 
 
 @dataclass(eq=False, slots=True)
@@ -57,7 +62,11 @@ class Connection:
     events: int = 0  #: what the selector watches for
     turn: int = 0  #: the loop's turn that last served it
     cost: float = 0.0  #: seconds of processor time that its last requests took
-    counted: int = 0  #: bytes of a large body in the worker's count
+    # What the worker's counts of the same names hold of this connection, in bytes.
+    pending: int = 0
+    unsent: int = 0
+    large: int = 0
+    taken: tuple[Request, bool] = field(init=False)  #: what waits for the pool; whether it is last
     forgotten: int = 0  #: bytes read while lingering
     outbox: bytes = b""  #: raw bytes to be sent
     tls: ssl.SSLObject | None = None  #: from the ClientHello on
@@ -65,8 +74,9 @@ class Connection:
     reader: Reader = field(init=False)
     _raw: int = 0  #: bytes received
     _hello: bytes = b""  #: the first of them
-    _incoming: ssl.MemoryBIO = field(default_factory=ssl.MemoryBIO)
-    _outgoing: ssl.MemoryBIO = field(default_factory=ssl.MemoryBIO)
+    # These exist from the ClientHello on.
+    _incoming: ssl.MemoryBIO = field(init=False)
+    _outgoing: ssl.MemoryBIO = field(init=False)
 
     def __post_init__(self) -> None:
         self.reader = Reader(self.limits.body, self.limits.headers)
@@ -105,9 +115,13 @@ class Connection:
         """The bytes of memory that its requests take."""
         return len(self.reader) and len(self.reader) + self.limits.buffers
 
-    def expected(self) -> float:
-        """The processor time that its request is expected to take, in seconds."""
-        return max(self.cost, self.reader.size * self.limits.byte)
+    def cost_class(self) -> int:
+        """The class of the processor time that its request is expected to take.
+
+        Class 0 is cheap; each of the others costs twice as much as the one before.
+        """
+        seconds = max(self.cost, self.reader.size * self.limits.byte)
+        return int(seconds / self.limits.cheap).bit_length()
 
     def has_bytes(self) -> bool:
         """Whether bytes have come that are not read yet. The end of the connection is not one."""
@@ -137,6 +151,7 @@ class Connection:
             if not is_hello or int.from_bytes(data[6:9]) > self.limits.hello:
                 raise ssl.SSLError("not a ClientHello that is served")
             self._hello = b""
+            self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
             self.tls = context().wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._incoming.write(data)
         with contextlib.suppress(ssl.SSLWantReadError):
@@ -200,3 +215,37 @@ class Connection:
                 return True
             self.forgotten += len(data)
         return True
+
+
+class Line:
+    """Connections whose requests wait for a thread.
+
+    Addresses take turns. Of an address, the cheapest request and the oldest one go in turn, so that
+    neither waits for all of the others.
+    """
+
+    def __init__(self) -> None:
+        #: By address; by class of cost; oldest first.
+        self._lanes: dict[Account, dict[int, deque[Connection]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def add(self, connection: Connection) -> None:
+        """Add a connection as the last one of its class."""
+        lane = self._lanes.setdefault(connection.account, {})
+        lane.setdefault(connection.cost_class(), deque()).append(connection)
+
+    def take(self) -> Connection:
+        """Remove the connection whose turn it is. Raises StopIteration if there is none."""
+        account, lane = next(iter(self._lanes.items()))
+        del self._lanes[account]
+        account.oldest_next = not account.oldest_next
+        oldest = min(lane, key=lambda each: lane[each][0].since)
+        cost_class = oldest if account.oldest_next else min(lane)
+        connection = lane[cost_class].popleft()
+        if not lane[cost_class]:
+            del lane[cost_class]
+        if lane:
+            self._lanes[account] = lane
+        return connection

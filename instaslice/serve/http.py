@@ -176,7 +176,7 @@ class Reader:
     """Collects the bytes of a connection and returns the requests in them."""
 
     __slots__ = (
-        *("_buffer", "_end", "_max_body", "_max_headers", "_request", "_searched", "_size"),
+        *("size", "_buffer", "_end", "_max_body", "_max_headers", "_request", "_searched"),
         *("_skipped", "_continued"),
     )
 
@@ -190,34 +190,28 @@ class Reader:
         self._searched = 0  #: bytes of the buffer without the end of a header section
         self._request: Request | None = None  #: without its body; None until its headers are here
         self._end = 0  #: where its headers end in the buffer
-        self._size = 0  #: the bytes of headers and body that will be read
+        #: The bytes of the arriving request with its body; 0 until its headers are here.
+        self.size = 0
         self._continued = False  #: whether CONTINUE was sent
 
     def __len__(self) -> int:
         """The number of bytes held."""
         return len(self._buffer)
 
-    @property
-    def size(self) -> int:
-        """The bytes of the arriving request with its body; 0 until its headers are here."""
-        return self._size
-
     def feed(self, data: bytes) -> None:
         """Take in received bytes."""
-        buffer = self._buffer
-        buffer += data
-        if buffer[:1] == b"\r" and not self._skipped and buffer[:2] == b"\r\n":
-            del buffer[:2]
-            self._skipped = True
+        self._buffer += data
+        if self._request is None and self._buffer:
+            self._look()
 
     def is_whole(self) -> bool:
         """Whether a request can be taken."""
-        return (self._request or self._look()) is not None and len(self._buffer) >= self._size
+        return self._request is not None and len(self._buffer) >= self.size
 
     def wants_continue(self) -> bool:
         """Whether the client waits for CONTINUE; true at most once for each request."""
         request = self._request
-        if request is None or self._continued or len(self._buffer) >= self._size:
+        if request is None or self._continued or len(self._buffer) >= self.size:
             return False
         self._continued = True
         # HTTP/1.0 knows no interim replies (RFC 9110, section 15.2).
@@ -229,22 +223,25 @@ class Reader:
             raise ValueError("no request is whole")
         request, buffer = self._request, self._buffer
         with memoryview(buffer) as view:
-            body = bytes(view[self._end : self._size])
+            body = bytes(view[self._end : self.size])
         if request.refusal:
             buffer.clear()
         else:
-            del buffer[: self._size]
+            del buffer[: self.size]
         self._skipped = False
         self._begin()
-        self.feed(b"")  # skips an empty line after the body
+        self.feed(b"")  # looks at the rest
         request.body = body
         return request
 
-    def _look(self) -> Request | None:
+    def _look(self) -> None:
         """Read the headers, if their end is here."""
         buffer = self._buffer
+        if not self._skipped and buffer.startswith(b"\r\n"):
+            del buffer[:2]
+            self._skipped = True
         end = buffer.find(_END, max(0, self._searched - 3), self._max_headers)
-        if buffer[:2] == b"\r\n":
+        if buffer.startswith(b"\r\n"):
             request, end = _refuse(_BAD, "the request line is empty"), -4
         elif end >= 0:
             request = _read_head(bytes(buffer[: end + 4]), self._max_body)
@@ -253,12 +250,11 @@ class Reader:
             request, end = _refuse(_TOO_LARGE, message), -4
         else:
             self._searched = len(buffer)
-            return None
+            return
         self._request = request
-        self._end = self._size = end + 4
+        self._end = self.size = end + 4
         if request.length is not None and request.length <= self._max_body:
-            self._size += request.length
-        return request
+            self.size += request.length
 
 
 class Reply(NamedTuple):

@@ -30,8 +30,10 @@ class Limits:
 
     # The API server keeps a few dozen connections; the rest is room for stalled clients.
     connections: int = 2000
-    # Connections that have sent nothing. The kernel holds back most of these (TCP_DEFER_ACCEPT).
+    # More connections whose handshake has not begun, and how many of these one address may have:
+    # more than the API server has mutating requests in flight (200 by default).
     silent: int = 1000
+    silent_of_one: int = 500
     # Raw bytes read from a connection at once: one full TLS record (RFC 8446, section 5.2), or 600
     # records without data, which cost OpenSSL 25 us each.
     raw: int = 16 * 1024 + 512
@@ -54,8 +56,6 @@ class Limits:
     arrival: float = 6.0
     # Where room is scarce, a connection without progress for this long counts as stalled.
     prompt: float = 1.0
-    # A connection may be this old without a ClientHello before another may take its place.
-    silence: float = 0.05
     # The API server closes idle connections after 90 s (Go's http.Transport, IdleConnTimeout). The
     # server keeps them longer, so it never closes one that is about to be used.
     keep_alive: int = 120
@@ -111,9 +111,7 @@ class Limits:
     # Requests that cost less than this rank equally: 2,000 of them take a second.
     cheap: float = 0.0005
     # After this time the oldest requests are answered for a part of each turn, whatever they cost.
-    # Large bodies wait longer, since they are decided on one at a time.
     starving: float = 0.1
-    starving_large: float = 1.0
 
     # -- templates (see serve.templates) ---------------------------------------------------------
 

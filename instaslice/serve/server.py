@@ -55,8 +55,10 @@ def serve(settings: Settings, limits: Limits = Limits()) -> None:  # noqa: B008 
         certificates = Certificates(settings.cert_dir, settings.client_ca, limits)
     except UnusableCertificate as error:
         raise StartError(str(error)) from None
-    connections = min(limits.connections, _raise_file_limit() - _OWN_FILES)
-    limits = replace(limits, connections=connections)
+    files = _raise_file_limit() - _OWN_FILES
+    silent = min(limits.silent, files // 3)
+    connections = min(limits.connections, files - silent)
+    limits = replace(limits, connections=connections, silent=silent)
     listener = listen(settings.host, settings.port).detach()  # gunicorn closes it
     Server(settings, certificates, listener, log, limits).run()
 

@@ -9,10 +9,10 @@ turns.
    writes replies, each for a bounded time.
 2. Requests are ordered by: a verified client certificate; their expected cost; the processor time
    that their address used lately; how long ago their connection was served. A part of each turn is
-   for the oldest requests, if they are starving. The newest handshakes come first, since older
-   clients may have gone.
+   for the oldest requests, if they are starving. Addresses take turns in beginning handshakes; the
+   newest connection of an address comes first, since older clients may have gone.
 3. Large bodies are decided on in another process, one at a time. A request that must wait for the
-   API server runs again on a thread of the pool.
+   API server runs again on a thread of the pool. For both, addresses take turns (`Line`).
 4. Connections and the bytes that they hold are bounded in every phase. Where room is short,
    `Connection.rank` chooses which one is closed. A connection whose request is being answered
    stays; if all are, the new one is closed. An idle connection is closed only after a check that
@@ -41,7 +41,7 @@ from typing import Any, Final
 from gunicorn.workers.base import Worker
 
 from instaslice.serve.app import MustWait
-from instaslice.serve.connection import Account, Connection, Phase
+from instaslice.serve.connection import Account, Connection, Line, Phase
 from instaslice.serve.http import CONTINUE, LAST, Headers, Peer, Refusal, Reply, Request
 from instaslice.serve.limits import Limits
 
@@ -98,18 +98,18 @@ class StallFreeWorker(Worker):
         self.accounts: dict[str, Account] = {}
         self.connections: set[Connection] = set()
         # The keys of these are ordered, oldest first.
-        self.silent: dict[Connection, None] = {}  #: has sent nothing
+        self.silent: dict[Connection, None] = {}  #: has not begun its handshake
         self.handshaking: dict[Connection, None] = {}  #: in its handshake
         self.growing: dict[Connection, None] = {}  #: has sent a part of a large body
         self.paused: dict[Connection, None] = {}  #: of these, must wait before it sends more
         self.whole: dict[Connection, None] = {}  #: has a whole request
-        self.whole_large: dict[Connection, None] = {}  #: has a whole request with a large body
         self.ready: set[Connection] = set()  #: may have its next request in its buffer
         self.pending = 0  #: bytes that requests hold
         self.unsent = 0  #: bytes in the connections' outboxes
         self.large = 0  #: bytes of large bodies, until they are answered
         self.waiting = 0  #: bytes of requests in the pool
-        self.for_pool: dict[Connection, tuple[Request, bool]] = {}  #: waits for the pool
+        self.for_judge = Line()  #: connections whose request has a large body
+        self.for_pool = Line()  #: connections whose request waits for a thread
         self.in_pool = 0  #: requests in the pool
         self.judging = False  #: whether a large body is being decided on
         self.turns = 0
@@ -155,11 +155,14 @@ class StallFreeWorker(Worker):
                 new.append(connection)
             else:
                 known.add(connection)
-        while self.done:
+        for _ in range(len(self.done)):  # threads go on adding to it
             self.done.popleft()()
-        large = [each for each in known if each.reader.size > self.limits.light]
-        self._look_after(sorted(known.difference(large), key=_turn_of), self.limits.reading)
-        self._look_after(sorted(new, key=_newest), self.limits.newcomers)
+        small: list[Connection] = []
+        large: list[Connection] = []
+        for connection in known:
+            (large if connection.reader.size > self.limits.light else small).append(connection)
+        self._look_after(sorted(small, key=_turn_of), self.limits.reading)
+        self._look_after(sorted(new, key=handshake_order), self.limits.newcomers)
         self._look_after(sorted(large, key=_turn_of), self.limits.reading_large)
         self._work()
         now = time.monotonic()
@@ -196,48 +199,43 @@ class StallFreeWorker(Worker):
     def _accept(self, listener: Any) -> None:
         """Accept connections for a bounded time; handshakes come later."""
         until = time.monotonic() + self.limits.newcomers
+        server = listener.getsockname()[:2]
         while time.monotonic() < until:
             try:
-                sock, client = listener.accept()
+                sock, (address, *_) = listener.accept()
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE) and self._make_room():
                     continue
                 return  # there is none left, or it has gone
             try:
                 sock.setblocking(False)
-                if not self._let_in(sock):
-                    sock.close()
-                    continue
-                peer = Peer(client[0], listener.getsockname()[:2])
-                account = self.accounts.setdefault(peer.address, Account())
-                made = Connection(sock, peer, account, self.generation(), self.limits)
-                self._watch(made, selectors.EVENT_READ)
+                with contextlib.suppress(BlockingIOError):
+                    if not sock.recv(1, socket.MSG_PEEK):
+                        sock.close()  # the client has hung up
+                        continue
+                # A new address counts as served just now, so it does not come before older ones.
+                account = self.accounts.setdefault(address, Account(self.turns))
+                peer = Peer(address, server)
+                connection = Connection(sock, peer, account, self.generation(), self.limits)
+                self._watch(connection, selectors.EVENT_READ)
             except OSError:
                 sock.close()
                 continue
-            account.connections += 1
-            self.connections.add(made)
-            self.silent[made] = None
+            self._let_in(connection)
 
-    def _let_in(self, sock: socket.socket) -> bool:
-        """Whether there is room for a new connection. It must cost less than connect() does."""
-        try:
-            if not sock.recv(1, socket.MSG_PEEK):
-                return False  # the client has hung up
-        except BlockingIOError:
-            if len(self.silent) >= self.limits.silent and not self._drop_silent():
-                return False
-        return len(self.connections) < self.cfg.worker_connections or self._make_room()
+    def _let_in(self, connection: Connection) -> None:
+        """Take in a connection, perhaps in place of one whose handshake has not begun.
 
-    def _drop_silent(self) -> bool:
-        """Close the connection that has been silent longest, if that is long enough."""
-        for connection in self.silent:
-            if time.monotonic() - connection.since < self.limits.silence:
-                break  # its ClientHello may be on its way
-            if not connection.has_bytes():
-                self._close(connection)
-                return True
-        return False
+        It must cost less than connect() does, whatever is open.
+        """
+        account = connection.account
+        if len(account.silent) >= self.limits.silent_of_one:
+            self._close(next(iter(account.silent)))
+        elif len(self.silent) >= self.limits.silent:
+            self._close(next(iter(self.silent)))
+        account.connections += 1
+        account.silent[connection] = self.silent[connection] = None
+        self.connections.add(connection)
 
     def _look_after(self, connections: list[Connection], seconds: float) -> None:
         """Advance connections for some seconds; the others come again in the next turn."""
@@ -255,7 +253,7 @@ class StallFreeWorker(Worker):
     def _advance(self, connection: Connection) -> None:
         """Do what a connection's phase can do without blocking."""
         try:
-            self._send(connection)
+            connection.flush()
             if connection.outbox:
                 self._watch(connection, selectors.EVENT_WRITE)
             elif connection.phase == Phase.WRITING:
@@ -271,14 +269,14 @@ class StallFreeWorker(Worker):
             with contextlib.suppress(OSError):
                 connection.flush()  # the TLS alert
             self._close(connection)
+        self._count(connection)
 
     # -- a connection's phases -------------------------------------------------------------------
 
     def _read(self, connection: Connection) -> None:
         reader = connection.reader
         if not reader.is_whole():
-            with contextlib.suppress(BlockingIOError):
-                self._receive(connection)
+            self._receive(connection)
         is_whole = reader.is_whole()
         is_large = reader.size > self.limits.light
         if is_large:
@@ -287,7 +285,10 @@ class StallFreeWorker(Worker):
             connection.used = True
             connection.enter(Phase.WORKING)
             self.growing.pop(connection, None)
-            (self.whole_large if is_large else self.whole)[connection] = None
+            if is_large:
+                self.for_judge.add(connection)
+            else:
+                self.whole[connection] = None
             return
         if connection.ended:
             self._cut_short(connection, _NOT_WHOLE)
@@ -297,39 +298,37 @@ class StallFreeWorker(Worker):
         if is_large and not self._may_grow(connection):
             self.paused[connection] = None
         elif reader.wants_continue():
-            self._put(connection, CONTINUE)
-        self._send(connection)
+            connection.put(CONTINUE)
+        connection.flush()
         if connection.phase != Phase.CLOSED:
             events = selectors.EVENT_WRITE if connection.outbox else selectors.EVENT_READ
             self._watch(connection, 0 if connection in self.paused else events)
-        if self.pending > self.limits.pending:
-            self._make_room(c for c in self.connections if len(c.reader))
 
     def _receive(self, connection: Connection) -> None:
         """Read once from a connection, or a few times while it sends mostly data."""
-        held, unsent = connection.held(), len(connection.outbox)
-        was_silent = connection.tls is None
-        try:
+        was = connection.phase
+        with contextlib.suppress(BlockingIOError):
             for _ in range(self.limits.parts):
                 before = len(connection.reader)
                 is_all = connection.receive(self._context)
                 if is_all or len(connection.reader) - before < self.limits.raw // 2:
                     break
-        except BlockingIOError:
-            if connection.held() == held:
-                raise
-        finally:
-            self.pending += connection.held() - held
-            self.unsent += len(connection.outbox) - unsent
-        if connection.phase != Phase.HANDSHAKE:
-            self.silent.pop(connection, None)
-            self.handshaking.pop(connection, None)
-        elif was_silent and connection.tls is not None:
-            self.silent.pop(connection, None)
+        if was == Phase.HANDSHAKE and connection.tls is not None:
+            self._went_on(connection)
+
+    def _went_on(self, connection: Connection) -> None:
+        """Keep the number of handshakes, and of connections that have begun one, bounded."""
+        if connection in self.silent:
+            del self.silent[connection], connection.account.silent[connection]
+            connection.account.turn = self.turns
             self.handshaking[connection] = None
             if len(self.handshaking) > self.limits.handshakes:
                 started = collections.Counter(each.account for each in self.handshaking)
                 self._close(max(self.handshaking, key=lambda each: started[each.account]))
+            if len(self.connections) - len(self.silent) > self.cfg.worker_connections:
+                self._make_room(each for each in self.connections if each.tls)
+        if connection.phase != Phase.HANDSHAKE:
+            self.handshaking.pop(connection, None)
 
     def _context(self) -> Any:
         return self.cfg.ssl_context(self.cfg, None)
@@ -337,25 +336,25 @@ class StallFreeWorker(Worker):
     def _count_large(self, connection: Connection) -> None:
         """Count the bytes of a large body that have arrived. Announced bytes take no room yet."""
         self.growing[connection] = None
-        self.large += len(connection.reader) - connection.counted
-        connection.counted = len(connection.reader)
+        self.large += len(connection.reader) - connection.large
+        connection.large = len(connection.reader)
 
     def _may_grow(self, connection: Connection) -> bool:
         """Whether the rest of a large body may be read before others are answered."""
-        if self.large + connection.reader.size - connection.counted <= self.limits.large:
+        if self.large + connection.reader.size - connection.large <= self.limits.large:
             return True
         # Where nothing is being decided on, one must go on.
         others_wait = all(each is connection or each in self.paused for each in self.growing)
-        return others_wait and self.large == sum(each.counted for each in self.growing)
+        return others_wait and self.large == sum(each.large for each in self.growing)
 
     def _release(self, connection: Connection) -> None:
         """Stop counting a large body, and let others go on."""
         self.growing.pop(connection, None)
         self.paused.pop(connection, None)
-        if not connection.counted:
+        if not connection.large:
             return
-        self.large -= connection.counted
-        connection.counted = 0
+        self.large -= connection.large
+        connection.large = 0
         for other in sorted(self.paused, key=_turn_of):
             if not self._may_grow(other):
                 break
@@ -388,23 +387,17 @@ class StallFreeWorker(Worker):
                 self._answer(oldest, replies)
                 if time.monotonic() > until:
                     break
-        if self.whole_large and not self.judging:
-            oldest = next(iter(self.whole_large))
-            is_starving = time.monotonic() - oldest.since > limits.starving_large
-            connection = oldest if is_starving else min(self.whole_large, key=order)
-            del self.whole_large[connection]
-            request, is_last = self._take(connection)
+        if self.for_judge and not self.judging:
             self.judging = True
-            self.judge.submit(self._run, connection, request, is_last, may_wait=False)
+            connection = self.for_judge.take()
+            self.judge.submit(self._run, connection, *self._take(connection), may_wait=False)
         for connection, reply in replies:
             self._reply(connection, reply)
 
     def _take(self, connection: Connection) -> tuple[Request, bool]:
         """Take a whole request from a connection; also whether it must be the last one."""
-        reader = connection.reader
-        before = connection.held()
-        request = reader.take()
-        self.pending -= before - connection.held()
+        request = connection.reader.take()
+        self._count(connection)
         return request, not self.alive or connection.generation != self.generation()
 
     def _answer(self, connection: Connection, replies: list[tuple[Connection, Reply]]) -> None:
@@ -426,23 +419,21 @@ class StallFreeWorker(Worker):
 
     def _wait(self, connection: Connection, request: Request, is_last: bool) -> None:
         """Have a request answered again in the pool, where it may wait."""
-        small = 0 if connection.counted else len(request.body)
+        small = 0 if connection.large else len(request.body)
         if self.waiting + small > self.limits.waiting:
             self._reply(connection, Reply.refusing(_TOO_MANY))
             return
         self.waiting += small
-        self.for_pool[connection] = request, is_last
+        connection.taken = request, is_last
+        self.for_pool.add(connection)
         self._fill_pool()
 
     def _fill_pool(self) -> None:
-        """Give free threads of the pool the cheapest requests, every other turn starving ones."""
+        """Give requests to the free threads of the pool."""
         while self.for_pool and self.in_pool < self.cfg.threads:
-            oldest = next(iter(self.for_pool))
-            is_starving = time.monotonic() - oldest.since > self.limits.starving_large
-            take_oldest = is_starving and self.turns % 2
-            connection = oldest if take_oldest else min(self.for_pool, key=order)
             self.in_pool += 1
-            self.pool.submit(self._run, connection, *self.for_pool.pop(connection), may_wait=True)
+            connection = self.for_pool.take()
+            self.pool.submit(self._run, connection, *connection.taken, may_wait=True)
 
     def _run(self, connection: Connection, request: Request, is_last: bool, may_wait: bool) -> None:
         """Answer a request on a pool thread, and leave the reply to the loop."""
@@ -456,7 +447,7 @@ class StallFreeWorker(Worker):
         def finish() -> None:
             _charge(connection, seconds)
             if may_wait:
-                self.waiting -= 0 if connection.counted else len(request.body)
+                self.waiting -= 0 if connection.large else len(request.body)
                 self.in_pool -= 1
                 self._fill_pool()
             else:
@@ -477,31 +468,31 @@ class StallFreeWorker(Worker):
         connection.keep = reply.keep
         connection.enter(Phase.WRITING)
         try:
-            self._put(connection, reply.data)
+            connection.put(reply.data)
         except (OSError, MemoryError):
             self._close(connection)
             return
         self._advance(connection)
+
+    def _count(self, connection: Connection) -> None:
+        """Bring the counts up to date with what a connection holds, and keep them bounded."""
+        if connection.phase == Phase.CLOSED:
+            return
+        held, unsent = connection.held(), len(connection.outbox)
+        self.pending += held - connection.pending
+        self.unsent += unsent - connection.unsent
+        connection.pending, connection.unsent = held, unsent
+        if self.pending > self.limits.pending:
+            self._make_room(each for each in self.connections if len(each.reader))
         if self.unsent > self.limits.unsent:
-            self._make_room(c for c in self.connections if c.outbox)
-
-    def _put(self, connection: Connection, data: bytes) -> None:
-        before = len(connection.outbox)
-        connection.put(data)
-        self.unsent += len(connection.outbox) - before
-
-    def _send(self, connection: Connection) -> None:
-        if before := len(connection.outbox):
-            connection.flush()
-            self.unsent += len(connection.outbox) - before
+            self._make_room(each for each in self.connections if each.outbox)
 
     def _written(self, connection: Connection) -> None:
         """Go on after a reply has been sent."""
         if not connection.keep:
             connection.enter(Phase.LINGERING)
             connection.say_goodbye()
-            self.unsent += len(connection.outbox)
-            self._send(connection)
+            connection.flush()
             connection.sock.shutdown(socket.SHUT_WR)
             self._watch(connection, selectors.EVENT_READ)
             return
@@ -554,10 +545,7 @@ class StallFreeWorker(Worker):
     def _make_room(self, candidates: Iterable[Connection] | None = None) -> bool:
         """Close the connection of the lowest rank; returns whether there was one."""
         now = time.monotonic()
-        if candidates is None:
-            if self._drop_silent():
-                return True
-            candidates = self.connections
+        candidates = self.connections if candidates is None else candidates
         ranked = [(rank, id(c), c) for c in candidates if (rank := c.rank(now)) is not None]
         for *_, connection in sorted(ranked):
             if connection.phase != Phase.IDLE or not connection.has_bytes():
@@ -569,13 +557,14 @@ class StallFreeWorker(Worker):
         if connection.phase == Phase.CLOSED:
             return
         self._watch(connection, 0)
-        self.pending -= connection.held()
-        self.unsent -= len(connection.outbox)
+        self.pending -= connection.pending
+        self.unsent -= connection.unsent
         connection.outbox = b""
         connection.phase = Phase.CLOSED
         connection.sock.close()
-        connection.account.connections -= 1
-        for held in (self.silent, self.handshaking, self.whole, self.whole_large):
+        account = connection.account
+        account.connections -= 1
+        for held in (self.silent, account.silent, self.handshaking, self.whole):
             held.pop(connection, None)
         self.connections.discard(connection)
         self._release(connection)
@@ -593,14 +582,14 @@ def _turn_of(connection: Connection) -> tuple[bool, int, int]:
     return not connection.is_known, int(10 * used), connection.turn
 
 
-def _newest(connection: Connection) -> tuple[int, float]:
-    return _turn_of(connection)[1], -connection.since
+def handshake_order(connection: Connection) -> tuple[int, float]:
+    """The sorting key of a connection whose handshake has not begun."""
+    return connection.account.turn, -connection.since
 
 
 def order(connection: Connection) -> tuple[bool, int, int, int]:
     """The sorting key of a connection whose request is whole; the lowest comes first."""
     is_known, used, turn = _turn_of(connection)
-    # Each class costs twice as much as the one before. It comes before what the address has used:
-    # many addresses may each send something expensive for the first time.
-    cost_class = int(connection.expected() / connection.limits.cheap).bit_length()
-    return is_known, cost_class, used, turn
+    # The cost comes before what the address has used: many addresses may each send something
+    # expensive for the first time.
+    return is_known, connection.cost_class(), used, turn

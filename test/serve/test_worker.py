@@ -18,7 +18,7 @@ from instaslice.serve.app import MustWait
 from instaslice.serve.connection import Account, Phase
 from instaslice.serve.http import MAY_WAIT, Reader, Request
 from instaslice.serve.limits import Limits
-from instaslice.serve.worker import order
+from instaslice.serve.worker import handshake_order, order
 from test.support.certs import Authority
 from test.support.loop import HOST, BufferedTLS, Loop, hear_out, running
 from test.support.process import PATIENCE
@@ -283,8 +283,9 @@ def test_stalled_connections_close_before_idle_ones_and_new_ones_last(
 def test_connections_are_bounded(start: Start) -> None:
     with start(worker_connections=5) as loop, contextlib.ExitStack() as stack:
         for _ in range(20):
-            stack.enter_context(loop.plain())
+            stack.enter_context(loop.plain()).sendall(HELLO)
         assert loop.say(get("/", "Connection: close")).startswith(b"HTTP/1.1 200 ")
+        until(lambda: not loop.worker.silent)
         assert len(loop.worker.connections) <= 5
 
 
@@ -474,11 +475,24 @@ def test_stalled_large_bodies_make_room_for_others(start: Start, app: App) -> No
         assert loop.say(post("/honest", body, "Connection: close")).endswith(body)
 
 
-def test_silent_connections_are_bounded(start: Start) -> None:
-    with start(silent=3, silence=0.0) as loop, contextlib.ExitStack() as stack:
+@pytest.mark.parametrize("bound", ["silent", "silent_of_one"])
+def test_silent_connections_are_bounded(bound: str, start: Start) -> None:
+    with start(**{bound: 3}) as loop, contextlib.ExitStack() as stack:
         strangers = [stack.enter_context(loop.plain()) for _ in range(8)]
         until(lambda: sum(map(hung_up, strangers)) == 5)
         assert loop.say(get("/", "Connection: close")).startswith(b"HTTP/1.1 200 ")
+
+
+def test_addresses_take_turns_in_beginning_handshakes(start: Start) -> None:
+    with start() as loop, contextlib.ExitStack() as stack:
+        places = ["127.0.0.1", "127.0.0.2", "127.0.0.2"]
+        for place in places:
+            stack.enter_context(loop.plain(source=place))
+        until(lambda: len(loop.worker.silent) == 3)
+        api_server, older, newest = loop.worker.silent
+        newest.account.turn = api_server.account.turn + 1
+        expected = [api_server, newest, older]
+        assert sorted([newest, older, api_server], key=handshake_order) == expected
 
 
 def test_unfinished_handshakes_are_bounded(start: Start) -> None:
@@ -507,7 +521,7 @@ def test_many_addresses_with_expensive_requests_come_after_a_cheap_one(start: St
         until(lambda: [c.phase for c in loop.worker.connections] == [Phase.IDLE] * 2)
         by_port = {c.sock.getpeername()[1]: c for c in loop.worker.connections}
         honest, other = (by_port[each.getsockname()[1]] for each in (cheap, expensive))
-        honest.account, other.account = Account(used=1.0), Account()
+        honest.account, other.account = Account(turn=0, used=1.0), Account(turn=0)
         other.cost = 0.02
         assert sorted([other, honest], key=order) == [honest, other]
 
@@ -600,7 +614,7 @@ def test_a_connection_with_unread_bytes_does_not_make_room(start: Start, app: Ap
         late, idle = (stack.enter_context(loop.connect()) for _ in range(2))
         until(lambda: [c.phase for c in loop.worker.connections] == [Phase.IDLE] * 2)
         with busy(loop, app):
-            stack.enter_context(loop.plain())  # the loop accepts it before it reads
+            stack.enter_context(loop.plain()).sendall(HELLO)
             late.sendall(get("/late"))
         assert reply_to(late).endswith(b"/late")
         assert hear_out(idle) == b""
