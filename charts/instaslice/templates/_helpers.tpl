@@ -60,6 +60,11 @@ app.kubernetes.io/name: {{ include "instaslice.name" . }}
 {{ .Values.serviceAccount.name | default (ternary (include "instaslice.fullname" .) "default" .Values.serviceAccount.create) }}
 {{- end }}
 
+{{/* The Secret with the certificate. The name follows the host's, because the certificate is for that host. */}}
+{{- define "instaslice.secret" -}}
+{{ .Values.tls.secretName | default (printf "%s-tls" (include "instaslice.fullname" .)) }}
+{{- end }}
+
 {{/* The DNS name that the API server calls. */}}
 {{- define "instaslice.host" -}}
 {{ include "instaslice.fullname" . }}.{{ .Release.Namespace }}.svc
@@ -130,7 +135,7 @@ Rendered once and kept in .Values, since each rendering would make another.
 */}}
 {{- define "instaslice.certificate" -}}
 {{- if not (hasKey .Values.tls "made") -}}
-{{- $live := lookup "v1" "Secret" .Release.Namespace .Values.tls.secretName -}}
+{{- $live := lookup "v1" "Secret" .Release.Namespace (include "instaslice.secret" .) -}}
 {{- if and $live (index ($live.data | default dict) "ca.crt") -}}
 {{- $_ := set .Values.tls "made" (pick $live.data "tls.crt" "tls.key" "ca.crt") -}}
 {{- else -}}
@@ -152,7 +157,7 @@ Rendered once and kept in .Values, since each rendering would make another.
 {{- else if include "instaslice.generated" . -}}
 {{ index (include "instaslice.certificate" . | fromYaml) "ca.crt" }}
 {{- else if eq .Values.tls.source "secret" -}}
-{{- $live := lookup "v1" "Secret" .Release.Namespace .Values.tls.secretName | default dict -}}
+{{- $live := lookup "v1" "Secret" .Release.Namespace (include "instaslice.secret" .) | default dict -}}
 {{- required "tls.caBundle is not set, and the Secret has no ca.crt: what the API server is to trust, PEM" (index ($live.data | default dict) "ca.crt") -}}
 {{- end -}}
 {{- end }}
