@@ -8,8 +8,9 @@ import logging
 import re
 import traceback
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -30,16 +31,9 @@ _JSON: Final = ("Content-Type", "application/json")
 _IS_JSON: Final = re.compile(r"\s*application/json\s*(;.*)?", re.IGNORECASE).fullmatch
 
 
-class Provisioner(Protocol):
-    """Creates the templates that pods need."""
-
-    def ensure(
-        self, namespace: str, claims: Iterable[DeviceClaim], api: ResourceAPI, may_wait: bool
-    ) -> list[str]:
-        """Create missing templates, as far as time allows; returns warnings for the pod's author.
-
-        Raises MustWait if that could take time and `may_wait` is false.
-        """
+#: Creates the templates of a pod in a namespace, as far as time allows; returns warnings for its
+#: author. Raises MustWait if that could take time and the last argument, whether it may, is false.
+Ensure = Callable[[str, Iterable[DeviceClaim], ResourceAPI, bool], list[str]]
 
 
 class MustWait(Exception):
@@ -50,111 +44,76 @@ def _info(message: str, fields: dict[str, Any]) -> None:
     _log.info(message, extra={"fields": fields})
 
 
+@dataclass(eq=False)
 class Webhook:
-    """InstaSlice as a WSGI application.
+    """InstaSlice as a WSGI application."""
 
-    resource_api: called for each request; returns the version of resource.k8s.io that is served.
-    metrics: counts admissions, and is shown by /metrics.
-    provisioner: creates templates during admission; None creates none.
-    callers: the caller's certificate must carry one of these names; if empty, any verified
-    certificate will do; if None, no certificate is needed. Probes and /metrics never need one.
-    resources: the extended resources that are rewritten.
-    decide_large: decides on bodies of more than `limits.light` bytes.
-    log: takes a message and its fields.
-    """
-
-    def __init__(
-        self,
-        resource_api: Callable[[], ResourceAPI | Unavailable],
-        metrics: Metrics,
-        provisioner: Provisioner | None = None,
-        callers: frozenset[str] | None = None,
-        resources: Resources = MIG,
-        decide_large: Decide = decide,
-        log: Callable[[str, dict[str, Any]], None] = _info,
-        limits: Limits = Limits(),  # noqa: B008 - it is frozen
-    ) -> None:
-        self._resource_api = resource_api
-        self._metrics = metrics
-        self._provisioner = provisioner
-        self._callers = callers
-        self._resources = resources
-        self._decide_large = decide_large
-        self._log = log
-        self._limits = limits
-        self._routes: dict[str, dict[str, Callable[[WSGIEnvironment], Answer]]] = {
-            "/mutate": {"POST": self._mutate},
-            "/healthz": {"GET": self._healthz, "HEAD": self._healthz},
-            "/readyz": {"GET": self._readyz, "HEAD": self._readyz},
-            "/metrics": {"GET": self._show_metrics, "HEAD": self._show_metrics},
-        }
+    #: Returns the version of resource.k8s.io that is served; called for each request.
+    resource_api: Callable[[], ResourceAPI | Unavailable]
+    metrics: Metrics  #: counts admissions, and is shown by /metrics
+    ensure: Ensure | None = None  #: None creates no templates
+    #: The caller's certificate must carry one of these names; if empty, any verified certificate
+    #: will do; if None, no certificate is needed. Probes and /metrics never need one.
+    callers: frozenset[str] | None = None
+    resources: Resources = MIG  #: those that are rewritten
+    decide_large: Decide = decide  #: decides on bodies of more than `limits.light` bytes
+    log: Callable[[str, dict[str, Any]], None] = _info  #: takes a message and its fields
+    limits: Limits = field(default_factory=Limits)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         """Answer a request."""
         try:
-            status, headers, body = self._route(environ)(environ)
+            status, headers, body = _route(environ)(self, environ)
         except BadCall as bad:
             status, headers, body = bad.answer
-            self._metrics.count_bad_call()
+            self.metrics.count_bad_call()
         if status != "200 OK" or environ["REQUEST_METHOD"] != "POST":
             # Only the API server needs to keep connections. Others pay a handshake per request.
             environ[LAST] = True
         start_response(status, [*headers, ("Content-Length", str(len(body)))])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
-    def _route(self, environ: WSGIEnvironment) -> Callable[[WSGIEnvironment], Answer]:
-        methods = self._routes.get(environ.get("PATH_INFO", ""))
-        if methods is None:
-            raise BadCall("404 Not Found", f"there are only {', '.join(self._routes)}")
-        try:
-            return methods[environ["REQUEST_METHOD"]]
-        except KeyError:
-            allowed = ", ".join(methods)
-            raise BadCall(
-                "405 Method Not Allowed", f"only {allowed} here", ("Allow", allowed)
-            ) from None
-
     def _mutate(self, environ: WSGIEnvironment) -> Answer:
-        if self._callers is not None:
-            _check_caller(environ.get(PEER), self._callers)
-        body = _read_body(environ, self._limits.body)
+        if self.callers is not None:
+            _check_caller(environ.get(PEER), self.callers)
+        body = _read_body(environ, self.limits.body)
         may_wait = environ.get(MAY_WAIT, True)
         start = perf_counter()
-        with self._metrics.in_flight:
+        with self.metrics.in_flight:
             request, verdict = self._judge(body, may_wait)
             warnings: list[str] = []
             if verdict.rewrite.claims:
                 verdict, warnings = self._provide(request, verdict, may_wait)
         answer = review.respond(request, verdict, warnings)
         seconds = perf_counter() - start
-        self._metrics.duration.observe(seconds)
-        self._metrics.count(request.operation, verdict.outcome, verdict.rewrite.claims)
+        self.metrics.duration.observe(seconds)
+        self.metrics.count(request.operation, verdict.outcome, verdict.rewrite.claims)
         if verdict.outcome != "unchanged":
-            self._log(verdict.outcome, _log_fields(request, verdict, seconds))
+            self.log(verdict.outcome, _log_fields(request, verdict, seconds))
         return "200 OK", [_JSON], answer
 
     def _judge(self, body: bytes, may_wait: bool) -> tuple[review.Request, review.Verdict]:
         """Read the request in a body and decide on it. Raises BadCall and MustWait."""
-        decide_on = self._decide_large if len(body) > self._limits.light else decide
-        api = self._resource_api()
-        request, verdict = decide_on(body, api, self._resources)
+        decide_on = self.decide_large if len(body) > self.limits.light else decide
+        api = self.resource_api()
+        request, verdict = decide_on(body, api, self.resources)
         is_unavailable = isinstance(verdict, review.Verdict) and verdict.outcome == "unavailable"
         if is_unavailable and isinstance(api, Unknown) and api.is_expected():
             if not may_wait:
                 raise MustWait
             api.wait()
-            request, verdict = decide_on(body, self._resource_api(), self._resources)
+            request, verdict = decide_on(body, self.resource_api(), self.resources)
         return request, _failed(request, verdict) if isinstance(verdict, str) else verdict
 
     def _provide(
         self, request: review.Request, verdict: review.Verdict, may_wait: bool
     ) -> tuple[review.Verdict, list[str]]:
         """Create what a pod needs; returns the final verdict and warnings. Raises MustWait."""
-        api, claims = self._resource_api(), verdict.rewrite.claims
-        if self._provisioner is None or request.dry_run or not isinstance(api, ResourceAPI):
+        api, claims = self.resource_api(), verdict.rewrite.claims
+        if self.ensure is None or request.dry_run or not isinstance(api, ResourceAPI):
             return verdict, []
         try:
-            return verdict, self._provisioner.ensure(request.namespace, claims, api, may_wait)
+            return verdict, self.ensure(request.namespace, claims, api, may_wait)
         except MustWait:
             raise
         except Exception:
@@ -169,16 +128,36 @@ class Webhook:
         A pod that is not ready gets no calls, so users would read "failed calling webhook" in place
         of the reason.
         """
-        api = self._resource_api()
+        api = self.resource_api()
         if isinstance(api, Unknown):
             return "503 Service Unavailable", [TEXT], f"{api.reason}\n".encode()
-        if isinstance(api, Unavailable):
-            text = f"ok, and pods that ask for devices are refused: {api.reason}\n"
-            return "200 OK", [TEXT], text.encode()
-        return "200 OK", [TEXT], f"ok, resource.k8s.io/{api.version}\n".encode()
+        if isinstance(api, ResourceAPI):
+            return "200 OK", [TEXT], f"ok, resource.k8s.io/{api.version}\n".encode()
+        text = f"ok, and pods that ask for devices are refused: {api.reason}\n"
+        return "200 OK", [TEXT], text.encode()
 
     def _show_metrics(self, environ: WSGIEnvironment) -> Answer:
-        return "200 OK", [("Content-Type", CONTENT_TYPE_LATEST)], self._metrics.show()
+        return "200 OK", [("Content-Type", CONTENT_TYPE_LATEST)], self.metrics.show()
+
+
+#: The methods of each path, and the function that answers.
+_ROUTES: Final[dict[str, tuple[str, Callable[[Webhook, WSGIEnvironment], Answer]]]] = {
+    "/mutate": ("POST", Webhook._mutate),
+    "/healthz": ("GET, HEAD", Webhook._healthz),
+    "/readyz": ("GET, HEAD", Webhook._readyz),
+    "/metrics": ("GET, HEAD", Webhook._show_metrics),
+}
+
+
+def _route(environ: WSGIEnvironment) -> Callable[[Webhook, WSGIEnvironment], Answer]:
+    """The function that answers a request. Raises BadCall."""
+    path = environ.get("PATH_INFO", "")
+    if path not in _ROUTES:
+        raise BadCall("404 Not Found", f"there are only {', '.join(_ROUTES)}")
+    methods, answer = _ROUTES[path]
+    if environ["REQUEST_METHOD"] not in methods.split(", "):
+        raise BadCall("405 Method Not Allowed", f"only {methods} here", ("Allow", methods))
+    return answer
 
 
 def _failed(request: review.Request, reason: str) -> review.Verdict:
@@ -215,8 +194,7 @@ def _read_body(environ: WSGIEnvironment, bound: int) -> bytes:
         raise BadCall("413 Content Too Large", f"the body is over {bound} bytes")
     body: bytes = environ["wsgi.input"].read(int(declared))
     if len(body) < int(declared):
-        message = f"the body ends after {len(body)} of {declared} bytes"
-        raise BadCall("400 Bad Request", message)
+        raise BadCall("400 Bad Request", f"the body ends after {len(body)} of {declared} bytes")
     return body
 
 

@@ -9,7 +9,6 @@ import logging
 import os
 import resource
 import socket
-import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +22,7 @@ from gunicorn.glogging import Logger
 from instaslice.cluster.discovery import Discovery, Served
 from instaslice.resource_api import VERSIONS, ResourceAPI
 from instaslice.serve import logs
-from instaslice.serve.app import Webhook
+from instaslice.serve.app import Ensure, Webhook
 from instaslice.serve.judge import Judge, prepare_memory
 from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
@@ -66,24 +65,19 @@ def serve(settings: Settings, limits: Limits = Limits()) -> None:  # noqa: B008 
 def listen(host: str, port: int) -> socket.socket:
     """Open a listening socket. gunicorn itself would retry for five seconds. Raises StartError."""
     try:
-        if host == ANY:
-            return _listen_everywhere(port)
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return _bound(family, address)
+        if host != ANY:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            return _bound(family, address)
+        try:
+            return _bound(socket.AF_INET6, (ANY, port))  # for IPv4, too
+        except OSError as error:
+            # IPv6 is not built into the kernel, or disabled by sysctl.
+            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                raise
+        return _bound(socket.AF_INET, ("0.0.0.0", port))  # noqa: S104 - every address is the point
     except OSError as error:
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         raise StartError(f"{where}: {error.strerror}") from None
-
-
-def _listen_everywhere(port: int) -> socket.socket:
-    """Open one socket for IPv6 and IPv4, or for IPv4 alone without IPv6. Raises OSError."""
-    try:
-        return _bound(socket.AF_INET6, (ANY, port))
-    except OSError as error:
-        # IPv6 is not built into the kernel, or disabled by sysctl.
-        if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-            raise
-    return _bound(socket.AF_INET, ("0.0.0.0", port))  # noqa: S104 - every address is the point
 
 
 def _bound(family: int, address: Any) -> socket.socket:
@@ -131,11 +125,8 @@ class Server(BaseApplication):
         log: logs.Handler,
         limits: Limits = Limits(),  # noqa: B008 - it is frozen
     ) -> None:
-        self._limits = limits
-        self._settings = settings
-        self.certificates = certificates
-        self._listener = listener
-        self._log = log
+        self._settings, self._limits = settings, limits
+        self.certificates, self._listener, self._log = certificates, listener, log
         self._judge = Judge(limits.judging)
         super().__init__()
 
@@ -146,9 +137,6 @@ class Server(BaseApplication):
         def equip(worker: StallFreeWorker) -> None:
             worker.generation = self.certificates.generation
             worker.limits = limits
-
-        def ssl_context(config: Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-            return self.certificates.context()
 
         values: dict[str, Any] = {
             "bind": f"fd://{self._listener}",
@@ -166,7 +154,7 @@ class Server(BaseApplication):
             "control_socket_disable": True,
             "logger_class": _Log,
             "proc_name": "instaslice",
-            "ssl_context": ssl_context,
+            "ssl_context": lambda config, default: self.certificates.context(),
             "post_worker_init": equip,
             # A thread that waits for the process would delay the worker's exit.
             "worker_exit": lambda server, worker: self._judge.kill(),
@@ -180,21 +168,21 @@ class Server(BaseApplication):
     def load(self) -> Any:
         """Make the application. gunicorn calls it in each worker."""
         prepare_memory()
-        metrics = Metrics(self._settings.resources, self._limits.metrics)
+        settings = self._settings
+        metrics = Metrics(settings.resources, self._limits.metrics)
         metrics.certificate_expiry.set(self.certificates.expiry)
         self.certificates.on_load = metrics.certificate_expiry.set
         self.certificates.on_failure = metrics.certificate_failures.inc
         self._log.on_drop = metrics.log_lines_dropped.inc
-        settings = self._settings
         return Webhook(
             self._resource_api(metrics),
             metrics,
-            provisioner=self._provisioner(metrics),
-            callers=settings.client_names if settings.client_ca else None,
-            resources=settings.resources,
-            decide_large=self._judge.decide,
-            log=self._log.info,
-            limits=self._limits,
+            self._ensure(metrics),
+            settings.client_names if settings.client_ca else None,
+            settings.resources,
+            self._judge.decide,
+            self._log.info,
+            self._limits,
         )
 
     def _resource_api(self, metrics: Metrics) -> Callable[[], Served]:
@@ -218,11 +206,10 @@ class Server(BaseApplication):
                     fields = {"resource": resource.name, "resource_api": api.version}
                     _log.error("a mapped resource is refused", extra={"fields": fields})
 
-    def _provisioner(self, metrics: Metrics) -> TemplateMaker | None:
-        if not self._settings.provision_templates or self._settings.cluster is None:
+    def _ensure(self, metrics: Metrics) -> Ensure | None:
+        settings = self._settings
+        if not settings.provision_templates or settings.cluster is None:
             return None
-        maker = TemplateMaker(
-            self._settings.cluster, metrics, self._settings.resources, self._limits
-        )
+        maker = TemplateMaker(settings.cluster, metrics, settings.resources, self._limits)
         maker.start()
-        return maker
+        return maker.ensure

@@ -93,8 +93,9 @@ class Turns:
         return [*self.rows[namespace].templates.values()] if namespace in self.rows else []
 
     def add(self, template: Template) -> None:
-        """Add a template; `trim` then makes room for it."""
+        """Add a template, in place of another of its name; `trim` then makes room for it."""
         if template not in self:
+            self.discard(self.find(template.namespace, template.name))
             row = self.rows.setdefault(template.namespace, _Row())
             row.templates[template.name] = template
             row.weight += self._weighs(template)
@@ -111,9 +112,9 @@ class Turns:
                     self.discard(victim)
                     yield victim
 
-    def discard(self, template: Template) -> None:
+    def discard(self, template: Template | None) -> None:
         """Remove a template, if it is there."""
-        if template in self:
+        if template and template in self:
             row = self.rows[template.namespace]
             del row.templates[template.name]
             row.weight -= self._weighs(template)
@@ -159,7 +160,7 @@ _MESSAGES: Final = {
 
 
 class TemplateMaker:
-    """Creates templates in a thread (an `app.Provisioner`)."""
+    """Creates templates in a thread; `ensure` is for `app.Webhook`."""
 
     def __init__(
         self,

@@ -30,10 +30,8 @@ MAX_BODY = Limits().body
 SAMPLE = json.dumps(load("create", "sample")).encode()
 
 
-def make(
-    api: ResourceAPI | Unavailable = NEWEST, provisioner: webhook.Provisioner | None = None
-) -> Webhook:
-    return Webhook(lambda: api, Metrics(), provisioner)
+def make(api: ResourceAPI | Unavailable = NEWEST, ensure: webhook.Ensure | None = None) -> Webhook:
+    return Webhook(lambda: api, Metrics(), ensure)
 
 
 APP = make()
@@ -288,7 +286,7 @@ class Recorder:
 
 def test_templates_are_requested_and_their_warnings_reach_the_author() -> None:
     recorder = Recorder(["a template is missing"])
-    reply = post(SAMPLE, make(provisioner=recorder))
+    reply = post(SAMPLE, make(ensure=recorder.ensure))
     assert recorder.asked == [("default", ["mig-1g.5gb"], "v1")]
     assert reply.json()["response"]["warnings"] == ["a template is missing"]
     assert reply.json()["response"]["allowed"]
@@ -296,7 +294,7 @@ def test_templates_are_requested_and_their_warnings_reach_the_author() -> None:
 
 def test_an_answer_that_must_wait_raises_in_the_loop_and_counts_nothing() -> None:
     recorder = Recorder(["a template is missing"])
-    app = make(provisioner=recorder)
+    app = make(ensure=recorder.ensure)
     with pytest.raises(webhook.MustWait):
         post(SAMPLE, app, strict=False, **{MAY_WAIT: False})
     assert recorder.asked == []
@@ -339,7 +337,7 @@ def test_an_admission_counts_as_in_flight_until_its_answer() -> None:
             look()
             return super().ensure(*arguments)
 
-    app = Webhook(api, metrics, Watching([]))
+    app = Webhook(api, metrics, Watching([]).ensure)
     with pytest.raises(webhook.MustWait):
         post(SAMPLE, app, strict=False, **{MAY_WAIT: False})
     look()
@@ -349,22 +347,22 @@ def test_an_admission_counts_as_in_flight_until_its_answer() -> None:
     assert 0 in seen[1:-2]
 
 
-def test_the_provisioners_warnings_join_the_others() -> None:
+def test_warnings_about_templates_join_the_others() -> None:
     limits = {"nvidia.com/mig-9g.999gb": "1"}
     pod = {"spec": {"containers": [{"name": "c", "resources": {"limits": limits}}]}}
-    app = make(provisioner=Recorder(["a template is missing"]))
+    app = make(ensure=Recorder(["a template is missing"]).ensure)
     answer = post(json.dumps(pod_review(pod)).encode(), app).json()
     unknown, missing = answer["response"]["warnings"]
     assert "InstaSlice knows no GPU" in unknown
     assert missing == "a template is missing"
 
 
-def test_an_error_of_the_provisioner_is_a_denial() -> None:
+def test_an_error_while_templates_are_created_is_a_denial() -> None:
     class Broken(Recorder):
         def ensure(self, *arguments: Any) -> list[str]:
             raise ZeroDivisionError
 
-    response = post(SAMPLE, make(provisioner=Broken([]))).json()["response"]
+    response = post(SAMPLE, make(ensure=Broken([]).ensure)).json()["response"]
     assert (response["allowed"], response["status"]["code"]) == (False, 500)
     assert "patch" not in response
 
@@ -372,7 +370,7 @@ def test_an_error_of_the_provisioner_is_a_denial() -> None:
 @pytest.mark.parametrize("name", ["dry", "fraction", "zero", "not-a-profile"])
 def test_no_template_is_requested_without_a_claim_or_on_a_dry_run(name: str) -> None:
     recorder = Recorder([])
-    post(json.dumps(load("create", name)).encode(), make(provisioner=recorder))
+    post(json.dumps(load("create", name)).encode(), make(ensure=recorder.ensure))
     assert recorder.asked == []
 
 

@@ -742,7 +742,7 @@ def test_whatever_the_api_server_does_an_admission_is_answered(
     metrics = Metrics()
     maker = TemplateMaker(cluster, metrics)
     maker.start()
-    app = Webhook(lambda: V1, metrics, maker)
+    app = Webhook(lambda: V1, metrics, maker.ensure)
     body = json.dumps(load("create", name)).encode()
     for fault in [*faults, None]:
         api_server.fault = FAULTS[fault] if fault else None
