@@ -102,19 +102,15 @@ def test_messages_do_not_grow_with_the_input() -> None:
     with pytest.raises(InvalidPod) as caught:
         rewrite(pod_of(entries(1_000, "-1")), NEWEST)
     assert len(caught.value.errors) == MAX_MESSAGES
-    odd = {f"nvidia.com/mig-{'odd' * 100}-{i}": "1" for i in range(1_000)}
-    warnings = rewrite(pod_of(asking(odd)), NEWEST).warnings
-    assert len(warnings) == MAX_MESSAGES
-    assert max(map(len, warnings)) < 160
 
 
-def test_at_most_8_warnings_are_given_in_printable_ascii() -> None:
+def test_at_most_8_short_warnings_are_given_in_printable_ascii() -> None:
     """A terminal may interpret other characters, or reverse the text."""
     unknown = {f"nvidia.com/mig-9g.{i}gb": "1" for i in range(1, 7)}
-    odd = {f"nvidia.com/mig-{i}\u202e\x1b[2J\xe9": "1" for i in range(6)}
+    odd = {f"nvidia.com/mig-{i}\u202e\x1b[2J\xe9{'odd' * 100}": "1" for i in range(1_000)}
     warnings = rewrite(pod_of(asking({**unknown, **odd})), NEWEST).warnings
     assert len(warnings) == MAX_MESSAGES
-    assert all(warning.isascii() and warning.isprintable() for warning in warnings)
+    assert all(each.isascii() and each.isprintable() and len(each) < 160 for each in warnings)
 
 
 def never(container: str, template: str) -> str:

@@ -1,6 +1,6 @@
 import pytest
 
-from instaslice.invalid import InvalidPod, forbidden, invalid, too_many
+from instaslice.invalid import forbidden, invalid, too_many
 
 
 @pytest.mark.parametrize(
@@ -19,15 +19,6 @@ from instaslice.invalid import InvalidPod, forbidden, invalid, too_many
 )
 def test_a_value_is_shown_as_json(value: object, shown: str) -> None:
     assert invalid(("spec",), value, "no").message == f'Invalid value: "{shown}": no'
-
-
-def test_several_errors_are_in_brackets() -> None:
-    one, two = invalid(("a",), 1, "no"), too_many(("b",), 9, 8)
-    assert str(InvalidPod(one)) == 'a: Invalid value: "1": no'
-    assert (
-        str(InvalidPod(one, two))
-        == '[a: Invalid value: "1": no, b: Too many: 9: must have at most 8 items]'
-    )
 
 
 def test_reasons_are_those_of_the_api_server() -> None:

@@ -42,14 +42,6 @@ def came_back(pod: Json, *amounts: str) -> Json:
     return updated
 
 
-@pytest.mark.parametrize("spelling", ["2", "2e0", "2000m"])
-@pytest.mark.parametrize("version", VERSIONS)
-def test_limits_that_an_update_brings_back_are_removed(spelling: str, version: str) -> None:
-    old = rewritten(pod_of(limits(2), limits(0)), VERSIONS[version])
-    new = came_back(old, spelling, "0")
-    assert apply(restore(new, old), new) == old
-
-
 @pytest.mark.parametrize("amounts", [("1", "0"), ("3", "0"), ("2", "1"), ("two", "0")])
 def test_other_limits_are_left_for_the_api_server_to_refuse(amounts: tuple[str, str]) -> None:
     old = rewritten(pod_of(limits(2), limits(0)))

@@ -17,7 +17,6 @@ from instaslice.templates import (
     DeviceClaim,
     DeviceRequest,
     claim_of,
-    device_class,
     difference,
     from_template,
     is_ours,
@@ -37,33 +36,16 @@ def profile(name: str) -> Profile:
 
 
 @pytest.mark.parametrize(("kubernetes", "version"), KUBERNETES.items())
-def test_templates_match_the_published_schemas(kubernetes: str, version: str) -> None:
+def test_objects_match_the_published_schemas(kubernetes: str, version: str) -> None:
     for known in profiles.known_profiles():
-        *_, template = objects(VERSIONS[version], claim_of(of_profile(known)), "ml")
+        other, template = objects(VERSIONS[version], claim_of(of_profile(known)), "ml")
         assert template["kind"] == "ResourceClaimTemplate"
         kubernetes_validate.validate(template, kubernetes, strict=True)
-
-
-@pytest.mark.parametrize(("kubernetes", "version"), [*KUBERNETES.items()][2:])
-def test_device_classes_match_the_published_schemas(kubernetes: str, version: str) -> None:
-    for known in profiles.known_profiles():
-        manifest = device_class(VERSIONS[version], of_profile(known))
-        kubernetes_validate.validate(manifest, kubernetes, strict=True)
-        extended = known.resource if version == "v1" else None
-        assert manifest["spec"].get("extendedResourceName") == extended
-
-
-def test_every_profile_has_a_unique_class_template_and_request() -> None:
-    known = [of_profile(each) for each in profiles.known_profiles()]
-    for names in (
-        {device_class(NEWEST, each)["metadata"]["name"] for each in known},
-        {each.device_class for each in known},
-        {each.template for each in known},
-        {each.request for each in known},
-    ):
-        assert len(names) == len(known)
-    for each in known:
-        assert device_class(NEWEST, each)["metadata"]["name"] == each.device_class
+        if version != "v1alpha2":  # whose other object is the driver's
+            assert other["metadata"]["name"] == f"{template['metadata']['name']}.nvidia.com"
+            kubernetes_validate.validate(other, kubernetes, strict=True)
+            extended = known.resource if version == "v1" else None
+            assert other["spec"].get("extendedResourceName") == extended
 
 
 def test_a_known_profile_is_asked_for_through_its_class() -> None:

@@ -113,13 +113,6 @@ def test_the_device_classes_in_config_equal_the_output_of_the_command() -> None:
     assert CLASSES.read_text() == printed("deviceclasses")
 
 
-@pytest.mark.parametrize("version", ["v1alpha3", "v1beta1", "v1beta2", "v1"])
-def test_every_version_that_has_classes(version: str) -> None:
-    (found,) = classes("--resource-api", version, "1g.5gb")
-    assert found["apiVersion"] == f"resource.k8s.io/{version}"
-    assert ("extendedResourceName" in found["spec"]) == (version == "v1")
-
-
 def test_no_class_is_printed_for_a_mapped_resource() -> None:
     assert classes(MAPPED, "nvidia.com/gpu", "1g.5gb") == classes("1g.5gb")
 

@@ -40,13 +40,6 @@ def test_a_version_without_templates_is_skipped(cluster: Cluster, api_server: AP
     )
 
 
-def test_a_cluster_without_dra_is_unavailable(cluster: Cluster, api_server: APIServer) -> None:
-    api_server.versions = []
-    served = discovery.ask(cluster)
-    assert isinstance(served, Unavailable)
-    assert served.reason.startswith("the cluster does not serve resource.k8s.io")
-
-
 def test_discovery_asks_again_and_reports_changes(cluster: Cluster, api_server: APIServer) -> None:
     told: list[Served] = []
     asking = Discovery(cluster, told.append, pauses=(0.01, 0.01))
