@@ -29,7 +29,6 @@ from bench.cluster import NAMESPACE, PODS, assets, connect, create, percentile
 from bench.results import record
 from instaslice.profiles import from_attribute
 from instaslice.resource_api import NEWEST
-from instaslice.resources import of_profile
 from instaslice.templates import claim_of, device_class, objects
 from test.e2e.cluster import Cluster
 from test.e2e.controlplane import ControlPlane, control_plane
@@ -47,9 +46,9 @@ CONNECTIONS: Final = 4
 PROFILE: Final = "1g.5gb"
 RESOURCE: Final = f"mig-{PROFILE}"
 
-_profile = from_attribute(PROFILE)
-assert _profile
-ASKED: Final = of_profile(_profile)
+_asked = from_attribute(PROFILE)
+assert _asked
+ASKED: Final = _asked
 
 
 class Load(NamedTuple):

@@ -18,9 +18,9 @@ from instaslice import profiles
 from instaslice.containers import Settled, member
 from instaslice.invalid import InvalidPod, Path, invalid, printable, shorten
 from instaslice.patch import Json, Operation, add, pointer
-from instaslice.profiles import Profile
+from instaslice.profiles import Resource
 from instaslice.resource_api import CONSTRAINTS
-from instaslice.resources import Resource, Resources, bigger, of_profile
+from instaslice.resources import Resources, bigger
 from instaslice.templates import MAX_CHOICES
 
 ALTERNATIVES: Final = "instaslice.io/alternatives"
@@ -102,19 +102,18 @@ def read_alternatives(value: object) -> dict[Resource, tuple[Resource, ...]]:
         if "bigger" in names and (names[0] == "bigger" or len(names) > 2):
             raise ValueError('"bigger" stands alone behind one profile, as in "1g.5gb or bigger"')
         first, *rest = [_profile(name) for name in names if name != "bigger"]
-        others = tuple(map(of_profile, rest)) or bigger(first)
-        resource = of_profile(first)
-        if len({resource, *others}) < 1 + len(others):
+        others = tuple(rest) or bigger(first)
+        if len({first, *others}) < 1 + len(others):
             raise ValueError("a chain names each profile once")
-        if resource in chains:
+        if first in chains:
             raise ValueError(f"two chains begin with {names[0]}")
-        chains[resource] = others
+        chains[first] = others
     if not chains:
         raise ValueError(_LIKE_THIS)
     return chains
 
 
-def _profile(name: str) -> Profile:
+def _profile(name: str) -> Resource:
     """Read a profile in any spelling. Raises ValueError."""
     profile = profiles.from_name(name)
     if profile is None:

@@ -27,8 +27,8 @@ from instaslice import annotations
 from instaslice.annotations import Wishes
 from instaslice.containers import MAX_DEVICES, MAX_USES, Role, Settled
 from instaslice.invalid import InvalidPod, Notice, forbidden, invalid
+from instaslice.profiles import Resource
 from instaslice.resource_api import ALTERNATIVES, ResourceAPI
-from instaslice.resources import Resource
 from instaslice.templates import DeviceClaim, DeviceRequest, claim_of, serves
 
 
@@ -184,7 +184,7 @@ def promised(
     if placement and slices:
         if why := _no_placement(placement, slices, api, again):
             raise InvalidPod(forbidden(annotations.path(annotations.PLACEMENT), why))
-        if any(resource.profile is None for resource in wanted):
+        if not all(resource.profile for resource in wanted):
             text = "it applies only to MIG slices"
             notices.append(Notice(annotations.PLACEMENT, text))
     return Wishes(alternatives, placement), notices

@@ -10,8 +10,9 @@ from typing import Any, Final, Literal, NamedTuple
 from instaslice import profiles
 from instaslice.invalid import MAX_MESSAGES, FieldError, InvalidPod, Path, invalid, shorten
 from instaslice.patch import Json
+from instaslice.profiles import Resource
 from instaslice.quantity import MALFORMED, NANO, InvalidQuantity, nanos
-from instaslice.resources import Resource, Resources
+from instaslice.resources import Resources
 
 #: The largest machine sold has 16 GPUs, and a GPU has at most 7 slices.
 MAX_DEVICES: Final = 112

@@ -9,9 +9,10 @@ from instaslice import annotations
 from instaslice.containers import MAX_DEVICES, MAX_USES, Container, asking, member, same_places
 from instaslice.invalid import InvalidPod, too_many
 from instaslice.patch import Json, Operation, change
+from instaslice.profiles import Resource
 from instaslice.quantity import NANO, InvalidQuantity, nanos
 from instaslice.resource_api import template_name
-from instaslice.resources import MIG, Resource, Resources
+from instaslice.resources import MIG, Resources
 from instaslice.templates import is_placed, of_request, stands_for
 
 #: A UUID (RFC 9562) of version 4, or of version 5 from `instaslice rewrite`.

@@ -1,4 +1,4 @@
-"""MIG profiles and their four spellings.
+"""MIG profiles, their four spellings, and the resources that they are.
 
 Four parties spell one profile in four ways:
 
@@ -19,6 +19,13 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 RESOURCE_PREFIX: Final = "nvidia.com/mig-"
+#: The class of NVIDIA's DRA driver for MIG slices of every profile.
+MIG_CLASS: Final = "mig.nvidia.com"
+#: The name of a profile's class is that of its template and this domain.
+MIG_DOMAIN: Final = "nvidia.com"
+#: The name of NVIDIA's DRA driver, and the domain of its attributes.
+DRIVER: Final = "gpu.nvidia.com"
+PROFILE: Final = f"device.attributes['{DRIVER}'].profile"
 
 #: `<n>g.<m>gb` and an attribute, as the device plugin spells them. It is a pattern, not a list,
 #: because new drivers have new profiles. A slice of a Jetson Thor has 0gb, since it shares the
@@ -58,65 +65,76 @@ PROFILES_BY_GPU: Final = {gpu: tuple(names.split()) for gpu, names in _TABLE.ite
 _KNOWN: Final = frozenset(name for names in PROFILES_BY_GPU.values() for name in names)
 
 
-class Profile(NamedTuple):
-    """A MIG profile in each of its spellings."""
+class Resource(NamedTuple):
+    """An extended resource, and how to ask for it through DRA."""
 
-    resource: str  #: extended resource, "nvidia.com/mig-1g.10gb.me"
-    template: str  #: ResourceClaimTemplate, "mig-1g.10gb.me"
-    attribute: str  #: value of device.attributes['gpu.nvidia.com'].profile, "1g.10gb+me"
-    label: str  #: a unique DNS label (RFC 1123), "mig-1g-10gb-me"
-    known: bool  #: whether a GPU in `PROFILES_BY_GPU` has it
+    name: str  #: the extended resource, "nvidia.com/mig-1g.10gb.me"
+    template: str  #: the beginning of its templates' names, "mig-1g.10gb.me"
+    request: str  #: the request's name, a DNS label (RFC 1123): "mig-1g-10gb-me"
+    device_class: str  #: "mig-1g.10gb.me.nvidia.com"
+    selector: str = ""  #: CEL that selects devices of the class; empty for any
+    #: The value of device.attributes['gpu.nvidia.com'].profile, "1g.10gb+me"; empty if it is no MIG
+    #: slice, or one of several profiles.
+    profile: str = ""
+    #: Whether InstaSlice creates its class, which it does only for profiles that a known GPU has.
+    #: Classes are cluster-wide, so users who can create pods must not be able to create many.
+    has_own_class: bool = False
 
     @property
     def size(self) -> tuple[int, int, str]:
-        """The compute slices, the memory in GB, and the variant ("", "+me", "-me") in the name."""
-        slices, rest = self.attribute.split("g.", 1)
+        """The compute slices, the memory in GB, and the variant ("", "+me", "-me") of a profile."""
+        slices, rest = self.profile.split("g.", 1)
         memory, variant = rest.split("gb", 1)
         return int(slices), int(memory), variant
 
 
-def from_resource(resource: str) -> Profile | None:
-    """The profile that an extended resource names, or None."""
-    if not resource.startswith(RESOURCE_PREFIX) or len(resource) > LONGEST:
-        return None
-    return _read(resource)
+def from_resource(name: str) -> Resource | None:
+    """The slices of a MIG profile that an extended resource names, or None."""
+    return parse(name) if name.startswith(RESOURCE_PREFIX) and len(name) <= LONGEST else None
 
 
 @lru_cache(maxsize=1024)  # users type the names, so their number and length are bounded
-def _read(resource: str) -> Profile | None:
-    spelling = resource[len(RESOURCE_PREFIX) :]
+def parse(name: str) -> Resource | None:
+    """The same for a name that has the prefix and is not too long."""
+    spelling = name[len(RESOURCE_PREFIX) :]
     if not _SPELLING.fullmatch(spelling):
         return None
-    attribute = spelling.replace("gb.", "gb+")
-    label = spelling.replace("-", "--").replace(".", "-")
-    return Profile(resource, "mig-" + spelling, attribute, "mig-" + label, attribute in _KNOWN)
+    template, attribute = "mig-" + spelling, spelling.replace("gb.", "gb+")
+    label = "mig-" + spelling.replace("-", "--").replace(".", "-")
+    if attribute in _KNOWN:
+        return Resource(name, template, label, f"{template}.{MIG_DOMAIN}", "", attribute, True)
+    return Resource(name, template, label, MIG_CLASS, is_called(attribute), attribute)
 
 
-def from_template(template: str) -> Profile | None:
-    """The profile of a template that asks for one slice, "mig-1g.10gb.me", or None."""
+def is_called(attribute: str) -> str:
+    """CEL that selects the slices of a profile among the devices of NVIDIA's driver."""
+    return f"{PROFILE} == '{attribute}'"
+
+
+def from_template(template: str) -> Resource | None:
+    """The slices for which a template asks for one, "mig-1g.10gb.me", or None."""
     return from_resource("nvidia.com/" + template)
 
 
-def from_label(label: str) -> Profile | None:
-    """The profile with this DNS label, or None."""
+def from_label(label: str) -> Resource | None:
+    """The slices of the profile with this DNS label, or None."""
     spelling = "-".join(part.replace("-", ".") for part in label.split("--"))
-    profile = from_template(spelling.replace("mig.", "mig-", 1))
-    return profile if profile and profile.label == label else None
+    found = from_template(spelling.replace("mig.", "mig-", 1))
+    return found if found and found.request == label else None
 
 
-def from_attribute(attribute: str) -> Profile | None:
-    """The profile that NVIDIA's tools print as "1g.10gb+me", or None if it is misspelt."""
-    profile = from_resource(RESOURCE_PREFIX + attribute.replace("gb+", "gb."))
-    return profile if profile and profile.attribute == attribute else None
+def from_attribute(attribute: str) -> Resource | None:
+    """The slices of a profile as NVIDIA's tools print it, "1g.10gb+me"; None if it is misspelt."""
+    found = from_resource(RESOURCE_PREFIX + attribute.replace("gb+", "gb."))
+    return found if found and found.profile == attribute else None
 
 
-def from_name(name: str) -> Profile | None:
-    """The profile with this name, in any spelling except the DNS label, or None."""
+def from_name(name: str) -> Resource | None:
+    """The slices of the profile with this name, in any spelling except the DNS label, or None."""
     bare = name.removeprefix("nvidia.com/").removeprefix("mig-")
     return from_attribute(bare) or from_resource(RESOURCE_PREFIX + bare)
 
 
-def known_profiles() -> list[Profile]:
-    """Every profile of `PROFILES_BY_GPU` once, smallest first."""
-    found = filter(None, map(from_attribute, _KNOWN))
-    return sorted(found, key=lambda profile: profile.size)
+def known_profiles() -> list[Resource]:
+    """The slices of every profile of `PROFILES_BY_GPU` once, smallest first."""
+    return sorted(filter(None, map(from_attribute, _KNOWN)), key=lambda each: each.size)

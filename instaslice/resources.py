@@ -13,18 +13,11 @@ from collections.abc import Iterable, Mapping, Set
 from functools import lru_cache
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 from instaslice import profiles
-from instaslice.profiles import Profile
+from instaslice.profiles import DRIVER, MIG_CLASS, PROFILE, Resource, is_called
 
-#: The class of NVIDIA's DRA driver for MIG slices of every profile.
-MIG_CLASS: Final = "mig.nvidia.com"
-#: The name of a profile's class is that of its template and this domain.
-MIG_DOMAIN: Final = "nvidia.com"
-#: The name of NVIDIA's DRA driver, and the domain of its attributes.
-DRIVER: Final = "gpu.nvidia.com"
-_PROFILE: Final = f"device.attributes['{DRIVER}'].profile"
 _IS_MIG: Final = f"device.driver == '{DRIVER}' && device.attributes['{DRIVER}'].type == 'mig'"
 
 #: The compute slices of the choices of `bigger`, beside the profile's own.
@@ -60,36 +53,8 @@ _SHARED: Final = re.compile(r"nvidia\.com/mig-.+\.shared", re.ASCII)
 DIGEST: Final = 16
 
 
-class Resource(NamedTuple):
-    """An extended resource, and how to ask for it through DRA."""
-
-    name: str  #: the extended resource, "nvidia.com/mig-1g.5gb"
-    template: str  #: the beginning of its templates' names, "mig-1g.5gb"
-    request: str  #: the request's name, a DNS label: "mig-1g-5gb"
-    device_class: str  #: "mig-1g.5gb.nvidia.com"
-    selector: str = ""  #: CEL that selects devices of the class; empty for any
-    profile: Profile | None = None  #: of a MIG slice
-
-    @property
-    def has_own_class(self) -> bool:
-        """Whether InstaSlice creates a class for it, which it does only for known profiles.
-
-        Classes are cluster-wide, so users who can create pods must not be able to create many.
-        """
-        return self.profile is not None and self.profile.known
-
-
-@lru_cache(maxsize=1024)  # users type the names, so their number and length are bounded
-def of_profile(profile: Profile) -> Resource:
-    """The resource for slices of a profile."""
-    name, template, label = profile.resource, profile.template, profile.label
-    if profile.known:
-        return Resource(name, template, label, f"{template}.{MIG_DOMAIN}", "", profile)
-    return Resource(name, template, label, MIG_CLASS, _is_called(profile), profile)
-
-
 @lru_cache(maxsize=1024)
-def bigger(profile: Profile) -> tuple[Resource, ...]:
+def bigger(profile: Resource) -> tuple[Resource, ...]:
     """The choices for "PROFILE or bigger", those with the fewest compute slices first (R13).
 
     Each has at least the profile's memory, by its name and by its capacity if the driver publishes
@@ -104,48 +69,44 @@ def bigger(profile: Profile) -> tuple[Resource, ...]:
     return tuple(found)
 
 
-def bigger_of(profile: Profile, names: Iterable[str]) -> list[str]:
+def bigger_of(profile: Resource, names: Iterable[str]) -> list[str]:
     """Those of some profiles, as drivers print them, that `bigger` selects, smallest first."""
     fits = re.compile(_pattern(profile, _any_of(profile)))
     found = (profiles.from_attribute(name) for name in names if fits.search(name))
-    return [each.attribute for each in sorted(filter(None, found), key=lambda each: each.size)]
+    return [each.profile for each in sorted(filter(None, found), key=lambda each: each.size)]
 
 
-def is_slice(profile: Profile, or_bigger: bool = False) -> str:
+def is_slice(profile: Resource, or_bigger: bool = False) -> str:
     """CEL that selects the slices of a profile, through any class.
 
     or_bigger: also select bigger ones. A missing capacity must not be an error, which would stop
     the scheduler.
     """
-    fits = _at_least(profile, _any_of(profile)) if or_bigger else _is_called(profile)
+    fits = _at_least(profile, _any_of(profile)) if or_bigger else is_called(profile.profile)
     return f"{_IS_MIG} && {fits}"
 
 
-def _is_called(profile: Profile) -> str:
-    return f"{_PROFILE} == '{profile.attribute}'"
-
-
-def _steps(profile: Profile) -> list[int]:
+def _steps(profile: Resource) -> list[int]:
     """The compute slices of a profile, and the larger numbers of _COMPUTE."""
     slices = profile.size[0]
     return [slices, *(step for step in _COMPUTE if step > slices)]
 
 
-def _any_of(profile: Profile) -> str:
+def _any_of(profile: Resource) -> str:
     return f"({'|'.join(map(str, _steps(profile)))})g"
 
 
-def _pattern(profile: Profile, slices: str) -> str:
+def _pattern(profile: Resource, slices: str) -> str:
     """A pattern of the profiles with these compute slices and at least a profile's memory."""
     _, memory, variant = profile.size
     return f"^{slices}[.]({_from(memory)})gb{_VARIANTS[variant]}$"
 
 
-def _at_least(profile: Profile, slices: str) -> str:
+def _at_least(profile: Resource, slices: str) -> str:
     # It is one pattern since the API server refuses CEL of a high estimated cost, as with split().
     capacity, least = f"device.capacity['{DRIVER}']", profile.size[1] * _MI_PER_GB
     return (
-        f"{_PROFILE}.matches('{_pattern(profile, slices)}') && (!('memory' in {capacity}) || "
+        f"{PROFILE}.matches('{_pattern(profile, slices)}') && (!('memory' in {capacity}) || "
         f"{capacity}.memory.compareTo(quantity('{least}Mi')) >= 0)"
     )
 
@@ -160,12 +121,6 @@ def _from(least: int) -> str:
             more = "[0-9]" * rest if rest < 2 else f"[0-9]{{{rest}}}"
             found.append(f"{digits[:at]}[{int(digits[at]) + 1}-9]{more}")
     return "|".join([*found, f"[1-9][0-9]{{{len(digits)},}}"])
-
-
-@lru_cache(maxsize=1024)
-def _of_mig(name: str) -> Resource | None:
-    profile = profiles.from_resource(name)
-    return of_profile(profile) if profile else None
 
 
 class Resources:
@@ -186,13 +141,12 @@ class Resources:
     def find(self, name: str) -> Resource | None:
         """The resource with this name, or None if InstaSlice does not rewrite it (R1)."""
         if name.startswith(profiles.RESOURCE_PREFIX) and len(name) <= profiles.LONGEST:
-            return _of_mig(name) or self.mapped.get(name)
+            return profiles.parse(name) or self.mapped.get(name)
         return self.mapped.get(name)
 
     def from_template(self, template: str) -> Resource | None:
         """The resource whose template for one device has this name, or None."""
-        profile = profiles.from_template(template)
-        return of_profile(profile) if profile else self._by_template.get(template)
+        return profiles.from_template(template) or self._by_template.get(template)
 
 
 #: MIG resources only.
@@ -217,7 +171,7 @@ def read_mapping(texts: Iterable[str]) -> Resources:
     # a.com/b.c and c.a.com/b would share a name: the one with the fewest dots gets it.
     for name in sorted(targets, key=lambda name: (name.partition("/")[2].count("."), name)):
         mapped[name] = resource = _mapped(name, targets[name], taken)
-        if resource.profile is None:
+        if not resource.profile:
             taken |= {resource.template, resource.request}
     return Resources({name: mapped[name] for name in targets})
 
@@ -236,7 +190,7 @@ def _mapped(name: str, target: str, taken: Set[str]) -> Resource:
     if name.startswith(profiles.RESOURCE_PREFIX) and not _SHARED.fullmatch(name):
         raise ValueError(f"{name!r} is built in: MIG resources need no mapping")
     if profile := profiles.from_template(target):
-        return of_profile(profile)
+        return profile
     if not is_subdomain(target):
         raise ValueError(f"{target!r} is not the name of a device class, such as gpu.nvidia.com")
     return Resource(name, *_names(name, match[2], match[1], taken), target)

@@ -105,10 +105,9 @@ def rewrite(
     for each, fresh in zip(settled, references, strict=True):
         operations += _container_operations(each, fresh)
     operations += extend("/spec/resourceClaims", pod["spec"].get("resourceClaims"), declared)
-    unknown = {profile.resource: profile for claim in claims for profile in claim.unknown}
-    for name, profile in unknown.items():
-        text = f"InstaSlice knows no GPU with the MIG profile {profile.attribute}"
-        notices.append(Notice(name, text))
+    for unknown in dict.fromkeys(each for claim in claims for each in claim.unknown):
+        text = f"InstaSlice knows no GPU with the MIG profile {unknown.profile}"
+        notices.append(Notice(unknown.name, text))
     before = found.get(annotations.REQUESTED) if own else None
     requested = annotations.describe(settled, before) if claims else ""
     return Rewrite(operations, claims, notices, odd, requested)

@@ -22,20 +22,16 @@ from typing import Final
 
 from instaslice import profiles
 from instaslice.patch import Json
-from instaslice.profiles import Profile
+from instaslice.profiles import DRIVER, MIG_DOMAIN, Resource
 from instaslice.resource_api import ALTERNATIVES, CONSTRAINTS, EXTENDED_RESOURCES, ResourceAPI
 from instaslice.resources import (
-    DRIVER,
     MAX_LABEL,
     MAX_NAME,
-    MIG_DOMAIN,
-    Resource,
     Resources,
     bigger,
     bigger_of,
     digested,
     is_slice,
-    of_profile,
 )
 
 #: The label of every object that InstaSlice creates (Kubernetes' recommended labels).
@@ -79,9 +75,9 @@ class DeviceRequest:
 
         published: the profiles that the choices of "or bigger" select from.
         """
-        names = [choice.profile.attribute for choice in self.choices if choice.profile]
+        names = [choice.profile for choice in self.choices if choice.profile]
         if self.resource.profile and len(names) < len(self.choices):
-            names += bigger_of(self.resource.profile, published)
+            names += bigger_of(self.resource, published)
         return list(dict.fromkeys(names))
 
 
@@ -109,9 +105,9 @@ class DeviceClaim:
         return list(dict.fromkeys(c for request in self.requests for c in request.choices))
 
     @cached_property
-    def unknown(self) -> list[Profile]:
-        """The profiles that may serve it, but that no known GPU has."""
-        return [c.profile for c in self.choices if c.profile and not c.profile.known]
+    def unknown(self) -> list[Resource]:
+        """The slices that may serve it, but that no known GPU has."""
+        return [each for each in self.choices if each.profile and not each.has_own_class]
 
     @property
     def request_names(self) -> list[str]:
@@ -155,11 +151,11 @@ def _read_request(text: str, resources: Resources) -> DeviceRequest | None:
     if resource := resources.from_template(name):
         return DeviceRequest((resource,), count)
     first, *others = name.split(_OR)
-    profile = profiles.from_template(first)
-    if profile and others == ["bigger"]:
-        return DeviceRequest((of_profile(profile), *bigger(profile)), count)
-    found = [profile, *(profiles.from_template(f"mig-{other}") for other in others)]
-    choices = tuple(of_profile(each) for each in found if each)
+    resource = profiles.from_template(first)
+    if resource and others == ["bigger"]:
+        return DeviceRequest((resource, *bigger(resource)), count)
+    found = [resource, *(profiles.from_template(f"mig-{other}") for other in others)]
+    choices = tuple(filter(None, found))
     return DeviceRequest(choices, count) if len(choices) == len(found) else None
 
 
@@ -188,8 +184,8 @@ def stands_for(template: str, request: object, resources: Resources) -> tuple[Re
 def of_request(name: object) -> tuple[Resource, int] | None:
     """Read the resource and the count from the name of a placed claim's request, or None."""
     match = _REQUEST.fullmatch(name) if isinstance(name, str) and len(name) <= MAX_LABEL else None
-    profile = profiles.from_label(match[1]) if match else None
-    return (of_profile(profile), int(match[2] or 1)) if match and profile else None
+    resource = profiles.from_label(match[1]) if match else None
+    return (resource, int(match[2] or 1)) if match and resource else None
 
 
 # -- objects -------------------------------------------------------------------------------------
@@ -210,7 +206,7 @@ def objects(api: ResourceAPI, claim: DeviceClaim, namespace: str | None = None) 
     if api.is_classic:
         profile = claim.requests[0].resource.profile
         kind = "MigDeviceClaimParameters" if profile else "GpuClaimParameters"
-        what = {"profile": profile.attribute} if profile else {"count": 1}
+        what = {"profile": profile} if profile else {"count": 1}
         found = [_object(f"{_CLASSIC_GROUP}/v1alpha1", kind, name, what, namespace)]
         reference = {"apiGroup": _CLASSIC_GROUP, "kind": kind, "name": name}
         spec = {"resourceClassName": CLASSIC_CLASS, "parametersRef": reference}
@@ -242,7 +238,7 @@ def device_class(api: ResourceAPI, resource: Resource, *, or_bigger: bool = Fals
     spec: Json = {}
     if EXTENDED_RESOURCES in api.features:
         spec["extendedResourceName"] = resource.name
-    spec["selectors"] = [{"cel": {"expression": is_slice(resource.profile, or_bigger)}}]
+    spec["selectors"] = [{"cel": {"expression": is_slice(resource, or_bigger)}}]
     name = f"{resource.template}{'-or-bigger' if or_bigger else ''}.{MIG_DOMAIN}"
     return _object(api.group_version, "DeviceClass", name, spec)
 
@@ -268,8 +264,7 @@ def _asks(resource: Resource, count: int) -> Json:
 
 def serves(api: ResourceAPI, resource: Resource) -> bool:
     """Whether a version can ask for a resource."""
-    has_kind = resource.profile is not None or resource.device_class == CLASSIC_CLASS
-    return has_kind or not api.is_classic
+    return not api.is_classic or bool(resource.profile) or resource.device_class == CLASSIC_CLASS
 
 
 def why_not(api: ResourceAPI, claim: DeviceClaim) -> str:

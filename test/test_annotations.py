@@ -14,9 +14,10 @@ from instaslice.annotations import (
     read_alternatives,
 )
 from instaslice.invalid import InvalidPod
+from instaslice.profiles import Resource
 from instaslice.resource_api import NEWEST, VERSIONS, ResourceAPI
 from instaslice.resources import MIG as NO_MAPPING
-from instaslice.resources import Resource, Resources
+from instaslice.resources import Resources
 from test.support.counting import lines_of_python
 from test.support.pods import MIG, Json, limits, pod_of
 from test.support.reviews import apply, pod_review

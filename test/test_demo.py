@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from instaslice.profiles import from_attribute
-from instaslice.resources import of_profile
 from instaslice.templates import claim_of
 from test.support import a100, manifests
 from test.support.streams import after
@@ -79,7 +78,7 @@ def test_the_claims_written_by_hand_are_those_that_instaslice_makes(name: str) -
 def test_the_templates_written_by_hand_have_instaslices_names() -> None:
     by_hand = documents(DEMO / "dra-driver" / "templates.yaml")
     profiles = filter(None, map(from_attribute, ("1g.5gb", "2g.10gb", "3g.20gb")))
-    made = [claim_of(of_profile(profile)).template for profile in profiles]
+    made = [claim_of(profile).template for profile in profiles]
     assert [manifest["metadata"]["name"] for manifest in by_hand] == made
 
 

@@ -24,7 +24,8 @@ def test_a_profile_has_four_spellings(
 ) -> None:
     profile = profiles.from_resource(resource)
     assert profile is not None
-    assert profile[:4] == (resource, template, attribute, label)
+    assert profile[:3] == (resource, template, label)
+    assert profile.profile == attribute
     assert profiles.from_attribute(attribute) == profile
     assert profiles.from_template(template) == profile
 
@@ -69,28 +70,28 @@ def test_any_well_spelt_profile_is_one(slices: int, memory: int, attribute: str)
     resource = f"nvidia.com/mig-{slices}g.{memory}gb{attribute}"
     profile = profiles.from_resource(resource)
     assert profile is not None
-    assert profile.resource == resource
-    assert profiles.from_attribute(profile.attribute) == profile
-    assert profile.label.replace("-", "").isalnum()
+    assert profile.name == resource
+    assert profiles.from_attribute(profile.profile) == profile
+    assert profile.request.replace("-", "").isalnum()
 
 
 def test_known_profiles_are_sorted_by_size() -> None:
     known = profiles.known_profiles()
     names = {name for row in profiles.PROFILES_BY_GPU.values() for name in row}
-    assert {profile.attribute for profile in known} == names
+    assert {profile.profile for profile in known} == names
     assert len(known) == len(names)
-    assert all(profile.known for profile in known)
-    assert known[0].attribute == "1g.5gb"
-    assert known[-1].attribute == "7g.278gb"
+    assert all(profile.has_own_class for profile in known)
+    assert known[0].profile == "1g.5gb"
+    assert known[-1].profile == "7g.278gb"
     unknown = profiles.from_resource("nvidia.com/mig-9g.999gb")
     assert unknown is not None
-    assert not unknown.known
+    assert not unknown.has_own_class
 
 
 def test_the_longest_profile_with_a_count_fits_a_dns_label() -> None:
     longest = profiles.from_resource("nvidia.com/mig-999g.9999gb.me.all")
     assert longest
-    assert len(f"{longest.label}-x112-1792") <= 63
-    assert profiles.from_label(longest.label) == longest
+    assert len(f"{longest.request}-x112-1792") <= 63
+    assert profiles.from_label(longest.request) == longest
     for spelling in ("1000g.5gb", "1g.10000gb", "1" * 50 + "g.5gb"):
         assert profiles.from_resource(f"nvidia.com/mig-{spelling}") is None

@@ -13,7 +13,7 @@ def test_a_resource_is_mapped_to_a_class() -> None:
     gpu = resources.find("nvidia.com/gpu")
     assert gpu
     assert (gpu.template, gpu.request) == ("gpu.nvidia.com", "gpu-nvidia-com")
-    assert (gpu.device_class, gpu.selector, gpu.profile) == ("gpu.nvidia.com", "", None)
+    assert (gpu.device_class, gpu.selector, gpu.profile) == ("gpu.nvidia.com", "", "")
     assert not gpu.has_own_class
     assert resources.from_template("gpu.amd.com") == resources.find("amd.com/gpu")
     assert resources.from_template("mig-1g.5gb") == MIG.find("nvidia.com/mig-1g.5gb")

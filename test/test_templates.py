@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from instaslice import profiles
 from instaslice.patch import Json
-from instaslice.profiles import Profile
+from instaslice.profiles import Resource
 from instaslice.resource_api import DIFFERENT_GPUS, NEWEST, SAME_GPU, VERSIONS, ResourceAPI
-from instaslice.resources import bigger, is_subdomain, of_profile, read_mapping
+from instaslice.resources import bigger, is_subdomain, read_mapping
 from instaslice.templates import (
     DeviceClaim,
     DeviceRequest,
@@ -29,7 +29,7 @@ KUBERNETES = {"1.27": "v1alpha2", "1.30": "v1alpha2", "1.31": "v1alpha3", "1.32"
 KUBERNETES |= {"1.33": "v1beta2", "1.34": "v1", "1.37": "v1"}
 
 
-def profile(name: str) -> Profile:
+def profile(name: str) -> Resource:
     found = profiles.from_attribute(name)
     assert found
     return found
@@ -38,18 +38,18 @@ def profile(name: str) -> Profile:
 @pytest.mark.parametrize(("kubernetes", "version"), KUBERNETES.items())
 def test_objects_match_the_published_schemas(kubernetes: str, version: str) -> None:
     for known in profiles.known_profiles():
-        other, template = objects(VERSIONS[version], claim_of(of_profile(known)), "ml")
+        other, template = objects(VERSIONS[version], claim_of(known), "ml")
         assert template["kind"] == "ResourceClaimTemplate"
         kubernetes_validate.validate(template, kubernetes, strict=True)
         if version != "v1alpha2":  # whose other object is the driver's
             assert other["metadata"]["name"] == f"{template['metadata']['name']}.nvidia.com"
             kubernetes_validate.validate(other, kubernetes, strict=True)
-            extended = known.resource if version == "v1" else None
+            extended = known.name if version == "v1" else None
             assert other["spec"].get("extendedResourceName") == extended
 
 
 def test_a_known_profile_is_asked_for_through_its_class() -> None:
-    made, template = objects(NEWEST, claim_of(of_profile(profile("1g.10gb+me"))), "ml")
+    made, template = objects(NEWEST, claim_of(profile("1g.10gb+me")), "ml")
     labels = {"app.kubernetes.io/managed-by": "instaslice"}
     assert made == {
         "apiVersion": "resource.k8s.io/v1",
@@ -80,7 +80,7 @@ def test_a_known_profile_is_asked_for_through_its_class() -> None:
 
 def test_an_unknown_profile_is_asked_for_through_the_drivers_class() -> None:
     """Classes are cluster-wide, so users who create pods must not be able to create many."""
-    [template] = objects(NEWEST, claim_of(of_profile(profile("9g.999gb"))))
+    [template] = objects(NEWEST, claim_of(profile("9g.999gb")))
     [request] = template["spec"]["spec"]["devices"]["requests"]
     expression = "device.attributes['gpu.nvidia.com'].profile == '9g.999gb'"
     assert request["exactly"] == {
@@ -91,7 +91,7 @@ def test_an_unknown_profile_is_asked_for_through_the_drivers_class() -> None:
 
 def test_in_v1alpha2_parameters_come_before_the_template_that_names_them() -> None:
     api = VERSIONS["v1alpha2"]
-    parameters, template = objects(api, claim_of(of_profile(profile("1g.10gb+me"))))
+    parameters, template = objects(api, claim_of(profile("1g.10gb+me")))
     assert parameters["kind"] == "MigDeviceClaimParameters"
     assert parameters["spec"] == {"profile": "1g.10gb+me"}
     assert template["spec"]["spec"]["parametersRef"] == {
@@ -111,7 +111,7 @@ def test_a_whole_gpu_of_v1alpha2_has_parameters_too() -> None:
 
 
 def test_alternatives_and_placement() -> None:
-    small, large = of_profile(profile("3g.20gb")), of_profile(profile("4g.20gb"))
+    small, large = profile("3g.20gb"), profile("4g.20gb")
     either = DeviceRequest((small, large), 2)
     claim = DeviceClaim((either, DeviceRequest((small,)), DeviceRequest((small,))), SAME_GPU)
     *classes, template = objects(NEWEST, claim, "ml")
@@ -154,7 +154,7 @@ def test_alternatives_and_placement() -> None:
     ],
 )
 def test_the_choices_of_or_bigger(first: str, steps: str, serving: str) -> None:
-    request = DeviceRequest((of_profile(profile(first)), *bigger(profile(first))))
+    request = DeviceRequest((profile(first), *bigger(profile(first))))
     names = [choice.request for choice in request.choices[1:]]
     assert names == [f"bigger-{step}g" for step in steps]
     published = "7g.80gb 1g.5gb 1g.10gb 3g.40gb 1g.20gb 2g.10gb 1g.5gb+me 1g.24gb+me.all half"
@@ -175,13 +175,13 @@ def test_the_pattern_of_or_bigger_matches_larger_memories(least: int, memory: in
 # -- names -----------------------------------------------------------------------------------------
 
 MAPPED = read_mapping(["nvidia.com/gpu=gpu.nvidia.com", "example.com/foo-or-bar=foo.example.com"])
-MIG_RESOURCES = [of_profile(each) for each in profiles.known_profiles()]
+MIG_RESOURCES = profiles.known_profiles()
 requests = st.builds(
     DeviceRequest,
     st.lists(st.sampled_from(MIG_RESOURCES), min_size=1, max_size=8, unique=True).map(tuple),
     st.integers(1, 32),
 ) | st.builds(
-    lambda first, count: DeviceRequest((of_profile(first), *bigger(first)), count),
+    lambda first, count: DeviceRequest((first, *bigger(first)), count),
     st.sampled_from([*profiles.known_profiles(), profile("1g.0gb+me")]),
     st.integers(1, 32),
 )
@@ -261,7 +261,7 @@ def test_a_name_that_instaslice_would_not_use_is_foreign(name: str) -> None:
 
 def made(api: ResourceAPI, *names: str, count: int = 1, placement: str = "") -> list[Json]:
     """The objects for a claim with these profiles as choices."""
-    request = DeviceRequest(tuple(of_profile(profile(name)) for name in names), count)
+    request = DeviceRequest(tuple(profile(name) for name in names), count)
     return objects(api, DeviceClaim((request,), placement), "ml")
 
 

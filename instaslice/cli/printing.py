@@ -8,8 +8,9 @@ from typing import Any, Final
 from instaslice import profiles
 from instaslice.cli.usage import UsageError, add_shared, client, command, mapping, needing
 from instaslice.patch import Json
+from instaslice.profiles import Resource
 from instaslice.resource_api import NEWEST, VERSIONS, ResourceAPI
-from instaslice.resources import Resource, Resources, of_profile
+from instaslice.resources import Resources
 from instaslice.templates import (
     DeviceClaim,
     claim_of,
@@ -225,15 +226,14 @@ def _named_claims(arguments: argparse.Namespace, count: int = 1) -> list[DeviceC
     Raises UsageError.
     """
     resources = mapping(arguments)
-    known = [of_profile(profile) for profile in profiles.known_profiles()]
     if not arguments.names:
-        return [claim_of(resource, count) for resource in (*known, *resources.mapped.values())]
+        every = (*profiles.known_profiles(), *resources.mapped.values())
+        return [claim_of(resource, count) for resource in every]
     return [_named(name, resources, count) for name in arguments.names]
 
 
 def _named(name: str, resources: Resources, count: int) -> DeviceClaim:
-    profile = profiles.from_name(name)
-    if resource := of_profile(profile) if profile else resources.find(name):
+    if resource := profiles.from_name(name) or resources.find(name):
         return claim_of(resource, count)
     claim = from_template(name, resources)
     if claim is None:

@@ -14,9 +14,8 @@ from instaslice.doctor.inventory import dig, grouped
 from instaslice.doctor.report import GOOD, UNSURE, WRONG, Finding, Found, gather
 from instaslice.doctor.snapshot import GPU, Pod, Snapshot, some
 from instaslice.patch import Json
-from instaslice.profiles import RESOURCE_PREFIX, known_profiles
+from instaslice.profiles import DRIVER, MIG_CLASS, RESOURCE_PREFIX, Resource, known_profiles
 from instaslice.resource_api import NEWEST, ResourceAPI
-from instaslice.resources import DRIVER, MIG_CLASS, Resource, of_profile
 from instaslice.templates import CLASSIC_CLASS
 from instaslice.webhook_configuration import ALL, BESIDE, LABEL, OPT_IN, WEBHOOK
 
@@ -344,8 +343,9 @@ def class_fault(snapshot: Snapshot, resource: Resource) -> tuple[str, str] | Non
 
 def _device_classes(snapshot: Snapshot) -> Found:
     existing = snapshot.named("classes")
-    known = map(of_profile, known_profiles())
-    users: dict[Resource, list[str]] = {r: [] for r in known if r.device_class in existing}
+    users: dict[Resource, list[str]] = {
+        r: [] for r in known_profiles() if r.device_class in existing
+    }
     for pod, claim in snapshot.users:
         for resource in claim.asks.choices:
             users.setdefault(resource, []).append(pod.full_name)

@@ -17,8 +17,8 @@ from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
 
 from instaslice.patch import Json
+from instaslice.profiles import DRIVER
 from instaslice.quantity import InvalidQuantity, nanos
-from instaslice.resources import DRIVER
 
 #: Effects of taints that keep claims away. InstaSlice's claims have no tolerations (DeviceTaint).
 _KEEPS_AWAY: Final = frozenset({"NoSchedule", "NoExecute"})

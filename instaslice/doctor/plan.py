@@ -22,8 +22,9 @@ from instaslice.doctor.policies import Policy
 from instaslice.doctor.report import GOOD, UNSURE, WRONG, State, wrapped
 from instaslice.doctor.snapshot import GPU, Pod, Snapshot, advertised, some
 from instaslice.patch import Json
+from instaslice.profiles import MIG_CLASS
 from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
-from instaslice.resources import MIG_CLASS, Resources
+from instaslice.resources import Resources
 
 #: Resources that OpenShift's removed operator wrote into pods in place of NVIDIA's.
 _DAS: Final = "mig.das.com/"

@@ -14,7 +14,7 @@ from instaslice.doctor.inventory import dig
 from instaslice.doctor.report import GOOD, UNSURE, Found, State
 from instaslice.doctor.snapshot import Snapshot, full_name, is_zero, some
 from instaslice.patch import Json
-from instaslice.resources import Resource
+from instaslice.profiles import Resource
 
 #: How a ResourceQuota names an extended resource, for which it has no limits.
 REQUESTS: Final = "requests."
@@ -190,7 +190,7 @@ def kueue(snapshot: Snapshot) -> Iterator[Policy]:
     mapped = [str(text) for found in snapshot.all("kueue") for text in dig(found, "data").values()]
     lacking = [each for each in covered.values() if each.device_class not in " ".join(mapped)]
     if lacking:
-        names = [each.profile.attribute if each.profile else each.name for each in lacking]
+        names = [each.profile or each.name for each in lacking]
         command = f"instaslice deviceclasses --kueue {' '.join(names)}"
         yield Policy("Kueue", "", "unmapped", tuple(each.name for each in lacking), "", command)
     elif covered:

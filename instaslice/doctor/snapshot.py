@@ -106,7 +106,7 @@ class Pod:
 
 def choices(request: DeviceRequest) -> str:
     """A request's alternatives: "3g.20gb or 4g.20gb", "1g.5gb or bigger"."""
-    first, *others = (c.profile.attribute if c.profile else "" for c in request.choices)
+    first, *others = (choice.profile for choice in request.choices)
     names = [first or request.resource.name, *filter(None, others)]
     return " or ".join([*names, "bigger"] if "" in others else names)
 

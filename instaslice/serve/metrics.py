@@ -84,7 +84,7 @@ class Metrics:
         #: A context manager around each admission.
         self.in_flight = gauge("admissions_in_flight").track_inprogress()
         claims = counter("claims", "resource")
-        names = [profile.resource for profile in profiles.known_profiles()]
+        names = [resource.name for resource in profiles.known_profiles()]
         names += [resource.name for resource in resources.mapped.values()]
         self._claims = {name: claims.labels(name) for name in names}
         self._other_claims = claims.labels(OTHER)

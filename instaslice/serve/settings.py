@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple
 from instaslice.annotations import NONE, read_alternatives
 from instaslice.cluster.client import Cluster, ClusterError, in_cluster
 from instaslice.cluster.kubeconfig import from_kubeconfig
+from instaslice.profiles import Resource
 from instaslice.resource_api import VERSIONS
-from instaslice.resources import MIG, Resource, Resources, read_mapping
+from instaslice.resources import MIG, Resources, read_mapping
 from instaslice.templates import serves
 
 

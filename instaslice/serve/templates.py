@@ -26,8 +26,9 @@ from urllib.parse import quote
 from instaslice.cluster.client import PLURALS, Answer, Caller, ClusterError
 from instaslice.invalid import MAX_MESSAGES
 from instaslice.patch import Json
+from instaslice.profiles import MIG_DOMAIN
 from instaslice.resource_api import ResourceAPI
-from instaslice.resources import MIG, MIG_DOMAIN, Resources
+from instaslice.resources import MIG, Resources
 from instaslice.serve.app import MustWait
 from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import CREATION_OUTCOMES, Metrics

@@ -8,7 +8,6 @@ import pytest
 
 from instaslice.profiles import from_attribute
 from instaslice.resource_api import VERSIONS, template_name
-from instaslice.resources import of_profile
 from instaslice.templates import claim_of, objects
 from test.e2e.cluster import Cluster, Json, Refused, fresh_namespace
 from test.e2e.pods import container, pod, slices
@@ -24,7 +23,7 @@ def may_make(namespace: Cluster, attribute: str) -> bool:
     profile = from_attribute(attribute)
     assert profile is not None
     api = VERSIONS[namespace.plane.resource_api]
-    *_, template = objects(api, claim_of(of_profile(profile)))
+    *_, template = objects(api, claim_of(profile))
     refusal = namespace.refusal(template)
     assert not refusal or "exceeded quota" in refusal
     return not refusal
@@ -77,7 +76,7 @@ def test_warns_of_a_template_under_a_taken_name(squat: Json, said: str, namespac
     assert profile is not None
     label = {"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}}
     namespace.patch("Namespace", namespace.namespace, label)
-    *_, template = objects(api, claim_of(of_profile(profile)))
+    *_, template = objects(api, claim_of(profile))
     template["spec"]["spec"]["devices"]["requests"][0]["exactly"] |= squat
     namespace.create(template)
     _, warnings = namespace.create_aloud(pod("p"))

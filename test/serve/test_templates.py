@@ -18,7 +18,7 @@ from instaslice.invalid import MAX_MESSAGES
 from instaslice.patch import Json
 from instaslice.profiles import from_attribute, known_profiles
 from instaslice.resource_api import VERSIONS, ResourceAPI
-from instaslice.resources import MIG, of_profile, read_mapping
+from instaslice.resources import MIG, read_mapping
 from instaslice.serve.app import MustWait, Webhook
 from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
@@ -44,7 +44,7 @@ CLASSES = "/apis/resource.k8s.io/v1/deviceclasses"
 
 
 def claims(*names: str) -> list[DeviceClaim]:
-    return [claim_of(of_profile(found)) for found in map(from_attribute, names) if found]
+    return [claim_of(found) for found in map(from_attribute, names) if found]
 
 
 def placed(names: list[str], alternatives: int = 1) -> DeviceClaim:
@@ -663,14 +663,14 @@ def test_templates_on_demand_are_bounded_per_namespace(
     )
     assert len(api_server.created("ResourceClaimTemplate")) == limits.templates_unknown == 22
     assert counted(metrics, "beyond_bound") == 3 * MAX_DEVICES - limits.templates_unknown
-    combined = [claim_of(of_profile(each), n) for each in known_profiles() for n in (2, 3)]
+    combined = [claim_of(each, n) for each in known_profiles() for n in (2, 3)]
     for index in range(0, len(combined), MAX_DEVICES):
         maker.ensure("ml", combined[index : index + MAX_DEVICES], V1, may_wait=True)
     assert (
         len(api_server.created("ResourceClaimTemplate"))
         == limits.templates_unknown + limits.templates_counted
     )
-    every = [claim_of(of_profile(each)) for each in known_profiles()]
+    every = [claim_of(each) for each in known_profiles()]
     assert maker.ensure("ml", every, V1, may_wait=True) == [], (
         "one slice of a known profile is free"
     )
