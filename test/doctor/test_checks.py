@@ -12,8 +12,9 @@ from instaslice.cluster.gates import EXTENDED, PARTITIONABLE, Known
 from instaslice.doctor import plan
 from instaslice.doctor.checks import Registered, examine
 from instaslice.doctor.explain import explain
+from instaslice.doctor.inventory import grouped
 from instaslice.doctor.policies import OWN
-from instaslice.doctor.report import State, as_text, is_wrong
+from instaslice.doctor.report import State, as_json, as_text, is_wrong
 from instaslice.doctor.snapshot import RIGHTS, Probe, Snapshot
 from instaslice.profiles import known_profiles
 from instaslice.resource_api import VERSIONS, Unavailable
@@ -155,10 +156,16 @@ COUNTERS, FIRST, SECOND = a100.resource_slices()
 
 
 def tainted_and_shared() -> list[Json]:
-    """Two GPUs with a tainted slice and a shared one."""
+    """Two GPUs with tainted slices and a shared one."""
     slices = copy.deepcopy([COUNTERS, FIRST, SECOND])
     by_name = {device["name"]: device for device in slices[2]["spec"]["devices"]}
-    by_name["gpu-1-mig-4g20gb-5-0"]["taints"] = [{"key": "health", "effect": "NoExecute"}]
+    for name, effect in (
+        ("4g20gb-5", "NoExecute"),
+        ("7g40gb-0", "NoSchedule"),
+        ("3g20gb-9", "None"),
+    ):
+        taint = {"key": "health", "value": "xid", "effect": effect}
+        by_name[f"gpu-1-mig-{name}-0"]["taints"] = [{"key": "x", "effect": "Other"}, taint]
     by_name["gpu-1-mig-3g20gb-9-0"]["allowMultipleAllocations"] = True
     return slices
 
@@ -244,13 +251,20 @@ COUNTED, UNCOUNTED = a100.resource_slices(), a100.resource_slices(counted=False)
 SQUATTED = [named("mig-1g.5gb.x2", "elsewhere"), named("x"), template("mig-1g.5gb")]
 TWO_PODS = [pod("p", template="mig-1g.5gb.x2"), pod("q", template="same-gpu-mig-1g.5gb.x2")]
 
+UNCOUNTED[1]["spec"]["devices"].append({**a100.whole_gpu(0), "consumesCounters": None})
+CLASSIC = replace(HEALTHY, api=VERSIONS["v1alpha2"], gates={})
+
 CASES |= {
     "driver: no class": with_lists(classes=[]),
+    "driver: v1alpha2": with_lists(CLASSIC, classes=[named("gpu.nvidia.com", "")]),
+    "slices: v1alpha2": with_lists(CLASSIC, slices=[]),
     "slices: none": with_lists(slices=[]),
     "slices: tainted and shared": with_lists(slices=tainted_and_shared(), claims=[]),
     "slices: an incomplete pool": with_lists(slices=[COUNTERS, FIRST]),
     "overlap: the counters were dropped": with_lists(slices=UNCOUNTED),
     "overlap: slices with counters": with_lists(slices=COUNTED),
+    "overlap: slices with counters, 1.34": with_lists(slices=a100.resource_slices(combined=True)),
+    "overlap: existing slices": with_lists(slices=a100.static_slices("node-1", ("3g.20gb", 0))),
     "mapped: several": of_vendors(),
     "mapped: invalid": replace(HEALTHY, failures={"mapping": ClusterError("'x' is not NAME=X")}),
     "profiles: not published": with_lists(pods=WANTING),
@@ -313,7 +327,6 @@ def kueue(*covered: str, configuration: str = "") -> Snapshot:
     return with_lists(queues=[queue], kueue=[data])
 
 
-CLASSIC = replace(HEALTHY, api=VERSIONS["v1alpha2"], gates={})
 SELECTOR = {"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}
 OTHER_QUOTAS = [*hard("pods", "requests.nvidia.com/gpu"), named("empty", spec={})]
 UNKNOWN = "requests.nvidia.com/mig-9g.999gb"
@@ -367,6 +380,7 @@ CASES |= {
 
 
 REPORTS = recorded("checks.txt")
+assert REPORTS.keys() == {*CASES, "a healthy cluster", "as JSON"}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -382,10 +396,6 @@ def test_a_healthy_cluster() -> None:
     assert as_text(findings) == REPORTS["a healthy cluster"]
     assert not is_wrong(findings)
     assert is_wrong(examine(CASES["driver: no class"]))
-
-
-def test_each_report_has_a_case() -> None:
-    assert REPORTS.keys() == {*CASES, "a healthy cluster"}
 
 
 def sent(*arguments: str, **fields: Any) -> Registered:
@@ -409,100 +419,62 @@ def test_blanks_in_conditions_are_ignored() -> None:
     assert sent(ALL, matchConditions=conditions).mode == ALL
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("rules", []), ("matchPolicy", "Exact"), ("objectSelector", {}), ("sideEffects", "Some")],
-)
-def test_a_changed_field_is_reported(field: str, value: object) -> None:
-    assert sent(ALL, **{field: value}).differences == [field]
+@pytest.mark.parametrize("field", ["rules", "matchPolicy", "objectSelector", "sideEffects"])
+def test_a_changed_field_is_reported(field: str) -> None:
+    assert sent(ALL, **{field: "Some"}).differences == [field]
     assert sent(ALL, timeoutSeconds=10, sideEffects="None").differences == []
 
 
-# -- missing fields --------------------------------------------------------------------------
-
-
-def test_v1alpha2_has_other_kinds() -> None:
-    classic = with_lists(
-        replace(HEALTHY, api=VERSIONS["v1alpha2"], kubernetes="v1.27.16", gates={}),
-        webhooks=[webhook(matchConditions=None, failurePolicy="Ignore")],
-        classes=[named("gpu.nvidia.com", "")],
-        templates=[],
-        pods=[],
-        slices=[],
-        quotas=[named("q", spec={"hard": {"requests.nvidia.com/mig-1g.5gb": "1"}})],
-    )
-    findings = examine(classic)
-    (quota,) = (finding for finding in findings if finding.state is not State.GOOD)
-    assert '{"count/resourceclaims.resource.k8s.io":"1"}' in quota.advice
-    assert "slices" in [finding.check for finding in findings]
-
-
-FEW = a100.resource_slices()
-for each in FEW:
-    del each["spec"].get("devices", [])[3:]
-#: At least one object of each kind that is read.
-FULL = with_lists(
-    replace(HEALTHY, resources=read_mapping(["nvidia.com/gpu=gpu.nvidia.com"])),
-    slices=FEW,
-    classes=[device_class("mig.nvidia.com"), device_class("gpu.nvidia.com")],
-    limits=[named("l", spec={"limits": [{"type": "Pod", "max": {"nvidia.com/mig-1g.5gb": "1"}}]})],
-    quotas=[
-        named("q", spec={"hard": {"requests.nvidia.com/mig-1g.5gb": "1"}}, status={"hard": {}})
-    ],
-    queues=[{"spec": {"resourceGroups": [{"coveredResources": ["nvidia.com/mig-1g.5gb"]}]}}],
-    kueue=[{"data": {"a": "b"}}],
-    namespaces=[named("ml", "", labels={})],
-    nodes=[
-        {
-            "metadata": {"name": "n", "labels": {"nvidia.com/gpu.product": "A100"}},
-            "status": {"allocatable": {"nvidia.com/gpu": "1"}},
-        }
-    ],
-    pods=[pod("p", template="mig-1g.5gb"), pod("q", limit="mig-1g.5gb")],
+@pytest.mark.parametrize(
+    ("kubernetes", "minor"),
+    [("v1.36.3", 36), ("v1.34+", 34), ("v1.33.4-eks-1", 33), ("an unknown version", 0)],
 )
+def test_the_minor_version(kubernetes: str, minor: int) -> None:
+    assert replace(HEALTHY, kubernetes=kubernetes).minor == minor
+
+
+def test_the_formats() -> None:
+    findings = [each for each in examine(CASES["driver: no class"]) if each.check == "driver"]
+    assert as_json(findings) == REPORTS["as JSON"]
+    assert as_text(findings, colour=True).startswith("\x1b[31m✗\x1b[0m driver")
+
+
 #: Fields that the API server requires.
-REQUIRED = {"metadata", "name", "namespace", "spec", "pool", "driver", "device"} | {
-    "clientConfig",
-    "service",
-}
+REQUIRED = {"metadata", "name", "namespace", "spec", "pool", "driver", "device"}
+REQUIRED |= {"clientConfig", "service"}
 
 
-def with_a_missing_field() -> Iterator[tuple[Snapshot, Any]]:
-    """Yield snapshots with an optional field null or missing, each with the changed object."""
-    for name, listed in FULL.lists.items():
-        for index, whole in enumerate(listed[:2]):
-            for path in paths(whole):
-                for is_null in (True, False):
-                    changed = copy.deepcopy(whole)
-                    holder: Any = changed
-                    for step in path[:-1]:
-                        holder = holder[step]
-                    holder[path[-1]] = None
-                    if not is_null:
-                        del holder[path[-1]]
-                    lists = [*listed[:index], changed, *listed[index + 1 :]]
-                    yield with_lists(FULL, **{name: lists}), changed
+def lacking(value: Any) -> Iterator[Any]:
+    """Yield copies of a JSON value in which an optional field is missing or null.
 
-
-def paths(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the paths of the fields in a JSON value, and in the first two items of its lists."""
-    items = value.items() if isinstance(value, dict) else []
-    for key, below in items:
+    Of lists, it changes the first two items.
+    """
+    for key, below in value.items() if isinstance(value, dict) else ():
         if key not in REQUIRED:
-            yield (*above, key)
-        yield from paths(below, (*above, key))
-    if isinstance(value, list):
-        for index, below in enumerate(value[:2]):
-            yield from paths(below, (*above, index))
+            yield {name: each for name, each in value.items() if name != key}
+            yield {**value, key: None}
+        yield from ({**value, key: each} for each in lacking(below))
+    for index, below in enumerate(value[:2] if isinstance(value, list) else ()):
+        yield from ([*value[:index], each, *value[index + 1 :]] for each in lacking(below))
 
 
 def test_missing_optional_fields_do_not_prevent_a_report() -> None:
+    by_name = grouped(
+        (name, each)
+        for case in CASES.values()
+        for name, objects in case.lists.items()
+        for each in objects
+    )
+    largest = {
+        name: sorted(every, key=lambda e: len(str(e)))[-2:] for name, every in by_name.items()
+    }
     tried = 0
-    for snapshot, changed in with_a_missing_field():
-        assert examine(snapshot)
-        made = plan.Plan(snapshot)
-        assert made.as_text(80)
-        if "containers" in changed.get("spec", {}):
-            assert explain(snapshot, changed, [])
-        tried += 1
+    for name, (other, last) in largest.items():
+        for changed in lacking(last):
+            snapshot = replace(with_lists(**largest | {name: [other, changed]}), resources=MAPPED)
+            assert examine(snapshot)
+            assert plan.Plan(snapshot).as_text(80)
+            if name == "pods":
+                assert explain(snapshot, changed, [])
+            tried += 1
     assert tried > 400

@@ -15,9 +15,8 @@ def pools(slices: list[Json], rules: list[Json] | None = None) -> list[Pool]:
     return Inventory(slices, [], rules or []).pools
 
 
-def free(slices: list[Json], *claims: Json, rules: list[Json] | None = None) -> dict[str, int]:
-    supply = Inventory(slices, claims, rules or []).supply
-    return {profile: found.free for profile, found in supply.items()}
+def free(slices: list[Json], *claims: Json) -> dict[str, int]:
+    return {profile: found.free for profile, found in Inventory(slices, claims).supply.items()}
 
 
 def test_existing_slices() -> None:
@@ -67,22 +66,6 @@ def test_admin_access_takes_nothing() -> None:
     watching = claim("gpu-0-mig-7g40gb-0-0")
     watching["status"]["allocation"]["devices"]["results"][0]["adminAccess"] = True
     assert free(a100.resource_slices(), watching) == free(a100.resource_slices())
-
-
-def test_tainted_slices_are_not_free() -> None:
-    slices = a100.resource_slices(models=[a100.A100])
-    (device,) = (d for d in slices[1]["spec"]["devices"] if d["name"] == "gpu-0-mig-4g20gb-5-0")
-    device["taints"] = [{"key": "x", "effect": "NoExecute"}]
-    assert Inventory(slices, []).supply["4g.20gb"] == Supply(1, 0, tainted=1)
-    every = {"deviceSelector": {}, "taint": {"key": "x", "effect": "NoSchedule"}}
-    assert set(free(slices, rules=[{"spec": every}]).values()) == {0}
-
-
-def test_an_incomplete_pool_gives_nothing() -> None:
-    counters, first, _ = a100.resource_slices()
-    assert set(free([counters, first]).values()) == {0}
-    whole = Inventory([counters, first], []).supply
-    assert whole["7g.40gb"] == Supply(1, 0)
 
 
 def shared(*consumed: str, default: str | None = "10Gi") -> Inventory:
@@ -140,20 +123,18 @@ def problem(*slices: Json) -> str:
 
 
 @pytest.mark.parametrize("basic", [False, True])
-def test_devices_in_old_and_new_versions(basic: bool) -> None:
-    (pool,) = pools([slice_("1g.5gb", "1g.5gb+me", basic=basic)])
+@pytest.mark.parametrize("prefix", ["", "gpu.nvidia.com/"])
+def test_devices_in_old_and_new_versions(basic: bool, prefix: str) -> None:
+    slice__ = slice_("1g.5gb", "1g.5gb+me", basic=basic)
+    body = slice__["spec"]["devices"][0]
+    attributes = body.get("basic", body)["attributes"]
+    attributes[f"{prefix}profile"] = attributes.pop("profile")
+    (pool,) = pools([slice__])
     assert [(d.name.device, d.profile, d.node) for d in pool.devices] == [
         ("mig-0", "1g.5gb", "node-1"),
         ("mig-1", "1g.5gb+me", "node-1"),
         ("gpu-0", "", "node-1"),
     ]
-
-
-def test_attributes_may_be_qualified() -> None:
-    slice__ = slice_("1g.5gb")
-    attributes = slice__["spec"]["devices"][0]["attributes"]
-    attributes["gpu.nvidia.com/profile"] = attributes.pop("profile")
-    assert pools([slice__])[0].devices[0].profile == "1g.5gb"
 
 
 def test_old_generations_and_other_drivers_are_ignored() -> None:
@@ -162,29 +143,6 @@ def test_old_generations_and_other_drivers_are_ignored() -> None:
     slices = [slice_("1g.5gb"), slice_("2g.10gb", generation=2), slice_("7g.40gb", pool="node-2")]
     found = {pool.name: pool.devices[0].profile for pool in pools([*slices, other])}
     assert found == {"node-1": "2g.10gb", "node-2": "7g.40gb"}
-
-
-@pytest.mark.parametrize(
-    ("slices", "overlap"),
-    [
-        (a100.resource_slices(), False),
-        (a100.resource_slices(combined=True), False),
-        (a100.static_slices("node-1", ("3g.20gb", 0), ("1g.5gb", 4)), False),
-        (a100.resource_slices(counted=False), True),
-    ],
-    ids=["counted", "1.34", "static", "the counters were dropped"],
-)
-def test_slices_without_counters_may_overlap(slices: list[Json], overlap: bool) -> None:
-    (pool,) = pools(slices)
-    assert {device.may_overlap for device in pool.devices} == {overlap}
-
-
-def test_a_whole_gpu_does_not_overlap() -> None:
-    gpu = a100.whole_gpu(0)
-    del gpu["consumesCounters"]
-    (pool,) = pools([a100.resource_slice("node-1", 0, 1, devices=[gpu])])
-    assert not pool.devices[0].may_overlap
-    assert pool.devices[0].gpu == "GPU-00000000-0000-0000-0000-000000000000"
 
 
 def test_pools_that_the_scheduler_skips() -> None:
@@ -200,18 +158,6 @@ def test_pools_that_the_scheduler_skips() -> None:
     )
 
 
-def taint(effect: str) -> Json:
-    return {"key": "gpu.nvidia.com/health", "value": "xid", "effect": effect}
-
-
-@pytest.mark.parametrize("effect", ["NoSchedule", "NoExecute", "None"])
-def test_taints_that_keep_claims_away(effect: str) -> None:
-    slice__ = slice_("1g.5gb")
-    slice__["spec"]["devices"][0]["taints"] = [taint("Other"), taint(effect)]
-    expected = "" if effect == "None" else f"gpu.nvidia.com/health:{effect}"
-    assert pools([slice__])[0].devices[0].taint == expected
-
-
 @pytest.mark.parametrize(
     ("spec", "tainted"),
     [
@@ -224,7 +170,7 @@ def test_taints_that_keep_claims_away(effect: str) -> None:
     ],
 )
 def test_taints_by_rules(spec: Json, tainted: int) -> None:
-    rule = {"spec": {**spec, "taint": taint("NoExecute")}}
+    rule = {"spec": {**spec, "taint": {"key": "health", "effect": "NoExecute"}}}
     (pool,) = pools([slice_("1g.5gb", "1g.5gb")], [rule])
     assert sum(bool(device.taint) for device in pool.devices) == tainted
 
