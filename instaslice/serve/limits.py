@@ -110,7 +110,7 @@ class Limits:
     byte: float = 1e-7
     # Requests that cost less than this rank equally: 2,000 of them take a second.
     cheap: float = 0.0005
-    # After this time the oldest requests are answered for a part of each turn, whatever they cost.
+    # After this time the oldest requests come first in every other turn, whatever they cost.
     starving: float = 0.1
 
     # -- templates (see serve.templates) ---------------------------------------------------------

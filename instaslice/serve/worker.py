@@ -8,8 +8,8 @@ turns.
 1. In each turn the loop reads what has arrived, begins handshakes, answers whole requests, and
    writes replies, each for a bounded time.
 2. Requests are ordered by: a verified client certificate; their expected cost; the processor time
-   that their address used lately; how long ago their connection was served. A part of each turn is
-   for the oldest requests, if they are starving. Addresses take turns in beginning handshakes; the
+   that their address used lately; how long ago their connection was served. If the oldest are
+   starving, they come first in every other turn. Addresses take turns in beginning handshakes; the
    newest connection of an address comes first, since older clients may have gone.
 3. Large bodies are decided on in another process, one at a time. A request that must wait for the
    API server runs again on a thread of the pool. For both, addresses take turns (`Line`).
@@ -209,10 +209,9 @@ class StallFreeWorker(Worker):
                 return  # there is none left, or it has gone
             try:
                 sock.setblocking(False)
-                with contextlib.suppress(BlockingIOError):
-                    if not sock.recv(1, socket.MSG_PEEK):
-                        sock.close()  # the client has hung up
-                        continue
+                if _has_gone(sock):
+                    sock.close()
+                    continue
                 # A new address counts as served just now, so it does not come before older ones.
                 account = self.accounts.setdefault(address, Account(self.turns))
                 peer = Peer(address, server)
@@ -374,17 +373,14 @@ class StallFreeWorker(Worker):
     def _work(self) -> None:
         """Answer whole requests for a bounded time, then send the replies."""
         replies: list[tuple[Connection, Reply]] = []
-        limits = self.limits
         if self.whole:
             now = time.monotonic()
-            until = now + limits.answering + limits.ordering * len(self.whole)
-            for connection in sorted(self.whole, key=order):
+            until = now + self.limits.answering + self.limits.ordering * len(self.whole)
+            oldest = next(iter(self.whole))
+            is_starving = now - oldest.since > self.limits.starving
+            oldest_first = is_starving and self.turns % 2
+            for connection in list(self.whole) if oldest_first else sorted(self.whole, key=order):
                 self._answer(connection, replies)
-                if time.monotonic() > until:
-                    break
-            until = time.monotonic() + limits.answering
-            while (oldest := next(iter(self.whole), None)) and now - oldest.since > limits.starving:
-                self._answer(oldest, replies)
                 if time.monotonic() > until:
                     break
         if self.for_judge and not self.judging:
@@ -568,6 +564,14 @@ class StallFreeWorker(Worker):
             held.pop(connection, None)
         self.connections.discard(connection)
         self._release(connection)
+
+
+def _has_gone(sock: socket.socket) -> bool:
+    """Whether a client has hung up, even if what it sent is not read yet."""
+    if not hasattr(socket, "TCP_INFO"):  # only Linux has it
+        return False
+    # The first byte is the state, and 1 is ESTABLISHED (Linux, include/net/tcp_states.h).
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) != b"\x01"
 
 
 def _charge(connection: Connection, seconds: float) -> None:
