@@ -186,6 +186,18 @@ class Document:
         """The problems that prevent all changes."""
         return self.problems["error"]
 
+    def close(self, body: str) -> None:
+        """Undo all changes if there is an error. body: the text of the value."""
+        if not self.errors:
+            return
+        self.edits, self.value, self.operations, self.changed = [], None, [], False
+        self.needs, self.has, self.claims = {}, {}, {}
+        for pattern, what in _NOT_YET_YAML.items():
+            if found := pattern.search(body):
+                line = self.line + body.count("\n", 0, found.start())
+                self.problems["error"] = [Problem(line, "", what)]
+                break
+
 
 class Patch(NamedTuple):
     """A strategic-merge patch: a whole document, or text in a Kustomization."""
@@ -241,7 +253,7 @@ class Rewriter:
                 self._read(document, body, preamble.end())
             except BadDocument as bad:
                 document.errors.append(Problem(bad.line, "", str(bad)))
-            self._judge(document, body)
+            document.close(body)
         return document
 
     def _read(self, document: Document, body: str, start: int) -> None:
@@ -289,22 +301,7 @@ class Rewriter:
             others = [each.work.document.file for each in same if each is not patch]
             is_one = len(bases) == 1 and not self.builds.has_another(document.file, others)
             patch.work.settle(patch, bases, "" if is_one else SEVERAL if bases else NO_BASE)
-            self._judge(document, patch.work.text)
-
-    def _judge(self, document: Document, body: str) -> None:
-        """Turn limits that are left into errors if asked to; undo the changes after an error."""
-        if self.task.is_strict:
-            document.errors.extend(document.problems["left"])
-            document.problems["left"] = []
-        if document.errors:
-            document.edits, document.value, document.operations = [], None, []
-            document.needs, document.has, document.claims = {}, {}, {}
-            document.changed = False
-            for pattern, what in _NOT_YET_YAML.items():
-                if found := pattern.search(body):
-                    line = document.line + body.count("\n", 0, found.start())
-                    document.problems["error"] = [Problem(line, "", what)]
-                    break
+            document.close(patch.work.text)
 
 
 @dataclass(slots=True)
@@ -403,9 +400,9 @@ class _Work:
             for error in invalid.errors if not why else ():
                 self.tell(template.place(error.path), error.message, "error")
             return []
+        if why and result.operations:
+            self.tell(template.place(()), f"left as it is: it {why}", "note")
         if why:
-            if result.operations:
-                self.tell(template.place(()), f"left as it is: it {why}", "note")
             return []
         self._warn(template, result.notices)
         if not self.rewriter.task.is_reverse:
@@ -512,7 +509,8 @@ class _Work:
         found = self._line_of(node.start if below else start) + below
         message = f"container {who}: {message}" if who else message
         problem = Problem(found, field_path(*self.prefix, *path), message)
-        self.document.problems[weight].append(problem)
+        is_error = weight == "left" and self.rewriter.task.is_strict
+        self.document.problems["error" if is_error else weight].append(problem)
 
     def _line_of(self, place: int) -> int:
         # Places come in order, so only the lines since the last one are counted.

@@ -233,15 +233,11 @@ class Job:
         """Print one stream of documents, without those that have errors."""
         last = ""
         for file in files:
-            is_apart = True
-            for text in (each.after for each in file.documents if not each.errors):
-                # Other documents of a file have their own markers.
-                self.write(join(last, text) if is_apart else text)
-                last, is_apart = text[-1:] or last, is_apart and not text
-        for file in files:
-            if file.added:
-                self.write(appended(last, file.added))
-                last = "\n"
+            text = "".join(each.after for each in file.documents if not each.errors)
+            self.write(join(last, text))
+            last = text[-1:] or last
+        if added := [manifest for file in files for manifest in file.added]:
+            self.write(appended(last, added))
 
     def as_json(self, files: list[File]) -> None:
         """Print the only object, or else a List of all objects, as kubectl does."""
