@@ -84,11 +84,8 @@ def _bad(text: str, why: str, place: int) -> BadDocument:
     return BadDocument(why, text.count("\n", 0, place))
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-JSON: Final = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_refuse)
+#: It refuses NaN and Infinity, which are not JSON: `int` raises ValueError for them.
+JSON: Final = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=int)
 _BEGINS_JSON: Final = re.compile(r"[ \t\n\r]*[{\[]")
 #: Strings, brackets and words of a text that is known to be JSON.
 _TOKEN: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]|[^ \t\n\r,:"\[\]{}]+', re.DOTALL)
@@ -121,26 +118,23 @@ def _of_json(text: str) -> Iterator[_Found]:
 def _of_yaml(text: str) -> Iterator[_Found]:
     """Raises BadDocument, yaml.MarkedYAMLError, yaml.reader.ReaderError."""
     parser = _PARSER(text)
-    try:
-        while not isinstance(event := parser.get_event(), yaml.StreamEndEvent):
-            start, end = event.start_mark.index, event.end_mark.index
-            if isinstance(event, yaml.ScalarEvent):
-                try:
-                    value = scalars.meaning(event.value, event.tag, event.implicit[0])
-                except scalars.BadScalar as bad:
-                    raise _bad(text, str(bad), start) from None
-                is_block = event.style in ("|", ">")
-                end = _block_end(text, start, end) if is_block else end
-                yield Node(start, end, value, is_block=is_block), event.anchor, False
-            elif isinstance(event, yaml.AliasEvent):
-                yield Node(start, end, None), event.anchor, True
-            elif isinstance(event, yaml.CollectionStartEvent):
-                kind = dict if isinstance(event, yaml.MappingStartEvent) else list
-                yield Node(start, end, kind(), kind, bool(event.flow_style)), event.anchor, False
-            elif isinstance(event, yaml.CollectionEndEvent):
-                yield Node(start, end, None, _END), None, False
-    finally:
-        parser.dispose()
+    while not isinstance(event := parser.get_event(), yaml.StreamEndEvent):
+        start, end = event.start_mark.index, event.end_mark.index
+        if isinstance(event, yaml.ScalarEvent):
+            try:
+                value = scalars.meaning(event.value, event.tag, event.implicit[0])
+            except scalars.BadScalar as bad:
+                raise _bad(text, str(bad), start) from None
+            is_block = event.style in ("|", ">")
+            end = _block_end(text, start, end) if is_block else end
+            yield Node(start, end, value, is_block=is_block), event.anchor, False
+        elif isinstance(event, yaml.AliasEvent):
+            yield Node(start, end, None), event.anchor, True
+        elif isinstance(event, yaml.CollectionStartEvent):
+            kind = dict if isinstance(event, yaml.MappingStartEvent) else list
+            yield Node(start, end, kind(), kind, bool(event.flow_style)), event.anchor, False
+        elif isinstance(event, yaml.CollectionEndEvent):
+            yield Node(start, end, None, _END), None, False
 
 
 def _block_end(text: str, start: int, end: int) -> int:
