@@ -10,21 +10,12 @@ from instaslice.manifests import files
 from instaslice.manifests.edit import Edit, applied
 
 
-def diff(pieces: list[tuple[str, list[Edit]]], appended: str = "") -> str:
-    before, edits = "", []
-    for text, changes in pieces:
-        edits += [Edit(a + len(before), b + len(before), new) for a, b, new in changes]
-        before += text
-    end = [Edit(len(before), len(before), appended)] if appended else []
-    return "".join(files.diff("f", before, [*edits, *end]))
-
-
 @st.composite
 def edited(draw: st.DrawFn) -> tuple[str, list[Edit]]:
     """Some lines, with edits of whole lines and edits within lines."""
-    lines = draw(st.lists(st.sampled_from(["a\n", "b\n", "\n", "cc\r\n"]), max_size=20))
+    lines = draw(st.lists(st.sampled_from(["a\n", "b\n", "\n", "cc\r\n"]), max_size=40))
     text = "".join(lines)
-    places = sorted(draw(st.lists(st.integers(0, len(text)), max_size=6, unique=True)))
+    places = sorted(draw(st.lists(st.integers(0, len(text)), max_size=8, unique=True)))
     edits = []
     for start, end in zip(places[::2], places[1::2], strict=False):
         new = draw(st.sampled_from(["", "x", "y\n", "z\nz\n"]))
@@ -33,15 +24,16 @@ def edited(draw: st.DrawFn) -> tuple[str, list[Edit]]:
         if text[:end].endswith("\n") and not new.endswith("\n") and not goes:
             new += "\n"
         edits.append(Edit(start, end, new))
+    if draw(st.booleans()):
+        edits.append(Edit(len(text), len(text), "---\nnew\n"))
     return text, edits
 
 
 @pytest.mark.property
-@given(pieces=st.lists(edited(), max_size=4), appended=st.sampled_from(["", "---\nnew\n"]))
-def test_diff_covers_the_whole_file(pieces: list[tuple[str, list[Edit]]], appended: str) -> None:
-    before = "".join(text for text, _ in pieces)
-    after = "".join(applied(*piece) for piece in pieces) + appended
-    found = diff(pieces, appended)
+@given(edited=edited())
+def test_diff_covers_the_whole_file(edited: tuple[str, list[Edit]]) -> None:
+    before, after = edited[0], applied(*edited)
+    found = "".join(files.diff("f", *edited))
     assert _patched(before, found) == after
     assert found or before == after
 
@@ -74,8 +66,8 @@ def _lines(text: str) -> list[str]:
 
 
 def test_missing_line_end_is_added() -> None:
-    found = diff([("a: 1", [])], "\n---\nb\n")
-    assert found == (
+    found = files.diff("f", "a: 1", [Edit(4, 4, "\n---\nb\n")])
+    assert "".join(found) == (
         "--- a/f\n+++ b/f\n@@ -1 +1,3 @@\n-a: 1\n\\ No newline at end of file\n+a: 1\n+---\n+b\n"
     )
 
@@ -88,4 +80,4 @@ def test_hunks_are_joined_as_in_difflib(apart: int) -> None:
     edits = [Edit(first, first + 1, "x"), Edit(second, second + len(f"{6 + apart}"), "y")]
     after = applied(before, edits)
     theirs = unified_diff(_lines(before), _lines(after), "a/f", "b/f")
-    assert diff([(before, edits)]) == "".join(theirs)
+    assert [*files.diff("f", before, edits)] == [*theirs]

@@ -486,35 +486,30 @@ def listed(*items: Json) -> str:
     return str(yaml.safe_dump(json.loads(json.dumps(whole))))
 
 
-@pytest.mark.parametrize("indent", ["", "  "])
-def test_yaml_list_gives_the_same_result_item_by_item(indent: str) -> None:
-    text = listed(OTHER, LISTED, ODD, OTHER, LISTED)
-    head, _, rest = text.partition("items:\n")
+def of_yaml(indent: str) -> str:
+    head, _, rest = listed(OTHER, LISTED, ODD, OTHER, LISTED).partition("items:\n")
     items, _, tail = rest.partition("kind: List")
     items = "".join(indent + line for line in items.splitlines(keepends=True))
-    text = f"# head\n{head}items:  # all\n{items}# between\nkind: List{tail}"
+    return f"# head\n{head}items:  # all\n{items}# between\nkind: List{tail}"
+
+
+def of_json(indent: int | str | None) -> str:
+    items = [OTHER, LISTED, ODD, OTHER, LISTED]
+    value = {"kind": "List", "items": items, "metadata": {"items": []}}
+    return f"\n{json.dumps(value, indent=indent)}\n"
+
+
+@pytest.mark.parametrize(
+    "text", [*map(of_yaml, ["", "  "]), *map(of_json, [None, 2, "\t"])], ids=range(5)
+)
+def test_list_gives_the_same_result_item_by_item(text: str) -> None:
     (whole,) = rewritten(text)
     assert whole.changed
     (apart,) = rewritten(text, large=10)
     assert apart == whole
-    (apart,) = rewritten(text, Task(needs_values=True))
-    assert apart.value == yaml.safe_load(apart.after)
-
-
-@pytest.mark.parametrize("indent", [None, 2, "\t"])
-def test_json_list_gives_the_same_result_item_by_item(indent: int | str | None) -> None:
-    value = {
-        "kind": "List",
-        "items": [OTHER, LISTED, ODD, OTHER, LISTED],
-        "metadata": {"items": []},
-    }
-    text = f"\n{json.dumps(value, indent=indent)}\n"
-    (whole,) = rewritten(text)
-    assert whole.changed
     (asked,) = rewritten(text, Task(needs_values=True))
-    assert whole.after == f"\n{json.dumps(asked.value, indent=indent)}\n"
-    (apart,) = rewritten(text, large=10)
-    assert apart == whole
+    load = json.loads if whole.is_json else yaml.safe_load
+    assert asked.value == load(whole.after)
 
 
 def test_error_in_an_item_leaves_the_whole_list_unchanged() -> None:
