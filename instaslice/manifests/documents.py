@@ -6,7 +6,7 @@ that is not rewritten is reported. A document that names nothing of interest is 
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -372,6 +372,7 @@ class _Work:
         self.here = manifest.path
         handled: set[Path] = set()
         operations: list[Operation] = []
+        is_patch = False
         if manifest.kind == "Namespace" and workloads.is_disabled(manifest.value):
             disabled.add(manifest.name)
         if not task.is_reverse and not self.prefix:
@@ -381,12 +382,20 @@ class _Work:
             for patch in [Patch(self, manifest)] if is_patch else found:
                 if patches.concerns(patch.manifest, task.resources):
                     self.document.patches.append(patch)
-                    handled.add(patch.path)
-            if is_patch:
-                return []
+                    handled |= {patch.path} - {()}
+        if is_patch:
+            pod = patches.spec_of(manifest)
+            self._warn_of_nodes(at(manifest.value, pod), lambda path: (*pod, *path[1:]))
+        elif manifest.identity[:2] == ("kueue.x-k8s.io", "ResourceFlavor"):
+            labels: Path = ("spec", "nodeLabels")  # which Kueue adds to the pods' selectors
+            spec = {"nodeSelector": at(manifest.value, labels)}
+            self._warn_of_nodes(spec, lambda path: (*labels, *path[2:]))
         for template in workloads.templates(manifest, task.kinds):
             handled.update((*path, "resources") for path, _ in workloads.containers(template))
-            operations += self._template(manifest, template)
+            if is_patch:
+                self._warn(template, [])
+            else:
+                operations += self._template(manifest, template)
         if not task.is_reverse:
             self._tell_left(leftovers(manifest, handled, task.kinds, task.resources))
         return operations
@@ -406,7 +415,7 @@ class _Work:
             return []
         self._warn(template, result.notices)
         if not self.rewriter.task.is_reverse:
-            self._warn_of_nodes(template, bool(result.operations))
+            self._warn_of_nodes(template.pod["spec"], template.place, bool(result.operations))
         return result.operations
 
     def _result(self, manifest: Manifest, template: Template) -> Rewrite:
@@ -482,17 +491,20 @@ class _Work:
             for path, who in places or [(template.place(()), "")]:
                 self.tell(path, text, "warning", who)
 
-    def _warn_of_nodes(self, template: Template, is_rewritten: bool) -> None:
-        """Report what keeps a pod from its nodes."""
-        spec, name = template.pod["spec"], "nvidia.com/gpu"
+    def _warn_of_nodes(
+        self, spec: Any, place: Callable[[Path], Path], is_rewritten: bool = False
+    ) -> None:
+        """Report what keeps a pod from its nodes. place: of a path from the pod on."""
+        if not isinstance(spec, dict):
+            return
         if spec.get("nodeName") and (is_rewritten or spec.get("resourceClaims")):
             text = f"{node_labels.PAST_SCHEDULER}; {node_labels.NODE_SELECTOR}"
-            self.tell(template.place(("spec", "nodeName")), text, "warning")
+            self.tell(place(("spec", "nodeName")), text, "warning")
         for each in node_labels.selected(spec):
+            name = "nvidia.com/gpu"
             is_single = each.single and name not in self.rewriter.task.resources.mapped
             text = SELECTOR.format(each) + (SINGLE.format(name, each.single) if is_single else "")
-            place = template.place(("spec", *each.path.split("."), each.label))
-            self.tell(place, text, "warning")
+            self.tell(place(("spec", *each.path.split("."), each.label)), text, "warning")
 
     def _tell_left(self, found: Iterable[Leftover]) -> None:
         for each in found:

@@ -243,6 +243,22 @@ def test_warns_of_node_selectors_that_match_no_node() -> None:
     assert [each.line for each in other.problems["warning"]] == [5, 6]
 
 
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("apps/v1, kind: Deployment", "spec.template.spec.nodeSelector"),
+        ("kueue.x-k8s.io/v1beta1, kind: ResourceFlavor", "spec.nodeLabels"),
+    ],
+)
+def test_warns_of_node_selectors_without_a_pod(kind: str, path: str) -> None:
+    value = "{nvidia.com/mig.config: all-1g.5gb}"
+    for step in reversed(path.split(".")):
+        value = f"{{{step}: {value}}}"
+    (document,) = rewritten(f"{{apiVersion: {kind}, metadata: {{name: a}}, {value[1:]}")
+    ((_, where, _),) = document.problems["warning"]
+    assert where == f"{path}[nvidia.com/mig.config]"
+
+
 def test_warns_of_duplicate_keys() -> None:
     (document,) = rewritten(LIMITED % "nvidia.com/mig-1g.5gb: 2, nvidia.com/mig-1g.5gb: 1")
     ((line, _, message),) = document.problems["warning"]
