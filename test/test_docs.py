@@ -95,6 +95,13 @@ def test_links_have_targets(page: Path) -> None:
             assert anchor in anchors(target), f"{page.name}: {link}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    folders = "bench|charts|config|demo|docs|hack|instaslice|samples|test"
+    for name in re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text()):
+        assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
 def test_every_page_is_in_the_navigation_and_in_the_readme() -> None:
     text = (ROOT / "mkdocs.yml").read_text()
     named = set(re.findall(r"- (?:\w+: )?(\w+\.md)$", text, re.MULTILINE))
@@ -210,6 +217,17 @@ def test_every_alert_has_a_section() -> None:
     rules = yaml.safe_load((ROOT / "charts/instaslice/files/alerts.yaml").read_text())
     alerts = {rule["alert"].lower() for rule in rules["groups"][0]["rules"]}
     assert alerts <= anchors(ROOT / "docs/operations.md")
+
+
+@pytest.mark.parametrize(("column", "folder"), [("module", ""), ("module of `serve/`", "serve")])
+def test_every_module_of_the_core_and_the_server_is_in_a_table(column: str, folder: str) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = re.findall(
+        r"^\| (.*?) \|", text.partition(f"| {column} |")[2].partition("\n\n")[0], re.M
+    )
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    files = {path.stem for path in (ROOT / "instaslice" / folder).glob("[!_]*.py")}
+    assert named == files
 
 
 def test_every_component_has_a_row() -> None:
