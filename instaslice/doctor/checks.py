@@ -444,9 +444,7 @@ CHECKS: Final[dict[str, Callable[[Snapshot], Found]]] = {
     "old pods": _old_pods,
     "node names": _node_names,
     "node labels": _node_labels,
-    "quotas": partial(policies.findings, policies.quotas),
-    "limit ranges": partial(policies.findings, policies.limit_ranges),
-    "Kueue": partial(policies.findings, policies.kueue),
+    **{title: partial(policies.findings, find) for title, find in policies.FINDERS.items()},
     "policies": policies.own_policies,
     "device plugin": _device_plugin,
 }

@@ -185,7 +185,7 @@ class Plan:
         every = (Node(each, seen) for each in seen.all("nodes"))
         self.nodes = [each for each in every if each.advertised or each.product or each.published]
         self.policies: list[Policy] = []
-        for find in policies.FINDERS:
+        for find in policies.FINDERS.values():
             with suppress(ClusterError):  # `unknown` has the reason
                 self.policies += list(find(snapshot))
         has_gpus = GPU in snapshot.resources.mapped or "classes" in snapshot.failures

@@ -1,6 +1,6 @@
 """The effect of rewriting on quotas, LimitRanges and Kueue's queues. Pure.
 
-`quotas`, `limit_ranges` and `kueue` yield data; `TEXTS` has the sentences.
+`FINDERS` yield data; `TEXTS` has the sentences.
 """
 
 import json
@@ -93,8 +93,7 @@ def quota_key(snapshot: Snapshot, resource: Resource) -> str:
     return CLAIMS if snapshot.is_classic else resource.device_class + DEVICES
 
 
-def quotas(snapshot: Snapshot) -> Iterator[Policy]:
-    """Yield quotas on rewritten resources, and whether they count rewritten pods."""
+def _quotas(snapshot: Snapshot) -> Iterator[Policy]:
     for quota in snapshot.all("quotas"):
         where, name = f"-n {quota['metadata']['namespace']}", quota["metadata"]["name"]
         hard, scopes = dig(quota["spec"], "hard"), scope(quota["spec"])
@@ -136,7 +135,7 @@ def scope(spec: Json) -> str:
     return "; ".join(texts)
 
 
-def limit_ranges(snapshot: Snapshot) -> Iterator[Policy]:
+def _limit_ranges(snapshot: Snapshot) -> Iterator[Policy]:
     """Yield LimitRanges that refuse every rewritten pod, or that do not apply to any."""
     limits = [(e, limit) for e in snapshot.all("limits") for limit in dig(e["spec"], "limits")]
     for (found, limit), side in ((each, side) for each in limits for side in ("min", "max")):
@@ -152,11 +151,11 @@ def limit_ranges(snapshot: Snapshot) -> Iterator[Policy]:
             yield policy("refuses", keys, f"{side} for type {limit.get('type')}", edit)
         elif keys and 0 < snapshot.minor < FIRST_WITH_POLICIES:
             yield policy("lifted-before-1.30", keys)
-        elif keys and "policies" in snapshot.lists and not denying(snapshot).get(_LIMITRANGES):
+        elif keys and "policies" in snapshot.lists and not _denying(snapshot).get(_LIMITRANGES):
             yield policy("lifted", keys)
 
 
-def denying(snapshot: Snapshot) -> dict[str, bool]:
+def _denying(snapshot: Snapshot) -> dict[str, bool]:
     """InstaSlice's existing policies, and whether a binding makes each deny."""
     existing = {each["metadata"]["name"] for each in snapshot.all("policies")}
     specs = [each.get("spec") or {} for each in snapshot.all("bindings")]
@@ -168,7 +167,7 @@ def own_policies(snapshot: Snapshot) -> Found:
     """Check whether InstaSlice's own policies exist and deny."""
     if snapshot.webhook is None or 0 < snapshot.minor < FIRST_WITH_POLICIES:
         return
-    found = denying(snapshot)
+    found = _denying(snapshot)
     for name, what in OWN.items():
         if not found.get(name):
             how = "has no binding that denies" if name in found else "does not exist"
@@ -178,8 +177,7 @@ def own_policies(snapshot: Snapshot) -> Found:
         yield GOOD, f"{' and '.join(OWN)} are bound"
 
 
-def kueue(snapshot: Snapshot) -> Iterator[Policy]:
-    """Yield rewritten resources in queues, and whether Kueue's configuration maps their classes."""
+def _kueue(snapshot: Snapshot) -> Iterator[Policy]:
     covered = {
         name: resource
         for queue in snapshot.all("queues")
@@ -197,5 +195,5 @@ def kueue(snapshot: Snapshot) -> Iterator[Policy]:
         yield Policy("Kueue", "", "mapped", tuple(covered))
 
 
-#: The functions that yield policies, for a cluster or files.
-FINDERS: Final = (quotas, limit_ranges, kueue)
+#: The functions that yield policies, for a cluster or files, by their checks' titles.
+FINDERS: Final = {"quotas": _quotas, "limit ranges": _limit_ranges, "Kueue": _kueue}
