@@ -63,10 +63,6 @@ def test_a_timeout_gives_no_advice_about_rights() -> None:
 MAPPED = read_mapping(["nvidia.com/gpu=gpu.nvidia.com", "amd.com/gpu=gpu.amd.com"])
 
 
-def gates(**known: Known) -> Snapshot:
-    return replace(HEALTHY, gates=known)
-
-
 def in_namespace(snapshot: Snapshot, **labels: str) -> Snapshot:
     return with_lists(snapshot, namespaces=[{"metadata": {"name": "ml", "labels": labels}}])
 
@@ -98,14 +94,13 @@ ENABLED = {"instaslice.io/rewrite": "enabled"}
 OPTING_IN = webhook(OPT_IN)["webhooks"][1]["namespaceSelector"]
 OTHERS = [{"name": "a", "expression": "true"}]
 NO_VERSION = "of an unknown version"
+OFF = {PARTITIONABLE: Known(False), EXTENDED: Known(False)}
 
 #: Snapshots by the check's title and the case.
 CASES: dict[str, Snapshot] = {
     "DRA: not served": replace(HEALTHY, api=Unavailable("the cluster does not serve it")),
-    "gates: off and unknown": gates(
-        **{PARTITIONABLE: Known(False), EXTENDED: Known(False), "x": Known(None, "403", 403)}
-    ),
-    "gates: no answer": gates(x=Known(None, "timed out")),
+    "gates: off and unknown": replace(HEALTHY, gates={**OFF, "x": Known(None, "403", 403)}),
+    "gates: no answer": replace(HEALTHY, gates={"x": Known(None, "timed out")}),
     "webhook: as printed": HEALTHY,
     "webhook: not registered": with_lists(webhooks=[]),
     "webhook: no conditions": registered(matchConditions=None),
@@ -159,11 +154,8 @@ def tainted_and_shared() -> list[Json]:
     """Two GPUs with tainted slices and a shared one."""
     slices = copy.deepcopy([COUNTERS, FIRST, SECOND])
     by_name = {device["name"]: device for device in slices[2]["spec"]["devices"]}
-    for name, effect in (
-        ("4g20gb-5", "NoExecute"),
-        ("7g40gb-0", "NoSchedule"),
-        ("3g20gb-9", "None"),
-    ):
+    effects = {"4g20gb-5": "NoExecute", "7g40gb-0": "NoSchedule", "3g20gb-9": "None"}
+    for name, effect in effects.items():
         taint = {"key": "health", "value": "xid", "effect": effect}
         by_name[f"gpu-1-mig-{name}-0"]["taints"] = [{"key": "x", "effect": "Other"}, taint]
     by_name["gpu-1-mig-3g20gb-9-0"]["allowMultipleAllocations"] = True
@@ -313,12 +305,10 @@ def holding(
     kubernetes: str, *policies: str, actions: tuple[str, ...] = ("Deny",), bound: bool = True
 ) -> Snapshot:
     """A LimitRange with a max, and ValidatingAdmissionPolicies that may be bound."""
-    lists = {
-        "policies": [named(name) for name in policies],
-        "bindings": bindings(*OWN, actions=actions) if bound else [],
-    }
-    limits = limited("Container", max={ONE_SLICE: "2"})
-    return replace(with_lists(limits, **lists), kubernetes=kubernetes)
+    found = limited("Container", max={ONE_SLICE: "2"})
+    listed = bindings(*OWN, actions=actions) if bound else []
+    snapshot = with_lists(found, policies=[*map(named, policies)], bindings=listed)
+    return replace(snapshot, kubernetes=kubernetes)
 
 
 def kueue(*covered: str, configuration: str = "") -> Snapshot:
@@ -327,7 +317,8 @@ def kueue(*covered: str, configuration: str = "") -> Snapshot:
     return with_lists(queues=[queue], kueue=[data])
 
 
-SELECTOR = {"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}
+HIGH = {"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}
+KEYS, SELECTOR = (f"requests.{ONE_SLICE}", DEVICES), {"matchExpressions": [HIGH]}
 OTHER_QUOTAS = [*hard("pods", "requests.nvidia.com/gpu"), named("empty", spec={})]
 UNKNOWN = "requests.nvidia.com/mig-9g.999gb"
 NAMED = device_class(OWN_CLASS, ONE_SLICE)
@@ -345,15 +336,8 @@ CASES |= {
     "quotas: an unknown profile": quotas(key=UNKNOWN),
     "quotas: an unknown profile, another's class": quotas(OURS, key=UNKNOWN),
     "quotas: v1alpha2": with_lists(CLASSIC, quotas=hard(f"requests.{ONE_SLICE}"), classes=[]),
-    **{
-        f"quotas: in a scope, {next(iter(scope))}": with_lists(
-            quotas=hard(f"requests.{ONE_SLICE}", DEVICES, **scope)
-        )
-        for scope in (
-            {"scopes": ["BestEffort"]},
-            {"scopeSelector": {"matchExpressions": [SELECTOR]}},
-        )
-    },
+    "quotas: in a scope, scopes": with_lists(quotas=hard(*KEYS, scopes=["BestEffort"])),
+    "quotas: in a scope, scopeSelector": with_lists(quotas=hard(*KEYS, scopeSelector=SELECTOR)),
     **{
         f"limit ranges: {kind}, {field} {amount}": limited(
             kind, **{field: {ONE_SLICE: amount, "cpu": "1"}}

@@ -11,8 +11,8 @@ from test.support.snapshots import claim, slice_
 Json = dict[str, Any]
 
 
-def pools(slices: list[Json], rules: list[Json] | None = None) -> list[Pool]:
-    return Inventory(slices, [], rules or []).pools
+def pools(slices: list[Json], *rules: Json) -> list[Pool]:
+    return Inventory(slices, [], rules).pools
 
 
 def free(slices: list[Json], *claims: Json) -> dict[str, int]:
@@ -47,17 +47,11 @@ def test_slices_that_overlap_an_allocated_one_are_not_free() -> None:
     }
 
 
-def with_whole_gpus() -> list[Json]:
-    counters, *others = a100.resource_slices()
-    for gpu, slice__ in enumerate(others):
-        slice__["spec"]["devices"].insert(0, a100.whole_gpu(gpu))
-    return [counters, *others]
-
-
 def test_a_whole_gpu_and_its_slices_exclude_one_another() -> None:
-    slices = with_whole_gpus()
-    taken = free(slices, claim("gpu-1"))
-    assert taken == a100.ROOM
+    slices = a100.resource_slices()
+    for gpu, slice__ in enumerate(slices[1:]):
+        slice__["spec"]["devices"].insert(0, a100.whole_gpu(gpu))
+    assert free(slices, claim("gpu-1")) == a100.ROOM
     assert Inventory(slices, [claim("gpu-1")]).whole_gpus() == Supply(2, 1)
     assert Inventory(slices, [claim("gpu-1-mig-1g5gb-19-0")]).whole_gpus() == Supply(2, 1)
 
@@ -66,24 +60,6 @@ def test_admin_access_takes_nothing() -> None:
     watching = claim("gpu-0-mig-7g40gb-0-0")
     watching["status"]["allocation"]["devices"]["results"][0]["adminAccess"] = True
     assert free(a100.resource_slices(), watching) == free(a100.resource_slices())
-
-
-def shared(*consumed: str, default: str | None = "10Gi") -> Inventory:
-    """A slice with 20Gi of shared memory. consumed: the amount of each claim."""
-    counters, slice__ = a100.resource_slices(models=[a100.A100])
-    policy = {"requestPolicy": {"default": default}} if default else {}
-    (device,) = (d for d in slice__["spec"]["devices"] if d["name"] == "gpu-0-mig-3g20gb-9-0")
-    device |= {
-        "allowMultipleAllocations": True,
-        "capacity": {"memory": {"value": "20Gi", **policy}},
-    }
-    claims: list[Json] = []
-    for amount in consumed:
-        one = claim("gpu-0-mig-3g20gb-9-0")
-        more = {"shareID": f"s-{len(claims)}", "consumedCapacity": {"memory": amount}}
-        one["status"]["allocation"]["devices"]["results"][0] |= more
-        claims.append(one)
-    return Inventory([counters, slice__], claims)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +73,17 @@ def shared(*consumed: str, default: str | None = "10Gi") -> Inventory:
     ],
 )
 def test_shared_slices(consumed: tuple[str, ...], default: str | None, left: int) -> None:
-    supply = shared(*consumed, default=default).supply
+    """Two slices of which one has 20Gi of shared memory. consumed: the amount of each claim."""
+    counters, slice__ = a100.resource_slices(models=[a100.A100])
+    policy = {"requestPolicy": {"default": default}} if default else {}
+    (device,) = (d for d in slice__["spec"]["devices"] if d["name"] == "gpu-0-mig-3g20gb-9-0")
+    memory = {"value": "20Gi", **policy}
+    device |= {"allowMultipleAllocations": True, "capacity": {"memory": memory}}
+    claims = [claim("gpu-0-mig-3g20gb-9-0") for _ in consumed]
+    for number, (one, amount) in enumerate(zip(claims, consumed, strict=True)):
+        more = {"shareID": f"s-{number}", "consumedCapacity": {"memory": amount}}
+        one["status"]["allocation"]["devices"]["results"][0] |= more
+    supply = Inventory([counters, slice__], claims).supply
     assert supply["3g.20gb"] == Supply(2, left, shared=1)
     # Even a shared slice occupies its part of the GPU once a claim has it.
     assert supply["4g.20gb"].free == (0 if consumed else 1)
@@ -115,11 +101,6 @@ def test_how_many_slices_fit_together() -> None:
 
 
 # -- reading ResourceSlices
-
-
-def problem(*slices: Json) -> str:
-    (pool,) = pools([*slices])
-    return pool.problem
 
 
 @pytest.mark.parametrize("basic", [False, True])
@@ -146,16 +127,15 @@ def test_old_generations_and_other_drivers_are_ignored() -> None:
 
 
 def test_pools_that_the_scheduler_skips() -> None:
-    counters, first, second = a100.resource_slices()
-    assert problem(counters, first, second) == ""
-    assert problem(counters, first) == "2 of its 3 ResourceSlices exist"
+    counters, first, second = slices = a100.resource_slices()
+    assert pools(slices)[0].problem == ""
+    assert pools([counters, first])[0].problem == "2 of its 3 ResourceSlices exist"
     second["spec"]["devices"][0]["name"] = first["spec"]["devices"][0]["name"]
-    assert problem(counters, first, second) == "two of its devices have the same name"
-    counters, first, second = a100.resource_slices()
-    del counters["spec"]["sharedCounters"][1]
-    assert problem(counters, first, second) == (
-        "gpu-1-mig-1g10gb-15-0 consumes copy-engines, which no ResourceSlice has"
-    )
+    assert pools(slices)[0].problem == "two of its devices have the same name"
+    slices = a100.resource_slices()
+    del slices[0]["spec"]["sharedCounters"][1]
+    text = "gpu-1-mig-1g10gb-15-0 consumes copy-engines, which no ResourceSlice has"
+    assert pools(slices)[0].problem == text
 
 
 @pytest.mark.parametrize(
@@ -171,7 +151,7 @@ def test_pools_that_the_scheduler_skips() -> None:
 )
 def test_taints_by_rules(spec: Json, tainted: int) -> None:
     rule = {"spec": {**spec, "taint": {"key": "health", "effect": "NoExecute"}}}
-    (pool,) = pools([slice_("1g.5gb", "1g.5gb")], [rule])
+    (pool,) = pools([slice_("1g.5gb", "1g.5gb")], rule)
     assert sum(bool(device.taint) for device in pool.devices) == tainted
 
 
