@@ -29,6 +29,7 @@ from instaslice.containers import MAX_DEVICES, MAX_USES, Role, Settled
 from instaslice.invalid import InvalidPod, Notice, forbidden, invalid
 from instaslice.profiles import Resource
 from instaslice.resource_api import ALTERNATIVES, ResourceAPI
+from instaslice.resources import MAX_NAME
 from instaslice.templates import DeviceClaim, DeviceRequest, claim_of, serves
 
 
@@ -133,6 +134,8 @@ def new_claims(wanted: Demands, api: ResourceAPI, wishes: Wishes) -> list[NewCla
     """Make the claims, in the order in which the pod will declare them.
 
     wishes: those that can be kept (`promised`).
+    Raises InvalidPod if the name of a placed claim's template could not say all its alternatives:
+    a LimitRange's policy reads them there. Default alternatives are left out instead.
     """
     claims: list[NewClaim] = []
     placed: list[tuple[DeviceRequest, tuple[int, ...]]] = []
@@ -146,6 +149,15 @@ def new_claims(wanted: Demands, api: ResourceAPI, wishes: Wishes) -> list[NewCla
                 claims.append((asks, [(user, "") for user in users]))
     if placed:
         asks = DeviceClaim(tuple(request for request, _ in placed), wishes.placement)
+        if asks.has_alternatives and (length := len(asks.long_name)) > MAX_NAME:
+            if wishes.is_default:  # the pod's author cannot change the default
+                return new_claims(wanted, api, Wishes({}, wishes.placement))
+            detail = (
+                f"with {wishes.placement}, the claim's template would need a name of {length} "
+                f"characters, of at most {MAX_NAME}; name fewer profiles, or remove this "
+                f"annotation or {annotations.PLACEMENT}"
+            )
+            raise InvalidPod(forbidden(annotations.path(annotations.ALTERNATIVES), detail))
         named = zip(asks.request_names, placed, strict=True)
         uses = [(user, name) for name, (_, users) in named for user in users]
         claims.append((asks, sorted(uses, key=lambda use: use[0])))
@@ -187,7 +199,7 @@ def promised(
         if not all(resource.profile for resource in wanted):
             text = "it applies only to MIG slices"
             notices.append(Notice(annotations.PLACEMENT, text))
-    return Wishes(alternatives, placement), notices
+    return Wishes(alternatives, placement, is_default), notices
 
 
 def _no_placement(placement: str, slices: int, api: ResourceAPI, again: bool) -> str:

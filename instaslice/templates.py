@@ -94,10 +94,19 @@ class DeviceClaim:
     @cached_property
     def template(self) -> str:
         """The name of its template."""
-        name = _AND.join(request.template for request in self.requests)
-        if self.placement:
-            name = f"{self.placement}-{name}"
+        name = self.long_name
         return name if len(name) <= MAX_NAME else digested(name, MAX_NAME, name)
+
+    @property
+    def long_name(self) -> str:
+        """The name that says all; a template's name is cut at MAX_NAME characters."""
+        name = _AND.join(request.template for request in self.requests)
+        return f"{self.placement}-{name}" if self.placement else name
+
+    @property
+    def has_alternatives(self) -> bool:
+        """Whether several resources may serve one of its requests."""
+        return any(len(request.choices) > 1 for request in self.requests)
 
     @property
     def choices(self) -> list[Resource]:
@@ -272,8 +281,7 @@ def why_not(api: ResourceAPI, claim: DeviceClaim) -> str:
     version = api.group_version
     if sum(request.count for request in claim.requests) > api.max_devices:
         return f"a claim of {version} holds at most {api.max_devices}"
-    has_alternatives = any(len(request.choices) > 1 for request in claim.requests)
-    if has_alternatives and ALTERNATIVES not in api.features:
+    if claim.has_alternatives and ALTERNATIVES not in api.features:
         return f"{version} has no alternatives"
     if claim.placement and claim.placement not in api.features:
         return f"{version} cannot keep the placement {claim.placement}"

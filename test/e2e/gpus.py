@@ -17,8 +17,15 @@ NODE = "a100s"
 GPU = "nvidia.com/gpu"
 GPU_CLASS = "gpu.nvidia.com"
 MAPPING = f"{GPU}={GPU_CLASS}"
-#: All mappings of the tests' InstaSlice; the others are for AMD (test_amd).
-MAPPINGS = (MAPPING, "amd.com/gpu=gpu.amd.com-spx", "amd.com/cpx_nps4=cpx-nps4.example.com")
+#: Resources whose templates' names end in a digest, for they would be invalid or too long.
+DIGESTED = ("nvidia.com/gpu__a", f"{'.'.join(['a' * 60] * 3)}.{'b' * 50}.com/{'gpu' * 10}")
+#: All mappings of the tests' InstaSlice. Some are for AMD (test_amd).
+MAPPINGS = (
+    MAPPING,
+    "amd.com/gpu=gpu.amd.com-spx",
+    "amd.com/cpx_nps4=cpx-nps4.example.com",
+    *(f"{name}={GPU_CLASS}-{i}" for i, name in enumerate(DIGESTED)),
+)
 
 #: The labels that GPU Feature Discovery, MIG manager and the GPU operator set on a node with MIG.
 PLUGIN_LABELS = {

@@ -14,8 +14,8 @@ def container(name: str = "main", limits: Json | None = None, **more: Any) -> Js
 
 
 def extended(amounts: Json) -> Json:
-    """Amounts of NVIDIA's extended resources: mig-1g.5gb becomes nvidia.com/mig-1g.5gb."""
-    return {PREFIX + name: amount for name, amount in amounts.items()}
+    """Amounts of extended resources: mig-1g.5gb becomes nvidia.com/mig-1g.5gb."""
+    return {name if "/" in name else PREFIX + name: n for name, n in amounts.items()}
 
 
 def pod(name: str, *containers: Json, **spec: Any) -> Json:

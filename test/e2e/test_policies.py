@@ -13,7 +13,7 @@ from instaslice.templates import DeviceClaim
 from test.e2e import gpus
 from test.e2e.cluster import Cluster, Json, fresh_namespace
 from test.e2e.installation import ACCOUNT, FIRST_WITH_POLICIES
-from test.e2e.pods import container, extended, pod, wishing
+from test.e2e.pods import container, extended, native, pod, wishing
 from test.support.process import until
 
 
@@ -57,6 +57,9 @@ def claiming(template: str, request: str = "", times: int = 1) -> Json:
     return pod("p", container(resources={"claims": uses}), resourceClaims=declared)
 
 
+#: A placed claim's template whose name was cut, as InstaSlice's may be if it has no alternatives.
+CUT = f"same-gpu-{'-and-'.join(['mig-3g.20gb'] * 14)}-and-0123456789abcdef"
+CUT_OR = CUT.replace("mig-3g.20gb-and-mig-3g.20gb", "mig-3g.20gb-or-4g.20gb", 1)
 OVER = "maximum nvidia.com/mig-1g.5gb usage per Container is 2, but limit is "
 BIGGER = {"alternatives": "1g.5gb or bigger"}
 EITHER = {"alternatives": "2g.10gb or 1g.5gb"}
@@ -85,6 +88,10 @@ UNDER_A_MAXIMUM: dict[str, tuple[Json, str]] = {
         claiming("same-gpu-mig-1g.5gb.x2-and-mig-1g.5gb", "mig-1g-5gb-x2"),
         "",
     ),
+    "by hand, a request of a cut name": (claiming(CUT, "mig-1g-5gb-x3"), f"{OVER}3"),
+    "by hand, few of a cut name": (claiming(CUT, "mig-1g-5gb-x2"), ""),
+    "by hand, all of a cut name": (claiming(CUT), f"{OVER}1000"),
+    "by hand, a cut name with alternatives": (claiming(CUT_OR, "mig-3g-20gb"), f"{OVER}1000"),
     "somebody's own": (claiming("ours", times=3), ""),
 }
 
@@ -97,6 +104,9 @@ NEEDS = {
     "placed, names cut": SAME_GPU,
     "by hand, all of a placed one": SAME_GPU,
     "by hand, a request of it": SAME_GPU,
+    "by hand, a request of a cut name": SAME_GPU,
+    "by hand, few of a cut name": SAME_GPU,
+    "by hand, a cut name with alternatives": SAME_GPU,
 }
 
 
@@ -113,11 +123,28 @@ def test_maximum_bounds_claims_with_limitrangers_message(limited: Cluster, case:
     if case in NEEDS and NEEDS[case] not in api.features:
         pytest.skip(f"resource.k8s.io/{api.version} has no {NEEDS[case]}")
     manifest, message = UNDER_A_MAXIMUM[case]
+    refusal = limited.refusal(shaped(api, manifest))
+    assert refusal.endswith(message) if message else refusal == ""
+
+
+def shaped(api: ResourceAPI, manifest: Json) -> Json:
+    """The pod, with its claims as a version has them."""
     manifest = copy.deepcopy(manifest)
     if claims := manifest["spec"].get("resourceClaims"):
         claims[:] = [api.pod_claim(c["name"], c["resourceClaimTemplateName"]) for c in claims]
-    refusal = limited.refusal(manifest)
-    assert refusal.endswith(message) if message else refusal == ""
+    return manifest
+
+
+@pytest.mark.parametrize(
+    ("device_class", "n"), [("mig-1g.5gb", 3), ("mig", 1000), ("mig-1g.5gb-or-bigger", 1000)]
+)
+def test_maximum_bounds_limits_that_name_a_class(
+    limited: Cluster, device_class: str, n: int
+) -> None:
+    if limited.plane.version.minor < gpus.FIRST_WITH_EXTENDED_RESOURCES:
+        pytest.skip("a limit cannot name a class")
+    asks = {f"deviceclass.resource.kubernetes.io/{device_class}.nvidia.com": 3}
+    assert limited.refusal(pod("p", container(limits=asks))).endswith(f"{OVER}{n}")
 
 
 def test_pod_maximum_counts_all_slices_of_a_pod(namespace: Cluster) -> None:
@@ -127,13 +154,17 @@ def test_pod_maximum_counts_all_slices_of_a_pod(namespace: Cluster) -> None:
     assert namespace.refusal(shared) == ""
     over = "maximum nvidia.com/mig-1g.5gb usage per Pod is 3, but limit is 4"
     assert namespace.refusal(pod("p", asking(2, "a"), asking(2, "b"))).endswith(over)
+    beside = native(shaped(api_of(namespace), claiming("mig-1g.5gb", times=2)))
+    beside["spec"]["initContainers"] = [asking(2, "i")]
+    assert namespace.refusal(beside).endswith(over)
 
 
-def test_maximum_of_a_mapped_resource(namespace: Cluster) -> None:
-    limit(namespace, "Container", gpu="1")
-    assert namespace.refusal(pod("p", asking(1, profile="gpu"))) == ""
-    refusal = namespace.refusal(pod("p", asking(2, profile="gpu")))
-    assert refusal.endswith("maximum nvidia.com/gpu usage per Container is 1, but limit is 2")
+@pytest.mark.parametrize("name", [gpus.GPU, *gpus.DIGESTED])
+def test_maximum_of_a_mapped_resource(namespace: Cluster, name: str) -> None:
+    limit(namespace, "Container", **{name: "1"})
+    assert namespace.refusal(pod("p", asking(1, profile=name))) == ""
+    refusal = namespace.refusal(pod("p", asking(2, profile=name)))
+    assert refusal.endswith(f"maximum {name} usage per Container is 1, but limit is 2")
 
 
 def test_largest_pod_is_within_the_cost_budget(namespace: Cluster) -> None:
@@ -148,7 +179,7 @@ def test_largest_pod_is_within_the_cost_budget(namespace: Cluster) -> None:
 # The service account
 
 
-RESOURCES = read_mapping([gpus.MAPPING])
+RESOURCES = read_mapping(gpus.MAPPINGS)
 #: Names of templates that InstaSlice creates.
 CLAIMS = [
     *(each.template for each in profiles.known_profiles()),
@@ -181,8 +212,7 @@ def as_instaslice(cluster: Cluster, *manifests: Json) -> str:
 
 def test_policies_accept_all_objects_of_instaslice(namespace: Cluster) -> None:
     api = api_of(namespace)
-    either = claim_of("mig-3g.20gb-or-4g.20gb").requests
-    longest = DeviceClaim(either * 32, "different-gpus")  # its name has a digest
+    longest = DeviceClaim(claim_of("mig-3g.20gb").requests * 32, "different-gpus")
     made = [
         manifest
         for claim in [*map(claim_of, CLAIMS), longest]
@@ -223,6 +253,7 @@ THEFTS: dict[str, tuple[str, Json]] = {
     "opaque configuration": ("devices", CONFIG),
     "too many": ("request", {"count": 33}),
     "two constraints": ("placed", {"constraints": "twice"}),
+    "alternatives under a cut name": ("placed", {"requests": "32 times"}),
     "five devices under the name of one": ("placed", {"requests": "renamed"}),
     # Up to 1.30.
     "another class": ("classic", {"resourceClassName": "other.example.com"}),
@@ -259,6 +290,10 @@ def stolen(api: ResourceAPI, namespace: str, part: str, changes: Json) -> Json:
             changes = {"requests": [request, {**request, "name": "more"}]}
         elif changes == {"requests": "renamed"}:
             changes = {"requests": [{**request, "name": "mig-1g-5gb"}]}
+        elif changes == {"requests": "32 times"}:
+            asks = claim_of("mig-3g.20gb").requests * 31 + claim_of("mig-1g.5gb-or-bigger").requests
+            *_, template = templates.objects(api, DeviceClaim(asks, SAME_GPU), namespace)
+            changes = {}
         elif changes == {"constraints": "twice"}:
             changes = {"constraints": spec["devices"]["constraints"] * 2}
         elif changes == {"count": 33}:
