@@ -38,7 +38,7 @@ SLOW := serve/test_attacks serve/test_faults serve/test_memory serve/test_server
 QUICK := --ignore test/e2e --ignore test/image $(SLOW:%=--ignore test/%.py)
 
 .PHONY: quick
-quick: $(VENV)/dev.stamp ## run the tests that take about 20 seconds, for use before each commit
+quick: $(VENV)/dev.stamp ## run the fast tests, for use before each commit
 	@HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(QUICK) $(PYTEST_ARGS)
 
 .PHONY: coverage
@@ -83,7 +83,7 @@ $(VENV)/docs.stamp: setup.cfg | $(VENV)/bin/python
 ##@ Longer tests
 
 .PHONY: e2e
-e2e: $(VENV)/dev.stamp ## run the tests that need a real control plane, from KUBEBUILDER_ASSETS
+e2e: $(VENV)/dev.stamp ## run the tests that need a real control plane, whose programs are in KUBEBUILDER_ASSETS
 	@test -n "$$KUBEBUILDER_ASSETS" || { echo 'make: KUBEBUILDER_ASSETS names no folder; export KUBEBUILDER_ASSETS=$$(setup-envtest use -p path 1.34)' >&2; exit 1; }
 	@$(BIN)/python -m pytest test/e2e $(PYTEST_ARGS)
 
@@ -93,7 +93,7 @@ e2e-node: $(VENV)/dev.stamp ## run the end-to-end tests that also need a real no
 	@$(BIN)/python -m pytest test/e2e/real_node test/e2e/deployed $(PYTEST_ARGS)
 
 .PHONY: e2e-driver
-e2e-driver: $(VENV)/dev.stamp ## run the tests of a real node with NVIDIA's own DRA driver, NVIDIA_DRA_DRIVER, without a GPU
+e2e-driver: $(VENV)/dev.stamp ## run the tests of a real node with NVIDIA's own DRA driver (NVIDIA_DRA_DRIVER=path), without a GPU
 ifdef NVIDIA_DRA_DRIVER
 	@test -n "$$KUBEBUILDER_ASSETS" || { echo 'make: KUBEBUILDER_ASSETS names no folder with a kubelet' >&2; exit 1; }
 	@$(BIN)/python -m pytest test/e2e/real_node $(PYTEST_ARGS)
@@ -139,7 +139,7 @@ image-test: $(VENV)/release.stamp ## build the image for both platforms and run 
 ##@ Measuring
 
 .PHONY: bench
-bench: $(VENV)/dev.stamp ## measure the server beside one that does nothing (needs wrk)
+bench: $(VENV)/dev.stamp ## compare the server with one that does nothing (needs wrk)
 	@$(BIN)/python -m bench.bench $(BENCH_ARGS)
 
 .PHONY: bench-files

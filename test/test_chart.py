@@ -237,7 +237,7 @@ def test_alerts_link_to_runbooks_if_the_project_has_a_url(
 
 
 def test_a_missing_image_is_an_error(chart: Any, helm: Any) -> None:
-    with pytest.raises(helm.HelmRenderError, match=r"image\.repository is not set: where the"):
+    with pytest.raises(helm.HelmRenderError, match=r"image\.repository is not set: give the"):
         chart.render({}, name="instaslice", namespace=NAMESPACE)
 
 

@@ -38,7 +38,7 @@ app.kubernetes.io/name: {{ include "instaslice.name" . }}
 {{/* The image, by digest where there is one. */}}
 {{- define "instaslice.image" -}}
 {{- with .Values.image -}}
-{{- $repository := required "image.repository is not set: where the image is, in a registry that the cluster can pull from" .repository -}}
+{{- $repository := required "image.repository is not set: give the image's name, in a registry that the cluster can pull from" .repository -}}
 {{- with $.Values.global.imageRegistry -}}
 {{- $repository = printf "%s/%s" . $repository -}}
 {{- end -}}
@@ -55,7 +55,7 @@ app.kubernetes.io/name: {{ include "instaslice.name" . }}
 {{- if or (eq .Values.resourceAPI "auto") .Values.provisionTemplates -}}true{{- end -}}
 {{- end }}
 
-{{/* Who InstaSlice is to the API server. */}}
+{{/* The name of InstaSlice's service account. */}}
 {{- define "instaslice.serviceAccount" -}}
 {{ .Values.serviceAccount.name | default (ternary (include "instaslice.fullname" .) "default" .Values.serviceAccount.create) }}
 {{- end }}
@@ -110,7 +110,7 @@ tolerations:
 {{- end }}
 {{- end }}
 
-{{/* What a pod of the chart's may do: nothing. */}}
+{{/* The security context of a hook's container: no privileges at all. */}}
 {{- define "instaslice.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -150,7 +150,7 @@ Rendered once and kept in .Values, since each rendering would make another.
 {{- toYaml .Values.tls.made -}}
 {{- end }}
 
-{{/* What the API server is to trust, base64; empty where cert-manager puts it in. */}}
+{{/* The CA that the API server trusts, base64; empty if cert-manager adds it. */}}
 {{- define "instaslice.caBundle" -}}
 {{- if .Values.tls.caBundle -}}
 {{ .Values.tls.caBundle | b64enc }}
@@ -158,6 +158,6 @@ Rendered once and kept in .Values, since each rendering would make another.
 {{ index (include "instaslice.certificate" . | fromYaml) "ca.crt" }}
 {{- else if eq .Values.tls.source "secret" -}}
 {{- $live := lookup "v1" "Secret" .Release.Namespace (include "instaslice.secret" .) | default dict -}}
-{{- required "tls.caBundle is not set, and the Secret has no ca.crt: what the API server is to trust, PEM" (index ($live.data | default dict) "ca.crt") -}}
+{{- required "tls.caBundle is not set, and the Secret has no ca.crt: give the CA that the API server should trust, PEM" (index ($live.data | default dict) "ca.crt") -}}
 {{- end -}}
 {{- end }}
