@@ -9,12 +9,15 @@ import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from test.e2e import node as nodes
-from test.e2e.node import Node
+from test.e2e.cluster import Cluster
+from test.e2e.node import Node, real_node_of_tests
 from test.support.a100 import DRIVER, MODELS, TWO_A100S, slices_of, whole_gpu
 from test.support.process import ROOT
 
@@ -151,3 +154,21 @@ def devices_of(files: Sequence[str], models: str = TWO_A100S) -> list[str]:
     cut = {each.split("-mig-")[0] for each in found}
     whole = [str(whole_gpu(g)["name"]) for g in range(GPUS) if f"nvidia{g}" in files]
     return sorted(found + [each for each in whole if each not in cut])
+
+
+# The fixtures of the folders with tests on a real node
+
+
+@pytest.fixture(scope="package")
+def real_node() -> Iterator[Node]:
+    """A cluster of one node, with NVIDIA's driver if the environment names it.
+
+    A folder's tests run in its network.
+    """
+    with real_node_of_tests(wanted()) as node:
+        yield node
+
+
+@pytest.fixture(scope="package")
+def cluster(real_node: Node) -> Cluster:
+    return real_node.cluster

@@ -8,27 +8,13 @@ from test.e2e import cert_manager
 from test.e2e.background import Load, load
 from test.e2e.checkout import Checkout
 from test.e2e.cluster import Cluster
-from test.e2e.node import Node, real_node_of_tests
-from test.e2e.nvidia import wanted
+from test.e2e.node import Node
+from test.e2e.nvidia import cluster as cluster
+from test.e2e.nvidia import real_node as real_node
 from test.e2e.pods import pod
 from test.image import build
 
 IMAGE = "registry.test/instaslice:1"
-
-
-@pytest.fixture(scope="package")
-def real_node() -> Iterator[Node]:
-    """A cluster of one node, with NVIDIA's driver if the environment names it.
-
-    Tests of this folder run in its network.
-    """
-    with real_node_of_tests(wanted()) as node:
-        yield node
-
-
-@pytest.fixture(scope="package")
-def cluster(real_node: Node) -> Cluster:
-    return real_node.cluster
 
 
 @pytest.fixture(scope="package")

@@ -7,25 +7,11 @@ import pytest
 from test.e2e.cluster import Cluster
 from test.e2e.gpus import MAPPING
 from test.e2e.installation import serving
-from test.e2e.node import Node, real_node_of_tests
-from test.e2e.nvidia import wanted
+from test.e2e.node import Node
+from test.e2e.nvidia import cluster as cluster
+from test.e2e.nvidia import real_node as real_node
 from test.e2e.webhook import Webhook
 from test.support.process import until
-
-
-@pytest.fixture(scope="package")
-def real_node() -> Iterator[Node]:
-    """A cluster of one node, with NVIDIA's driver if the environment names it.
-
-    Tests of this folder run in its network.
-    """
-    with real_node_of_tests(wanted()) as node:
-        yield node
-
-
-@pytest.fixture(scope="package")
-def cluster(real_node: Node) -> Cluster:
-    return real_node.cluster
 
 
 @pytest.fixture(scope="package")
