@@ -161,7 +161,7 @@ def control_plane(
                 f"--root-ca-file={folder / 'ca.crt'}",
             )
             account = "/api/v1/namespaces/default/serviceaccounts/default"
-            until(lambda: serves(account), f"controllers work, {folder}", manager_lives, seconds=60)
+            until(lambda: serves(account), f"controllers work, {folder}", manager_lives, seconds=90)
         if scheduler:
             start(scheduler, *client_flags)
         yield ControlPlane(

@@ -72,7 +72,7 @@ def running(team: Cluster, *, rewritten: bool) -> list[Json]:
         return run if len(run) == 2 == len(team.list("Pod")) else []
 
     try:
-        return until(found, "two pods run", seconds=PATIENCE)
+        return until(found, "two pods run", seconds=3 * PATIENCE)
     except TimeoutError as late:
         raise AssertionError(team.kubectl("describe", "pods").stdout) from late
 
