@@ -6,15 +6,13 @@ import signal
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from test.support import attacks
-from test.support.apiserver import APIServer, reaching
-from test.support.certs import Authority
+from test.support.apiserver import APIServer
 from test.support.process import PATIENCE
-from test.support.serving import SAMPLE, Server, exchange, memory, serve, until
+from test.support.serving import SAMPLE, Server, Serving, exchange, memory, until
 
 #: Seconds for an honest request on an idle machine. On a busy one it may take ten times as long as
 #: the longest of OFTEN requests without an attack.
@@ -29,10 +27,8 @@ def timed(call: Callable[..., tuple[int, bytes]]) -> float:
 
 
 @pytest.mark.parametrize("name", attacks.ATTACKS)
-def test_honest_requests_are_answered_beside_an_attack(
-    name: str, cert_dir: Path, authority: Authority
-) -> None:
-    with serve(cert_dir, authority.trusting()) as server:
+def test_honest_requests_are_answered_beside_an_attack(name: str, serving: Serving) -> None:
+    with serving() as server:
         [worker] = server.workers()
         quiet = [timed(server.call) for _ in range(OFTEN)]
         with (
@@ -64,8 +60,8 @@ def connected(server: Server) -> http.client.HTTPSConnection | None:
     return connection
 
 
-def test_sigterm_during_a_flood_loses_no_request(cert_dir: Path, authority: Authority) -> None:
-    with serve(cert_dir, authority.trusting()) as server, contextlib.ExitStack() as stack:
+def test_sigterm_during_a_flood_loses_no_request(serving: Serving) -> None:
+    with serving() as server, contextlib.ExitStack() as stack:
         kept = [stack.enter_context(contextlib.closing(server.connect())) for _ in range(5)]
         for connection in kept:
             connection.connect()
@@ -88,10 +84,10 @@ def test_sigterm_during_a_flood_loses_no_request(cert_dir: Path, authority: Auth
 
 @pytest.mark.parametrize("seconds", [0.05, 30.0])
 def test_a_new_worker_asks_for_the_version_before_it_refuses(
-    seconds: float, cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
+    seconds: float, serving: Serving, api_server: APIServer, reached: list[str]
 ) -> None:
-    options = ["--resource-api", "auto", *reaching(api_server, account)]
-    with serve(cert_dir, authority.trusting(), *options) as server:
+    options = ["--resource-api", "auto", *reached]
+    with serving(*options) as server:
         until(lambda: server.call("GET", "/readyz")[0] == 200)
         [worker] = server.workers()
         api_server.delay = seconds

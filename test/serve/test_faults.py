@@ -16,7 +16,7 @@ import pytest
 
 from instaslice.serve.limits import Limits
 from test.fuzz import fuzz_socket
-from test.support.apiserver import FAULTS, APIServer, reaching
+from test.support.apiserver import FAULTS, APIServer
 from test.support.certs import Authority
 from test.support.loop import BufferedTLS
 from test.support.process import PATIENCE
@@ -29,6 +29,7 @@ from test.support.serving import (
     STALLS,
     Load,
     Server,
+    Serving,
     exchange,
     hung_up,
     memory,
@@ -40,14 +41,6 @@ from test.support.serving import (
 
 LIMITS = Limits()
 MANY = json.dumps(load("create", "many")).encode()
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Server]:
-    """One server, for tests that leave it unchanged."""
-    cert_dir = authority.mint(tmp_path_factory.mktemp("shared") / "certs")
-    with serve(cert_dir, authority.trusting()) as running:
-        yield running
 
 
 @pytest.fixture
@@ -64,16 +57,11 @@ def server(shared: Server) -> Iterator[Server]:
 STALLED = 200
 
 
-def test_stalled_clients_are_closed_and_idle_ones_stay(
-    cert_dir: Path, authority: Authority
-) -> None:
+def test_stalled_clients_are_closed_and_idle_ones_stay(serving: Serving) -> None:
     """The limit is a third of the real one. test_worker.py tests the replies."""
     assert LIMITS.arrival + LIMITS.farewell + 2 * LIMITS.sweep <= 10, "the README promises 10 s"
     quick = {"arrival": LIMITS.arrival / 3}
-    with (
-        serve(cert_dir, authority.trusting(), limits=quick) as server,
-        contextlib.ExitStack() as stack,
-    ):
+    with serving(limits=quick) as server, contextlib.ExitStack() as stack:
         used = stack.enter_context(contextlib.closing(server.connect()))
         assert exchange(used, "POST", "/mutate", SAMPLE)[0] == 200
         ahead = stack.enter_context(server.raw())  # as the API server does, for later use
@@ -108,11 +96,11 @@ def leaf(folder: Path) -> bytes:
 
 
 def test_fifty_rotations_under_load_lose_nothing(
-    cert_dir: Path, authority: Authority, tmp_path: Path
+    serving: Serving, cert_dir: Path, authority: Authority, tmp_path: Path
 ) -> None:
     pairs = [authority.mint(tmp_path / "new" / str(i)) for i in range(2)]
     with (
-        serve(cert_dir, authority.trusting(), limits=EAGER) as server,
+        serving(limits=EAGER) as server,
         Load(server),
         Load(server, clients=2, reconnect=True) as fresh,
     ):
@@ -123,8 +111,8 @@ def test_fifty_rotations_under_load_lose_nothing(
     assert fresh.answered
 
 
-def test_a_bad_pair_is_logged_and_the_old_one_served(cert_dir: Path, authority: Authority) -> None:
-    with serve(cert_dir, authority.trusting(), limits=EAGER) as server:
+def test_a_bad_pair_is_logged_and_the_old_one_served(serving: Serving, cert_dir: Path) -> None:
+    with serving(limits=EAGER) as server:
         before = served(server)
         (cert_dir / "tls.key").write_text("no key")
         failures = "instaslice_certificate_reload_failures_total"
@@ -138,17 +126,17 @@ def test_a_bad_pair_is_logged_and_the_old_one_served(cert_dir: Path, authority: 
 # -- the end of processes ------------------------------------------------------------------------
 
 
-def test_sigterm_under_load_loses_no_reply(cert_dir: Path, authority: Authority) -> None:
+def test_sigterm_under_load_loses_no_reply(serving: Serving) -> None:
     """Every request that was sent is answered; a refused connection is not a lost reply."""
-    with serve(cert_dir, authority.trusting()) as server, Load(server, clients=8) as load:
+    with serving() as server, Load(server, clients=8) as load:
         until(lambda: load.answered > 200)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(timeout=PATIENCE) == 0
     assert set(load.failures) <= {NOT_CONNECTED}
 
 
-def test_a_killed_worker_is_replaced_at_once(cert_dir: Path, authority: Authority) -> None:
-    with serve(cert_dir, authority.trusting()) as server:
+def test_a_killed_worker_is_replaced_at_once(serving: Serving) -> None:
+    with serving() as server:
         for _ in range(3):
             [worker] = server.workers()
             os.kill(worker, signal.SIGKILL)
@@ -160,11 +148,9 @@ def test_a_killed_worker_is_replaced_at_once(cert_dir: Path, authority: Authorit
             until(lambda: len(server.workers()) == 1)
 
 
-def test_a_hung_worker_is_replaced_and_an_idle_one_is_not(
-    cert_dir: Path, authority: Authority
-) -> None:
+def test_a_hung_worker_is_replaced_and_an_idle_one_is_not(serving: Serving) -> None:
     quick = {"heartbeat": 2}
-    with serve(cert_dir, authority.trusting(), limits=quick) as server:
+    with serving(limits=quick) as server:
         [worker] = server.workers()
         for _ in range(3):
             last = heartbeat(worker)
@@ -185,12 +171,10 @@ def heartbeat(worker: int) -> int:
     raise AssertionError("the worker has no file for its heartbeat")
 
 
-def test_a_server_without_free_file_descriptors_makes_room(
-    cert_dir: Path, authority: Authority
-) -> None:
+def test_a_server_without_free_file_descriptors_makes_room(serving: Serving) -> None:
     """Stalled connections are closed at once, long before their time is up."""
     patient = {"arrival": 600.0, "prompt": 0.0}
-    with serve(cert_dir, authority.trusting(), limits=patient) as server:
+    with serving(limits=patient) as server:
         [worker] = server.workers()
         limit = len(os.listdir(f"/proc/{worker}/fd")) + 10
         resource.prlimit(worker, resource.RLIMIT_NOFILE, (limit, limit))
@@ -225,13 +209,13 @@ def post(body: bytes, *headers: str, length: int | None = None) -> bytes:
     return "".join(head).encode() + b"Connection: close\r\n\r\n" + body
 
 
-def test_many_of_the_largest_bodies_at_once(cert_dir: Path, authority: Authority) -> None:
+def test_many_of_the_largest_bodies_at_once(serving: Serving) -> None:
     """As many come at once as may be pending; complete ones do not have to wait."""
     full = SAMPLE + b" " * (LIMITS.body - len(SAMPLE))
     number = LIMITS.large // LIMITS.body
     #: So that they are not late on a busy machine.
     patient = {"arrival": 600.0}
-    with serve(cert_dir, authority.trusting(), limits=patient) as server:
+    with serving(limits=patient) as server:
         with Load(server, clients=number, body=full) as clients:
             until(lambda: clients.answered >= number, seconds=2 * PATIENCE)
         assert clients.failures == []
@@ -246,19 +230,6 @@ def test_bodies_at_and_over_the_limit(server: Server) -> None:
     assert answer.endswith(b"the body is over 7340032 bytes\n")
 
 
-def test_plain_text_disturbs_nobody(server: Server) -> None:
-    for data in (
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"\x16\x03\x01\xff\xff" + b"\0" * 70_000,
-        os.urandom(99),
-    ):
-        with socket.create_connection((HOST, server.port), PATIENCE) as plain:
-            with contextlib.suppress(OSError):
-                plain.sendall(data)
-            until(lambda p=plain: hung_up(p))
-    assert server.call("POST", "/mutate", SAMPLE)[0] == 200
-
-
 def test_user_input_stays_data_in_the_log(server: Server) -> None:
     review = load("create", "sample")
     review["request"]["name"] = name = 'x\n{"level":"error"}\x1b[31m\u2028'
@@ -268,10 +239,8 @@ def test_user_input_stays_data_in_the_log(server: Server) -> None:
     assert server.printed().isascii()
 
 
-def test_a_log_that_cannot_be_written_stops_no_admission(
-    cert_dir: Path, authority: Authority
-) -> None:
-    with serve(cert_dir, authority.trusting(), stderr="/dev/full") as server:
+def test_a_log_that_cannot_be_written_stops_no_admission(serving: Serving) -> None:
+    with serving(stderr="/dev/full") as server:
         [worker] = server.workers()
         for _ in range(100):  # more than a buffer holds
             status, body = server.call("POST", "/mutate", SAMPLE)
@@ -312,12 +281,10 @@ def test_only_the_api_server_may_call(
 
 
 def test_a_certificate_of_another_authority_is_refused(
-    cert_dir: Path, authority: Authority, tmp_path: Path
+    serving: Serving, authority: Authority, tmp_path: Path
 ) -> None:
     Authority().ca.cert_pem.write_to_path(str(tmp_path / "client-ca.crt"))
-    with serve(
-        cert_dir, authority.trusting(), "--client-ca", str(tmp_path / "client-ca.crt")
-    ) as server:
+    with serving("--client-ca", str(tmp_path / "client-ca.crt")) as server:
         authority.ca.issue_cert(common_name="kube-apiserver").configure_cert(server.context)
         with pytest.raises(OSError):  # noqa: PT011 - refused in the handshake or just after
             server.call("POST", "/mutate", SAMPLE)
@@ -413,14 +380,11 @@ def _send_all(plain: socket.socket, data: bytes) -> None:
         plain.sendall(data)
 
 
-def test_idle_connections_make_room_for_requests(cert_dir: Path, authority: Authority) -> None:
+def test_idle_connections_make_room_for_requests(serving: Serving) -> None:
     """A client that holds every connection idle does not stop others."""
     few = 100
     small = {"connections": few}
-    with (
-        serve(cert_dir, authority.trusting(), limits=small) as server,
-        contextlib.ExitStack() as stack,
-    ):
+    with serving(limits=small) as server, contextlib.ExitStack() as stack:
         for number in range(few):
             connection = stack.enter_context(server.raw())
             if number % 2:
@@ -441,16 +405,16 @@ def sample_in(namespace: str) -> bytes:
 
 
 def test_waiting_requests_and_those_behind_them_are_answered(
-    cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
+    serving: Serving, api_server: APIServer, reached: list[str]
 ) -> None:
     api_server.namespaces |= {f"n{i}" for i in range(20)}
-    options = ["--provision-templates", *reaching(api_server, account)]
+    options = ["--provision-templates", *reached]
     kept = [
         post(body).replace(b"Connection: close\r\n", b"")
         for i in range(20)
         for body in (SAMPLE, SAMPLE, sample_in(f"n{i}"))
     ]
-    with serve(cert_dir, authority.trusting(), *options) as server:
+    with serving(*options) as server:
         [worker] = server.workers()
         answer = send(server, b"".join(kept) + post(b"{}"))
         assert answer.count(b"HTTP/1.1 200 ") == len(kept)
@@ -460,10 +424,10 @@ def test_waiting_requests_and_those_behind_them_are_answered(
 
 @pytest.mark.parametrize("fault", ["hang", "drip"])
 def test_an_api_server_that_hangs_costs_many_pods_no_more_than_one(
-    fault: str, cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
+    fault: str, serving: Serving, api_server: APIServer, reached: list[str]
 ) -> None:
     """Pods of many namespaces come at once, and no template can be created."""
-    options = ["--provision-templates", "--threads", "2", *reaching(api_server, account)]
+    options = ["--provision-templates", "--threads", "2", *reached]
     pods = 60
     seconds: list[float] = []
 
@@ -472,7 +436,7 @@ def test_an_api_server_that_hangs_costs_many_pods_no_more_than_one(
         assert server.call("POST", "/mutate", sample_in(f"n{number}"))[0] == 200
         seconds.append(time.monotonic() - before)
 
-    with serve(cert_dir, authority.trusting(), *options) as server:
+    with serving(*options) as server:
         api_server.fault = FAULTS[fault]
         threads = [threading.Thread(target=admit, args=(server, i)) for i in range(pods)]
         for thread in threads:

@@ -12,9 +12,8 @@ from instaslice.resource_api import NEWEST
 from instaslice.resources import MIG
 from instaslice.serve.judge import BadCall, Judge, decide
 from instaslice.serve.limits import Limits
-from test.support.certs import Authority
 from test.support.process import until
-from test.support.serving import SAMPLE, Server, serve
+from test.support.serving import SAMPLE, Server, Serving
 
 LARGE = SAMPLE + b" " * Limits().light
 
@@ -64,8 +63,8 @@ def test_a_process_that_hangs_is_replaced() -> None:
         until(decides)
 
 
-def test_a_killed_process_is_replaced(cert_dir: Path, authority: Authority) -> None:
-    with serve(cert_dir, authority.trusting()) as server:
+def test_a_killed_process_is_replaced(serving: Serving) -> None:
+    with serving() as server:
         assert judges(server) == [], "no large body was sent yet"
         assert server.call("POST", "/mutate", LARGE)[0] == 200
         [old] = judges(server)
@@ -76,8 +75,8 @@ def test_a_killed_process_is_replaced(cert_dir: Path, authority: Authority) -> N
         assert new != old
 
 
-def test_the_process_ends_with_its_worker(cert_dir: Path, authority: Authority) -> None:
-    with serve(cert_dir, authority.trusting()) as server:
+def test_the_process_ends_with_its_worker(serving: Serving) -> None:
+    with serving() as server:
         assert server.call("POST", "/mutate", LARGE)[0] == 200
         [judge] = judges(server)
         os.kill(server.workers()[0], signal.SIGKILL)

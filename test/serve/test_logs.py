@@ -112,9 +112,7 @@ def test_lines_are_written_in_order(pipe: tuple[int, int]) -> None:
     assert [json.loads(line)["claims"] for line in lines] == list(range(100))
 
 
-def test_a_full_pipe_does_not_block_and_lost_lines_are_counted(
-    pipe: tuple[int, int],
-) -> None:
+def test_a_full_pipe_does_not_block_and_lost_lines_are_counted(pipe: tuple[int, int]) -> None:
     dropped: list[int] = []
     handler = Handler("json", pipe[1], Limits(log=100_000))
     handler.on_drop = dropped.append

@@ -8,10 +8,9 @@ import yaml
 from instaslice.quantity import NANO, nanos
 from instaslice.serve.limits import Limits
 from test.support import worst
-from test.support.apiserver import FAULTS, APIServer, reaching
-from test.support.certs import Authority
+from test.support.apiserver import FAULTS, APIServer
 from test.support.limits import memory_limit
-from test.support.serving import SAMPLE, Load, hung_up, memory, serve, until
+from test.support.serving import SAMPLE, Load, Serving, hung_up, memory, until
 
 BASE = Path(__file__).parents[2] / "config" / "base" / "deployment.yaml"
 
@@ -24,21 +23,15 @@ def deployed() -> int:
 
 
 def test_the_largest_reviews_fit_the_deployments_memory(
-    cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
+    serving: Serving, api_server: APIServer, reached: list[str]
 ) -> None:
-    options = ["--provision-templates", *reaching(api_server, account)]
+    options = ["--provision-templates", *reached]
     size = deployed()
     #: Unfinished requests are kept for the whole test, although others wait.
     limits = {"arrival": 600.0, "prompt": 600.0}
     with (
         memory_limit(size) as limit,
-        serve(
-            cert_dir,
-            authority.trusting(),
-            *options,
-            within=limit.command,
-            limits=limits,
-        ) as server,
+        serving(*options, within=limit.command, limits=limits) as server,
         contextlib.ExitStack() as stack,
     ):
         [worker] = server.workers()

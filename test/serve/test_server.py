@@ -8,7 +8,6 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,12 @@ import pytest
 
 from instaslice.serve import settings
 from instaslice.serve.server import listen
-from instaslice.serve.tls import Certificates, UnusableCertificate
-from test.support.apiserver import FAULTS, APIServer, reaching
+from test.support.apiserver import FAULTS, APIServer
 from test.support.certs import Authority
 from test.support.command import Done, instaslice
 from test.support.process import HOST, PATIENCE, until
 from test.support.reviews import load, patch_of
-from test.support.serving import SAMPLE, Server, answers, exchange, serve
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Server]:
-    """One server, for tests that leave it unchanged."""
-    cert_dir = authority.mint(tmp_path_factory.mktemp("shared") / "certs")
-    with serve(cert_dir, authority.trusting()) as running:
-        yield running
+from test.support.serving import SAMPLE, Server, Serving, answers, exchange
 
 
 def said(server: Server, message: str) -> list[dict[str, Any]]:
@@ -39,8 +29,8 @@ def said(server: Server, message: str) -> list[dict[str, Any]]:
     return [line for line in server.lines() if line["message"] == message]
 
 
-def test_the_sample_over_tls(cert_dir: Path, authority: Authority) -> None:
-    with serve(cert_dir, authority.trusting(), "--resource-api", "v1alpha2") as server:
+def test_the_sample_over_tls(serving: Serving) -> None:
+    with serving("--resource-api", "v1alpha2") as server:
         status, body = server.call("POST", "/mutate?timeout=5s", SAMPLE)
         assert status == 200
         answer = json.loads(body)
@@ -62,22 +52,22 @@ def test_the_sample_over_tls(cert_dir: Path, authority: Authority) -> None:
         assert (line["templates"], line["claims"]) == (["mig-1g.5gb"], 1)
 
 
-def test_settings_may_come_from_the_environment(cert_dir: Path, authority: Authority) -> None:
+def test_settings_may_come_from_the_environment(serving: Serving) -> None:
     environment = {"INSTASLICE_RESOURCE_API": "v1beta1", "INSTASLICE_LOG_FORMAT": "text"}
-    with serve(cert_dir, authority.trusting(), environment=environment) as server:
+    with serving(environment=environment) as server:
         assert server.call("GET", "/readyz")[1] == b"ok, resource.k8s.io/v1beta1\n"
         server.call("POST", "/mutate", SAMPLE)
         text = until(lambda: "rewritten" in server.printed() and server.printed())
         assert 'INFO rewritten operation="CREATE" namespace="default" name="sample"' in text
 
 
-def test_a_mapped_resource_is_rewritten_and_counted(cert_dir: Path, authority: Authority) -> None:
+def test_a_mapped_resource_is_rewritten_and_counted(serving: Serving) -> None:
     recorded = load("create", "sample")
     [container] = recorded["request"]["object"]["spec"]["containers"]
     container["resources"] = {"limits": {"nvidia.com/gpu": "2"}}
     body = json.dumps(recorded).encode()
     options = ["--resource", "nvidia.com/gpu=gpu.nvidia.com", "--resource", "a.com/b=c"]
-    with serve(cert_dir, authority.trusting(), *options) as server:
+    with serving(*options) as server:
         patch = patch_of(json.loads(server.call("POST", "/mutate", body)[1]))
         (claims,) = [each["value"] for each in patch if each["path"] == "/spec/resourceClaims"]
         assert claims[0]["resourceClaimTemplateName"] == "gpu.nvidia.com.x2"
@@ -86,17 +76,17 @@ def test_a_mapped_resource_is_rewritten_and_counted(cert_dir: Path, authority: A
 
 
 def test_a_mapped_resource_that_cannot_be_served_is_refused_and_logged(
-    cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
+    serving: Serving, api_server: APIServer, reached: list[str]
 ) -> None:
     """The driver of v1alpha2 has no parameters for it, and the version was unknown at the start."""
     api_server.versions = ["v1alpha2"]
-    options = ["--resource-api", "auto", *reaching(api_server, account)]
+    options = ["--resource-api", "auto", *reached]
     options += ["--resource", "amd.com/gpu=gpu.amd.com"]
     recorded = load("create", "sample")
     [container] = recorded["request"]["object"]["spec"]["containers"]
     container["resources"] = {"limits": {"amd.com/gpu": "1"}}
     body = json.dumps(recorded).encode()
-    with serve(cert_dir, authority.trusting(), *options) as server:
+    with serving(*options) as server:
         until(lambda: server.call("GET", "/readyz")[1] == b"ok, resource.k8s.io/v1alpha2\n")
         response = json.loads(server.call("POST", "/mutate", body)[1])["response"]
         assert "cannot ask for gpu.amd.com" in response["status"]["message"]
@@ -104,9 +94,9 @@ def test_a_mapped_resource_that_cannot_be_served_is_refused_and_logged(
         assert [line["resource"] for line in told] == ["amd.com/gpu"]
 
 
-def test_gunicorns_environment_has_no_effect(cert_dir: Path, authority: Authority) -> None:
+def test_gunicorns_environment_has_no_effect(serving: Serving) -> None:
     environment = dict.fromkeys(settings.GUNICORN_VARIABLES, "nonsense")
-    with serve(cert_dir, authority.trusting(), environment=environment) as server:
+    with serving(environment=environment) as server:
         status, body = server.call("POST", "/mutate", SAMPLE)
         assert (status, json.loads(body)["response"]["allowed"]) == (200, True)
         assert len(server.workers()) == 1
@@ -129,14 +119,14 @@ def test_gunicorn_reads_no_other_variable() -> None:
 
 
 def test_a_user_behind_a_service_reads_why_pods_are_refused(
-    cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
+    serving: Serving, api_server: APIServer, reached: list[str]
 ) -> None:
     """Before the reason is known, it is not ready, so that a Service calls another replica."""
     api_server.versions = []
     api_server.fault = FAULTS["hang_up"]
-    options = ["--resource-api", "auto", *reaching(api_server, account)]
+    options = ["--resource-api", "auto", *reached]
     impatient = {"discovery": (300.0, 0.1)}
-    with serve(cert_dir, authority.trusting(), *options, limits=impatient) as server:
+    with serving(*options, limits=impatient) as server:
 
         def is_ready() -> bool:
             return server.call("GET", "/readyz")[0] == 200
@@ -160,11 +150,11 @@ def test_a_user_behind_a_service_reads_why_pods_are_refused(
 # -- addresses -----------------------------------------------------------------------------------
 
 
-def test_by_default_it_listens_on_ipv6_and_ipv4(cert_dir: Path, authority: Authority) -> None:
+def test_by_default_it_listens_on_ipv6_and_ipv4(serving: Serving) -> None:
     [bind] = [option for option in settings.SERVE if option.flag == "--bind"]
     host, port = bind.parse(str(bind.default))
     assert (host, port) == ("::", 8443)
-    with serve(cert_dir, authority.trusting(), bind=f"[{host}]") as server:
+    with serving(bind=f"[{host}]") as server:
         assert server.call("POST", "/mutate", SAMPLE)[0] == 200, "by IPv4"
         if not has_ipv6():
             pytest.skip("this machine has no IPv6")
@@ -259,14 +249,14 @@ def test_tls_is_at_least_1_2(shared: Server, authority: Authority) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_server_with_exit_code_0(
-    number: signal.Signals, cert_dir: Path, authority: Authority
+    number: signal.Signals, serving: Serving
 ) -> None:
-    with serve(cert_dir, authority.trusting()) as server:
+    with serving() as server:
         server.process.send_signal(number)
         assert server.process.wait(timeout=PATIENCE) == 0
 
 
-def test_an_unread_log_stops_nothing(cert_dir: Path, authority: Authority, tmp_path: Path) -> None:
+def test_an_unread_log_stops_nothing(serving: Serving, tmp_path: Path) -> None:
     """Standard error is a full pipe: reviews are answered, and SIGTERM ends the server in time."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -278,7 +268,7 @@ def test_an_unread_log_stops_nothing(cert_dir: Path, authority: Authority, tmp_p
     container["resources"]["limits"] = {"nvidia.com/mig-1g.5gb": "\u2028" * 1000}
     body = json.dumps(recorded).encode()
     try:
-        with serve(cert_dir, authority.trusting(), stderr=str(pipe)) as server:
+        with serving(stderr=str(pipe)) as server:
             connection = server.connect()
             dropped, sent = 0.0, 0
             while not dropped and sent < 20_000:
@@ -309,40 +299,10 @@ def one_line(done: Done) -> str:
     return line.removeprefix("instaslice: ")
 
 
-def test_a_port_in_use_is_one_line(shared: Server, cert_dir: Path) -> None:
-    bind = f"{HOST}:{shared.port}"
-    result = run("--cert-dir", str(cert_dir), "--bind", bind)
-    assert one_line(result) == f"{bind}: Address already in use"
-
-
 def test_missing_certificates_are_one_line(tmp_path: Path) -> None:
     assert one_line(run("--cert-dir", str(tmp_path / "none"))) == (
         f"{tmp_path}/none/tls.crt: No such file or directory"
     )
-
-
-def why_not(cert_dir: Path) -> str:
-    """The error for a folder of certificates."""
-    with pytest.raises(UnusableCertificate) as caught:
-        Certificates(cert_dir)
-    return str(caught.value)
-
-
-def test_unusable_certificates_are_one_line(
-    cert_dir: Path, authority: Authority, tmp_path: Path
-) -> None:
-    other = authority.mint(tmp_path / "other")
-    certificate, key = cert_dir / "tls.crt", cert_dir / "tls.key"
-    whole = key.read_bytes()
-    key.write_bytes((other / "tls.key").read_bytes())
-    assert why_not(cert_dir) == f"{certificate} and {key}: KEY_VALUES_MISMATCH"
-    key.write_bytes(whole[:100])
-    assert why_not(cert_dir).startswith(f"{certificate} and {key}: ")
-    key.write_bytes(whole)
-    certificate.write_bytes(certificate.read_bytes()[:300])
-    assert why_not(cert_dir) == f"{certificate}: holds no PEM certificate"
-    certificate.write_bytes(b"\xff\xfe")
-    assert why_not(cert_dir).startswith(f"{certificate}: ")
 
 
 def test_an_address_of_another_machine_is_one_line(cert_dir: Path) -> None:

@@ -16,6 +16,12 @@ def test_help_explains_each_setting(capsys: pytest.CaptureFixture[str]) -> None:
         assert option.variable in text
 
 
+OUTSIDE = (
+    "asks the API server, and this is not a pod of a cluster: give --kubeconfig, "
+    "or --resource-api with a version (v1alpha2, v1alpha3, v1beta1, v1beta2, v1)"
+)
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -31,6 +37,8 @@ def test_help_explains_each_setting(capsys: pytest.CaptureFixture[str]) -> None:
             ["--client-ca", "ca.crt", "--client-names", " ,"],
             "--client-names: ' ,' has no name in it",
         ),
+        ([], f"--resource-api auto {OUTSIDE}"),
+        (["--resource-api", "v1", "--provision-templates"], f"--provision-templates {OUTSIDE}"),
         (["--resource", "nvidia.com/gpu"], "--resource: 'nvidia.com/gpu' is not NAME=DEVICECLASS"),
         (
             ["--resource", "a.com/b=c", "--resource", "cpu=c"],
@@ -49,8 +57,12 @@ def test_help_explains_each_setting(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_a_bad_setting_is_one_line(
-    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    line: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     assert main(["serve", "--cert-dir", "certs", *arguments]) == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", f"instaslice: {line}\n")
@@ -62,12 +74,26 @@ def test_a_missing_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr() == ("", line)
 
 
-def test_a_bad_variable_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("BIND", "nowhere", "'nowhere' is not HOST:PORT"),
+        ("RESOURCES", "nvidia.com/gpu=gpu.nvidia.com,", "'' is not NAME=DEVICECLASS"),
+        ("ALTERNATIVES", "1g.5gb or larger", "'1g.5gb or larger': larger is not a MIG profile"),
+    ],
+)
+def test_a_bad_variable_is_one_line_that_names_it(
+    variable: str,
+    value: str,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("INSTASLICE_BIND", "nowhere")
-    assert main(["serve"]) == 2
-    assert capsys.readouterr().err == "instaslice: INSTASLICE_BIND: 'nowhere' is not HOST:PORT\n"
+    monkeypatch.setenv(f"INSTASLICE_{variable}", value)
+    assert main(["serve", "--cert-dir", "certs"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"instaslice: INSTASLICE_{variable}: {line}")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -102,11 +128,7 @@ FIXED = {"cert_dir": "certs", "resource_api": "v1"}
             {"INSTASLICE_RESOURCES": "intel.com/gpu=gpu.intel.com"},
             {"nvidia.com/gpu": "mig-1g.5gb.nvidia.com", "amd.com/gpu": "gpu.amd.com"},
         ),
-        (
-            {},
-            {"INSTASLICE_RESOURCES": "a.com/b=c, d.com/e=f"},
-            {"a.com/b": "c", "d.com/e": "f"},
-        ),
+        ({}, {"INSTASLICE_RESOURCES": "a.com/b=c, d.com/e=f"}, {"a.com/b": "c", "d.com/e": "f"}),
         ({}, {"INSTASLICE_RESOURCES": ""}, {}),
         (
             {"resources": ["nvidia.com/gpu=gpu.nvidia.com"], "resource_api": "v1alpha2"},
@@ -123,15 +145,6 @@ def test_resources_may_be_mapped(
     assert found == mapped
 
 
-def test_a_bad_mapping_in_the_environment_is_named_by_its_variable(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("INSTASLICE_RESOURCES", "nvidia.com/gpu=gpu.nvidia.com,")
-    assert main(["serve", "--cert-dir", "certs"]) == 2
-    line = "instaslice: INSTASLICE_RESOURCES: '' is not NAME=DEVICECLASS\n"
-    assert capsys.readouterr() == ("", line)
-
-
 @pytest.mark.parametrize(
     ("text", "template"),
     [
@@ -145,14 +158,3 @@ def test_alternatives_for_all_pods(text: str, template: str) -> None:
     asked = resources.find("nvidia.com/mig-1g.5gb")
     assert asked
     assert claim_of(asked, 1, *resources.alternatives.get(asked, ())).template == template
-
-
-def test_alternatives_that_cannot_be_read_are_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("INSTASLICE_ALTERNATIVES", "1g.5gb or larger")
-    assert main(["serve", "--cert-dir", "certs", "--resource-api", "v1"]) == 2
-    line = "INSTASLICE_ALTERNATIVES: '1g.5gb or larger': larger is not a MIG profile"
-    said = capsys.readouterr().err
-    assert said.startswith(f"instaslice: {line}")
-    assert said.count("\n") == 1

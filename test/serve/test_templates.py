@@ -1,5 +1,4 @@
 import json
-import logging
 import threading
 import time
 import tracemalloc
@@ -11,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from instaslice.cli.main import main
 from instaslice.cluster.client import MAX_ANSWER, Answer, Caller, Cluster, ClusterError
 from instaslice.containers import MAX_DEVICES
 from instaslice.invalid import MAX_MESSAGES
@@ -24,11 +22,10 @@ from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
 from instaslice.serve.templates import TemplateMaker
 from instaslice.templates import DeviceClaim, DeviceRequest, claim_of, device_class, from_template
-from test.support.apiserver import FAULTS, APIServer, error, reaching
-from test.support.certs import Authority
+from test.support.apiserver import FAULTS, APIServer, error
 from test.support.process import PATIENCE, until
 from test.support.reviews import load
-from test.support.serving import SAMPLE, serve
+from test.support.serving import SAMPLE, Logged, Serving
 from test.support.wsgi import call
 
 V1 = VERSIONS["v1"]
@@ -59,7 +56,6 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-Log = Callable[[], list[tuple[str, Json]]]
 #: Starts a maker, which ends with the test.
 Start = Callable[..., TemplateMaker]
 
@@ -76,16 +72,6 @@ def start(cluster: Cluster, metrics: Metrics) -> Iterator[Start]:
     yield begin
     for each in made:
         each.stop()
-
-
-@pytest.fixture
-def logged(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], list[tuple[str, Json]]]:
-    """The message and the fields of each line of the log."""
-    monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
-    caplog.set_level(logging.INFO, "instaslice")
-    return lambda: [(each.getMessage(), each.__dict__["fields"]) for each in caplog.records]
 
 
 class Denying:
@@ -262,11 +248,7 @@ def template(claim: DeviceClaim, **fields: object) -> Json:
 
 @pytest.mark.parametrize("look", ["at first", "later"])
 def test_a_template_that_differs_is_warned_about_logged_and_counted(
-    look: str,
-    start: Start,
-    api_server: APIServer,
-    metrics: Metrics,
-    logged: Log,
+    look: str, start: Start, api_server: APIServer, metrics: Metrics, logged: Logged
 ) -> None:
     maker = start(EAGER)
     if look == "later":
@@ -517,7 +499,7 @@ def test_a_namespace_is_quoted_in_the_path(start: Start, api_server: APIServer) 
     assert paths == {TEMPLATES.format("a%2F..%2F..%2Fb%3Fx%3D")}
 
 
-def test_warnings_and_log_lines_are_bounded(start: Start, logged: Log) -> None:
+def test_warnings_and_log_lines_are_bounded(start: Start, logged: Logged) -> None:
     answer = Answer(422, {"message": "no" * 5000})
     names = [f"9g.{n}gb" for n in range(1, 101)]
     told = ensure(start(ONCE, Answering(*[answer] * 100)), "ml", *names)
@@ -753,12 +735,12 @@ def test_whatever_the_api_server_does_an_admission_is_answered(
 
 
 def test_in_a_cluster_the_version_is_found_and_templates_are_created(
-    cert_dir: Path, authority: Authority, api_server: APIServer, account: Path
+    serving: Serving, api_server: APIServer, reached: list[str]
 ) -> None:
     api_server.versions = []
-    options = ["--resource-api", "auto", "--provision-templates", *reaching(api_server, account)]
+    options = ["--resource-api", "auto", "--provision-templates", *reached]
     limits = {"discovery": (300.0, 0.1)}
-    with serve(cert_dir, authority.trusting(), *options, limits=limits) as process:
+    with serving(*options, limits=limits) as process:
         until(lambda: b"does not serve" in process.call("GET", "/readyz")[1])
         assert process.call("GET", "/readyz")[0] == 200
         assert process.metric('instaslice_resource_api_info{version="none"}') == 1
@@ -771,19 +753,3 @@ def test_in_a_cluster_the_version_is_found_and_templates_are_created(
         until(lambda: process.metric(created) == 1)
         response = json.loads(process.call("POST", "/mutate", SAMPLE)[1])["response"]
         assert "warnings" not in response
-
-
-def test_outside_a_cluster_the_error_names_what_is_needed(
-    cert_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    for options, need in (
-        ([], "--resource-api auto"),
-        (["--resource-api", "v1", "--provision-templates"], "--provision-templates"),
-    ):
-        assert main(["serve", "--cert-dir", str(cert_dir), *options]) == 2
-        assert capsys.readouterr().err == (
-            f"instaslice: {need} asks the API server, and this is not a pod of a cluster: "
-            "give --kubeconfig, or --resource-api with a version "
-            "(v1alpha2, v1alpha3, v1beta1, v1beta2, v1)\n"
-        )

@@ -68,16 +68,22 @@ def test_the_expiry_is_the_leaf_certificates(cert_dir: Path, authority: Authorit
     assert Eager(cert_dir).expiry == expiry
 
 
+OTHER = Authority().ca.private_key_pem.bytes()
+
+
 @pytest.mark.parametrize(
     ("file", "content", "reason"),
     [
-        ("tls.crt", b"", "tls.crt: holds no PEM certificate"),
-        ("tls.crt", b"\xff\xfe", "tls.crt: holds no PEM certificate"),
-        ("tls.crt", ssl.DER_cert_to_PEM_cert(b"abc").encode(), "tls.crt: holds no PEM certificate"),
-        ("tls.key", b"", "tls.key: not a PEM private key"),
-        ("tls.key", b"\xff", "tls.key: not a PEM private key"),
-        ("ca.crt", b"", "ca.crt: holds no PEM certificate"),
-        ("ca.crt", b"\xff", "ca.crt: holds no PEM certificate"),
+        ("tls.crt", b"", "holds no PEM certificate"),
+        ("tls.crt", b"\xff\xfe", "holds no PEM certificate"),
+        ("tls.crt", OTHER[:100], "holds no PEM certificate"),
+        ("tls.crt", ssl.DER_cert_to_PEM_cert(b"abc").encode(), "holds no PEM certificate"),
+        ("tls.key", b"", "not a PEM private key"),
+        ("tls.key", b"\xff", "not a PEM private key"),
+        ("tls.key", OTHER[:100], ""),
+        ("tls.key", OTHER, "KEY_VALUES_MISMATCH"),
+        ("ca.crt", b"", "holds no PEM certificate"),
+        ("ca.crt", b"\xff", "holds no PEM certificate"),
     ],
 )
 def test_an_error_names_the_file_with_the_wrong_content(
@@ -87,7 +93,8 @@ def test_an_error_names_the_file_with_the_wrong_content(
     (cert_dir / file).write_bytes(content)
     with pytest.raises(UnusableCertificate) as caught:
         Eager(cert_dir, cert_dir / "ca.crt")
-    assert str(caught.value).endswith(f"{cert_dir}/{reason}")
+    named = f"{cert_dir}/tls.crt and {cert_dir}/tls.key" if "key" in file else f"{cert_dir}/{file}"
+    assert str(caught.value).startswith(f"{named}: {reason}")
     assert "\n" not in str(caught.value)
 
 

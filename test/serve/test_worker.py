@@ -9,7 +9,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
@@ -156,28 +156,6 @@ def test_a_slow_reader_gets_the_whole_reply_and_keeps_its_connection(start: Star
         assert reply_to(connection).endswith(b"/after")
 
 
-class Reluctant:
-    """A socket that sends seven bytes at a time."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-    def send(self, data: bytes) -> int:
-        return self._sock.send(data[:7])
-
-
-def test_a_reply_that_is_sent_in_parts_is_whole(start: Start) -> None:
-    with start() as loop, loop.connect() as connection:
-        [ours] = until(lambda: [c for c in loop.worker.connections if c.phase == Phase.IDLE])
-        ours.sock = cast("Any", Reluctant(ours.sock))
-        for path in ("/one", "/two"):
-            connection.sendall(get(path))
-            assert reply_to(connection).endswith(path.encode())
-
-
 def test_a_client_that_never_reads_is_closed(start: Start) -> None:
     with start() as loop, stalled_reader(loop) as connection:
         until(lambda: any(len(c.outbox) > MUCH // 4 for c in loop.worker.connections))
@@ -241,23 +219,13 @@ def test_requests_in_the_pool_are_bounded_and_the_rest_get_503(start: Start, app
         assert loop.say(post("/wait", body, "Connection: close")).endswith(b"/wait" + body)
 
 
-@pytest.mark.parametrize("length", [MAX_BODY + 1, 10**12])
-def test_a_body_over_the_limit_is_not_read_as_requests(length: int, start: Start, app: App) -> None:
-    with start() as loop:
-        heard = loop.say(post("/large", get("/smuggled") * 3, length=length))
-    assert heard.count(b"HTTP/1.1 ") == 1
-    assert app.served in ([], ["/large"])
-
-
 def time_passes(loop: Loop, seconds: float) -> None:
     """Make every connection seem to have been in its phase for longer."""
     for connection in list(loop.worker.connections):
         connection.since -= seconds
 
 
-def test_stalled_connections_close_before_idle_ones_and_new_ones_last(
-    start: Start,
-) -> None:
+def test_stalled_connections_close_before_idle_ones_and_new_ones_last(start: Start) -> None:
     with start(worker_connections=4, keep_alive=600) as loop, contextlib.ExitStack() as stack:
 
         def connect(data: bytes) -> ssl.SSLSocket:
@@ -370,22 +338,6 @@ def test_the_last_reply_ends_with_close_notify(start: Start) -> None:
             assert client.recv(1) == b""
 
 
-def test_bytes_beyond_the_declared_body_are_a_bad_request(start: Start) -> None:
-    with start() as loop:
-        heard = loop.say(post("/x", b"{}}}\r\n\r\n", length=2))
-    assert heard.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert b"/x{}HTTP/1.1 400 Bad Request\r\n" in heard
-
-
-def test_an_expectation_is_answered(start: Start) -> None:
-    with start() as loop, loop.connect() as connection:
-        request = post("/x", b"{}", "Expect: 100-continue")
-        connection.sendall(request[:-2])
-        assert connection.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        connection.sendall(b"{}")
-        assert reply_to(connection).endswith(b"/x{}")
-
-
 def test_a_dripping_client_gets_408(start: Start) -> None:
     with start(arrival=0.5) as loop, loop.connect() as connection:
         connection.settimeout(0.02)
@@ -495,15 +447,6 @@ def test_addresses_take_turns_in_beginning_handshakes(start: Start) -> None:
         assert sorted([newest, older, api_server], key=handshake_order) == expected
 
 
-def test_unfinished_handshakes_are_bounded(start: Start) -> None:
-    with start(handshakes=5) as loop, contextlib.ExitStack() as stack:
-        strangers = [stack.enter_context(loop.plain()) for _ in range(8)]
-        for stranger in strangers:
-            stranger.sendall(HELLO)
-        until(lambda: sum(map(hung_up, strangers)) == 3)
-        assert loop.say(get("/", "Connection: close")).startswith(b"HTTP/1.1 200 ")
-
-
 def test_the_address_with_most_unfinished_handshakes_loses_one(start: Start) -> None:
     with start(handshakes=5) as loop, contextlib.ExitStack() as stack:
         slow = stack.enter_context(loop.plain(source="127.0.0.2"))
@@ -532,12 +475,14 @@ def test_many_addresses_with_expensive_requests_come_after_a_cheap_one(start: St
         b"\x16\x03\x01\x40\x00\x01\x02\x01\x44",  # announces 131,396 bytes
         b"\x16\x03\x01\x00\x03\x01\x00\x02\x00",  # the first record lacks the length
         b"\x15\x03\x01\x00\x02\x02\x28\x00\x00",
+        b"\x16\x03\x01\xff\xff" + b"\0" * 70_000,
         b"GET / HTTP/1.1\r\n",
     ],
 )
 def test_bytes_that_are_no_client_hello_close_the_connection(head: bytes, start: Start) -> None:
     with start() as loop, loop.plain() as plain:
-        plain.sendall(head)
+        with contextlib.suppress(OSError):  # the server may hang up first
+            plain.sendall(head)
         until(lambda: hung_up(plain))
 
 
@@ -707,9 +652,7 @@ def test_a_worker_whose_arbiter_is_gone_ends(start: Start) -> None:
 # -- client certificates -------------------------------------------------------------------------
 
 
-def test_new_authorities_close_older_connections_with_their_next_reply(
-    start: Start,
-) -> None:
+def test_new_authorities_close_older_connections_with_their_next_reply(start: Start) -> None:
     with start() as loop, loop.connect() as kept:
         for _ in range(2):
             kept.sendall(get("/kept"))

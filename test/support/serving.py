@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,12 @@ def serve(
             if "COVERAGE_PROCESS_CONFIG" in os.environ:
                 process.stop()  # so that it writes its coverage
             process.kill()
+
+
+#: As `serve`, after its first two arguments: a fixture of test/serve.
+Serving = Callable[..., contextlib.AbstractContextManager[Server]]
+#: Returns the message and the fields of each line of the log: a fixture of test/serve.
+Logged = Callable[[], list[tuple[str, dict[str, Any]]]]
 
 
 def answers(server: Server) -> bool:
