@@ -68,6 +68,11 @@ def rewritten(pod: Json, templates: list[str]) -> Json:
     return wanted
 
 
+CAUSE = {
+    "reason": "FieldValueInvalid",
+    "message": 'Invalid value: "500m": must be an integer',
+    "field": "spec.containers[0].resources.limits[nvidia.com/mig-1g.5gb]",
+}
 #: The other fields of the response, beside the uid and the patch.
 RESPONSES: dict[str, Json] = {
     "fraction": {
@@ -76,19 +81,8 @@ RESPONSES: dict[str, Json] = {
             "status": "Failure",
             "code": 422,
             "reason": "Invalid",
-            "message": "spec.containers[0].resources.limits[nvidia.com/mig-1g.5gb]: "
-            'Invalid value: "500m": must be an integer',
-            "details": {
-                "kind": "Pod",
-                "name": "fraction",
-                "causes": [
-                    {
-                        "reason": "FieldValueInvalid",
-                        "message": 'Invalid value: "500m": must be an integer',
-                        "field": "spec.containers[0].resources.limits[nvidia.com/mig-1g.5gb]",
-                    }
-                ],
-            },
+            "message": f"{CAUSE['field']}: {CAUSE['message']}",
+            "details": {"kind": "Pod", "name": "fraction", "causes": [CAUSE]},
         },
     },
     "not-a-profile": {

@@ -1,6 +1,4 @@
-import copy
 import re
-from collections.abc import Callable
 from typing import Any
 
 import kubernetes_validate
@@ -9,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instaslice import profiles
-from instaslice.patch import Json
+from instaslice.patch import Json, add
 from instaslice.profiles import Resource
 from instaslice.resource_api import DIFFERENT_GPUS, NEWEST, SAME_GPU, VERSIONS, ResourceAPI
 from instaslice.resources import bigger, is_subdomain, read_mapping
@@ -23,6 +21,7 @@ from instaslice.templates import (
     objects,
     stands_for,
 )
+from test.support.reviews import apply
 
 #: For each version of the API, a Kubernetes version whose published schemas have it.
 KUBERNETES = {"1.27": "v1alpha2", "1.30": "v1alpha2", "1.31": "v1alpha3", "1.32": "v1beta1"}
@@ -293,61 +292,39 @@ def test_instaslices_own_objects_do_not_differ(api: ResourceAPI, count: int) -> 
             assert difference(ours, theirs) == ""
 
 
-def devices(manifest: Json) -> Json:
-    found: Json = manifest["spec"]["spec"]["devices"]
-    return found
-
-
-#: For each message, the changes that a user made to a template's request.
-SQUATS: dict[str, Json] = {
-    "count is missing, not 2, requests[0].exactly.allocationMode is All": {
-        "allocationMode": "All",
-        "count": None,
-    },
-    "adminAccess is true": {"adminAccess": True},
-    "deviceClassName is gpu.nvidia.com, not mig-1g.5gb.nvidia.com": {
-        "deviceClassName": "gpu.nvidia.com"
-    },
-    "selectors is a list of 1": {"selectors": [{"cel": {"expression": "false"}}]},
-    "count is missing, not 2": {"count": 1},
-}
-
-
-@pytest.mark.parametrize("said", SQUATS)
-def test_differences_of_a_request(said: str) -> None:
-    [_, ours] = made(NEWEST, "1g.5gb", count=2)
-    theirs = copy.deepcopy(ours)
-    devices(theirs)["requests"][0]["exactly"].update(SQUATS[said])
-    assert difference(ours, theirs) == f"requests[0].exactly.{said}"
+DEVICES = "/spec/spec/devices"
+EXACTLY = f"{DEVICES}/requests/0/exactly"
+OTHER_CLASS = "deviceClassName is gpu.nvidia.com, not mig-1g.5gb.nvidia.com"
 
 
 @pytest.mark.parametrize(
-    ("squat", "said"),
+    ("path", "value", "said"),
     [
         (
-            lambda m: devices(m).update(config=[{"opaque": {"parameters": {"x" * 999: 1}}}]),
-            "config is a list of 1",
+            EXACTLY,
+            {"deviceClassName": "mig-1g.5gb.nvidia.com", "allocationMode": "All"},
+            "requests[0].exactly.count is missing, not 2, "
+            "requests[0].exactly.allocationMode is All",
         ),
-        (
-            lambda m: devices(m)["requests"].append({"name": "more"}),
-            "requests is a list of 2, not a list of 1",
-        ),
-        (lambda m: m.update(spec=None), "spec is missing, not set"),
-        (lambda m: m.update(spec={"spec": 7}), "spec is 7, not set"),
+        (f"{EXACTLY}/adminAccess", True, "requests[0].exactly.adminAccess is true"),
+        (f"{EXACTLY}/deviceClassName", "gpu.nvidia.com", f"requests[0].exactly.{OTHER_CLASS}"),
+        (f"{EXACTLY}/selectors", [{}], "requests[0].exactly.selectors is a list of 1"),
+        (f"{EXACTLY}/count", 1, "requests[0].exactly.count is missing, not 2"),
+        (f"{DEVICES}/config", [{"opaque": {"x" * 999: 1}}], "config is a list of 1"),
+        (f"{DEVICES}/requests/-", {"name": "x"}, "requests is a list of 2, not a list of 1"),
+        ("/spec", None, "spec is missing, not set"),
+        ("/spec/spec", 7, "spec is 7, not set"),
     ],
 )
-def test_differences_of_a_template(squat: Callable[[Json], object], said: str) -> None:
+def test_what_a_user_changed_in_a_template(path: str, value: object, said: str) -> None:
     [_, ours] = made(NEWEST, "1g.5gb", count=2)
-    theirs = copy.deepcopy(ours)
-    squat(theirs)
-    assert difference(ours, theirs) == said
+    assert difference(ours, apply([add(path, value)], ours)) == said
 
 
 def test_difference_of_a_class() -> None:
     [ours, _] = made(NEWEST, "1g.5gb")
-    theirs = copy.deepcopy(ours)
-    theirs["spec"]["selectors"][0]["cel"]["expression"] = "false\n" + "x" * 1000
-    said = difference(ours, theirs)
+    change = add("/spec/selectors/0/cel/expression", "false\n" + "x" * 1000)
+    said = difference(ours, apply([change], ours))
     assert said.startswith("selectors[0].cel.expression is false\\nxxx")
     assert len(said) < 200
 

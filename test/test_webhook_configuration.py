@@ -30,19 +30,15 @@ def test_the_base_in_config_is_mode_all() -> None:
     assert yaml.safe_load((CONFIG / "base/webhook.yaml").read_text()) == webhook_configuration()
 
 
-def test_beside_the_scheduler_adds_a_condition() -> None:
-    names = {mode: [each["name"] for each in match_conditions(mode)] for mode in MODES}
-    usual = ["has-a-mig-limit", "is-new-or-has-another-spec"]
-    assert names[ALL] == names[OPT_IN] == usual
-    assert names[BESIDE] == [*usual, "is-too-much-for-the-scheduler"]
-
-
-def test_opt_in_requires_a_label_of_the_namespace() -> None:
-    asked = {
-        mode: webhook(mode)["namespaceSelector"]["matchExpressions"][1]["operator"]
-        for mode in MODES
-    }
-    assert asked == {ALL: "NotIn", OPT_IN: "In", BESIDE: "NotIn"}
+@pytest.mark.parametrize(
+    ("mode", "operator", "conditions"),
+    [(ALL, "NotIn", []), (OPT_IN, "In", []), (BESIDE, "NotIn", ["is-too-much-for-the-scheduler"])],
+)
+def test_modes(mode: str, operator: str, conditions: list[str]) -> None:
+    names = [each["name"] for each in match_conditions(mode)]
+    assert names == ["has-a-mig-limit", "is-new-or-has-another-spec", *conditions]
+    selector = webhook(mode)["namespaceSelector"]
+    assert selector["matchExpressions"][1]["operator"] == operator
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -84,7 +84,7 @@ class Client:
                     raise
                 return Answer(error.status, json_object(error.body or ""))
 
-        return within(self._deadline, host, ask)
+        return within(self._deadline, host, ask, lambda: None)
 
     def version(self) -> ResourceAPI:
         """Find the cluster's version of resource.k8s.io. Raises Refused, ClusterError."""

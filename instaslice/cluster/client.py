@@ -199,10 +199,7 @@ def _text(pem: Pem) -> str:
 
 
 def within(
-    deadline: float,
-    url: str,
-    request: Callable[[], Answer],
-    give_up: Callable[[], object] = lambda: None,
+    deadline: float, url: str, ask: Callable[[], Answer], give_up: Callable[[], None]
 ) -> Answer:
     """Make a request in a thread, which is abandoned after the deadline. Raises ClusterError.
 
@@ -212,7 +209,7 @@ def within(
 
     def run() -> None:
         try:
-            results.append(request())
+            results.append(ask())
         except Exception as error:  # the caller reports it
             results.append(error)
 

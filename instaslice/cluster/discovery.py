@@ -85,10 +85,9 @@ class Discovery:
         return self._current
 
     def _run(self) -> None:
-        while True:
+        self.ask()
+        while not self._stop.wait(self._pauses[not isinstance(self._current, ResourceAPI)]):
             self.ask()
-            if self._stop.wait(self._pauses[not isinstance(self._current, ResourceAPI)]):
-                return
 
     def ask(self) -> None:
         """Ask the API server once, and store its answer."""
