@@ -213,7 +213,7 @@ def within(
         except Exception as error:  # the caller reports it
             results.append(error)
 
-    thread = threading.Thread(target=run, name="call", daemon=True)
+    thread = threading.Thread(target=run, name=ask.__qualname__, daemon=True)
     thread.start()
     thread.join(deadline)
     if not results:
