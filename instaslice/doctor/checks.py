@@ -19,10 +19,8 @@ from instaslice.resource_api import NEWEST, ResourceAPI
 from instaslice.templates import CLASSIC_CLASS
 from instaslice.webhook_configuration import ALL, BESIDE, LABEL, OPT_IN, WEBHOOK
 
-#: Minor versions of Kubernetes: the first with matchConditions, and the first whose scheduler
-#: serves extended resources with default feature gates.
-FIRST_WITH_CONDITIONS: Final = 28
-FIRST_WITH_EXTENDED: Final = 36
+FIRST_WITH_CONDITIONS: Final = 28  #: Kubernetes' minor with matchConditions
+FIRST_WITH_EXTENDED: Final = 36  #: ... whose scheduler serves extended resources by default
 
 #: The meaning of each mode, as the report states it.
 _MODES: Final = {
@@ -30,8 +28,7 @@ _MODES: Final = {
     OPT_IN: f"pods of namespaces labelled {LABEL}=enabled are sent",
     BESIDE: "only pods that the scheduler cannot serve by itself are sent",
 }
-#: The list of resources other than MIG's in a CEL expression.
-_NAMES: Final = re.compile(r"namein\[([^]]*)\]")
+_NAMES: Final = re.compile(r"namein\[([^]]*)\]")  #: resources other than MIG's, in CEL
 #: Fields of the webhook that are the same in every mode.
 _FIXED: Final = ("rules", "matchPolicy", "objectSelector", "reinvocationPolicy")
 _PRINTED: Final = "register what instaslice webhook-configuration{} prints"

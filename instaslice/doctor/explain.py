@@ -167,7 +167,7 @@ def _state(pod: Pod, events: list[Json]) -> Found:
     warnings = [event for event in events if event.get("type") == "Warning"]
     if pod.node:
         # The scheduler's warnings are obsolete. The kubelet's apply until the pod runs.
-        warnings = [each for each in warnings if pod.phase == "Pending" and _is_kubelets(each)]
+        warnings = list(filter(_is_kubelets, warnings)) if pod.phase == "Pending" else []
     if not warnings:
         yield GOOD if pod.node else UNSURE, where
         return

@@ -64,16 +64,13 @@ class Device:
         uuid = _text(attributes, "uuid")
         self.name = DeviceName(DRIVER, pool, listed["name"])
         self.is_gpu = _text(attributes, "type") == "gpu"
-        #: As the driver spells it, "1g.5gb+me"; empty unless it is a MIG slice.
-        self.profile = _text(attributes, "profile")
+        self.profile = _text(attributes, "profile")  #: as published, "1g.5gb+me"; or empty
         self.node: str = spec.get("nodeName") or body.get("nodeName") or ""  #: may be empty
-        #: The UUID of its GPU; empty if unknown.
-        self.gpu = _text(attributes, "parentUUID") if self.profile else uuid
+        self.gpu = _text(attributes, "parentUUID") if self.profile else uuid  #: its GPU's UUID
         ruled = (dig(rule, "taint") for rule in rules if _selects(rule, self.name))
         taints = (*dig(body, "taints"), *ruled)
         away = (f"{t['key']}:{t['effect']}" for t in taints if t.get("effect") in _KEEPS_AWAY)
-        #: The first that keeps claims away, "key:NoSchedule"; or empty.
-        self.taint = next(away, "")
+        self.taint = next(away, "")  #: "key:NoSchedule"; or empty
         #: Whether several claims may have it (KEP-5075, consumable capacity).
         self.is_shared = body.get("allowMultipleAllocations") is True
         self.consumes: dict[CounterName, int] = {
@@ -105,8 +102,7 @@ class Pool:
             for counter, amount in dig(counters, "counters").items()
         }
         count = newest[0]["pool"].get("resourceSliceCount") or len(newest)
-        #: Why the scheduler skips it, or empty.
-        self.problem = next(self._problems(len(newest), count), "")
+        self.problem = next(self._problems(len(newest), count), "")  #: why it is skipped, or empty
 
     def _problems(self, found: int, count: int) -> Iterator[str]:
         if found != count:
@@ -140,7 +136,6 @@ class Inventory:
         selected = [dig(rule, "spec") for rule in rules]
         specs = [each["spec"] for each in slices if each["spec"].get("driver") == DRIVER]
         by_name = grouped((spec["pool"]["name"], spec) for spec in specs)
-        #: In the order of their first ResourceSlices.
         self.pools = [Pool(name, found, selected) for name, found in by_name.items()]
         self.devices = [each for pool in self.pools for each in pool.devices]
         taken: set[DeviceName] = set()

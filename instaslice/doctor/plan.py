@@ -26,10 +26,8 @@ from instaslice.profiles import MIG_CLASS
 from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
 from instaslice.resources import Resources
 
-#: Resources that OpenShift's removed operator wrote into pods in place of NVIDIA's.
-_DAS: Final = "mig.das.com/"
-#: The annotation with the path of a workload's file.
-_FILE: Final = "instaslice.io/file"
+_DAS: Final = "mig.das.com/"  #: OpenShift's removed operator wrote this in place of NVIDIA's name
+_FILE: Final = "instaslice.io/file"  #: the annotation with the path of a workload's file
 #: GPUs that need a reset to change their MIG mode (dra-driver-nvidia-gpu, guides/mig.md).
 _AMPERE: Final = re.compile(r"\bA(?:100|30)\b|-A(?:100|30)-")
 _GATES: Final = "FEATURE_GATES"
@@ -61,8 +59,7 @@ SECTIONS: Final = {
 }
 
 
-#: The first minor version of Kubernetes whose Cluster Autoscaler supports claims.
-FIRST_WITH_SCALER: Final = 35
+FIRST_WITH_SCALER: Final = 35  #: Kubernetes' minor whose Cluster Autoscaler supports claims
 #: The text of each decision, printed after the names that it concerns.
 _TEXTS: Final = {
     "whole": "whole GPUs are served there, but an A100 or A30 in MIG mode has none: keep the "
@@ -122,10 +119,8 @@ class Node:
         }
         config = map(labels.get, (node_labels.MIG_CONFIG, node_labels.MIG_STATE))
         self.config = " ".join(filter(None, config))  #: MIG manager's, and its state
-        #: "mixed", "single" or empty.
-        self.strategy: str = labels.get(node_labels.MIG_STRATEGY) or ""
-        #: Whether the DRA driver publishes its MIG slices.
-        self.published = self.name in snapshot.inventory.nodes
+        self.strategy: str = labels.get(node_labels.MIG_STRATEGY) or ""  #: "mixed", "single"
+        self.published = self.name in snapshot.inventory.nodes  #: MIG slices, by the DRA driver
 
     @property
     def single(self) -> str:
@@ -171,16 +166,13 @@ class Plan:
         if isinstance(api, Unavailable):
             unknown["DRA"] = api.reason
         self.kubernetes = snapshot.kubernetes
-        #: "v1"; empty if DRA is not served.
-        self.resource_api = api.version if isinstance(api, ResourceAPI) else ""
+        self.resource_api = api.version if isinstance(api, ResourceAPI) else ""  #: "v1"; or empty
         self.minor = snapshot.minor
         self.has_driver = MIG_CLASS in seen.named("classes")
         self.gates = {name: known.on for name, known in snapshot.gates.items()}
-        #: Each with its version.
-        self.components = _components(seen.pods)
+        self.components = _components(seen.pods)  #: each with its version
         mode = checks.Registered(seen.webhook or {}).mode or "unknown"
-        #: InstaSlice's mode; empty if it is not registered.
-        self.installed = mode if seen.webhook else ""
+        self.installed = mode if seen.webhook else ""  #: InstaSlice's mode; or empty
         self.workloads = _workloads(seen)
         every = (Node(each, seen) for each in seen.all("nodes"))
         self.nodes = [each for each in every if each.advertised or each.product or each.published]
@@ -191,10 +183,8 @@ class Plan:
         has_gpus = GPU in snapshot.resources.mapped or "classes" in snapshot.failures
         self.blocks = list(self._blocks())
         self.decisions = list(self._decisions(has_gpus or GPU in snapshot.served_by_scheduler))
-        #: By number, their nodes and namespaces.
-        self.sections = self._sections() if self.kubernetes else {}
-        #: Why a part could not be read, by its name.
-        self.unknown = unknown
+        self.sections = self._sections() if self.kubernetes else {}  #: with nodes and namespaces
+        self.unknown = unknown  #: why a part could not be read
 
     def _blocks(self) -> Iterator[Item]:
         is_on, version = self.gates.get(PARTITIONABLE), self.resource_api
@@ -374,8 +364,7 @@ def _components(pods: Iterable[Pod]) -> dict[str, str]:
     return found
 
 
-#: The ConfigMap of Kueue's configuration in its manifests.
-_KUEUE: Final = "kueue-manager-config"
+_KUEUE: Final = "kueue-manager-config"  #: the ConfigMap of its configuration, in its manifests
 _LISTS: Final = {"ResourceQuota": "quotas", "LimitRange": "limits", "ClusterQueue": "queues"}
 #: The values examined in one object: with YAML's aliases a few lines can hold billions.
 _MAX_VALUES: Final = 200_000

@@ -16,15 +16,10 @@ from instaslice.doctor.snapshot import Snapshot, full_name, is_zero, some
 from instaslice.patch import Json
 from instaslice.profiles import Resource
 
-#: How a ResourceQuota names an extended resource, for which it has no limits.
-REQUESTS: Final = "requests."
-#: ... and the devices of a class, from resource.k8s.io/v1alpha3 on.
-DEVICES: Final = ".deviceclass.resource.k8s.io/devices"
-#: ... and claims, in v1alpha2.
-CLAIMS: Final = "count/resourceclaims.resource.k8s.io"
-#: The first minor version of Kubernetes with ValidatingAdmissionPolicy (GA), which can apply a
-#: LimitRange's max to rewritten pods.
-FIRST_WITH_POLICIES: Final = 30
+REQUESTS: Final = "requests."  #: how a ResourceQuota names an extended resource
+DEVICES: Final = ".deviceclass.resource.k8s.io/devices"  #: ... a class's devices, from v1alpha3 on
+CLAIMS: Final = "count/resourceclaims.resource.k8s.io"  #: ... claims, in v1alpha2
+FIRST_WITH_POLICIES: Final = 30  #: Kubernetes' minor with ValidatingAdmissionPolicy (GA)
 
 #: The ValidatingAdmissionPolicies of config/components/policies, and the risk without each.
 _LIMITRANGES: Final = "instaslice-limitranges"

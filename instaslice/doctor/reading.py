@@ -43,8 +43,7 @@ LISTS: Final[Mapping[str, str]] = {
 #: The versions of resource.k8s.io that have DeviceTaintRules, the newest first.
 _TAINTS: Final = ("v1", "v1beta2", "v1alpha3")
 _KUEUE: Final = "kueue.x-k8s.io"
-#: Objects per page of a list.
-PAGE: Final = 500
+PAGE: Final = 500  #: objects of a list per request
 #: Consecutive calls without an answer, after which no more are made. Each has waited for its whole
 #: deadline, and the user prefers a partial report to more waiting.
 _MAX_SILENT: Final = 2

@@ -19,10 +19,8 @@ class State(Enum):
 
 
 GOOD, UNSURE, WRONG = State
-#: A terminal's colours (ECMA-48, SGR).
-_COLOURS: Final = {GOOD: "32", UNSURE: "33", WRONG: "31"}
-#: The beginnings of advice that is a command.
-_COMMANDS: Final = ("kubectl ", "instaslice ")
+_COLOURS: Final = {GOOD: "32", UNSURE: "33", WRONG: "31"}  #: of a terminal (ECMA-48, SGR)
+_COMMANDS: Final = ("kubectl ", "instaslice ")  #: how advice begins that is a command
 
 
 class Finding(NamedTuple):

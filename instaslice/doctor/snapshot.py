@@ -18,10 +18,8 @@ from instaslice.webhook_configuration import WEBHOOK
 
 #: The device plugin's resource for a whole GPU, or for a slice with the strategy "single".
 GPU: Final = "nvidia.com/gpu"
-#: The advice if the user lacks rights.
 RIGHTS: Final = "the rights that this needs are in config/components/doctor"
-#: The number of names that a finding lists.
-_SHOWN: Final = 3
+_SHOWN: Final = 3  #: names that a finding lists
 
 
 def advice_on(status: int) -> str:
