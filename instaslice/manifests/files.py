@@ -182,8 +182,8 @@ class Job:
                 for problem in document.problems[RENAME]:
                     self.say(f"{file.name}:{problem.line}: warning: {problem}")
             if added and not (options.check or options.diff):
-                old = separate.read_text() if separate.exists() else ""
                 with self.writing(str(separate), "written"):
+                    old = separate.read_text() if separate.exists() else ""
                     separate.write_text(old + appended(old[-1:], added))
         elif not options.check:
             new = {need for _, document in documents if document.changed for need in document.needs}

@@ -15,7 +15,6 @@ from instaslice.manifests import documents
 from instaslice.manifests.documents import Need, Rewriter, Task
 from instaslice.manifests.workloads import BUILT_IN, read_kinds
 from instaslice.resource_api import NEWEST
-from instaslice.resources import read_mapping
 from instaslice.rewrite import rewrite
 from test.support import pods, yaml_styles
 from test.support.counting import lines_of_python
@@ -126,29 +125,6 @@ def test_any_text_is_handled(text: str) -> None:
         assert 1 <= document.line <= text.count("\n") + 1
         for error in document.errors:
             assert "\n" not in str(error)
-
-
-def test_comments_between_documents_stay() -> None:
-    text = dedent("""
-        # head
-        kind: ConfigMap
-        ---   # second
-        # about the pod
-        kind: Pod
-        spec:
-          containers:
-          - name: a
-            resources: {limits: {nvidia.com/mig-1g.5gb: 1}}
-
-        # between
-        ---
-        other:   true
-        ...
-        # the end
-    """)
-    claim = "  resourceClaims:\n  - name: UUID\n    resourceClaimTemplateName: mig-1g.5gb\n"
-    expected = text.replace("limits: {nvidia.com/mig-1g.5gb: 1}", "claims: [{name: UUID}]")
-    assert nameless(after(text)) == expected.replace("\n\n# between", f"\n{claim}\n# between")
 
 
 def test_error_has_line_and_path() -> None:
@@ -363,14 +339,6 @@ def test_escaped_names_are_found(name: str) -> None:
     assert not Rewriter(Task()).needs_look("kind: Pod\nspec: {command: ['a\\nb\\t\\/\\x41']}\n")
 
 
-def test_mapped_resources_are_rewritten() -> None:
-    text = "kind: Pod\nspec: {containers: [{resources: {limits: {nvidia.com/gpu: 2}}}]}\n"
-    assert after(text) == text
-    task = Task(resources=read_mapping(["nvidia.com/gpu=gpu.nvidia.com"]))
-    (document,) = rewritten(text, task)
-    assert [*document.needs] == [Need(None, "gpu.nvidia.com.x2")]
-
-
 def test_annotations_apply_in_files() -> None:
     text = "metadata:\n  annotations: {instaslice.io/alternatives: 3g.20gb or 4g.20gb}\n"
     text += LIMITED % "nvidia.com/mig-3g.20gb: 1"
@@ -425,22 +393,20 @@ def test_uneditable_layout_is_an_error_unless_output_is_json() -> None:
 
 # -- values of the wrong type ---
 
-POD: Json = yaml.safe_load("""
-apiVersion: v1
-kind: Pod
-metadata: {name: p, annotations: {a: b}}
-spec:
-  containers:
-  - name: a
-    image: x
-    resources:
-      limits: {nvidia.com/mig-1g.5gb: "1"}
-      requests: {nvidia.com/mig-1g.5gb: "1"}
-      claims: [{name: x}]
-  - {name: b, image: x, resources: {limits: {cpu: 1}, claims: [{name: c}]}}
-  initContainers: [{name: i, image: x, restartPolicy: Always}]
-  resourceClaims: [{name: x, resourceClaimTemplateName: mig-1g.5gb}]
-""")
+ONE = {"nvidia.com/mig-1g.5gb": "1"}
+POD: Json = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "p", "annotations": {"a": "b"}},
+    "spec": {
+        "containers": [
+            {"name": "a", "resources": {"limits": ONE, "requests": ONE, "claims": [{"name": "x"}]}},
+            {"name": "b", "resources": {"limits": {"cpu": 1}, "claims": [{"name": "c"}]}},
+        ],
+        "initContainers": [{"name": "i", "image": "x", "restartPolicy": "Always"}],
+        "resourceClaims": [{"name": "x", "resourceClaimTemplateName": "mig-1g.5gb"}],
+    },
+}
 
 
 @pytest.mark.parametrize("wrong", [5, True, "x", [1], [[]], {"a": 1}, None], ids=repr)
