@@ -17,7 +17,7 @@ from instaslice import node_labels
 from instaslice.invalid import InvalidPod, Notice, field_path
 from instaslice.manifests import patches, workloads
 from instaslice.manifests.edit import Edit, Layout, applied, edit, edited, json_layout
-from instaslice.manifests.leftovers import Leftover, in_list, is_kustomization, leftovers
+from instaslice.manifests.leftovers import KUSTOMIZE, Leftover, in_list, is_kustomization, leftovers
 from instaslice.manifests.nodes import JSON, BadDocument, Node, Part, locate, read
 from instaslice.manifests.reverse import reverse
 from instaslice.manifests.workloads import Kinds, Manifest, Path, Template, at, claim_names
@@ -53,10 +53,6 @@ _KIND: Final = re.compile(r"""^kind:[ ]+["']?List\b""", re.MULTILINE)
 LARGE: Final = 2_000_000
 #: The largest text that is read whole, in characters: reading takes up to 80 times its memory.
 LARGEST: Final = 16_000_000
-TOO_LARGE: Final = (
-    f"has more than {LARGEST // 1_000_000} MB and is no List: put its objects into separate "
-    "documents"
-)
 
 _NULL: Final = r"""\b(?:resources|limits|requests)["']?:[ \t]*%s(?=[ \t]*(?:[\r\n#,}]|\Z))"""
 #: Patterns of text that matters although it names no resource: base64, Kustomizations, patches and
@@ -76,10 +72,9 @@ _HINTS: Final = (
     ("binary", "[!:]binary"),
 )
 
-_BUILD: Final = "rewrite the output of kustomize (kubectl kustomize ... | instaslice rewrite -)"
-NO_BASE: Final = f"and its base is not among the files: name both, or {_BUILD}"
-SEVERAL: Final = f"and it has several bases, or its base several patches: {_BUILD}"
-CANNOT: Final = f"and no change of it gives the same result with its rewritten base: {_BUILD}"
+NO_BASE: Final = f"and its base is not among the files: name both, or {KUSTOMIZE}"
+SEVERAL: Final = f"and it has several bases, or its base several patches: {KUSTOMIZE}"
+CANNOT: Final = f"and no change of it gives the same result with its rewritten base: {KUSTOMIZE}"
 TWICE: Final = "the key {!r} occurs twice in the same object; the last one counts, as in kubectl"
 SELECTOR: Final = (
     "it selects nodes by {}, a label of MIG manager or the device plugin; nodes with NVIDIA's DRA "
@@ -324,7 +319,8 @@ class _Work:
         """Rewrite the text. Raises BadDocument."""
         document, task = self.document, self.rewriter.task
         if len(self.text) > LARGEST:
-            raise BadDocument(TOO_LARGE)
+            size = f"has more than {LARGEST // 1_000_000} MB and is no List"
+            raise BadDocument(f"{size}: put its objects into separate documents")
         dead: list[Part] = []
         root, is_json = read(self.text, dead)
         if root is None:

@@ -164,16 +164,14 @@ class _Editor:
         merges = [part for part in node.parts if part.is_merge]
         own = {part.key for part, _ in pairs}
         if node.kind is dict:
-            more = {k: v for k, v in new.items() if k not in own and k not in node.value}
             merged = {k: v for k, v in node.value.items() if k not in own}
-            if any(new.get(k, _GONE) != v for k, v in merged.items()) or any(
+            is_split = any(new.get(k, _GONE) != v for k, v in merged.items()) or any(
                 self.is_shared(n) for m in merges for n in walk(m.node)
-            ):
-                more |= {k: new[k] for k in merged if k in new}
-                pairs = [(m, _GONE) for m in merges] + pairs
-            elif node.is_flow:
-                pairs = [(m, m.node.value) for m in merges] + pairs
-            fresh: list[Any] = list(more.items())
+            )
+            if is_split or node.is_flow:
+                pairs += [(m, _GONE if is_split else m.node.value) for m in merges]
+            known = own if is_split else own | set(merged)
+            fresh: list[Any] = [(k, v) for k, v in new.items() if k not in known]
         else:
             fresh = list(new[sum(value is not _GONE for _, value in pairs) :])
         pairs.sort(key=lambda pair: pair[0].start)
