@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -64,6 +65,9 @@ class Template:
         return 1024 * (1 + sum(len(request.choices) for request in requests))
 
 
+_due: Final = attrgetter("due")
+
+
 @dataclass(slots=True)
 class _Row:
     turn: float = 0.0  #: when the namespace last had a turn
@@ -72,10 +76,7 @@ class _Row:
 
 
 class Turns:
-    """Templates by namespace, and whose turn it is. Not thread-safe.
-
-    room: how much they may weigh.
-    """
+    """Templates by namespace, which weigh at most `room`, and whose turn it is."""
 
     def __init__(self, room: int, weighs: Callable[[Template], int] = Template.weight) -> None:
         self.rows: dict[str, _Row] = {}
@@ -137,10 +138,6 @@ class Turns:
         """For each namespace, since or from when it waits for a turn."""
         for row in self.rows.values():
             yield max(row.turn, min(map(_due, row.templates.values())))
-
-
-def _due(template: Template) -> float:
-    return template.due
 
 
 class _Class(NamedTuple):
@@ -334,7 +331,7 @@ class TemplateMaker:
 
         Returns whether users of the log do not know it yet.
         """
-        limits, now, before = self._limits, time.monotonic(), template.problem
+        limits, now, before, is_news = self._limits, time.monotonic(), template.problem, True
         what, template.problem = f"ResourceClaimTemplate {template.name}", ""
         if outcome == "failed":
             self._later(template, template.pause)
@@ -344,7 +341,7 @@ class TemplateMaker:
             if quota:
                 template.problem = f"{what} cannot be created: {quota}{rest}"
         elif outcome in ("created", "existed", "differs"):
-            is_news = outcome == "created" or not template.until or (how and not before)
+            is_news = outcome == "created" or not template.until or bool(how and not before)
             self._missing.discard(template)
             self._known.discard(template)
             self._known.add(template)  # as the newest
@@ -360,7 +357,6 @@ class TemplateMaker:
                 self._again.add(template)
             else:
                 template.claim = None
-            return bool(is_news)
         else:
             queues = self._missing, self._again, self._known
             others = [each for queue in queues for each in queue.of(template.namespace)]
@@ -370,10 +366,9 @@ class TemplateMaker:
                 each.until, each.problem, each.attempts = 0.0, "", each.attempts + 1
             if outcome == "beyond_bound":
                 template.problem = f"{what} does not exist: {how}"
-                if now < self._next_log:
-                    return False  # there can be hundreds a second
-                self._next_log = now + 1.0
-        return True
+                is_news = now >= self._next_log  # there can be hundreds a second
+                self._next_log = now + 1.0 if is_news else self._next_log
+        return is_news
 
     def _later(self, template: Template, seconds: float) -> None:
         """Make another attempt due."""
@@ -424,10 +419,10 @@ class TemplateMaker:
         if how and is_there:
             problem = f"DeviceClass {name} differs from what InstaSlice creates: {how}"
         fields = {"class": name, "reason": how}
-        if problem and (before is None or problem != before.problem):
-            _log.warning("a device class is missing or differs", extra={"fields": fields})
         if outcome == "created":
             _log.info("device class created", extra={"fields": fields})
+        elif problem and (before is None or problem != before.problem):
+            _log.warning("a device class is missing or differs", extra={"fields": fields})
         with self._changed:
             self._classes[name] = _Class(began, is_there, problem)
         return 0.0 if is_there else template.pause
@@ -485,11 +480,10 @@ class TemplateMaker:
 
 def _command(template: Template) -> str:
     where = f"--namespace {template.namespace}"
+    how = f"instaslice templates --apply {where} {template.name}"
     if template.claim:  # its name does not say everything
-        return (
-            f"to create it: instaslice rewrite --with-templates FILE | kubectl apply {where} -f -"
-        )
-    return f"to create it: instaslice templates --apply {where} {template.name}"
+        how = f"instaslice rewrite --with-templates FILE | kubectl apply {where} -f -"
+    return f"to create it: {how}"
 
 
 def _warning(template: Template, now: float) -> str:

@@ -189,13 +189,11 @@ def test_a_server_without_free_file_descriptors_makes_room(serving: Serving) -> 
 # -- bad bytes -----------------------------------------------------------------------------------
 
 
-def send(server: Server, data: bytes, close: bool = False) -> bytes:
+def send(server: Server, data: bytes) -> bytes:
     """Send bytes; returns all that the server sends."""
     with server.raw() as connection:
         with contextlib.suppress(OSError):  # the server may hang up first
             connection.sendall(data)
-            if close:
-                connection.unwrap()
         answer = b""
         with contextlib.suppress(OSError):
             while data := connection.recv(65536):
@@ -203,10 +201,8 @@ def send(server: Server, data: bytes, close: bool = False) -> bytes:
         return answer
 
 
-def post(body: bytes, *headers: str, length: int | None = None) -> bytes:
-    head = [HEADERS.decode(), f"Content-Length: {len(body) if length is None else length}\r\n"]
-    head += [f"{header}\r\n" for header in headers]
-    return "".join(head).encode() + b"Connection: close\r\n\r\n" + body
+def post(body: bytes) -> bytes:
+    return HEADERS + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body
 
 
 def test_many_of_the_largest_bodies_at_once(serving: Serving) -> None:
