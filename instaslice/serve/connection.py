@@ -15,10 +15,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 from instaslice.serve.http import Peer, Reader, Request
 from instaslice.serve.limits import Limits
+
+#: A record that every handshake has at most once, but TLS 1.3 ignores any number of them (RFC 8446,
+#: section 5).
+_CHANGE_CIPHER_SPEC: Final = b"\x14\x03\x03\x00\x01\x01"
 
 
 class Phase(IntEnum):
@@ -69,11 +73,11 @@ class Connection:
     taken: tuple[Request, bool] = field(init=False)  #: what waits for the pool; whether it is last
     forgotten: int = 0  #: bytes read while lingering
     outbox: bytes = b""  #: raw bytes to be sent
-    tls: ssl.SSLObject | None = None  #: from the ClientHello on
+    tls: ssl.SSLObject | None = None  #: from a whole ClientHello on
     carried: int = 0  #: bytes of data in the raw bytes
     reader: Reader = field(init=False)
     _raw: int = 0  #: bytes received
-    _hello: bytes = b""  #: the first of them
+    _hello: bytearray = field(default_factory=bytearray)  #: these, until the ClientHello is whole
     # These exist from the ClientHello on.
     _incoming: ssl.MemoryBIO = field(init=False)
     _outgoing: ssl.MemoryBIO = field(init=False)
@@ -112,8 +116,9 @@ class Connection:
         return rank, -self.account.connections, self.since
 
     def held(self) -> int:
-        """The bytes of memory that its requests take."""
-        return len(self.reader) and len(self.reader) + self.limits.buffers
+        """The bytes of memory that its requests take, with those of an unfinished TLS record."""
+        held = len(self.reader) + (self._incoming.pending if self.tls else 0)
+        return held and held + self.limits.buffers
 
     def cost_class(self) -> int:
         """The class of the processor time that its request is expected to take.
@@ -136,21 +141,20 @@ class Connection:
         context: called once, for the TLS of a new connection.
         Raises BlockingIOError if there is nothing to read, and OSError for TLS that is not served.
         """
-        data = self.sock.recv(self.limits.raw)
+        room = self.limits.raw_handshake if self.phase == Phase.HANDSHAKE else self.limits.raw
+        data = self.sock.recv(room)
         if not data:
             self.ended = True
             return True
-        is_all = len(data) < self.limits.raw
+        is_all = len(data) < room
         self._raw += len(data)
+        if self.phase == Phase.HANDSHAKE and data.count(_CHANGE_CIPHER_SPEC) > 1:
+            raise ssl.SSLError("records that a handshake does not need")
         if self.tls is None:
-            data = self._hello = self._hello + data
-            if len(data) < 9:
+            self._hello += data
+            if not self._has_hello():
                 return True
-            # Type and length of the record, then of the message (RFC 8446, sections 5.1 and 4).
-            is_hello = data[0] == 0x16 and data[5] == 1 and int.from_bytes(data[3:5]) >= 4
-            if not is_hello or int.from_bytes(data[6:9]) > self.limits.hello:
-                raise ssl.SSLError("not a ClientHello that is served")
-            self._hello = b""
+            data, self._hello = bytes(self._hello), bytearray()
             self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
             self.tls = context().wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._incoming.write(data)
@@ -168,6 +172,20 @@ class Connection:
         if self._raw - self.limits.wrapping * self.carried > self.limits.dataless:
             raise ssl.SSLError("TLS that carries nothing")
         return is_all
+
+    def _has_hello(self) -> bool:
+        """Whether the ClientHello, or its first record, is whole. Raises SSLError for another.
+
+        Source: type and length of a record and of a message, RFC 8446, sections 5.1 and 4.
+        """
+        head = self._hello[:9]
+        if len(head) < 9:
+            return False
+        length = int.from_bytes(head[3:5])
+        is_hello = head[0] == 0x16 and head[5] == 1 and 4 <= length <= self.limits.raw
+        if not is_hello or int.from_bytes(head[6:9]) > self.limits.hello:
+            raise ssl.SSLError("not a ClientHello that is served")
+        return len(self._hello) >= 5 + length
 
     def _decrypt(self, tls: ssl.SSLObject) -> None:
         while self._incoming.pending or tls.pending():

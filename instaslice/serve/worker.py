@@ -292,8 +292,10 @@ class StallFreeWorker(Worker):
         if connection.ended:
             self._cut_short(connection, _NOT_WHOLE)
             return
-        if connection.phase == Phase.IDLE and len(reader):
-            connection.enter(Phase.ARRIVING)
+        if connection.phase in (Phase.IDLE, Phase.ARRIVING):
+            phase = Phase.ARRIVING if connection.held() else Phase.IDLE
+            if phase != connection.phase:
+                connection.enter(phase)
         if is_large and not self._may_grow(connection):
             self.paused[connection] = None
         elif reader.wants_continue():
@@ -305,13 +307,15 @@ class StallFreeWorker(Worker):
 
     def _receive(self, connection: Connection) -> None:
         """Read once from a connection, or a few times while it sends mostly data."""
-        was = connection.phase
+        was, was_silent = connection.phase, connection.tls is None
         with contextlib.suppress(BlockingIOError):
             for _ in range(self.limits.parts):
                 before = len(connection.reader)
                 is_all = connection.receive(self._context)
                 if is_all or len(connection.reader) - before < self.limits.raw // 2:
                     break
+        if was_silent:
+            connection.account.turn = self.turns
         if was == Phase.HANDSHAKE and connection.tls is not None:
             self._went_on(connection)
 
@@ -319,7 +323,6 @@ class StallFreeWorker(Worker):
         """Keep the number of handshakes, and of connections that have begun one, bounded."""
         if connection in self.silent:
             del self.silent[connection], connection.account.silent[connection]
-            connection.account.turn = self.turns
             self.handshaking[connection] = None
             if len(self.handshaking) > self.limits.handshakes:
                 started = collections.Counter(each.account for each in self.handshaking)
@@ -479,7 +482,7 @@ class StallFreeWorker(Worker):
         self.unsent += unsent - connection.unsent
         connection.pending, connection.unsent = held, unsent
         if self.pending > self.limits.pending:
-            self._make_room(each for each in self.connections if len(each.reader))
+            self._make_room(each for each in self.connections if each.held())
         if self.unsent > self.limits.unsent:
             self._make_room(each for each in self.connections if each.outbox)
 

@@ -559,7 +559,8 @@ def test_a_connection_with_unread_bytes_does_not_make_room(start: Start, app: Ap
         late, idle = (stack.enter_context(loop.connect()) for _ in range(2))
         until(lambda: [c.phase for c in loop.worker.connections] == [Phase.IDLE] * 2)
         with busy(loop, app):
-            stack.enter_context(loop.plain()).sendall(HELLO)
+            for _ in range(2):
+                stack.enter_context(loop.plain()).sendall(HELLO)
             late.sendall(get("/late"))
         assert reply_to(late).endswith(b"/late")
         assert hear_out(idle) == b""

@@ -3,6 +3,7 @@
 python -m test.support.attacks NAME PORT
 """
 
+import collections
 import contextlib
 import ctypes
 import itertools
@@ -21,6 +22,7 @@ from test.support import worst
 from test.support.loop import BufferedTLS
 from test.support.process import HOST
 from test.support.reviews import pod_review
+from test.support.serving import HELLO
 
 _MIB = 1024 * 1024
 
@@ -158,6 +160,17 @@ def connects(port: int) -> None:
             held[number % 500] = held.pop()
 
 
+def replay(port: int, data: bytes, source: str = HOST, keep: int = 1) -> None:
+    """Send the same bytes on one new connection after another, and keep the newest open."""
+    held: collections.deque[socket.socket] = collections.deque()
+    while True:
+        with contextlib.suppress(OSError):
+            held.append(socket.create_connection((HOST, port), 5, (source, 0)))
+            held[-1].sendall(data)
+        if len(held) > keep:
+            held.popleft().close()
+
+
 def handshakes(port: int) -> None:
     """Do handshakes, and nothing else, on 16 threads."""
 
@@ -171,6 +184,8 @@ def handshakes(port: int) -> None:
     time.sleep(3600)
 
 
+#: A record that TLS 1.3 ignores during a handshake (RFC 8446, appendix D.4).
+CHANGE_CIPHER_SPEC = b"\x14\x03\x03\x00\x01\x01"
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
 ATTACKS: dict[str, Callable[[int], None]] = {
@@ -183,6 +198,9 @@ ATTACKS: dict[str, Callable[[int], None]] = {
     "16 reviews of 7 MiB": lambda port: large(port, 16, review(56, 56, 7 * _MIB - 4096)),
     "16 dense reviews of 7 MiB": lambda port: large(port, 16, worst.dense()),
     "hellos of 128 KiB": hellos,
+    "ChangeCipherSpec records": lambda port: replay(port, HELLO + 100_000 * CHANGE_CIPHER_SPEC),
+    "ClientHellos": lambda port: replay(port, HELLO),
+    "ClientHellos of another address": lambda port: replay(port, HELLO, "127.0.0.2", 400),
     "handshakes": handshakes,
     "connect()": connects,
 }
