@@ -18,11 +18,12 @@ from instaslice.resource_api import GROUP, VERSIONS, ResourceAPI, Unavailable
 
 _log = logging.getLogger("instaslice")
 
-#: Seconds between questions when a version is known, and when none is. The second is shorter since
-#: a webhook that is not ready blocks pods.
-PAUSES: Final = (300.0, 5.0)
+#: Seconds between questions when a version is known, when none is, and while pods wait for the
+#: first answer. The last two are shorter since a webhook that is not ready blocks pods.
+PAUSES: Final = (300.0, 1.0, 0.1)
 
-#: Seconds to wait for the first answer: half of the webhook's timeout.
+#: Seconds to wait for the first answer, and for the answer to one question: half of the webhook's
+#: timeout.
 PATIENCE: Final = 2.5
 
 _NOT_ASKED: Final = "the API server has not been asked yet"
@@ -61,7 +62,7 @@ class Discovery:
         cluster: Caller,
         on_change: Callable[[Served], None],
         namespace: str = "default",
-        pauses: tuple[float, float] = PAUSES,
+        pauses: tuple[float, float, float] = PAUSES,
     ) -> None:
         self._cluster, self._on_change = cluster, on_change
         self._namespace, self._pauses = namespace, pauses
@@ -86,8 +87,15 @@ class Discovery:
 
     def _run(self) -> None:
         self.ask()
-        while not self._stop.wait(self._pauses[not isinstance(self._current, ResourceAPI)]):
+        while not self._stop.wait(self._pause()):
             self.ask()
+
+    def _pause(self) -> float:
+        """Seconds until the next question."""
+        known, unknown, expected = self._pauses
+        if isinstance(self._current, Unknown) and self._current.is_expected():
+            return expected
+        return known if isinstance(self._current, ResourceAPI) else unknown
 
     def ask(self) -> None:
         """Ask the API server once, and store its answer."""
@@ -100,17 +108,18 @@ class Discovery:
                     known = last
                 answer = find_out(self._cluster, answer, known, self._namespace)
         except ClusterError as error:
-            if not isinstance(self._current, Unknown):
+            now = self._current
+            if not isinstance(now, Unknown):
                 fields = {"reason": str(error)}
                 _log.warning("the API server was not reached", extra={"fields": fields})
                 return
-            answer = Unknown(f"the API server was not reached: {error}")
+            answer = Unknown(f"the API server was not reached: {error}", now.until, now.said)
         except Exception:  # the thread must survive internal errors
             _log.exception("asking the API server failed")
             return
         if answer != self._current:
             before, self._current = self._current, answer
-            if isinstance(before, Unknown):
+            if isinstance(before, Unknown) and not isinstance(answer, Unknown):
                 before.said.set()
             if isinstance(answer, ResourceAPI):
                 features = ", ".join(sorted(answer.features))

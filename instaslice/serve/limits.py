@@ -170,5 +170,5 @@ class Limits:
     certificate_check: float = 1.0
     # How long rendered metrics are served again.
     metrics: float = 1.0
-    # Between two requests for the API version: once it is known, and until then.
-    discovery: tuple[float, float] = discovery.PAUSES
+    # Between two requests for the API version, by what is known (see `discovery`).
+    discovery: tuple[float, float, float] = discovery.PAUSES

@@ -19,7 +19,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
-from instaslice.cluster.discovery import Discovery, Served
+from instaslice.cluster.discovery import PATIENCE, Discovery, Served
 from instaslice.resource_api import VERSIONS, ResourceAPI
 from instaslice.serve import logs
 from instaslice.serve.app import Ensure, Webhook
@@ -190,7 +190,8 @@ class Server(BaseApplication):
         cluster, version = self._settings.cluster, self._settings.resource_api
         if version == "auto" and cluster:
             on_change, pauses = partial(self._on_change, metrics), self._limits.discovery
-            discovery = Discovery(cluster, on_change, cluster.namespace, pauses)
+            asking = replace(cluster, deadline=PATIENCE)
+            discovery = Discovery(asking, on_change, cluster.namespace, pauses)
             discovery.start()
             return discovery.current
         api = VERSIONS[version].without_proof

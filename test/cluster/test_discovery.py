@@ -40,9 +40,23 @@ def test_a_version_without_templates_is_skipped(cluster: Cluster, api_server: AP
     )
 
 
+def test_pods_wait_while_the_first_questions_fail(cluster: Cluster, api_server: APIServer) -> None:
+    api_server.fault = FAULTS["500"]
+    asking = Discovery(cluster, lambda served: None, pauses=(3600.0, 3600.0, 0.01))
+    asking.start()
+    until(lambda: "500" in getattr(asking.current(), "reason", ""))
+    waiting = asking.current()
+    assert isinstance(waiting, Unknown)
+    assert waiting.is_expected()
+    api_server.fault = None
+    waiting.wait()
+    assert asking.current() is VERSIONS["v1"]
+    asking.stop()
+
+
 def test_discovery_asks_again_and_reports_changes(cluster: Cluster, api_server: APIServer) -> None:
     told: list[Served] = []
-    asking = Discovery(cluster, told.append, pauses=(0.01, 0.01))
+    asking = Discovery(cluster, told.append, pauses=(0.01, 0.01, 0.01))
     assert isinstance(asking.current(), Unknown), "nothing is known before the first answer"
     asking.start()
     until(lambda: asking.current() is VERSIONS["v1"])
@@ -62,7 +76,7 @@ def test_discovery_asks_more_often_while_pods_are_refused(
     cluster: Cluster, api_server: APIServer
 ) -> None:
     api_server.versions = []
-    asking = Discovery(cluster, lambda served: None, pauses=(3600.0, 0.01))
+    asking = Discovery(cluster, lambda served: None, pauses=(3600.0, 0.01, 0.01))
     asking.start()
     until(lambda: not isinstance(asking.current(), Unknown))
     api_server.versions = ["v1"]
@@ -85,7 +99,7 @@ class Broken:
 
 
 def test_the_thread_survives_an_internal_error(cluster: Cluster) -> None:
-    asking = Discovery(Broken(cluster), lambda served: None, pauses=(0.01, 0.01))
+    asking = Discovery(Broken(cluster), lambda served: None, pauses=(0.01, 0.01, 0.01))
     asking.start()
     until(lambda: asking.current() is VERSIONS["v1"])
     asking.stop()
@@ -124,7 +138,7 @@ def test_an_api_server_that_does_not_answer_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logging.getLogger("instaslice"), "propagate", True)
-    asking = Discovery(cluster, lambda served: None, pauses=(3600.0, 0.01))
+    asking = Discovery(cluster, lambda served: None, pauses=(3600.0, 0.01, 0.01))
     api_server.fault = FAULTS[fault]
     asking.ask()
     first = asking.current()
@@ -148,7 +162,7 @@ def test_a_403_does_not_mean_that_dra_is_not_served(
     cluster: Cluster, api_server: APIServer
 ) -> None:
     api_server.fault = error(403, 'forbidden: User "x" cannot get path')
-    asking = Discovery(cluster, lambda served: None, pauses=(3600.0, 0.01))
+    asking = Discovery(cluster, lambda served: None, pauses=(3600.0, 0.01, 0.01))
     asking.ask()
     served = asking.current()
     assert isinstance(served, Unknown)
