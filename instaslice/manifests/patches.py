@@ -71,12 +71,12 @@ class Builds:
 
 
 def inline(kustomization: Json) -> Iterator[tuple[Path, str]]:
-    """Yield the patches that a Kustomization holds as text, with their paths."""
+    """Yield the texts in a Kustomization that may be patches, or names of files, with paths."""
     for key in _PATCHES:
         for index, each in enumerate(listed(kustomization.get(key))):
             path: Path = (key, index, "patch") if isinstance(each, dict) else (key, index)
             text = at(kustomization, path)
-            if isinstance(text, str) and "\n" in text:
+            if isinstance(text, str):
                 yield path, text
 
 

@@ -57,16 +57,20 @@ CONTAINERS = [
 
 
 @pytest.mark.parametrize(
-    ("containers", "is_inline"),
-    [(each, False) for each in CONTAINERS] + [(each, True) for each in CONTAINERS[:3]],
+    ("containers", "where"),
+    [
+        *[(each, "file") for each in CONTAINERS],
+        *[(each, where) for each in CONTAINERS[:4] for where in ("block", "line")],
+    ],
 )
 def test_build_keeps_its_devices(
-    folder: Path, containers: str, is_inline: bool, capsys: pytest.CaptureFixture[str]
+    folder: Path, containers: str, where: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = f"{PATCH}      {containers}\n"
-    if is_inline:
-        block = "".join(f"    {line}\n" for line in text.splitlines())
-        kustomization = f"resources: [../base]  # kept\npatches:\n- patch: |-\n{block}"
+    if where != "file":
+        block = "|-\n" + "".join(f"    {line}\n" for line in text.splitlines())
+        inline = block if where == "block" else f"'{json.dumps(yaml.safe_load(text))}'\n"
+        kustomization = f"resources: [../base]  # kept\npatches:\n- patch: {inline}"
         (folder / "overlay" / "kustomization.yaml").write_text(kustomization)
     else:
         (folder / "overlay" / "patch.yaml").write_text(text)
