@@ -27,6 +27,8 @@ from test.support.reviews import apply
 KUBERNETES = {"1.27": "v1alpha2", "1.30": "v1alpha2", "1.31": "v1alpha3", "1.32": "v1beta1"}
 KUBERNETES |= {"1.33": "v1beta2", "1.34": "v1", "1.37": "v1"}
 
+[WHOLE_GPU] = read_mapping(["nvidia.com/gpu=gpu.nvidia.com"]).mapped.values()
+
 
 def profile(name: str) -> Resource:
     found = profiles.from_attribute(name)
@@ -88,25 +90,23 @@ def test_an_unknown_profile_is_asked_for_through_the_drivers_class() -> None:
     }
 
 
-def test_in_v1alpha2_parameters_come_before_the_template_that_names_them() -> None:
-    api = VERSIONS["v1alpha2"]
-    parameters, template = objects(api, claim_of(profile("1g.10gb+me")))
-    assert parameters["kind"] == "MigDeviceClaimParameters"
-    assert parameters["spec"] == {"profile": "1g.10gb+me"}
-    assert template["spec"]["spec"]["parametersRef"] == {
-        "apiGroup": "gpu.resource.nvidia.com",
-        "kind": "MigDeviceClaimParameters",
-        "name": parameters["metadata"]["name"],
-    }
+@pytest.mark.parametrize(
+    ("resource", "kind", "spec"),
+    [
+        (profile("1g.10gb+me"), "MigDeviceClaimParameters", {"profile": "1g.10gb+me"}),
+        (WHOLE_GPU, "GpuClaimParameters", {"count": 1}),
+    ],
+)
+def test_in_v1alpha2_parameters_come_before_the_template_that_names_them(
+    resource: Resource, kind: str, spec: Json
+) -> None:
+    parameters, template = objects(VERSIONS["v1alpha2"], claim_of(resource))
+    assert (parameters["kind"], parameters["spec"]) == (kind, spec)
+    name = parameters["metadata"]["name"]
+    reference = {"apiGroup": "gpu.resource.nvidia.com", "kind": kind, "name": name}
+    wanted = {"resourceClassName": "gpu.nvidia.com", "parametersRef": reference}
+    assert template["spec"]["spec"] == wanted
     assert "namespace" not in template["metadata"]
-
-
-def test_a_whole_gpu_of_v1alpha2_has_parameters_too() -> None:
-    [gpu] = read_mapping(["nvidia.com/gpu=gpu.nvidia.com"]).mapped.values()
-    parameters, template = objects(VERSIONS["v1alpha2"], claim_of(gpu), "ml")
-    assert parameters["kind"] == "GpuClaimParameters"
-    assert template["spec"]["spec"]["resourceClassName"] == "gpu.nvidia.com"
-    assert template["spec"]["spec"]["parametersRef"]["name"] == "gpu.nvidia.com"
 
 
 def test_alternatives_and_placement() -> None:
