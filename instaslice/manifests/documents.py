@@ -237,15 +237,14 @@ class Rewriter:
 
     def rewrite(self, text: str, line: int = 1, file: str = "") -> Document:
         """Rewrite all pods and pod templates in a document. line: of `text` in its file, from 1."""
-        preamble = _PREAMBLE.match(text)
-        assert preamble is not None  # it matches the empty string
-        document = Document(line + preamble.group().count("\n"), text, file)
-        body = text[preamble.end() :]
+        start = _PREAMBLE.match(text).end()  # type: ignore[union-attr]
+        document = Document(line + text.count("\n", 0, start), text, file)
+        body = text[start:]
         if _REMARK.fullmatch(body):
             document.is_empty = True
         elif self.task.needs_values or self.needs_look(body):
             try:
-                self._read(document, body, preamble.end())
+                self._read(document, body, start)
             except BadDocument as bad:
                 document.errors.append(Problem(bad.line, "", str(bad)))
             document.close(body)

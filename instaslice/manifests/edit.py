@@ -8,6 +8,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
@@ -44,13 +45,11 @@ def edit(text: str, root: Node, meaning: Any, layout: "Layout | None" = None) ->
         result = applied(whole, edits).removesuffix("\n").removesuffix("\r")
         start = min(edits[0].start, len(text), len(result))
         edits = [Edit(start, len(text), result[start:])]
-    try:
+    with suppress(BadDocument):
         again, _ = read(applied(text, edits))
-    except BadDocument:
-        again = None
-    if again is None or again.value != meaning:
-        raise BadDocument(UNWRITABLE)
-    return edits
+        if again and again.value == meaning:
+            return edits
+    raise BadDocument(UNWRITABLE)
 
 
 def applied(text: str, edits: Iterable[Edit], start: int = 0, stop: int | None = None) -> str:
