@@ -40,10 +40,11 @@ def limited(name: str, limits: Json, namespace: str = "ml") -> Json:
 
 
 def bound(*fields: str) -> Json:
-    """A bound pod. fields: those of its spec in `managedFields`."""
+    """A bound pod. fields: those of its spec in `managedFields`, if it has any."""
     found = pod("b", limit="mig-1g.5gb", node="n")
     spec: Json = {field: {} for field in fields}
-    found["metadata"] |= {"uid": "u", "managedFields": [{"fieldsV1": {"f:spec": spec}}]}
+    written = [{"fieldsV1": {"f:spec": spec}}] if fields else []
+    found["metadata"] |= {"uid": "u", "managedFields": written}
     return found
 
 
@@ -142,7 +143,7 @@ CASES = {
     "a time-sliced resource": only(nodes=[node("a", **{"mig-1g.5gb.shared": "4"})]),
     "a pod that selects nodes by a label": only(pods=[SELECTING]),
     "a pod whose author set nodeName": only(pods=[bound("f:nodeName")]),
-    "a pod that the scheduler bound": only(pods=[bound("f:containers")]),
+    "a pod that the scheduler bound": only(pods=[bound("f:containers"), bound()]),
     "a LimitRange": only(limits=LIMITS),
     "both the driver and the device plugin": only(nodes=BOTH, slices=a100.resource_slices()),
     "the gate is off": replace(only(), gates={PARTITIONABLE: Known(False)}),
