@@ -348,11 +348,11 @@ class _Work:
         """Apply operations to the value, and edit the text. Raises BadDocument."""
         document, task = self.document, self.rewriter.task
         value = apply(self.value, operations)
-        others = document.edits if self.prefix else []
         try:
             edits = edit(self.text, self.root, value, self.layout)
-            moved = [Edit(a + self.start, b + self.start, new) for a, b, new in edits]
-            document.edits = [*others, *moved]
+            if not self.prefix:
+                document.edits = []
+            document.edits += [Edit(a + self.start, b + self.start, new) for a, b, new in edits]
         except BadDocument:
             if not task.needs_values:
                 raise

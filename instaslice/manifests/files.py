@@ -233,9 +233,11 @@ class Job:
         """Print one stream of documents, without those that have errors."""
         last = ""
         for file in files:
-            text = "".join(each.after for each in file.documents if not each.errors)
-            self.write(join(last, text))
-            last = text[-1:] or last
+            is_apart = True
+            for text in (each.after for each in file.documents if not each.errors):
+                # Other documents of a file have their own markers.
+                self.write(join(last, text) if is_apart else text)
+                last, is_apart = text[-1:] or last, is_apart and not text
         if added := [manifest for file in files for manifest in file.added]:
             self.write(appended(last, added))
 

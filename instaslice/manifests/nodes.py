@@ -41,7 +41,13 @@ class Node:
     is_block: bool = False  #: whether it is a block scalar, which has a header
     target: "Node | None" = None  #: of an alias
     parts: "Sequence[Part]" = ()  #: members, or items
-    own: "dict[str | None, Part] | None" = None  #: live members by key, without merge keys
+    _own: "dict[str | None, Part] | None" = None
+
+    def own(self) -> "dict[str | None, Part]":
+        """The members by key, without merge keys; the last one of each key."""
+        if self._own is None:  # cached, since every member may have a problem to locate
+            self._own = {part.key: part for part in self.parts if not part.is_merge}
+        return self._own
 
 
 @dataclass(slots=True)
@@ -184,7 +190,7 @@ class _Builder:
         """Read a collection up to its end."""
         parts: list[Part] = []
         own: dict[str | None, Part] = {}
-        node.parts, node.own = parts, own
+        node.parts = parts
         for found in self.events:
             if found[0].kind is _END:
                 # For libyaml, a block ends only at the beginning of the next token.
@@ -241,7 +247,7 @@ def locate(node: Node, path: Sequence[str | int]) -> tuple[int, Node]:
     for token in path:
         found = None
         if node.kind is dict:
-            found = (node.own or {}).get(str(token))
+            found = node.own().get(str(token))
         elif str(token).isdecimal() and int(token) < len(node.parts):
             found = node.parts[int(token)]
         if found is None:
