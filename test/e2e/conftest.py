@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +25,7 @@ NO_ASSETS = (
 def pytest_runtest_setup(item: pytest.Function) -> None:
     """Skip from here, so that pytest shows one line for all tests."""
     assets = os.environ.get("KUBEBUILDER_ASSETS")
-    planes = {"plane", "empty_cluster", "alone", "real_node"}
+    planes = {"plane", "empty_cluster", "alone", "cluster_without_dra", "real_node"}
     if planes & {*item.fixturenames} and not assets:
         pytest.skip(NO_ASSETS)
     if "real_node" in item.fixturenames:
@@ -48,14 +50,28 @@ def cluster(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Cl
     return Cluster(plane, tmp_path_factory.mktemp("client") / "discovery")
 
 
+@contextmanager
+def another(factory: pytest.TempPathFactory, **options: Any) -> Iterator[Cluster]:
+    """The API server of another control plane. options: of `control_plane`."""
+    assets, folder = Path(os.environ["KUBEBUILDER_ASSETS"]), factory.mktemp("another")
+    with control_plane(assets, folder / "plane", **options) as running:
+        yield Cluster(running, folder / "discovery")
+
+
 @pytest.fixture(scope="module")
 def empty_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster without InstaSlice, for one module."""
-    assets, folder = Path(os.environ["KUBEBUILDER_ASSETS"]), tmp_path_factory.mktemp("empty")
-    with control_plane(assets, folder / "plane") as running:
-        if not running.has_controllers:
+    with another(tmp_path_factory) as cluster:
+        if not cluster.plane.has_controllers:
             pytest.skip("needs kube-controller-manager, which creates the pods of Deployments")
-        yield Cluster(running, folder / "discovery")
+        yield cluster
+
+
+@pytest.fixture
+def cluster_without_dra(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster that does not serve resource.k8s.io."""
+    with another(tmp_path_factory, controllers=False, has_dra=False) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

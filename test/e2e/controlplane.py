@@ -76,6 +76,7 @@ def control_plane(
     controllers: bool = True,
     address: str = "127.0.0.1",
     gates: Mapping[int, str] = MappingProxyType({}),
+    has_dra: bool = True,
 ) -> Iterator[ControlPlane]:
     """Run a control plane inside the context.
 
@@ -83,6 +84,7 @@ def control_plane(
     controllers: whether kube-controller-manager and kube-scheduler may run, too.
     address: the API server's, for pods and kubelets.
     gates: feature gates to switch on, by the minor version of Kubernetes.
+    has_dra: whether resource.k8s.io is served.
     Raises RuntimeError, with the end of a log, and TimeoutError.
     """
     apiserver, etcd, kubectl = (assets / name for name in ("kube-apiserver", "etcd", "kubectl"))
@@ -141,7 +143,7 @@ def control_plane(
             # Without the controller that creates service accounts, pods have none.
             *([] if manager else ["--disable-admission-plugins=ServiceAccount"]),
             *gate_flags,
-            *_runtime_config(version),
+            *_runtime_config(version, has_dra),
         )
         lives = (etcd_lives, apiserver_lives)
         until(lambda: serves("/readyz"), f"the API server is ready, {folder}", *lives, seconds=90)
@@ -199,9 +201,10 @@ def _feature_gates(version: Version, more: Mapping[int, str]) -> list[str]:
     return [f"--feature-gates={gate}=true" for gate in gates]
 
 
-def _runtime_config(version: Version) -> list[str]:
-    """The flags with which the API server serves resource.k8s.io."""
-    served = [f"resource.k8s.io/{each}=true" for each in DRA.get(version.minor, ())]
+def _runtime_config(version: Version, has_dra: bool) -> list[str]:
+    """The flags with which the API server serves resource.k8s.io, or does not."""
+    versions = DRA.get(version.minor, () if has_dra else ("v1",))
+    served = [f"resource.k8s.io/{each}={str(has_dra).lower()}" for each in versions]
     return [f"--runtime-config={','.join(served)}"] if served else []
 
 

@@ -1,13 +1,16 @@
 """Files from `instaslice rewrite`, applied to a real API server with kubectl."""
 
 import json
+from pathlib import Path
 
+import pytest
 import yaml
 
 from instaslice.manifests import nodes
 from test.e2e.cluster import Cluster
 from test.e2e.pods import container, job, pod, workload
 from test.support.command import instaslice
+from test.support.deployments import BASE, PATCH, slices
 
 
 def test_rewritten_files_stay_unchanged(namespace: Cluster) -> None:
@@ -30,6 +33,39 @@ def test_rewritten_files_stay_unchanged(namespace: Cluster) -> None:
     assert applied == [["created"] * 3, ["unchanged"] * 3]
     assert names[0] == names[1]
     assert namespace.get("Deployment", "web")["metadata"]["generation"] == 1
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        "{name: model, resources: {limits: {nvidia.com/mig-1g.5gb: 2}}}",
+        "{name: more, image: a, resources: {limits: {nvidia.com/mig-3g.20gb: 1}}}",
+    ],
+)
+def test_kubectl_patch_gives_the_same_with_rewritten_files(
+    namespace: Cluster, container: str, tmp_path: Path
+) -> None:
+    found = []
+    for name in ("limits", "claims"):
+        folder = tmp_path / name
+        folder.mkdir()
+        base, patch = folder / "base.yaml", folder / "patch.yaml"
+        base.write_text(BASE.replace("name: server", f"name: {name}"))
+        patch.write_text(f"{PATCH}      - {container}\n".replace("name: server", f"name: {name}"))
+        if name == "claims":
+            options = ("--resource-api", namespace.plane.resource_api, "--in-place")
+            done = instaslice("rewrite", *options, str(folder))
+            assert (done.code, done.err.count(": rewritten")) == (0, 2), done.err
+        for arguments in (
+            ("create", f"--filename={base}"),
+            ("patch", "deployment", name, f"--patch-file={patch}"),
+        ):
+            made = namespace.kubectl(*arguments)
+            assert made.returncode == 0, made.stderr
+        found.append(namespace.get("Deployment", name))
+    limits, claims = map(slices, found)
+    assert limits == claims
+    assert "nvidia.com/mig" not in str(found[1]["spec"])
 
 
 YAML = """\
