@@ -6,8 +6,9 @@ from instaslice.cluster import discovery
 from instaslice.cluster.gates import GATES, ask, find_out
 from instaslice.cluster.kubeconfig import from_kubeconfig
 from instaslice.resource_api import ALTERNATIVES, DIFFERENT_GPUS, ResourceAPI
-from test.e2e.cluster import Cluster
+from test.e2e.cluster import Cluster, Json
 from test.e2e.controlplane import Version
+from test.e2e.installation import ACCOUNT, FIRST_WITH_POLICIES
 from test.e2e.webhook import Webhook
 
 #: The first version in which the feature's gate is on by default.
@@ -32,3 +33,20 @@ def test_features_equal_the_enabled_gates(cluster: Cluster, webhook: Webhook, ac
     assert api.features - found.features <= ON_SINCE.keys()
     if plane.resource_api != "v1alpha2":
         assert cluster.find("ResourceClaimTemplate", "instaslice-probe") is None, "none was created"
+
+
+def test_policies_refuse_a_probe_with_admin_access(namespace: Cluster) -> None:
+    plane = namespace.plane
+    if plane.version < FIRST_WITH_POLICIES or plane.resource_api != "v1":
+        pytest.skip("needs the component `policies`, and resource.k8s.io/v1")
+    exactly = {"deviceClassName": "gpu.nvidia.com", "adminAccess": True}
+    probe: Json = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaimTemplate",
+        "metadata": {"name": "instaslice-probe"},
+        "spec": {"spec": {"devices": {"requests": [{"name": "any", "exactly": exactly}]}}},
+    }
+    label = {"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}}
+    namespace.patch("Namespace", namespace.namespace, label)
+    done = namespace.kubectl("create", f"--as={ACCOUNT}", "-f-", stdin=probe)
+    assert "instaslice-service-account" in done.stderr
