@@ -27,8 +27,9 @@ SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 #: In seconds. A healthy API server answers in milliseconds.
 DEADLINE: Final = 5.0
 
-#: The most bytes of an answer to read: a discovery document has 2 KB, a Status less.
-MAX_ANSWER: Final = 1024 * 1024
+#: The most bytes of an answer to read: a discovery document has 2 KB, a template less than 100.
+#: Comparing larger ones, which users can create, would take long.
+MAX_ANSWER: Final = 256 * 1024
 
 #: The kinds of objects that InstaSlice creates or probes, as spelt in a URL path.
 PLURALS: Final = {
