@@ -125,7 +125,7 @@ def test_a_user_behind_a_service_reads_why_pods_are_refused(
     api_server.versions = []
     api_server.fault = FAULTS["hang_up"]
     options = ["--resource-api", "auto", *reached]
-    impatient = {"discovery": (300.0, 0.1)}
+    impatient = {"discovery": (300.0, 0.1, 0.1)}
     with serving(*options, limits=impatient) as server:
 
         def is_ready() -> bool:

@@ -739,7 +739,7 @@ def test_in_a_cluster_the_version_is_found_and_templates_are_created(
 ) -> None:
     api_server.versions = []
     options = ["--resource-api", "auto", "--provision-templates", *reached]
-    limits = {"discovery": (300.0, 0.1)}
+    limits = {"discovery": (300.0, 0.1, 0.1)}
     with serving(*options, limits=limits) as process:
         until(lambda: b"does not serve" in process.call("GET", "/readyz")[1])
         assert process.call("GET", "/readyz")[0] == 200
