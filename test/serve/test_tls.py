@@ -85,6 +85,7 @@ OTHER = Authority().ca.private_key_pem.bytes()
         ("ca.crt", b"", "holds no PEM certificate"),
         ("ca.crt", b"\xff", "holds no PEM certificate"),
     ],
+    ids=range(10),  # the processes of a run must agree, and OTHER differs
 )
 def test_an_error_names_the_file_with_the_wrong_content(
     file: str, content: bytes, reason: str, cert_dir: Path
