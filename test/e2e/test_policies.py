@@ -180,6 +180,26 @@ def test_largest_pod_is_within_the_cost_budget(namespace: Cluster) -> None:
     assert namespace.refusal(pod("p", *containers, initContainers=init)) == ""
 
 
+def test_56_profiles_under_maxima_for_all_are_within_the_cost_budget(namespace: Cluster) -> None:
+    known = [each.template for each in profiles.known_profiles()]
+    limit(namespace, "Pod", **dict.fromkeys(known, "2"))
+    uses = [container(f"c{i}", resources={"claims": [{"name": f"c{i}"}]}) for i in range(56)]
+    declared = [{"name": f"c{i}", "resourceClaimTemplateName": f"{known[i]}.x2"} for i in range(56)]
+    large = native(shaped(api_of(namespace), pod("p", *uses, resourceClaims=declared)))
+    assert namespace.refusal(large) == ""
+    large["spec"]["resourceClaims"][55] = api_of(namespace).pod_claim("c55", f"{known[55]}.x3")
+    assert namespace.refusal(large).endswith(
+        f"nvidia.com/{known[55]} usage per Pod is 2, but limit is 3"
+    )
+
+
+def test_refuses_more_claims_than_instaslice_gives(limited: Cluster) -> None:
+    api = api_of(limited)
+    many = shaped(api, claiming("ours", times=225))
+    assert "at most 224 claims" in limited.refusal(many)
+    assert limited.refusal(shaped(api, claiming("ours", times=224))) == ""
+
+
 # The service account
 
 
