@@ -11,7 +11,7 @@ import contextlib
 import socket
 import ssl
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -44,7 +44,6 @@ class Account:
     turn: int  #: the loop's turn that last began a handshake with it
     used: float = 0.0  #: seconds of processor time
     connections: int = 0
-    oldest_next: bool = True  #: see `Line`
     #: Connections whose handshake has not begun, oldest first.
     silent: dict["Connection", None] = field(default_factory=dict)
 
@@ -236,34 +235,52 @@ class Connection:
 
 
 class Line:
-    """Connections whose requests wait for a thread.
+    """Connections whose requests wait for their turn.
 
-    Addresses take turns. Of an address, the cheapest request and the oldest one go in turn, so that
-    neither waits for all of the others.
+    Callers with a verified certificate come first. Otherwise, the cheapest request and the oldest
+    one of an address come in turn, and so do addresses: neither many cheap requests nor many
+    addresses with expensive ones keep others waiting. No step takes longer for a longer line.
     """
 
     def __init__(self) -> None:
-        #: By address; by class of cost; oldest first.
-        self._lanes: dict[Account, dict[int, deque[Connection]]] = {}
+        self._classes: dict[Connection, int] = {}  #: the class of cost of each when it came
+        # The first index has one class, so it gives the oldest of an address.
+        self._indexes: tuple[_Index, _Index] = ({}, {})
+        self._takes = 0
 
     def __len__(self) -> int:
-        return len(self._lanes)
+        return len(self._classes)
 
     def add(self, connection: Connection) -> None:
-        """Add a connection as the last one of its class."""
-        lane = self._lanes.setdefault(connection.account, {})
-        lane.setdefault(connection.cost_class(), deque()).append(connection)
+        """Add a connection as the last one of its address."""
+        self._classes[connection] = cost_class = connection.cost_class()
+        for index, key in zip(self._indexes, (0, cost_class), strict=True):
+            lanes = index.setdefault((not connection.is_known, key), OrderedDict())
+            lanes.setdefault(connection.account, OrderedDict())[connection] = None
+
+    def discard(self, connection: Connection) -> None:
+        """Remove a connection, if it waits."""
+        if (cost_class := self._classes.pop(connection, None)) is None:
+            return
+        for index, key in zip(self._indexes, (0, cost_class), strict=True):
+            lanes = index[not connection.is_known, key]
+            del lanes[connection.account][connection]
+            if not lanes[connection.account]:
+                del lanes[connection.account]
+            if not lanes:
+                del index[not connection.is_known, key]
 
     def take(self) -> Connection:
-        """Remove the connection whose turn it is. Raises StopIteration if there is none."""
-        account, lane = next(iter(self._lanes.items()))
-        del self._lanes[account]
-        account.oldest_next = not account.oldest_next
-        oldest = min(lane, key=lambda each: lane[each][0].since)
-        cost_class = oldest if account.oldest_next else min(lane)
-        connection = lane[cost_class].popleft()
-        if not lane[cost_class]:
-            del lane[cost_class]
-        if lane:
-            self._lanes[account] = lane
+        """Remove the connection whose turn it is. Raises ValueError if there is none."""
+        self._takes += 1
+        index = self._indexes[self._takes % 2]
+        lanes = index[min(index)]
+        account = next(iter(lanes))
+        lanes.move_to_end(account)
+        connection = next(iter(lanes[account]))
+        self.discard(connection)
         return connection
+
+
+#: By whether the caller is unknown, and class of cost; by address; oldest first.
+_Index = dict[tuple[bool, int], OrderedDict[Account, OrderedDict[Connection, None]]]

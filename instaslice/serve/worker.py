@@ -7,12 +7,12 @@ turns.
 
 1. In each turn the loop reads what has arrived, begins handshakes, answers whole requests, and
    writes replies, each for a bounded time.
-2. Requests are ordered by: a verified client certificate; their expected cost; the processor time
-   that their address used lately; how long ago their connection was served. If the oldest are
-   starving, they come first in every other turn. Addresses take turns in beginning handshakes; the
-   newest connection of an address comes first, since older clients may have gone.
+2. Requests are read in the order of: a verified client certificate; the processor time that their
+   address used lately; how long ago their connection was served. For answers, addresses take turns
+   (`Line`). So they do in beginning handshakes; the newest connection of an address comes first,
+   since older clients may have gone.
 3. Large bodies are decided on in another process, one at a time. A request that must wait for the
-   API server runs again on a thread of the pool. For both, addresses take turns (`Line`).
+   API server runs again on a thread of the pool. Both have a `Line`, too.
 4. Connections and the bytes that they hold are bounded in every phase. Where room is short,
    `Connection.rank` chooses which one is closed. A connection whose request is being answered
    stays; if all are, the new one is closed. An idle connection is closed only after a check that
@@ -102,13 +102,13 @@ class StallFreeWorker(Worker):
         self.handshaking: dict[Connection, None] = {}  #: in its handshake
         self.growing: dict[Connection, None] = {}  #: has sent a part of a large body
         self.paused: dict[Connection, None] = {}  #: of these, must wait before it sends more
-        self.whole: dict[Connection, None] = {}  #: has a whole request
         self.ready: set[Connection] = set()  #: may have its next request in its buffer
         self.pending = 0  #: bytes that requests hold
         self.unsent = 0  #: bytes in the connections' outboxes
         self.large = 0  #: bytes of large bodies, until they are answered
         self.waiting = 0  #: bytes of requests in the pool
-        self.for_judge = Line()  #: connections whose request has a large body
+        self.whole = Line()  #: connections with a whole request
+        self.for_judge = Line()  #: the same for a request with a large body
         self.for_pool = Line()  #: connections whose request waits for a thread
         self.in_pool = 0  #: requests in the pool
         self.judging = False  #: whether a large body is being decided on
@@ -284,10 +284,7 @@ class StallFreeWorker(Worker):
             connection.used = True
             connection.enter(Phase.WORKING)
             self.growing.pop(connection, None)
-            if is_large:
-                self.for_judge.add(connection)
-            else:
-                self.whole[connection] = None
+            (self.for_judge if is_large else self.whole).add(connection)
             return
         if connection.ended:
             self._cut_short(connection, _NOT_WHOLE)
@@ -376,16 +373,9 @@ class StallFreeWorker(Worker):
     def _work(self) -> None:
         """Answer whole requests for a bounded time, then send the replies."""
         replies: list[tuple[Connection, Reply]] = []
-        if self.whole:
-            now = time.monotonic()
-            until = now + self.limits.answering + self.limits.ordering * len(self.whole)
-            oldest = next(iter(self.whole))
-            is_starving = now - oldest.since > self.limits.starving
-            oldest_first = is_starving and self.turns % 2
-            for connection in list(self.whole) if oldest_first else sorted(self.whole, key=order):
-                self._answer(connection, replies)
-                if time.monotonic() > until:
-                    break
+        until = time.monotonic() + self.limits.answering
+        while self.whole and time.monotonic() < until:
+            self._answer(self.whole.take(), replies)
         if self.for_judge and not self.judging:
             self.judging = True
             connection = self.for_judge.take()
@@ -401,7 +391,6 @@ class StallFreeWorker(Worker):
 
     def _answer(self, connection: Connection, replies: list[tuple[Connection, Reply]]) -> None:
         """Answer a request in the loop, or pass it to the pool."""
-        del self.whole[connection]
         before = time.thread_time()
         try:
             request, is_last = self._take(connection)
@@ -563,8 +552,10 @@ class StallFreeWorker(Worker):
         connection.sock.close()
         account = connection.account
         account.connections -= 1
-        for held in (self.silent, account.silent, self.handshaking, self.whole):
+        for held in (self.silent, account.silent, self.handshaking):
             held.pop(connection, None)
+        for line in (self.whole, self.for_judge, self.for_pool):
+            line.discard(connection)
         self.connections.discard(connection)
         self._release(connection)
 
@@ -592,11 +583,3 @@ def _turn_of(connection: Connection) -> tuple[bool, int, int]:
 def handshake_order(connection: Connection) -> tuple[int, float]:
     """The sorting key of a connection whose handshake has not begun."""
     return connection.account.turn, -connection.since
-
-
-def order(connection: Connection) -> tuple[bool, int, int, int]:
-    """The sorting key of a connection whose request is whole; the lowest comes first."""
-    is_known, used, turn = _turn_of(connection)
-    # The cost comes before what the address has used: many addresses may each send something
-    # expensive for the first time.
-    return is_known, connection.cost_class(), used, turn

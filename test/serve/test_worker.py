@@ -15,10 +15,10 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import pytest
 
 from instaslice.serve.app import MustWait
-from instaslice.serve.connection import Account, Phase
-from instaslice.serve.http import MAY_WAIT, Reader, Request
+from instaslice.serve.connection import Account, Connection, Line, Phase
+from instaslice.serve.http import MAY_WAIT, Peer, Reader, Request
 from instaslice.serve.limits import Limits
-from instaslice.serve.worker import handshake_order, order
+from instaslice.serve.worker import handshake_order
 from test.support.certs import Authority
 from test.support.loop import HOST, BufferedTLS, Loop, hear_out, running
 from test.support.process import PATIENCE
@@ -459,14 +459,30 @@ def test_the_address_with_most_unfinished_handshakes_loses_one(start: Start) -> 
         assert not hung_up(slow)
 
 
-def test_many_addresses_with_expensive_requests_come_after_a_cheap_one(start: Start) -> None:
-    with start() as loop, loop.connect() as cheap, loop.connect() as expensive:
-        until(lambda: [c.phase for c in loop.worker.connections] == [Phase.IDLE] * 2)
-        by_port = {c.sock.getpeername()[1]: c for c in loop.worker.connections}
-        honest, other = (by_port[each.getsockname()[1]] for each in (cheap, expensive))
-        honest.account, other.account = Account(turn=0, used=1.0), Account(turn=0)
-        other.cost = 0.02
-        assert sorted([other, honest], key=order) == [honest, other]
+@pytest.mark.parametrize(("many", "cost"), [("addresses", 0.02), ("requests", 0.0)])
+def test_neither_many_addresses_nor_many_cheap_requests_come_first(many: str, cost: float) -> None:
+    line, account = Line(), Account(turn=0)
+    with contextlib.ExitStack() as stack:
+
+        def wait(account: Account, cost: float, certificate: str = "") -> Connection:
+            sock = stack.enter_context(socket.socket())
+            peer = Peer("127.0.0.1", ("127.0.0.1", 443), certificate)
+            connection = Connection(sock, peer, account, 0, Limits(), cost=cost)
+            line.add(connection)
+            return connection
+
+        others = [
+            wait(Account(turn=0) if many == "addresses" else account, cost) for _ in range(50)
+        ]
+        honest = wait(Account(turn=0, used=1.0), 0.001)
+        verified = wait(Account(turn=0, used=1.0), 1.0, "its certificate")
+        taken = [line.take() for _ in range(4)]
+        assert taken[0] == verified
+        assert honest in taken
+        line.discard(others[-1])
+        assert len(line) == 47
+        assert {line.take() for _ in range(47)} == {*others[:-1], honest} - {*taken}
+        assert not line
 
 
 @pytest.mark.parametrize(
