@@ -11,7 +11,6 @@ import contextlib
 import socket
 import ssl
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -255,8 +254,8 @@ class Line:
         """Add a connection as the last one of its address."""
         self._classes[connection] = cost_class = connection.cost_class()
         for index, key in zip(self._indexes, (0, cost_class), strict=True):
-            lanes = index.setdefault((not connection.is_known, key), OrderedDict())
-            lanes.setdefault(connection.account, OrderedDict())[connection] = None
+            lanes = index.setdefault((not connection.is_known, key), {})
+            lanes.setdefault(connection.account, {})[connection] = None
 
     def discard(self, connection: Connection) -> None:
         """Remove a connection, if it waits."""
@@ -276,11 +275,11 @@ class Line:
         index = self._indexes[self._takes % 2]
         lanes = index[min(index)]
         account = next(iter(lanes))
-        lanes.move_to_end(account)
-        connection = next(iter(lanes[account]))
+        lanes[account] = lane = lanes.pop(account)  # as the last one
+        connection = next(iter(lane))
         self.discard(connection)
         return connection
 
 
 #: By whether the caller is unknown, and class of cost; by address; oldest first.
-_Index = dict[tuple[bool, int], OrderedDict[Account, OrderedDict[Connection, None]]]
+_Index = dict[tuple[bool, int], dict[Account, dict[Connection, None]]]

@@ -379,15 +379,16 @@ class StallFreeWorker(Worker):
         if self.for_judge and not self.judging:
             self.judging = True
             connection = self.for_judge.take()
-            self.judge.submit(self._run, connection, *self._take(connection), may_wait=False)
+            taken = self._take(connection)
+            self._count(connection)
+            self.judge.submit(self._run, connection, *taken, may_wait=False)
         for connection, reply in replies:
             self._reply(connection, reply)
 
     def _take(self, connection: Connection) -> tuple[Request, bool]:
         """Take a whole request from a connection; also whether it must be the last one."""
-        request = connection.reader.take()
-        self._count(connection)
-        return request, not self.alive or connection.generation != self.generation()
+        is_last = not self.alive or connection.generation != self.generation()
+        return connection.reader.take(), is_last
 
     def _answer(self, connection: Connection, replies: list[tuple[Connection, Reply]]) -> None:
         """Answer a request in the loop, or pass it to the pool."""
@@ -412,6 +413,7 @@ class StallFreeWorker(Worker):
             self._reply(connection, Reply.refusing(_TOO_MANY))
             return
         self.waiting += small
+        self._count(connection)
         connection.taken = request, is_last
         self.for_pool.add(connection)
         self._fill_pool()
