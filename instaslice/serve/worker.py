@@ -566,8 +566,9 @@ def _has_gone(sock: socket.socket) -> bool:
     """Whether a client has hung up, even if what it sent is not read yet."""
     if not hasattr(socket, "TCP_INFO"):  # only Linux has it
         return False
-    # The first byte is the state, and 1 is ESTABLISHED (Linux, include/net/tcp_states.h).
-    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) != b"\x01"
+    # The first byte is the state: 7 is CLOSE, and 8 CLOSE_WAIT (Linux, include/net/tcp_states.h). A
+    # new connection can be in SYN_RECV for a moment more.
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) in (b"\x07", b"\x08")
 
 
 def _charge(connection: Connection, seconds: float) -> None:
