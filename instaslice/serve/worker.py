@@ -9,8 +9,8 @@ turns.
    writes replies, each for a bounded time.
 2. Requests are read in the order of: a verified client certificate; the processor time that their
    address used lately; how long ago their connection was served. For answers, addresses take turns
-   (`Line`). So they do in beginning handshakes; the newest connection of an address comes first,
-   since older clients may have gone.
+   (`Line`). So they do in beginning handshakes; in every other turn the newest connection of an
+   address comes first, since older clients may have gone.
 3. Large bodies are decided on in another process, one at a time. A request that must wait for the
    API server runs again on a thread of the pool. Both have a `Line`, too.
 4. Connections and the bytes that they hold are bounded in every phase. Where room is short,
@@ -162,7 +162,8 @@ class StallFreeWorker(Worker):
         for connection in known:
             (large if connection.reader.size > self.limits.light else small).append(connection)
         self._look_after(sorted(small, key=_turn_of), self.limits.reading)
-        self._look_after(sorted(new, key=handshake_order), self.limits.newcomers)
+        new.sort(key=newest_first if self.turns % 2 else oldest_first)
+        self._look_after(new, self.limits.newcomers)
         self._look_after(sorted(large, key=_turn_of), self.limits.reading_large)
         self._work()
         now = time.monotonic()
@@ -583,6 +584,11 @@ def _turn_of(connection: Connection) -> tuple[bool, int, int]:
     return not connection.is_known, int(10 * used), connection.turn
 
 
-def handshake_order(connection: Connection) -> tuple[int, float]:
-    """The sorting key of a connection whose handshake has not begun."""
+def newest_first(connection: Connection) -> tuple[int, float]:
+    """A sorting key for connections whose handshake has not begun; addresses take turns."""
     return connection.account.turn, -connection.since
+
+
+def oldest_first(connection: Connection) -> tuple[int, float]:
+    """The same, for every other turn."""
+    return connection.account.turn, connection.since

@@ -18,7 +18,7 @@ from instaslice.serve.app import MustWait
 from instaslice.serve.connection import Account, Connection, Line, Phase
 from instaslice.serve.http import MAY_WAIT, Peer, Reader, Request
 from instaslice.serve.limits import Limits
-from instaslice.serve.worker import handshake_order
+from instaslice.serve.worker import newest_first, oldest_first
 from test.support.certs import Authority
 from test.support.loop import HOST, BufferedTLS, Loop, hear_out, running
 from test.support.process import PATIENCE
@@ -443,8 +443,9 @@ def test_addresses_take_turns_in_beginning_handshakes(start: Start) -> None:
         until(lambda: len(loop.worker.silent) == 3)
         api_server, older, newest = loop.worker.silent
         newest.account.turn = api_server.account.turn + 1
-        expected = [api_server, newest, older]
-        assert sorted([newest, older, api_server], key=handshake_order) == expected
+        everyone = [newest, older, api_server]
+        assert sorted(everyone, key=newest_first) == [api_server, newest, older]
+        assert sorted(everyone, key=oldest_first) == [api_server, older, newest]
 
 
 def test_the_address_with_most_unfinished_handshakes_loses_one(start: Start) -> None:
