@@ -473,7 +473,8 @@ class StallFreeWorker(Worker):
         self.pending += held - connection.pending
         self.unsent += unsent - connection.unsent
         connection.pending, connection.unsent = held, unsent
-        if self.pending > self.limits.pending:
+        # Whole requests go on, so only what is not whole yet has to make room.
+        if self.pending > self.limits.pending and connection.phase < Phase.WORKING:
             self._make_room(each for each in self.connections if each.held())
         if self.unsent > self.limits.unsent:
             self._make_room(each for each in self.connections if each.outbox)
