@@ -474,7 +474,7 @@ class StallFreeWorker(Worker):
         self.unsent += unsent - connection.unsent
         connection.pending, connection.unsent = held, unsent
         # Whole requests go on, so only what is not whole yet has to make room.
-        if self.pending > self.limits.pending and connection.phase < Phase.WORKING:
+        if self.pending > self.limits.pending and connection.phase == Phase.ARRIVING:
             self._make_room(each for each in self.connections if each.held())
         if self.unsent > self.limits.unsent:
             self._make_room(each for each in self.connections if each.outbox)
