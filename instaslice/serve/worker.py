@@ -473,9 +473,10 @@ class StallFreeWorker(Worker):
         self.pending += held - connection.pending
         self.unsent += unsent - connection.unsent
         connection.pending, connection.unsent = held, unsent
-        # Whole requests go on, so only what is not whole yet has to make room.
-        if self.pending > self.limits.pending and connection.phase == Phase.ARRIVING:
-            self._make_room(each for each in self.connections if each.held())
+        share = self.pending // max(1, len(self.connections))
+        if self.pending > self.limits.pending and held >= share:
+            # A small request is not what takes the room.
+            self._make_room(each for each in self.connections if each.held() >= share)
         if self.unsent > self.limits.unsent:
             self._make_room(each for each in self.connections if each.outbox)
 
