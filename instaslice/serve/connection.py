@@ -233,6 +233,10 @@ class Connection:
         return True
 
 
+#: By whether the caller is unknown, and class of cost; by address; oldest first.
+_Index = dict[tuple[bool, int], dict[Account, dict[Connection, None]]]
+
+
 class Line:
     """Connections whose requests wait for their turn.
 
@@ -279,7 +283,3 @@ class Line:
         connection = next(iter(lane))
         self.discard(connection)
         return connection
-
-
-#: By whether the caller is unknown, and class of cost; by address; oldest first.
-_Index = dict[tuple[bool, int], dict[Account, dict[Connection, None]]]

@@ -37,7 +37,7 @@ class Limits:
     # Raw bytes read from a connection at once: one full TLS record (RFC 8446, section 5.2), or 600
     # records without data, which cost OpenSSL 25 us each.
     raw: int = 16 * 1024 + 512
-    # The same before the end of the handshake: a ClientHello, and 250 records of six bytes at most.
+    # The same before the end of the handshake; a longer ClientHello takes several reads.
     raw_handshake: int = 2 * 1024
     # Reads from one connection per turn while it sends data: decrypting 16 KiB takes 20 us.
     parts: int = 8

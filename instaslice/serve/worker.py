@@ -380,16 +380,15 @@ class StallFreeWorker(Worker):
         if self.for_judge and not self.judging:
             self.judging = True
             connection = self.for_judge.take()
-            taken = self._take(connection)
-            self._count(connection)
-            self.judge.submit(self._run, connection, *taken, may_wait=False)
+            self.judge.submit(self._run, connection, *self._take(connection), may_wait=False)
         for connection, reply in replies:
             self._reply(connection, reply)
 
     def _take(self, connection: Connection) -> tuple[Request, bool]:
         """Take a whole request from a connection; also whether it must be the last one."""
-        is_last = not self.alive or connection.generation != self.generation()
-        return connection.reader.take(), is_last
+        request = connection.reader.take()
+        self._count(connection)
+        return request, not self.alive or connection.generation != self.generation()
 
     def _answer(self, connection: Connection, replies: list[tuple[Connection, Reply]]) -> None:
         """Answer a request in the loop, or pass it to the pool."""
@@ -414,7 +413,6 @@ class StallFreeWorker(Worker):
             self._reply(connection, Reply.refusing(_TOO_MANY))
             return
         self.waiting += small
-        self._count(connection)
         connection.taken = request, is_last
         self.for_pool.add(connection)
         self._fill_pool()
@@ -473,10 +471,10 @@ class StallFreeWorker(Worker):
         self.pending += held - connection.pending
         self.unsent += unsent - connection.unsent
         connection.pending, connection.unsent = held, unsent
-        share = self.pending // max(1, len(self.connections))
-        if self.pending > self.limits.pending and held >= share:
-            # A small request is not what takes the room.
-            self._make_room(each for each in self.connections if each.held() >= share)
+        if self.pending > self.limits.pending:
+            share = self.pending // len(self.connections)
+            if held >= share:  # a small request is not what takes the room
+                self._make_room(each for each in self.connections if each.held() >= share)
         if self.unsent > self.limits.unsent:
             self._make_room(each for each in self.connections if each.outbox)
 

@@ -14,12 +14,9 @@ from test.support.apiserver import APIServer
 from test.support.process import PATIENCE
 from test.support.serving import SAMPLE, Server, Serving, exchange, memory, until
 
-#: Seconds for nine of ten honest requests on a machine that other tests use, too. On a busier one
-#: they may take ten times as long as the longest of OFTEN requests without an attack. `make soak`
-#: expects this of every request.
+#: Seconds for an honest request on an idle machine. On a busy one it may take ten times as long as
+#: the longest of OFTEN requests without an attack.
 PROMPT = 0.5
-#: Seconds after which the API server gives up.
-TIMEOUT = 5.0
 OFTEN = 25
 
 
@@ -47,9 +44,7 @@ def test_honest_requests_are_answered_beside_an_attack(name: str, serving: Servi
                     seconds.append(timed(call))
                     time.sleep(0.02)
             assert attacker.poll() is None
-        often = sorted(seconds)[len(seconds) * 9 // 10]
-        assert often < max(PROMPT, 10 * max(quiet))
-        assert max(seconds) < TIMEOUT
+        assert max(seconds) < max(PROMPT, 10 * max(quiet))
         assert server.workers() == [worker]
         assert memory(worker)["VmHWM"] < 200 * 1024
         assert [line for line in server.lines() if line["level"] == "error"] == []
