@@ -4,6 +4,7 @@ Python's JSON decoder lets no other thread run. For 7 MiB it takes up to a secon
 else would be served, and 200 MiB, for which the kernel may kill the process that decodes.
 """
 
+import contextlib
 import gc
 import os
 import re
@@ -120,8 +121,7 @@ class Judge:
                 if self._process is None or self._process.poll() is not None:
                     self.close()  # it may have died since the last review
                     self._start()
-                self._pipe.send((api, resources))
-                self._pipe.send_bytes(body)
+                self._pipe.send((body, api, resources))
                 answer = self._pipe.recv()
             except (OSError, EOFError):
                 self.close()
@@ -174,16 +174,11 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which closes the pipe
     os.nice(5)  # the serving process comes first
     prepare_memory()
-    with Connection(fd) as pipe:
+    answer: Decision | Exception
+    with Connection(fd) as pipe, contextlib.suppress(OSError, EOFError):
         while True:
             try:
-                api, resources = pipe.recv()
-                body = pipe.recv_bytes()
-            except (OSError, EOFError):
-                return
-            answer: Decision | Exception
-            try:
-                answer = decide(body, api, resources)
+                answer = decide(*pipe.recv())
             except (BadCall, MemoryError) as error:
                 answer = error.with_traceback(None)
             pipe.send(answer)

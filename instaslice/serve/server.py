@@ -65,35 +65,29 @@ def serve(settings: Settings, limits: Limits = Limits()) -> None:  # noqa: B008 
 def listen(host: str, port: int) -> socket.socket:
     """Open a listening socket. gunicorn itself would retry for five seconds. Raises StartError."""
     try:
-        if host != ANY:
-            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            return _bound(family, address)
-        try:
-            return _bound(socket.AF_INET6, (ANY, port))  # for IPv4, too
-        except OSError as error:
-            # IPv6 is not built into the kernel, or disabled by sysctl.
-            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                raise
-        return _bound(socket.AF_INET, ("0.0.0.0", port))  # noqa: S104 - every address is the point
+        if host == ANY:
+            listener = _listen_everywhere(port)
+        else:
+            family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            listener = socket.create_server(address, family=family)
     except OSError as error:
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        raise StartError(f"{where}: {error.strerror}") from None
-
-
-def _bound(family: int, address: Any) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if address[0] == ANY:  # overrides net.ipv6.bindv6only
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # A silent connection stays in the kernel for a second; a TLS client speaks first.
-        with contextlib.suppress(AttributeError):  # only Linux has it
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
-        listener.bind(address)
-    except OSError:
-        listener.close()
-        raise
+        reason = str(error.strerror).partition(" (while ")[0]  # create_server appends the address
+        raise StartError(f"{where}: {reason}") from None
+    # A silent connection stays in the kernel for a second; a TLS client speaks first.
+    with contextlib.suppress(AttributeError):  # only Linux has it
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
     return listener
+
+
+def _listen_everywhere(port: int) -> socket.socket:
+    with contextlib.suppress(ValueError):  # the kernel has no IPv6
+        try:
+            return socket.create_server((ANY, port), family=socket.AF_INET6, dualstack_ipv6=True)
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:  # sysctl disables IPv6
+                raise
+    return socket.create_server(("0.0.0.0", port))  # noqa: S104 - every address is the point
 
 
 def _raise_file_limit() -> int:
