@@ -5,7 +5,7 @@ them is zero instead of absent.
 """
 
 import time
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -21,6 +21,8 @@ from instaslice.resource_api import ResourceAPI, Unavailable
 from instaslice.resources import MIG, Resources
 from instaslice.review import OUTCOMES
 from instaslice.templates import DeviceClaim
+
+_Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
 
 OPERATIONS: Final = ("CREATE", "UPDATE")
 OTHER: Final = "other"
@@ -60,13 +62,11 @@ class Metrics:
         disable_created_metrics()
         self.registry = CollectorRegistry()
 
-        def counter(name: str, *labels: str) -> Counter:
-            return Counter(f"instaslice_{name}", _HELP[name], labels, registry=self.registry)
+        def add(kind: type[_Metric], name: str, *labels: str, **details: Any) -> _Metric:
+            about, where = _HELP[name], self.registry
+            return kind(name, about, labels, namespace="instaslice", registry=where, **details)
 
-        def gauge(name: str, *labels: str) -> Gauge:
-            return Gauge(f"instaslice_{name}", _HELP[name], labels, registry=self.registry)
-
-        requests = counter("admission_requests", "operation", "outcome")
+        requests = add(Counter, "admission_requests", "operation", "outcome")
         self._requests = {
             (operation, outcome): requests.labels(operation, outcome)
             for operation in (*OPERATIONS, OTHER)
@@ -75,30 +75,26 @@ class Metrics:
         self._bad_calls = requests.labels(OTHER, "bad_call")
         # From the whole body to the finished answer. The first buckets show the cost of parsing;
         # the last one is the webhook's timeout (5 s).
-        self.duration = Histogram(
-            "instaslice_admission_duration_seconds",
-            _HELP["admission_duration_seconds"],
-            buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 5),
-            registry=self.registry,
-        )
+        buckets = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 5)
+        self.duration = add(Histogram, "admission_duration_seconds", buckets=buckets)
         #: A context manager around each admission.
-        self.in_flight = gauge("admissions_in_flight").track_inprogress()
-        claims = counter("claims", "resource")
+        self.in_flight = add(Gauge, "admissions_in_flight").track_inprogress()
+        claims = add(Counter, "claims", "resource")
         names = [resource.name for resource in profiles.known_profiles()]
         names += [resource.name for resource in resources.mapped.values()]
         self._claims = {name: claims.labels(name) for name in names}
         self._other_claims = claims.labels(OTHER)
-        self.template_creations = counter("template_creations", "outcome")
-        self.class_creations = counter("device_class_creations", "outcome")
+        self.template_creations = add(Counter, "template_creations", "outcome")
+        self.class_creations = add(Counter, "device_class_creations", "outcome")
         for outcome in CREATION_OUTCOMES:
             self.template_creations.labels(outcome)
             self.class_creations.labels(outcome)
-        self.certificate_expiry = gauge("certificate_expiry_timestamp_seconds")
-        self.certificate_failures = counter("certificate_reload_failures")
-        self.log_lines_dropped = counter("log_lines_dropped")
-        self._resource_api = gauge("resource_api_info", "version")
+        self.certificate_expiry = add(Gauge, "certificate_expiry_timestamp_seconds")
+        self.certificate_failures = add(Counter, "certificate_reload_failures")
+        self.log_lines_dropped = add(Counter, "log_lines_dropped")
+        self._resource_api = add(Gauge, "resource_api_info", "version")
         self._version: str | None = None
-        gauge("build_info", "version").labels(__version__).set(1)
+        add(Gauge, "build_info", "version").labels(__version__).set(1)
 
     def show(self) -> bytes:
         """Prometheus' text format, at most `fresh` seconds old: rendering takes 2 ms."""
