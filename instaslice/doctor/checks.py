@@ -11,7 +11,7 @@ from instaslice.cluster.gates import EXTENDED, GATES, PARTITIONABLE
 from instaslice.doctor import policies
 from instaslice.doctor import snapshot as seen
 from instaslice.doctor.inventory import dig, grouped
-from instaslice.doctor.report import GOOD, UNSURE, WRONG, Finding, Found, gather
+from instaslice.doctor.report import GOOD, UNSURE, WRONG, Finding, Found, State, gather
 from instaslice.doctor.snapshot import GPU, Pod, Snapshot, some
 from instaslice.patch import Json
 from instaslice.profiles import DRIVER, MIG_CLASS, RESOURCE_PREFIX, Resource, known_profiles
@@ -24,9 +24,9 @@ FIRST_WITH_EXTENDED: Final = 36  #: ... whose scheduler serves extended resource
 
 #: The meaning of each mode, as the report states it.
 _MODES: Final = {
-    ALL: "every pod with a limit that can be rewritten is sent",
-    OPT_IN: f"pods of namespaces labelled {LABEL}=enabled are sent",
-    BESIDE: "only pods that the scheduler cannot serve by itself are sent",
+    ALL: "InstaSlice gets every pod with a limit that it can rewrite",
+    OPT_IN: f"InstaSlice gets pods of namespaces labelled {LABEL}=enabled",
+    BESIDE: "InstaSlice gets only pods that the scheduler cannot serve by itself",
 }
 _NAMES: Final = re.compile(r"namein\[([^]]*)\]")  #: resources other than MIG's, in CEL
 #: Fields of the webhook that are the same in every mode.
@@ -97,8 +97,8 @@ def _gates(snapshot: Snapshot) -> Found:
 def _webhook(snapshot: Snapshot) -> Found:
     webhook = snapshot.webhook
     if webhook is None:
-        advice = "make deploy; until then, pods are not rewritten"
-        yield WRONG, f"no MutatingWebhookConfiguration has {WEBHOOK}", advice
+        text = f"no MutatingWebhookConfiguration has {WEBHOOK}: no pod is rewritten"
+        yield WRONG, text, "install InstaSlice: docs/install.md"
         return
     found, policy = Registered(webhook), webhook.get("failurePolicy")
     has_conditions = bool(webhook.get("matchConditions"))
@@ -112,8 +112,8 @@ def _webhook(snapshot: Snapshot) -> Found:
         text = "it has no matchConditions: every pod of the cluster is sent to it"
         yield UNSURE, text, _PRINTED.format("")
     elif policy == "Ignore":
-        text = "while InstaSlice is unavailable, pods are admitted unchanged, and stay Pending"
-        yield UNSURE, text, "set failurePolicy: Fail, which affects only pods with MIG limits"
+        text = "while InstaSlice is unavailable, pods are admitted unchanged, and may stay Pending"
+        yield UNSURE, text, "set failurePolicy: Fail, which affects only pods that are sent to it"
     client = dig(webhook, "clientConfig")
     if "service" in client and not client.get("caBundle"):
         advice = "with cert-manager, see its cainjector's log; without it, add the CA yourself"
@@ -169,7 +169,7 @@ def _endpoints(snapshot: Snapshot) -> Found:
     if count := sum(len(dig(each, "addresses")) for each in ready):
         yield GOOD, f"{where} has {count} ready {'pod' if count == 1 else 'pods'}"
     else:
-        advice = f"kubectl -n {service['namespace']} get pods, and their log: /readyz says why"
+        advice = f"see the log of its pods: kubectl -n {service['namespace']} get pods"
         yield WRONG, f"{where} has no ready pod", advice
 
 
@@ -223,7 +223,7 @@ def _slices(snapshot: Snapshot) -> Found:
     for pool in snapshot.inventory.pools:
         if pool.problem:
             advice = "wait for the driver, or see the log of its kubelet plugin on that node"
-            yield UNSURE, f"nothing of pool {pool.name} is free: {pool.problem}", advice
+            yield UNSURE, f"no slice of pool {pool.name} is free: {pool.problem}", advice
     taints = {d.taint: d.name.device for d in snapshot.inventory.devices if d.taint}
     for taint, device in taints.items():
         text = f"{device} has the taint {taint}, which keeps claims away"
@@ -232,8 +232,8 @@ def _slices(snapshot: Snapshot) -> Found:
 
 def _overlap(snapshot: Snapshot) -> Found:
     if names := [each.name.device for each in snapshot.inventory.devices if each.may_overlap]:
-        text = f"{some(names)} consume no counters: the scheduler will give the same part of a GPU "
-        text += "to two claims, and the driver will fail"
+        text = f"{some(names)} consume no counters: the scheduler can give the same part of a GPU "
+        text += "to two claims, and the driver fails for the second"
         advice = f"the API server drops the counters: switch on the feature gate {PARTITIONABLE} "
         advice += "there and in the scheduler (on from Kubernetes 1.36), then restart the driver's "
         advice += "kubelet plugins, which publish them again"
@@ -260,7 +260,11 @@ def _published(snapshot: Snapshot, class_name: str, what: str) -> Found:
     texts = [dig(selector, "cel", "expression") or "" for selector in selectors]
     drivers = dict.fromkeys(_DRIVER_IS.findall("\n".join(texts)))
     if not drivers:
-        yield UNSURE, f"{what}, whose selectors name no driver", "does one publish its devices?"
+        yield (
+            UNSURE,
+            f"{what}, whose selectors name no driver",
+            "does a driver publish them?",
+        )
     for driver in drivers:
         specs = (each["spec"] for each in snapshot.all("slices"))
         mine = [dig(spec, "devices") for spec in specs if spec.get("driver") == driver]
@@ -279,36 +283,34 @@ def _profiles(snapshot: Snapshot) -> Found:
     supply = snapshot.inventory.supply
     if not supply:
         return
-    lacking = grouped(
-        (seen.choices(request), pod.full_name)
-        for pod, claim in snapshot.users
+    lacking = [
+        (f"no node publishes {seen.choices(request)}", pod)
+        for pod, claim, _ in snapshot.waiting
         for request in claim.asks.requests
         if (wanted := request.profiles(supply)) and supply.keys().isdisjoint(wanted)
-    )
-    for text, pods in lacking.items():
-        text = f"no node publishes {text}, needed by {some(pods)}"
-        yield WRONG, text, f"nodes publish {', '.join(supply)}"
+    ]
+    yield from _needed(lacking, f"nodes publish {', '.join(supply)}")
     if not lacking:
-        yield GOOD, "every profile that pods ask for is published"
+        yield GOOD, "every profile that pods wait for is published"
 
 
 def _templates(snapshot: Snapshot) -> Found:
-    users, existing = snapshot.users, snapshot.named("templates")
+    existing = snapshot.named("templates")
     lacking = grouped(
         (pod.namespace, claim.template)
-        for pod, claim in users
-        if f"{pod.namespace}/{claim.template}" not in existing
+        for pod, claim, exists in snapshot.waiting
+        if not exists and f"{pod.namespace}/{claim.template}" not in existing
     )
     for namespace, found in lacking.items():
         names = dict.fromkeys(found)
-        text = f"pods in {namespace} need templates that do not exist: {', '.join(names)}"
+        text = f"pods in {namespace} wait for templates that do not exist: {', '.join(names)}"
         yield WRONG, text, f"instaslice templates --apply -n {namespace} {' '.join(names)}"
     faults = [(name, fault) for name in existing if (fault := template_fault(snapshot, name))]
     for name, (why, advice) in faults:
         text = f"{name} differs from what InstaSlice creates, so pods get other devices: {why}"
         yield WRONG, text, advice
     if not lacking and not faults:
-        yield GOOD, "every namespace has the templates that its pods need"
+        yield GOOD, "every template that pods wait for exists"
 
 
 def template_fault(snapshot: Snapshot, full_name: str) -> tuple[str, str] | None:
@@ -343,7 +345,7 @@ def _device_classes(snapshot: Snapshot) -> Found:
     users: dict[Resource, list[str]] = {
         r: [] for r in known_profiles() if r.device_class in existing
     }
-    for pod, claim in snapshot.users:
+    for pod, claim, _ in snapshot.waiting:
         for resource in claim.asks.choices:
             users.setdefault(resource, []).append(pod.full_name)
     for resource, pods in users.items():
@@ -365,44 +367,44 @@ def _whole_gpus(snapshot: Snapshot) -> Found:
     if GPU in snapshot.resources.mapped or snapshot.served_by_scheduler.get(GPU):
         return
     if not any(GPU in seen.advertised(node) for node in snapshot.all("nodes")):
-        pods = (pod for pod in snapshot.pods if GPU in pod.extended and not pod.node)
-        text = f" need {GPU}, which no device plugin and no DeviceClass offers"
+        text = f"no device plugin and no DeviceClass offers {GPU}"
+        pods = ((text, pod) for pod in snapshot.pods if GPU in pod.extended and not pod.node)
         advice = f"map it (serve --resource {GPU}=gpu.nvidia.com): docs/resources.md"
-        yield from _wrong_pods(pods, text, advice)
+        yield from _needed(pods, advice)
 
 
 def _old_pods(snapshot: Snapshot) -> Found:
     # The scheduler serves resources that a class maps.
     served = snapshot.served_by_scheduler.keys()
-    pods = (pod for pod in snapshot.pods if not pod.node and pod.limits.keys() - served)
-    text = " were created without InstaSlice, and nothing serves their limits"
-    advice = "recreate them, unless instaslice.io/rewrite is disabled for them"
-    yield from _wrong_pods(pods, text, advice)
+    pods = [pod for pod in snapshot.pods if not pod.node and pod.limits.keys() - served]
+    if pods:
+        text = "these pods were created without InstaSlice, and nothing serves their limits: "
+        advice = f"recreate them, unless {LABEL} is disabled for them"
+        yield WRONG, text + some(pod.full_name for pod in pods), advice
 
 
 def _node_names(snapshot: Snapshot) -> Found:
-    pods = filter(snapshot.is_past_scheduler, snapshot.pods)
-    yield from _wrong_pods(pods, f": {node_labels.PAST_SCHEDULER}", node_labels.NODE_SELECTOR)
+    if pods := [pod.full_name for pod in snapshot.pods if snapshot.is_past_scheduler(pod)]:
+        yield WRONG, f"{some(pods)}: {node_labels.PAST_SCHEDULER}", node_labels.NODE_SELECTOR
 
 
-def _wrong_pods(pods: Iterable[Pod], text: str, advice: str) -> Found:
-    if names := [pod.full_name for pod in pods]:
-        yield WRONG, some(names) + text, advice
+def _needed(lacking: Iterable[tuple[str, Pod]], advice: str, state: State = WRONG) -> Found:
+    """Yield one finding for each text, with the pods that need what is lacking."""
+    for text, pods in grouped(lacking).items():
+        yield state, f"{text}, needed by {some(pod.full_name for pod in pods)}", advice
 
 
 def _node_labels(snapshot: Snapshot) -> Found:
     nodes = [dig(node["metadata"], "labels") for node in snapshot.all("nodes")]
-    waiting: dict[str, list[str]] = {}
+    lacking: list[tuple[str, Pod]] = []
     for pod in snapshot.pods:
         for wanted in node_labels.selected(pod.spec) if not pod.node else ():
             values = [labels[wanted.label] for labels in nodes if wanted.label in labels]
             # The operators Gt and Lt compare numbers.
             fits = not wanted.values or any(n in wanted.values or n.isdecimal() for n in values)
             if wanted.is_required and not (values and fits):
-                waiting.setdefault(str(wanted), []).append(pod.full_name)
-    for label, pods in waiting.items():
-        text = f"{some(pods)} choose nodes by the label {label}, which no node has"
-        yield UNSURE, text, "select nodes in another way: docs/migrate.md, section 10"
+                lacking.append((f"no node has the label {wanted}", pod))
+    yield from _needed(lacking, "remove it from the pods: docs/migrate.md, section 10", UNSURE)
 
 
 def _device_plugin(snapshot: Snapshot) -> Found:
@@ -413,12 +415,13 @@ def _device_plugin(snapshot: Snapshot) -> Found:
         if (names := sorted(filter(snapshot.resources.find, seen.advertised(node))))
     )
     for (resources, is_published), where in found.items():
-        text = f"{some(where)}: a device plugin advertises {resources}"
-        advice = "remove it from the node before you install the driver there: docs/migrate.md"
+        text = f"the device plugin offers {resources} on {some(where)}"
         devices = "slices" if resources.startswith(RESOURCE_PREFIX) else "devices"
         if is_published:
-            yield WRONG, f"{text}, and MIG slices are published for DRA as well", advice
+            text += ", where the DRA driver publishes slices: both hand out the same GPUs"
+            yield WRONG, text, "remove one of them from the node: docs/migrate.md"
         else:
+            advice = "remove it from a node before you install the driver there: docs/migrate.md"
             yield UNSURE, f"{text}: rewritten pods cannot have these {devices}", advice
 
 

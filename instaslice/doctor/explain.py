@@ -18,7 +18,7 @@ from instaslice.templates import DeviceClaim
 #: (k8s.io/kubernetes, pkg/kubelet/events/event.go).
 PREPARE_FAILED: Final = "FailedPrepareDynamicResources"
 _PLACED: Final = {SAME_GPU: " on one GPU", DIFFERENT_GPUS: " on a GPU each"}
-_SEE_BELOW: Final = "see the state below for the scheduler's reason"
+_SEE_BELOW: Final = "see the state below for the reason"
 #: Profiles that may serve a request, in order of preference; the count; the request in words.
 _Wanted = tuple[list[str], int, str]
 
@@ -94,18 +94,19 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
     elif fault := next(filter(None, classes), None):
         yield WRONG, f"{asks}, but {fault[0]}", fault[1]
     elif not claim:
-        text = f"{asks}: Kubernetes has not created its claim yet"
-        yield UNSURE, text, "see the state below for the reason"
+        yield UNSURE, f"{asks}: Kubernetes has not created its claim yet", _SEE_BELOW
+    elif snapshot.is_past_scheduler(pod):
+        yield UNSURE, f"{asks}, waits for the scheduler", "see the line about its node"
     elif snapshot.is_classic:
         yield UNSURE, f"{asks}, waits for the driver"
     elif not (own.asks.requests and all(r.resource.profile for r in own.asks.requests)):
         yield UNSURE, f"{asks}, waits", _SEE_BELOW
     else:
-        yield from _why_pending(snapshot.inventory, asks, own.asks)
+        yield from _why_pending(snapshot, asks, own.asks)
 
 
-def _why_pending(devices: Inventory, asks: str, claim: DeviceClaim) -> Found:
-    supply = devices.supply
+def _why_pending(snapshot: Snapshot, asks: str, claim: DeviceClaim) -> Found:
+    devices, supply = snapshot.inventory, snapshot.inventory.supply
     wanted = [(each.profiles(supply), each.count, choices(each)) for each in claim.requests]
     for names, _, text in wanted:
         if supply.keys().isdisjoint(names):
@@ -113,27 +114,28 @@ def _why_pending(devices: Inventory, asks: str, claim: DeviceClaim) -> Found:
             yield WRONG, f"{asks}, but no node publishes {text}", advice
             return
     needed = sum(count for _, count, _ in wanted)
+    if _is_room(devices, wanted, needed, claim.placement):
+        yield UNSURE, f"{asks}, waits, though there is room for it", _SEE_BELOW
+        return
+    parts = [f"{count} free {text}" for _, count, text in wanted]
     if claim.placement == DIFFERENT_GPUS:
-        gpus = [(max(map(devices.gpus_with, names)), text) for names, _, text in wanted]
-        few = [f"it needs {needed} GPUs with a free {t}; now: {n}" for n, t in gpus if n < needed]
-        lacking = next(iter(few), "")
-    elif _is_room(devices, wanted, needed, claim.placement):
-        lacking = ""
+        lacking = f"no node has {needed} GPUs with a free {wanted[0][2]}"
     elif needed == 1:
         ((names, _, text),) = wanted
         published = sum(found.published for name, found in supply.items() if name in names)
         lacking = f"no {text} is free ({published} published)"
     else:
-        place = "GPU" if claim.placement else "node"
-        parts = [f"{count} free {text}" for _, count, text in wanted]
-        lacking = f"no {place} has {' and '.join(parts)}"
-    if lacking:
-        yield WRONG, f"{asks}, waits: {lacking}", "wait, or delete a pod that has such slices"
-    else:
-        yield UNSURE, f"{asks}, waits, though there is room for it", _SEE_BELOW
+        lacking = f"no {'GPU' if claim.placement else 'node'} has {' and '.join(parts)}"
+    empty = Inventory(snapshot.all("slices"), [])
+    advice = "wait, or delete a pod that has such slices"
+    if not _is_room(empty, wanted, needed, claim.placement):
+        advice = "ask for less: that is more than any node publishes"
+    yield WRONG, f"{asks}, waits: {lacking}", advice
 
 
 def _is_room(devices: Inventory, wanted: list[_Wanted], needed: int, placement: str) -> bool:
+    if placement == DIFFERENT_GPUS:
+        return all(max(map(devices.gpus_with, names)) >= needed for names, _, _ in wanted)
     # Trying every combination of alternatives would be slow. It is enough to try all first choices
     # together, all second ones, and so on, since most claims have one list of alternatives.
     for index in range(max(len(names) for names, _, _ in wanted)):

@@ -202,9 +202,10 @@ class Inventory:
         return max(found)
 
     def gpus_with(self, profile: str) -> int:
-        """The number of GPUs with a free slice of a profile."""
+        """The most GPUs of one node that have a free slice of a profile."""
         usable = (each for each in self._usable.values() if each.profile == profile)
-        return len({each.gpu for each in usable if _fits(each, self._left)})
+        gpus = grouped((each.node, each.gpu) for each in usable if _fits(each, self._left))
+        return max((len(set(found)) for found in gpus.values()), default=0)
 
 
 def _fits(device: Device, left: Mapping[object, int]) -> bool:

@@ -193,8 +193,8 @@ class Plan:
         elif not version:
             yield Item(1, "DRA is not served: claims would be dropped, and pods run without a GPU")
         elif version != NEWEST.version:
-            text = f"resource.k8s.io/{version} is served: before Kubernetes 1.34.2 no maintained "
-            text += "driver of NVIDIA's creates slices on demand, and the feature gate "
+            text = f"the cluster serves resource.k8s.io/{version}: before Kubernetes 1.34.2 no "
+            text += "maintained driver of NVIDIA's creates slices on demand, and the feature gate "
             yield Item(1, f"{text}{PARTITIONABLE} that this needs is off by default")
         elif is_on is False:
             text = f"the feature gate {PARTITIONABLE} is off: the API server drops the driver's "
@@ -217,8 +217,8 @@ class Plan:
         work, nodes, runs = self.workloads, self.nodes, self.components.keys()
         asking = _names(each for each in work if GPU in each.asks and each.how == "limits")
         single = sorted({node.single for node in nodes if node.single})
-        hint = f"map it to mig-{single[0]}" if len(single) == 1 else "one mapping cannot cover both"
-        means = f"{GPU} means {' or '.join(single)} there (strategy single): {hint}"
+        hint = f"map it to mig-{single[0]}" if len(single) == 1 else "one mapping cannot cover all"
+        means = f"on nodes with strategy single, {GPU} means {' or '.join(single)}: {hint}"
         shared = {name for node in nodes for name in node.advertised if name.endswith(".shared")}
         labels = sorted({label for each in work for label in each.labels})
         scaler = runs & {"Cluster Autoscaler"} if self.minor < FIRST_WITH_SCALER else ()
@@ -278,13 +278,21 @@ class Plan:
         return "\n\n".join(parts) + "\n"
 
     def _parts(self) -> list[tuple[str, list[str]]]:
+        def told(text: str, *lists: str) -> str:
+            return text if self.unknown.keys().isdisjoint(lists) else "unknown"
+
         served = f"resource.k8s.io/{self.resource_api}" if self.resource_api else "no DRA"
+        has_class = "exists" if self.has_driver else told("does not exist", "classes")
+        # Missing rights are one reason.
+        reasons = ((why.partition(" ")[0], name, why) for name, why in self.unknown.items())
+        same = grouped((code if code in ("401", "403") else why, n) for code, n, why in reasons)
+        nothing = "none: no workload has limits for slices, and no device plugin offers any"
         cluster = [
             f"Kubernetes {self.kubernetes}, {served}",
             *(f"feature gate {name}: {_ON[on]}" for name, on in self.gates.items()),
-            f"DeviceClass {MIG_CLASS}: {'exists' if self.has_driver else 'does not exist'}",
+            f"DeviceClass {MIG_CLASS}: {has_class}",
             *(f"{name}: {what}" for name, what in self.components.items()),
-            f"InstaSlice: {self.installed or 'not installed'}",
+            f"InstaSlice: {self.installed or told('not installed', 'webhooks')}",
         ]
         sections = [
             f"{number}. {SECTIONS[number]}" + (f": {', '.join(names)}" if names else "")
@@ -292,14 +300,14 @@ class Plan:
         ]
         parts: dict[str, Iterable[object]] = {
             "Cluster": cluster,
-            "Workloads": self.workloads or ["none requests slices"],
-            "Nodes": self.nodes or ["none is known to have GPUs"],
+            "Workloads": self.workloads or [told("none asks for slices or GPUs", "pods")],
+            "Nodes": self.nodes or [told("none is known to have GPUs", "nodes")],
             "Quotas and limits": [item.text for item in self._policy_items(GOOD)],
             "Blockers": self.blocks,
             "Decisions": self.decisions,
             "Sections of docs/migrate.md, in this order": sections
-            or ["none: no workload requests slices, and no node offers any"],
-            "Unknown": [f"{name}: {why}" for name, why in self.unknown.items()],
+            or [told(nothing, "pods", "nodes")],
+            "Unknown": [f"{', '.join(names)}: {self.unknown[names[0]]}" for names in same.values()],
         }
         shown = {title: [*map(str, found)] for title, found in parts.items() if found}
         is_cluster = bool(self.kubernetes)

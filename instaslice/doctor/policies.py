@@ -30,10 +30,10 @@ OWN: Final = {
 
 #: The sign and the sentence for each effect, and the advice if no command can change it.
 TEXTS: Final = {
-    "counts": "✓ {name} still counts {keys}",
-    "ignores": "! {name} limits {keys}, but counts no rewritten pods{detail}",
-    "evaded": "! {name} limits {keys} in its scope ({detail}), but counts no rewritten pods: "
-    "claims have no scope",
+    "counts": "✓ {kind} {name} still counts {keys}",
+    "ignores": "! {kind} {name} limits {keys}, but counts no rewritten pods{detail}",
+    "evaded": "! {kind} {name} limits {keys} in its scope ({detail}), but counts no rewritten "
+    "pods: claims have no scope",
     "refuses": "✗ LimitRange {name} has {keys} in its {detail}, which no rewritten pod can "
     "satisfy: all are refused",
     "lifted": "! LimitRange {name} has a max of {keys}, which does not apply to rewritten pods"
@@ -41,7 +41,7 @@ TEXTS: Final = {
     "lifted-before-1.30": "! LimitRange {name} has a max of {keys}, which does not apply to "
     "rewritten pods: the policies for that need Kubernetes 1.30"
     " -> use a ResourceQuota: docs/quotas.md",
-    "mapped": "✓ Kueue's configuration maps the classes of {keys}",
+    "mapped": "✓ Kueue's configuration maps the device classes of {keys}",
     "unmapped": "✗ queues cover {keys}, but Kueue's deviceClassMappings lack their device classes: "
     "it admits no rewritten pod without a Job (Jobs count by the limits in their templates)",
 }
@@ -169,7 +169,7 @@ def own_policies(snapshot: Snapshot) -> Found:
             text = f"the ValidatingAdmissionPolicy {name} {how}: {what}"
             yield UNSURE, text, "deploy InstaSlice's component policies: docs/security.md"
     if all(map(found.get, OWN)):
-        yield GOOD, f"{' and '.join(OWN)} are bound"
+        yield GOOD, f"{' and '.join(OWN)} exist and deny"
 
 
 def _kueue(snapshot: Snapshot) -> Iterator[Policy]:

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from instaslice.cluster.client import ClusterError
+from instaslice.doctor.inventory import grouped
 from instaslice.doctor.snapshot import advice_on
 
 
@@ -37,13 +38,22 @@ Found = Iterator[tuple[State, str] | tuple[State, str, str]]
 
 
 def gather(checks: Iterable[tuple[str, Found]]) -> list[Finding]:
-    """Collect the findings of checks by title; a check that lacks a list yields the reason."""
+    """Collect the findings of checks by title.
+
+    For checks that lack a list, one finding gives the reason; missing rights count as one reason.
+    """
     findings: list[Finding] = []
+    failures: list[tuple[str, tuple[str, ClusterError]]] = []
     for title, found in checks:
         try:
             findings += [Finding(title, *each) for each in found]
         except ClusterError as error:
-            findings.append(Finding(title, UNSURE, str(error), advice_on(error.status)))
+            failures.append((advice_on(error.status) or str(error), (title, error)))
+    for same in grouped(failures).values():
+        titles, errors = ", ".join(title for title, _ in same), {str(error) for _, error in same}
+        (_, first), more = same[0], f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        text = f"{titles}: {first}{more}"
+        findings.append(Finding("not checked", UNSURE, text, advice_on(first.status)))
     return findings
 
 

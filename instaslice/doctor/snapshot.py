@@ -160,9 +160,11 @@ class Snapshot:
         return [pod for pod in every if pod.phase not in ("Succeeded", "Failed")]
 
     @cached_property
-    def users(self) -> list[tuple[Pod, PodClaim]]:
-        """The claims of those pods that come from InstaSlice's templates."""
-        return [(pod, claim) for pod in self.pods for claim in pod.claims]
+    def waiting(self) -> list[tuple[Pod, PodClaim, bool]]:
+        """The claims of those pods that have no devices, and whether each exists."""
+        found = ((pod, own, self.claim_of(pod, own)) for pod in self.pods for own in pod.claims)
+        lacking = (each for each in found if not dig(each[2], "status", "allocation"))
+        return [(pod, own, bool(claim)) for pod, own, claim in lacking]
 
     def named(self, kind: str) -> dict[str, Json]:
         """The objects of a list by their full names."""

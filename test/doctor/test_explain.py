@@ -76,6 +76,12 @@ def warned(reason: str, component: str, phase: str = "Pending") -> Case:
     return Case(bound, HEALTHY, (event(reason, "no power", by=component),))
 
 
+def past_scheduler() -> Case:
+    case = claimed({})
+    case.pod["spec"]["nodeName"] = "node-1"
+    return case
+
+
 def in_v1alpha2(case: Case) -> Case:
     return Case(case.pod, replace(case.snapshot, api=VERSIONS["v1alpha2"]))
 
@@ -132,6 +138,9 @@ CASES = {
         *("same-gpu-mig-4g.20gb-and-mig-3g.20gb", "gpu-0-mig-4g20gb-5-0", "gpu-1-mig-3g20gb-9-4")
     ),
     "two slices on two GPUs": on_two_gpus("different-gpus-mig-1g.5gb.x2", "gpu-0-mig-7g40gb-0-0"),
+    "two slices on GPUs of two nodes": claimed(
+        {}, "different-gpus-mig-1g.5gb.x2", slices=[slice_("1g.5gb"), slice_("1g.5gb", pool="b")]
+    ),
     "alternatives": on_two_gpus(
         "mig-3g.20gb-or-4g.20gb",
         *("gpu-0-mig-7g40gb-0-0", "gpu-1-mig-1g5gb-19-0", "gpu-1-mig-1g5gb-19-4"),
@@ -140,7 +149,11 @@ CASES = {
         "mig-2g.10gb-or-bigger.x2",
         *("gpu-0-mig-7g40gb-0-0", "gpu-1-mig-4g20gb-5-0", "gpu-1-mig-3g20gb-9-4"),
     ),
-    "more slices than a node has": on_two_gpus("mig-1g.5gb.x8", "gpu-0-mig-7g40gb-0-0"),
+    "more slices than a node has free": on_two_gpus("mig-1g.5gb.x8", "gpu-0-mig-7g40gb-0-0"),
+    "more slices than a node has": on_two_gpus("mig-1g.5gb.x15"),
+    "more slices than a GPU has": on_two_gpus("same-gpu-mig-1g.5gb.x8"),
+    "more slices than GPUs": on_two_gpus("different-gpus-mig-1g.5gb.x3"),
+    "a claim of a pod with nodeName": past_scheduler(),
     "quotas": Case(pod(template="mig-1g.5gb"), with_lists(quotas=[QUOTA])),
     "a quota in a scope": Case(pod(template="mig-1g.5gb"), with_lists(quotas=[IN_A_SCOPE])),
     "limits that the scheduler serves": Case(LIMITED, with_lists(classes=[ON_DEMAND])),
@@ -163,7 +176,7 @@ def test_the_explanation_of_a_pod(case: str) -> None:
     assert as_text(explain(found.snapshot, found.pod, [*found.events])) == REPORTS[case]
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if ", waits: " in REPORTS.get(case, "")])
+@pytest.mark.parametrize("case", [case for case in CASES if "wait, or" in REPORTS[case]])
 def test_claims_fit_when_no_other_claim_has_devices(case: str) -> None:
     pod_, snapshot, _ = CASES[case]
     claims = [each for each in snapshot.all("claims") if each["metadata"]["name"] == "made"]

@@ -111,7 +111,7 @@ def test_refusals() -> None:
     cluster.found |= dict.fromkeys(paths, FORBIDDEN)
     cluster.made = Answer(500, {"message": "failed calling webhook"})
     found = signs(cluster)
-    assert (found["mapped"], found["quotas"], found["webhook"]) == ("!", "!", "✓")
+    assert (found["mapped"], found["not checked"], found["webhook"]) == ("!", "!", "✓")
     (probe,) = reading.take(cluster, "ml").probes
     assert (probe.error, probe.status) == ("500 failed calling webhook", 500)
 
