@@ -14,9 +14,9 @@ define PIP
 endef
 
 PORT ?= 8443
-#: Options for pytest to run in parallel. The tests of a file share its servers, so they stay together.
-#: The longest file takes a quarter of the time, so more than four processes gain nothing.
-SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
+#: Options for pytest to run in parallel. A process takes tests from the end of another's list, so
+#: that both end at the same time, and neighbours share a server. Each one first collects all tests.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .PHONY: help
 help: ## list the targets
@@ -41,7 +41,8 @@ QUICK := --ignore test/e2e --ignore test/image $(SLOW:%=--ignore test/%.py)
 quick: $(VENV)/dev.stamp ## run the fast tests, for use before each commit
 	@HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(QUICK) $(PYTEST_ARGS)
 
-#: Their bounds are those of a machine that does nothing else, so `make coverage` runs them alone.
+#: Their bounds are those of a machine that does nothing else, so `make coverage` runs them alone, and
+#: with more requests beside each attack.
 ATTACKS := test/serve/test_attacks.py
 
 .PHONY: coverage
@@ -51,7 +52,7 @@ coverage: $(VENV)/dev.stamp ## run every test, and show the lines that no test r
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --include='instaslice/*.py' --fail-under=98
 	@$(BIN)/coverage report --fail-under=95
-	@$(BIN)/python -m pytest $(ATTACKS)
+	@ATTACK_REQUESTS=25 $(BIN)/python -m pytest $(ATTACKS)
 
 .PHONY: test-nightly
 test-nightly: $(VENV)/dev.stamp ## run the property tests a hundred times longer

@@ -16,11 +16,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from test.support import worst
 from test.support.loop import BufferedTLS
-from test.support.process import HOST
+from test.support.process import HOST, ROOT
 from test.support.reviews import pod_review
 from test.support.serving import HELLO
 
@@ -208,14 +207,15 @@ ATTACKS: dict[str, Callable[[int], None]] = {
 
 @contextlib.contextmanager
 def attack(name: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Attack a server from another process until the block ends."""
+    """Attack a server from another process, which has begun, until the block ends."""
     command = [sys.executable, "-m", "test.support.attacks", name, str(port)]
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 if __name__ == "__main__":
@@ -223,4 +223,5 @@ if __name__ == "__main__":
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    print("begins", flush=True)
     ATTACKS[sys.argv[1]](int(sys.argv[2]))
