@@ -18,7 +18,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final, NamedTuple
@@ -49,18 +49,17 @@ class Template:
     name: str
     kind: int  #: one of the four above
     api: ResourceAPI
-    claim: DeviceClaim | None = None  #: while it is queued, if the name does not say everything
+    claim: DeviceClaim | None  #: None if the name says everything
     made: bool = False  #: whether this process created it
     until: float = 0.0  #: how long it counts as existing
     asked: float = 0.0  #: when a pod last needed it
-    checked: float = 0.0  #: when it was last seen
     due: float = 0.0  #: when the next attempt is due
     pause: float = 0.0  #: seconds between attempts
     attempts: int = 0  #: finished attempts, or drops from the queue
     problem: str = ""  #: a warning for authors of pods that use it
 
     def weight(self) -> int:
-        """The bytes that it takes in a queue."""
+        """The bytes that it takes."""
         requests = self.claim.requests if self.claim else ()
         return 1024 * (1 + sum(len(request.choices) for request in requests))
 
@@ -76,11 +75,11 @@ class _Row:
 
 
 class Turns:
-    """Templates by namespace, which weigh at most `room`, and whose turn it is."""
+    """Templates by namespace, of at most `room` bytes in all, and whose turn it is."""
 
-    def __init__(self, room: int, weighs: Callable[[Template], int] = Template.weight) -> None:
+    def __init__(self, room: int) -> None:
         self.rows: dict[str, _Row] = {}
-        self._room, self._weighs = room, weighs
+        self._room = room
 
     def __contains__(self, template: Template) -> bool:
         return self.find(template.namespace, template.name) is template
@@ -100,11 +99,11 @@ class Turns:
             self.discard(self.find(template.namespace, template.name))
             row = self.rows.setdefault(template.namespace, _Row())
             row.templates[template.name] = template
-            row.weight += self._weighs(template)
-            self._room -= self._weighs(template)
+            row.weight += template.weight()
+            self._room -= template.weight()
 
-    def trim(self) -> Iterator[Template]:
-        """Remove templates of the fullest namespaces until the others have room; yields them."""
+    def trim(self) -> None:
+        """Remove templates of the fullest namespaces until the others have room."""
         while self._room < 0:
             fullest = max(self.rows.values(), key=lambda row: row.weight)
             # The one that failed most often, then the oldest. Those that count as made go last.
@@ -112,15 +111,15 @@ class Turns:
             for victim in order[: 1 + len(order) // 8]:  # sorting for each one would take long
                 if self._room < 0:
                     self.discard(victim)
-                    yield victim
+                    victim.attempts += 1
 
     def discard(self, template: Template | None) -> None:
         """Remove a template, if it is there."""
         if template and template in self:
             row = self.rows[template.namespace]
             del row.templates[template.name]
-            row.weight -= self._weighs(template)
-            self._room += self._weighs(template)
+            row.weight -= template.weight()
+            self._room += template.weight()
             if not row.templates:
                 del self.rows[template.namespace]
 
@@ -179,11 +178,10 @@ class TemplateMaker:
         self._changed = threading.Condition()  # guards the fields below
         self._missing = Turns(limits.templates_waiting)  #: to be created
         self._again = Turns(limits.templates_waiting)  #: known, and to be checked
-        self._known = Turns(limits.templates_known, lambda template: 1)  #: known to exist
+        self._known = Turns(1024 * limits.templates_known)  #: known to exist
         self._classes: dict[str, _Class] = {}  #: at most one for each known profile
         self._waiters: Counter[str] = Counter()  #: admissions that wait, by namespace
-        self._was_look = False  #: whether the last attempt was a check
-        self._next_look = 0.0
+        self._next_check = 0.0
         self._next_log = 0.0
         self._thread = threading.Thread(target=self._run, name="templates", daemon=True)
         self._stopped = False
@@ -214,7 +212,8 @@ class TemplateMaker:
                 raise MustWait
             asked = [self._ask(namespace, claim, api, now) for claim in wanted]
             waiting = [(each, each.attempts) for each in asked if each.until <= now]
-            self._trim()
+            self._missing.trim()
+            self._again.trim()
             self._changed.notify_all()
             if waiting and self._waiters[namespace] < self._limits.template_waiters:
                 # Admissions share one wait, which begins with the oldest template without a turn.
@@ -238,28 +237,22 @@ class TemplateMaker:
     def _ask(self, namespace: str, claim: DeviceClaim, api: ResourceAPI, now: float) -> Template:
         """Queue the template of a claim: to be created, or to be checked if it is known."""
         name, limits = claim.template, self._limits
-        found = self._known.find(namespace, name) or self._missing.find(namespace, name)
-        template = found or Template(namespace, name, self._kind(claim), api)
+        template = self._known.find(namespace, name) or self._missing.find(namespace, name)
+        if template is None:
+            says_all = from_template(name, self._resources) == claim
+            kept = None if says_all else claim
+            template = Template(namespace, name, self._kind(claim), api, kept)
         template.asked, is_known = now, template.until > now
         queue = self._again if is_known else self._missing
         if template not in queue:
             self._again.discard(template)
             template.api, template.pause = api, limits.first_pause
-            template.due = max(now, template.checked + limits.template_recheck) if is_known else now
-            says_all = from_template(name, self._resources) == claim
-            template.claim = None if says_all else claim
+            template.due = max(now, self._recheck(template)) if is_known else now
             queue.add(template)
         elif not is_known and template.due > now:
             # The reason why it could not be created may be gone.
             template.due, template.pause = now, limits.first_pause
         return template
-
-    def _trim(self) -> None:
-        """Drop what has no room."""
-        for victim in (*self._missing.trim(), *self._again.trim()):
-            victim.attempts += 1
-        for victim in self._known.trim():
-            victim.until = 0.0
 
     def _kind(self, claim: DeviceClaim) -> int:
         choices = [choice for request in claim.requests for choice in request.choices]
@@ -270,6 +263,10 @@ class TemplateMaker:
         is_plain = len(choices) == 1 and claim.requests[0].count == 1 and not claim.placement
         return _PLAIN if is_plain else _COUNTED
 
+    def _recheck(self, template: Template) -> float:
+        """When a known template may be checked again."""
+        return template.until - self._limits.template_memory + self._limits.template_recheck
+
     # -- the thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -279,46 +276,38 @@ class TemplateMaker:
                     self._changed.wait(self._until_due(time.monotonic()))
                 if template is None or self._stopped:
                     return
-                claim = template.claim or from_template(template.name, self._resources)
-            self._try(template, claim)
+            self._try(template)
             with self._changed:
                 template.attempts += 1
                 self._changed.notify_all()
 
     def _next(self, now: float) -> Template | None:
-        """The next template to create or to check; these two take turns."""
-        look = None
-        missing = self._missing.next(now) if self._was_look else None
-        if missing is None and now >= self._next_look:
-            look = self._again.next(now)
-        if look:
-            self._next_look = now + self._limits.template_spacing
-            self._again.discard(look)  # a pod that asks meanwhile queues another check
-        self._was_look = look is not None
-        return look or missing or self._missing.next(now)
+        """The next template to check or to create; a pause after each check is for creations."""
+        if now >= self._next_check and (known := self._again.next(now)):
+            self._again.discard(known)  # a pod that asks meanwhile queues another check
+            return known
+        return self._missing.next(now)
 
     def _until_due(self, now: float) -> float | None:
-        looks = (max(each, self._next_look) for each in self._again.firsts())
-        first = min([*self._missing.firsts(), *looks], default=None)
+        checks = (max(each, self._next_check) for each in self._again.firsts())
+        first = min([*self._missing.firsts(), *checks], default=None)
         return None if first is None else max(0.0, first - now)
 
-    def _try(self, template: Template, claim: DeviceClaim | None) -> None:
+    def _try(self, template: Template) -> None:
         """Make one attempt at a template, record the result, and log it."""
         fields: dict[str, object] = {"namespace": template.namespace, "template": template.name}
         again, error = 0.0, None
         try:
-            assert claim is not None  # it is kept where the name does not say everything
-            outcome, how, again = self._make(template, claim)
+            outcome, how, again = self._make(template)
         except ClusterError as failure:
-            outcome, how = "failed", str(failure)
-            fields["seconds"] = template.pause
+            outcome, how, again = "failed", str(failure), template.pause
+            fields["seconds"] = again
         except Exception as fault:  # the thread must survive; another attempt would fail, too
             outcome, how, error = "fault", "", fault
         if how:
             fields["reason"] = how
         with self._changed:
             is_news = self._record(template, outcome, how, again)
-            self._trim()
         if is_news:
             message = _MESSAGES.get(outcome, f"template {outcome}")
             level = logging.ERROR if error else logging.WARNING if how else logging.INFO
@@ -333,32 +322,25 @@ class TemplateMaker:
         """
         limits, now, before, is_news = self._limits, time.monotonic(), template.problem, True
         what, template.problem = f"ResourceClaimTemplate {template.name}", ""
-        if outcome == "failed":
-            self._later(template, template.pause)
-            if template.until and template not in self._missing:
-                self._again.add(template)
-            _, quota, rest = how.partition("exceeded quota")
-            if quota:
-                template.problem = f"{what} cannot be created: {quota}{rest}"
-        elif outcome in ("created", "existed", "differs"):
+        queues = self._missing, self._again, self._known
+        if template not in self._missing:
+            self._next_check = now + limits.template_spacing
+        if outcome in ("created", "existed", "differs"):
             is_news = outcome == "created" or not template.until or bool(how and not before)
             self._missing.discard(template)
             self._known.discard(template)
             self._known.add(template)  # as the newest
-            template.checked, template.until = now, now + limits.template_memory
+            template.until = now + limits.template_memory
             template.made = template.made or outcome == "created"
             if how:
                 what += " differs from what InstaSlice creates, and the pod gets what it asks for"
                 template.problem = f"{what}: {how}"
             if template in self._again:
-                template.due = now + limits.template_recheck
-            elif again:
-                self._later(template, again)
-                self._again.add(template)
-            else:
-                template.claim = None
+                template.due, again = self._recheck(template), 0.0
+        elif outcome == "failed":
+            _, quota, rest = how.partition("exceeded quota")
+            template.problem = f"{what} cannot be created: {quota}{rest}" if quota else ""
         else:
-            queues = self._missing, self._again, self._known
             others = [each for queue in queues for each in queue.of(template.namespace)]
             for each in [template, *others] if outcome == "gone" else [template]:
                 for queue in queues:
@@ -368,19 +350,24 @@ class TemplateMaker:
                 template.problem = f"{what} does not exist: {how}"
                 is_news = now >= self._next_log  # there can be hundreds a second
                 self._next_log = now + 1.0 if is_news else self._next_log
+            again = 0.0
+        if again:
+            template.due = now + again
+            template.pause = min(2 * template.pause, limits.longest_pause)
+            if template.until and template not in self._missing:
+                self._again.add(template)
+        self._again.trim()
+        self._known.trim()
         return is_news
 
-    def _later(self, template: Template, seconds: float) -> None:
-        """Make another attempt due."""
-        template.due = time.monotonic() + seconds
-        template.pause = min(2 * template.pause, self._limits.longest_pause)
-
-    def _make(self, template: Template, claim: DeviceClaim) -> tuple[str, str, float]:
+    def _make(self, template: Template) -> tuple[str, str, float]:
         """Create or check a template and the classes that it refers to.
 
         Returns an outcome and its details, as `_make_object` does, and the seconds until its
         classes need another attempt, or 0. Raises ClusterError.
         """
+        claim = template.claim or from_template(template.name, self._resources)
+        assert claim is not None  # it is kept where the name does not say everything
         beyond, outcome, differences, again = self._beyond(template), "", [], 0.0
         for manifest in objects(template.api, claim, template.namespace):
             if manifest["kind"] == "DeviceClass":
