@@ -1,8 +1,9 @@
 """The checks of a cluster: each yields findings about a snapshot. Pure."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import chain
 from typing import Final
 
 from instaslice import node_labels, templates
@@ -12,7 +13,7 @@ from instaslice.doctor import policies
 from instaslice.doctor import snapshot as seen
 from instaslice.doctor.inventory import dig, grouped
 from instaslice.doctor.report import GOOD, UNSURE, WRONG, Finding, Found, State, gather
-from instaslice.doctor.snapshot import GPU, Pod, Snapshot, some
+from instaslice.doctor.snapshot import GPU, Pod, PodClaim, Snapshot, some
 from instaslice.patch import Json
 from instaslice.profiles import DRIVER, MIG_CLASS, RESOURCE_PREFIX, Resource, known_profiles
 from instaslice.resource_api import NEWEST, ResourceAPI
@@ -32,6 +33,7 @@ _NAMES: Final = re.compile(r"namein\[([^]]*)\]")  #: resources other than MIG's,
 #: Fields of the webhook that are the same in every mode.
 _FIXED: Final = ("rules", "matchPolicy", "objectSelector", "reinvocationPolicy")
 _PRINTED: Final = "register what instaslice webhook-configuration{} prints"
+Fault = tuple[str, str]  #: a text, and advice
 #: The driver that a device class selects.
 _DRIVER_IS: Final = re.compile(r"device\.driver\s*==\s*['\"]([^'\"]+)['\"]")
 
@@ -260,11 +262,7 @@ def _published(snapshot: Snapshot, class_name: str, what: str) -> Found:
     texts = [dig(selector, "cel", "expression") or "" for selector in selectors]
     drivers = dict.fromkeys(_DRIVER_IS.findall("\n".join(texts)))
     if not drivers:
-        yield (
-            UNSURE,
-            f"{what}, whose selectors name no driver",
-            "does a driver publish them?",
-        )
+        yield UNSURE, f"{what}, whose selectors name no driver", "does one publish them?"
     for driver in drivers:
         specs = (each["spec"] for each in snapshot.all("slices"))
         mine = [dig(spec, "devices") for spec in specs if spec.get("driver") == driver]
@@ -280,78 +278,22 @@ def _published(snapshot: Snapshot, class_name: str, what: str) -> Found:
 
 
 def _profiles(snapshot: Snapshot) -> Found:
-    supply = snapshot.inventory.supply
-    if not supply:
-        return
-    lacking = [
-        (f"no node publishes {seen.choices(request)}", pod)
-        for pod, claim, _ in snapshot.waiting
-        for request in claim.asks.requests
-        if (wanted := request.profiles(supply)) and supply.keys().isdisjoint(wanted)
-    ]
-    yield from _needed(lacking, f"nodes publish {', '.join(supply)}")
-    if not lacking:
-        yield GOOD, "every profile that pods wait for is published"
+    every = _of_waiting(snapshot, unpublished)
+    yield from _faults(every, "every profile that pods wait for is published")
 
 
 def _templates(snapshot: Snapshot) -> Found:
-    existing = snapshot.named("templates")
-    lacking = grouped(
-        (pod.namespace, claim.template)
-        for pod, claim, exists in snapshot.waiting
-        if not exists and f"{pod.namespace}/{claim.template}" not in existing
+    existing = (
+        (f, "") for name in snapshot.named("templates") for f in _changed_template(snapshot, name)
     )
-    for namespace, found in lacking.items():
-        names = dict.fromkeys(found)
-        text = f"pods in {namespace} wait for templates that do not exist: {', '.join(names)}"
-        yield WRONG, text, f"instaslice templates --apply -n {namespace} {' '.join(names)}"
-    faults = [(name, fault) for name in existing if (fault := template_fault(snapshot, name))]
-    for name, (why, advice) in faults:
-        text = f"{name} differs from what InstaSlice creates, so pods get other devices: {why}"
-        yield WRONG, text, advice
-    if not lacking and not faults:
-        yield GOOD, "every template that pods wait for exists"
-
-
-def template_fault(snapshot: Snapshot, full_name: str) -> tuple[str, str] | None:
-    """The fault of a template, and a command that fixes it."""
-    namespace, _, name = full_name.partition("/")
-    found, api = snapshot.named("templates").get(full_name), snapshot.api
-    claim = templates.from_template(name, snapshot.resources)
-    if not (found and claim and isinstance(api, ResourceAPI)) or templates.why_not(api, claim):
-        return None
-    why = templates.difference(templates.objects(api, claim)[-1], found)
-    return (why, f"kubectl -n {namespace} delete resourceclaimtemplate {name}") if why else None
-
-
-def class_fault(snapshot: Snapshot, resource: Resource) -> tuple[str, str] | None:
-    """The fault of a profile's DeviceClass, and a command that fixes it."""
-    if snapshot.is_classic or not resource.has_own_class:
-        return None
-    name = resource.device_class
-    command = f"instaslice deviceclasses {resource.template} | kubectl apply -f -"
-    if name not in snapshot.named("classes"):
-        return f"there is no DeviceClass {name}", command
-    ours = templates.device_class(NEWEST, resource)
-    if snapshot.api != NEWEST or not snapshot.is_on(EXTENDED, otherwise=True):
-        ours["spec"].pop("extendedResourceName")
-    why = templates.difference(ours, snapshot.named("classes")[name])
-    text = f"DeviceClass {name} differs from what InstaSlice creates: {why}"
-    return (text, command) if why else None
+    every = chain(existing, _of_waiting(snapshot, template_faults))
+    yield from _faults(every, "every template that pods wait for exists")
 
 
 def _device_classes(snapshot: Snapshot) -> Found:
-    existing = snapshot.named("classes")
-    users: dict[Resource, list[str]] = {
-        r: [] for r in known_profiles() if r.device_class in existing
-    }
-    for pod, claim, _ in snapshot.waiting:
-        for resource in claim.asks.choices:
-            users.setdefault(resource, []).append(pod.full_name)
-    for resource, pods in users.items():
-        if fault := class_fault(snapshot, resource):
-            text, advice = fault
-            yield WRONG, text + (f", needed by {some(pods)}" if pods else ""), advice
+    known = (each for each in known_profiles() if each.device_class in snapshot.named("classes"))
+    existing = ((fault, "") for each in known for fault in _changed_class(snapshot, each))
+    yield from _faults(chain(existing, _of_waiting(snapshot, class_faults)))
     served = snapshot.served_by_scheduler
     if count := sum(map(len, served.values())):
         classes = "1 DeviceClass" if count == 1 else f"{count} DeviceClasses"
@@ -362,15 +304,87 @@ def _device_classes(snapshot: Snapshot) -> Found:
             yield UNSURE, text, "keep one"
 
 
+# The faults of a claim. A pod waits for a template until the claim exists, and for a device class
+# and a published profile until the claim has devices.
+
+
+def template_faults(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Iterator[Fault]:
+    """Whether a claim's template is missing, or asks for something else."""
+    name = f"{pod.namespace}/{own.template}"
+    if name in snapshot.named("templates"):
+        yield from _changed_template(snapshot, name)
+    elif not snapshot.claim_of(pod, own):
+        text = f"there is no ResourceClaimTemplate {own.template} in {pod.namespace}"
+        yield text, f"instaslice templates --apply -n {pod.namespace} {own.template}"
+
+
+def class_faults(snapshot: Snapshot, _: Pod, own: PodClaim) -> Iterator[Fault]:
+    """Whether a DeviceClass of a claim is missing, or selects something else."""
+    for resource in own.asks.choices:
+        yield from _changed_class(snapshot, resource)
+
+
+def unpublished(snapshot: Snapshot, _: Pod, own: PodClaim) -> Iterator[Fault]:
+    """Whether no node publishes a profile that a claim asks for."""
+    supply = snapshot.inventory.supply
+    advice = f"nodes publish {', '.join(supply)}" if supply else "does the DRA driver run?"
+    for request in own.asks.requests if not snapshot.is_classic else ():
+        if (wanted := request.profiles(supply)) and supply.keys().isdisjoint(wanted):
+            yield f"no node publishes {seen.choices(request)}", advice
+
+
+def _changed_template(snapshot: Snapshot, full_name: str) -> Iterator[Fault]:
+    namespace, _, name = full_name.partition("/")
+    claim, api = templates.from_template(name, snapshot.resources), snapshot.api
+    if not claim or not isinstance(api, ResourceAPI) or templates.why_not(api, claim):
+        return
+    ours = templates.objects(api, claim)[-1]
+    if why := templates.difference(ours, snapshot.named("templates")[full_name]):
+        text = f"ResourceClaimTemplate {full_name} differs from what InstaSlice creates, so "
+        command = f"kubectl -n {namespace} delete resourceclaimtemplate {name}"
+        yield f"{text}pods get other devices: {why}", command
+
+
+def _changed_class(snapshot: Snapshot, resource: Resource) -> Iterator[Fault]:
+    if snapshot.is_classic or not resource.has_own_class:
+        return
+    name, found = resource.device_class, snapshot.named("classes").get(resource.device_class)
+    command = f"instaslice deviceclasses {resource.template} | kubectl apply -f -"
+    specs = [dig(templates.device_class(NEWEST, resource), "spec"), dig(found or {}, "spec")]
+    if snapshot.api != NEWEST or not snapshot.is_on(EXTENDED, otherwise=True):
+        specs = [{**each, "extendedResourceName": None} for each in specs]  # it has no effect
+    if found is None:
+        yield f"there is no DeviceClass {name}", command
+    elif why := templates.difference(*({"spec": each} for each in specs)):
+        yield f"DeviceClass {name} differs from what InstaSlice creates: {why}", command
+
+
+def _of_waiting(
+    snapshot: Snapshot, faults: Callable[[Snapshot, Pod, PodClaim], Iterator[Fault]]
+) -> Iterator[tuple[Fault, str]]:
+    """The faults of claims without devices, each with the name of its pod."""
+    return ((f, pod.full_name) for pod, own in snapshot.waiting for f in faults(snapshot, pod, own))
+
+
+def _faults(found: Iterable[tuple[Fault, str]], good: str = "", state: State = WRONG) -> Found:
+    """Report each fault once, with the pods that need what it is about; else what is good."""
+    by_fault = grouped(found)
+    for (text, advice), pods in by_fault.items():
+        names = some(filter(None, pods))
+        yield state, text + (f", needed by {names}" if names else ""), advice
+    if good and not by_fault:
+        yield GOOD, good
+
+
 def _whole_gpus(snapshot: Snapshot) -> Found:
     # The class of the GPU operator's GPUCluster has no extendedResourceName, unlike the driver's.
     if GPU in snapshot.resources.mapped or snapshot.served_by_scheduler.get(GPU):
         return
     if not any(GPU in seen.advertised(node) for node in snapshot.all("nodes")):
         text = f"no device plugin and no DeviceClass offers {GPU}"
-        pods = ((text, pod) for pod in snapshot.pods if GPU in pod.extended and not pod.node)
-        advice = f"map it (serve --resource {GPU}=gpu.nvidia.com): docs/resources.md"
-        yield from _needed(pods, advice)
+        fault = text, f"map it (serve --resource {GPU}=gpu.nvidia.com): docs/resources.md"
+        pods = (each for each in snapshot.pods if GPU in each.extended and not each.node)
+        yield from _faults((fault, pod.full_name) for pod in pods)
 
 
 def _old_pods(snapshot: Snapshot) -> Found:
@@ -388,23 +402,18 @@ def _node_names(snapshot: Snapshot) -> Found:
         yield WRONG, f"{some(pods)}: {node_labels.PAST_SCHEDULER}", node_labels.NODE_SELECTOR
 
 
-def _needed(lacking: Iterable[tuple[str, Pod]], advice: str, state: State = WRONG) -> Found:
-    """Yield one finding for each text, with the pods that need what is lacking."""
-    for text, pods in grouped(lacking).items():
-        yield state, f"{text}, needed by {some(pod.full_name for pod in pods)}", advice
-
-
 def _node_labels(snapshot: Snapshot) -> Found:
     nodes = [dig(node["metadata"], "labels") for node in snapshot.all("nodes")]
-    lacking: list[tuple[str, Pod]] = []
+    lacking: list[tuple[Fault, str]] = []
+    advice = "remove it from the pods: docs/migrate.md, section 10"
     for pod in snapshot.pods:
         for wanted in node_labels.selected(pod.spec) if not pod.node else ():
             values = [labels[wanted.label] for labels in nodes if wanted.label in labels]
             # The operators Gt and Lt compare numbers.
             fits = not wanted.values or any(n in wanted.values or n.isdecimal() for n in values)
             if wanted.is_required and not (values and fits):
-                lacking.append((f"no node has the label {wanted}", pod))
-    yield from _needed(lacking, "remove it from the pods: docs/migrate.md, section 10", UNSURE)
+                lacking.append(((f"no node has the label {wanted}", advice), pod.full_name))
+    yield from _faults(lacking, state=UNSURE)
 
 
 def _device_plugin(snapshot: Snapshot) -> Found:

@@ -19,8 +19,6 @@ from instaslice.templates import DeviceClaim
 PREPARE_FAILED: Final = "FailedPrepareDynamicResources"
 _PLACED: Final = {SAME_GPU: " on one GPU", DIFFERENT_GPUS: " on a GPU each"}
 _SEE_BELOW: Final = "see the state below for the reason"
-#: Profiles that may serve a request, in order of preference; the count; the request in words.
-_Wanted = tuple[list[str], int, str]
 
 
 def explain(snapshot: Snapshot, manifest: Json, events: list[Json]) -> list[Finding]:
@@ -74,15 +72,9 @@ def _node_name(snapshot: Snapshot, pod: Pod) -> Found:
 
 
 def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
-    asks, name = f"asks for {describe(own)}", f"{pod.namespace}/{own.template}"
-    claim = snapshot.claim_of(pod, own)
-    classes = (checks.class_fault(snapshot, resource) for resource in own.asks.choices)
-    if fault := checks.template_fault(snapshot, name):
-        text = f"{asks}, but its template differs from what InstaSlice creates: {fault[0]}"
-        yield WRONG, text, fault[1]
-    elif not claim and name not in snapshot.named("templates"):
-        text = f"{asks}: there is no ResourceClaimTemplate {own.template} in {pod.namespace}"
-        yield WRONG, text, f"instaslice templates --apply -n {pod.namespace} {own.template}"
+    asks, claim = f"asks for {describe(own)}", snapshot.claim_of(pod, own)
+    if fault := next(checks.template_faults(snapshot, pod, own), None):
+        yield WRONG, f"{asks}, but {fault[0]}", fault[1]
     elif devices := [device for device, _ in allocated(claim)]:
         profiles = {each.name: each.profile for each in snapshot.readable.inventory.devices}
         chosen = dict.fromkeys(filter(None, map(profiles.get, devices)))
@@ -91,7 +83,7 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
         yield GOOD, f"{asks}, has {what}{where}"
     elif dig(claim, "status", "allocation"):
         yield GOOD, f"{asks}: allocated"
-    elif fault := next(filter(None, classes), None):
+    elif fault := next(checks.class_faults(snapshot, pod, own), None):
         yield WRONG, f"{asks}, but {fault[0]}", fault[1]
     elif not claim:
         yield UNSURE, f"{asks}: Kubernetes has not created its claim yet", _SEE_BELOW
@@ -101,48 +93,29 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
         yield UNSURE, f"{asks}, waits for the driver"
     elif not (own.asks.requests and all(r.resource.profile for r in own.asks.requests)):
         yield UNSURE, f"{asks}, waits", _SEE_BELOW
-    else:
-        yield from _why_pending(snapshot, asks, own.asks)
-
-
-def _why_pending(snapshot: Snapshot, asks: str, claim: DeviceClaim) -> Found:
-    devices, supply = snapshot.inventory, snapshot.inventory.supply
-    wanted = [(each.profiles(supply), each.count, choices(each)) for each in claim.requests]
-    for names, _, text in wanted:
-        if supply.keys().isdisjoint(names):
-            advice = f"nodes publish {', '.join(supply)}" if supply else "does the DRA driver run?"
-            yield WRONG, f"{asks}, but no node publishes {text}", advice
-            return
-    needed = sum(count for _, count, _ in wanted)
-    if _is_room(devices, wanted, needed, claim.placement):
+    elif fault := next(checks.unpublished(snapshot, pod, own), None):
+        yield WRONG, f"{asks}, but {fault[0]}", fault[1]
+    elif snapshot.inventory.has_room(own.asks):
         yield UNSURE, f"{asks}, waits, though there is room for it", _SEE_BELOW
-        return
-    parts = [f"{count} free {text}" for _, count, text in wanted]
-    if claim.placement == DIFFERENT_GPUS:
-        lacking = f"no node has {needed} GPUs with a free {wanted[0][2]}"
-    elif needed == 1:
-        ((names, _, text),) = wanted
-        published = sum(found.published for name, found in supply.items() if name in names)
-        lacking = f"no {text} is free ({published} published)"
     else:
-        lacking = f"no {'GPU' if claim.placement else 'node'} has {' and '.join(parts)}"
-    empty = Inventory(snapshot.all("slices"), [])
-    advice = "wait, or delete a pod that has such slices"
-    if not _is_room(empty, wanted, needed, claim.placement):
+        is_possible = Inventory(snapshot.all("slices"), []).has_room(own.asks)
         advice = "ask for less: that is more than any node publishes"
-    yield WRONG, f"{asks}, waits: {lacking}", advice
+        advice = "wait, or delete a pod that has such slices" if is_possible else advice
+        yield WRONG, f"{asks}, waits: {_lacking(snapshot.inventory, own.asks)}", advice
 
 
-def _is_room(devices: Inventory, wanted: list[_Wanted], needed: int, placement: str) -> bool:
-    if placement == DIFFERENT_GPUS:
-        return all(max(map(devices.gpus_with, names)) >= needed for names, _, _ in wanted)
-    # Trying every combination of alternatives would be slow. It is enough to try all first choices
-    # together, all second ones, and so on, since most claims have one list of alternatives.
-    for index in range(max(len(names) for names, _, _ in wanted)):
-        chosen = ((names[min(index, len(names) - 1)], count) for names, count, _ in wanted)
-        if devices.most_together(chosen, on_one_gpu=placement == SAME_GPU) >= needed:
-            return True
-    return False
+def _lacking(devices: Inventory, claim: DeviceClaim) -> str:
+    """What a claim without room waits for."""
+    needed = sum(each.count for each in claim.requests)
+    first, supply = claim.requests[0], devices.supply
+    if claim.placement == DIFFERENT_GPUS:
+        return f"no node has {needed} GPUs with a free {choices(first)}"
+    if needed == 1:
+        names = first.profiles(supply)
+        published = sum(found.published for name, found in supply.items() if name in names)
+        return f"no {choices(first)} is free ({published} published)"
+    parts = [f"{each.count} free {choices(each)}" for each in claim.requests]
+    return f"no {'GPU' if claim.placement else 'node'} has {' and '.join(parts)}"
 
 
 def _quotas(snapshot: Snapshot, pod: Pod) -> Found:

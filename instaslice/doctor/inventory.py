@@ -13,12 +13,13 @@ Source: ResourceSlice of resource.k8s.io, v1alpha3 to v1; the scheduler's alloca
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
 
 from instaslice.patch import Json
 from instaslice.profiles import DRIVER
 from instaslice.quantity import InvalidQuantity, nanos
+from instaslice.resource_api import DIFFERENT_GPUS, SAME_GPU
+from instaslice.templates import DeviceClaim
 
 #: Effects of taints that keep claims away. InstaSlice's claims have no tolerations (DeviceTaint).
 _KEEPS_AWAY: Final = frozenset({"NoSchedule", "NoExecute"})
@@ -186,35 +187,43 @@ class Inventory:
             shared=sum(device.is_shared for device in every),
         )
 
-    def most_together(self, wanted: Iterable[tuple[str, int]], *, on_one_gpu: bool = False) -> int:
-        """How many of `wanted`, profiles with counts, fit on the best node or GPU together."""
-        usable = self._usable.values()
-        by_place = grouped((each.gpu if on_one_gpu else each.node, each) for each in usable)
+    def has_room(self, claim: DeviceClaim) -> bool:
+        """Whether the free devices of one node, or GPU, can serve a claim for slices."""
+        place = "gpu" if claim.placement == SAME_GPU else "node"
+        places = grouped((getattr(each, place), each) for each in self._usable.values())
+        wanted = [(each.profiles(self.supply), each.count) for each in claim.requests]
+        # Trying every combination of alternatives would be slow. It is enough to try all first
+        # choices together, all second ones, and so on, since most claims have one list of them.
+        for index in range(max(len(names) for names, _ in wanted)):
+            chosen = [(names[min(index, len(names) - 1)], count) for names, count in wanted]
+            if any(self._serve(each, chosen, claim.placement) for each in places.values()):
+                return True
+        return False
+
+    def _serve(
+        self, devices: Iterable[Device], wanted: Iterable[tuple[str, int]], placement: str
+    ) -> bool:
+        """Whether devices can serve `wanted`, profiles with counts, together."""
+        left, used = Counter(self._left), set()
         # The largest first: the gaps between them have room for small ones only.
-        ordered = sorted(wanted, key=lambda one: int(one[0].partition("g.")[0] or 0), reverse=True)
-        found = [0]
-        for devices in by_place.values():
-            left = Counter(self._left)
-            found.append(0)
-            for profile, most in ordered:
-                fit = (each for each in devices if each.profile == profile and _take(each, left))
-                found[-1] += sum(1 for _ in islice(fit, most))
-        return max(found)
-
-    def gpus_with(self, profile: str) -> int:
-        """The most GPUs of one node that have a free slice of a profile."""
-        usable = (each for each in self._usable.values() if each.profile == profile)
-        gpus = grouped((each.node, each.gpu) for each in usable if _fits(each, self._left))
-        return max((len(set(found)) for found in gpus.values()), default=0)
+        for profile, count in sorted(wanted, key=_compute_slices, reverse=True):
+            for device in devices:
+                fits = placement != DIFFERENT_GPUS or device.gpu not in used
+                if count and device.profile == profile and fits and _take(device, left):
+                    count -= 1
+                    used.add(device.gpu)
+            if count:
+                return False
+        return True
 
 
-def _fits(device: Device, left: Mapping[object, int]) -> bool:
-    return all(left[name] >= amount for name, amount in device.consumes.items())
+def _compute_slices(wanted: tuple[str, int]) -> int:
+    return int(wanted[0].partition("g.")[0] or 0)
 
 
 def _take(device: Device, left: Counter[object]) -> bool:
     """Subtract a device's counters if enough of each is left; returns whether it was."""
-    if fits := _fits(device, left):
+    if fits := all(left[name] >= amount for name, amount in device.consumes.items()):
         left.subtract(device.consumes)
     return fits
 

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from instaslice.annotations import is_mirror
 from instaslice.cluster.client import ClusterError
-from instaslice.cluster.gates import Known
+from instaslice.cluster.gates import EXTENDED, Known
 from instaslice.doctor.inventory import Inventory, dig, grouped
 from instaslice.patch import Json
 from instaslice.quantity import InvalidQuantity, nanos
@@ -160,11 +160,10 @@ class Snapshot:
         return [pod for pod in every if pod.phase not in ("Succeeded", "Failed")]
 
     @cached_property
-    def waiting(self) -> list[tuple[Pod, PodClaim, bool]]:
-        """The claims of those pods that have no devices, and whether each exists."""
-        found = ((pod, own, self.claim_of(pod, own)) for pod in self.pods for own in pod.claims)
-        lacking = (each for each in found if not dig(each[2], "status", "allocation"))
-        return [(pod, own, bool(claim)) for pod, own, claim in lacking]
+    def waiting(self) -> list[tuple[Pod, PodClaim]]:
+        """The claims of those pods that come from InstaSlice's templates, and have no devices."""
+        users = ((pod, own) for pod in self.pods for own in pod.claims)
+        return [each for each in users if not dig(self.claim_of(*each), "status", "allocation")]
 
     def named(self, kind: str) -> dict[str, Json]:
         """The objects of a list by their full names."""
@@ -201,7 +200,12 @@ class Snapshot:
 
     @cached_property
     def served_by_scheduler(self) -> dict[str, list[str]]:
-        """Rewritten extended resources, each with the classes that map it (KEP-5004)."""
+        """Rewritten extended resources, each with the classes that map it (KEP-5004).
+
+        With the gate off, the API server keeps the names, but nothing uses them.
+        """
+        if not self.is_on(EXTENDED, otherwise=True):
+            return {}
         every = self.named("classes").items()
         named = ((dig(each, "spec", "extendedResourceName") or "", name) for name, each in every)
         return grouped(each for each in named if self.resources.find(each[0]) or each[0] == GPU)

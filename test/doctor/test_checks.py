@@ -270,6 +270,7 @@ CASES |= {
     "device classes: a different one": classes(THEIRS),
     "device classes: no extendedResourceName": classes(NAMELESS),
     "device classes: no extendedResourceName, the gate is off": classes(NAMELESS, gate=False),
+    "device classes: extendedResourceName, the gate is off": classes(OURS, gate=False),
     "device classes: all": classes(*ALL_CLASSES, pods=[]),
     "device classes: two for a resource": classes(
         device_class("a", ONE_SLICE), device_class("b", ONE_SLICE), pods=[]

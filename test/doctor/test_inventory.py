@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from instaslice.doctor.inventory import Inventory, Pool, Supply
+from instaslice.resources import MIG
+from instaslice.templates import from_template
 from test.support import a100
 from test.support.snapshots import claim, slice_
 
@@ -89,15 +91,23 @@ def test_shared_slices(consumed: tuple[str, ...], default: str | None, left: int
     assert supply["4g.20gb"].free == (0 if consumed else 1)
 
 
-def test_how_many_slices_fit_together() -> None:
+@pytest.mark.parametrize(
+    ("name", "has_room"),
+    [
+        *(("mig-1g.5gb.x10", True), ("mig-1g.5gb.x11", False)),  # 3 + 7
+        *(("same-gpu-mig-1g.5gb.x7", True), ("same-gpu-mig-1g.5gb.x8", False)),
+        ("same-gpu-mig-4g.20gb-and-mig-3g.20gb", True),
+        ("same-gpu-mig-4g.20gb-and-mig-4g.20gb", False),
+        *(("different-gpus-mig-1g.5gb.x2", True), ("different-gpus-mig-4g.20gb.x2", False)),
+        *(("mig-4g.20gb-or-3g.20gb.x3", True), ("mig-7g.40gb-or-4g.20gb.x2", False)),
+    ],
+)
+def test_room_for_a_claim_beside_a_slice_of_one_gpu(name: str, has_room: bool) -> None:
+    asks = from_template(name, MIG)
+    assert asks
     inventory = Inventory(a100.resource_slices(), [claim("gpu-0-mig-4g20gb-5-0")])
-    assert inventory.most_together([("1g.5gb", 7)], on_one_gpu=True) == 7
-    assert inventory.most_together([("1g.5gb", 8)], on_one_gpu=True) == 7
-    assert inventory.most_together([("4g.20gb", 1), ("3g.20gb", 1)], on_one_gpu=True) == 2
-    assert inventory.most_together([("1g.5gb", 20)]) == 3 + 7
-    assert [inventory.gpus_with(profile) for profile in ("4g.20gb", "1g.5gb")] == [1, 2]
-    nothing = Inventory([], [])
-    assert (nothing.most_together([("1g.5gb", 1)]), nothing.gpus_with("1g.5gb")) == (0, 0)
+    assert inventory.has_room(asks) is has_room
+    assert not Inventory([], []).has_room(asks)
 
 
 # -- reading ResourceSlices

@@ -89,7 +89,7 @@ def signs(cluster: Cluster) -> dict[str, str]:
 
 def test_a_cluster_with_instaslice() -> None:
     assert {name for name, sign in signs(installed()).items() if sign == "✓"} == {
-        *("DRA", "webhook", "mode", "endpoints", "dry run", "driver", "templates"),
+        *("DRA", "webhook", "mode", "endpoints", "dry run", "driver", "profiles", "templates"),
     }
 
 
