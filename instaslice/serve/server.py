@@ -50,6 +50,7 @@ class StartError(Exception):
 def serve(settings: Settings, limits: Limits = Limits()) -> None:  # noqa: B008 - it is frozen
     """Serve until SIGTERM or SIGINT. Raises StartError."""
     log = logs.configure(settings.log_format, settings.log_level)
+    log.limits = limits
     try:
         certificates = Certificates(settings.cert_dir, settings.client_ca, limits)
     except UnusableCertificate as error:
