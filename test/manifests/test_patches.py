@@ -3,7 +3,6 @@
 import copy
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +11,40 @@ import yaml
 
 from instaslice.cli.main import main
 from instaslice.manifests.documents import Rewriter, Task
-from test.support.command import find_tool
 from test.support.deployments import BASE, PATCH, slices
+from test.support.manifests import documents, kustomize
 from test.support.streams import places
 
 Json = dict[str, Any]
 
 
-def built(folder: Path) -> Json:
-    done = subprocess.run(
-        [find_tool("kubectl"), "kustomize", folder], capture_output=True, text=True, check=True
-    )
-    found: Json = yaml.safe_load(done.stdout)
-    return found
+def built(*folders: Path) -> list[Json]:
+    """The slices of the Deployment that kustomize builds from each folder, in one run."""
+    root = folders[0].parents[1] / "built"
+    for number, folder in enumerate(folders):
+        (root / str(number)).mkdir(parents=True, exist_ok=True)
+        text = f"namePrefix: {number}-\nresources: [../../{folder.parent.name}/{folder.name}]\n"
+        (root / str(number) / "kustomization.yaml").write_text(text)
+    (root / "kustomization.yaml").write_text(f"resources: {[*map(str, range(len(folders)))]}\n")
+    found = {each["metadata"]["name"]: slices(each) for each in documents(kustomize(root))}
+    return [found[f"{number}-server"] for number in range(len(folders))]
+
+
+def written(parent: Path, name: str) -> Path:
+    """A folder with a base, and an overlay whose patch is not written yet."""
+    for each in ("base", "overlay"):
+        (parent / name / each).mkdir(parents=True)
+    (parent / name / "base" / "server.yaml").write_text(BASE)
+    (parent / name / "base" / "kustomization.yaml").write_text("resources: [server.yaml]\n")
+    overlay = "resources: [../base]\npatches:\n- path: patch.yaml\n"
+    (parent / name / "overlay" / "kustomization.yaml").write_text(overlay)
+    return parent / name
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A base, and an overlay whose patch is not written yet."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("base", "overlay"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "base" / "server.yaml").write_text(BASE)
-    (tmp_path / "base" / "kustomization.yaml").write_text("resources: [server.yaml]\n")
-    overlay = "resources: [../base]\npatches:\n- path: patch.yaml\n"
-    (tmp_path / "overlay" / "kustomization.yaml").write_text(overlay)
-    return tmp_path
+    monkeypatch.chdir(written(tmp_path, "case"))
+    return tmp_path / "case"
 
 
 NONE = "resources: {limits: null}"
@@ -56,36 +63,43 @@ CONTAINERS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("containers", "where"),
-    [
-        *[(each, "file") for each in CONTAINERS],
-        *[(each, where) for each in CONTAINERS[:4] for where in ("block", "line")],
-    ],
-)
-def test_build_keeps_its_devices(
-    folder: Path, containers: str, where: str, capsys: pytest.CaptureFixture[str]
+#: Patches, and where they are: in a file, or in the kustomization as a block or on a line.
+CASES = [
+    *[(each, "file") for each in CONTAINERS],
+    *[(each, where) for each in CONTAINERS[:4] for where in ("block", "line")],
+]
+
+
+def test_builds_keep_their_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = f"{PATCH}      {containers}\n"
-    if where != "file":
+    folders = [written(tmp_path, f"case{number}") for number in range(len(CASES))]
+    for folder, (containers, where) in zip(folders, CASES, strict=True):
+        text = f"{PATCH}      {containers}\n"
+        if where == "file":
+            (folder / "overlay" / "patch.yaml").write_text(text)
+            continue
         block = "|-\n" + "".join(f"    {line}\n" for line in text.splitlines())
         inline = block if where == "block" else f"'{json.dumps(yaml.safe_load(text))}'\n"
         kustomization = f"resources: [../base]  # kept\npatches:\n- patch: {inline}"
         (folder / "overlay" / "kustomization.yaml").write_text(kustomization)
-    else:
-        (folder / "overlay" / "patch.yaml").write_text(text)
-    before = slices(built(folder / "overlay"))
-    assert main(["rewrite", "-o", "json", "."]) == 0
-    values = json.loads(capsys.readouterr().out)["items"]
-    assert main(["rewrite", "--in-place", "."]) == 0
-    assert "warning" not in capsys.readouterr().err
-    paths = sorted(folder.rglob("*.yaml"))
-    assert [yaml.safe_load(path.read_text()) for path in paths] == values
-    assert slices(built(folder / "overlay")) == before
-    assert slices(built(folder / "base")) == {"model": {"1g.5gb": 1}, "embed": {"1g.5gb": 1}}
-    assert "claims" in (folder / "base" / "server.yaml").read_text()
-    # A second run changes nothing.
-    assert main(["rewrite", "--check", "."]) == 0, capsys.readouterr().err
+    every = [folder / name for name in ("overlay", "base") for folder in folders]
+    before = built(*every)
+    for folder, case in zip(folders, CASES, strict=True):
+        monkeypatch.chdir(folder)
+        assert main(["rewrite", "-o", "json", "."]) == 0, case
+        values = json.loads(capsys.readouterr().out)["items"]
+        assert main(["rewrite", "--in-place", "."]) == 0, case
+        assert "warning" not in capsys.readouterr().err, case
+        paths = sorted(folder.rglob("*.yaml"))
+        assert [yaml.safe_load(path.read_text()) for path in paths] == values, case
+        assert "claims" in (folder / "base" / "server.yaml").read_text(), case
+        # A second run changes nothing.
+        assert main(["rewrite", "--check", "."]) == 0, (case, capsys.readouterr().err)
+    after = built(*every)
+    for path, one, other in zip(every, before, after, strict=True):
+        assert one == other, (path, *CASES[int(path.parent.name.removeprefix("case"))])
+    assert after[len(CASES) :] == [{"model": {"1g.5gb": 1}, "embed": {"1g.5gb": 1}}] * len(CASES)
 
 
 @pytest.mark.parametrize("containers", [CONTAINERS[0], CONTAINERS[1], CONTAINERS[5], CONTAINERS[7]])
@@ -116,9 +130,9 @@ def test_overlays_of_one_base_are_rewritten(folder: Path) -> None:
     shutil.copytree(folder / "overlay", folder / "other")
     for name, text in (("overlay", CONTAINERS[0]), ("other", CONTAINERS[7])):
         (folder / name / "patch.yaml").write_text(f"{PATCH}      {text}\n")
-    before = [slices(built(folder / name)) for name in ("overlay", "other")]
+    before = built(folder / "overlay", folder / "other")
     assert main(["rewrite", "-i", "."]) == 0
-    assert [slices(built(folder / name)) for name in ("overlay", "other")] == before
+    assert built(folder / "overlay", folder / "other") == before
 
 
 @pytest.mark.parametrize("wrong", [5, "x", [1], [[]], {"a": 1}, None], ids=repr)
