@@ -16,8 +16,6 @@ from functools import partial
 from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
-from gunicorn.config import Config
-from gunicorn.glogging import Logger
 
 from instaslice.cluster.discovery import PATIENCE, Discovery, Served
 from instaslice.resource_api import VERSIONS, ResourceAPI
@@ -100,15 +98,6 @@ def _raise_file_limit() -> int:
     return files if files != resource.RLIM_INFINITY else sys.maxsize
 
 
-class _Log(Logger):
-    """gunicorn's logger with the handler that `logs.configure` set."""
-
-    def setup(self, cfg: Config) -> None:
-        handlers = list(self.error_log.handlers)
-        super().setup(cfg)
-        self.error_log.handlers = handlers
-
-
 class Server(BaseApplication):
     """InstaSlice as gunicorn runs it."""
 
@@ -147,7 +136,7 @@ class Server(BaseApplication):
             "timeout": limits.heartbeat,
             "worker_tmp_dir": _MEMORY,
             "control_socket_disable": True,
-            "logger_class": _Log,
+            "errorlog": None,  # `logs.configure` has set the handler
             "proc_name": "instaslice",
             "ssl_context": lambda config, default: self.certificates.context(),
             "post_worker_init": equip,
@@ -165,8 +154,7 @@ class Server(BaseApplication):
         prepare_memory()
         settings = self._settings
         metrics = Metrics(settings.resources, self._limits.metrics)
-        metrics.certificate_expiry.set(self.certificates.expiry)
-        self.certificates.on_load = metrics.certificate_expiry.set
+        metrics.certificate_expiry.set_function(lambda: self.certificates.expiry)
         self.certificates.on_failure = metrics.certificate_failures.inc
         self._log.on_drop = metrics.log_lines_dropped.inc
         return Webhook(

@@ -14,7 +14,6 @@ import logging
 import os
 import ssl
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -55,8 +54,6 @@ class Certificates:
     Raises UnusableCertificate if the first pair cannot be used.
     """
 
-    #: Called with the expiry (seconds since 1970) of each new pair in use.
-    on_load: Callable[[float], None]
     #: Called for each pair that cannot be used.
     on_failure: Callable[[], None]
 
@@ -68,9 +65,7 @@ class Certificates:
     ) -> None:
         self._limits = limits
         self._paths = [folder / "tls.crt", folder / "tls.key", *([client_ca] if client_ca else [])]
-        self.on_load = lambda expiry: None
         self.on_failure = lambda: None
-        self._lock = threading.Lock()
         self._used = _load(self._paths, _read(self._paths))
         self._failed: tuple[list[bytes], str] | None = None  #: the files, and why
         self._generation = 0
@@ -103,15 +98,9 @@ class Certificates:
 
     def _look(self) -> None:
         """Check the files, if the next check is due."""
-        now = time.monotonic()
-        if now >= self._next_check and self._lock.acquire(blocking=False):
-            try:
-                self._next_check = now + self._limits.certificate_check
-                self._refresh()
-            finally:
-                self._lock.release()
-
-    def _refresh(self) -> None:
+        if time.monotonic() < self._next_check:
+            return
+        self._next_check = time.monotonic() + self._limits.certificate_check
         before, now = self._used, time.time()
         files: list[bytes] = []
         try:
@@ -132,7 +121,6 @@ class Certificates:
             return
         self._generation += files[2:] != before.files[2:]
         self._used, self._failed = new, None
-        self.on_load(new.expiry)
         until = datetime.fromtimestamp(new.expiry, UTC).isoformat()
         _log.info("a new certificate is served", extra={"fields": {"expires": until}})
 
@@ -174,10 +162,8 @@ def _load(paths: list[Path], files: list[bytes]) -> _Loaded:
     except ssl.SSLError as error:
         reason = error.reason or "not a PEM private key"
         raise UnusableCertificate(f"{certificate} and {key}: {reason}") from None
-    except OSError as error:
-        raise UnusableCertificate(f"{certificate}: {error.strerror}") from None
-    except ValueError as error:
-        raise UnusableCertificate(f"{certificate}: {error}") from None
+    except (OSError, ValueError) as error:
+        raise UnusableCertificate(f"{certificate}: {getattr(error, 'strerror', error)}") from None
     if client_ca:
         _trust(context, client_ca[0], files[2])
         context.verify_mode = ssl.CERT_OPTIONAL
