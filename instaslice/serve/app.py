@@ -66,7 +66,7 @@ class Webhook:
             status, headers, body = _route(environ)(self, environ)
         except BadCall as bad:
             status, headers, body = bad.answer
-            self.metrics.count_bad_call()
+            self.metrics.bad_calls.inc()
         if status != "200 OK" or environ["REQUEST_METHOD"] != "POST":
             # Only the API server needs to keep connections. Others pay a handshake per request.
             environ[LAST] = True

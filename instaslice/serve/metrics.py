@@ -72,7 +72,8 @@ class Metrics:
             for operation in (*OPERATIONS, OTHER)
             for outcome in OUTCOMES
         }
-        self._bad_calls = requests.labels(OTHER, "bad_call")
+        #: Calls without a review that could be answered.
+        self.bad_calls = requests.labels(OTHER, "bad_call")
         # From the whole body to the finished answer. The first buckets show the cost of parsing;
         # the last one is the webhook's timeout (5 s).
         buckets = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 5)
@@ -110,10 +111,6 @@ class Metrics:
         for claim, number in claims.items():
             for request in claim.requests:
                 self._claims.get(request.resource.name, self._other_claims).inc(number)
-
-    def count_bad_call(self) -> None:
-        """Count a call without a review that could be answered."""
-        self._bad_calls.inc()
 
     def show_resource_api(self, api: ResourceAPI | Unavailable) -> None:
         """Show which version of resource.k8s.io is in use."""

@@ -142,9 +142,8 @@ class Server(BaseApplication):
             "post_worker_init": equip,
             # A thread that waits for the process would delay the worker's exit.
             "worker_exit": lambda server, worker: self._judge.kill(),
-            # gunicorn serves TLS only if files are named; `ssl_context` replaces them.
+            # gunicorn serves TLS only if a file is named; `ssl_context` replaces it.
             "certfile": str(self._settings.cert_dir / "tls.crt"),
-            "keyfile": str(self._settings.cert_dir / "tls.key"),
         }
         for key, value in values.items():
             self.cfg.set(key, value)

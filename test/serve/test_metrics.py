@@ -41,7 +41,7 @@ def test_an_admission_counts_by_operation_and_outcome(metrics: Metrics) -> None:
     before = series(metrics)
     metrics.count("CREATE", "rewritten", {})
     metrics.count("CONNECT", "unchanged", {})
-    metrics.count_bad_call()
+    metrics.bad_calls.inc()
     name = "instaslice_admission_requests_total"
     changed = {key: value for key, value in series(metrics).items() if before.get(key) != value}
     assert changed == {
