@@ -30,7 +30,7 @@ GKE_PARTITION: Final = "cloud.google.com/gke-gpu-partition-size"
 
 #: Labels that describe MIG whatever their value; strategy `mixed` has more, several per profile,
 #: such as nvidia.com/mig-1g.5gb.count.
-_ALWAYS: Final = frozenset({MIG_CONFIG, MIG_STATE, MIG_STRATEGY, GKE_PARTITION})
+ALWAYS: Final = frozenset({MIG_CONFIG, MIG_STATE, MIG_STRATEGY, GKE_PARTITION})
 _OF_A_PROFILE: Final = "nvidia.com/mig-"
 #: How product names end under strategy `single`, where all GPUs are cut into the same slices.
 _SINGLE: Final = re.compile(r"-MIG-([1-9][0-9]{0,2}g\.[1-9][0-9]{0,3}gb(?:\.[a-z.]+)?)$", re.ASCII)
@@ -87,7 +87,7 @@ def selected(spec: Json) -> Iterator[Selected]:
 def _tells_of_mig(label: str, values: tuple[str, ...]) -> bool:
     if label == PRODUCT:
         return bool(values) and all(map(single_profile, values))
-    return label in _ALWAYS or label.startswith(_OF_A_PROFILE)
+    return label in ALWAYS or label.startswith(_OF_A_PROFILE)
 
 
 def _dict(value: object) -> Json:

@@ -17,7 +17,14 @@ from instaslice import node_labels
 from instaslice.invalid import InvalidPod, Notice, field_path
 from instaslice.manifests import patches, workloads
 from instaslice.manifests.edit import Edit, Layout, applied, edit, edited, json_layout
-from instaslice.manifests.leftovers import KUSTOMIZE, Leftover, in_list, is_kustomization, leftovers
+from instaslice.manifests.leftovers import (
+    KUSTOMIZE,
+    Leftover,
+    in_list,
+    is_kustomization,
+    leftovers,
+    node_labels_in,
+)
 from instaslice.manifests.nodes import JSON, BadDocument, Node, Part, locate, read
 from instaslice.manifests.reverse import reverse
 from instaslice.manifests.workloads import Kinds, Manifest, Path, Template, at, claim_names
@@ -55,6 +62,13 @@ LARGE: Final = 2_000_000
 LARGEST: Final = 16_000_000
 
 _NULL: Final = r"""\b(?:resources|limits|requests)["']?:[ \t]*%s(?=[ \t]*(?:[\r\n#,}]|\Z))"""
+#: The end of a JSON Pointer in a patch.
+_POINTER: Final = r"""/%s["']?[ \t]*(?:[\r\n,}]|\Z)"""
+#: A key without a value on its line, and the indentation of the next line.
+_OPEN: Final = tuple(
+    re.compile(key + r":[ \t]*(?:#[^\n]*)?(?:\r?\n(?P<next> *)(?![ \r\n])|\Z)")
+    for key in ("limits", "resources")
+)
 #: Patterns of text that matters although it names no resource: base64, Kustomizations, patches and
 #: node labels. Each has a word that every match contains: finding a word is ten times as fast.
 _HINTS: Final = (
@@ -70,17 +84,31 @@ _HINTS: Final = (
     ("null", _NULL % "null"),
     ("~", _NULL % "~"),
     ("binary", "[!:]binary"),
+    ("/limits", _POINTER % "limits"),
+    ("/resources", _POINTER % "resources"),
 )
 
 NO_BASE: Final = f"and its base is not among the files: name both, or {KUSTOMIZE}"
 SEVERAL: Final = f"and it has several bases, or its base several patches: {KUSTOMIZE}"
+ELSEWHERE: Final = f"and a program in the cluster applies it: {KUSTOMIZE}"
 CANNOT: Final = f"and no change of it gives the same result with its rewritten base: {KUSTOMIZE}"
 TWICE: Final = "the key {!r} occurs twice in the same object; the last one counts, as in kubectl"
 SELECTOR: Final = (
     "it selects nodes by {}, a label of MIG manager or the device plugin; nodes with NVIDIA's DRA "
     "driver may lack it, and then the pod fits no node"
 )
+NAMES: Final = (
+    "it names {}, a label of MIG manager or the device plugin, which nodes with NVIDIA's DRA "
+    "driver may lack"
+)
 SINGLE: Final = "; {0} is a slice on such nodes: --resource {0}=mig-{1}"
+_GPU: Final = "nvidia.com/gpu"
+#: What `node_labels.selected` reads of a pod, and its own labels.
+_NODES: Final[tuple[Path, ...]] = (
+    ("metadata",),
+    ("spec", "nodeSelector"),
+    ("spec", "affinity", "nodeAffinity"),
+)
 _ODD: Final = "left as it is: it is not a MIG profile such as mig-1g.5gb"
 UNNEEDED: Final = "no manifest needs it any more, if all that name it have been reversed"
 RENAMES: Final = (
@@ -98,7 +126,8 @@ _NOT_UTF8: Final = re.compile("[\udc80-\udcff]")
 _REMARK: Final = re.compile(r"[ \t]*(?:#.*)?\Z")
 _RENDER: Final = "looks like {}: render it first ({} | instaslice rewrite -)"
 _HELM: Final = (
-    r"\{\{-?\s*(?:[.$(\"]|/\*|(?:if|range|with|end|else|include|template|define|toYaml)\b)"
+    r"\{\{-?\s*(?:[.$(\"]|/\*|\w+\s+[\"$.]|"
+    r"(?:if|range|with|end|else|include|template|define|toYaml)\b)"
 )
 _HCL: Final = r"^\s*(?:resource|data|module|provider|variable|locals|terraform)\b[^:\n]*\{\s*$"
 _SHELL: Final = r"%\{|\$\{?[A-Za-z_]"
@@ -169,7 +198,8 @@ class Document:
     needs: dict[Need, None] = field(default_factory=dict)  #: objects that its rewritten pods need
     has: dict[Need, None] = field(default_factory=dict)  #: objects that it defines
     claims: dict[str, DeviceClaim] = field(default_factory=dict)  #: new claims, by template
-    patches: list["Patch"] = field(default_factory=list)  #: those that need a base first
+    #: Those that need a base first.
+    patches: list["Patch"] = field(default_factory=list, compare=False)
 
     @property
     def after(self) -> str:
@@ -187,19 +217,23 @@ class Document:
             return
         self.edits, self.value, self.operations, self.changed = [], None, [], False
         self.needs, self.has, self.claims = {}, {}, {}
-        for pattern, what in _NOT_YET_YAML.items():
-            if found := pattern.search(body):
-                line = self.line + body.count("\n", 0, found.start())
-                self.problems["error"] = [Problem(line, "", what)]
-                break
+        if found := _not_yet_yaml(body):
+            line = self.line + body.count("\n", 0, found[0])
+            self.problems["error"] = [Problem(line, "", found[1])]
 
 
 class Patch(NamedTuple):
-    """A strategic-merge patch: a whole document, or text in a Kustomization."""
+    """A patch: a whole document, an item of a List, or text in a Kustomization."""
 
     work: "_Work"
-    manifest: Manifest
-    path: Path = ()  #: of the patch's text in a Kustomization; empty for a whole document
+    manifest: Manifest  #: its value is a list for a JSON patch
+    path: Path = ()  #: of the patch's text in a Kustomization; empty if it is no text
+    target: Json | None = None  #: from the Kustomization that names it
+
+    def fits(self, base: Manifest) -> bool:
+        """Whether it may be for a base."""
+        wanted = patches.wanted(self.manifest, self.target)
+        return bool(patches.spec_of(base)) and all(getattr(base, k) == v for k, v in wanted.items())
 
 
 class Rewriter:
@@ -275,27 +309,32 @@ class Rewriter:
     def needs_look(self, text: str) -> bool:
         """Whether a text may hold anything to rewrite or report."""
         texts = (text, _ESCAPE.sub(_unescaped, text)) if "\\" in text else (text,)
-        return any(word in t and hint.search(t) for t in texts for word, hint in self._hints)
+        is_hinted = any(word in t and hint.search(t) for t in texts for word, hint in self._hints)
+        return is_hinted or any(_has_null(key, text) for key in _OPEN)
 
     def resolve(self, documents: Iterable[Document]) -> None:
         """Rewrite the patches among documents, or report why they are not rewritten."""
         documents = list(documents)
         waiting = [patch for document in documents for patch in document.patches]
+        names = {patches.wanted(patch.manifest, patch.target).get("name", "") for patch in waiting}
+        every = [
+            each
+            for document in documents
+            if not document.errors and any(name in document.before for name in names)
+            for each in _manifests(document.before)
+            if not patches.is_patch(each, document.file in self.builds.patches)
+        ]
         for patch in waiting:
-            whose, document = patch.manifest.identity, patch.work.document
-            same = [each for each in waiting if each.manifest.identity == whose]
-            bases = [
-                manifest
-                for other in documents
-                if not other.errors and patch.manifest.name in other.before
-                if not any(each.work.document is other for each in same)
-                for manifest in _manifests(other.before)
-                if manifest.identity == whose
-            ]
-            others = [each.work.document.file for each in same if each is not patch]
-            is_one = len(bases) == 1 and not self.builds.has_another(document.file, others)
-            patch.work.settle(patch, bases, "" if is_one else SEVERAL if bases else NO_BASE)
-            document.close(patch.work.text)
+            work, bases = patch.work, [each for each in every if patch.fits(each)]
+            others = (
+                other.work.document.file
+                for other in waiting
+                if other is not patch and any(map(other.fits, bases))
+            )
+            is_one = len(bases) == 1 and not self.builds.has_another(work.document.file, others)
+            why = "" if is_one else SEVERAL if bases else NO_BASE
+            work.settle(patch, bases, ELSEWHERE if "spec" in patch.path else why)
+            work.document.close(work.text)
 
 
 @dataclass(slots=True)
@@ -333,6 +372,10 @@ class _Work:
             document.problems["warning"].append(problem)
         if (found := in_list(self.value, task.resources)) is not None:
             self._tell_left(found)
+            patch = patches.of_operations(self.value)
+            if patches.concerns(patch, task.resources) and not task.is_reverse:
+                target = self.rewriter.builds.patches.get(self.document.file)
+                document.patches.append(Patch(self, patch, (), target))
         elif not isinstance(self.value, dict):
             raise BadDocument("is not an object, as every manifest is")
         else:
@@ -367,33 +410,37 @@ class _Work:
         self.here = manifest.path
         handled: set[Path] = set()
         operations: list[Operation] = []
-        is_patch = False
+        builds, file = self.rewriter.builds.patches, self.document.file
+        is_patch = not task.is_reverse and patches.is_patch(manifest, file in builds)
         if manifest.kind == "Namespace" and workloads.is_disabled(manifest.value):
             disabled.add(manifest.name)
-        if not task.is_reverse and not self.prefix:
-            is_patch = patches.is_patch(manifest, self.rewriter.builds.is_patch(self.document.file))
-            inline = patches.inline(manifest.value) if is_kustomization(manifest) else ()
-            found = [Patch(self, each, path) for path, text in inline for each in _manifests(text)]
-            for patch in [Patch(self, manifest)] if is_patch else found:
+        if not task.is_reverse:
+            whole = [Patch(self, manifest, (), builds.get(file))]
+            for patch in whole if is_patch else self._inline(manifest):
                 if patches.concerns(patch.manifest, task.resources):
                     self.document.patches.append(patch)
                     handled |= {patch.path} - {()}
-        if is_patch:
-            pod = patches.spec_of(manifest)
-            self._warn_of_nodes(at(manifest.value, pod), lambda path: (*pod, *path[1:]))
-        elif manifest.identity[:2] == ("kueue.x-k8s.io", "ResourceFlavor"):
-            labels: Path = ("spec", "nodeLabels")  # which Kueue adds to the pods' selectors
-            spec = {"nodeSelector": at(manifest.value, labels)}
-            self._warn_of_nodes(spec, lambda path: (*labels, *path[2:]))
-        for template in workloads.templates(manifest, task.kinds):
+        every, seen = workloads.templates(manifest, task.kinds), {_NODES[0]}
+        for template in [patches.template(manifest)] if is_patch else every:
             handled.update((*path, "resources") for path, _ in workloads.containers(template))
             if is_patch:
                 self._warn(template, [])
+                self._warn_of_nodes(template.pod["spec"], template.place)
             else:
                 operations += self._template(manifest, template)
+            seen |= {template.place(path) for path in _NODES}
         if not task.is_reverse:
             self._tell_left(leftovers(manifest, handled, task.kinds, task.resources))
+            for path, label, profile in node_labels_in(manifest.value, seen):
+                self.tell(path, NAMES.format(label) + self._single(profile), "warning")
         return operations
+
+    def _inline(self, manifest: Manifest) -> Iterator[Patch]:
+        """Yield the patches in a Kustomization's text, or in that of Flux or Argo CD."""
+        holds = is_kustomization(manifest) or manifest.group == "argoproj.io"
+        for path, text, target in patches.inline(manifest.value) if holds else ():
+            for part in split(text):
+                yield from (Patch(self, each, path, target) for each in _manifests(part))
 
     def _template(self, manifest: Manifest, template: Template) -> list[Operation]:
         """Return the operations that rewrite a pod template; report what is wrong with it."""
@@ -429,19 +476,21 @@ class _Work:
         manifest, task = patch.manifest, self.rewriter.task
         self.here = () if patch.path else manifest.path
         try:
+            found = list(leftovers(manifest, set(), task.kinds, task.resources))
+            if bases and not found and all(self._whole(base) == base.value for base in bases):
+                return
             if why:
                 raise BadDocument(why)
             new = patches.rewritten(bases[0], manifest, self._whole)
-            if new is None or self.prefix or manifest.path:
+            if new is None or self.prefix:
                 raise BadDocument(CANNOT)
             if new != manifest.value:
-                text = at(self.value, patch.path)
-                what = edited(text, new) if patch.path else new
-                self._change([replace(pointer(*patch.path), what)])
-            self._refers(manifest._replace(value=new))
+                place = patch.path or manifest.path
+                what = edited(at(self.value, place), new) if patch.path else new
+                self._change([replace(pointer(*place), what)])
+            self._refers(bases[0]._replace(path=self.here, value=new))
         except (BadDocument, InvalidPod) as bad:
             why = str(bad) if isinstance(bad, BadDocument) else CANNOT
-            found = leftovers(manifest, set(), task.kinds, task.resources)
             path = patch.path or next((each.path for each in found), patches.spec_of(manifest))
             self.tell(path, f"left as it is: it is a patch, {why}", "left")
 
@@ -479,7 +528,9 @@ class _Work:
         for path, resource, container in amounts:
             # The core names only some of them, and no places.
             if resource.startswith(RESOURCE_PREFIX) and not resources.find(resource):
-                self.tell(path, _ODD, "left", container)
+                what = _not_yet_yaml(resource)
+                text = f"left as it is: it {what[1]}" if what else _ODD
+                self.tell(path, text, "left", container)
         for notice in notices:
             places = [(path, who) for path, about, who in amounts if about == notice.about]
             text = notice.text if places else str(notice)
@@ -496,10 +547,13 @@ class _Work:
             text = f"{node_labels.PAST_SCHEDULER}; {node_labels.NODE_SELECTOR}"
             self.tell(place(("spec", "nodeName")), text, "warning")
         for each in node_labels.selected(spec):
-            name = "nvidia.com/gpu"
-            is_single = each.single and name not in self.rewriter.task.resources.mapped
-            text = SELECTOR.format(each) + (SINGLE.format(name, each.single) if is_single else "")
+            text = SELECTOR.format(each) + self._single(each.single)
             self.tell(place(("spec", *each.path.split("."), each.label)), text, "warning")
+
+    def _single(self, profile: str) -> str:
+        """The end of a warning of a label by which all slices of a node have one profile."""
+        is_mapped = _GPU in self.rewriter.task.resources.mapped
+        return SINGLE.format(_GPU, profile) if profile and not is_mapped else ""
 
     def _tell_left(self, found: Iterable[Leftover]) -> None:
         for each in found:
@@ -584,6 +638,20 @@ def items_of_json(text: str) -> list[tuple[int, int]] | None:
     return found if rest.get("kind") == "List" and rest.get("items") == [] else None
 
 
+def _not_yet_yaml(text: str) -> tuple[int, str] | None:
+    """The place in a template that shows what it is, with what to do about it; None for others."""
+    found = ((pattern.search(text), what) for pattern, what in _NOT_YET_YAML.items())
+    return next(((match.start(), what) for match, what in found if match), None)
+
+
+def _has_null(key: re.Pattern[str], text: str) -> bool:
+    """Whether a key has no value, which is null: the next line is not indented more."""
+    return any(
+        match.start() - text.rfind("\n", 0, match.start()) > len(match["next"] or "")
+        for match in key.finditer(text)
+    )
+
+
 def _skip(text: str, place: int) -> int:
     return _BLANK.match(text, place).end()  # type: ignore[union-attr]
 
@@ -606,11 +674,13 @@ def _below(path: Path, operations: list[Operation]) -> list[Operation]:
 
 
 def _manifests(text: str) -> list[Manifest]:
-    """The objects in a document's text; none if it cannot be read."""
+    """The objects in a document's text, or the JSON patch in it; none if it cannot be read."""
     with suppress(BadDocument):
         root, _ = read(text)
-        if root and isinstance(root.value, dict):
-            return list(workloads.manifests(root.value))
+        value = root.value if root else None
+        if isinstance(value, dict):
+            return list(workloads.manifests(value))
+        return [patches.of_operations(value)] if isinstance(value, list) else []
     return []
 
 

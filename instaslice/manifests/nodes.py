@@ -77,7 +77,10 @@ def read(text: str, dead: list[Part] | None = None) -> tuple[Node | None, bool]:
     try:
         first = next(events, None)
         builder = _Builder(text, events, [] if dead is None else dead)
-        return (builder.node(*first, 0) if first else None), is_json
+        root = builder.node(*first, 0) if first else None
+        if another := next(events, None):
+            raise _bad(text, "holds several documents", another[0].start)
+        return root, is_json
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         why, place = error.problem or error.context or "is not YAML", mark.index if mark else 0

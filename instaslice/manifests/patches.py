@@ -8,10 +8,11 @@ name, and replaces all of `resourceClaims` and `claims`, which its schema does n
 import copy
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from instaslice.manifests.workloads import BUILT_IN, Manifest, Path, at, listed
+from instaslice.manifests.workloads import BUILT_IN, Manifest, Path, Template, at, listed
 from instaslice.patch import Json
 from instaslice.resources import Resources
 
@@ -21,7 +22,11 @@ _CONTAINERS: Final = ("containers", "initContainers")
 _AMOUNTS: Final = ("limits", "requests")
 _DIRECTIVE: Final = "$patch"
 #: Keys of a Kustomization that name patches, and its other sources.
-_PATCHES: Final = ("patches", "patchesStrategicMerge")
+_PATCHES: Final = ("patches", "patchesStrategicMerge", "patchesJson6902")
+#: Where Kustomizations of kustomize and of Flux, and Applications of Argo CD, hold patches.
+_HOLDERS: Final[tuple[Path, ...]] = ((), ("spec",), ("spec", "source", "kustomize"))
+#: The ends of a JSON Pointer to limits, or to what holds them.
+_HELD: Final = ("/resources", "/limits")
 _BUILT_FROM: Final = ("resources", "bases", "components")
 
 
@@ -30,28 +35,24 @@ class Builds:
 
     def __init__(self) -> None:
         self.refers: dict[str, set[str]] = {}  #: by folder: what its Kustomization names
-        self.patches: set[str] = set()  #: files that hold patches
+        #: Files that hold patches, with their targets. `{}` is a target that may be any object.
+        self.patches: dict[str, Json | None] = {}
 
     def note(self, name: str, kustomization: Json) -> None:
         """Note the sources of a Kustomization in a file."""
         folder = os.path.normpath(os.path.dirname(name))
 
-        def named(*keys: str) -> set[str]:
-            found = (each for key in keys for each in listed(kustomization.get(key)))
-            paths = (each.get("path") if isinstance(each, dict) else each for each in found)
-            return {
-                os.path.normpath(os.path.join(folder, path))
-                for path in paths
-                if isinstance(path, str) and "\n" not in path
-            }
+        def named(*keys: str) -> Iterator[tuple[str, Json | None]]:
+            for each in (each for key in keys for each in listed(kustomization.get(key))):
+                path = each.get("path") if isinstance(each, dict) else each
+                if isinstance(path, str) and "\n" not in path:
+                    yield os.path.normpath(os.path.join(folder, path)), _target(each)
 
-        files = named(*_PATCHES)
-        self.patches |= files
-        self.refers[folder] = {os.path.normpath(name), *files, *named(*_BUILT_FROM)}
-
-    def is_patch(self, file: str) -> bool:
-        """Whether a Kustomization names a file as a patch."""
-        return os.path.normpath(file) in self.patches
+        files = dict(named(*_PATCHES))
+        for file, target in files.items():
+            self.patches[file] = target if self.patches.get(file, target) == target else {}
+        sources = (file for file, _ in named(*_BUILT_FROM))
+        self.refers[folder] = {os.path.normpath(name), *files, *sources}
 
     def has_another(self, file: str, others: Iterable[str]) -> bool:
         """Whether one build may use the patches of a file and of one of the others."""
@@ -70,20 +71,60 @@ class Builds:
         return False
 
 
-def inline(kustomization: Json) -> Iterator[tuple[Path, str]]:
-    """Yield the texts in a Kustomization that may be patches, or names of files, with paths."""
-    for key in _PATCHES:
-        for index, each in enumerate(listed(kustomization.get(key))):
-            path: Path = (key, index, "patch") if isinstance(each, dict) else (key, index)
-            text = at(kustomization, path)
+def inline(holder: Json) -> Iterator[tuple[Path, str, Json | None]]:
+    """Yield the path, the text and the target of each inline patch.
+
+    A text may also be the name of a file. holder: a Kustomization, or an Application of Argo CD.
+    """
+    for path in ((*place, key) for place in _HOLDERS for key in _PATCHES):
+        for index, each in enumerate(listed(at(holder, path))):
+            where: Path = (*path, index, "patch") if isinstance(each, dict) else (*path, index)
+            text = at(holder, where)
             if isinstance(text, str):
-                yield path, text
+                yield where, text, _target(each)
+
+
+def _target(entry: Any) -> Json | None:
+    """The target of an entry in a Kustomization; None if it has none."""
+    target = at(entry, ("target",))
+    return target if isinstance(target, dict) else None
+
+
+def wanted(patch: Manifest, target: Json | None) -> Json:
+    """The group, kind and name of a patch's base, as far as they are known.
+
+    kustomize prefers the target to what the patch itself says. A target holds regular expressions,
+    and labels that may exclude an object.
+    """
+    if target is None:
+        found = {"group": patch.group, "kind": patch.kind, "name": patch.name}
+    else:
+        found = {key: target.get(key) for key in ("group", "kind", "name")}
+    return {k: v for k, v in found.items() if isinstance(v, str) and not re.search(r"[^\w.-]", v)}
+
+
+def of_operations(operations: list[Any]) -> Manifest:
+    """A JSON patch (RFC 6902), which names no object itself."""
+    return Manifest((), {"operations": operations}, None, "", None, "")
+
+
+def template(patch: Manifest) -> Template:
+    """The pod template of a patch."""
+    spec = spec_of(patch)
+    found = at(patch.value, spec)
+    return Template(spec[:-1], spec, {"spec": found if isinstance(found, dict) else {}})
 
 
 def spec_of(manifest: Manifest) -> Path:
-    """The path of the pod's spec in one of Kubernetes' own objects; empty for others."""
-    place = BUILT_IN.get(manifest.identity[:2])
-    return () if place is None else (*place, "spec")
+    """The path of the pod's spec in one of Kubernetes' own objects; empty for others.
+
+    A patch may have neither apiVersion nor kind: then its containers show the path.
+    """
+    if manifest.place is not None:
+        return (*manifest.place, "spec")
+    places = dict.fromkeys(BUILT_IN.values()) if not manifest.kind and not manifest.group else ()
+    every: Iterator[Path] = ((*place, "spec") for place in places)
+    return next((path for path in every if any(_containers(manifest.value, path))), ())
 
 
 def is_patch(manifest: Manifest, is_named: bool) -> bool:
@@ -92,11 +133,11 @@ def is_patch(manifest: Manifest, is_named: bool) -> bool:
     is_named: whether a Kustomization names its file as a patch.
     """
     spec = spec_of(manifest)
-    if manifest.group is None or not spec:
+    if not spec or is_named or not manifest.kind:
+        return bool(spec)
+    if not manifest.name:
         return False
-    if is_named or manifest.path or not manifest.name:
-        return is_named
-    needs_selector = manifest.group == "apps" and manifest.kind in _NEED_SELECTOR
+    needs_selector = manifest.group in ("apps", None) and manifest.kind in _NEED_SELECTOR
     return (
         (needs_selector and not at(manifest.value, ("spec", "selector")))
         or _has_directive(manifest.value)
@@ -109,7 +150,10 @@ def concerns(patch: Manifest, resources: Resources) -> bool:
     path = spec_of(patch)
     spec = at(patch.value, path) if path else None
     if not isinstance(spec, dict):
-        return False
+        return any(
+            each.get("op") in ("remove", "replace") and str(each.get("path")).endswith(_HELD)
+            for each in _objects(patch.value.get("operations"))
+        )
     held = [each.get("resources", {}) for _, each in _containers(spec)]
     amounts = [each.get(key, {}) for each in held if isinstance(each, dict) for key in _AMOUNTS]
     return (
@@ -163,8 +207,10 @@ def _merged_list(base: list[Any], patch: list[Any]) -> list[Any]:
 def rewritten(base: Manifest, patch: Manifest, rewrite: Callable[[Manifest], Json]) -> Json | None:
     """Rewrite a patch so that the rewritten base with it equals the rewritten merge of both.
 
-    None if no patch does that. rewrite: returns a rewritten object.
+    None if no patch does that, or if it is a JSON patch. rewrite: returns a rewritten object.
     """
+    if not spec_of(patch):
+        return None
     spec, after = spec_of(base), rewrite(base)
     both = base._replace(value=merged(base.value, patch.value))
     wanted = _named_alike(rewrite(both), after, spec)

@@ -23,7 +23,7 @@ from test.support.streams import after, dedent, nameless, numbered, places, rewr
 Json = dict[str, Any]
 
 RESOURCES: Json = {"limits": {"nvidia.com/mig-1g.5gb": 1}}
-SPEC: Json = {"containers": [{"name": "c", "resources": RESOURCES}]}
+SPEC: Json = {"containers": [{"name": "c", "image": "x", "resources": RESOURCES}]}
 #: A pod with limits to fill in.
 LIMITED = "kind: Pod\nspec: {containers: [{resources: {limits: {%s}}}]}\n"
 
@@ -220,19 +220,41 @@ def test_warns_of_node_selectors_that_match_no_node() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "path"),
+    ("text", "where"),
     [
-        ("apps/v1, kind: Deployment", "spec.template.spec.nodeSelector"),
-        ("kueue.x-k8s.io/v1beta1, kind: ResourceFlavor", "spec.nodeLabels"),
+        (
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n"
+            "spec: {template: {spec: {nodeSelector: {nvidia.com/mig.config: a}}}}",
+            "spec.template.spec.nodeSelector[nvidia.com/mig.config]",
+        ),
+        (
+            "apiVersion: kueue.x-k8s.io/v1\nkind: ResourceFlavor\n"
+            "spec: {nodeLabels: {nvidia.com/mig.config: a}}",
+            "spec.nodeLabels[nvidia.com/mig.config]",
+        ),
+        (
+            "apiVersion: kueue.x-k8s.io/v1\nkind: Topology\n"
+            "spec: {levels: [{nodeLabel: nvidia.com/mig.strategy}]}",
+            "spec.levels[0].nodeLabel",
+        ),
+        (
+            "apiVersion: karpenter.sh/v1\nkind: NodePool\nspec: {template: {spec: {requirements: "
+            "[{key: nvidia.com/gpu.product, operator: In, values: [A30-MIG-1g.6gb]}]}}}",
+            "spec.template.spec.requirements[0].values[0]",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {nvidia.com/mig.config: a}}\n"
+            "spec: {containers: [], tolerations: [{key: nvidia.com/mig.config}], "
+            "topologySpreadConstraints: [{topologyKey: nvidia.com/mig.config}]}",
+            "spec.topologySpreadConstraints[0].topologyKey",
+        ),
+        ("a: {nodeSelector: {nvidia.com/mig.config: a}}", "a.nodeSelector[nvidia.com/mig.config]"),
     ],
 )
-def test_warns_of_node_selectors_without_a_pod(kind: str, path: str) -> None:
-    value = "{nvidia.com/mig.config: all-1g.5gb}"
-    for step in reversed(path.split(".")):
-        value = f"{{{step}: {value}}}"
-    (document,) = rewritten(f"{{apiVersion: {kind}, metadata: {{name: a}}, {value[1:]}")
-    ((_, where, _),) = document.problems["warning"]
-    assert where == f"{path}[nvidia.com/mig.config]"
+def test_warns_of_node_labels_without_a_limit(text: str, where: str) -> None:
+    (document,) = rewritten(text)
+    assert [problem.path for problem in document.problems["warning"]] == [where]
+    assert not document.problems["left"]
 
 
 def test_warns_of_duplicate_keys() -> None:
@@ -459,7 +481,8 @@ def test_cost_of_warnings_is_linear() -> None:
 META: Json = {"name": "p", "annotations": {"script": "a\n- b\n\nc\n"}}
 LISTED: Json = {"apiVersion": "v1", "kind": "Pod", "metadata": META, "spec": SPEC}
 OTHER: Json = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"items": "- a\n"}}
-ODD = {**LISTED, "spec": {"containers": [{"resources": {"limits": {"nvidia.com/mig-x": 1}}}]}}
+MISSPELT = {"image": "x", "resources": {"limits": {"nvidia.com/mig-x": 1}}}
+ODD = {**LISTED, "spec": {"containers": [MISSPELT]}}
 
 
 def listed(*items: Json) -> str:

@@ -10,7 +10,7 @@ import yaml
 from instaslice.manifests.documents import Task
 from instaslice.manifests.workloads import read_kinds
 from instaslice.resources import read_mapping
-from test.support.streams import dedent, rewritten
+from test.support.streams import dedent, resolved, rewritten
 
 ROWS = yaml.safe_load((Path(__file__).parents[1] / "data" / "leftovers.yaml").read_text())
 LIMITS = "{limits: {nvidia.com/mig-1g.5gb: 1}}"
@@ -57,7 +57,8 @@ def test_suggested_path_of_containers_without_spec() -> None:
     ("text", "reason"), [(text, row["says"]) for row in ROWS for text in row["of"]]
 )
 def test_message_says_what_the_limit_does(text: str, reason: str) -> None:
-    ((_, message),) = left(text)
+    (document,) = resolved(text)
+    ((_, _, message),) = document.problems["left"]
     assert reason in message
 
 
@@ -77,6 +78,10 @@ def test_message_says_what_the_limit_does(text: str, reason: str) -> None:
         "a: {extraTolerations: [{key: nvidia.com/mig-1g.5gb}]}",
         "kind: Configuration\ndeviceClassMappings: [{name: nvidia.com/mig-1g.5gb}]",
         "kind: Pod\nmetadata: {annotations: {a: 'nvidia.com/mig-1g.5gb: 1'}}\nspec: {}",
+        "kind: Pod\nmetadata: {annotations: "
+        "{kubectl.kubernetes.io/last-applied-configuration: '{\"nvidia.com/mig-1g.5gb\": 1}'}}",
+        "kind: ConfigMap\ndata: {NOTES.txt: 'nvidia.com/mig-1g.5gb: 1'}",
+        "a: {notes: ['nvidia.com/mig-1g.5gb: 1']}",
     ],
 )
 def test_names_that_are_no_limits_are_not_reported(text: str) -> None:

@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,34 @@ CONTAINERS = [
 ]
 
 
-#: Patches, and where they are: in a file, or in the kustomization as a block or on a line.
+def indented(text: str, margin: str = "  ") -> str:
+    return "".join(margin + line for line in text.splitlines(keepends=True))
+
+
+#: How a patch is written: the overlay's entry in `patches`, and the patch's file.
+FORMS: dict[str, Callable[[str], tuple[str, str]]] = {
+    "file": lambda text: ("path: patch.yaml", text),
+    "block": lambda text: (f"patch: |-\n{indented(text, '    ')}", ""),
+    "line": lambda text: (f"patch: '{json.dumps(yaml.safe_load(text))}'", ""),
+    "item of a List": lambda text: (
+        "path: patch.yaml",
+        f"apiVersion: v1\nkind: List\nitems:\n- {indented(text)[2:]}",
+    ),
+    "target": lambda text: (
+        "path: patch.yaml\n  target: {kind: Deployment, name: server}",
+        text.replace("name: server", "name: any"),
+    ),
+    "target without name": lambda text: (
+        f"target: {{kind: Deployment}}\n  patch: |-\n{indented(text, '    ')}",
+        "",
+    ),
+}
+
+
 CASES = [
-    *[(each, "file") for each in CONTAINERS],
-    *[(each, where) for each in CONTAINERS[:4] for where in ("block", "line")],
+    (each, form)
+    for form in FORMS
+    for each in (CONTAINERS if form in ("file", "block") else CONTAINERS[:4])
 ]
 
 
@@ -74,15 +99,12 @@ def test_builds_keep_their_devices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = [written(tmp_path, f"case{number}") for number in range(len(CASES))]
-    for folder, (containers, where) in zip(folders, CASES, strict=True):
-        text = f"{PATCH}      {containers}\n"
-        if where == "file":
-            (folder / "overlay" / "patch.yaml").write_text(text)
-            continue
-        block = "|-\n" + "".join(f"    {line}\n" for line in text.splitlines())
-        inline = block if where == "block" else f"'{json.dumps(yaml.safe_load(text))}'\n"
-        kustomization = f"resources: [../base]  # kept\npatches:\n- patch: {inline}"
+    for folder, (containers, form) in zip(folders, CASES, strict=True):
+        entry, text = FORMS[form](f"{PATCH}      {containers}\n")
+        kustomization = f"resources: [../base]  # kept\npatches:\n- {entry}\n"
         (folder / "overlay" / "kustomization.yaml").write_text(kustomization)
+        if text:
+            (folder / "overlay" / "patch.yaml").write_text(text)
     every = [folder / name for name in ("overlay", "base") for folder in folders]
     before = built(*every)
     for folder, case in zip(folders, CASES, strict=True):

@@ -65,17 +65,19 @@ POD = dedent("""
     spec:
       initContainers:
       - name: first
+        image: x
         resources:
           limits:
             nvidia.com/mig-1g.5gb: 1
       containers:
         - name: a   # two
+          image: x
           resources:
             limits:
               nvidia.com/mig-1g.5gb: 3
               nvidia.com/mig-3g.20gb: 1
           command: ["x"]
-        - {name: b, resources: {limits: {cpu: 1, nvidia.com/mig-1g.5gb: 40}}}
+        - {name: b, image: x, resources: {limits: {cpu: 1, nvidia.com/mig-1g.5gb: 40}}}
 """)
 
 

@@ -21,6 +21,14 @@ def rewritten(text: str, task: Task | None = None, **options: int) -> list[Docum
     return list(Rewriter(task or Task(), **options).each(text.encode()))
 
 
+def resolved(*texts: str) -> list[Document]:
+    """Rewrite files; returns their documents, with the patches among them rewritten."""
+    rewriter = Rewriter(Task())
+    documents = [d for text in texts for d in rewriter.each(text.encode())]
+    rewriter.resolve(documents)
+    return documents
+
+
 def after(text: str, task: Task | None = None) -> str:
     """Rewrite a stream that has no errors; returns its text."""
     documents = rewritten(text, task)
