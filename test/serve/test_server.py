@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from test.support.certs import Authority
 from test.support.command import Done, instaslice
 from test.support.process import HOST, PATIENCE, until
 from test.support.reviews import load, patch_of
-from test.support.serving import SAMPLE, Server, Serving, answers, exchange
+from test.support.serving import SAMPLE, Server, Serving, answers, exchange, serve
 
 
 def said(server: Server, message: str) -> list[dict[str, Any]]:
@@ -52,27 +53,43 @@ def test_the_sample_over_tls(serving: Serving) -> None:
         assert (line["templates"], line["claims"]) == (["mig-1g.5gb"], 1)
 
 
-def test_settings_may_come_from_the_environment(serving: Serving) -> None:
-    environment = {"INSTASLICE_RESOURCE_API": "v1beta1", "INSTASLICE_LOG_FORMAT": "text"}
-    with serving(environment=environment) as server:
-        assert server.call("GET", "/readyz")[1] == b"ok, resource.k8s.io/v1beta1\n"
-        server.call("POST", "/mutate", SAMPLE)
-        text = until(lambda: "rewritten" in server.printed() and server.printed())
-        assert 'INFO rewritten operation="CREATE" namespace="default" name="sample"' in text
+@pytest.fixture(scope="module")
+def configured(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Server]:
+    """A server at the default host with options and environment variables, some of gunicorn's."""
+    [bind] = [option for option in settings.SERVE if option.flag == "--bind"]
+    host, port = bind.parse(str(bind.default))
+    assert (host, port) == ("::", 8443)
+    options = ["--resource", "nvidia.com/gpu=gpu.nvidia.com", "--resource", "a.com/b=c"]
+    environment = dict.fromkeys(settings.GUNICORN_VARIABLES, "nonsense")
+    environment |= {"INSTASLICE_RESOURCE_API": "v1beta1", "INSTASLICE_LOG_FORMAT": "text"}
+    certificates, context = authority.mint(tmp_path_factory.mktemp("certs")), authority.trusting()
+    with serve(certificates, context, *options, environment=environment, bind=f"[{host}]") as made:
+        yield made
 
 
-def test_a_mapped_resource_is_rewritten_and_counted(serving: Serving) -> None:
+def test_settings_may_come_from_the_environment(configured: Server) -> None:
+    assert configured.call("GET", "/readyz")[1] == b"ok, resource.k8s.io/v1beta1\n"
+    assert configured.call("POST", "/mutate", SAMPLE)[0] == 200
+    text = until(lambda: "rewritten" in configured.printed() and configured.printed())
+    assert 'INFO rewritten operation="CREATE" namespace="default" name="sample"' in text
+
+
+def test_gunicorns_environment_has_no_effect(configured: Server) -> None:
+    status, body = configured.call("POST", "/mutate", SAMPLE)
+    assert (status, json.loads(body)["response"]["allowed"]) == (200, True)
+    assert len(configured.workers()) == 1
+
+
+def test_a_mapped_resource_is_rewritten_and_counted(configured: Server) -> None:
     recorded = load("create", "sample")
     [container] = recorded["request"]["object"]["spec"]["containers"]
     container["resources"] = {"limits": {"nvidia.com/gpu": "2"}}
     body = json.dumps(recorded).encode()
-    options = ["--resource", "nvidia.com/gpu=gpu.nvidia.com", "--resource", "a.com/b=c"]
-    with serving(*options) as server:
-        patch = patch_of(json.loads(server.call("POST", "/mutate", body)[1]))
-        (claims,) = [each["value"] for each in patch if each["path"] == "/spec/resourceClaims"]
-        assert claims[0]["resourceClaimTemplateName"] == "gpu.nvidia.com.x2"
-        assert server.metric('instaslice_claims_total{resource="nvidia.com/gpu"}') == 1
-        assert server.metric('instaslice_claims_total{resource="a.com/b"}') == 0
+    patch = patch_of(json.loads(configured.call("POST", "/mutate", body)[1]))
+    (claims,) = [each["value"] for each in patch if each["path"] == "/spec/resourceClaims"]
+    assert claims[0]["resourceClaimTemplateName"] == "gpu.nvidia.com.x2"
+    assert configured.metric('instaslice_claims_total{resource="nvidia.com/gpu"}') == 1
+    assert configured.metric('instaslice_claims_total{resource="a.com/b"}') == 0
 
 
 def test_a_mapped_resource_that_cannot_be_served_is_refused_and_logged(
@@ -92,14 +109,6 @@ def test_a_mapped_resource_that_cannot_be_served_is_refused_and_logged(
         assert "cannot ask for gpu.amd.com" in response["status"]["message"]
         told = until(lambda: said(server, "a mapped resource is refused"))
         assert [line["resource"] for line in told] == ["amd.com/gpu"]
-
-
-def test_gunicorns_environment_has_no_effect(serving: Serving) -> None:
-    environment = dict.fromkeys(settings.GUNICORN_VARIABLES, "nonsense")
-    with serving(environment=environment) as server:
-        status, body = server.call("POST", "/mutate", SAMPLE)
-        assert (status, json.loads(body)["response"]["allowed"]) == (200, True)
-        assert len(server.workers()) == 1
 
 
 def test_gunicorn_reads_no_other_variable() -> None:
@@ -150,20 +159,16 @@ def test_a_user_behind_a_service_reads_why_pods_are_refused(
 # -- addresses -----------------------------------------------------------------------------------
 
 
-def test_by_default_it_listens_on_ipv6_and_ipv4(serving: Serving) -> None:
-    [bind] = [option for option in settings.SERVE if option.flag == "--bind"]
-    host, port = bind.parse(str(bind.default))
-    assert (host, port) == ("::", 8443)
-    with serving(bind=f"[{host}]") as server:
-        assert server.call("POST", "/mutate", SAMPLE)[0] == 200, "by IPv4"
-        if not has_ipv6():
-            pytest.skip("this machine has no IPv6")
-        with (
-            socket.create_connection(("::1", server.port), PATIENCE) as plain,
-            server.context.wrap_socket(plain, server_hostname=HOST) as connection,
-        ):
-            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert connection.recv(1000).startswith(b"HTTP/1.1 200 OK")
+def test_by_default_it_listens_on_ipv6_and_ipv4(configured: Server) -> None:
+    assert configured.call("POST", "/mutate", SAMPLE)[0] == 200, "by IPv4"
+    if not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with (
+        socket.create_connection(("::1", configured.port), PATIENCE) as plain,
+        configured.context.wrap_socket(plain, server_hostname=HOST) as connection,
+    ):
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 OK")
 
 
 def has_ipv6() -> bool:
@@ -247,12 +252,10 @@ def test_tls_is_at_least_1_2(shared: Server, authority: Authority) -> None:
         connection.connect()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_server_with_exit_code_0(
-    number: signal.Signals, serving: Serving
-) -> None:
+def test_ctrl_c_ends_the_server_with_exit_code_0(serving: Serving) -> None:
+    """test_faults.py sends SIGTERM."""
     with serving() as server:
-        server.process.send_signal(number)
+        server.process.send_signal(signal.SIGINT)
         assert server.process.wait(timeout=PATIENCE) == 0
 
 
