@@ -370,36 +370,34 @@ def _faults(found: Iterable[tuple[Fault, str]], good: str = "", state: State = W
     """Report each fault once, with the pods that need what it is about; else what is good."""
     by_fault = grouped(found)
     for (text, advice), pods in by_fault.items():
-        names = some(filter(None, pods))
-        yield state, text + (f", needed by {names}" if names else ""), advice
+        names = some(dict.fromkeys(filter(None, pods)))
+        yield state, text + (f" (pods: {names})" if names else ""), advice
     if good and not by_fault:
         yield GOOD, good
 
 
-def _whole_gpus(snapshot: Snapshot) -> Found:
+def _limits(snapshot: Snapshot) -> Found:
+    plugins = (seen.advertised(node) for node in snapshot.all("nodes"))
+    served = {*snapshot.served_by_scheduler, *chain.from_iterable(plugins)}
+    recreate = f"recreate the pods, unless {LABEL} is disabled for them"
     # The class of the GPU operator's GPUCluster has no extendedResourceName, unlike the driver's.
-    if GPU in snapshot.resources.mapped or snapshot.served_by_scheduler.get(GPU):
-        return
-    if not any(GPU in seen.advertised(node) for node in snapshot.all("nodes")):
-        text = f"no device plugin and no DeviceClass offers {GPU}"
-        fault = text, f"map it (serve --resource {GPU}=gpu.nvidia.com): docs/resources.md"
-        pods = (each for each in snapshot.pods if GPU in each.extended and not each.node)
-        yield from _faults((fault, pod.full_name) for pod in pods)
-
-
-def _old_pods(snapshot: Snapshot) -> Found:
-    # The scheduler serves resources that a class maps.
-    served = snapshot.served_by_scheduler.keys()
-    pods = [pod for pod in snapshot.pods if not pod.node and pod.limits.keys() - served]
-    if pods:
-        text = "these pods were created without InstaSlice, and nothing serves their limits: "
-        advice = f"recreate them, unless {LABEL} is disabled for them"
-        yield WRONG, text + some(pod.full_name for pod in pods), advice
+    map_it = f"map it (serve --resource {GPU}=gpu.nvidia.com): docs/resources.md"
+    yield from _faults(
+        (
+            (f"pods with {name} were not rewritten, and nothing else serves it", advice),
+            pod.full_name,
+        )
+        for pod in snapshot.pods
+        for name in pod.extended.keys() - served
+        if (advice := recreate if name in pod.limits else map_it if name == GPU else "")
+        if not pod.node
+    )
 
 
 def _node_names(snapshot: Snapshot) -> Found:
-    if pods := [pod.full_name for pod in snapshot.pods if snapshot.is_past_scheduler(pod)]:
-        yield WRONG, f"{some(pods)}: {node_labels.PAST_SCHEDULER}", node_labels.NODE_SELECTOR
+    fault = node_labels.PAST_SCHEDULER, node_labels.NODE_SELECTOR
+    pods = filter(snapshot.is_past_scheduler, snapshot.pods)
+    yield from _faults((fault, pod.full_name) for pod in pods)
 
 
 def _node_labels(snapshot: Snapshot) -> Found:
@@ -449,8 +447,7 @@ CHECKS: Final[dict[str, Callable[[Snapshot], Found]]] = {
     "profiles": _profiles,
     "templates": _templates,
     "device classes": _device_classes,
-    "whole GPUs": _whole_gpus,
-    "old pods": _old_pods,
+    "limits": _limits,
     "node names": _node_names,
     "node labels": _node_labels,
     **{title: partial(policies.findings, find) for title, find in policies.FINDERS.items()},

@@ -24,8 +24,9 @@ from instaslice.templates import DeviceClaim
 #: Effects of taints that keep claims away. InstaSlice's claims have no tolerations (DeviceTaint).
 _KEEPS_AWAY: Final = frozenset({"NoSchedule", "NoExecute"})
 
-#: A counter: pool, counter set, counter. Amounts are in nano-units.
-CounterName = tuple[str, str, str]
+#: A counter: pool, counter set, counter; or a device's name, and its capacity. Amounts are in
+#: nano-units.
+CounterName = tuple[str, ...]
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -72,6 +73,7 @@ class Device:
         taints = (*dig(body, "taints"), *ruled)
         away = (f"{t['key']}:{t['effect']}" for t in taints if t.get("effect") in _KEEPS_AWAY)
         self.taint = next(away, "")  #: "key:NoSchedule"; or empty
+        self.is_usable = not self.taint  #: whether the scheduler considers it
         #: Whether several claims may have it (KEP-5075, consumable capacity).
         self.is_shared = body.get("allowMultipleAllocations") is True
         self.consumes: dict[CounterName, int] = {
@@ -79,7 +81,11 @@ class Device:
             for consumption in dig(body, "consumesCounters")
             for counter, amount in dig(consumption, "counters").items()
         }
-        self.capacity: Json = dig(body, "capacity")
+        capacity = dig(body, "capacity") if self.is_shared else {"": 1}
+        #: What claims take of the device itself: its capacity if it may be shared, else all of it.
+        self.counters = {(*self.name, key): _amount(each) for key, each in capacity.items()}
+        #: What a claim that requests no amount takes of that.
+        self.takes = {(*self.name, key): _amount(_default(each)) for key, each in capacity.items()}
         #: Whether the scheduler could allocate its part of the GPU twice. With the gate
         #: DRAPartitionableDevices off, the API server drops the counters of slices that could be
         #: created. An existing slice, which has its own UUID, needs none.
@@ -104,6 +110,8 @@ class Pool:
         }
         count = newest[0]["pool"].get("resourceSliceCount") or len(newest)
         self.problem = next(self._problems(len(newest), count), "")  #: why it is skipped, or empty
+        for device in self.devices:
+            device.is_usable = not self.problem and not device.taint
 
     def _problems(self, found: int, count: int) -> Iterator[str]:
         if found != count:
@@ -139,29 +147,19 @@ class Inventory:
         by_name = grouped((spec["pool"]["name"], spec) for spec in specs)
         self.pools = [Pool(name, found, selected) for name, found in by_name.items()]
         self.devices = [each for pool in self.pools for each in pool.devices]
-        taken: set[DeviceName] = set()
-        shares: dict[DeviceName, Counter[str]] = defaultdict(Counter)  # consumed capacity
+        self._left: Counter[object] = Counter()
+        counted = [pool.counters for pool in self.pools] + [each.counters for each in self.devices]
+        for counters in counted:
+            self._left.update(counters)
+        devices = {device.name: device for device in self.devices}
         for name, result in (each for claim in claims for each in allocated(claim)):
-            if result.get("shareID") and not result.get("adminAccess"):
+            if name in devices and not result.get("adminAccess"):
                 amounts = dig(result, "consumedCapacity").items()
-                shares[name].update({key: _amount(amount) for key, amount in amounts})
-            elif not result.get("adminAccess"):
-                taken.add(name)
-        counters = (each for pool in self.pools for each in pool.counters.items())
-        self._left: Counter[object] = Counter(dict(counters))
-        for device in self.devices:
-            if device.name in taken or device.name in shares:
+                consumed = {(*name, key): _amount(amount) for key, amount in amounts}
+                device = devices[name]
+                self._left.subtract(consumed if result.get("shareID") else device.counters)
                 self._left.subtract(device.consumes)
-                device.consumes = {}  # another claim that shares it takes no more
-        #: The devices that the scheduler considers for the next claim.
-        self._usable = {
-            device.name: device
-            for pool in self.pools
-            if not pool.problem
-            for device in pool.devices
-            if not device.taint and device.name not in taken
-            if _has_room(device, shares.get(device.name, {}))
-        }
+                device.consumes = {}  # another claim that shares it takes no more of the GPU
 
     @cached_property
     def nodes(self) -> set[str]:
@@ -182,7 +180,7 @@ class Inventory:
         left = Counter(self._left)
         return Supply(
             published=len(every),
-            free=sum(_take(each, left) for each in every if each.name in self._usable),
+            free=sum(_take(each, left) for each in every),
             tainted=sum(bool(device.taint) for device in every),
             shared=sum(device.is_shared for device in every),
         )
@@ -190,7 +188,7 @@ class Inventory:
     def has_room(self, claim: DeviceClaim) -> bool:
         """Whether the free devices of one node, or GPU, can serve a claim for slices."""
         place = "gpu" if claim.placement == SAME_GPU else "node"
-        places = grouped((getattr(each, place), each) for each in self._usable.values())
+        places = grouped((getattr(each, place), each) for each in self.devices)
         wanted = [(each.profiles(self.supply), each.count) for each in claim.requests]
         # Trying every combination of alternatives would be slow. It is enough to try all first
         # choices together, all second ones, and so on, since most claims have one list of them.
@@ -222,19 +220,11 @@ def _compute_slices(wanted: tuple[str, int]) -> int:
 
 
 def _take(device: Device, left: Counter[object]) -> bool:
-    """Subtract a device's counters if enough of each is left; returns whether it was."""
-    if fits := all(left[name] >= amount for name, amount in device.consumes.items()):
-        left.subtract(device.consumes)
+    """Subtract what a claim takes if the scheduler would allocate it; returns whether it would."""
+    takes = device.consumes | device.takes
+    if fits := device.is_usable and all(left[name] >= amount for name, amount in takes.items()):
+        left.subtract(takes)
     return fits
-
-
-def _has_room(device: Device, consumed: Mapping[str, int]) -> bool:
-    """Whether a shared device has capacity for a claim that requests no amount."""
-    for name, found in device.capacity.items() if device.is_shared else ():
-        default = dig(found, "requestPolicy", "default") if isinstance(found, dict) else None
-        if _amount(found) - consumed.get(name, 0) < _amount(default or found):
-            return False
-    return True
 
 
 def allocated(claim: Json) -> list[tuple[DeviceName, Json]]:
@@ -246,6 +236,11 @@ def allocated(claim: Json) -> list[tuple[DeviceName, Json]]:
 def _text(attributes: Mapping[str, Json], name: str) -> str:
     value = attributes.get(name) or attributes.get(f"{DRIVER}/{name}") or {}
     return str(value.get("string") or "")
+
+
+def _default(capacity: object) -> object:
+    policy = dig(capacity, "requestPolicy") if isinstance(capacity, dict) else {}
+    return policy.get("default") or capacity
 
 
 def _selects(rule: Json, device: DeviceName) -> bool:

@@ -264,17 +264,17 @@ class Plan:
 
     def as_text(self, width: int = 0) -> str:
         """The plan for a terminal. width: columns to wrap at; 0 for no wrapping."""
-        parts = (
-            [title, *(f"  {wrapped(each, width, 4)}" for each in found)]
-            for title, found in self._parts()
-        )
-        return "\n\n".join(map("\n".join, parts)) + "\n"
+        return self._rendered("{}\n", "  ", width)
 
     def as_markdown(self) -> str:
         """The plan for a ticket."""
-        parts = ["# From the device plugin to DRA"]
-        for title, found in self._parts():
-            parts.append("\n".join([f"## {title}", "", *(f"- {each}" for each in found)]))
+        return "# From the device plugin to DRA\n\n" + self._rendered("## {}\n\n", "- ")
+
+    def _rendered(self, heading: str, bullet: str, width: int = 0) -> str:
+        parts = (
+            heading.format(title) + "\n".join(bullet + wrapped(each, width, 4) for each in found)
+            for title, found in self._parts()
+        )
         return "\n\n".join(parts) + "\n"
 
     def _parts(self) -> list[tuple[str, list[str]]]:

@@ -60,7 +60,7 @@ def test_unreadable_lists_are_reported_as_unsure() -> None:
 def test_a_timeout_gives_no_advice_about_rights() -> None:
     silent = replace(HEALTHY, failures={"nodes": ClusterError("no answer within 10 s")})
     (found,) = (each for each in examine(silent) if each.state is State.UNSURE)
-    text = "whole GPUs, node labels, device plugin: nodes could not be read: no answer within 10 s"
+    text = "limits, node labels, device plugin: nodes could not be read: no answer within 10 s"
     assert (found.check, found.text, found.advice) == ("not checked", text, "")
 
 
@@ -276,12 +276,15 @@ CASES |= {
         device_class("a", ONE_SLICE), device_class("b", ONE_SLICE), pods=[]
     ),
     # The GPU operator's class has no extendedResourceName.
-    "whole GPUs: not served": WHOLE,
-    "whole GPUs: served by a class": with_lists(WHOLE, classes=SERVING),
-    "whole GPUs: served by a device plugin": with_lists(WHOLE, nodes=[node("n", gpu="1")]),
-    "whole GPUs: mapped": replace(WHOLE, resources=MAPPED),
-    "old pods: not served": with_lists(pods=WAITING, classes=[]),
-    "old pods: served by the scheduler": classes(device_class("c", ONE_SLICE), pods=WAITING),
+    "limits: whole GPUs, not served": WHOLE,
+    "limits: whole GPUs, served by a class": with_lists(WHOLE, classes=SERVING),
+    "limits: whole GPUs, served by a device plugin": with_lists(WHOLE, nodes=[node("n", gpu="1")]),
+    "limits: whole GPUs, mapped": replace(WHOLE, resources=MAPPED),
+    "limits: not served": with_lists(pods=WAITING, classes=[], nodes=[]),
+    "limits: served by a device plugin": with_lists(
+        pods=WAITING, classes=[], nodes=[node("n", **{"gpu": "1", "mig-1g.5gb": "7"})]
+    ),
+    "limits: served by the scheduler": classes(device_class("c", ONE_SLICE), pods=WAITING),
     "node names: claims without devices": with_lists(pods=BOUND),
     "node names: an allocated claim": with_lists(pods=SERVED, claims=[named("m") | claim("mig-0")]),
     "node labels: no node has the key": choosing({}),

@@ -146,6 +146,7 @@ def test_pools_that_the_scheduler_skips() -> None:
     del slices[0]["spec"]["sharedCounters"][1]
     text = "gpu-1-mig-1g10gb-15-0 consumes copy-engines, which no ResourceSlice has"
     assert pools(slices)[0].problem == text
+    assert set(free(slices).values()) == {0}
 
 
 @pytest.mark.parametrize(
