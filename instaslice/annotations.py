@@ -130,13 +130,15 @@ def describe(containers: Iterable[Settled], before: object = None) -> str:
     if isinstance(before, str):  # a user may have typed megabytes
         text = printable(before[:MAX_REQUESTED])[:MAX_REQUESTED].removesuffix(_MORE)
     for container, claimed, _ in containers:
-        if not claimed:
-            continue
-        amounts = ", ".join([f"{name}={count}" for name, count in claimed.items()])
-        text += f"{'; ' if text else ''}{printable(shorten(container.name))}: {amounts}"
-        if len(text) > MAX_REQUESTED:
-            text = text[: MAX_REQUESTED - len(_MORE)]
-            return text[: max(text.rfind(";"), text.rfind(","))] + _MORE
+        if claimed:
+            amounts = ", ".join([f"{name}={count}" for name, count in claimed.items()])
+            text += f"{'; ' if text else ''}{shorten(container.name)}: {amounts}"
+            if len(text) > MAX_REQUESTED:
+                break
+    text = printable(text)
+    if len(text) > MAX_REQUESTED:
+        text = text[: MAX_REQUESTED - len(_MORE)]
+        text = text[: max(text.rfind(";"), text.rfind(","))] + _MORE
     return text
 
 

@@ -69,10 +69,9 @@ def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
 
     max_devices: the most that one group can hold; larger groups are cut.
     """
-    by_role: dict[Role, list[Demand]] = {"container": [], "sidecar": [], "init": []}
-    for demand in demands:
-        by_role[demand.role].append(demand)
-    owners, inits, sidecars = by_role["container"], by_role["init"], by_role["sidecar"][::-1]
+    owners = [each for each in demands if each.role == "container"]
+    sidecars = [each for each in reversed(demands) if each.role == "sidecar"]
+    inits = [each for each in demands if each.role == "init"]
     if not inits:  # the usual case: no container uses another's devices
         alone = owners + sidecars
         return [((each.user,), n) for each in alone for n in _cut(each.devices, max_devices)]
@@ -104,17 +103,17 @@ def demands(containers: Sequence[Settled], api: ResourceAPI) -> Demands:
     found: Demands = {}
     uses = 0
     for user, (container, claimed, _) in enumerate(containers):
+        role = container.role
         for name, count in claimed.items():
             uses += count
             each = found.setdefault(container.asks[name], [])
             if each and each[-1].user == user:  # two names can mean one resource
                 count += each.pop().devices
-            each.append(Demand(user, count, container.role))
+            each.append(Demand(user, count, role))
     if uses > MAX_USES:
         path, what = ("spec", "initContainers"), f"{len(containers)} containers"
         raise InvalidPod(invalid(path, what, f"may use devices at most {MAX_USES} times"))
-    total = sum(map(held, found.values()))
-    if total > MAX_DEVICES:
+    if uses > MAX_DEVICES and (total := sum(map(held, found.values()))) > MAX_DEVICES:
         detail = f"InstaSlice lets a pod hold {MAX_DEVICES}"
         raise InvalidPod(invalid(("spec",), f"{total} devices", detail))
     for resource in found:

@@ -4,7 +4,7 @@ This module refuses what the API server would refuse, in its words and with the 
 It checks every bound before it loops over user input (R8).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, NamedTuple
 
 from instaslice import profiles
@@ -32,18 +32,17 @@ Role = Literal["container", "sidecar", "init"]  #: "init": an ordinary init cont
 
 
 class Container(NamedTuple):
-    """A container of a pod, as decoded JSON, and the resources that it asks for."""
+    """A container of a pod that has resources, and those of them that InstaSlice rewrites."""
 
     kind: str  #: "containers" or "initContainers"
     number: int  #: index in its list
-    name: str  #: empty if missing
-    role: Role
+    json: Json  #: the container as decoded JSON
     resources: Json
     limits: Json
     requests: Json
     claims: list[Any]  #: existing references to claims
-    #: The resources named in limits, then in requests, by name.
-    asks: Mapping[str, Resource]
+    #: The resources named in limits, then in requests, by name; filled in by `asking`.
+    asks: dict[str, Resource]
 
     @property
     def path(self) -> Path:
@@ -54,6 +53,19 @@ class Container(NamedTuple):
     def pointer(self) -> str:
         """The JSON Pointer to its resources."""
         return f"/spec/{self.kind}/{self.number}/resources"
+
+    @property
+    def name(self) -> str:
+        """Its name; empty if missing."""
+        name = self.json.get("name")
+        return name if isinstance(name, str) else ""
+
+    @property
+    def role(self) -> Role:
+        """Its role (KEP-753)."""
+        if self.kind == "containers":
+            return "container"
+        return "sidecar" if self.json.get("restartPolicy") == "Always" else "init"
 
     def references(self) -> Iterator[tuple[str, object]]:
         """The names of the claims that it refers to already, each with the request."""
@@ -88,14 +100,10 @@ def _wrong_type(path: Path, kind: type = dict) -> InvalidPod:
     return InvalidPod(FieldError(path, "FieldValueTypeInvalid", f"must be {word}"))
 
 
-#: Of a container with resources: kind, number, the container, its resources, limits, requests.
-_Found = tuple[str, int, Json, Json, Json, Json]
+def containers(pod: Json) -> Iterator[Container]:
+    """The containers that have resources: first `containers`, then `initContainers`.
 
-
-def _with_resources(pod: Json) -> Iterator[_Found]:
-    """Find the containers that have resources. Raises InvalidPod.
-
-    A pod may have a million empty containers, so it creates no values for those.
+    Raises InvalidPod (R7). A pod may have a million empty ones, so it creates no values for those.
     """
     spec = member(pod, "spec", dict)
     for kind in ("containers", "initContainers"):
@@ -104,42 +112,12 @@ def _with_resources(pod: Json) -> Iterator[_Found]:
                 raise _wrong_type(("spec", kind, number))
             if "resources" not in container:
                 continue
-            resources = container["resources"]
-            if resources is None or resources == {}:
-                continue
-            if type(resources) is not dict:
-                raise _wrong_type(("spec", kind, number, "resources"))
-            limits, requests = resources.get("limits"), resources.get("requests")
-            if limits is not None and type(limits) is not dict:
-                raise _wrong_type(("spec", kind, number, "resources", "limits"))
-            if requests is not None and type(requests) is not dict:
-                raise _wrong_type(("spec", kind, number, "resources", "requests"))
-            yield kind, number, container, resources, limits or {}, requests or {}
-
-
-def _container(found: _Found, asks: Mapping[str, Resource]) -> Container:
-    kind, number, holder, resources, limits, requests = found
-    role: Role = "container"
-    if kind == "initContainers":  # KEP-753
-        role = "sidecar" if holder.get("restartPolicy") == "Always" else "init"
-    name = holder.get("name")
-    text = name if isinstance(name, str) else ""
-    claims = member(resources, "claims", list, ("spec", kind, number, "resources"))
-    return Container(kind, number, text, role, resources, limits, requests, claims, asks)
-
-
-def containers(pod: Json) -> Iterator[Container]:
-    """The containers that have resources: first `containers`, then `initContainers`.
-
-    Raises InvalidPod (R7).
-    """
-    return (_container(found, {}) for found in _with_resources(pod))
-
-
-def same_places(pod: Json, others: Iterable[Container]) -> dict[tuple[str, int], Container]:
-    """A pod's containers at the same places as others, by kind and number. Raises InvalidPod."""
-    places = {(each.kind, each.number) for each in others}
-    return {each[:2]: _container(each, {}) for each in _with_resources(pod) if each[:2] in places}
+            where = ("spec", kind, number, "resources")
+            if resources := member(container, "resources", dict, where[:3]):
+                limits = member(resources, "limits", dict, where)
+                requests = member(resources, "requests", dict, where)
+                claims = member(resources, "claims", list, where)
+                yield Container(kind, number, container, resources, limits, requests, claims, {})
 
 
 def asking(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]:
@@ -147,36 +125,27 @@ def asking(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]
 
     Raises InvalidPod (R7, R8).
     """
-    containers: list[Container] = []
-    names = _Names(resources)
-    for found in _with_resources(pod):
-        asks: dict[str, Resource] = {}
-        for amounts in found[4:]:
+    found: list[Container] = []
+    odd: list[str] = []
+    known: dict[str, Resource | None] = {}  # pods repeat few names
+    left = MAX_ENTRIES
+    for container in containers(pod):
+        asks = container.asks
+        for amounts in (container.limits, container.requests):
             for name in amounts:
-                if resource := names[name]:
+                if name not in known:
+                    known[name] = resources.find(name)
+                    if not known[name] and name.startswith(profiles.RESOURCE_PREFIX):
+                        odd.append(name)
+                        left -= 1
+                if resource := known[name]:
                     asks[name] = resource
-                    names.left -= 1
-                if names.left < 0:
-                    raise InvalidPod(invalid(("spec", *found[:2], "resources"), *_TOO_MUCH))
+                    left -= 1
+                if left < 0:
+                    raise InvalidPod(invalid(container.path, *_TOO_MUCH))
         if asks:
-            containers.append(_container(found, asks))
-    return containers, names.odd[:MAX_MESSAGES]
-
-
-class _Names(dict[str, Resource | None]):
-    """A cache of the resources that a pod names; pods repeat few names."""
-
-    def __init__(self, resources: Resources) -> None:
-        self._find = resources.find
-        self.left = MAX_ENTRIES
-        self.odd: list[str] = []  #: misspelt names of MIG resources
-
-    def __missing__(self, name: str) -> Resource | None:
-        resource = self[name] = self._find(name)
-        if not resource and name.startswith(profiles.RESOURCE_PREFIX):
-            self.odd.append(name)
-            self.left -= 1
-        return resource
+            found.append(container)
+    return found, odd[:MAX_MESSAGES]
 
 
 def count_devices(every: Iterable[Container]) -> list[dict[str, int]]:
@@ -242,17 +211,3 @@ def _amount(value: object) -> tuple[int, list[str]]:
     if amount > MAX_DEVICES * NANO and not details:
         details.append(_TOO_MANY)
     return amount, details
-
-
-def settle(container: Container, counts: dict[str, int], has: Mapping[Resource, int]) -> Settled:
-    """Decide what a container claims, and what it declines since it has it already (R10).
-
-    has: devices by claims of an earlier pass. After a webhook has changed a pod, the API server
-    calls its own plugins and then the webhook again. In between, a LimitRange's default may bring
-    a limit back.
-    """
-    if not has:
-        return Settled(container, counts, [])
-    declined = [name for name in counts if container.asks[name] in has]
-    claimed = {name: count for name, count in counts.items() if name not in declined}
-    return Settled(container, claimed, declined)

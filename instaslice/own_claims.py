@@ -6,7 +6,15 @@ from contextlib import suppress
 from typing import Final
 
 from instaslice import annotations
-from instaslice.containers import MAX_DEVICES, MAX_USES, Container, asking, member, same_places
+from instaslice.containers import (
+    MAX_DEVICES,
+    MAX_USES,
+    Container,
+    Settled,
+    asking,
+    containers,
+    member,
+)
 from instaslice.invalid import InvalidPod, too_many
 from instaslice.patch import Json, Operation, change
 from instaslice.profiles import Resource
@@ -69,6 +77,25 @@ def devices_of(containers: Iterable[Container], own: OwnClaims) -> Iterator[dict
         yield found
 
 
+def settle(
+    containers: list[Container], counts: list[dict[str, int]], own: OwnClaims
+) -> list[Settled]:
+    """Decide what containers claim, and what they decline since they have it already (R10).
+
+    counts: for each container, devices by resource name. Raises InvalidPod (R8).
+    After a webhook has changed a pod, the API server calls its own plugins and then the webhook
+    again. In between, a LimitRange's default may bring a limit back.
+    """
+    if not own:
+        return [Settled(*each, []) for each in zip(containers, counts, strict=True)]
+    settled = []
+    for container, count, has in zip(containers, counts, devices_of(containers, own), strict=True):
+        declined = [name for name in count if container.asks[name] in has]
+        claimed = {name: n for name, n in count.items() if name not in declined}
+        settled.append(Settled(container, claimed, declined))
+    return settled
+
+
 def restore(pod: Json, old: Json, resources: Resources = MIG) -> list[Operation]:
     """Undo what an update changed in a rewritten pod: its limits (R11) and its annotation.
 
@@ -90,28 +117,28 @@ def restore(pod: Json, old: Json, resources: Resources = MIG) -> list[Operation]
 
 def _put_back(pod: Json, old: Json, resources: Resources) -> list[Operation]:
     """Remove limits that claims replaced, from all containers or from none (R11)."""
-    containers, _ = asking(pod, resources)
-    if not containers:
+    now, _ = asking(pod, resources)
+    if not now:
         return []
-    before = same_places(old, containers)
+    places = {each[:2] for each in now}
+    before = {each[:2]: each for each in containers(old) if each[:2] in places}
     operations: list[Operation] = []
-    shares = devices_of(containers, own_claims(pod, resources))
-    for container, has in zip(containers, shares, strict=True):
-        was = before.get((container.kind, container.number))
+    for container, has in zip(now, devices_of(now, own_claims(pod, resources)), strict=True):
+        was = before.get(container[:2])
         if was is None:
             return []
         pairs = ((container.limits, was.limits), (container.requests, was.requests))
         names = [
             name
             for name in container.asks
-            if any(now.get(name) not in (None, then.get(name)) for now, then in pairs)
+            if any(new.get(name) not in (None, then.get(name)) for new, then in pairs)
         ]
         if not _stand_for(container, was, names, has):
             return []
-        for key, (now, then) in zip(("limits", "requests"), pairs, strict=True):
+        for key, (new, then) in zip(("limits", "requests"), pairs, strict=True):
             gone = [name for name in names if name not in then]
-            changed = {n: then[n] for n in names if n in then and now.get(n) != then[n]}
-            operations += change(f"{container.pointer}/{key}", now, gone, changed)
+            changed = {n: then[n] for n in names if n in then and new.get(n) != then[n]}
+            operations += change(f"{container.pointer}/{key}", new, gone, changed)
     return operations
 
 

@@ -65,8 +65,9 @@ class ResourceAPI:
 
     def pod_claim(self, name: str, template: str) -> dict[str, Any]:
         """Make an element of a pod's `spec.resourceClaims`."""
-        source = {"resourceClaimTemplateName": template}
-        return {"name": name, "source": source} if self.is_classic else {"name": name, **source}
+        if self.is_classic:
+            return {"name": name, "source": {"resourceClaimTemplateName": template}}
+        return {"name": name, "resourceClaimTemplateName": template}
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,21 +30,18 @@ R13 Annotations ask for more than limits can (`annotations`).
 """
 
 from collections.abc import Callable
-from secrets import token_hex
-from typing import Final, NamedTuple
+from random import getrandbits
+from typing import NamedTuple
 
 from instaslice import annotations
 from instaslice.claims import demands, new_claims, promised
-from instaslice.containers import Settled, asking, count_devices, settle
+from instaslice.containers import Settled, asking, count_devices
 from instaslice.invalid import MAX_MESSAGES, Notice, printable, shorten
-from instaslice.own_claims import devices_of, own_claims
+from instaslice.own_claims import own_claims, settle
 from instaslice.patch import Json, Operation, change, extend
 from instaslice.resource_api import ResourceAPI
 from instaslice.resources import MIG, Resources
 from instaslice.templates import DeviceClaim
-
-#: Maps a random digit to the digit of a UUID that gives its variant.
-_VARIANTS: Final = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
 #: Makes a claim's name from the name of the first container that uses it, and its template.
 NewName = Callable[[str, str], str]
@@ -66,9 +63,12 @@ class Rewrite(NamedTuple):
 
 
 def new_uuid(container: str, template: str) -> str:
-    """Make a UUID of version 4 (RFC 9562); uuid4() takes much longer. The arguments are unused."""
-    digits = token_hex(16)
-    variant = _VARIANTS[digits[16]]
+    """Make a UUID of version 4 (RFC 9562); uuid4() takes much longer. The arguments are unused.
+
+    It need not be secret, only unique in its pod.
+    """
+    digits = f"{getrandbits(128):032x}"
+    variant = "89ab"[int(digits[16], 16) % 4]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
@@ -88,7 +88,7 @@ def rewrite(
         return Rewrite([], {}, [], odd)
     counts = count_devices(containers)
     own = own_claims(pod, resources)
-    settled = list(map(settle, containers, counts, devices_of(containers, own)))
+    settled = settle(containers, counts, own)
     wanted = demands(settled, api)
     wishes, notices = promised(annotations.read(found, resources), wanted, api, again=bool(own))
     declared: list[Json] = []
@@ -105,7 +105,7 @@ def rewrite(
     for each, fresh in zip(settled, references, strict=True):
         operations += _container_operations(each, fresh)
     operations += extend("/spec/resourceClaims", pod["spec"].get("resourceClaims"), declared)
-    for unknown in dict.fromkeys(each for claim in claims for each in claim.unknown):
+    for unknown in dict.fromkeys([each for claim in claims for each in claim.unknown]):
         text = f"InstaSlice knows no GPU with the MIG profile {unknown.profile}"
         notices.append(Notice(unknown.name, text))
     before = found.get(annotations.REQUESTED) if own else None
