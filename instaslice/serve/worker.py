@@ -1,9 +1,8 @@
 """A gunicorn worker whose loop no client can stall or monopolize.
 
 gunicorn's gthread worker does the TLS handshake and reads the request on a thread of its pool, so a
-few silent clients stop it. Here one loop does all socket I/O without blocking. What one source can
-make it do in a turn, hold, or leave queued is bounded beforehand (`limits`), and sources take
-turns.
+few silent clients stop it. Here one loop does all socket I/O without blocking. It bounds beforehand
+how much one source can make it do in a turn, hold, or leave queued (`limits`).
 
 1. In each turn the loop reads what has arrived, begins handshakes, answers whole requests, and
    writes replies, each for a bounded time.
