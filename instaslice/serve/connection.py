@@ -47,7 +47,7 @@ class Account:
     silent: dict["Connection", None] = field(default_factory=dict)
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Connection:
     """A client's connection on a non-blocking socket."""
 
@@ -56,6 +56,7 @@ class Connection:
     account: Account
     generation: int  #: of the authorities that its certificate is checked against
     limits: Limits
+    is_known: bool = False  #: whether the client has shown a certificate, which was verified
     phase: Phase = Phase.HANDSHAKE
     since: float = field(default_factory=time.monotonic)  #: when the phase began
     used: bool = False  #: whether a whole request has come on it
@@ -87,11 +88,6 @@ class Connection:
         """Begin a phase."""
         self.phase = phase
         self.since = time.monotonic()
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the client has shown a certificate, which was verified."""
-        return bool(self.peer.certificate)
 
     def patience(self) -> float:
         """How long it may stay in its phase, in seconds."""
@@ -162,6 +158,7 @@ class Connection:
                     self.tls.do_handshake()
                     certificate: Any = self.tls.getpeercert()
                     self.peer = self.peer._replace(certificate=certificate)
+                    self.is_known = bool(certificate)
                     self.enter(Phase.IDLE)
                     self.carried = self._raw
                 self._decrypt(self.tls)
@@ -233,51 +230,52 @@ class Connection:
         return True
 
 
-#: By whether the caller is unknown, and class of cost; by address; oldest first.
-_Index = dict[tuple[bool, int], dict[Account, dict[Connection, None]]]
+#: Which of a line's two orders, whether the caller is unknown, and the class of cost.
+_Key = tuple[int, bool, int]
 
 
 class Line:
     """Connections whose requests wait for their turn.
 
-    Callers with a verified certificate come first. Otherwise, the cheapest request and the oldest
-    one of an address come in turn, and so do addresses: neither many cheap requests nor many
+    Callers with a verified certificate come first. Otherwise, the oldest request of an address and
+    the cheapest one come in turn, and so do addresses: neither many cheap requests nor many
     addresses with expensive ones keep others waiting. No step takes longer for a longer line.
     """
 
     def __init__(self) -> None:
-        self._classes: dict[Connection, int] = {}  #: the class of cost of each when it came
-        # The first index has one class, so it gives the oldest of an address.
-        self._indexes: tuple[_Index, _Index] = ({}, {})
+        self._keys: dict[Connection, tuple[_Key, _Key]] = {}
+        #: The connections of each address, oldest first, for each key. In order 0 all costs are one
+        #: class.
+        self._lanes: dict[_Key, dict[Account, dict[Connection, None]]] = {}
         self._takes = 0
 
     def __len__(self) -> int:
-        return len(self._classes)
+        return len(self._keys)
 
     def add(self, connection: Connection) -> None:
         """Add a connection as the last one of its address."""
-        self._classes[connection] = cost_class = connection.cost_class()
-        for index, key in zip(self._indexes, (0, cost_class), strict=True):
-            lanes = index.setdefault((not connection.is_known, key), {})
+        is_unknown = not connection.is_known
+        keys = (0, is_unknown, 0), (1, is_unknown, connection.cost_class())
+        self._keys[connection] = keys
+        for key in keys:
+            lanes = self._lanes.setdefault(key, {})
             lanes.setdefault(connection.account, {})[connection] = None
 
     def discard(self, connection: Connection) -> None:
         """Remove a connection, if it waits."""
-        if (cost_class := self._classes.pop(connection, None)) is None:
-            return
-        for index, key in zip(self._indexes, (0, cost_class), strict=True):
-            lanes = index[not connection.is_known, key]
+        for key in self._keys.pop(connection, ()):
+            lanes = self._lanes[key]
             del lanes[connection.account][connection]
             if not lanes[connection.account]:
                 del lanes[connection.account]
             if not lanes:
-                del index[not connection.is_known, key]
+                del self._lanes[key]
 
     def take(self) -> Connection:
         """Remove the connection whose turn it is. Raises ValueError if there is none."""
         self._takes += 1
-        index = self._indexes[self._takes % 2]
-        lanes = index[min(index)]
+        order = self._takes % 2
+        lanes = self._lanes[min(key for key in self._lanes if key[0] == order)]
         account = next(iter(lanes))
         lanes[account] = lane = lanes.pop(account)  # as the last one
         connection = next(iter(lane))

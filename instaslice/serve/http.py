@@ -49,6 +49,17 @@ _FIELD: Final = re.compile(r"([^:]++):([^\r]*+)\r\n")
 _ABSOLUTE: Final = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
 
 
+#: What is the same in every environ.
+_SAME: Final = {
+    "SCRIPT_NAME": "",
+    "wsgi.version": (1, 0),
+    "wsgi.url_scheme": "https",
+    "wsgi.multithread": True,
+    "wsgi.multiprocess": False,
+    "wsgi.run_once": False,
+}
+
+
 class Refusal(NamedTuple):
     """An answer by the server itself, without the application."""
 
@@ -63,7 +74,7 @@ class Request:
     method: str = ""
     target: str = ""
     version: str = "HTTP/1.1"
-    fields: dict[str, str] = field(default_factory=dict)  #: headers by name in upper case
+    headers: dict[str, str] = field(default_factory=dict)  #: as the environ has them
     length: int | None = None  #: the Content-Length
     keep: bool = False  #: whether another request may follow
     refusal: Refusal | None = None
@@ -71,29 +82,21 @@ class Request:
 
     def environ(self, peer: "Peer", may_wait: bool) -> WSGIEnvironment:
         """The environ of PEP 3333 for this request."""
-        target, fields = self.target, self.fields
+        target = self.target
         relative = target if target[:1] == "/" else _ABSOLUTE.sub("", target, count=1)
         path, _, query = relative.partition("?")
         return {
-            # A header with an underscore could pass for one with a hyphen.
-            **{f"HTTP_{n.replace('-', '_')}": fields[n] for n in fields if "_" not in n},
+            **_SAME,
+            **self.headers,
             "REQUEST_METHOD": self.method,
-            "SCRIPT_NAME": "",
             "PATH_INFO": unquote_to_bytes(path).decode("latin-1") if "%" in path else path,
             "QUERY_STRING": query,
-            "CONTENT_TYPE": fields.get("CONTENT-TYPE", ""),
-            "CONTENT_LENGTH": "" if self.length is None else str(self.length),
             "SERVER_NAME": peer.server[0],
             "SERVER_PORT": str(peer.server[1]),
             "SERVER_PROTOCOL": self.version,
             "REMOTE_ADDR": peer.address,
-            "wsgi.version": (1, 0),
-            "wsgi.url_scheme": "https",
             "wsgi.input": io.BytesIO(self.body),
             "wsgi.errors": sys.stderr,
-            "wsgi.multithread": True,
-            "wsgi.multiprocess": False,
-            "wsgi.run_once": False,
             PEER: peer.certificate,
             MAY_WAIT: may_wait,
         }
@@ -127,47 +130,46 @@ def _read_head(head: bytes, max_body: int) -> Request:
     found = _FIELD.findall(lines.decode("latin-1"))
     if len(found) > MAX_FIELDS:
         return _refuse(_TOO_LARGE, f"there are over {MAX_FIELDS} headers")
-    fields = {name.upper(): value.strip(" \t") for name, value in found}
-    if len(fields) < len(found) and (twice := _join(fields, found)):
-        return _refuse(_BAD, f"there is more than one {twice.title()}")
-    if refused := _wrong(fields, target.decode(), minor == b"1"):
+    headers: dict[str, str] = {}
+    for name, value in found:
+        if "_" in name:
+            continue  # it could pass for one with a hyphen
+        key, value = f"HTTP_{name.upper().replace('-', '_')}", value.strip(" \t")
+        if key in headers:
+            if key in ("HTTP_HOST", "HTTP_CONTENT_LENGTH"):
+                return _refuse(_BAD, f"there is more than one {name.title()}")
+            value = f"{headers[key]},{value}"
+        headers[key] = value
+    if refused := _wrong(headers, target.decode(), minor == b"1"):
         return refused
-    length, digits = None, fields.pop("CONTENT-LENGTH", None)
+    length, digits = None, headers.pop("HTTP_CONTENT_LENGTH", None)
     if digits is not None:
         # int() is slow for thousands of digits, and fails for more than 4,300.
         digits = digits.lstrip("0") or "0"
         length = int(digits) if len(digits) <= len(str(max_body)) else max_body + 1
+    headers["CONTENT_LENGTH"] = "" if length is None else str(length)
+    headers["CONTENT_TYPE"] = headers.pop("HTTP_CONTENT_TYPE", "")
     keep = minor == b"1"
-    if "CONNECTION" in fields:
-        options = [option.strip(" \t").lower() for option in fields["CONNECTION"].split(",")]
+    if "HTTP_CONNECTION" in headers:
+        options = [option.strip(" \t").lower() for option in headers["HTTP_CONNECTION"].split(",")]
         keep = "close" not in options and (keep or "keep-alive" in options)
     keep = keep and (length or 0) <= max_body
     version = "HTTP/1.1" if minor == b"1" else "HTTP/1.0"
-    return Request(method.decode(), target.decode(), version, fields, length, keep)
+    return Request(method.decode(), target.decode(), version, headers, length, keep)
 
 
-def _join(fields: dict[str, str], found: list[tuple[str, str]]) -> str:
-    """Put fields that come more than once together; the name of one that must not, or ""."""
-    for name in fields:
-        values = [value.strip(" \t") for each, value in found if each.upper() == name]
-        if len(values) > 1 and name in ("HOST", "CONTENT-LENGTH"):
-            return name
-        fields[name] = ",".join(values)
-    return ""
-
-
-def _wrong(fields: dict[str, str], target: str, is_new: bool) -> Request | None:
-    """Why a request with such fields is refused, if it is; is_new: HTTP/1.1."""
-    if "TRANSFER-ENCODING" in fields:
+def _wrong(headers: dict[str, str], target: str, is_new: bool) -> Request | None:
+    """Why a request with such headers is refused, if it is; is_new: HTTP/1.1."""
+    if "HTTP_TRANSFER_ENCODING" in headers:
         return _refuse("411 Length Required", "there is no Content-Length")
-    if is_new and "HOST" not in fields:
+    if is_new and "HTTP_HOST" not in headers:
         return _refuse(_BAD, "there is no Host")
-    if fields.get("EXPECT", "100-continue").lower() != "100-continue":
+    if headers.get("HTTP_EXPECT", "100-continue").lower() != "100-continue":
         return _refuse("417 Expectation Failed", "only 100-continue can be expected")
     if target[0] != "/" and target != "*" and not _ABSOLUTE.match(target):
         return _refuse(_BAD, "the target is not a path")
-    digits = fields.get("CONTENT-LENGTH", "0")
-    if not (digits.isascii() and digits.isdigit()):
+    length = headers.get("HTTP_CONTENT_LENGTH", "0")
+    if not (length.isascii() and length.isdigit()):
         return _refuse(_BAD, "the Content-Length is not a number")
     return None
 
@@ -215,7 +217,7 @@ class Reader:
             return False
         self._continued = True
         # HTTP/1.0 knows no interim replies (RFC 9110, section 15.2).
-        return request.version != "HTTP/1.0" and "EXPECT" in request.fields
+        return request.version != "HTTP/1.0" and "HTTP_EXPECT" in request.headers
 
     def take(self) -> Request:
         """Remove and return the request. Raises ValueError if none is whole."""

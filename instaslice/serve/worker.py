@@ -238,16 +238,17 @@ class StallFreeWorker(Worker):
 
     def _look_after(self, connections: list[Connection], seconds: float) -> None:
         """Advance connections for some seconds; the others come again in the next turn."""
-        until = time.monotonic() + seconds
+        now = time.monotonic()
+        until = now + seconds
         for number, connection in enumerate(connections):
-            before = time.monotonic()
-            if before > until:
+            if now > until:
                 # The selector reports the others again, but not what is already in a buffer.
                 self.ready.update(c for c in connections[number:] if len(c.reader))
                 return
             connection.turn = self.turns
             self._advance(connection)
-            connection.account.used += time.monotonic() - before
+            before, now = now, time.monotonic()
+            connection.account.used += now - before
 
     def _advance(self, connection: Connection) -> None:
         """Do what a connection's phase can do without blocking."""
@@ -373,9 +374,14 @@ class StallFreeWorker(Worker):
     def _work(self) -> None:
         """Answer whole requests for a bounded time, then send the replies."""
         replies: list[tuple[Connection, Reply]] = []
-        until = time.monotonic() + self.limits.answering
-        while self.whole and time.monotonic() < until:
-            self._answer(self.whole.take(), replies)
+        now = time.thread_time()
+        until = now + self.limits.answering
+        while self.whole and now < until:
+            connection = self.whole.take()
+            if reply := self._answer(connection):
+                replies.append((connection, reply))
+            before, now = now, time.thread_time()
+            _charge(connection, now - before)
         if self.for_judge and not self.judging:
             self.judging = True
             connection = self.for_judge.take()
@@ -389,21 +395,16 @@ class StallFreeWorker(Worker):
         self._count(connection)
         return request, not self.alive or connection.generation != self.generation()
 
-    def _answer(self, connection: Connection, replies: list[tuple[Connection, Reply]]) -> None:
-        """Answer a request in the loop, or pass it to the pool."""
-        before = time.thread_time()
+    def _answer(self, connection: Connection) -> Reply | None:
+        """The reply to a connection's request, or None if it has been passed to the pool."""
         try:
             request, is_last = self._take(connection)
-            try:
-                reply = respond(self.wsgi, request, connection.peer, False, is_last)
-            except MustWait:
-                self._wait(connection, request, is_last)
-                return
-            replies.append((connection, reply))
+            return respond(self.wsgi, request, connection.peer, False, is_last)
+        except MustWait:
+            self._wait(connection, request, is_last)
+            return None
         except MemoryError:
-            replies.append((connection, Reply.refusing(_TOO_DEMANDING)))
-        finally:
-            _charge(connection, time.thread_time() - before)
+            return Reply.refusing(_TOO_DEMANDING)
 
     def _wait(self, connection: Connection, request: Request, is_last: bool) -> None:
         """Have a request answered again in the pool, where it may wait."""
@@ -467,6 +468,8 @@ class StallFreeWorker(Worker):
         if connection.phase == Phase.CLOSED:
             return
         held, unsent = connection.held(), len(connection.outbox)
+        if held == connection.pending and unsent == connection.unsent:
+            return
         self.pending += held - connection.pending
         self.unsent += unsent - connection.unsent
         connection.pending, connection.unsent = held, unsent
