@@ -145,7 +145,7 @@ def _run(words: list[str]) -> int:
         words = [*words[1:2], "--help"]
     elif words == ["version"]:
         words = ["--version"]
-    arguments, rest = whole.parse_known_args(words)
+    arguments, rest = whole.parse_known_args(words, argparse.Namespace(words=words))
     if rest or not arguments.command:
         commands.get(arguments.command, whole).unknown(rest or words)
     return int(arguments.run(arguments))

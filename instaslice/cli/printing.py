@@ -1,6 +1,7 @@
 """The commands that print manifests: templates, device classes, the webhook's configuration."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -62,11 +63,7 @@ def templates(arguments: argparse.Namespace) -> int:
         for name in _OF_A_CLUSTER:
             if getattr(arguments, name):
                 raise UsageError(f"--{name.replace('_', '-')} needs --apply")
-        api = api or NEWEST
-        options = [f"--resource-api {api.version}"]
-        options += [f"--count {arguments.count}"] if arguments.count > 1 else []
-        options += [*_mapped(arguments), *arguments.names]
-        _print_yaml(list(_manifests(api, claims)), "templates", *options)
+        _print_yaml(_manifests(api or NEWEST, claims), arguments)
         return 0
     if arguments.namespace and arguments.all_namespaces:
         raise UsageError("--namespace and --all-namespaces cannot be used together")
@@ -139,7 +136,7 @@ def deviceclasses(arguments: argparse.Namespace) -> int:
     if arguments.kueue:
         if or_bigger:
             raise UsageError("--kueue and --or-bigger cannot be used together")
-        made, options = [_kueue(chosen)], ["--kueue"]
+        made = [_kueue(chosen)]
     else:
         if or_bigger and not arguments.names:
             raise UsageError("--or-bigger needs the profiles that pods ask for, such as 1g.5gb")
@@ -147,9 +144,7 @@ def deviceclasses(arguments: argparse.Namespace) -> int:
         # The administrator creates the classes of mapped resources.
         slices = [each for each in chosen if each.profile]
         made = [device_class(api, each, or_bigger=or_bigger) for each in slices]
-        options = ["--or-bigger"] if or_bigger else []
-        options += [] if api is NEWEST else [f"--resource-api {api.version}"]
-    _print_yaml(made, "deviceclasses", *_mapped(arguments), *options, *arguments.names)
+    _print_yaml(made, arguments)
     return 0
 
 
@@ -206,17 +201,9 @@ def configuration(arguments: argparse.Namespace) -> int:
     """Print the MutatingWebhookConfiguration without a caBundle, which cert-manager or the
     administrator adds.
     """
-    mode, namespace = arguments.mode, arguments.namespace
-    manifest = webhook_configuration(mode, mapping(arguments).mapped, namespace)
-    options = [f"--mode {mode}", *_mapped(arguments)]
-    options += [] if namespace == NAMESPACE else [f"--namespace {namespace}"]
-    _print_yaml([manifest], "webhook-configuration", *options)
+    mapped = mapping(arguments).mapped
+    _print_yaml([webhook_configuration(arguments.mode, mapped, arguments.namespace)], arguments)
     return 0
-
-
-def _mapped(arguments: argparse.Namespace) -> list[str]:
-    """The --resource options, to print."""
-    return [f"--resource {each}" for each in arguments.resource]
 
 
 def _named_claims(arguments: argparse.Namespace, count: int = 1) -> list[DeviceClaim]:
@@ -244,7 +231,7 @@ def _named(name: str, resources: Resources, count: int) -> DeviceClaim:
     return claim
 
 
-def _print_yaml(manifests: Sequence[Json], *command: str) -> None:
+def _print_yaml(manifests: Iterable[Json], arguments: argparse.Namespace) -> None:
     """Print manifests as a stream of YAML documents, after the command that generates them."""
     with needing("this needs PyYAML"):
         import yaml
@@ -261,5 +248,6 @@ def _print_yaml(manifests: Sequence[Json], *command: str) -> None:
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
     Plain.add_representer(str, block)
-    print(f"# Made by: instaslice {' '.join(command)}\n---")
-    yaml.dump_all(manifests, sys.stdout, Dumper=Plain, sort_keys=False, width=100)
+    made = list(manifests)  # an error comes before any output
+    print(f"# Made by: instaslice {shlex.join(arguments.words)}\n---")
+    yaml.dump_all(made, sys.stdout, Dumper=Plain, sort_keys=False, width=100)
