@@ -57,7 +57,7 @@ def decide(body: bytes, api: ResourceAPI | Unavailable, resources: Resources) ->
         verdict = review.judge(request, api, resources)
     except Exception:
         verdict = traceback.format_exc()
-    return request._replace(pod={}, old_pod={}), verdict
+    return review.Request(*request[:-2], {}, {}), verdict  # in half the time of _replace
 
 
 def parse(body: bytes, limits: Limits = Limits()) -> review.Request:  # noqa: B008 - it is frozen
