@@ -251,30 +251,25 @@ def _mapped(snapshot: Snapshot) -> Found:
         what = f"{name} is mapped to {resource.device_class}"
         if resource.has_own_class:
             yield GOOD, f"{what}, which InstaSlice creates when a pod needs it"
-        elif resource.device_class not in snapshot.named("classes"):
+            continue
+        if not (found := snapshot.named("classes").get(resource.device_class)):
             yield WRONG, f"{what}, which does not exist", "install the driver that provides it"
-        else:
-            yield from _published(snapshot, resource.device_class, what)
-
-
-def _published(snapshot: Snapshot, class_name: str, what: str) -> Found:
-    selectors = dig(snapshot.named("classes")[class_name], "spec", "selectors")
-    texts = [dig(selector, "cel", "expression") or "" for selector in selectors]
-    drivers = dict.fromkeys(_DRIVER_IS.findall("\n".join(texts)))
-    if not drivers:
-        yield UNSURE, f"{what}, whose selectors name no driver", "does one publish them?"
-    for driver in drivers:
+            continue
+        selectors = (dig(each, "cel") for each in dig(found, "spec", "selectors"))
+        drivers = _DRIVER_IS.findall("\n".join(str(each.get("expression")) for each in selectors))
         specs = (each["spec"] for each in snapshot.all("slices"))
-        mine = [dig(spec, "devices") for spec in specs if spec.get("driver") == driver]
+        mine = (dig(spec, "devices") for spec in specs if spec.get("driver") in drivers)
         free, published = "", sum(map(len, mine))
-        if driver == DRIVER and class_name == CLASSIC_CLASS:
-            found = snapshot.inventory.whole_gpus()
-            free, published = f"{found.free} free, ", found.published
+        if DRIVER in drivers and resource.device_class == CLASSIC_CLASS:
+            gpus = snapshot.inventory.whole_gpus()
+            free, published = f"{gpus.free} free, ", gpus.published
         if published:
             yield GOOD, f"{what}: {free}{published} published"
-        else:
-            text = f"{what}, but the driver {driver} publishes no devices"
+        elif drivers:
+            text = f"{what}, but the driver {drivers[0]} publishes no devices"
             yield WRONG, text, "does it run on the nodes?"
+        else:
+            yield UNSURE, f"{what}, whose selectors name no driver", "does one publish them?"
 
 
 def _profiles(snapshot: Snapshot) -> Found:

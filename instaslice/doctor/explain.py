@@ -161,4 +161,4 @@ def _time(event: Json) -> str:
     """The time of its last occurrence, in RFC 3339."""
     times = ((event.get("series") or {}).get("lastObservedTime"), event.get("lastTimestamp"))
     later = (event.get("eventTime"), event["metadata"].get("creationTimestamp"))
-    return str(next(filter(None, times + later), ""))
+    return max(map(str, filter(None, times + later)), default="")

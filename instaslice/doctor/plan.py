@@ -7,7 +7,7 @@ section of docs/migrate.md applies to which node and namespace. Only that page h
 
 import json
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -372,7 +372,7 @@ def _components(pods: Iterable[Pod]) -> dict[str, str]:
     return found
 
 
-_KUEUE: Final = "kueue-manager-config"  #: the ConfigMap of its configuration, in its manifests
+#: The lists of a snapshot, by the kinds of their objects.
 _LISTS: Final = {"ResourceQuota": "quotas", "LimitRange": "limits", "ClusterQueue": "queues"}
 #: The values examined in one object: with YAML's aliases a few lines can hold billions.
 _MAX_VALUES: Final = 200_000
@@ -385,17 +385,16 @@ def of_files(
 
     failures: why a file cannot be read, by path.
     """
-    lists: dict[str, list[Json]] = defaultdict(list)
+    every: list[tuple[str, Json]] = []
     why = {}
     for path, manifest in ((path, each) for path, found in documents for each in _manifests(found)):
         try:
-            listed = grouped(_listed(path, manifest))
-            Plan(Snapshot("", NEWEST, listed, resources=resources))  # no API server validated it
+            listed = [*_listed(path, manifest)]
+            Plan(Snapshot("", NEWEST, grouped(listed), resources=resources))  # it may be invalid
+            every += listed
         except (AttributeError, KeyError, TypeError, ValueError):
-            listed = {}
             why[path] = ClusterError(f"it has an invalid {manifest['kind']}")
-        for name, objects in listed.items():
-            lists[name] += objects
+    lists = grouped(every)
     if "kueue" not in lists:
         lists.pop("queues", None)  # the mapped classes are unknown
     why |= {path: ClusterError(text) for path, text in failures.items()}
@@ -419,7 +418,7 @@ def _listed(path: str, manifest: Json) -> Iterator[tuple[str, Json]]:
     texts = metadata if isinstance(metadata, dict) else {}
     name = str(texts.get("name") or texts.get("generateName") or "?")
     found = {"name": name, "namespace": str(texts.get("namespace") or "")}
-    if kind == "ConfigMap" and name == _KUEUE:
+    if kind == "ConfigMap" and name == "kueue-manager-config":  # as in Kueue's manifests
         yield "kueue", manifest
     if kind in _LISTS and isinstance(manifest.get("spec"), dict):
         yield _LISTS[kind], {**manifest, "metadata": found}

@@ -4,9 +4,9 @@ It reads, and creates a few objects as dry runs (dryRun=All), which are not stor
 API server that stops answering.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from itertools import pairwise
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -42,7 +42,7 @@ LISTS: Final[Mapping[str, str]] = {
 }
 #: The versions of resource.k8s.io that have DeviceTaintRules, the newest first.
 _TAINTS: Final = ("v1", "v1beta2", "v1alpha3")
-_KUEUE: Final = "kueue.x-k8s.io"
+_RESOURCE: Final = re.compile(r"--resource(?:[= ]|$)(\S*)")  #: in InstaSlice's arguments
 PAGE: Final = 500  #: objects of a list per request
 #: Consecutive calls without an answer, after which no more are made. Each has waited for its whole
 #: deadline, and the user prefers a partial report to more waiting.
@@ -164,20 +164,21 @@ def _bases(reader: Reader, version: str) -> dict[str, str]:
     bases = {"core": "/api/v1", "admission": "/apis/admissionregistration.k8s.io/v1"}
     if version:
         bases["dra"] = f"/apis/{GROUP}/{version}"
-    groups: dict[str, list[str]] = {}
+    served: list[str] = []
     try:
         for group in dig(reader.get("/apis"), "groups"):
-            every = [group.get("preferredVersion"), *dig(group, "versions")]
-            versions = [each.get("version") for each in every if isinstance(each, dict)]
-            groups[str(group.get("name"))] = list(filter(None, versions))
+            every = (group.get("preferredVersion"), *dig(group, "versions"))
+            versions = (each.get("version") for each in every if isinstance(each, dict))
+            served += (f"{group.get('name')}/{version}" for version in versions if version)
     except ClusterError as error:
         reader.failures["groups"] = error
-    for each in _TAINTS:
-        if each in groups.get(GROUP, ()):
-            bases.setdefault("taints", f"/apis/{GROUP}/{each}")
-    if groups.get(_KUEUE):
-        bases["kueue"] = f"/apis/{_KUEUE}/{groups[_KUEUE][0]}"
-        bases["kueue-system"] = "/api/v1/namespaces/kueue-system"
+    for each in (f"{GROUP}/{version}" for version in _TAINTS):
+        if each in served:
+            bases.setdefault("taints", f"/apis/{each}")
+    for each in served:
+        if each.startswith("kueue.x-k8s.io/"):
+            bases.setdefault("kueue", f"/apis/{each}")
+            bases["kueue-system"] = "/api/v1/namespaces/kueue-system"
     return bases
 
 
@@ -187,11 +188,8 @@ def _read_service(reader: Reader, client: Json, endpoints: bool) -> list[str]:
         return []
     where, name = f"v1/namespaces/{client['service']['namespace']}", client["service"]["name"]
     if endpoints:
-        path, selector = (
-            f"/apis/discovery.k8s.io/{where}/endpointslices",
-            "kubernetes.io/service-name",
-        )
-        reader.read("endpoints", path, labelSelector=f"{selector}={name}")
+        path = f"/apis/discovery.k8s.io/{where}/endpointslices"
+        reader.read("endpoints", path, labelSelector=f"kubernetes.io/service-name={name}")
     try:
         service = reader.get(f"/api/{where}/services/{name}")
         labels = [f"{key}={value}" for key, value in dig(service["spec"], "selector").items()]
@@ -205,12 +203,8 @@ def mapping_of(pods: Iterator[Json]) -> list[str]:
     """The mappings in the arguments of InstaSlice's pods: "nvidia.com/gpu=gpu.nvidia.com"."""
     found: list[str] = []
     for container in (each for pod in pods for each in dig(pod["spec"], "containers")):
-        words = [*dig(container, "command"), *dig(container, "args"), ""]
-        for word, following in pairwise(words):
-            if word == "--resource":
-                found.append(following)
-            elif word.startswith("--resource="):
-                found.append(word.partition("=")[2])
+        words = map(str, (*dig(container, "command"), *dig(container, "args")))
+        found += _RESOURCE.findall(" ".join(words))
         for variable in dig(container, "env"):
             if variable["name"] == "INSTASLICE_RESOURCES":
                 found += filter(None, (variable.get("value") or "").split(","))
