@@ -1,10 +1,8 @@
 """Explains one pod: its request, its rewritten form, and why it is pending. Pure."""
 
 from collections import Counter
-from contextlib import suppress
 from typing import Final
 
-from instaslice.cluster.client import ClusterError
 from instaslice.doctor import checks, policies
 from instaslice.doctor.inventory import Inventory, allocated, dig
 from instaslice.doctor.report import GOOD, UNSURE, WRONG, Finding, Found, gather
@@ -66,9 +64,8 @@ def _became(snapshot: Snapshot, pod: Pod) -> Found:
 
 
 def _node_name(snapshot: Snapshot, pod: Pod) -> Found:
-    with suppress(ClusterError):
-        if snapshot.is_past_scheduler(pod):
-            yield WRONG, PAST_SCHEDULER, NODE_SELECTOR
+    if snapshot.is_past_scheduler(pod):
+        yield WRONG, PAST_SCHEDULER, NODE_SELECTOR
 
 
 def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:

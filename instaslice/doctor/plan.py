@@ -19,7 +19,7 @@ from instaslice.cluster.gates import PARTITIONABLE
 from instaslice.doctor import checks, policies
 from instaslice.doctor.inventory import dig, grouped
 from instaslice.doctor.policies import Policy
-from instaslice.doctor.report import GOOD, UNSURE, WRONG, State, wrapped
+from instaslice.doctor.report import GOOD, UNSURE, WRONG, State, unread, wrapped
 from instaslice.doctor.snapshot import GPU, Pod, Snapshot, advertised, some
 from instaslice.patch import Json
 from instaslice.profiles import MIG_CLASS
@@ -162,9 +162,7 @@ class Plan:
 
     def __init__(self, snapshot: Snapshot) -> None:
         api, seen = snapshot.api, snapshot.readable  # `unknown` names what that lacks
-        unknown = {name: str(failure) for name, failure in snapshot.failures.items()}
-        if isinstance(api, Unavailable):
-            unknown["DRA"] = api.reason
+        dra = {"DRA": ClusterError(api.reason)} if isinstance(api, Unavailable) else {}
         self.kubernetes = snapshot.kubernetes
         self.resource_api = api.version if isinstance(api, ResourceAPI) else ""  #: "v1"; or empty
         self.minor = snapshot.minor
@@ -184,7 +182,7 @@ class Plan:
         self.blocks = list(self._blocks())
         self.decisions = list(self._decisions(has_gpus or GPU in snapshot.served_by_scheduler))
         self.sections = self._sections() if self.kubernetes else {}  #: with nodes and namespaces
-        self.unknown = unknown  #: why a part could not be read
+        self.unknown = snapshot.failures | dra  #: why a part could not be read
 
     def _blocks(self) -> Iterator[Item]:
         is_on, version = self.gates.get(PARTITIONABLE), self.resource_api
@@ -260,7 +258,7 @@ class Plan:
             for number, names in self.sections.items()
         ]
         value = vars(self) | {"sections": sections}
-        return json.dumps(value, indent=2, ensure_ascii=False, default=vars) + "\n"
+        return json.dumps(value, indent=2, ensure_ascii=False, default=_plain) + "\n"
 
     def as_text(self, width: int = 0) -> str:
         """The plan for a terminal. width: columns to wrap at; 0 for no wrapping."""
@@ -283,9 +281,6 @@ class Plan:
 
         served = f"resource.k8s.io/{self.resource_api}" if self.resource_api else "no DRA"
         has_class = "exists" if self.has_driver else told("does not exist", "classes")
-        # Missing rights are one reason.
-        reasons = ((why.partition(" ")[0], name, why) for name, why in self.unknown.items())
-        same = grouped((code if code in ("401", "403") else why, n) for code, n, why in reasons)
         nothing = "none: no workload has limits for slices, and no device plugin offers any"
         cluster = [
             f"Kubernetes {self.kubernetes}, {served}",
@@ -307,11 +302,15 @@ class Plan:
             "Decisions": self.decisions,
             "Sections of docs/migrate.md, in this order": sections
             or [told(nothing, "pods", "nodes")],
-            "Unknown": [f"{', '.join(names)}: {self.unknown[names[0]]}" for names in same.values()],
+            "Unknown": [each.text for each in unread(self.unknown.items())],
         }
         shown = {title: [*map(str, found)] for title, found in parts.items() if found}
         is_cluster = bool(self.kubernetes)
         return [each for each in shown.items() if is_cluster or each[0] not in _OF_CLUSTERS]
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, ClusterError) else vars(value)
 
 
 def _names(workloads: Iterable[Workload]) -> list[str]:

@@ -146,29 +146,28 @@ def _limit_ranges(snapshot: Snapshot) -> Iterator[Policy]:
             yield policy("refuses", keys, f"{side} for type {limit.get('type')}", edit)
         elif keys and 0 < snapshot.minor < FIRST_WITH_POLICIES:
             yield policy("lifted-before-1.30", keys)
-        elif keys and "policies" in snapshot.lists and not _denying(snapshot).get(_LIMITRANGES):
+        elif keys and "policies" in snapshot.lists and _lack(snapshot, _LIMITRANGES):
             yield policy("lifted", keys)
 
 
-def _denying(snapshot: Snapshot) -> dict[str, bool]:
-    """InstaSlice's existing policies, and whether a binding makes each deny."""
-    existing = {each["metadata"]["name"] for each in snapshot.all("policies")}
-    specs = [each.get("spec") or {} for each in snapshot.all("bindings")]
-    bound = {each.get("policyName") for each in specs if "Deny" in dig(each, "validationActions")}
-    return {name: name in bound for name in OWN if name in existing}
+def _lack(snapshot: Snapshot, name: str) -> str:
+    """Why one of InstaSlice's policies does not deny; empty if it does."""
+    if name not in snapshot.named("policies"):
+        return "does not exist"
+    specs = (each.get("spec") or {} for each in snapshot.all("bindings"))
+    mine = (dig(each, "validationActions") for each in specs if each.get("policyName") == name)
+    return "" if any("Deny" in actions for actions in mine) else "has no binding that denies"
 
 
 def own_policies(snapshot: Snapshot) -> Found:
     """Check whether InstaSlice's own policies exist and deny."""
     if snapshot.webhook is None or 0 < snapshot.minor < FIRST_WITH_POLICIES:
         return
-    found = _denying(snapshot)
-    for name, what in OWN.items():
-        if not found.get(name):
-            how = "has no binding that denies" if name in found else "does not exist"
-            text = f"the ValidatingAdmissionPolicy {name} {how}: {what}"
-            yield UNSURE, text, "deploy InstaSlice's component policies: docs/security.md"
-    if all(map(found.get, OWN)):
+    lacking = {name: how for name in OWN if (how := _lack(snapshot, name))}
+    for name, how in lacking.items():
+        text = f"the ValidatingAdmissionPolicy {name} {how}: {OWN[name]}"
+        yield UNSURE, text, "deploy InstaSlice's component policies: docs/security.md"
+    if not lacking:
         yield GOOD, f"{' and '.join(OWN)} exist and deny"
 
 

@@ -43,17 +43,24 @@ def gather(checks: Iterable[tuple[str, Found]]) -> list[Finding]:
     For checks that lack a list, one finding gives the reason; missing rights count as one reason.
     """
     findings: list[Finding] = []
-    failures: list[tuple[str, tuple[str, ClusterError]]] = []
+    failures: list[tuple[str, ClusterError]] = []
     for title, found in checks:
         try:
             findings += [Finding(title, *each) for each in found]
         except ClusterError as error:
-            failures.append((advice_on(error.status) or str(error), (title, error)))
-    for same in grouped(failures).values():
-        titles, errors = ", ".join(title for title, _ in same), {str(error) for _, error in same}
-        (_, first), more = same[0], f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        text = f"{titles}: {first}{more}"
-        findings.append(Finding("not checked", UNSURE, text, advice_on(first.status)))
+            failures.append((title, error))
+    return findings + unread(failures)
+
+
+def unread(failures: Iterable[tuple[str, ClusterError]]) -> list[Finding]:
+    """A finding for each reason why something could not be read; missing rights are one reason."""
+    findings = []
+    by_reason = grouped((advice_on(each[1].status) or str(each[1]), each) for each in failures)
+    for same in by_reason.values():
+        first, *others = dict.fromkeys(str(error) for _, error in same)
+        text = f"{', '.join(name for name, _ in same)}: {first}"
+        text += f" (and {len(others)} more)" if others else ""
+        findings.append(Finding("not checked", UNSURE, text, advice_on(same[0][1].status)))
     return findings
 
 

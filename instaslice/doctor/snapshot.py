@@ -1,6 +1,6 @@
 """A snapshot of a cluster, and what follows from it. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -65,12 +65,10 @@ class Pod:
     @cached_property
     def extended(self) -> dict[str, str]:
         """The sums of the extended resources in its limits, without those of 0."""
-        found: dict[str, str] = {}
-        for each in (*dig(self.spec, "containers"), *dig(self.spec, "initContainers")):
-            for name, amount in dig(each, "resources", "limits").items():
-                if "/" in name and amount is not None and not is_zero(amount):
-                    found[name] = total(found.get(name), str(amount))
-        return found
+        containers = (*dig(self.spec, "containers"), *dig(self.spec, "initContainers"))
+        every = (limit for c in containers for limit in dig(c, "resources", "limits").items())
+        found = grouped((name, str(n)) for name, n in every if "/" in name and not is_zero(n))
+        return {name: total(amounts) for name, amounts in found.items()}
 
     @property
     def limits(self) -> dict[str, str]:
@@ -218,20 +216,16 @@ def advertised(node: Json) -> dict[str, str]:
 
 
 def is_zero(amount: object) -> bool:
-    """Whether an amount is a quantity of zero."""
+    """Whether an amount is null or a quantity of zero."""
     try:
         return nanos(amount) == 0
     except InvalidQuantity:
         return False
 
 
-def total(before: str | None, amount: str) -> str:
-    """Add an amount to another, as a text "1k + 1k" unless both are plain numbers."""
-    if before is None:
-        return amount
-    if before.isdecimal() and amount.isdecimal():
-        return str(int(before) + int(amount))
-    return f"{before} + {amount}"
+def total(amounts: Sequence[str]) -> str:
+    """The sum of amounts, as a text "1k + 1k" unless all are plain numbers."""
+    return str(sum(map(int, amounts))) if all(map(str.isdecimal, amounts)) else " + ".join(amounts)
 
 
 def full_name(manifest: Json) -> str:

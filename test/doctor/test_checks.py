@@ -315,7 +315,7 @@ def holding(
     """A LimitRange with a max, and ValidatingAdmissionPolicies that may be bound."""
     found = limited("Container", max={ONE_SLICE: "2"})
     listed = bindings(*OWN, actions=actions) if bound else []
-    snapshot = with_lists(found, policies=[*map(named, policies)], bindings=listed)
+    snapshot = with_lists(found, policies=[named(each, "") for each in policies], bindings=listed)
     return replace(snapshot, kubernetes=kubernetes)
 
 
