@@ -1,8 +1,8 @@
-"""Creates the templates that admitted pods need, so that namespaces need no set-up.
+"""Creates the templates and device classes that admitted pods need: nobody sets up a namespace.
 
-An admission asks for the templates of its pod and waits at most a second. One thread creates those
+An admission asks for the objects of its pod and waits at most a second. One thread creates those
 that are not known to exist. It retries failures until they succeed or the namespace is gone, so an
-API server that is slow or away costs an admission a second, but never loses a template.
+API server that is slow or away costs an admission a second, but never loses an object.
 
 The author of pods in one namespace decides what is requested there. Therefore:
 
@@ -10,7 +10,7 @@ The author of pods in one namespace decides what is requested there. Therefore:
 - only names are remembered, and a claim only if its name does not say everything;
 - the number of templates that a process creates on demand in a namespace is bounded, and so is the
   size of one (`limits`); templates that an administrator creates beyond that are used;
-- an existing template is compared with what InstaSlice would create, since anybody who may create
+- an existing object is compared with what InstaSlice would create, since anybody who may create
   templates can take its name. It is checked again after each admission that uses it.
 """
 
@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import quote
 
 from instaslice.cluster.client import PLURALS, Answer, Caller, ClusterError
@@ -33,7 +33,7 @@ from instaslice.resources import MIG, Resources
 from instaslice.serve.app import MustWait
 from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import CREATION_OUTCOMES, Metrics
-from instaslice.templates import DeviceClaim, difference, from_template, objects
+from instaslice.templates import DeviceClaim, claim_of, difference, from_template, objects
 
 _log = logging.getLogger("instaslice")
 
@@ -42,26 +42,31 @@ _PLAIN, _COUNTED, _UNKNOWN, _LARGE = range(4)
 
 
 @dataclass(slots=True, eq=False)
-class Template:
-    """A template that pods of a namespace need. Times are on the monotonic clock."""
+class Wanted:
+    """A template or a device class that pods need. Times are on the monotonic clock."""
 
-    namespace: str
-    name: str
+    namespace: str | None  #: None for a device class
+    name: str  #: of the template, or of the one for a single device of the class
     kind: int  #: one of the four above
     api: ResourceAPI
     claim: DeviceClaim | None  #: None if the name says everything
     made: bool = False  #: whether this process created it
     until: float = 0.0  #: how long it counts as existing
-    asked: float = 0.0  #: when a pod last needed it
     due: float = 0.0  #: when the next attempt is due
     pause: float = 0.0  #: seconds between attempts
     attempts: int = 0  #: finished attempts, or drops from the queue
     problem: str = ""  #: a warning for authors of pods that use it
 
+    def __str__(self) -> str:
+        if self.namespace is None:
+            return f"DeviceClass {self.name}.{MIG_DOMAIN}"
+        return f"ResourceClaimTemplate {self.name}"
+
     def weight(self) -> int:
-        """The bytes that it takes."""
+        """The bytes that it takes; device classes are few: at most one for each known profile."""
         requests = self.claim.requests if self.claim else ()
-        return 1024 * (1 + sum(len(request.choices) for request in requests))
+        choices = sum(len(request.choices) for request in requests)
+        return 0 if self.namespace is None else 1024 * (1 + choices)
 
 
 _due: Final = attrgetter("due")
@@ -70,63 +75,63 @@ _due: Final = attrgetter("due")
 @dataclass(slots=True)
 class _Row:
     turn: float = 0.0  #: when the namespace last had a turn
-    templates: dict[str, Template] = field(default_factory=dict)
+    entries: dict[str, Wanted] = field(default_factory=dict)
     weight: int = 0
 
 
 class Turns:
-    """Templates by namespace, of at most `room` bytes in all, and whose turn it is."""
+    """What pods need by namespace, of at most `room` bytes in all, and whose turn it is."""
 
     def __init__(self, room: int) -> None:
-        self.rows: dict[str, _Row] = {}
+        self.rows: dict[str | None, _Row] = {}
         self._room = room
 
-    def __contains__(self, template: Template) -> bool:
-        return self.find(template.namespace, template.name) is template
+    def __contains__(self, wanted: Wanted) -> bool:
+        return self.find(wanted.namespace, wanted.name) is wanted
 
-    def find(self, namespace: str, name: str) -> Template | None:
-        """The template of that name, or None."""
+    def find(self, namespace: str | None, name: str) -> Wanted | None:
+        """The entry of that name, or None."""
         row = self.rows.get(namespace)
-        return row.templates.get(name) if row else None
+        return row.entries.get(name) if row else None
 
-    def of(self, namespace: str) -> list[Template]:
-        """The templates of a namespace."""
-        return [*self.rows[namespace].templates.values()] if namespace in self.rows else []
+    def of(self, namespace: str | None) -> list[Wanted]:
+        """The entries of a namespace."""
+        return [*self.rows[namespace].entries.values()] if namespace in self.rows else []
 
-    def add(self, template: Template) -> None:
-        """Add a template, in place of another of its name; `trim` then makes room for it."""
-        if template not in self:
-            self.discard(self.find(template.namespace, template.name))
-            row = self.rows.setdefault(template.namespace, _Row())
-            row.templates[template.name] = template
-            row.weight += template.weight()
-            self._room -= template.weight()
+    def add(self, wanted: Wanted) -> None:
+        """Add an entry, in place of another of its name; `trim` then makes room for it."""
+        if wanted not in self:
+            self.discard(self.find(wanted.namespace, wanted.name))
+            row = self.rows.setdefault(wanted.namespace, _Row())
+            row.entries[wanted.name] = wanted
+            row.weight += wanted.weight()
+            self._room -= wanted.weight()
 
     def trim(self) -> None:
-        """Remove templates of the fullest namespaces until the others have room."""
+        """Remove entries of the fullest namespaces until the others have room."""
         while self._room < 0:
             fullest = max(self.rows.values(), key=lambda row: row.weight)
             # The one that failed most often, then the oldest. Those that count as made go last.
-            order = sorted(fullest.templates.values(), key=lambda each: (each.made, -each.pause))
+            order = sorted(fullest.entries.values(), key=lambda each: (each.made, -each.pause))
             for victim in order[: 1 + len(order) // 8]:  # sorting for each one would take long
                 if self._room < 0:
                     self.discard(victim)
                     victim.attempts += 1
 
-    def discard(self, template: Template | None) -> None:
-        """Remove a template, if it is there."""
-        if template and template in self:
-            row = self.rows[template.namespace]
-            del row.templates[template.name]
-            row.weight -= template.weight()
-            self._room += template.weight()
-            if not row.templates:
-                del self.rows[template.namespace]
+    def discard(self, wanted: Wanted | None) -> None:
+        """Remove an entry, if it is there."""
+        if wanted and wanted in self:
+            row = self.rows[wanted.namespace]
+            del row.entries[wanted.name]
+            row.weight -= wanted.weight()
+            self._room += wanted.weight()
+            if not row.entries:
+                del self.rows[wanted.namespace]
 
-    def next(self, now: float) -> Template | None:
-        """The template that is due longest in the namespace whose turn it is, or None."""
+    def next(self, now: float) -> Wanted | None:
+        """The entry that is due longest in the namespace whose turn it is, or None."""
         for namespace, row in self.rows.items():
-            first = min(row.templates.values(), key=_due)
+            first = min(row.entries.values(), key=_due)
             if first.due <= now:
                 row.turn = now
                 self.rows[namespace] = self.rows.pop(namespace)
@@ -136,23 +141,16 @@ class Turns:
     def firsts(self) -> Iterator[float]:
         """For each namespace, since or from when it waits for a turn."""
         for row in self.rows.values():
-            yield max(row.turn, min(map(_due, row.templates.values())))
-
-
-class _Class(NamedTuple):
-    """A device class as it was last seen."""
-
-    checked: float
-    is_there: bool
-    problem: str  #: a warning for authors of pods that use it
+            yield max(row.turn, min(map(_due, row.entries.values())))
 
 
 #: The log's messages for outcomes; for others, "template created" and the like.
 _MESSAGES: Final = {
-    "failed": "a template was not created",
-    "beyond_bound": "a template is beyond a bound",
-    "gone": "a template cannot be created",
-    "fault": "creating a template failed",
+    "failed": "a {} was not created",
+    "refused": "a {} was not created",
+    "beyond_bound": "a {} is beyond a bound",
+    "gone": "a {} cannot be created",
+    "fault": "creating a {} failed",
 }
 
 
@@ -179,7 +177,6 @@ class TemplateMaker:
         self._missing = Turns(limits.templates_waiting)  #: to be created
         self._again = Turns(limits.templates_waiting)  #: known, and to be checked
         self._known = Turns(1024 * limits.templates_known)  #: known to exist
-        self._classes: dict[str, _Class] = {}  #: at most one for each known profile
         self._waiters: Counter[str] = Counter()  #: admissions that wait, by namespace
         self._next_check = 0.0
         self._next_log = 0.0
@@ -204,17 +201,19 @@ class TemplateMaker:
 
         Raises MustWait if that could take time and `may_wait` is false.
         """
-        wanted = list(claims)
+        claims = list(claims)
+        choices = [] if api.is_classic else [each for claim in claims for each in claim.choices]
+        classes = [claim_of(choice) for choice in choices if choice.has_own_class]
+        needs = [*((None, each) for each in classes), *((namespace, each) for each in claims)]
         with self._changed:
             now = time.monotonic()
-            found = [self._known.find(namespace, claim.template) for claim in wanted]
+            found = [self._known.find(place, claim.template) for place, claim in needs]
             if not may_wait and not all(each and each.until > now for each in found):
                 raise MustWait
-            asked = [self._ask(namespace, claim, api, now) for claim in wanted]
+            asked = [self._ask(place, claim, api, now) for place, claim in needs]
             waiting = [(each, each.attempts) for each in asked if each.until <= now]
             self._missing.trim()
             self._again.trim()
-            self._changed.notify_all()
             if waiting and self._waiters[namespace] < self._limits.template_waiters:
                 # Admissions share one wait, which begins with the oldest template without a turn.
                 # So an API server that hangs costs all of them the patience once, not each one.
@@ -227,32 +226,36 @@ class TemplateMaker:
                 self._waiters[namespace] -= 1
                 self._waiters += Counter()  # drops what is 0
             now = time.monotonic()
-            warnings = [_warning(each, now) for each in asked]
-            wrong = {name: each.problem for name, each in self._classes.items() if each.problem}
-            if wrong and not api.is_classic:
-                choices = (choice for claim in wanted for choice in claim.choices)
-                warnings += [wrong.get(choice.device_class, "") for choice in choices]
+            # The command that creates a template creates its classes, too.
+            is_late = any(each.until <= now for each in asked if each.namespace)
+            told = [each for each in asked if each.namespace or each.problem or not is_late]
+            warnings = [_warning(each, now) for each in told]
         return list(dict.fromkeys(filter(None, warnings)))[:MAX_MESSAGES]
 
-    def _ask(self, namespace: str, claim: DeviceClaim, api: ResourceAPI, now: float) -> Template:
-        """Queue the template of a claim: to be created, or to be checked if it is known."""
+    def _ask(
+        self, namespace: str | None, claim: DeviceClaim, api: ResourceAPI, now: float
+    ) -> Wanted:
+        """Queue an object for a claim: to be created, or to be checked if it is known."""
         name, limits = claim.template, self._limits
-        template = self._known.find(namespace, name) or self._missing.find(namespace, name)
-        if template is None:
+        wanted = self._known.find(namespace, name) or self._missing.find(namespace, name)
+        if wanted is None:
             says_all = from_template(name, self._resources) == claim
             kept = None if says_all else claim
-            template = Template(namespace, name, self._kind(claim), api, kept)
-        template.asked, is_known = now, template.until > now
+            wanted = Wanted(namespace, name, self._kind(claim), api, kept)
+        is_known = wanted.until > now
         queue = self._again if is_known else self._missing
-        if template not in queue:
-            self._again.discard(template)
-            template.api, template.pause = api, limits.first_pause
-            template.due = max(now, self._recheck(template)) if is_known else now
-            queue.add(template)
-        elif not is_known and template.due > now:
+        if wanted not in queue:
+            self._again.discard(wanted)
+            wanted.api, wanted.pause = api, limits.first_pause
+            wanted.due = max(now, self._recheck(wanted)) if is_known else now
+            queue.add(wanted)
+        elif not is_known and wanted.due > now:
             # The reason why it could not be created may be gone.
-            template.due, template.pause = now, limits.first_pause
-        return template
+            wanted.due, wanted.pause = now, limits.first_pause
+        else:
+            return wanted
+        self._changed.notify_all()
+        return wanted
 
     def _kind(self, claim: DeviceClaim) -> int:
         choices = [choice for request in claim.requests for choice in request.choices]
@@ -263,26 +266,26 @@ class TemplateMaker:
         is_plain = len(choices) == 1 and claim.requests[0].count == 1 and not claim.placement
         return _PLAIN if is_plain else _COUNTED
 
-    def _recheck(self, template: Template) -> float:
-        """When a known template may be checked again."""
-        return template.until - self._limits.template_memory + self._limits.template_recheck
+    def _recheck(self, wanted: Wanted) -> float:
+        """When a known object may be checked again."""
+        return wanted.until - self._limits.template_memory + self._limits.template_recheck
 
     # -- the thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not (template := self._next(time.monotonic())) and not self._stopped:
+                while not (wanted := self._next(time.monotonic())) and not self._stopped:
                     self._changed.wait(self._until_due(time.monotonic()))
-                if template is None or self._stopped:
+                if wanted is None or self._stopped:
                     return
-            self._try(template)
+            self._try(wanted)
             with self._changed:
-                template.attempts += 1
+                wanted.attempts += 1
                 self._changed.notify_all()
 
-    def _next(self, now: float) -> Template | None:
-        """The next template to check or to create; a pause after each check is for creations."""
+    def _next(self, now: float) -> Wanted | None:
+        """The next object to check or to create; a pause after each check is for creations."""
         if now >= self._next_check and (known := self._again.next(now)):
             self._again.discard(known)  # a pod that asks meanwhile queues another check
             return known
@@ -293,126 +296,93 @@ class TemplateMaker:
         first = min([*self._missing.firsts(), *checks], default=None)
         return None if first is None else max(0.0, first - now)
 
-    def _try(self, template: Template) -> None:
-        """Make one attempt at a template, record the result, and log it."""
-        fields: dict[str, object] = {"namespace": template.namespace, "template": template.name}
-        again, error = 0.0, None
+    def _try(self, wanted: Wanted) -> None:
+        """Make one attempt at an object, record the result, and log it."""
+        fields: dict[str, object] = {"namespace": wanted.namespace, "template": wanted.name}
+        what, creations, error = "template", self._metrics.template_creations, None
+        if is_class := wanted.namespace is None:
+            fields = {"class": f"{wanted.name}.{MIG_DOMAIN}"}
+            what, creations = "device class", self._metrics.class_creations
         try:
-            outcome, how, again = self._make(template)
+            outcome, how = self._make(wanted)
         except ClusterError as failure:
-            outcome, how, again = "failed", str(failure), template.pause
-            fields["seconds"] = again
+            refused = 400 <= failure.status < 500 and failure.status not in (401, 408, 429)
+            outcome, how = "refused" if is_class and refused else "failed", str(failure)
+            fields["seconds"] = wanted.pause
         except Exception as fault:  # the thread must survive; another attempt would fail, too
             outcome, how, error = "fault", "", fault
         if how:
             fields["reason"] = how
         with self._changed:
-            is_news = self._record(template, outcome, how, again)
+            is_news = self._record(wanted, outcome, how)
         if is_news:
-            message = _MESSAGES.get(outcome, f"template {outcome}")
+            message = _MESSAGES.get(outcome, f"{{}} {outcome}").format(what)
             level = logging.ERROR if error else logging.WARNING if how else logging.INFO
             _log.log(level, message, extra={"fields": fields}, exc_info=error)
-        label = outcome if outcome in CREATION_OUTCOMES else "failed"
-        self._metrics.template_creations.labels(label).inc()
+        creations.labels(outcome if outcome in CREATION_OUTCOMES else "failed").inc()
 
-    def _record(self, template: Template, outcome: str, how: str, again: float) -> bool:
-        """Record the outcome of an attempt, as `_make` returns it, or "failed", or "fault".
+    def _record(self, wanted: Wanted, outcome: str, how: str) -> bool:
+        """Record the outcome of an attempt: of `_make`, or how it failed.
 
-        Returns whether users of the log do not know it yet.
+        Both "failed" and "refused" are tried again, but pods do not wait for what was refused.
+        "fault": an error of InstaSlice. Returns whether users of the log do not know it yet.
         """
-        limits, now, before, is_news = self._limits, time.monotonic(), template.problem, True
-        what, template.problem = f"ResourceClaimTemplate {template.name}", ""
+        limits, now, before, is_news = self._limits, time.monotonic(), wanted.problem, True
+        wanted.problem = ""
         queues = self._missing, self._again, self._known
-        if template not in self._missing:
+        if wanted not in self._missing:
             self._next_check = now + limits.template_spacing
-        if outcome in ("created", "existed", "differs"):
-            is_news = outcome == "created" or not template.until or bool(how and not before)
-            self._missing.discard(template)
-            self._known.discard(template)
-            self._known.add(template)  # as the newest
-            template.until = now + limits.template_memory
-            template.made = template.made or outcome == "created"
-            if how:
-                what += " differs from what InstaSlice creates, and the pod gets what it asks for"
-                template.problem = f"{what}: {how}"
-            if template in self._again:
-                template.due, again = self._recheck(template), 0.0
-        elif outcome == "failed":
-            _, quota, rest = how.partition("exceeded quota")
-            template.problem = f"{what} cannot be created: {quota}{rest}" if quota else ""
-        else:
-            others = [each for queue in queues for each in queue.of(template.namespace)]
-            for each in [template, *others] if outcome == "gone" else [template]:
+        if outcome in ("created", "existed", "differs", "refused"):
+            is_news = outcome == "created" or not wanted.until or bool(how and not before)
+            self._missing.discard(wanted)
+            self._known.discard(wanted)
+            self._known.add(wanted)  # as the newest
+            wanted.until = now + limits.template_memory
+            wanted.made = wanted.made or outcome == "created"
+            if outcome == "differs":
+                effect = ", and the pod gets what it asks for" if wanted.namespace else ""
+                wanted.problem = f"{wanted} differs from what InstaSlice creates{effect}: {how}"
+            if wanted in self._again:
+                wanted.due = self._recheck(wanted)
+        elif outcome != "failed":
+            others = [each for queue in queues for each in queue.of(wanted.namespace)]
+            for each in [wanted, *others] if outcome == "gone" else [wanted]:
                 for queue in queues:
                     queue.discard(each)
-                each.until, each.problem, each.attempts = 0.0, "", each.attempts + 1
+                each.until, each.problem = 0.0, ""
+                each.attempts += each is not wanted
             if outcome == "beyond_bound":
-                template.problem = f"{what} does not exist: {how}"
+                wanted.problem = f"{wanted} does not exist: {how}"
                 is_news = now >= self._next_log  # there can be hundreds a second
                 self._next_log = now + 1.0 if is_news else self._next_log
-            again = 0.0
-        if again:
-            template.due = now + again
-            template.pause = min(2 * template.pause, limits.longest_pause)
-            if template.until and template not in self._missing:
-                self._again.add(template)
+        if outcome in ("failed", "refused"):
+            _, quota, rest = how.partition("exceeded quota")
+            if outcome == "refused" or quota:
+                reason = f"; {_command(wanted)}" if outcome == "refused" else f": {quota}{rest}"
+                wanted.problem = f"{wanted} cannot be created{reason}"
+            wanted.due = now + wanted.pause
+            wanted.pause = min(2 * wanted.pause, limits.longest_pause)
+            if wanted.until and wanted not in self._missing:
+                self._again.add(wanted)
         self._again.trim()
         self._known.trim()
         return is_news
 
-    def _make(self, template: Template) -> tuple[str, str, float]:
-        """Create or check a template and the classes that it refers to.
+    def _make(self, wanted: Wanted) -> tuple[str, str]:
+        """Create or check an object, and the parameters of a template of v1alpha2.
 
-        Returns an outcome and its details, as `_make_object` does, and the seconds until its
-        classes need another attempt, or 0. Raises ClusterError.
+        Returns an outcome and its details, as `_make_object` does. Raises ClusterError.
         """
-        claim = template.claim or from_template(template.name, self._resources)
+        claim = wanted.claim or from_template(wanted.name, self._resources)
         assert claim is not None  # it is kept where the name does not say everything
-        beyond, outcome, differences, again = self._beyond(template), "", [], 0.0
-        for manifest in objects(template.api, claim, template.namespace):
-            if manifest["kind"] == "DeviceClass":
-                again = max(again, self._make_class(manifest, template))
-                continue
-            outcome, how = self._make_object(manifest, template.until > 0, beyond)
-            if outcome in ("beyond_bound", "gone"):
-                return outcome, how, again
-            differences += [how] if how else []
-        return "differs" if differences else outcome, ", ".join(differences), again
-
-    def _make_class(self, manifest: Json, template: Template) -> float:
-        """Create or check a device class, unless that was done just now.
-
-        Returns the seconds until it needs another attempt, or 0. Raises ClusterError.
-        """
-        name = manifest["metadata"]["name"]
-        before, recheck = self._classes.get(name), self._limits.template_recheck
-        began = time.monotonic()  # a pod that asks during the call needs another check
-        if before and before.checked >= template.asked and before.is_there:
-            return 0.0
-        if before and not template.until and began < before.checked + recheck:
-            return recheck  # many new templates share few classes
-        outcome, problem, is_there = "failed", "", True
-        try:
-            outcome, how = self._make_object(manifest, before is not None)
-        except ClusterError as error:
-            if not 400 <= error.status < 500 or error.status in (401, 408, 429):
-                raise
-            how, is_there = str(error), False
-            command = f"instaslice deviceclasses {name.removesuffix(f'.{MIG_DOMAIN}')}"
-            problem = f"DeviceClass {name} cannot be created; to create it: {command} "
-            problem += f"--resource-api {template.api.version} | kubectl apply -f -"
-        finally:
-            self._metrics.class_creations.labels(outcome).inc()
-        if how and is_there:
-            problem = f"DeviceClass {name} differs from what InstaSlice creates: {how}"
-        fields = {"class": name, "reason": how}
-        if outcome == "created":
-            _log.info("device class created", extra={"fields": fields})
-        elif problem and (before is None or problem != before.problem):
-            _log.warning("a device class is missing or differs", extra={"fields": fields})
-        with self._changed:
-            self._classes[name] = _Class(began, is_there, problem)
-        return 0.0 if is_there else template.pause
+        beyond, outcome, differences = self._beyond(wanted), "", []
+        for manifest in objects(wanted.api, claim, wanted.namespace):
+            if (manifest["kind"] == "DeviceClass") == (wanted.namespace is None):
+                outcome, how = self._make_object(manifest, wanted.until > 0, beyond)
+                if outcome in ("beyond_bound", "gone"):
+                    return outcome, how
+                differences += [how] if how else []
+        return "differs" if differences else outcome, ", ".join(differences)
 
     def _make_object(self, manifest: Json, look: bool, beyond: str = "") -> tuple[str, str]:
         """Create one object unless it exists.
@@ -454,30 +424,33 @@ class TemplateMaker:
         how = difference({"spec": ours}, found.body)
         return ("differs" if how else "existed"), how
 
-    def _beyond(self, template: Template) -> str:
+    def _beyond(self, wanted: Wanted) -> str:
         """The bound that forbids to create a template, with the command to do it, or ""."""
-        if template.kind == _PLAIN or template.made:
+        if wanted.kind == _PLAIN or wanted.made:
             return ""
-        most, what = self._bounds[template.kind]
+        most, what = self._bounds[wanted.kind]
         with self._changed:
-            known = self._known.of(template.namespace)
-        made = sum(each.made and each.kind == template.kind for each in known)
-        return "" if made < most else f"InstaSlice creates {what}; {_command(template)}"
+            known = self._known.of(wanted.namespace)
+        made = sum(each.made and each.kind == wanted.kind for each in known)
+        return "" if made < most else f"InstaSlice creates {what}; {_command(wanted)}"
 
 
-def _command(template: Template) -> str:
-    where = f"--namespace {template.namespace}"
-    how = f"instaslice templates --apply {where} {template.name}"
-    if template.claim:  # its name does not say everything
+def _command(wanted: Wanted) -> str:
+    where = f"--namespace {wanted.namespace}"
+    how = f"instaslice templates --apply {where} {wanted.name}"
+    if wanted.namespace is None:
+        how = f"instaslice deviceclasses {wanted.name} --resource-api {wanted.api.version}"
+        how += " | kubectl apply -f -"
+    elif wanted.claim:  # its name does not say everything
         how = f"instaslice rewrite --with-templates FILE | kubectl apply {where} -f -"
     return f"to create it: {how}"
 
 
-def _warning(template: Template, now: float) -> str:
-    """The warning for the author of a pod that uses a template, or ""."""
-    if template.until > now or template.problem:
-        return template.problem
-    return f"ResourceClaimTemplate {template.name} does not exist yet; {_command(template)}"
+def _warning(wanted: Wanted, now: float) -> str:
+    """The warning for the author of a pod that uses an object, or ""."""
+    if wanted.until > now or wanted.problem:
+        return wanted.problem
+    return f"{wanted} does not exist yet; {_command(wanted)}"
 
 
 def _is_gone(answer: Answer) -> bool:

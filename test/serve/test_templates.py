@@ -74,16 +74,22 @@ def start(cluster: Cluster, metrics: Metrics) -> Iterator[Start]:
         each.stop()
 
 
+QUOTA = Answer(403, {"message": "exceeded quota: none"})
+
+
 class Denying:
     """A cluster that refuses the calls, by method and path, for which `is_denied` is true."""
 
-    def __init__(self, cluster: Cluster, is_denied: Callable[[str, str], bool]) -> None:
+    def __init__(
+        self, cluster: Cluster, is_denied: Callable[[str, str], bool], answer: Answer = QUOTA
+    ) -> None:
         self.cluster = cluster
         self.is_denied = is_denied
+        self.answer = answer
 
     def call(self, method: str, path: str, body: Json | None = None) -> Answer:
         if self.is_denied(method, path):
-            return Answer(403, {"message": "exceeded quota: none"})
+            return self.answer
         return self.cluster.call(method, path, body)
 
 
@@ -332,6 +338,17 @@ def test_a_class_that_cannot_be_created_is_warned_about_and_counted(
     assert api_server.created("ResourceClaimTemplate") == ["ml/mig-1g.5gb", "default/mig-1g.5gb"]
 
 
+def test_a_class_that_fails_keeps_no_template_from_being_created(
+    start: Start, cluster: Cluster, api_server: APIServer
+) -> None:
+    maker = start(ONCE, Denying(cluster, lambda method, path: path == CLASSES, Answer(500, {})))
+    assert ensure(maker, "ml", "1g.5gb") == [
+        "DeviceClass mig-1g.5gb.nvidia.com does not exist yet; to create it: "
+        "instaslice deviceclasses mig-1g.5gb --resource-api v1 | kubectl apply -f -"
+    ]
+    assert api_server.created("ResourceClaimTemplate") == ["ml/mig-1g.5gb"]
+
+
 def test_a_class_is_retried_without_another_pod(
     start: Start, cluster: Cluster, api_server: APIServer
 ) -> None:
@@ -351,7 +368,7 @@ def test_a_deleted_class_is_created_again_for_another_namespace(
     maker = start(replace(PATIENT, template_recheck=0.2))
     for namespace in ("ml", "default"):
         assert ensure(maker, namespace, "1g.5gb") == []
-    until(lambda: len(api_server.requests) >= 5)
+    until(lambda: len(api_server.requests) >= 4)
     for first, second in (("ml", "default"), ("default", "ml")):
         ensure(maker, first, "1g.5gb")
         del api_server.objects[f"{CLASSES}/mig-1g.5gb.nvidia.com"]
@@ -398,7 +415,7 @@ def test_a_failed_template_pauses_unless_a_pod_asks_for_it(
     api_server.fault = error(500, "InternalError")
     for attempts in (1, 2, 3):
         assert ensure(maker, "ml", "1g.5gb+me") == [WARNING]
-        assert len(api_server.requests) == attempts
+        assert len(api_server.requests) == 2 * attempts, "for the class and the template"
     api_server.fault = None
     assert ensure(maker, "default", "1g.5gb") == []
     assert api_server.created("ResourceClaimTemplate") == ["default/mig-1g.5gb"]
