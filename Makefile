@@ -46,9 +46,9 @@ quick: $(VENV)/dev.stamp ## run the fast tests, for use before each commit
 ATTACKS := test/serve/test_attacks.py
 
 .PHONY: coverage
-coverage: $(VENV)/dev.stamp ## run every test, and show the lines that no test runs
+coverage: $(VENV)/dev.stamp ## run every test, more thoroughly, and show the lines that no test runs
 	@rm -f .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest $(SIDE_BY_SIDE) --ignore $(ATTACKS) $(PYTEST_ARGS)
+	@HYPOTHESIS_PROFILE=ci $(BIN)/coverage run -m pytest $(SIDE_BY_SIDE) --ignore $(ATTACKS) $(PYTEST_ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --include='instaslice/*.py' --fail-under=98
 	@$(BIN)/coverage report --fail-under=95

@@ -32,8 +32,9 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+settings.register_profile("test", settings.get_profile("ci"), max_examples=40)
 settings.register_profile("quick", settings.get_profile("ci"), max_examples=20)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
