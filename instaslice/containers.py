@@ -4,7 +4,7 @@ This module refuses what the API server would refuse, in its words and with the 
 It checks every bound before it loops over user input (R8).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from instaslice import profiles
@@ -79,7 +79,7 @@ class Settled(NamedTuple):
 
     container: Container
     claimed: dict[str, int]  #: devices by resource name; the patch removes these entries
-    declined: list[str]  #: resource names whose amounts the patch sets to "0" (R10)
+    declined: Sequence[str] = ()  #: resource names whose amounts the patch sets to "0" (R10)
 
 
 def member(holder: Json, key: str, kind: type, where: Path = ()) -> Any:
@@ -148,19 +148,19 @@ def asking(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]
     return found, odd[:MAX_MESSAGES]
 
 
-def count_devices(every: Iterable[Container]) -> list[dict[str, int]]:
-    """For each container, count the devices that it asks for by each name; leave out zeros.
+def count_devices(containers: Iterable[Container]) -> list[Settled]:
+    """Count the devices that each container asks for by each name; leave out zeros.
 
     Raises InvalidPod with the errors (R7, R8).
     """
-    found: list[dict[str, int]] = []
+    found: list[Settled] = []
     errors: list[FieldError] = []
-    for container in every:
+    for container in containers:
         counts: dict[str, int] = {}
         for name in container.asks:
             if count := _count(container, name, errors):
                 counts[name] = count
-        found.append(counts)
+        found.append(Settled(container, counts))
         if len(errors) >= MAX_MESSAGES:
             break
     if errors:

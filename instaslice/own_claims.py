@@ -77,23 +77,17 @@ def devices_of(containers: Iterable[Container], own: OwnClaims) -> Iterator[dict
         yield found
 
 
-def settle(
-    containers: list[Container], counts: list[dict[str, int]], own: OwnClaims
-) -> list[Settled]:
-    """Decide what containers claim, and what they decline since they have it already (R10).
+def decline(settled: list[Settled], own: OwnClaims) -> Iterator[Settled]:
+    """Let containers decline what they have by own claims (R10). Raises InvalidPod (R8).
 
-    counts: for each container, devices by resource name. Raises InvalidPod (R8).
     After a webhook has changed a pod, the API server calls its own plugins and then the webhook
     again. In between, a LimitRange's default may bring a limit back.
     """
-    if not own:
-        return [Settled(*each, []) for each in zip(containers, counts, strict=True)]
-    settled = []
-    for container, count, has in zip(containers, counts, devices_of(containers, own), strict=True):
-        declined = [name for name in count if container.asks[name] in has]
-        claimed = {name: n for name, n in count.items() if name not in declined}
-        settled.append(Settled(container, claimed, declined))
-    return settled
+    each_has = devices_of([container for container, _, _ in settled], own)
+    for (container, counts, _), has in zip(settled, each_has, strict=True):
+        declined = [name for name in counts if container.asks[name] in has]
+        claimed = {name: count for name, count in counts.items() if name not in declined}
+        yield Settled(container, claimed, declined)
 
 
 def restore(pod: Json, old: Json, resources: Resources = MIG) -> list[Operation]:

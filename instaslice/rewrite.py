@@ -37,7 +37,7 @@ from instaslice import annotations
 from instaslice.claims import demands, new_claims, promised
 from instaslice.containers import Settled, asking, count_devices
 from instaslice.invalid import MAX_MESSAGES, Notice, printable, shorten
-from instaslice.own_claims import own_claims, settle
+from instaslice.own_claims import decline, own_claims
 from instaslice.patch import Json, Operation, change, extend
 from instaslice.resource_api import ResourceAPI
 from instaslice.resources import MIG, Resources
@@ -86,9 +86,9 @@ def rewrite(
     containers, odd = asking(pod, resources)
     if not containers:
         return Rewrite([], {}, [], odd)
-    counts = count_devices(containers)
-    own = own_claims(pod, resources)
-    settled = settle(containers, counts, own)
+    settled = count_devices(containers)
+    if own := own_claims(pod, resources):
+        settled = list(decline(settled, own))
     wanted = demands(settled, api)
     wishes, notices = promised(annotations.read(found, resources), wanted, api, again=bool(own))
     declared: list[Json] = []
