@@ -91,8 +91,7 @@ def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
 
 def _cut(devices: int, most: int) -> list[int]:
     """Cut a number of devices into groups of at most `most`."""
-    whole, rest = divmod(devices, most)
-    return [most] * whole + [rest] * (rest > 0)
+    return [min(most, devices - start) for start in range(0, devices, most)]
 
 
 def demands(containers: Sequence[Settled], api: ResourceAPI) -> Demands:

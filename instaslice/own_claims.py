@@ -27,7 +27,6 @@ from instaslice.templates import is_placed, of_request, stands_for
 _UUID: Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[45][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.ASCII
 )
-_UUID_LENGTH: Final = 36
 #: Each claim holds at least one device, and each reference is one use. A later pass may add as many
 #: again, for containers that another webhook added.
 MAX_CLAIMS: Final = 2 * MAX_DEVICES
@@ -47,11 +46,10 @@ def own_claims(pod: Json, resources: Resources) -> OwnClaims:
         return {}
     templates: dict[str, str] = {}
     for claim in declared:
-        name = claim.get("name") if type(claim) is dict else None
-        if type(name) is str and len(name) == _UUID_LENGTH:
-            template = template_name(claim)
-            if isinstance(template, str) and _UUID.fullmatch(name):
-                templates[name] = template
+        name = claim.get("name") if isinstance(claim, dict) else None
+        template = template_name(claim)
+        if isinstance(name, str) and isinstance(template, str) and _UUID.fullmatch(name):
+            templates[name] = template
     if len(templates) > MAX_CLAIMS:
         raise InvalidPod(too_many(("spec", "resourceClaims"), len(templates), MAX_CLAIMS))
     shares = {name: stands_for(each, None, resources) for name, each in templates.items()}

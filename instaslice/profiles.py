@@ -90,12 +90,11 @@ class Resource(NamedTuple):
 
 def from_resource(name: str) -> Resource | None:
     """The slices of a MIG profile that an extended resource names, or None."""
-    return parse(name) if name.startswith(RESOURCE_PREFIX) and len(name) <= LONGEST else None
+    return _read(name) if name.startswith(RESOURCE_PREFIX) and len(name) <= LONGEST else None
 
 
 @lru_cache(maxsize=1024)  # users type the names, so their number and length are bounded
-def parse(name: str) -> Resource | None:
-    """The same for a name that has the prefix and is not too long."""
+def _read(name: str) -> Resource | None:
     spelling = name[len(RESOURCE_PREFIX) :]
     if not _SPELLING.fullmatch(spelling):
         return None

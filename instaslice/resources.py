@@ -140,9 +140,7 @@ class Resources:
 
     def find(self, name: str) -> Resource | None:
         """The resource with this name, or None if InstaSlice does not rewrite it (R1)."""
-        if name.startswith(profiles.RESOURCE_PREFIX) and len(name) <= profiles.LONGEST:
-            return profiles.parse(name) or self.mapped.get(name)
-        return self.mapped.get(name)
+        return profiles.from_resource(name) or self.mapped.get(name)
 
     def from_template(self, template: str) -> Resource | None:
         """The resource whose template for one device has this name, or None."""
