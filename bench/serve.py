@@ -11,9 +11,8 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from instaslice.resources import MIG
-from instaslice.serve import judge, logs, server
+from instaslice.serve import judge, server
 from instaslice.serve.settings import Settings
-from instaslice.serve.tls import Certificates
 
 #: The answer of a webhook that allows every pod.
 CONSTANT = (
@@ -75,10 +74,7 @@ def main() -> None:
         client_ca=None,
         client_names=frozenset(),
     )
-    log = logs.configure(settings.log_format)
-    listener = server.listen(settings.host, settings.port).detach()
-    certificates = Certificates(settings.cert_dir)
-    Variant(settings, certificates, listener, log, name=arguments.app, changes=changes).run()
+    Variant(settings, name=arguments.app, changes=changes).run()
 
 
 if __name__ == "__main__":

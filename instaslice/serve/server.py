@@ -12,7 +12,6 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
@@ -20,7 +19,7 @@ from gunicorn.app.base import BaseApplication
 from instaslice.cluster.discovery import PATIENCE, Discovery, Served
 from instaslice.resource_api import VERSIONS, ResourceAPI
 from instaslice.serve import logs
-from instaslice.serve.app import Ensure, Webhook
+from instaslice.serve.app import Webhook
 from instaslice.serve.judge import Judge, prepare_memory
 from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import Metrics
@@ -47,18 +46,7 @@ class StartError(Exception):
 
 def serve(settings: Settings, limits: Limits = Limits()) -> None:  # noqa: B008 - it is frozen
     """Serve until SIGTERM or SIGINT. Raises StartError."""
-    log = logs.configure(settings.log_format, settings.log_level)
-    log.limits = limits
-    try:
-        certificates = Certificates(settings.cert_dir, settings.client_ca, limits)
-    except UnusableCertificate as error:
-        raise StartError(str(error)) from None
-    files = _raise_file_limit() - _OWN_FILES
-    silent = min(limits.silent, files // 3)
-    connections = min(limits.connections, files - silent)
-    limits = replace(limits, connections=connections, silent=silent)
-    listener = listen(settings.host, settings.port).detach()  # gunicorn closes it
-    Server(settings, certificates, listener, log, limits).run()
+    Server(settings, limits).run()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -101,16 +89,19 @@ def _raise_file_limit() -> int:
 class Server(BaseApplication):
     """InstaSlice as gunicorn runs it."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        certificates: Certificates,
-        listener: int,
-        log: logs.Handler,
-        limits: Limits = Limits(),  # noqa: B008 - it is frozen
-    ) -> None:
-        self._settings, self._limits = settings, limits
-        self.certificates, self._listener, self._log = certificates, listener, log
+    def __init__(self, settings: Settings, limits: Limits = Limits()) -> None:  # noqa: B008
+        """Open the log, the certificate and the socket. Raises StartError."""
+        self._settings = settings
+        self._log = logs.configure(settings.log_format, settings.log_level)
+        try:
+            self._certificates = Certificates(settings.cert_dir, settings.client_ca, limits)
+        except UnusableCertificate as error:
+            raise StartError(str(error)) from None
+        files = _raise_file_limit() - _OWN_FILES
+        silent = min(limits.silent, files // 3)
+        connections = min(limits.connections, files - silent)
+        self._limits = replace(limits, connections=connections, silent=silent)
+        self._listener = listen(settings.host, settings.port).detach()  # gunicorn closes it
         self._judge = Judge(limits.judging)
         super().__init__()
 
@@ -119,7 +110,7 @@ class Server(BaseApplication):
         limits = self._limits
 
         def equip(worker: StallFreeWorker) -> None:
-            worker.generation = self.certificates.generation
+            worker.generation = self._certificates.generation
             worker.limits = limits
 
         values: dict[str, Any] = {
@@ -138,7 +129,7 @@ class Server(BaseApplication):
             "control_socket_disable": True,
             "errorlog": None,  # `logs.configure` has set the handler
             "proc_name": "instaslice",
-            "ssl_context": lambda config, default: self.certificates.context(),
+            "ssl_context": lambda config, default: self._certificates.context(),
             "post_worker_init": equip,
             # A thread that waits for the process would delay the worker's exit.
             "worker_exit": lambda server, worker: self._judge.kill(),
@@ -151,48 +142,43 @@ class Server(BaseApplication):
     def load(self) -> Any:
         """Make the application. gunicorn calls it in each worker."""
         prepare_memory()
-        settings = self._settings
-        metrics = Metrics(settings.resources, self._limits.metrics)
-        metrics.certificate_expiry.set_function(lambda: self.certificates.expiry)
-        self.certificates.on_failure = metrics.certificate_failures.inc
+        settings, limits, ensure = self._settings, self._limits, None
+        self._metrics = metrics = Metrics(settings.resources, limits.metrics)
+        metrics.certificate_expiry.set_function(lambda: self._certificates.expiry)
+        self._certificates.on_failure = metrics.certificate_failures.inc
         self._log.on_drop = metrics.log_lines_dropped.inc
+        if settings.provision_templates and settings.cluster:
+            maker = TemplateMaker(settings.cluster, metrics, settings.resources, limits)
+            maker.start()
+            ensure = maker.ensure
         return Webhook(
-            self._resource_api(metrics),
+            self._resource_api(),
             metrics,
-            self._ensure(metrics),
+            ensure,
             settings.client_names if settings.client_ca else None,
             settings.resources,
             self._judge.decide,
             self._log.info,
-            self._limits,
+            limits,
         )
 
-    def _resource_api(self, metrics: Metrics) -> Callable[[], Served]:
+    def _resource_api(self) -> Callable[[], Served]:
         """A function that returns the version of resource.k8s.io, which is fixed or discovered."""
         cluster, version = self._settings.cluster, self._settings.resource_api
         if version == "auto" and cluster:
-            on_change, pauses = partial(self._on_change, metrics), self._limits.discovery
-            asking = replace(cluster, deadline=PATIENCE)
-            discovery = Discovery(asking, on_change, cluster.namespace, pauses)
+            asking, pauses = replace(cluster, deadline=PATIENCE), self._limits.discovery
+            discovery = Discovery(asking, self._on_change, cluster.namespace, pauses)
             discovery.start()
             return discovery.current
         api = VERSIONS[version].without_proof
-        metrics.show_resource_api(api)
+        self._metrics.show_resource_api(api)
         return lambda: api
 
-    def _on_change(self, metrics: Metrics, api: Served) -> None:
+    def _on_change(self, api: Served) -> None:
         """Show the version in metrics, and log mapped resources that it cannot serve."""
-        metrics.show_resource_api(api)
+        self._metrics.show_resource_api(api)
         if isinstance(api, ResourceAPI):
             for resource in self._settings.resources.mapped.values():
                 if not serves(api, resource):
                     fields = {"resource": resource.name, "resource_api": api.version}
                     _log.error("a mapped resource is refused", extra={"fields": fields})
-
-    def _ensure(self, metrics: Metrics) -> Ensure | None:
-        settings = self._settings
-        if not settings.provision_templates or settings.cluster is None:
-            return None
-        maker = TemplateMaker(settings.cluster, metrics, settings.resources, self._limits)
-        maker.start()
-        return maker.ensure
