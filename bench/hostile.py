@@ -253,6 +253,8 @@ def warnings(server: Server, body: bytes) -> list[str]:
 def attacked(place: Place) -> Iterator[Row]:
     """Run each attack, and all of them, beside an honest client of the same address, in 512 MiB."""
     for names in [*([name] for name in attacks.ATTACKS), [*attacks.ATTACKS]]:
+        # All attackers take most of the processor themselves: half the webhook's timeout.
+        bound = 0.5 if len(names) == 1 else 2.5
         seconds: list[float] = []
         lost = 0
         with contextlib.ExitStack() as stack:
@@ -271,11 +273,11 @@ def attacked(place: Place) -> Iterator[Row]:
                         lost += not answers(connection)
                         seconds.append(time.monotonic() - start)
             peak = (limit.peak() or memory(worker)["VmHWM"] * MIB) >> 20
-            held = lost == 0 and max(seconds) < 0.5 and server.workers() == [worker]
+            held = lost == 0 and max(seconds) < bound and server.workers() == [worker]
         who = names[0] if len(names) == 1 else "all of these at once"
         what = f"{who}: an honest request, p50 / p99 / max; lost; peak of all processes"
         measured = f"{percentiles(seconds)}; {lost}; {peak} MiB"
-        yield Row(what, measured, "max 0.5 s; 0; 512 MiB", held)
+        yield Row(what, measured, f"max {bound} s; 0; 512 MiB", held)
 
 
 SECTIONS = (

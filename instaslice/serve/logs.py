@@ -153,12 +153,12 @@ def together(lines: Iterable[bytes]) -> Iterator[bytes]:
     yield part
 
 
-def configure(log_format: str, level: str = "info") -> Handler:
+def configure(log_format: str, level: str = "info", limits: Limits = Limits()) -> Handler:  # noqa: B008
     """Send the log of this process and of its forks to standard error."""
     # Do not collect what no line shows (logging's HOWTO, "Optimization"): 2 us a record.
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    handler = Handler(log_format, sys.stderr.fileno())
+    handler = Handler(log_format, sys.stderr.fileno(), limits)
     handler.setLevel(level.upper())
     for name in ("instaslice", "gunicorn.error"):
         logger = logging.getLogger(name)

@@ -92,7 +92,7 @@ class Server(BaseApplication):
     def __init__(self, settings: Settings, limits: Limits = Limits()) -> None:  # noqa: B008
         """Open the log, the certificate and the socket. Raises StartError."""
         self._settings = settings
-        self._log = logs.configure(settings.log_format, settings.log_level)
+        self._log = logs.configure(settings.log_format, settings.log_level, limits)
         try:
             self._certificates = Certificates(settings.cert_dir, settings.client_ca, limits)
         except UnusableCertificate as error:
