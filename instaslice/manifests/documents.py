@@ -34,7 +34,6 @@ from instaslice.resource_api import NEWEST, ResourceAPI, template_name
 from instaslice.resources import MIG, Resources
 from instaslice.rewrite import Rewrite, rewrite
 from instaslice.templates import DeviceClaim, is_ours
-from instaslice.webhook_configuration import LABEL
 
 #: A line that begins or ends a document. YAML allows neither in the first column anywhere else.
 _MARKER: Final = re.compile(r"^(?:---|\.\.\.)(?=[ \t\r\n]|\Z)", re.MULTILINE)
@@ -62,11 +61,9 @@ LARGE: Final = 2_000_000
 LARGEST: Final = 16_000_000
 
 _NULL: Final = r"""\b(?:resources|limits|requests)["']?:[ \t]*%s(?=[ \t]*(?:[\r\n#,}]|\Z))"""
-#: The end of a JSON Pointer in a patch.
-_POINTER: Final = r"""/%s["']?[ \t]*(?:[\r\n,}]|\Z)"""
-#: A key without a value on its line, and the indentation of the next line.
+#: A key without a value on its line, and the indentation of the next line, if that is no template.
 _OPEN: Final = tuple(
-    re.compile(key + r":[ \t]*(?:#[^\n]*)?(?:\r?\n(?P<next> *)(?![ \r\n])|\Z)")
+    re.compile(key + r":[ \t]*(?:#[^\n]*)?(?:\r?\n(?P<next> *)(?![ \r\n{])|\Z)")
     for key in ("limits", "resources")
 )
 #: Patterns of text that matters although it names no resource: base64, Kustomizations, patches and
@@ -84,12 +81,12 @@ _HINTS: Final = (
     ("null", _NULL % "null"),
     ("~", _NULL % "~"),
     ("binary", "[!:]binary"),
-    ("/limits", _POINTER % "limits"),
-    ("/resources", _POINTER % "resources"),
+    ("ontainers/", patches.HELD + r"""["']?[ \t]*(?:[\r\n,}]|\Z)"""),
 )
 
 NO_BASE: Final = f"and its base is not among the files: name both, or {KUSTOMIZE}"
 SEVERAL: Final = f"and it has several bases, or its base several patches: {KUSTOMIZE}"
+CUSTOM: Final = f"left as it is: it is a patch of a custom resource: {KUSTOMIZE}"
 ELSEWHERE: Final = f"and a program in the cluster applies it: {KUSTOMIZE}"
 CANNOT: Final = f"and no change of it gives the same result with its rewritten base: {KUSTOMIZE}"
 TWICE: Final = "the key {!r} occurs twice in the same object; the last one counts, as in kubectl"
@@ -102,6 +99,8 @@ NAMES: Final = (
     "driver may lack"
 )
 SINGLE: Final = "; {0} is a slice on such nodes: --resource {0}=mig-{1}"
+_AFFIXES: Final = ("namePrefix", "nameSuffix")
+_OWN: Final = "instaslice.io/"  #: labels and annotations
 _GPU: Final = "nvidia.com/gpu"
 #: What `node_labels.selected` reads of a pod, and its own labels.
 _NODES: Final[tuple[Path, ...]] = (
@@ -246,7 +245,7 @@ class Rewriter:
         self.builds = patches.Builds()
         mapped = task.resources.mapped.items()
         names = [text for name, found in mapped for text in (name, found.template)]
-        hints = [*map(_spelt, (RESOURCE_PREFIX, LABEL, *names)), *_HINTS]
+        hints = [*map(_spelt, (RESOURCE_PREFIX, _OWN, *names)), *_HINTS]
         self._hints = [(word, re.compile(pattern)) for word, pattern in hints]
 
     def note_kustomization(self, name: str, data: bytes) -> None:
@@ -420,12 +419,15 @@ class _Work:
                 if patches.concerns(patch.manifest, task.resources):
                     self.document.patches.append(patch)
                     handled |= {patch.path} - {()}
+        is_own = task.is_reverse or manifest.place is not None
         every, seen = workloads.templates(manifest, task.kinds), {_NODES[0]}
         for template in [patches.template(manifest)] if is_patch else every:
             handled.update((*path, "resources") for path, _ in workloads.containers(template))
             if is_patch:
                 self._warn(template, [])
                 self._warn_of_nodes(template.pod["spec"], template.place)
+            elif not is_own and (file in builds or patches.has_directive(template.pod)):
+                self.tell(template.place(()), CUSTOM, "left")
             else:
                 operations += self._template(manifest, template)
             seen |= {template.place(path) for path in _NODES}
@@ -491,6 +493,7 @@ class _Work:
             self._refers(bases[0]._replace(path=self.here, value=new))
         except (BadDocument, InvalidPod) as bad:
             why = str(bad) if isinstance(bad, BadDocument) else CANNOT
+            why = why if why.startswith("and ") else f"and it {why}"
             path = patch.path or next((each.path for each in found), patches.spec_of(manifest))
             self.tell(path, f"left as it is: it is a patch, {why}", "left")
 
@@ -517,10 +520,10 @@ class _Work:
                 self.tell((), UNNEEDED, "note")
         elif manifest.kind == "DeviceClass":
             self.document.has[Need(None, manifest.name, manifest.kind)] = None
-        elif is_kustomization(manifest):
-            for key in ("namePrefix", "nameSuffix"):
-                if manifest.value.get(key):
-                    self.tell((key,), RENAMES, RENAME)
+        elif is_kustomization(manifest) or manifest.group == "argoproj.io":
+            for path in ((*holder, key) for holder in patches.HOLDERS for key in _AFFIXES):
+                if at(manifest.value, path):
+                    self.tell(path, RENAMES, RENAME)
 
     def _warn(self, template: Template, notices: Iterable[Notice]) -> None:
         """Report each notice at every amount of the resource that it is about."""
@@ -648,6 +651,7 @@ def _has_null(key: re.Pattern[str], text: str) -> bool:
     """Whether a key has no value, which is null: the next line is not indented more."""
     return any(
         match.start() - text.rfind("\n", 0, match.start()) > len(match["next"] or "")
+        and not text[match.start() - 1 : match.start()].isalnum()
         for match in key.finditer(text)
     )
 

@@ -24,9 +24,9 @@ _DIRECTIVE: Final = "$patch"
 #: Keys of a Kustomization that name patches, and its other sources.
 _PATCHES: Final = ("patches", "patchesStrategicMerge", "patchesJson6902")
 #: Where Kustomizations of kustomize and of Flux, and Applications of Argo CD, hold patches.
-_HOLDERS: Final[tuple[Path, ...]] = ((), ("spec",), ("spec", "source", "kustomize"))
-#: The ends of a JSON Pointer to limits, or to what holds them.
-_HELD: Final = ("/resources", "/limits")
+HOLDERS: Final[tuple[Path, ...]] = ((), ("spec",), ("spec", "source", "kustomize"))
+#: The end of a JSON Pointer to a container's limits, or to what holds them.
+HELD: Final = r"ontainers/[0-9]+(?:/resources(?:/limits)?)?"
 _BUILT_FROM: Final = ("resources", "bases", "components")
 
 
@@ -76,7 +76,7 @@ def inline(holder: Json) -> Iterator[tuple[Path, str, Json | None]]:
 
     A text may also be the name of a file. holder: a Kustomization, or an Application of Argo CD.
     """
-    for path in ((*place, key) for place in _HOLDERS for key in _PATCHES):
+    for path in ((*place, key) for place in HOLDERS for key in _PATCHES):
         for index, each in enumerate(listed(at(holder, path))):
             where: Path = (*path, index, "patch") if isinstance(each, dict) else (*path, index)
             text = at(holder, where)
@@ -140,34 +140,39 @@ def is_patch(manifest: Manifest, is_named: bool) -> bool:
     needs_selector = manifest.group in ("apps", None) and manifest.kind in _NEED_SELECTOR
     return (
         (needs_selector and not at(manifest.value, ("spec", "selector")))
-        or _has_directive(manifest.value)
+        or has_directive(manifest.value)
         or any("image" not in each for _, each in _containers(manifest.value, spec))
     )
 
 
 def concerns(patch: Manifest, resources: Resources) -> bool:
-    """Whether a patch may affect the limits or claims of a pod."""
+    """Whether a patch may affect the limits or claims of a pod, or how they are rewritten."""
     path = spec_of(patch)
     spec = at(patch.value, path) if path else None
+    marks = [at(patch.value, (*path[:-1], "metadata", key)) for key in ("labels", "annotations")]
+    if any("instaslice.io/" in str(each) for each in marks):
+        return True
     if not isinstance(spec, dict):
         return any(
-            each.get("op") in ("remove", "replace") and str(each.get("path")).endswith(_HELD)
+            each.get("op") in ("remove", "replace")
+            and re.search(rf"{HELD}\Z", str(each.get("path")))
             for each in _objects(patch.value.get("operations"))
         )
     held = [each.get("resources", {}) for _, each in _containers(spec)]
     amounts = [each.get(key, {}) for each in held if isinstance(each, dict) for key in _AMOUNTS]
     return (
         "resourceClaims" in spec
-        or _has_directive(spec)
+        or has_directive(spec)
         or any(not isinstance(each, dict) or "claims" in each for each in held)
         or any(not isinstance(each, dict) or any(map(resources.find, each)) for each in amounts)
     )
 
 
-def _has_directive(value: Any) -> bool:
+def has_directive(value: Any) -> bool:
+    """Whether a patch holds a directive, such as `$patch`."""
     if isinstance(value, dict):
-        return any(key.startswith("$") or _has_directive(below) for key, below in value.items())
-    return isinstance(value, list) and any(map(_has_directive, value))
+        return any(key.startswith("$") or has_directive(below) for key, below in value.items())
+    return isinstance(value, list) and any(map(has_directive, value))
 
 
 def merged(base: Any, patch: Any, key: str = "") -> Any:

@@ -82,10 +82,15 @@ def test_message_says_what_the_limit_does(text: str, reason: str) -> None:
         "{kubectl.kubernetes.io/last-applied-configuration: '{\"nvidia.com/mig-1g.5gb\": 1}'}}",
         "kind: ConfigMap\ndata: {NOTES.txt: 'nvidia.com/mig-1g.5gb: 1'}",
         "a: {notes: ['nvidia.com/mig-1g.5gb: 1']}",
+        # No template without such a resource is read, since it may be no YAML.
+        "{{ x }}\n  resources:\n{{ toYaml .Values.resources | indent 4 }}\n",
+        "{{ x }}\n  resources:\n  {{- toYaml .Values.resources | nindent 4 }}\n",
+        "{{ x }}\nsubresources:\n  status: {}\npath: /a/resources\n",
     ],
 )
 def test_names_that_are_no_limits_are_not_reported(text: str) -> None:
-    assert left(text) == []
+    (document,) = resolved(text)
+    assert (document.problems["left"], document.errors) == ([], [])
 
 
 def test_pod_level_limit_is_an_error() -> None:

@@ -12,9 +12,10 @@ import yaml
 
 from instaslice.cli.main import main
 from instaslice.manifests.documents import Rewriter, Task
+from instaslice.manifests.workloads import read_kinds
 from test.support.deployments import BASE, PATCH, slices
 from test.support.manifests import documents, kustomize
-from test.support.streams import places
+from test.support.streams import places, resolved
 
 Json = dict[str, Any]
 
@@ -155,6 +156,35 @@ def test_overlays_of_one_base_are_rewritten(folder: Path) -> None:
     before = built(folder / "overlay", folder / "other")
     assert main(["rewrite", "-i", "."]) == 0
     assert built(folder / "overlay", folder / "other") == before
+
+
+@pytest.mark.parametrize(
+    ("metadata", "result"),
+    [
+        ("annotations: {instaslice.io/placement: same-gpu}", "same-gpu-"),
+        ("labels: {instaslice.io/rewrite: disabled}", "no change of it gives the same result"),
+    ],
+)
+def test_patch_that_changes_how_pods_are_rewritten(metadata: str, result: str) -> None:
+    patch = f"{PATCH}      - {{name: more, image: x}}\n    metadata: {{{metadata}}}\n"
+    document = resolved(BASE, patch)[1]
+    assert result in document.after + str(document.problems["left"])
+
+
+def test_patch_of_a_custom_resource_is_left_with_a_warning() -> None:
+    patch = f"{PATCH}      - {{name: model, $patch: replace, resources: {{limits: {{cpu: 1}}}}}}\n"
+    patch = patch.replace("apps/v1", "argoproj.io/v1").replace("Deployment", "Rollout")
+    task = Task(kinds=read_kinds(["argoproj.io/Rollout=spec.template"]))
+    (document,) = resolved(patch.replace("cpu", "nvidia.com/mig-1g.5gb"), task=task)
+    assert [each.path for each in document.problems["left"]] == ["spec.template"]
+    assert not document.changed
+
+
+@pytest.mark.parametrize("kind", ["kustomize.toolkit.fluxcd.io/v1", "argoproj.io/v1"])
+def test_prefixes_of_flux_and_argo_cd_are_reported(kind: str) -> None:
+    text = f"apiVersion: {kind}\nkind: X\nspec: {{namePrefix: a-}}\n"
+    (document,) = resolved(text)
+    assert [each.path for each in document.problems["rename"]] == ["spec.namePrefix"]
 
 
 @pytest.mark.parametrize("wrong", [5, "x", [1], [[]], {"a": 1}, None], ids=repr)

@@ -21,9 +21,9 @@ def rewritten(text: str, task: Task | None = None, **options: int) -> list[Docum
     return list(Rewriter(task or Task(), **options).each(text.encode()))
 
 
-def resolved(*texts: str) -> list[Document]:
+def resolved(*texts: str, task: Task | None = None) -> list[Document]:
     """Rewrite files; returns their documents, with the patches among them rewritten."""
-    rewriter = Rewriter(Task())
+    rewriter = Rewriter(task or Task())
     documents = [d for text in texts for d in rewriter.each(text.encode())]
     rewriter.resolve(documents)
     return documents
