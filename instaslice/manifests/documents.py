@@ -63,7 +63,7 @@ LARGEST: Final = 16_000_000
 _NULL: Final = r"""\b(?:resources|limits|requests)["']?:[ \t]*%s(?=[ \t]*(?:[\r\n#,}]|\Z))"""
 #: A key without a value on its line, and the indentation of the next line, if that is no template.
 _OPEN: Final = tuple(
-    re.compile(key + r":[ \t]*(?:#[^\n]*)?(?:\r?\n(?P<next> *)(?![ \r\n{])|\Z)")
+    re.compile(key + r":[ \t]*(?:#[^\n]*)?(?:\r?\n(?P<next> *(?:- )?)(?![ \r\n{])|\Z)")
     for key in ("limits", "resources")
 )
 #: Patterns of text that matters although it names no resource: base64, Kustomizations, patches and
@@ -279,7 +279,9 @@ class Rewriter:
             try:
                 self._read(document, body, start)
             except BadDocument as bad:
-                document.errors.append(Problem(bad.line, "", str(bad)))
+                # A key without a value is no reason to complain of a text that may be a template.
+                if self.task.needs_values or self.is_hinted(body):
+                    document.errors.append(Problem(bad.line, "", str(bad)))
             document.close(body)
         return document
 
@@ -307,9 +309,12 @@ class Rewriter:
 
     def needs_look(self, text: str) -> bool:
         """Whether a text may hold anything to rewrite or report."""
+        return self.is_hinted(text) or any(_has_null(key, text) for key in _OPEN)
+
+    def is_hinted(self, text: str) -> bool:
+        """Whether a text matches a hint."""
         texts = (text, _ESCAPE.sub(_unescaped, text)) if "\\" in text else (text,)
-        is_hinted = any(word in t and hint.search(t) for t in texts for word, hint in self._hints)
-        return is_hinted or any(_has_null(key, text) for key in _OPEN)
+        return any(word in t and hint.search(t) for t in texts for word, hint in self._hints)
 
     def resolve(self, documents: Iterable[Document]) -> None:
         """Rewrite the patches among documents, or report why they are not rewritten."""
@@ -321,7 +326,7 @@ class Rewriter:
             for document in documents
             if not document.errors and any(name in document.before for name in names)
             for each in _manifests(document.before)
-            if not patches.is_patch(each, document.file in self.builds.patches)
+            if not patches.is_patch(each, self.builds.role(document.file))
         ]
         for patch in waiting:
             work, bases = patch.work, [each for each in every if patch.fits(each)]
@@ -373,7 +378,7 @@ class _Work:
             self._tell_left(found)
             patch = patches.of_operations(self.value)
             if patches.concerns(patch, task.resources) and not task.is_reverse:
-                target = self.rewriter.builds.patches.get(self.document.file)
+                target = self.rewriter.builds.target(self.document.file)
                 document.patches.append(Patch(self, patch, (), target))
         elif not isinstance(self.value, dict):
             raise BadDocument("is not an object, as every manifest is")
@@ -409,12 +414,13 @@ class _Work:
         self.here = manifest.path
         handled: set[Path] = set()
         operations: list[Operation] = []
-        builds, file = self.rewriter.builds.patches, self.document.file
-        is_patch = not task.is_reverse and patches.is_patch(manifest, file in builds)
+        builds, file = self.rewriter.builds, self.document.file
+        role = builds.role(file)
+        is_patch = not task.is_reverse and patches.is_patch(manifest, role)
         if manifest.kind == "Namespace" and workloads.is_disabled(manifest.value):
             disabled.add(manifest.name)
         if not task.is_reverse:
-            whole = [Patch(self, manifest, (), builds.get(file))]
+            whole = [Patch(self, manifest, (), builds.target(file))]
             for patch in whole if is_patch else self._inline(manifest):
                 if patches.concerns(patch.manifest, task.resources):
                     self.document.patches.append(patch)
@@ -426,7 +432,7 @@ class _Work:
             if is_patch:
                 self._warn(template, [])
                 self._warn_of_nodes(template.pod["spec"], template.place)
-            elif not is_own and (file in builds or patches.has_directive(template.pod)):
+            elif not is_own and (role or patches.has_directive(template.pod)):
                 self.tell(template.place(()), CUSTOM, "left")
             else:
                 operations += self._template(manifest, template)

@@ -37,6 +37,7 @@ class Builds:
         self.refers: dict[str, set[str]] = {}  #: by folder: what its Kustomization names
         #: Files that hold patches, with their targets. `{}` is a target that may be any object.
         self.patches: dict[str, Json | None] = {}
+        self.resources: set[str] = set()  #: files that hold whole objects
 
     def note(self, name: str, kustomization: Json) -> None:
         """Note the sources of a Kustomization in a file."""
@@ -51,8 +52,18 @@ class Builds:
         files = dict(named(*_PATCHES))
         for file, target in files.items():
             self.patches[file] = target if self.patches.get(file, target) == target else {}
-        sources = (file for file, _ in named(*_BUILT_FROM))
+        sources = {file for file, _ in named(*_BUILT_FROM)}
+        self.resources |= sources
         self.refers[folder] = {os.path.normpath(name), *files, *sources}
+
+    def role(self, file: str) -> bool | None:
+        """Whether a Kustomization names a file as a patch, or as a resource; None for neither."""
+        file = os.path.normpath(file)
+        return True if file in self.patches else False if file in self.resources else None
+
+    def target(self, file: str) -> Json | None:
+        """The target of the patches in a file; None without one."""
+        return self.patches.get(os.path.normpath(file))
 
     def has_another(self, file: str, others: Iterable[str]) -> bool:
         """Whether one build may use the patches of a file and of one of the others."""
@@ -127,14 +138,14 @@ def spec_of(manifest: Manifest) -> Path:
     return next((path for path in every if any(_containers(manifest.value, path))), ())
 
 
-def is_patch(manifest: Manifest, is_named: bool) -> bool:
+def is_patch(manifest: Manifest, role: bool | None) -> bool:
     """Whether a manifest is a patch: it has directives, or lacks what every object needs.
 
-    is_named: whether a Kustomization names its file as a patch.
+    role: of its file, from `Builds`. kustomize can add a selector to a resource.
     """
     spec = spec_of(manifest)
-    if not spec or is_named or not manifest.kind:
-        return bool(spec)
+    if not spec or role is not None or not manifest.kind:
+        return bool(spec) and role is not False
     if not manifest.name:
         return False
     needs_selector = manifest.group in ("apps", None) and manifest.kind in _NEED_SELECTOR
@@ -158,11 +169,13 @@ def concerns(patch: Manifest, resources: Resources) -> bool:
             and re.search(rf"{HELD}\Z", str(each.get("path")))
             for each in _objects(patch.value.get("operations"))
         )
-    held = [each.get("resources", {}) for _, each in _containers(spec)]
+    containers = [each for _, each in _containers(spec)]
+    held = [each.get("resources", {}) for each in containers]
     amounts = [each.get(key, {}) for each in held if isinstance(each, dict) for key in _AMOUNTS]
     return (
         "resourceClaims" in spec
-        or has_directive(spec)
+        or any("$" in key for each in (spec, *containers) for key in each)
+        or any(map(has_directive, held))
         or any(not isinstance(each, dict) or "claims" in each for each in held)
         or any(not isinstance(each, dict) or any(map(resources.find, each)) for each in amounts)
     )

@@ -86,6 +86,8 @@ def test_message_says_what_the_limit_does(text: str, reason: str) -> None:
         "{{ x }}\n  resources:\n{{ toYaml .Values.resources | indent 4 }}\n",
         "{{ x }}\n  resources:\n  {{- toYaml .Values.resources | nindent 4 }}\n",
         "{{ x }}\nsubresources:\n  status: {}\npath: /a/resources\n",
+        "{{ x }}\n- resources:\n  - pods\n",
+        "{{ x }}\n- limits:\n",
     ],
 )
 def test_names_that_are_no_limits_are_not_reported(text: str) -> None:

@@ -171,6 +171,17 @@ def test_patch_that_changes_how_pods_are_rewritten(metadata: str, result: str) -
     assert result in document.after + str(document.problems["left"])
 
 
+def test_kustomize_adds_the_selector_of_a_resource(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "base" / "server.yaml"
+    path.write_text(BASE.replace("  selector: {matchLabels: {app: server}}\n", ""))
+    (folder / "overlay" / "patch.yaml").write_text(f"{PATCH}      {CONTAINERS[0]}\n")
+    assert main(["rewrite", "--in-place", "./overlay", "base"]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert "claims" in path.read_text()
+
+
 def test_patch_of_a_custom_resource_is_left_with_a_warning() -> None:
     patch = f"{PATCH}      - {{name: model, $patch: replace, resources: {{limits: {{cpu: 1}}}}}}\n"
     patch = patch.replace("apps/v1", "argoproj.io/v1").replace("Deployment", "Rollout")
