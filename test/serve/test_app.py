@@ -260,11 +260,14 @@ class Recorder:
         return self.warnings
 
 
-def test_templates_are_requested_and_their_warnings_reach_the_author() -> None:
+def test_templates_are_requested_and_their_warnings_join_the_others() -> None:
     recorder = Recorder(["a template is missing"])
-    reply = post(SAMPLE, make(ensure=recorder.ensure))
-    assert recorder.asked == [("default", ["mig-1g.5gb"], "v1")]
-    assert reply.json()["response"]["warnings"] == ["a template is missing"]
+    pod = pod_with({"nvidia.com/mig-9g.999gb": "1"})
+    reply = post(json.dumps(pod_review(pod)).encode(), make(ensure=recorder.ensure))
+    assert recorder.asked == [("default", ["mig-9g.999gb"], "v1")]
+    unknown, missing = reply.json()["response"]["warnings"]
+    assert "InstaSlice knows no GPU" in unknown
+    assert missing == "a template is missing"
     assert reply.json()["response"]["allowed"]
 
 
@@ -310,24 +313,6 @@ def test_an_admission_counts_as_in_flight_until_its_answer() -> None:
     assert seen == [1, 0]
 
 
-def test_warnings_about_templates_join_the_others() -> None:
-    pod = pod_with({"nvidia.com/mig-9g.999gb": "1"})
-    app = make(ensure=Recorder(["a template is missing"]).ensure)
-    answer = post(json.dumps(pod_review(pod)).encode(), app).json()
-    unknown, missing = answer["response"]["warnings"]
-    assert "InstaSlice knows no GPU" in unknown
-    assert missing == "a template is missing"
-
-
-def test_an_error_while_templates_are_created_is_a_denial() -> None:
-    def broken(*arguments: Any) -> list[str]:
-        raise ZeroDivisionError
-
-    response = post(SAMPLE, make(ensure=broken)).json()["response"]
-    assert (response["allowed"], response["status"]["code"]) == (False, 500)
-    assert "patch" not in response
-
-
 @pytest.mark.parametrize("name", ["dry", "fraction", "zero", "not-a-profile"])
 def test_no_template_is_requested_without_a_claim_or_on_a_dry_run(name: str) -> None:
     recorder = Recorder([])
@@ -335,18 +320,21 @@ def test_no_template_is_requested_without_a_claim_or_on_a_dry_run(name: str) -> 
     assert recorder.asked == []
 
 
+@pytest.mark.parametrize("where", ["in the decision", "in a template's creation"])
 def test_an_internal_error_is_a_denial_with_a_traceback_in_the_log(
-    logged: Logged, monkeypatch: pytest.MonkeyPatch
+    where: str, logged: Logged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*arguments: Any) -> review.Verdict:
+    def broken(*arguments: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(review, "judge", broken)
-    reply = post(SAMPLE)
+    if where == "in the decision":
+        monkeypatch.setattr(review, "judge", broken)
+    reply = post(SAMPLE, make(ensure=broken))
     assert reply.status == 200
     response = reply.json()["response"]
     assert (response["allowed"], response["status"]["code"]) == (False, 500)
     assert response["status"]["message"].startswith("InstaSlice hit an internal error")
+    assert "patch" not in response
     assert "ZeroDivisionError" in logged()[0][1]["traceback"]
 
 

@@ -131,11 +131,11 @@ def running(
 
 def hear_out(connection: socket.socket) -> bytes:
     """Read all that the server sends until it hangs up."""
-    heard = b""
+    heard = bytearray()
     with contextlib.suppress(ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
         while data := connection.recv(1 << 16):
             heard += data
-    return heard
+    return bytes(heard)
 
 
 class BufferedTLS:
