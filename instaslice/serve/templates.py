@@ -155,7 +155,7 @@ _MESSAGES: Final = {
 
 
 class TemplateMaker:
-    """Creates templates in a thread; `ensure` is for `app.Webhook`."""
+    """Creates templates and device classes in a thread; `ensure` is for `app.Webhook`."""
 
     def __init__(
         self,
@@ -328,7 +328,6 @@ class TemplateMaker:
         "fault": an error of InstaSlice. Returns whether users of the log do not know it yet.
         """
         limits, now, before, is_news = self._limits, time.monotonic(), wanted.problem, True
-        wanted.problem = ""
         queues = self._missing, self._again, self._known
         if wanted not in self._missing:
             self._next_check = now + limits.template_spacing
@@ -339,9 +338,6 @@ class TemplateMaker:
             self._known.add(wanted)  # as the newest
             wanted.until = now + limits.template_memory
             wanted.made = wanted.made or outcome == "created"
-            if outcome == "differs":
-                effect = ", and the pod gets what it asks for" if wanted.namespace else ""
-                wanted.problem = f"{wanted} differs from what InstaSlice creates{effect}: {how}"
             if wanted in self._again:
                 wanted.due = self._recheck(wanted)
         elif outcome != "failed":
@@ -352,18 +348,14 @@ class TemplateMaker:
                 each.until, each.problem = 0.0, ""
                 each.attempts += each is not wanted
             if outcome == "beyond_bound":
-                wanted.problem = f"{wanted} does not exist: {how}"
                 is_news = now >= self._next_log  # there can be hundreds a second
                 self._next_log = now + 1.0 if is_news else self._next_log
         if outcome in ("failed", "refused"):
-            _, quota, rest = how.partition("exceeded quota")
-            if outcome == "refused" or quota:
-                reason = f"; {_command(wanted)}" if outcome == "refused" else f": {quota}{rest}"
-                wanted.problem = f"{wanted} cannot be created{reason}"
             wanted.due = now + wanted.pause
             wanted.pause = min(2 * wanted.pause, limits.longest_pause)
             if wanted.until and wanted not in self._missing:
                 self._again.add(wanted)
+        wanted.problem = _problem(wanted, outcome, how)
         self._again.trim()
         self._known.trim()
         return is_news
@@ -444,6 +436,19 @@ def _command(wanted: Wanted) -> str:
     elif wanted.claim:  # its name does not say everything
         how = f"instaslice rewrite --with-templates FILE | kubectl apply {where} -f -"
     return f"to create it: {how}"
+
+
+def _problem(wanted: Wanted, outcome: str, how: str) -> str:
+    """The warning for authors of pods that use an object, after an attempt at it, or ""."""
+    if outcome == "differs":
+        effect = ", and the pod gets what it asks for" if wanted.namespace else ""
+        return f"{wanted} differs from what InstaSlice creates{effect}: {how}"
+    if outcome == "beyond_bound":
+        return f"{wanted} does not exist: {how}"
+    if outcome == "refused":
+        return f"{wanted} cannot be created; {_command(wanted)}"
+    _, quota, rest = how.partition("exceeded quota")
+    return f"{wanted} cannot be created: {quota}{rest}" if quota else ""
 
 
 def _warning(wanted: Wanted, now: float) -> str:
