@@ -94,7 +94,7 @@ class Server(BaseApplication):
         self._settings = settings
         self._log = logs.configure(settings.log_format, settings.log_level, limits)
         try:
-            self._certificates = Certificates(settings.cert_dir, settings.client_ca, limits)
+            self._certificates = Certificates(limits, settings.cert_dir, settings.client_ca)
         except UnusableCertificate as error:
             raise StartError(str(error)) from None
         files = _raise_file_limit() - _OWN_FILES

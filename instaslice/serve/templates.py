@@ -29,7 +29,7 @@ from instaslice.invalid import MAX_MESSAGES
 from instaslice.patch import Json
 from instaslice.profiles import MIG_DOMAIN
 from instaslice.resource_api import ResourceAPI
-from instaslice.resources import MIG, Resources
+from instaslice.resources import Resources
 from instaslice.serve.app import MustWait
 from instaslice.serve.limits import Limits
 from instaslice.serve.metrics import CREATION_OUTCOMES, Metrics
@@ -158,11 +158,7 @@ class TemplateMaker:
     """Creates templates and device classes in a thread; `ensure` is for `app.Webhook`."""
 
     def __init__(
-        self,
-        cluster: Caller,
-        metrics: Metrics,
-        resources: Resources = MIG,
-        limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        self, cluster: Caller, metrics: Metrics, resources: Resources, limits: Limits
     ) -> None:
         self._cluster, self._metrics = cluster, metrics
         self._resources, self._limits = resources, limits

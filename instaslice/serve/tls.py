@@ -54,18 +54,11 @@ class Certificates:
     Raises UnusableCertificate if the first pair cannot be used.
     """
 
-    #: Called for each pair that cannot be used.
-    on_failure: Callable[[], None]
-
-    def __init__(
-        self,
-        folder: Path,
-        client_ca: Path | None = None,
-        limits: Limits = Limits(),  # noqa: B008 - it is frozen
-    ) -> None:
+    def __init__(self, limits: Limits, folder: Path, client_ca: Path | None = None) -> None:
         self._limits = limits
         self._paths = [folder / "tls.crt", folder / "tls.key", *([client_ca] if client_ca else [])]
-        self.on_failure = lambda: None
+        #: Called for each pair that cannot be used.
+        self.on_failure: Callable[[], None] = lambda: None
         self._used = _load(self._paths, _read(self._paths))
         self._failed: tuple[list[bytes], str] | None = None  #: the files, and why
         self._generation = 0

@@ -65,7 +65,7 @@ def start(cluster: Cluster, metrics: Metrics) -> Iterator[Start]:
     made: list[TemplateMaker] = []
 
     def begin(limits: Limits = PATIENT, caller: Caller = cluster) -> TemplateMaker:
-        made.append(TemplateMaker(caller, metrics, limits=limits))
+        made.append(TemplateMaker(caller, metrics, MIG, limits))
         made[-1].start()
         return made[-1]
 
@@ -754,7 +754,7 @@ def test_whatever_the_api_server_does_an_admission_is_answered(
 ) -> None:
     api_server.objects.clear()  # all examples share the server
     metrics = Metrics()
-    maker = TemplateMaker(cluster, metrics)
+    maker = TemplateMaker(cluster, metrics, MIG, Limits())
     maker.start()
     app = Webhook(lambda: V1, metrics, maker.ensure)
     body = json.dumps(load("create", name)).encode()

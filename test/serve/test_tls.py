@@ -16,7 +16,7 @@ from instaslice.serve.limits import Limits
 from instaslice.serve.tls import Certificates, UnusableCertificate
 from test.support.certs import Authority
 
-Eager = functools.partial(Certificates, limits=Limits(certificate_check=0.0))
+Eager = functools.partial(Certificates, Limits(certificate_check=0.0))
 
 
 def expiry_of(folder: Path) -> float:
@@ -39,7 +39,7 @@ def test_the_expiry_is_read_whatever_its_year(year: int, tmp_path: Path) -> None
     """From 2050 on it has another encoding (RFC 5280, section 4.1.2.5)."""
     moment = datetime.datetime(year, 5, 6, 7, 8, 9, tzinfo=datetime.UTC)
     sign_own(tmp_path, moment - datetime.timedelta(days=1), moment)
-    assert Certificates(tmp_path).expiry == moment.timestamp()
+    assert Eager(tmp_path).expiry == moment.timestamp()
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_a_fifo_or_a_large_file_does_not_block(name: str, cert_dir: Path) -> Non
 def test_the_files_are_not_checked_for_every_connection(
     cert_dir: Path, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificates = Certificates(cert_dir, limits=Limits(certificate_check=3600.0))
+    certificates = Certificates(Limits(certificate_check=3600.0), cert_dir)
     before = certificates.context()
     overwrite(cert_dir, authority.mint(tmp_path / "new"))
     assert certificates.context() is before
@@ -239,7 +239,7 @@ def test_the_files_are_not_checked_for_every_connection(
 
 def test_a_context_is_replaced_after_many_connections(cert_dir: Path) -> None:
     """It remembers their sessions."""
-    certificates = Certificates(cert_dir, limits=Limits(context_uses=3))
+    certificates = Certificates(Limits(context_uses=3), cert_dir)
     first, second, third = (certificates.context() for _ in range(3))
     assert first is second is not third
 
