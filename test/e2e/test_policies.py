@@ -163,8 +163,6 @@ def test_pod_maximum_counts_all_slices_of_a_pod(namespace: Cluster) -> None:
 def test_maximum_of_a_mapped_resource(namespace: Cluster, name: str) -> None:
     if name in gpus.DIGESTED and api_of(namespace).is_classic:
         pytest.skip(f"resource.k8s.io/v1alpha2 serves no class but {gpus.GPU_CLASS}")
-    if api_of(namespace).is_classic and name in gpus.DIGESTED:
-        pytest.skip("resource.k8s.io/v1alpha2 has no classes but the driver's")
     limit(namespace, "Container", **{name: "1"})
     assert namespace.refusal(pod("p", asking(1, profile=name))) == ""
     refusal = namespace.refusal(pod("p", asking(2, profile=name)))
