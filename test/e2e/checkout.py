@@ -1,5 +1,6 @@
 """Runs `make` and the commands of the documentation, as a user does, on a cluster of the tests."""
 
+import json
 import os
 import re
 import shlex
@@ -7,9 +8,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from test.e2e.cluster import Cluster
+from test.e2e.cluster import Cluster, Json
 from test.e2e.controlplane import ControlPlane
 from test.support.command import instaslice
+from test.support.helm import Helm
 from test.support.process import ROOT
 
 
@@ -48,13 +50,29 @@ def commands(page: str, section: str) -> list[str]:
     return [line for line in lines if not line.startswith("#")]
 
 
+def doctor(cluster: Cluster, *arguments: str) -> list[Json]:
+    """All findings of `instaslice doctor` about a namespace."""
+    done = instaslice("doctor", *cluster.where, "-o", "json", *arguments)
+    assert done.err == ""
+    found: list[Json] = json.loads(done.out)
+    assert done.code == any(each["state"] == "wrong" for each in found)
+    return found
+
+
 class Reader:
     """Runs a page's commands, with values in the place of its placeholders."""
 
-    def __init__(self, cluster: Cluster, checkout: Checkout | None = None, **words: str) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        checkout: Checkout | None = None,
+        helm: Helm | None = None,
+        **words: str,
+    ) -> None:
         """checkout: where make runs. words: the values of placeholders such as NAMESPACE."""
         self._plane = cluster.plane
         self._checkout = checkout
+        self._helm = helm
         self._words = {"NAMESPACE": cluster.namespace, **words}
 
     def follow(self, *lines: str) -> str:
@@ -75,6 +93,9 @@ class Reader:
             target, *variables = arguments
             pairs = dict(each.split("=", 1) for each in variables)
             done = self._checkout.make(target, **{k: v for k, v in pairs.items() if v != "..."})
+        elif program == "helm":
+            assert self._helm
+            done = self._helm.run(*arguments)
         else:
             assert program == "kubectl", line
             command = [str(self._plane.kubectl), kubeconfig, *arguments]

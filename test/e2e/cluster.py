@@ -65,6 +65,11 @@ class Cluster:
             DRA_KINDS, f"resource.k8s.io/{plane.resource_api}"
         )
 
+    @property
+    def where(self) -> list[str]:
+        """The options of kubectl and `instaslice` for this API server and namespace."""
+        return [f"--kubeconfig={self.plane.kubeconfig}", f"--namespace={self.namespace}"]
+
     def within(self, namespace: str) -> "Cluster":
         """The same API server with another namespace."""
         other = copy(self)
@@ -148,12 +153,7 @@ class Cluster:
     def kubectl(self, *arguments: str, stdin: object = None) -> subprocess.CompletedProcess[str]:
         """Run kubectl. stdin: its input, to be encoded as JSON."""
         return subprocess.run(
-            [
-                self.plane.kubectl,
-                f"--kubeconfig={self.plane.kubeconfig}",
-                f"--namespace={self.namespace}",
-                *arguments,
-            ],
+            [self.plane.kubectl, *self.where, *arguments],
             input=None if stdin is None else json.dumps(stdin),
             capture_output=True,
             text=True,

@@ -31,6 +31,7 @@ MAPPINGS = (
 PLUGIN_LABELS = {
     "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB",
     "nvidia.com/gpu.count": "2",
+    "nvidia.com/gpu.present": "true",
     "nvidia.com/mig.capable": "true",
     "nvidia.com/mig.strategy": "mixed",
     "nvidia.com/mig.config": "all-1g.5gb",

@@ -12,6 +12,7 @@ import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 #: Go's name of this machine's architecture.
@@ -20,12 +21,18 @@ ARCHITECTURE: Final = {"x86_64": "amd64", "aarch64": "arm64"}.get(
 )
 
 
-def busybox_images(archive: Path, busybox: Path, commands: Mapping[str, Sequence[str]]) -> None:
+def busybox_images(
+    archive: Path,
+    busybox: Path,
+    commands: Mapping[str, Sequence[str]],
+    files: Mapping[str, Path | str] = MappingProxyType({}),
+) -> None:
     """Write an archive of images that have busybox and its links.
 
-    busybox: the program, copied with its libraries. commands: by the image's name.
+    busybox: the program. commands: by the image's name. files: more programs and scripts, by their
+    paths in the image. Programs are copied with their libraries.
     """
-    layer = _layer(busybox)
+    layer = _layer(busybox, files)
     digest = f"sha256:{hashlib.sha256(layer).hexdigest()}"
     images = []
     with tarfile.open(archive, "w") as tar:
@@ -34,7 +41,7 @@ def busybox_images(archive: Path, busybox: Path, commands: Mapping[str, Sequence
             config = {
                 "architecture": ARCHITECTURE,
                 "os": "linux",
-                "config": {"Env": ["PATH=/bin"], "Cmd": list(command)},
+                "config": {"Env": ["PATH=/bin:/usr/bin"], "Cmd": list(command)},
                 "rootfs": {"type": "layers", "diff_ids": [digest]},
             }
             path = f"{number}.json"
@@ -43,21 +50,23 @@ def busybox_images(archive: Path, busybox: Path, commands: Mapping[str, Sequence
         _add(tar, "manifest.json", json.dumps(images).encode())
 
 
-def _layer(busybox: Path) -> bytes:
-    """A root file system with busybox, as a tar archive."""
+def _layer(busybox: Path, files: Mapping[str, Path | str]) -> bytes:
+    """A root file system with busybox and other files, as a tar archive."""
     listed = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
+    copied = {"bin/busybox": busybox, **files}
+    programs = [each for each in copied.values() if isinstance(each, Path)]
     # `ldd` prints a line `name => /path (address)` for each, or "not a dynamic executable".
-    needed = subprocess.run(["ldd", busybox], capture_output=True, text=True)
-    libraries = re.findall(r"(/\S+) \(0x", needed.stdout)
+    needed = subprocess.run(["ldd", *programs], capture_output=True, text=True)
+    libraries = {each: Path(each) for each in re.findall(r"(/\S+) \(0x", needed.stdout)}
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as tar:
         for folder in ("bin", "dev", "proc", "sys", "tmp"):
             entry = tarfile.TarInfo(folder)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
             tar.addfile(entry)
-        _add(tar, "bin/busybox", busybox.read_bytes(), 0o755)
-        for library in libraries:
-            _add(tar, library.lstrip("/"), Path(library).read_bytes(), 0o755)
+        for name, file in {**copied, **libraries}.items():
+            content = file.read_bytes() if isinstance(file, Path) else file.encode()
+            _add(tar, name.lstrip("/"), content, 0o755)
         for name in sorted({*listed.stdout.split()} - {"busybox"}):
             link = tarfile.TarInfo(f"bin/{name}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"

@@ -247,7 +247,7 @@ sandbox_image = "{PAUSE}"
 # Most containers lack CAP_SYS_RESOURCE, without which no score can be lowered.
 restrict_oom_score_adj = true
 enable_cdi = true
-cdi_spec_dirs = ["{folder}/driver/cdi"]
+cdi_spec_dirs = ["{folder}/driver/cdi", "/var/run/cdi"]
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{_cni_folder()}"
 conf_dir = "{folder}/cni"

@@ -16,13 +16,16 @@ from typing import Final
 import pytest
 
 from test.e2e import node as nodes
-from test.e2e.cluster import Cluster
+from test.e2e.cluster import Cluster, Json
+from test.e2e.images import busybox_images
 from test.e2e.node import Node, real_node_of_tests
 from test.support.a100 import DRIVER, MODELS, TWO_A100S, slices_of, whole_gpu
 from test.support.process import ROOT
 
 #: Names the gpu-kubelet-plugin to run.
 VARIABLE: Final = "NVIDIA_DRA_DRIVER"
+#: Names the driver's chart, a folder.
+CHART: Final = "NVIDIA_DRA_CHART"
 SOURCE: Final = ROOT / "test/e2e/nvml/nvml.c"
 
 #: The stand-in's number of instances of a GPU, and of devices of each (its own, its compute's).
@@ -35,7 +38,7 @@ MAJOR: Final = 236
 #: Writes the kernel module's list of capabilities for the driver. $1: GPUs, $2: instances.
 _CAPABILITIES: Final = """
 set -e
-mountpoint -q /proc/driver || mount -t tmpfs tmpfs /proc/driver
+grep -q ' /proc/driver ' /proc/mounts || mount -t tmpfs tmpfs /proc/driver
 minor=1 gpu=0
 while [ "$gpu" -lt "$1" ]; do
   instance=0
@@ -70,6 +73,12 @@ def missing() -> str:
     return "" if shutil.which("gcc") else "needs gcc, for the stand-in for NVML"
 
 
+def chart() -> Path | None:
+    """The driver's chart, if the environment names it."""
+    folder = Path(os.environ.get(CHART) or "nowhere")
+    return folder if (folder / "Chart.yaml").is_file() else None
+
+
 class NvidiaNode(Node):
     """A node with NVIDIA's driver, and `GPUS` A100s, all in MIG mode."""
 
@@ -77,20 +86,15 @@ class NvidiaNode(Node):
         self, *options: str, models: str = TWO_A100S, gates: Sequence[str] = ("DynamicMIG",)
     ) -> None:
         """Start the DRA driver. options: the stand-in's FAKE_NVML_... gates: the driver's."""
-        root, cdi = self.folder / "nvidia", self.driver_folder / "cdi"
+        root, cdi = self._root, self.driver_folder / "cdi"
         if not root.exists():
             cdi.mkdir(parents=True)
             self._make_root(root)
             self.machine.run("sh", "-c", _CAPABILITIES, "sh", str(GPUS), str(INSTANCES))
         for folder in ("plugins_registry", "plugins"):
             (self.kubelet_root / folder).mkdir(parents=True, exist_ok=True)
-        settings = {
-            "FAKE_NVML_STATE": str(self.driver_folder / "state"),
-            "FAKE_NVML_LOG": str(self.log),
-            "FAKE_NVML_MODELS": models,
-            "ALT_PROC_DEVICES_PATH": str(root / "devices"),
-            **dict(option.split("=", 1) for option in options),
-        }
+        settings = self._settings(root, models)
+        settings |= dict(option.split("=", 1) for option in options)
         command = self.machine.command(
             *("env", *(f"{name}={value}" for name, value in settings.items())),
             *(os.environ[VARIABLE], f"--node-name={nodes.NAME}", "--image-name=none"),
@@ -104,14 +108,61 @@ class NvidiaNode(Node):
         )
         self.start("driver", command)
 
+    def load_image(self, name: str) -> None:
+        """Load an image with the driver, in place of the one that its chart names.
+
+        Before the driver, its container creates the files of NVIDIA's kernel module.
+        """
+        archive = self.folder / "driver.tar"
+        capabilities = f"#!/bin/sh\n{_CAPABILITIES}"
+        program = f'#!/bin/sh\ncapabilities {GPUS} {INSTANCES}\nexec /driver "$@"\n'
+        files: dict[str, Path | str] = {
+            "driver": Path(os.environ[VARIABLE]),
+            "bin/bash": '#!/bin/sh\nexec sh "$@"\n',
+            "usr/bin/capabilities": capabilities,
+            "usr/bin/gpu-kubelet-plugin": program,
+            "usr/bin/kubelet-plugin-prestart.sh": "",  # it would run nvidia-smi
+        }
+        busybox_images(archive, Path(shutil.which("busybox") or ""), {name: ["sh"]}, files)
+        self.ctr("images", "import", archive)
+
+    def chart_values(self, models: str) -> Json:
+        """What the driver's chart needs for the stand-in."""
+        settings = self._settings(Path("/driver-root"), models)
+        env = [{"name": name, "value": value} for name, value in settings.items()]
+        return {
+            "nvidiaDriverRoot": str(self._root),
+            "nvidiaCDIHookPath": "/bin/true",
+            "resources": {"computeDomains": {"enabled": False}},
+            "kubeletPlugin": {
+                "kubeletRegistrarDirectoryPath": str(self.kubelet_root / "plugins_registry"),
+                "kubeletPluginsDirectoryPath": str(self.kubelet_root / "plugins"),
+                "containers": {"gpus": {"env": env}},
+            },
+        }
+
     @property
     def log(self) -> Path:
         """The log of the operations on the GPUs, one a line."""
-        return self.driver_folder / "nvml.log"
+        return self._root / "nvml.log"
+
+    @property
+    def _root(self) -> Path:
+        """The root of the installation of NVIDIA's GPU driver."""
+        return self.folder / "nvidia"
+
+    def _settings(self, root: Path, models: str) -> dict[str, str]:
+        """Variables of the stand-in and the driver. root: as the driver sees it."""
+        return {
+            "FAKE_NVML_STATE": str(root / "state"),
+            "FAKE_NVML_LOG": str(root / self.log.name),
+            "FAKE_NVML_MODELS": models,
+            "ALT_PROC_DEVICES_PATH": str(root / "devices"),
+        }
 
     def forget(self) -> None:
         shutil.rmtree(self.kubelet_root / "plugins" / DRIVER, ignore_errors=True)
-        for file in (self.driver_folder / "state", *self.driver_folder.glob("cdi/*"), self.log):
+        for file in (self._root / "state", *self.driver_folder.glob("cdi/*"), self.log):
             file.unlink(missing_ok=True)
 
     def prepared(self) -> set[str]:

@@ -6,7 +6,7 @@ from test.e2e.cluster import Cluster, Json
 from test.e2e.driver import PREFIX
 from test.e2e.node import IMAGE
 from test.e2e.nvidia import devices_of
-from test.e2e.pods import container
+from test.e2e.pods import container, limits_left
 from test.support.a100 import TWO_A100S
 from test.support.process import until
 
@@ -54,6 +54,29 @@ def wait_phase(cluster: Cluster, name: str, *phases: str) -> Json:
         raise AssertionError(f"{late}\n{told}") from late
     assert pod
     return pod
+
+
+def running(cluster: Cluster, number: int, *, rewritten: bool = True) -> dict[str, Json]:
+    """Wait until exactly this number of pods exist and run, and return them by name.
+
+    rewritten: whether InstaSlice has rewritten them. Raises AssertionError.
+    """
+
+    def found() -> dict[str, Json]:
+        pods = cluster.list("Pod")
+        run = {
+            each["metadata"]["name"]: each
+            for each in pods
+            if each["status"].get("phase") == "Running"
+            and "deletionTimestamp" not in each["metadata"]
+            and bool(limits_left(each)) != rewritten
+        }
+        return run if len(run) == len(pods) == number else {}
+
+    try:
+        return until(found, f"{number} pods run", seconds=3 * PATIENCE)
+    except TimeoutError as late:
+        raise AssertionError(cluster.kubectl("describe", "pods").stdout) from late
 
 
 def restarts(cluster: Cluster, pod: str) -> int:

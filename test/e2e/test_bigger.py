@@ -77,8 +77,7 @@ def test_a100_pod_gets_the_smallest_slices_of_an_h100(team: Cluster) -> None:
 def test_doctor_and_reverse_on_a_pod_with_larger_slices(team: Cluster) -> None:
     manifest = asking("p", {"mig-1g.5gb": 6})
     placed = start(team, manifest)
-    where = f"--kubeconfig={team.plane.kubeconfig}", f"--namespace={team.namespace}"
-    told = instaslice("doctor", *where, "p")
+    told = instaslice("doctor", *team.where, "p")
     assert (told.code, told.err) == (0, "")
     assert "asks for 6 x 1g.5gb or bigger, has 1g.10gb: gpu-" in told.out
     claims = team.list("ResourceClaim")
@@ -89,7 +88,7 @@ def test_doctor_and_reverse_on_a_pod_with_larger_slices(team: Cluster) -> None:
     assert one["resources"]["limits"] == extended({"mig-1g.5gb": 6})
     team.create(asking("waits", {"mig-7g.40gb": 2}, alternatives="7g.40gb or bigger"))
     waits(team, "waits")
-    told = instaslice("doctor", *where, "waits")
+    told = instaslice("doctor", *team.where, "waits")
     assert told.code == 1
     assert "waits: no node has 2 free 7g.40gb or bigger" in told.out
 

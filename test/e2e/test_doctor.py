@@ -10,6 +10,7 @@ import pytest
 
 from instaslice.doctor import checks
 from instaslice.webhook_configuration import MODES, webhook_configuration
+from test.e2e.checkout import doctor
 from test.e2e.cluster import Cluster, Json
 from test.e2e.gpus import FIRST_WITH_EXTENDED_RESOURCES
 from test.e2e.installation import kubeconfig_of, render
@@ -20,16 +21,6 @@ from test.support.process import ROOT
 
 ONE_SLICE = "nvidia.com/mig-1g.5gb"
 NODE = "demo-node"
-
-
-def doctor(cluster: Cluster, *arguments: str) -> list[Json]:
-    """All findings about a namespace."""
-    kubeconfig = f"--kubeconfig={cluster.plane.kubeconfig}"
-    done = instaslice("doctor", kubeconfig, "-o", "json", "-n", cluster.namespace, *arguments)
-    assert done.err == ""
-    found: list[Json] = json.loads(done.out)
-    assert done.code == any(each["state"] == "wrong" for each in found)
-    return found
 
 
 def texts(found: list[Json], check: str, part: str = "") -> list[str]:
@@ -149,8 +140,7 @@ def test_templates_and_classes_of_others_are_reported(namespace: Cluster) -> Non
     if namespace.plane.resource_api != "v1":
         pytest.skip("the objects of this test are of resource.k8s.io/v1")
     name = namespace.namespace
-    kubeconfig = f"--kubeconfig={namespace.plane.kubeconfig}"
-    args = ("templates", "--apply", kubeconfig, "-n", name)
+    args = ("templates", "--apply", *namespace.where)
     made = instaslice(*args, "1g.12gb", "mig-1g.12gb.x2", "same-gpu-mig-1g.12gb.x2")
     assert made.code == 0, made.err
     own = "mig-1g.12gb.nvidia.com"

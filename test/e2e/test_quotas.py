@@ -72,8 +72,7 @@ def test_a_quota_of_one_admits_one_and_holds_back_the_second(
     said = held_back(team, "two")
     assert "exceeded quota: q" in said
     assert resource in said
-    where = f"--kubeconfig={team.plane.kubeconfig}", f"--namespace={team.namespace}"
-    explained = instaslice("doctor", *where, f"--resource={gpus.MAPPING}", "two").out
+    explained = instaslice("doctor", *team.where, f"--resource={gpus.MAPPING}", "two").out
     assert "exceeded quota" in explained
     assert f"q: {resource}: 1 of 1 used" in explained
     team.delete("Pod", "one")

@@ -40,8 +40,7 @@ def test_pod_shows_driver_failure_and_runs_after_recovery(
         )
         assert words in told[0]
         assert namespace.get("Pod", "p")["status"]["phase"] == "Pending"
-        where = f"--kubeconfig={namespace.plane.kubeconfig}", f"--namespace={namespace.namespace}"
-        explained = instaslice("doctor", *where, "p")
+        explained = instaslice("doctor", *namespace.where, "p")
         assert explained.code == 1
         assert words in explained.out
         assert "FailedPrepareDynamicResources" in explained.out

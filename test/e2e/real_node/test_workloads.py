@@ -7,26 +7,10 @@ from test.e2e.gpus import gpu_of, profile_of
 from test.e2e.node import Node
 from test.e2e.nvidia import wanted
 from test.e2e.pods import job, pod, wishing, workload
-from test.e2e.runs import PATIENCE, ends, seen, stays
+from test.e2e.runs import PATIENCE, ends, running, seen, stays
 from test.support.process import until
 
 pytestmark = pytest.mark.usefixtures("webhook")
-
-
-def running(cluster: Cluster, number: int) -> list[str]:
-    """Wait until exactly this number of pods run in the namespace, and return their names."""
-
-    def found() -> list[str]:
-        pods = cluster.list("Pod")
-        names = [
-            each["metadata"]["name"]
-            for each in pods
-            if each["status"].get("phase") == "Running"
-            and "deletionTimestamp" not in each["metadata"]
-        ]
-        return names if len(names) == len(pods) == number else []
-
-    return sorted(until(found, f"{number} pods run", seconds=PATIENCE))
 
 
 def test_a_job_completes(namespace: Cluster) -> None:
