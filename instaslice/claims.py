@@ -69,12 +69,16 @@ def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
 
     max_devices: the most that one group can hold; larger groups are cut.
     """
-    owners = [each for each in demands if each.role == "container"]
-    sidecars = [each for each in reversed(demands) if each.role == "sidecar"]
-    inits = [each for each in demands if each.role == "init"]
+    by_role: dict[Role, list[Demand]] = {"container": [], "sidecar": [], "init": []}
+    for demand in demands:
+        by_role[demand.role].append(demand)
+    owners, inits, sidecars = by_role["container"], by_role["init"], by_role["sidecar"][::-1]
     if not inits:  # the usual case: no container uses another's devices
-        alone = owners + sidecars
-        return [((each.user,), n) for each in alone for n in _cut(each.devices, max_devices)]
+        return [
+            ((user,), number)
+            for user, devices, _ in owners + sidecars
+            for number in _cut(devices, max_devices)
+        ]
     extras = held(demands) - sum(owner.devices for owner in owners + sidecars)
     uses = sorted({init.devices for init in inits})
     found: list[Group] = []
@@ -91,7 +95,8 @@ def groups(demands: Sequence[Demand], max_devices: int) -> list[Group]:
 
 def _cut(devices: int, most: int) -> list[int]:
     """Cut a number of devices into groups of at most `most`."""
-    return [min(most, devices - start) for start in range(0, devices, most)]
+    whole, rest = divmod(devices, most)
+    return [most] * whole + [rest] * (rest > 0)
 
 
 def demands(containers: Sequence[Settled], api: ResourceAPI) -> Demands:

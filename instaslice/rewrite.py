@@ -68,7 +68,7 @@ def new_uuid(container: str, template: str) -> str:
     It need not be secret, only unique in its pod.
     """
     digits = f"{getrandbits(128):032x}"
-    variant = "89ab"[int(digits[16], 16) % 4]
+    variant = "89ab"[getrandbits(2)]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
