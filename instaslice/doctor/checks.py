@@ -15,7 +15,7 @@ from instaslice.doctor.inventory import dig, grouped
 from instaslice.doctor.report import GOOD, UNSURE, WRONG, Finding, Found, State, gather
 from instaslice.doctor.snapshot import GPU, Pod, PodClaim, Snapshot, some
 from instaslice.patch import Json
-from instaslice.profiles import DRIVER, MIG_CLASS, RESOURCE_PREFIX, Resource, known_profiles
+from instaslice.profiles import DRIVER, RESOURCE_PREFIX, Resource, known_profiles
 from instaslice.resource_api import NEWEST, ResourceAPI
 from instaslice.templates import CLASSIC_CLASS
 from instaslice.webhook_configuration import ALL, BESIDE, LABEL, OPT_IN, WEBHOOK
@@ -134,14 +134,16 @@ def _webhook(snapshot: Snapshot) -> Found:
         yield UNSURE, text, _PRINTED.format("")
 
 
+def _label(namespace: Json) -> object:
+    return dig(namespace, "metadata", "labels").get(LABEL)
+
+
 def _mode(snapshot: Snapshot) -> Found:
     found = Registered(snapshot.webhook or {})
     modes = dict.fromkeys(filter(None, [found.mode, OPT_IN if found.opt_in else ""]))
     if modes:
         yield GOOD, "; ".join(f"{name}: {_MODES[name]}" for name in modes)
-    if found.opt_in and "enabled" not in [
-        dig(each["metadata"], "labels").get(LABEL) for each in snapshot.all("namespaces")
-    ]:
+    if found.opt_in and "enabled" not in map(_label, snapshot.all("namespaces")):
         text = f"no namespace is labelled {LABEL}=enabled: nothing is rewritten"
         yield UNSURE, text, f"kubectl label namespace NAME {LABEL}=enabled"
     if found.mode != BESIDE:
@@ -196,16 +198,18 @@ def _dry_run(snapshot: Snapshot) -> Found:
         elif Registered(snapshot.webhook).opt_in:
             advice = f"kubectl label namespace {probe.namespace} {LABEL}=enabled"
             yield UNSURE, kept, advice
+        elif _label(snapshot.readable.named("namespaces").get(probe.namespace, {})) == "disabled":
+            yield UNSURE, f"{kept}, since the namespace is labelled {LABEL}=disabled"
         else:
-            yield WRONG, kept, f"is the namespace {probe.namespace} labelled {LABEL}: disabled?"
+            yield WRONG, kept, "see webhook and endpoints; the log of InstaSlice may say more"
 
 
 def _driver(snapshot: Snapshot) -> Found:
-    kind, name = ("Resource", CLASSIC_CLASS) if snapshot.is_classic else ("Device", MIG_CLASS)
+    kind, name = snapshot.driver_class
     if name in snapshot.named("classes"):
-        yield GOOD, f"{kind}Class {name} exists"
+        yield GOOD, f"{kind} {name} exists"
     else:
-        yield WRONG, f"there is no {kind}Class {name}", "install NVIDIA's DRA driver"
+        yield WRONG, f"there is no {kind} {name}", "install NVIDIA's DRA driver"
 
 
 def _slices(snapshot: Snapshot) -> Found:
@@ -273,8 +277,9 @@ def _mapped(snapshot: Snapshot) -> Found:
 
 
 def _profiles(snapshot: Snapshot) -> Found:
-    every = _of_waiting(snapshot, unpublished)
-    yield from _faults(every, "every profile that pods wait for is published")
+    if not snapshot.is_classic:
+        every = _of_waiting(snapshot, unpublished)
+        yield from _faults(every, "every profile that pods wait for is published")
 
 
 def _templates(snapshot: Snapshot) -> Found:

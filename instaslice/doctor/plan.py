@@ -22,7 +22,6 @@ from instaslice.doctor.policies import Policy
 from instaslice.doctor.report import GOOD, UNSURE, WRONG, State, unread, wrapped
 from instaslice.doctor.snapshot import GPU, Pod, Snapshot, advertised, some
 from instaslice.patch import Json
-from instaslice.profiles import MIG_CLASS
 from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
 from instaslice.resources import Resources
 
@@ -166,10 +165,11 @@ class Plan:
         self.kubernetes = snapshot.kubernetes
         self.resource_api = api.version if isinstance(api, ResourceAPI) else ""  #: "v1"; or empty
         self.minor = snapshot.minor
-        self.has_driver = MIG_CLASS in seen.named("classes")
+        self.driver_class = " ".join(snapshot.driver_class)
+        self.has_driver = snapshot.driver_class[1] in seen.named("classes")
         self.gates = {name: known.on for name, known in snapshot.gates.items()}
         self.components = _components(seen.pods)  #: each with its version
-        mode = checks.Registered(seen.webhook or {}).mode or "unknown"
+        mode = checks.Registered(seen.webhook or {}).mode or "in an unknown mode"
         self.installed = mode if seen.webhook else ""  #: InstaSlice's mode; or empty
         self.workloads = _workloads(seen)
         every = (Node(each, seen) for each in seen.all("nodes"))
@@ -285,7 +285,7 @@ class Plan:
         cluster = [
             f"Kubernetes {self.kubernetes}, {served}",
             *(f"feature gate {name}: {_ON[on]}" for name, on in self.gates.items()),
-            f"DeviceClass {MIG_CLASS}: {has_class}",
+            f"{self.driver_class}: {has_class}",
             *(f"{name}: {what}" for name, what in self.components.items()),
             f"InstaSlice: {self.installed or told('not installed', 'webhooks')}",
         ]

@@ -10,10 +10,11 @@ from instaslice.cluster.client import ClusterError
 from instaslice.cluster.gates import EXTENDED, Known
 from instaslice.doctor.inventory import Inventory, dig, grouped
 from instaslice.patch import Json
+from instaslice.profiles import MIG_CLASS
 from instaslice.quantity import InvalidQuantity, nanos
 from instaslice.resource_api import ResourceAPI, Unavailable, template_name
 from instaslice.resources import Resources
-from instaslice.templates import DeviceClaim, DeviceRequest, from_template, is_ours
+from instaslice.templates import CLASSIC_CLASS, DeviceClaim, DeviceRequest, from_template, is_ours
 from instaslice.webhook_configuration import WEBHOOK
 
 #: The device plugin's resource for a whole GPU, or for a slice with the strategy "single".
@@ -144,6 +145,12 @@ class Snapshot:
     def is_classic(self) -> bool:
         """Whether the API is v1alpha2, in which only the driver knows its devices."""
         return isinstance(self.api, ResourceAPI) and self.api.is_classic
+
+    @property
+    def driver_class(self) -> tuple[str, str]:
+        """The kind and the name of the class of NVIDIA's driver for MIG slices."""
+        classic = "ResourceClass", CLASSIC_CLASS
+        return classic if self.is_classic else ("DeviceClass", MIG_CLASS)
 
     @property
     def minor(self) -> int:

@@ -94,7 +94,7 @@ def probed(pod_: Json | None, error: str = "", status: int = 201, **lists: list[
 KEPT, REWRITTEN = pod(limit="mig-1g.5gb"), pod(template="mig-1g.5gb")
 OF_A_LIMIT_RANGE = pod(template="mig-1g.5gb", limit="mig-1g.5gb")
 OF_A_LIMIT_RANGE["spec"]["containers"][0]["resources"]["limits"][ONE_SLICE] = "0"
-ENABLED = {"instaslice.io/rewrite": "enabled"}
+ENABLED, DISABLED = ({"instaslice.io/rewrite": each} for each in ("enabled", "disabled"))
 OPTING_IN = webhook(OPT_IN)["webhooks"][1]["namespaceSelector"]
 OTHERS = [{"name": "a", "expression": "true"}]
 NO_VERSION = "of an unknown version"
@@ -147,6 +147,9 @@ CASES: dict[str, Snapshot] = {
     "dry run: limits are kept": probed(KEPT),
     "dry run: limits are kept, no webhook": probed(KEPT, webhooks=[]),
     "dry run: limits are kept, no namespace opts in": probed(KEPT, webhooks=[webhook(OPT_IN)]),
+    "dry run: limits are kept, the namespace is disabled": probed(
+        KEPT, namespaces=[named("ml", "", metadata={"name": "ml", "labels": DISABLED})]
+    ),
     "dry run: rewritten": probed(REWRITTEN),
     "dry run: rewritten, a LimitRange sets 0": probed(OF_A_LIMIT_RANGE),
 }

@@ -33,9 +33,11 @@ class Case(NamedTuple):
     events: tuple[Json, ...] = ()
 
 
-def claimed(claim_: Json | None, name: str = "mig-1g.5gb", **lists: list[Json]) -> Case:
+def claimed(
+    claim_: Json | None, name: str = "mig-1g.5gb", node: str = "", **lists: list[Json]
+) -> Case:
     """A pending pod and its claim. name: of the claim's template."""
-    waiting = pod(template=name)
+    waiting = pod(template=name, node=node)
     statuses = [{"name": "0123456789", "resourceClaimName": "made"}]
     waiting["status"]["resourceClaimStatuses"] = statuses
     made = [] if claim_ is None else [named("made") | claim_]
@@ -74,12 +76,6 @@ def warned(reason: str, component: str, phase: str = "Pending") -> Case:
     """A bound pod with a warning event."""
     bound = pod(template="mig-1g.5gb", node="node-1", phase=phase)
     return Case(bound, HEALTHY, (event(reason, "no power", by=component),))
-
-
-def past_scheduler() -> Case:
-    case = claimed({})
-    case.pod["spec"]["nodeName"] = "node-1"
-    return case
 
 
 def in_v1alpha2(case: Case) -> Case:
@@ -153,7 +149,7 @@ CASES = {
     "more slices than a node has": on_two_gpus("mig-1g.5gb.x15"),
     "more slices than a GPU has": on_two_gpus("same-gpu-mig-1g.5gb.x8"),
     "more slices than GPUs": on_two_gpus("different-gpus-mig-1g.5gb.x3"),
-    "a claim of a pod with nodeName": past_scheduler(),
+    "a claim of a pod with nodeName": claimed({}, node="node-1"),
     "quotas": Case(pod(template="mig-1g.5gb"), with_lists(quotas=[QUOTA])),
     "a quota in a scope": Case(pod(template="mig-1g.5gb"), with_lists(quotas=[IN_A_SCOPE])),
     "limits that the scheduler serves": Case(LIMITED, with_lists(classes=[ON_DEMAND])),
