@@ -33,8 +33,8 @@ test: $(VENV)/dev.stamp ## run every test
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 #: `make quick` leaves out the tests that start many processes or wait for deadlines.
-SLOW := serve/test_attacks serve/test_faults serve/test_memory serve/test_server serve/test_templates serve/test_worker \
-  manifests/test_patches cli/test_processes test_chart test_config test_containerfile test_demo test_deploy test_linear test_run
+SLOW := serve/test_attacks serve/test_faults serve/test_judge serve/test_memory serve/test_server serve/test_templates \
+  serve/test_worker manifests/test_patches cli/test_processes test_chart test_config test_containerfile test_demo test_deploy test_linear test_run
 QUICK := --ignore test/e2e --ignore test/image $(SLOW:%=--ignore test/%.py)
 
 .PHONY: quick

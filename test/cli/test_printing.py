@@ -14,6 +14,7 @@ from instaslice.resource_api import VERSIONS
 from instaslice.webhook_configuration import BESIDE, webhook_configuration
 from test.support import apiserver
 from test.support.apiserver import APIServer
+from test.support.manifests import documents
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ROOT / "config/components/beside-the-scheduler/deviceclasses.yaml"
@@ -27,7 +28,7 @@ def printed(*arguments: str) -> str:
 
 
 def classes(*arguments: str) -> list[Any]:
-    return list(yaml.safe_load_all(printed("deviceclasses", *arguments)))
+    return documents(printed("deviceclasses", *arguments))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -35,7 +36,7 @@ def test_every_known_profile_has_a_template(version: str) -> None:
     text = printed("templates", "--resource-api", version)
     if version == "v1alpha2":  # for users of Kubernetes 1.27 to 1.30, who apply the file
         assert (ROOT / "hack/mig-profiles.yaml").read_text() == text
-    found = [m for m in yaml.safe_load_all(text) if m["kind"] == "ResourceClaimTemplate"]
+    found = [m for m in documents(text) if m["kind"] == "ResourceClaimTemplate"]
     names = [manifest["metadata"]["name"] for manifest in found]
     assert names == [known.template for known in profiles.known_profiles()]
 
@@ -44,7 +45,7 @@ def test_every_known_profile_has_a_template(version: str) -> None:
     "spelling", ["1g.5gb+me", "1g.5gb.me", "mig-1g.5gb.me", "nvidia.com/mig-1g.5gb.me"]
 )
 def test_profiles_may_be_named_in_any_spelling(spelling: str) -> None:
-    made, template = yaml.safe_load_all(printed("templates", spelling))
+    made, template = documents(printed("templates", spelling))
     assert made["metadata"]["name"] == "mig-1g.5gb.me.nvidia.com"
     assert template["metadata"]["name"] == "mig-1g.5gb.me"
 
@@ -67,12 +68,12 @@ def test_profiles_may_be_named_in_any_spelling(spelling: str) -> None:
     ],
 )
 def test_names_and_counts_of_templates(arguments: list[str], names: list[str]) -> None:
-    found = yaml.safe_load_all(printed("templates", *arguments))
+    found = documents(printed("templates", *arguments))
     assert [manifest["metadata"]["name"] for manifest in found] == names
 
 
 def test_without_names_all_known_resources_are_printed() -> None:
-    found = yaml.safe_load_all(printed("templates", "--count", "2", MAPPED))
+    found = documents(printed("templates", "--count", "2", MAPPED))
     names = [m["metadata"]["name"] for m in found if m["kind"] == "ResourceClaimTemplate"]
     known = [f"{profile.template}.x2" for profile in profiles.known_profiles()]
     assert names == [*known, "gpu.nvidia.com.x2"]
