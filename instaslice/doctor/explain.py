@@ -48,12 +48,11 @@ def describe(own: PodClaim) -> str:
 
 
 def _became(snapshot: Snapshot, pod: Pod) -> Found:
-    served = snapshot.readable.served_by_scheduler
     if made := pod.status.get("extendedResourceClaimStatus"):
         yield GOOD, f"the scheduler itself created the claim {made['resourceClaimName']}"
     elif pod.limits and pod.node:
-        yield GOOD, "it got its devices from the device plugin, before InstaSlice was installed"
-    elif pod.limits and not pod.limits.keys() - served.keys():
+        yield GOOD, "it was not rewritten: it got its devices from the device plugin"
+    elif pod.limits and not pod.limits.keys() - snapshot.served_by_scheduler.keys():
         yield GOOD, "it was not rewritten: the scheduler serves its limits by device classes"
     elif pod.limits:
         text = "it was not rewritten: InstaSlice was unavailable, or is disabled for it"

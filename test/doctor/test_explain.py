@@ -1,7 +1,7 @@
 """The explanation of one pod: pods are here, the expected reports in explain.txt."""
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -12,6 +12,7 @@ from instaslice.resource_api import VERSIONS
 from test.support import a100
 from test.support.snapshots import (
     HEALTHY,
+    Json,
     claim,
     device_class,
     named,
@@ -23,7 +24,6 @@ from test.support.snapshots import (
     with_lists,
 )
 
-Json = dict[str, Any]
 ONE_SLICE = "nvidia.com/mig-1g.5gb"
 
 
@@ -170,10 +170,3 @@ assert REPORTS.keys() == CASES.keys()
 def test_the_explanation_of_a_pod(case: str) -> None:
     found = CASES[case]
     assert as_text(explain(found.snapshot, found.pod, [*found.events])) == REPORTS[case]
-
-
-@pytest.mark.parametrize("case", [case for case in CASES if "wait, or" in REPORTS[case]])
-def test_claims_fit_when_no_other_claim_has_devices(case: str) -> None:
-    pod_, snapshot, _ = CASES[case]
-    claims = [each for each in snapshot.all("claims") if each["metadata"]["name"] == "made"]
-    assert "there is room for it" in as_text(explain(with_lists(snapshot, claims=claims), pod_, []))

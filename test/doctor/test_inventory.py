@@ -1,16 +1,12 @@
 """The free devices, as the scheduler counts them. `test/e2e` compares with a real scheduler."""
 
-from typing import Any
-
 import pytest
 
 from instaslice.doctor.inventory import Inventory, Pool, Supply
 from instaslice.resources import MIG
 from instaslice.templates import from_template
 from test.support import a100
-from test.support.snapshots import claim, slice_
-
-Json = dict[str, Any]
+from test.support.snapshots import Json, claim, slice_
 
 
 def pools(slices: list[Json], *rules: Json) -> list[Pool]:

@@ -3,7 +3,6 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,9 +13,7 @@ from instaslice.doctor.snapshot import Snapshot
 from instaslice.resource_api import VERSIONS, Unavailable
 from instaslice.webhook_configuration import OPT_IN
 from test.support import a100
-from test.support.snapshots import HEALTHY, named, pod, recorded, webhook, with_lists
-
-Json = dict[str, Any]
+from test.support.snapshots import HEALTHY, Json, named, pod, recorded, webhook, with_lists
 
 
 def only(**lists: list[Json]) -> Snapshot:

@@ -14,9 +14,7 @@ from instaslice.doctor.reading import Reader
 from instaslice.resource_api import VERSIONS, Unavailable
 from instaslice.resources import read_mapping
 from instaslice.webhook_configuration import BESIDE
-from test.support.snapshots import named, pod, webhook
-
-Json = dict[str, Any]
+from test.support.snapshots import Json, named, pod, webhook
 
 CORE = "/api/v1"
 DRA = "/apis/resource.k8s.io"
