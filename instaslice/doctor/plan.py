@@ -89,7 +89,7 @@ class Workload:
 
     namespace: str  #: empty if its file names none
     owner: str  #: "Deployment/inference"; "Pod/p" for a pod without an owner
-    pods: int
+    pods: int  #: or pod specs, in a file
     asks: dict[str, str]  #: resources of one pod, with their amounts
     how: str  #: "limits", "claims" or "das"
     labels: tuple[str, ...] = ()  #: labels of MIG nodes that its pods select
@@ -98,7 +98,8 @@ class Workload:
 
     def __str__(self) -> str:
         asks = ", ".join(f"{name}: {amount}" for name, amount in self.asks.items())
-        pods = "1 pod" if self.pods == 1 else f"{self.pods} pods"
+        # A file does not tell how many pods will have its spec.
+        pods = f"{self.pods} pod{' spec' * bool(self.file)}{'s' * (self.pods != 1)}"
         where = " ".join(filter(None, (self.file, self.namespace, self.owner)))
         return f"{where}: {pods}, {asks}{_HOW[self.how]}"
 

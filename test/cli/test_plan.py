@@ -71,5 +71,5 @@ def test_the_files_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert found["unknown"]["a/odd.yaml"] == "it has an invalid Pod"
     assert main(["plan", "--files", str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert "a/pods.yaml Pod/p: 2 pods, nvidia.com/mig-1g.5gb: 1" in text
+    assert "a/pods.yaml Pod/p: 2 pod specs, nvidia.com/mig-1g.5gb: 1" in text
     assert "Cluster" not in text
