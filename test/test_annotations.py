@@ -153,10 +153,15 @@ def test_a_rewritten_pod_gets_the_requested_annotation(metadata: Json) -> None:
     assert not judged(result).rewrite.operations, "a later pass adds nothing"
 
 
-def test_requested_includes_a_container_that_another_webhook_added() -> None:
+def test_a_container_that_another_webhook_adds_is_rewritten_too() -> None:
     once = after(pod_of(limits(1)))
-    once["spec"]["containers"].append({**limits(2), "name": "side"})
-    assert said(after(once)) == f"c: {MIG}=1; side: {MIG}=2"
+    twice = copy.deepcopy(once)
+    twice["spec"]["containers"].append({**limits(2), "name": "side"})
+    twice = after(twice)
+    assert twice["spec"]["containers"][0] == once["spec"]["containers"][0]
+    templates = [claim["resourceClaimTemplateName"] for claim in twice["spec"]["resourceClaims"]]
+    assert templates == ["mig-1g.5gb", "mig-1g.5gb.x2"]
+    assert said(twice) == f"c: {MIG}=1; side: {MIG}=2"
 
 
 def test_requested_ignores_a_default_that_comes_back() -> None:

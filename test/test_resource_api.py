@@ -7,16 +7,6 @@ import pytest
 from instaslice.resource_api import DIFFERENT_GPUS, VERSIONS, template_name
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_a_pods_claim_names_its_template_in_the_form_of_the_version(version: str) -> None:
-    claim = VERSIONS[version].pod_claim("c", "mig-1g.5gb")
-    named = {"resourceClaimTemplateName": "mig-1g.5gb"}
-    assert claim == (
-        {"name": "c", "source": named} if version == "v1alpha2" else {"name": "c", **named}
-    )
-    assert template_name(claim) == "mig-1g.5gb"
-
-
 @pytest.mark.parametrize(
     "claim",
     [

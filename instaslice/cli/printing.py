@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from instaslice import profiles
 from instaslice.cli.usage import UsageError, add_shared, client, command, mapping, needing
+from instaslice.invalid import printable
 from instaslice.patch import Json
 from instaslice.profiles import Resource
 from instaslice.resource_api import NEWEST, VERSIONS, ResourceAPI
@@ -249,5 +250,5 @@ def _print_yaml(manifests: Iterable[Json], arguments: argparse.Namespace) -> Non
 
     Plain.add_representer(str, block)
     made = list(manifests)  # an error comes before any output
-    print(f"# Made by: instaslice {shlex.join(arguments.words)}\n---")
+    print(f"# Made by: instaslice {printable(shlex.join(arguments.words))}\n---")
     yaml.dump_all(made, sys.stdout, Dumper=Plain, sort_keys=False, width=100)
