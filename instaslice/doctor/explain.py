@@ -94,7 +94,10 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
     elif snapshot.inventory.has_room(own.asks):
         yield UNSURE, f"{asks}, waits, though there is room for it", _SEE_BELOW
     else:
-        is_possible = Inventory(snapshot.all("slices"), []).has_room(own.asks)
+        empty = Inventory(snapshot.all("slices"), [])
+        for device in empty.devices:
+            device.is_usable = True  # a taint may go
+        is_possible = empty.has_room(own.asks) or any(pool.problem for pool in empty.pools)
         advice = "ask for less: that is more than any node publishes"
         advice = "wait, or delete a pod that has such slices" if is_possible else advice
         yield WRONG, f"{asks}, waits: {_lacking(snapshot.inventory, own.asks)}", advice

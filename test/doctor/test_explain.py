@@ -53,6 +53,12 @@ def on_two_gpus(name: str, *taken: str, has: str = "") -> Case:
     return claimed(own, name, slices=slices, claims=[named("other") | claim(*taken)])
 
 
+def tainted() -> Json:
+    found = slice_("1g.5gb")
+    found["spec"]["devices"][0]["taints"] = [{"key": "health", "effect": "NoSchedule"}]
+    return found
+
+
 def squatted(name: str) -> Json:
     """A template of that name that requests every device."""
     found = template(name)
@@ -121,6 +127,8 @@ CASES = {
     "no class": claimed({}, classes=[]),
     "a different class": claimed({}, classes=[ON_DEMAND]),
     "a different template": claimed(claim("mig-0"), templates=[squatted("mig-1g.5gb")]),
+    "the only slice is tainted": claimed({}, slices=[tainted()]),
+    "an incomplete pool": claimed({}, slices=a100.resource_slices()[:2]),
     "no free slice": claimed({}, claims=[named("other") | claim("mig-0")]),
     "it has the second": on_two_gpus("mig-3g.20gb-or-4g.20gb", has="gpu-0-mig-4g20gb-5-0"),
     "it has a bigger slice": on_two_gpus("mig-1g.5gb-or-bigger", has="gpu-0-mig-2g10gb-14-4"),
