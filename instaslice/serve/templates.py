@@ -37,9 +37,6 @@ from instaslice.templates import DeviceClaim, claim_of, difference, from_templat
 
 _log = logging.getLogger("instaslice")
 
-#: The kinds of templates, which have different bounds.
-_PLAIN, _COUNTED, _UNKNOWN, _LARGE = range(4)
-
 
 @dataclass(slots=True, eq=False)
 class Wanted:
@@ -47,7 +44,7 @@ class Wanted:
 
     namespace: str | None  #: None for a device class
     name: str  #: of the template, or of the one for a single device of the class
-    kind: int  #: one of the four above
+    bound: tuple[int, str] | None  #: from `TemplateMaker._bound`
     api: ResourceAPI
     claim: DeviceClaim | None  #: None if the name says everything
     made: bool = False  #: whether this process created it
@@ -162,13 +159,6 @@ class TemplateMaker:
     ) -> None:
         self._cluster, self._metrics = cluster, metrics
         self._resources, self._limits = resources, limits
-        counted, unknown = limits.templates_counted, limits.templates_unknown
-        #: How many templates of a kind are created in a namespace, and how users read that.
-        self._bounds = {
-            _COUNTED: (counted, f"at most {counted} of several devices in a namespace"),
-            _UNKNOWN: (unknown, f"at most {unknown} for profiles of no known GPU in a namespace"),
-            _LARGE: (0, f"templates of at most {limits.template_selectors} selectors"),
-        }
         self._changed = threading.Condition()  # guards the fields below
         self._missing = Turns(limits.templates_waiting)  #: to be created
         self._again = Turns(limits.templates_waiting)  #: known, and to be checked
@@ -235,9 +225,8 @@ class TemplateMaker:
         name, limits = claim.template, self._limits
         wanted = self._known.find(namespace, name) or self._missing.find(namespace, name)
         if wanted is None:
-            says_all = from_template(name, self._resources) == claim
-            kept = None if says_all else claim
-            wanted = Wanted(namespace, name, self._kind(claim), api, kept)
+            kept = None if from_template(name, self._resources) == claim else claim
+            wanted = Wanted(namespace, name, self._bound(claim), api, kept)
         is_known = wanted.until > now
         queue = self._again if is_known else self._missing
         if wanted not in queue:
@@ -253,14 +242,20 @@ class TemplateMaker:
         self._changed.notify_all()
         return wanted
 
-    def _kind(self, claim: DeviceClaim) -> int:
+    def _bound(self, claim: DeviceClaim) -> tuple[int, str] | None:
+        """How many templates like a claim's are created in a namespace, and how users read that."""
+        limits = self._limits
         choices = [choice for request in claim.requests for choice in request.choices]
-        if sum(bool(choice.selector) for choice in choices) > self._limits.template_selectors:
-            return _LARGE
+        if sum(bool(choice.selector) for choice in choices) > limits.template_selectors:
+            return 0, f"templates of at most {limits.template_selectors} selectors"
         if claim.unknown:
-            return _UNKNOWN
-        is_plain = len(choices) == 1 and claim.requests[0].count == 1 and not claim.placement
-        return _PLAIN if is_plain else _COUNTED
+            return (
+                limits.templates_unknown,
+                "at most {} for profiles of no known GPU in a namespace",
+            )
+        if len(choices) == 1 and claim.requests[0].count == 1 and not claim.placement:
+            return None
+        return limits.templates_counted, "at most {} of several devices in a namespace"
 
     def _recheck(self, wanted: Wanted) -> float:
         """When a known object may be checked again."""
@@ -414,13 +409,14 @@ class TemplateMaker:
 
     def _beyond(self, wanted: Wanted) -> str:
         """The bound that forbids to create a template, with the command to do it, or ""."""
-        if wanted.kind == _PLAIN or wanted.made:
+        if wanted.bound is None or wanted.made:
             return ""
-        most, what = self._bounds[wanted.kind]
+        most, what = wanted.bound
         with self._changed:
             known = self._known.of(wanted.namespace)
-        made = sum(each.made and each.kind == wanted.kind for each in known)
-        return "" if made < most else f"InstaSlice creates {what}; {_command(wanted)}"
+        if sum(each.made and each.bound == wanted.bound for each in known) < most:
+            return ""
+        return f"InstaSlice creates {what.format(most)}; {_command(wanted)}"
 
 
 def _command(wanted: Wanted) -> str:
