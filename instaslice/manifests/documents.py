@@ -92,7 +92,7 @@ CANNOT: Final = f"and no change of it gives the same result with its rewritten b
 TWICE: Final = "the key {!r} occurs twice in the same object; the last one counts, as in kubectl"
 SELECTOR: Final = (
     "it selects nodes by {}, a label of MIG manager or the device plugin; nodes with NVIDIA's DRA "
-    "driver may lack it, and then the pod fits no node"
+    "driver may lack it, and then "
 )
 NAMES: Final = (
     "it names {}, a label of MIG manager or the device plugin, which nodes with NVIDIA's DRA "
@@ -445,8 +445,7 @@ class _Work:
 
     def _inline(self, manifest: Manifest) -> Iterator[Patch]:
         """Yield the patches in a Kustomization's text, or in that of Flux or Argo CD."""
-        holds = is_kustomization(manifest) or manifest.group == "argoproj.io"
-        for path, text, target in patches.inline(manifest.value) if holds else ():
+        for path, text, target in patches.inline(manifest.value) if _kustomizes(manifest) else ():
             for part in split(text):
                 yield from (Patch(self, each, path, target) for each in _manifests(part))
 
@@ -526,10 +525,11 @@ class _Work:
                 self.tell((), UNNEEDED, "note")
         elif manifest.kind == "DeviceClass":
             self.document.has[Need(None, manifest.name, manifest.kind)] = None
-        elif is_kustomization(manifest) or manifest.group == "argoproj.io":
-            for path in ((*holder, key) for holder in patches.HOLDERS for key in _AFFIXES):
-                if at(manifest.value, path):
-                    self.tell(path, RENAMES, RENAME)
+        elif _kustomizes(manifest):
+            for path, found in patches.held(manifest.value):
+                for key in _AFFIXES:
+                    if found.get(key):
+                        self.tell((*path, key), RENAMES, RENAME)
 
     def _warn(self, template: Template, notices: Iterable[Notice]) -> None:
         """Report each notice at every amount of the resource that it is about."""
@@ -556,7 +556,8 @@ class _Work:
             text = f"{node_labels.PAST_SCHEDULER}; {node_labels.NODE_SELECTOR}"
             self.tell(place(("spec", "nodeName")), text, "warning")
         for each in node_labels.selected(spec):
-            text = SELECTOR.format(each) + self._single(each.single)
+            end = "the pod fits no node" if each.is_required else "this has no effect"
+            text = SELECTOR.format(each) + end + self._single(each.single)
             self.tell(place(("spec", *each.path.split("."), each.label)), text, "warning")
 
     def _single(self, profile: str) -> str:
@@ -681,6 +682,14 @@ def _unescaped(match: re.Match[str]) -> str:
 def _below(path: Path, operations: list[Operation]) -> list[Operation]:
     """Operations for the object that has theirs at a path."""
     return [{**each, "path": pointer(*path) + each["path"]} for each in operations]
+
+
+def _kustomizes(manifest: Manifest) -> bool:
+    """Whether an object may hold kustomize's settings."""
+    return is_kustomization(manifest) or manifest.group in (
+        "argoproj.io",
+        "helm.toolkit.fluxcd.io",
+    )
 
 
 def _manifests(text: str) -> list[Manifest]:

@@ -12,7 +12,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from instaslice.manifests.workloads import BUILT_IN, Manifest, Path, Template, at, listed
+from instaslice.manifests.workloads import (
+    ANY,
+    BUILT_IN,
+    Manifest,
+    Path,
+    Template,
+    at,
+    listed,
+    places,
+)
 from instaslice.patch import Json
 from instaslice.resources import Resources
 
@@ -23,8 +32,15 @@ _AMOUNTS: Final = ("limits", "requests")
 _DIRECTIVE: Final = "$patch"
 #: Keys of a Kustomization that name patches, and its other sources.
 _PATCHES: Final = ("patches", "patchesStrategicMerge", "patchesJson6902")
-#: Where Kustomizations of kustomize and of Flux, and Applications of Argo CD, hold patches.
-HOLDERS: Final[tuple[Path, ...]] = ((), ("spec",), ("spec", "source", "kustomize"))
+#: Where Kustomizations of kustomize and of Flux, HelmReleases and Applications hold patches.
+_HOLDERS: Final[tuple[Path, ...]] = (
+    (),
+    ("spec",),
+    ("spec", "postRenderers", ANY, "kustomize"),
+    ("spec", "source", "kustomize"),
+    ("spec", "sources", ANY, "kustomize"),
+    ("spec", "template", "spec", "source", "kustomize"),
+)
 #: The end of a JSON Pointer to a container's limits, or to what holds them.
 HELD: Final = r"ontainers/[0-9]+(?:/resources(?:/limits)?)?"
 _BUILT_FROM: Final = ("resources", "bases", "components")
@@ -87,12 +103,20 @@ def inline(holder: Json) -> Iterator[tuple[Path, str, Json | None]]:
 
     A text may also be the name of a file. holder: a Kustomization, or an Application of Argo CD.
     """
-    for path in ((*place, key) for place in HOLDERS for key in _PATCHES):
-        for index, each in enumerate(listed(at(holder, path))):
-            where: Path = (*path, index, "patch") if isinstance(each, dict) else (*path, index)
-            text = at(holder, where)
-            if isinstance(text, str):
-                yield where, text, _target(each)
+    for path, found in held(holder):
+        for key in _PATCHES:
+            for index, each in enumerate(listed(found.get(key))):
+                is_entry = isinstance(each, dict)
+                text = each.get("patch") if is_entry else each
+                if isinstance(text, str):
+                    where: Path = (*path, key, index)
+                    yield (*where, "patch") if is_entry else where, text, _target(each)
+
+
+def held(holder: Json) -> Iterator[tuple[Path, Json]]:
+    """Yield the objects with kustomize's settings in an object, each with its path."""
+    for pattern in _HOLDERS:
+        yield from places(holder, pattern)
 
 
 def _target(entry: Any) -> Json | None:

@@ -82,6 +82,8 @@ def test_message_says_what_the_limit_does(text: str, reason: str) -> None:
         "{kubectl.kubernetes.io/last-applied-configuration: '{\"nvidia.com/mig-1g.5gb\": 1}'}}",
         "kind: ConfigMap\ndata: {NOTES.txt: 'nvidia.com/mig-1g.5gb: 1'}",
         "a: {notes: ['nvidia.com/mig-1g.5gb: 1']}",
+        "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicy\n"
+        "spec: {validations: [{messageExpression: \"'nvidia.com/mig-1g.5gb'\"}]}",
         # No template without such a resource is read, since it may be no YAML.
         "{{ x }}\n  resources:\n{{ toYaml .Values.resources | indent 4 }}\n",
         "{{ x }}\n  resources:\n  {{- toYaml .Values.resources | nindent 4 }}\n",
