@@ -10,7 +10,7 @@ import pytest
 
 from instaslice.doctor import checks
 from instaslice.webhook_configuration import MODES, webhook_configuration
-from test.e2e.checkout import doctor
+from test.e2e.checkout import Reader, doctor
 from test.e2e.cluster import Cluster, Json
 from test.e2e.gpus import FIRST_WITH_EXTENDED_RESOURCES
 from test.e2e.installation import kubeconfig_of, render
@@ -101,11 +101,7 @@ def test_quotas_and_the_suggested_command(namespace: Cluster) -> None:
         return
     (found,) = mine
     assert found["state"] == "unsure"
-    # kubectl is not on PATH here, and has another default cluster.
-    kubectl = f"{namespace.plane.kubectl} --kubeconfig={namespace.plane.kubeconfig}"
-    command = found["advice"].replace("kubectl", kubectl, 1)
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    Reader(namespace).follow(found["advice"])
     hard = namespace.get("ResourceQuota", "gpus")["spec"]["hard"]
     classic = namespace.plane.resource_api == "v1alpha2"
     key = (

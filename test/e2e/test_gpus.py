@@ -135,7 +135,6 @@ def gpus_of(devices: dict[str, list[str]]) -> list[str]:
     return sorted({gpu_of(device) for own in devices.values() for device in own})
 
 
-EITHER = "3g.20gb or 4g.20gb"
 SAME = {"placement": "same-gpu"}
 
 
@@ -192,15 +191,3 @@ def test_slices_on_different_gpus(team: Cluster) -> None:
     assert gpus_of(given(team, start(team, manifest))) == ["gpu-0", "gpu-1"]
     team.create(wishing(slices_of("three", {"mig-1g.5gb": 3}), placement="different-gpus"))
     waits(team, "three")
-
-
-@pytest.mark.parametrize("side", ["false", "true"])
-def test_manifest_with_annotations_can_be_applied_again(team: Cluster, side: str) -> None:
-    manifest = slices_of("p", {"mig-1g.5gb": 2}, {"mig-3g.20gb": 1})
-    manifest = wishing(manifest, alternatives=EITHER, **SAME)
-    for _ in range(2):
-        done = team.kubectl("apply", f"--server-side={side}", "-f-", stdin=manifest)
-        assert (done.returncode, done.stderr) == (0, "")
-        [claim] = team.get("Pod", "p")["spec"]["resourceClaims"]
-    template = "same-gpu-mig-1g.5gb.x2-and-mig-3g.20gb-or-4g.20gb"
-    assert claim["resourceClaimTemplateName"] == template

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import yaml
 
+from instaslice.resource_api import ALTERNATIVES, SAME_GPU, VERSIONS
 from test.e2e.cluster import Cluster, Json, Refused
 from test.e2e.installation import ROOT, let_in
 from test.e2e.pods import (
@@ -18,6 +19,7 @@ from test.e2e.pods import (
     limits_left,
     pod,
     slices,
+    wishing,
     workload,
 )
 from test.support.process import until
@@ -170,13 +172,20 @@ APPLIED: dict[str, Json] = {
     ),
     "beside other resources": pod("p", container(resources={"limits": {"cpu": "1", MIG: 1}})),
     "none, and one": pod("p", container("a", {"mig-1g.5gb": 0}), container("b", {"mig-1g.5gb": 1})),
+    "with annotations": wishing(
+        pod("p", container("a", {"mig-1g.5gb": 2}), container("b", {"mig-3g.20gb": 1})),
+        alternatives="3g.20gb or 4g.20gb",
+        placement="same-gpu",
+    ),
     "with requests": pod("p", container(resources={"limits": {MIG: 1}, "requests": {MIG: 1}})),
 }
 
 
 @pytest.mark.parametrize("case", APPLIED)
 def test_a_manifest_can_be_applied_again(namespace: Cluster, apply: Applier, case: str) -> None:
-    manifest = APPLIED[case]
+    manifest, features = APPLIED[case], VERSIONS[namespace.plane.resource_api].features
+    if case == "with annotations" and not {ALTERNATIVES, SAME_GPU} <= features:
+        pytest.skip("this version can claim neither")
     apply(manifest)
     created = namespace.get("Pod", "p")
     apply(manifest)
