@@ -23,7 +23,7 @@ from instaslice.cluster.client import ClusterError
 
 ABOUT: Final = """\
 InstaSlice lets pods that ask for MIG slices as extended resources (nvidia.com/mig-1g.5gb: 1)
-have them through Kubernetes' Dynamic Resource Allocation, without a change to any pod spec.
+get them through Kubernetes' Dynamic Resource Allocation, without a change to any pod spec.
 """
 
 EPILOG: Final = """\

@@ -134,22 +134,22 @@ _HELP: Final = {
     ),
     Option("--cert-dir", None, _folder, "DIR"): (
         "holds tls.crt and tls.key, PEM, as cert-manager's Secret mounts them; "
-        "a new pair is taken up without a restart"
+        "a new pair is loaded without a restart"
     ),
     Option("--resource-api", "auto", _one_of("auto", *VERSIONS), "VERSION"): (
         "the version of resource.k8s.io that the cluster serves, "
         f"auto to ask it, or {', '.join(VERSIONS)}"
     ),
     Option("--resource", "", _mapping, "NAME=DEVICECLASS", is_list=True): (
-        "an extended resource that is rewritten, beside MIG's, and the device class to ask in its "
-        "place, nvidia.com/gpu=gpu.nvidia.com, or a MIG profile, nvidia.com/gpu=mig-1g.5gb"
+        "an extended resource to rewrite in addition to MIG slices, with the device class to ask "
+        "for, nvidia.com/gpu=gpu.nvidia.com, or the MIG profile, nvidia.com/gpu=mig-1g.5gb"
     ),
     Option("--alternatives", "", _alternatives, "CHAINS"): (
-        'what may serve a slice in pods without an annotation of their own, such as "1g.5gb or '
-        'bigger; 3g.20gb or 3g.40gb"'
+        "profiles that may serve instead of the requested one, for pods without an annotation of "
+        'their own: "1g.5gb or bigger; 3g.20gb or 3g.40gb"'
     ),
     Option("--provision-templates", "false", _switch, "true|false"): (
-        "make the ResourceClaimTemplates that a pod needs, in its namespace, as it is admitted"
+        "create the ResourceClaimTemplates and device classes that a pod needs, when it is admitted"
     ),
     Option("--kubeconfig", "", _file, "FILE"): (
         "names the cluster and the credentials; a pod uses its service account"
@@ -163,9 +163,9 @@ _HELP: Final = {
     ),
     Option("--log-format", "json", _one_of("json", "text"), "FORMAT"): "json, or text for people",
     Option("--log-level", "info", _one_of("info", "warning", "error"), "LEVEL"): (
-        "the least severe messages to log"
+        "the lowest level that is logged"
     ),
-    Option("--threads", "8", _number, "N"): "admissions that may wait for templates at a time",
+    Option("--threads", "8", _number, "N"): "how many admissions may wait for templates",
 }
 SERVE: Final = tuple(option._replace(help=text) for option, text in _HELP.items())
 
