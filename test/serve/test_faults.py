@@ -26,10 +26,12 @@ from test.support.serving import (
     HOST,
     NOT_CONNECTED,
     SAMPLE,
+    STALLS,
     Load,
     Server,
     Serving,
     exchange,
+    hung_up,
     memory,
     replace_pair,
     serve,
@@ -47,6 +49,28 @@ def server(shared: Server) -> Iterator[Server]:
     assert shared.call("POST", "/mutate", SAMPLE)[0] == 200
     assert shared.workers() == workers
     assert [line for line in shared.lines()[said:] if line["level"] == "error"] == []
+
+
+# -- stalled clients -----------------------------------------------------------------------------
+
+
+def test_600_stalled_clients_are_closed_and_idle_ones_stay(serving: Serving) -> None:
+    """The limit is a sixth of the real one. test_worker.py tests the replies."""
+    assert LIMITS.arrival + LIMITS.farewell + 2 * LIMITS.sweep <= 10, "the README promises 10 s"
+    quick = {"arrival": LIMITS.arrival / 6, "sweep": 0.1}
+    with serving(limits=quick) as server, contextlib.ExitStack() as stack:
+        used = stack.enter_context(contextlib.closing(server.connect()))
+        assert exchange(used, "POST", "/mutate", SAMPLE)[0] == 200
+        ahead = stack.enter_context(server.raw())  # as the API server does, for later use
+        stalled = [stack.enter_context(stall(server)) for stall in STALLS for _ in range(200)]
+        for _ in range(20):
+            assert server.call("POST", "/mutate", SAMPLE)[0] == 200
+        until(lambda: all(map(hung_up, stalled)))
+        kept = used.sock
+        assert exchange(used, "POST", "/mutate", SAMPLE)[0] == 200
+        assert used.sock is kept
+        ahead.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert ahead.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 # -- certificates --------------------------------------------------------------------------------
