@@ -8,6 +8,7 @@ from typing import Final
 
 from instaslice import node_labels, templates
 from instaslice import webhook_configuration as configuration
+from instaslice.cluster.client import ClusterError
 from instaslice.cluster.gates import EXTENDED, GATES, PARTITIONABLE
 from instaslice.doctor import policies
 from instaslice.doctor import snapshot as seen
@@ -182,16 +183,17 @@ def _dry_run(snapshot: Snapshot) -> Found:
         what = f"{probe.resource} and {probe.annotation}" if probe.annotation else probe.resource
         where = f"a pod with {what} in {probe.namespace}"
         kept = f"{where} keeps its limits"
-        is_forbidden = probe.status == 403 and "cannot create resource" in probe.error
-        if is_forbidden or not probe.status:
-            advice = seen.RIGHTS if is_forbidden else ""
-            yield UNSURE, f"{where} could not be tried: {probe.error}", advice
-        elif probe.pod is None:
+        answer = probe.answer
+        if isinstance(answer, ClusterError):
+            yield UNSURE, f"{where} could not be tried: {answer}"
+        elif answer.status == 403 and "cannot create resource" in answer.reason:
+            yield UNSURE, f"{where} could not be tried: {answer.reason}", seen.RIGHTS
+        elif answer.status != 201:
             called = "does InstaSlice run (see endpoints), and does caBundle trust its certificate?"
             # The API server also sends this status if it cannot call a webhook.
-            advice = called if probe.status == 500 else ""
-            yield WRONG, f"{where} is refused: {probe.error}", advice
-        elif probe.resource not in Pod(probe.pod, snapshot.resources).limits:
+            advice = called if answer.status == 500 else ""
+            yield WRONG, f"{where} is refused: {answer.reason}", advice
+        elif probe.resource not in Pod(answer.body, snapshot.resources).limits:
             yield GOOD, f"{where} is rewritten"
         elif snapshot.webhook is None:
             yield WRONG, kept, "register the webhook"
@@ -388,9 +390,9 @@ def _limits(snapshot: Snapshot) -> Found:
             pod.full_name,
         )
         for pod in snapshot.pods
-        for name in pod.extended.keys() - served
+        for name in ({} if pod.node else pod.extended)
+        if name not in served
         if (advice := recreate if name in pod.limits else map_it if name == GPU else "")
-        if not pod.node
     )
 
 

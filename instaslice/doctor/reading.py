@@ -79,7 +79,6 @@ class Reader:
 
     def every(self, path: str, **query: str | int) -> Iterator[Json]:
         """Yield the objects of a list page by page, or a single object. Raises ClusterError."""
-        what = f"{path}?{urlencode(query)}" if query else path
         query["limit"] = PAGE
         while True:
             page = self.get(f"{path}?{urlencode(query)}")
@@ -87,7 +86,7 @@ class Reader:
                 yield page
                 return
             if not all(isinstance(item, dict) for item in dig(page, "items")):
-                raise ClusterError(f"{what}: an item of the list is not an object")
+                raise ClusterError(f"{path}: an item of the list is not an object")
             yield from dig(page, "items")
             query["continue"] = dig(page, "metadata", "continue")
             if not query["continue"]:
@@ -222,12 +221,9 @@ def _probes(
     for name in names:
         pod = _pod(name, {key: "1g.5gb or 1g.10gb"} if key else {})
         try:
-            answer = reader.call("POST", path, pod)
+            yield Probe(namespace, name, reader.call("POST", path, pod), key)
         except ClusterError as error:
-            yield Probe(namespace, name, None, str(error), 0)
-            continue
-        created, error_ = (answer.body, "") if answer.status == 201 else (None, answer.reason)
-        yield Probe(namespace, name, created, error_, answer.status, key)
+            yield Probe(namespace, name, error, key)
 
 
 def _pod(resource: str, annotations: Json) -> Json:

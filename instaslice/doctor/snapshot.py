@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from instaslice.annotations import is_mirror
-from instaslice.cluster.client import ClusterError
+from instaslice.cluster.client import Answer, ClusterError
 from instaslice.cluster.gates import EXTENDED, Known
 from instaslice.doctor.inventory import Inventory, dig, grouped
 from instaslice.patch import Json
@@ -33,9 +33,7 @@ class Probe(NamedTuple):
 
     namespace: str
     resource: str  #: in the pod's limits, "nvidia.com/mig-1g.5gb"
-    pod: Json | None
-    error: str  #: why it was refused, or empty
-    status: int  #: of HTTP; 0 without an answer
+    answer: Answer | ClusterError
     annotation: str = ""  #: the pod's annotation for InstaSlice
 
 

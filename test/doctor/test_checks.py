@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from instaslice.cluster.client import ClusterError
+from instaslice.cluster.client import Answer, ClusterError
 from instaslice.cluster.gates import EXTENDED, PARTITIONABLE, Known
 from instaslice.doctor import plan
 from instaslice.doctor.checks import CHECKS, Registered, examine
@@ -85,12 +85,16 @@ def endpoint(ready: bool | None = None) -> Snapshot:
     return with_lists(endpoints=[{"endpoints": [found]}])
 
 
-def probed(pod_: Json | None, error: str = "", status: int = 201, **lists: list[Json]) -> Snapshot:
-    probe = Probe("ml", ONE_SLICE, pod_, error, status)
-    return replace(with_lists(**lists), probes=(probe,))
+def probed(answer: Answer | ClusterError, **lists: list[Json]) -> Snapshot:
+    return replace(with_lists(**lists), probes=(Probe("ml", ONE_SLICE, answer),))
 
 
-KEPT, REWRITTEN = pod(limit="mig-1g.5gb"), pod(template="mig-1g.5gb")
+def refused(status: int, message: str) -> Snapshot:
+    return probed(Answer(status, {"message": message}))
+
+
+KEPT = Answer(201, pod(limit="mig-1g.5gb"))
+REWRITTEN = Answer(201, pod(template="mig-1g.5gb"))
 OF_A_LIMIT_RANGE = pod(template="mig-1g.5gb", limit="mig-1g.5gb")
 OF_A_LIMIT_RANGE["spec"]["containers"][0]["resources"]["limits"][ONE_SLICE] = "0"
 ENABLED, DISABLED = ({"instaslice.io/rewrite": each} for each in ("enabled", "disabled"))
@@ -142,10 +146,10 @@ CASES: dict[str, Snapshot] = {
     "mode: a class is missing": beside("1g.5gb"),
     "endpoints: one is ready": endpoint(),
     "endpoints: none is ready": endpoint(ready=False),
-    "dry run: a quota forbids the pod": probed(None, "403 forbidden: exceeded quota", 403),
-    "dry run: no trusted CA": probed(None, "500 failed calling webhook: x509: unknown", 500),
-    "dry run: no answer": probed(None, "no answer within 10 s", 0),
-    "dry run: no rights": probed(None, '403 User "x" cannot create resource "pods"', 403),
+    "dry run: a quota forbids the pod": refused(403, "forbidden: exceeded quota"),
+    "dry run: no trusted CA": refused(500, "failed calling webhook: x509: unknown"),
+    "dry run: no answer": probed(ClusterError("no answer within 10 s")),
+    "dry run: no rights": refused(403, 'User "x" cannot create resource "pods"'),
     "dry run: limits are kept": probed(KEPT),
     "dry run: limits are kept, no webhook": probed(KEPT, webhooks=[]),
     "dry run: limits are kept, no namespace opts in": probed(KEPT, webhooks=[webhook(OPT_IN)]),
@@ -153,7 +157,7 @@ CASES: dict[str, Snapshot] = {
         KEPT, namespaces=[named("ml", "", metadata={"name": "ml", "labels": DISABLED})]
     ),
     "dry run: rewritten": probed(REWRITTEN),
-    "dry run: rewritten, a LimitRange sets 0": probed(OF_A_LIMIT_RANGE),
+    "dry run: rewritten, a LimitRange sets 0": probed(Answer(201, OF_A_LIMIT_RANGE)),
 }
 
 COUNTERS, FIRST, SECOND = a100.resource_slices()

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from instaslice.cluster.client import Answer
 from instaslice.cluster.gates import GATES, Known
 from instaslice.doctor.policies import OWN
 from instaslice.doctor.snapshot import Probe, Snapshot
@@ -100,7 +101,7 @@ HEALTHY = Snapshot(
         "nodes": [named("node-1", "", status={"allocatable": {"nvidia.com/mig-1g.5gb": "0"}})],
         "quotas": [named("q", spec={"hard": {"requests.cpu": "1"}}), named("empty", spec={})],
     },
-    probes=(Probe("default", "nvidia.com/mig-1g.5gb", pod(template="mig-1g.5gb"), "", 201),),
+    probes=(Probe("default", "nvidia.com/mig-1g.5gb", Answer(201, pod(template="mig-1g.5gb"))),),
     gates=dict.fromkeys(GATES, Known(True)),
 )
 
