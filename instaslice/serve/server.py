@@ -35,6 +35,9 @@ _log = logging.getLogger("instaslice")
 #: disk can block the heartbeat (gunicorn's FAQ).
 _MEMORY: Final = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 
+#: Connections that wait in the kernel: as many as it allows (net.core.somaxconn). A client without
+#: a place tries again after 1, 3 and 7 seconds.
+_BACKLOG: Final = 65535
 
 #: Files that the server may have open beside its connections.
 _OWN_FILES: Final = 64
@@ -56,7 +59,7 @@ def listen(host: str, port: int) -> socket.socket:
             listener = _listen_everywhere(port)
         else:
             family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            listener = socket.create_server(address, family=family)
+            listener = socket.create_server(address, family=family, backlog=_BACKLOG)
     except OSError as error:
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         reason = str(error.strerror).partition(" (while ")[0]  # create_server appends the address
@@ -70,11 +73,15 @@ def listen(host: str, port: int) -> socket.socket:
 def _listen_everywhere(port: int) -> socket.socket:
     with contextlib.suppress(ValueError):  # the kernel has no IPv6
         try:
-            return socket.create_server((ANY, port), family=socket.AF_INET6, dualstack_ipv6=True)
+            family, address = socket.AF_INET6, (ANY, port)
+            return socket.create_server(
+                address, family=family, backlog=_BACKLOG, dualstack_ipv6=True
+            )
         except OSError as error:
             if error.errno != errno.EADDRNOTAVAIL:  # sysctl disables IPv6
                 raise
-    return socket.create_server(("0.0.0.0", port))  # noqa: S104 - every address is the point
+    everywhere = ("0.0.0.0", port)  # noqa: S104 - every address is the point
+    return socket.create_server(everywhere, backlog=_BACKLOG)
 
 
 def _raise_file_limit() -> int:
@@ -115,9 +122,6 @@ class Server(BaseApplication):
 
         values: dict[str, Any] = {
             "bind": f"fd://{self._listener}",
-            # As many as the kernel allows (net.core.somaxconn). A client without a place retries
-            # after 1, 3 and 7 seconds.
-            "backlog": 65535,
             "worker_class": StallFreeWorker,
             "worker_connections": limits.connections,
             # Two workers on one core served 4 % less than one. Replicas add capacity.

@@ -222,6 +222,15 @@ def test_an_ipv6_address_is_ipv6_only() -> None:
         assert listener.getsockname()[0] == "::1"
 
 
+def test_many_connections_may_wait_to_be_accepted() -> None:
+    if int(Path("/proc/sys/net/core/somaxconn").read_text()) < 256:
+        pytest.skip("this kernel lets fewer wait")
+    with contextlib.ExitStack() as stack:
+        address = stack.enter_context(listen("127.0.0.1", 0)).getsockname()
+        for _ in range(200):
+            stack.enter_context(socket.create_connection(address, 0.9)).send(b"x")
+
+
 def test_connections_are_kept_alive(shared: Server) -> None:
     with contextlib.closing(shared.connect()) as connection:
         connection.connect()
