@@ -35,7 +35,7 @@ _OF_A_PROFILE: Final = "nvidia.com/mig-"
 #: How product names end under strategy `single`, where all GPUs are cut into the same slices.
 _SINGLE: Final = re.compile(r"-MIG-([1-9][0-9]{0,2}g\.[1-9][0-9]{0,3}gb(?:\.[a-z.]+)?)$", re.ASCII)
 #: Operators (NodeSelectorOperator) that a node without the label does not satisfy.
-_NEEDS_IT: Final = frozenset({"In", "Exists", "Gt", "Lt"})
+NEEDS_IT: Final = frozenset({"In", "Exists", "Gt", "Lt"})
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 
@@ -70,7 +70,7 @@ def selected(spec: Json) -> Iterator[Selected]:
     It reads the first MAX_READ elements of each list and object; no real pod has more.
     """
     for label, value in islice(_dict(spec.get("nodeSelector")).items(), MAX_READ):
-        if _tells_of_mig(label, (str(value),)):
+        if tells_of_mig(label, (str(value),)):
             yield Selected("nodeSelector", label, (str(value),), True)
     affinity = _dict(_dict(spec.get("affinity")).get("nodeAffinity"))
     required = _list(_dict(affinity.get(_REQUIRED)).get("nodeSelectorTerms"))
@@ -80,11 +80,12 @@ def selected(spec: Json) -> Iterator[Selected]:
         for requirement in map(_dict, islice(chain.from_iterable(every), MAX_READ)):
             label, values = str(requirement.get("key")), _list(requirement.get("values"))
             texts = tuple(map(str, values))
-            if str(requirement.get("operator")) in _NEEDS_IT and _tells_of_mig(label, texts):
+            if str(requirement.get("operator")) in NEEDS_IT and tells_of_mig(label, texts):
                 yield Selected("affinity.nodeAffinity", label, texts, is_required)
 
 
-def _tells_of_mig(label: str, values: tuple[str, ...]) -> bool:
+def tells_of_mig(label: str, values: tuple[str, ...]) -> bool:
+    """Whether a node label with one of these values describes MIG slices."""
     if label == PRODUCT:
         return bool(values) and all(map(single_profile, values))
     return label in ALWAYS or label.startswith(_OF_A_PROFILE)

@@ -6,7 +6,7 @@ that is not rewritten is reported. A document that names nothing of interest is 
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -91,23 +91,14 @@ ELSEWHERE: Final = f"and a program in the cluster applies it: {KUSTOMIZE}"
 CANNOT: Final = f"and no change of it gives the same result with its rewritten base: {KUSTOMIZE}"
 TWICE: Final = "the key {!r} occurs twice in the same object; the last one counts, as in kubectl"
 SELECTOR: Final = (
-    "it selects nodes by {}, a label of MIG manager or the device plugin; nodes with NVIDIA's DRA "
-    "driver may lack it, and then "
+    "it names {}, a label of MIG manager or the device plugin; nodes with NVIDIA's DRA driver may "
+    "lack it"
 )
-NAMES: Final = (
-    "it names {}, a label of MIG manager or the device plugin, which nodes with NVIDIA's DRA "
-    "driver may lack"
-)
+NO_NODE: Final = ", and then the pod fits no node"
 SINGLE: Final = "; {0} is a slice on such nodes: --resource {0}=mig-{1}"
 _AFFIXES: Final = ("namePrefix", "nameSuffix")
 _OWN: Final = "instaslice.io/"  #: labels and annotations
 _GPU: Final = "nvidia.com/gpu"
-#: What `node_labels.selected` reads of a pod, and its own labels.
-_NODES: Final[tuple[Path, ...]] = (
-    ("metadata",),
-    ("spec", "nodeSelector"),
-    ("spec", "affinity", "nodeAffinity"),
-)
 _ODD: Final = "left as it is: it is not a MIG profile such as mig-1g.5gb"
 UNNEEDED: Final = "no manifest needs it any more, if all that name it have been reversed"
 RENAMES: Final = (
@@ -426,21 +417,24 @@ class _Work:
                     self.document.patches.append(patch)
                     handled |= {patch.path} - {()}
         is_own = task.is_reverse or manifest.place is not None
-        every, seen = workloads.templates(manifest, task.kinds), {_NODES[0]}
+        every, skipped = workloads.templates(manifest, task.kinds), set[Path]({("metadata",)})
         for template in [patches.template(manifest)] if is_patch else every:
             handled.update((*path, "resources") for path, _ in workloads.containers(template))
+            why = workloads.why_skipped(manifest, template, disabled)
+            skipped.add(template.place(() if why else ("metadata",)))
             if is_patch:
-                self._warn(template, [])
-                self._warn_of_nodes(template.pod["spec"], template.place)
+                self._warn(template, [], is_rewritten=True)
             elif not is_own and (role or patches.has_directive(template.pod)):
                 self.tell(template.place(()), CUSTOM, "left")
             else:
-                operations += self._template(manifest, template)
-            seen |= {template.place(path) for path in _NODES}
+                operations += self._template(manifest, template, why)
         if not task.is_reverse:
             self._tell_left(leftovers(manifest, handled, task.kinds, task.resources))
-            for path, label, profile in node_labels_in(manifest.value, seen):
-                self.tell(path, NAMES.format(label) + self._single(profile), "warning")
+            for path, each in node_labels_in(manifest.value, skipped):
+                is_single = each.single and _GPU not in task.resources.mapped
+                text = SELECTOR.format(each) + (NO_NODE if each.is_required else "")
+                text += SINGLE.format(_GPU, each.single) if is_single else ""
+                self.tell(path, text, "warning")
         return operations
 
     def _inline(self, manifest: Manifest) -> Iterator[Patch]:
@@ -449,9 +443,11 @@ class _Work:
             for part in split(text):
                 yield from (Patch(self, each, path, target) for each in _manifests(part))
 
-    def _template(self, manifest: Manifest, template: Template) -> list[Operation]:
-        """Return the operations that rewrite a pod template; report what is wrong with it."""
-        why = workloads.why_skipped(manifest, template, self.rewriter.disabled)
+    def _template(self, manifest: Manifest, template: Template, why: str) -> list[Operation]:
+        """Return the operations that rewrite a pod template; report what is wrong with it.
+
+        why: it is left as it is; empty if it is rewritten.
+        """
         try:
             result = self._result(manifest, template)
         except InvalidPod as invalid:
@@ -462,9 +458,7 @@ class _Work:
             self.tell(template.place(()), f"left as it is: it {why}", "note")
         if why:
             return []
-        self._warn(template, result.notices)
-        if not self.rewriter.task.is_reverse:
-            self._warn_of_nodes(template.pod["spec"], template.place, bool(result.operations))
+        self._warn(template, result.notices, bool(result.operations))
         return result.operations
 
     def _result(self, manifest: Manifest, template: Template) -> Rewrite:
@@ -531,9 +525,16 @@ class _Work:
                     if found.get(key):
                         self.tell((*path, key), RENAMES, RENAME)
 
-    def _warn(self, template: Template, notices: Iterable[Notice]) -> None:
-        """Report each notice at every amount of the resource that it is about."""
+    def _warn(self, template: Template, notices: Iterable[Notice], is_rewritten: bool) -> None:
+        """Report each notice at every amount of the resource that it is about, and `nodeName`."""
         amounts, resources = list(_amounts(template)), self.rewriter.task.resources
+        spec = template.pod["spec"]
+        has_claims = not self.rewriter.task.is_reverse and (
+            is_rewritten or spec.get("resourceClaims")
+        )
+        if spec.get("nodeName") and has_claims:
+            text = f"{node_labels.PAST_SCHEDULER}; {node_labels.NODE_SELECTOR}"
+            self.tell(template.place(("spec", "nodeName")), text, "warning")
         for path, resource, container in amounts:
             # The core names only some of them, and no places.
             if resource.startswith(RESOURCE_PREFIX) and not resources.find(resource):
@@ -545,25 +546,6 @@ class _Work:
             text = notice.text if places else str(notice)
             for path, who in places or [(template.place(()), "")]:
                 self.tell(path, text, "warning", who)
-
-    def _warn_of_nodes(
-        self, spec: Any, place: Callable[[Path], Path], is_rewritten: bool = False
-    ) -> None:
-        """Report what keeps a pod from its nodes. place: of a path from the pod on."""
-        if not isinstance(spec, dict):
-            return
-        if spec.get("nodeName") and (is_rewritten or spec.get("resourceClaims")):
-            text = f"{node_labels.PAST_SCHEDULER}; {node_labels.NODE_SELECTOR}"
-            self.tell(place(("spec", "nodeName")), text, "warning")
-        for each in node_labels.selected(spec):
-            end = "the pod fits no node" if each.is_required else "this has no effect"
-            text = SELECTOR.format(each) + end + self._single(each.single)
-            self.tell(place(("spec", *each.path.split("."), each.label)), text, "warning")
-
-    def _single(self, profile: str) -> str:
-        """The end of a warning of a label by which all slices of a node have one profile."""
-        is_mapped = _GPU in self.rewriter.task.resources.mapped
-        return SINGLE.format(_GPU, profile) if profile and not is_mapped else ""
 
     def _tell_left(self, found: Iterable[Leftover]) -> None:
         for each in found:

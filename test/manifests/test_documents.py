@@ -240,7 +240,7 @@ def test_warns_of_node_selectors_that_match_no_node() -> None:
         (
             "apiVersion: karpenter.sh/v1\nkind: NodePool\nspec: {template: {spec: {requirements: "
             "[{key: nvidia.com/gpu.product, operator: In, values: [A30-MIG-1g.6gb]}]}}}",
-            "spec.template.spec.requirements[0].values[0]",
+            "spec.template.spec.requirements[0]",
         ),
         (
             "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {nvidia.com/mig.config: a}}\n"
@@ -255,6 +255,13 @@ def test_warns_of_node_labels_without_a_limit(text: str, where: str) -> None:
     (document,) = rewritten(text)
     assert [problem.path for problem in document.problems["warning"]] == [where]
     assert not document.problems["left"]
+
+
+@pytest.mark.parametrize("operator", ["NotIn", "DoesNotExist", "[]"])
+def test_no_warning_of_a_label_that_nodes_need_not_have(operator: str) -> None:
+    text = f"a: {{matchExpressions: [{{key: nvidia.com/mig.config, operator: {operator}}}]}}"
+    (document,) = rewritten(text)
+    assert not any(document.problems.values())
 
 
 def test_warns_of_duplicate_keys() -> None:
