@@ -4,7 +4,7 @@ This module refuses what the API server would refuse, in its words and with the 
 It checks every bound before it loops over user input (R8).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from instaslice import profiles
@@ -41,8 +41,8 @@ class Container(NamedTuple):
     limits: Json
     requests: Json
     claims: list[Any]  #: existing references to claims
-    #: The resources named in limits, then in requests, by name; filled in by `asking`.
-    asks: dict[str, Resource]
+    #: The resources named in limits, then in requests, by name.
+    asks: Mapping[str, Resource]
 
     @property
     def path(self) -> Path:
@@ -100,10 +100,14 @@ def _wrong_type(path: Path, kind: type = dict) -> InvalidPod:
     return InvalidPod(FieldError(path, "FieldValueTypeInvalid", f"must be {word}"))
 
 
-def containers(pod: Json) -> Iterator[Container]:
-    """The containers that have resources: first `containers`, then `initContainers`.
+#: The first fields of a Container: kind, number, json, resources, limits, requests.
+_Found = tuple[str, int, Json, Json, Json, Json]
 
-    Raises InvalidPod (R7). A pod may have a million empty ones, so it creates no values for those.
+
+def _with_resources(pod: Json) -> Iterator[_Found]:
+    """Find the containers that have resources. Raises InvalidPod.
+
+    A pod may have a million containers without, so it creates no values for those.
     """
     spec = member(pod, "spec", dict)
     for kind in ("containers", "initContainers"):
@@ -112,12 +116,36 @@ def containers(pod: Json) -> Iterator[Container]:
                 raise _wrong_type(("spec", kind, number))
             if "resources" not in container:
                 continue
-            where = ("spec", kind, number, "resources")
-            if resources := member(container, "resources", dict, where[:3]):
-                limits = member(resources, "limits", dict, where)
-                requests = member(resources, "requests", dict, where)
-                claims = member(resources, "claims", list, where)
-                yield Container(kind, number, container, resources, limits, requests, claims, {})
+            resources = container["resources"]
+            if resources is None or resources == {}:
+                continue
+            if type(resources) is not dict:
+                raise _wrong_type(("spec", kind, number, "resources"))
+            limits, requests = resources.get("limits"), resources.get("requests")
+            if limits is not None and type(limits) is not dict:
+                raise _wrong_type(("spec", kind, number, "resources", "limits"))
+            if requests is not None and type(requests) is not dict:
+                raise _wrong_type(("spec", kind, number, "resources", "requests"))
+            yield kind, number, container, resources, limits or {}, requests or {}
+
+
+def _container(found: _Found, asks: Mapping[str, Resource]) -> Container:
+    claims = member(found[3], "claims", list, ("spec", *found[:2], "resources"))
+    return Container(*found, claims, asks)
+
+
+def containers(pod: Json) -> Iterator[Container]:
+    """The containers that have resources: first `containers`, then `initContainers`.
+
+    Raises InvalidPod (R7).
+    """
+    return (_container(found, {}) for found in _with_resources(pod))
+
+
+def same_places(pod: Json, others: Iterable[Container]) -> dict[tuple[str, int], Container]:
+    """A pod's containers at the same places as others, by kind and number. Raises InvalidPod."""
+    places = {each[:2] for each in others}
+    return {each[:2]: _container(each, {}) for each in _with_resources(pod) if each[:2] in places}
 
 
 def asking(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]:
@@ -125,13 +153,13 @@ def asking(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]
 
     Raises InvalidPod (R7, R8).
     """
-    found: list[Container] = []
+    asking: list[Container] = []
     odd: list[str] = []
     known: dict[str, Resource | None] = {}  # pods repeat few names
     left = MAX_ENTRIES
-    for container in containers(pod):
-        asks = container.asks
-        for amounts in (container.limits, container.requests):
+    for found in _with_resources(pod):
+        asks: dict[str, Resource] = {}
+        for amounts in found[4:]:
             for name in amounts:
                 if name not in known:
                     known[name] = resources.find(name)
@@ -142,10 +170,10 @@ def asking(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]
                     asks[name] = resource
                     left -= 1
                 if left < 0:
-                    raise InvalidPod(invalid(container.path, *_TOO_MUCH))
+                    raise InvalidPod(invalid(("spec", *found[:2], "resources"), *_TOO_MUCH))
         if asks:
-            found.append(container)
-    return found, odd[:MAX_MESSAGES]
+            asking.append(_container(found, asks))
+    return asking, odd[:MAX_MESSAGES]
 
 
 def count_devices(containers: Iterable[Container]) -> list[Settled]:

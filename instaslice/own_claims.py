@@ -12,8 +12,8 @@ from instaslice.containers import (
     Container,
     Settled,
     asking,
-    containers,
     member,
+    same_places,
 )
 from instaslice.invalid import InvalidPod, too_many
 from instaslice.patch import Json, Operation, change
@@ -112,8 +112,7 @@ def _put_back(pod: Json, old: Json, resources: Resources) -> list[Operation]:
     now, _ = asking(pod, resources)
     if not now:
         return []
-    places = {each[:2] for each in now}
-    before = {each[:2]: each for each in containers(old) if each[:2] in places}
+    before = same_places(old, now)
     operations: list[Operation] = []
     for container, has in zip(now, devices_of(now, own_claims(pod, resources)), strict=True):
         was = before.get(container[:2])
