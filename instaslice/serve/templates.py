@@ -1,4 +1,4 @@
-"""Creates the templates and device classes that admitted pods need: nobody sets up a namespace.
+"""Creates the templates and device classes that pods need, so that namespaces need no set-up.
 
 An admission asks for the objects of its pod and waits at most a second. One thread creates those
 that are not known to exist. It retries failures until they succeed or the namespace is gone, so an
@@ -43,7 +43,7 @@ class Wanted:
     """A template or a device class that pods need. Times are on the monotonic clock."""
 
     namespace: str | None  #: None for a device class
-    name: str  #: of the template, or of the one for a single device of the class
+    name: str  #: of the template; for a device class, without its domain
     bound: tuple[int, str] | None  #: from `TemplateMaker._bound`
     api: ResourceAPI
     claim: DeviceClaim | None  #: None if the name says everything
@@ -77,7 +77,7 @@ class _Row:
 
 
 class Turns:
-    """What pods need by namespace, of at most `room` bytes in all, and whose turn it is."""
+    """Objects that pods need, by namespace: at most `room` bytes of them, and whose turn it is."""
 
     def __init__(self, room: int) -> None:
         self.rows: dict[str | None, _Row] = {}
