@@ -3,7 +3,7 @@
 A shape is a function from a number, of containers for example, to an AdmissionReview.
 """
 
-import copy
+import json
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 from uuid import UUID
@@ -126,12 +126,18 @@ def _long_names(n: int) -> Json:
     return _pod(*(_asking({name: "1"}) for name in names), limits(1), resourceClaims=claims)
 
 
+def _copied(value: Json) -> Json:
+    """A copy as the API server's JSON would make it, which is faster than `copy.deepcopy`."""
+    made: Json = json.loads(json.dumps(value))
+    return made
+
+
 def _updates(n: int) -> Json:
     """An update that brings back the limits of containers that have claims."""
     (name,), declared = _own(["mig-1g.5gb"])
     container = {"name": "c", "resources": {"claims": [{"name": name}]}}
-    old = pod_of(*(copy.deepcopy(container) for _ in range(n)), resourceClaims=declared)
-    new = copy.deepcopy(old)
+    old = pod_of(*[container] * n, resourceClaims=declared)
+    new = _copied(old)
     for each in new["spec"]["containers"][:1_000]:
         each["resources"]["limits"] = {MIG: "1"}
     return pod_review(new, operation="UPDATE", oldObject=old)
@@ -142,7 +148,7 @@ def _again(shape: Shape) -> Shape:
 
     def made(n: int) -> Json:
         new = shape(n)
-        old = copy.deepcopy(new["request"]["object"])
+        old = _copied(new["request"]["object"])
         for each in old["spec"]["containers"]:
             each["resources"].pop("limits", None)
         return {**new, "request": {**new["request"], "operation": "UPDATE", "oldObject": old}}
