@@ -34,7 +34,14 @@ settings.register_profile(
 )
 settings.register_profile("test", settings.get_profile("ci"), max_examples=40)
 settings.register_profile("quick", settings.get_profile("ci"), max_examples=20)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "test")
+settings.load_profile(PROFILE)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than processors, since many tests wait; those of `make quick` do not."""
+    return (os.cpu_count() or 1) + (PROFILE != "quick")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

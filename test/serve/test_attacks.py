@@ -16,7 +16,7 @@ from test.support.process import PATIENCE
 from test.support.serving import SAMPLE, Server, Serving, exchange, memory, until
 
 #: Honest requests of each kind beside an attack; `make coverage` sends more.
-OFTEN = int(os.environ.get("ATTACK_REQUESTS", "5"))
+OFTEN = int(os.environ.get("ATTACK_REQUESTS", "3"))
 #: Seconds for an honest request on an idle machine. On a busy one it may take ten times as long as
 #: the longest without an attack.
 PROMPT = 0.5
