@@ -169,9 +169,9 @@ def _chosen_nodes(spec: Json, api: ResourceAPI) -> Iterator[Notice]:
         yield Notice("spec.nodeName", node_labels.PAST_SCHEDULER)
     chooses = spec.get("nodeSelector") or spec.get("affinity")
     for each in node_labels.selected(spec) if chooses else ():
-        then = "the pod may fit none" if each.is_required else "it prefers none"
+        then = "the pod may fit none" if each.is_required else "the preference may fit none"
         label = shorten(str(each))
-        yield Notice(f"spec.{each.path}", f"nodes lose {label} with the device plugin; {then}")
+        yield Notice(f"spec.{each.path}", f"nodes with the DRA driver may lack {label}; {then}")
 
 
 def _object(holder: Json, key: str, path: str) -> Json:

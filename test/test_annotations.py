@@ -222,10 +222,10 @@ def test_selecting_nodes_by_device_plugin_labels_gives_a_warning() -> None:
     selector = {"nvidia.com/mig.config": "all-1g.5gb", "zone": "a"}
     pod = pod_of(limits(1), nodeSelector=selector, affinity={"nodeAffinity": affinity})
     assert judged(pod).rewrite.warnings == [
-        "spec.nodeSelector: nodes lose nvidia.com/mig.config=all-1g.5gb with the device plugin; "
+        "spec.nodeSelector: nodes with the DRA driver may lack nvidia.com/mig.config=all-1g.5gb; "
         "the pod may fit none",
-        "spec.affinity.nodeAffinity: nodes lose nvidia.com/gpu.product=A-MIG-1g.5gb with the "
-        "device plugin; it prefers none",
+        "spec.affinity.nodeAffinity: nodes with the DRA driver may lack "
+        "nvidia.com/gpu.product=A-MIG-1g.5gb; the preference may fit none",
     ]
 
 
