@@ -324,7 +324,7 @@ def _walk(path: str, ours: object, theirs: object) -> Iterator[str]:
             yield from _walk(f"{path}[{index}]", *pair)
     elif ours != theirs:
         here = ascii(path[:80])[1:-1] or "spec"
-        wanted = "" if ours is None else f", not {_brief(ours)}"
+        wanted = f", not {_brief(ours)}" if isinstance(ours, (str, int, list)) else ""
         yield f"{here} is {_brief(theirs)}{wanted}"
 
 
