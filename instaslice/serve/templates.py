@@ -189,7 +189,7 @@ class TemplateMaker:
         """
         claims = list(claims)
         choices = [] if api.is_classic else [each for claim in claims for each in claim.choices]
-        classes = [claim_of(choice) for choice in choices if choice.has_own_class]
+        classes = [claim_of(choice) for choice in dict.fromkeys(choices) if choice.has_own_class]
         needs = [*((None, each) for each in classes), *((namespace, each) for each in claims)]
         with self._changed:
             now = time.monotonic()
