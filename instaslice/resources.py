@@ -31,8 +31,8 @@ _VARIANTS: Final = {"": "", "+me": "[+]me([.]all)?", "+me.all": "[+]me[.]all", "
 _MI_PER_GB: Final = 896
 
 #: A DNS label and a DNS subdomain (RFC 1123; apimachinery, `validation.IsDNS1123Subdomain`).
-_LABEL: Final = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
-_SUBDOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?", re.ASCII)
+_SUBDOMAIN: Final = re.compile(rf"{_LABEL.pattern}(?:\.{_LABEL.pattern})*", re.ASCII)
 #: The longest subdomain, in characters, and the room that a template's name needs for its count.
 MAX_NAME: Final = 253
 _COUNT_SUFFIX: Final = len(".x112")
@@ -227,3 +227,8 @@ def digested(text: str, most: int, name: str) -> str:
 def is_subdomain(text: str) -> bool:
     """Whether a text is a DNS subdomain (RFC 1123, apimachinery's `IsDNS1123Subdomain`)."""
     return len(text) <= MAX_NAME and _SUBDOMAIN.fullmatch(text) is not None
+
+
+def is_label(text: str) -> bool:
+    """Whether a text is a DNS label, as a namespace's name is (apimachinery, `IsDNS1123Label`)."""
+    return len(text) <= MAX_LABEL and _LABEL.fullmatch(text) is not None

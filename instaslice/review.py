@@ -4,7 +4,6 @@ Source: `k8s.io/api/admission/v1` and "Dynamic Admission Control" in Kubernetes'
 caller creates templates, which needs I/O, between the last two steps.
 """
 
-import re
 from binascii import b2a_base64
 from collections.abc import Iterator
 from json import JSONEncoder
@@ -16,7 +15,7 @@ from instaslice.invalid import InvalidPod, Notice, invalid, printable, shorten
 from instaslice.own_claims import restore
 from instaslice.patch import Json
 from instaslice.resource_api import NEWEST, ResourceAPI, Unavailable
-from instaslice.resources import MAX_NAME, MIG, Resources
+from instaslice.resources import MAX_NAME, MIG, Resources, is_label
 from instaslice.rewrite import Rewrite, rewrite
 
 API_VERSION: Final = "admission.k8s.io/v1"
@@ -27,9 +26,6 @@ _HEAD: Final = f'{{"apiVersion":"{API_VERSION}","kind":"AdmissionReview","respon
 
 #: The API server sets a review's uid to a UUID, which is shorter.
 MAX_UID: Final = 63
-#: A namespace's name becomes part of URL paths, so it must be valid (a DNS label).
-_NAMESPACE: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
-
 
 #: The operations in which pods are judged; others are allowed.
 _JUDGED: Final = ("CREATE", "UPDATE")
@@ -149,7 +145,7 @@ def failure(code: int, reason: str, message: str) -> Json:
 def _judge_create(
     request: Request, api: ResourceAPI | Unavailable, resources: Resources
 ) -> Verdict:
-    if request.namespace and not _NAMESPACE.fullmatch(request.namespace):
+    if request.namespace and not is_label(request.namespace):  # it becomes part of URL paths
         detail = "is not the name of a namespace"
         raise InvalidPod(invalid(("metadata", "namespace"), request.namespace, detail))
     usable = api if isinstance(api, ResourceAPI) else NEWEST

@@ -3,12 +3,14 @@
 import argparse
 import sys
 
-from instaslice.cli.usage import add_shared, client, command, mapping, wants_colour, width
+from instaslice.cli.usage import add_shared, client, command, mapping, name_of, wants_colour, width
 from instaslice.doctor import checks, explain, reading, report
+from instaslice.resources import is_subdomain
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pod", nargs="?", metavar="POD", help="explain this pod")
+    pod = name_of("pod", is_subdomain)
+    parser.add_argument("pod", nargs="?", type=pod, metavar="POD", help="explain this pod")
     help_ = "the namespace of the pod or of the dry runs (default: the context's)"
     add_shared(parser, "--namespace", help=help_)
     add_shared(parser, "--output", help="the format of the report")

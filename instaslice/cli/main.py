@@ -141,10 +141,10 @@ def _run(words: list[str]) -> int:
         import argcomplete  # an optional package
 
         argcomplete.autocomplete(whole)
-    if words[:1] in ([], ["help"]):
+    while words[:1] in ([], ["help"]):
         words = [*words[1:2], "--help"]
-    elif words == ["version"]:
-        words = ["--version"]
+    if words[:1] == ["version"]:
+        words = ["--version", *words[1:]]
     arguments, rest = whole.parse_known_args(words, argparse.Namespace(words=words))
     if rest or not arguments.command:
         commands.get(arguments.command, whole).unknown(rest or words)
@@ -169,7 +169,7 @@ def _end(line: str, code: int) -> int:
     """Print a line, if possible, discard unwritten output, and return the exit code."""
     with suppress(OSError):
         if line:
-            print(f"instaslice: {line}", file=sys.stderr, flush=True)
+            print(f"instaslice: {' '.join(line.splitlines())}", file=sys.stderr, flush=True)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -11,10 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO
 
 from instaslice.resource_api import VERSIONS
-from instaslice.resources import Resources, read_mapping
+from instaslice.resources import Resources, is_label, read_mapping
 
 if TYPE_CHECKING:
     from instaslice.cli.kube import Client
+
+
+def name_of(what: str, is_valid: Callable[[str], bool]) -> Callable[[str], str]:
+    """The type of an argument that names an object of Kubernetes. what: "pod"."""
+
+    def read(text: str) -> str:
+        if not is_valid(text):
+            raise argparse.ArgumentTypeError(f"{text!r} is not the name of a {what}")
+        return text
+
+    return read
+
 
 #: Arguments that several commands have, by name; a command may change their settings.
 SHARED: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -31,7 +43,7 @@ SHARED: Final[Mapping[str, Mapping[str, Any]]] = {
         "help": "a resource that serve maps, beside MIG slices; may be repeated",
     },
     "--resource-api": {"choices": VERSIONS, "metavar": "VERSION"},
-    "--namespace": {"metavar": "NS"},
+    "--namespace": {"metavar": "NS", "type": name_of("namespace", is_label)},
     "--output": {"choices": ("text", "json"), "default": "text"},
     "--kubeconfig": {
         "type": Path,

@@ -281,7 +281,7 @@ class Job:
         self.out.write(text.encode(errors="replace"))
 
     def say(self, line: str) -> None:
-        print(line, file=self.err)
+        print(" ".join(line.splitlines()), file=self.err)
 
     def bad(self, line: str) -> None:
         self.say(f"instaslice: {line}")

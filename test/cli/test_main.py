@@ -8,12 +8,12 @@ from instaslice.cli.main import COMMANDS, main
 
 def test_help_and_version_are_commands_too(capsys: pytest.CaptureFixture[str]) -> None:
     printed = []
-    for typed in ([], ["help"], ["--help"], ["version"], ["--version"]):
+    for typed in ([], ["help"], ["help", "help"], ["--help"], ["version"], ["--version"]):
         assert main(typed) == 0
         printed.append(capsys.readouterr().out)
     assert printed[0].startswith("usage: instaslice")
-    assert printed[0] == printed[1] == printed[2]
-    assert printed[3] == printed[4] == f"instaslice {instaslice.__version__}\n"
+    assert printed[0] == printed[1] == printed[2] == printed[3]
+    assert printed[4] == printed[5] == f"instaslice {instaslice.__version__}\n"
 
 
 @pytest.mark.parametrize("name", [command.name for command in COMMANDS])
@@ -37,6 +37,9 @@ MISTAKES = {
     "(see instaslice doctor --help)",
     "plan -o jsn": "argument --output/-o: invalid choice 'jsn'; did you mean json? "
     "(see instaslice plan --help)",
+    "doctor ../x": "argument POD: '../x' is not the name of a pod (see instaslice doctor --help)",
+    "webhook-configuration -n a.b": "argument --namespace/-n: 'a.b' is not the name of a namespace "
+    "(see instaslice webhook-configuration --help)",
     "plan x": "unknown argument 'x' (see instaslice plan --help)",
     "plan --files a --context x": "--files uses no cluster: omit --kubeconfig and --context",
     "plan --files /none": "/none: No such file or directory",
@@ -90,3 +93,11 @@ MISTAKES = {
 def test_a_mistake_gives_a_one_line_error(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(typed.split()) == 2
     assert capsys.readouterr() == ("", f"instaslice: {MISTAKES[typed]}\n")
+
+
+@pytest.mark.parametrize("typed", [["rewrite"], ["plan", "--files"], ["doctor", "--kubeconfig"]])
+def test_a_name_of_two_lines_is_shown_in_one(
+    typed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*typed, "two\nlines"]) == 2
+    assert capsys.readouterr().err.endswith("two lines: No such file or directory\n")
