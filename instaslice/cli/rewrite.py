@@ -51,7 +51,7 @@ def _add(parser: argparse.ArgumentParser) -> None:
         task,
         "--resource",
         metavar="NAME=CLASS",
-        help="rewrite this extended resource, too, to ask for devices of a class, or of a MIG "
+        help="also rewrite this extended resource, to ask for devices of a class, or of a MIG "
         "profile (nvidia.com/gpu=gpu.nvidia.com, nvidia.com/gpu=mig-1g.5gb); may be repeated",
     )
     task.add_argument(

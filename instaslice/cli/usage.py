@@ -40,7 +40,7 @@ SHARED: Final[Mapping[str, Mapping[str, Any]]] = {
         "action": "append",
         "default": [],
         "metavar": "NAME=DEVICECLASS",
-        "help": "a resource that serve maps, beside MIG slices; may be repeated",
+        "help": "a resource that serve rewrites in addition to MIG slices; may be repeated",
     },
     "--resource-api": {"choices": VERSIONS, "metavar": "VERSION"},
     "--namespace": {"metavar": "NS", "type": name_of("namespace", is_label)},
