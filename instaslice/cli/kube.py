@@ -78,7 +78,9 @@ class Client:
                 self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, None)
                 url = host + path
                 response = self._api.call_api(method, url, headers, body, _request_timeout=timeout)
-                return Answer(response.status, json_object(response.read()))
+                if found := json_object(response.read()):
+                    return Answer(response.status, found)
+                raise ValueError("it did not answer with a JSON object")  # perhaps a proxy did
             except ApiException as error:
                 if not error.status:  # it wraps an error of urllib3
                     raise

@@ -156,10 +156,11 @@ def ask(cluster: Caller) -> Served:
 
 def _names(answer: Answer, key: str, name: str) -> set[str]:
     """The names in a list of a discovery document. Raises ClusterError if it is malformed."""
+    if answer.status != 200:
+        raise ClusterError(f"GET /apis/{GROUP}: {answer.reason}")
     entries = answer.body.get(key)
-    if answer.status != 200 or not isinstance(entries, list):
-        raise ClusterError(f"it answered {answer.reason}")
-    names = [entry.get(name) if isinstance(entry, dict) else None for entry in entries]
+    listed = entries if isinstance(entries, list) else [None]
+    names = [entry.get(name) if isinstance(entry, dict) else None for entry in listed]
     if not all(isinstance(found, str) for found in names):
-        raise ClusterError(f"its list of {key} has no names")
+        raise ClusterError(f"GET /apis/{GROUP}: it has no list of {key} by {name}")
     return {str(found) for found in names}

@@ -70,6 +70,8 @@ SAID = {
     "hang_up": "closed",
     "half_a_body": "IncompleteRead|Connection broken",
     "not_http": "does not answer in HTTP",
+    "garbage": "it did not answer with a JSON object",
+    "endless": "it did not answer with a JSON object",
 }
 
 
