@@ -10,6 +10,7 @@ from instaslice.serve.limits import Limits
 from test.support import worst
 from test.support.apiserver import FAULTS, APIServer
 from test.support.limits import memory_limit
+from test.support.process import PATIENCE
 from test.support.serving import SAMPLE, Load, Serving, hung_up, memory, until
 
 BASE = Path(__file__).parents[2] / "config" / "base" / "deployment.yaml"
@@ -44,7 +45,7 @@ def test_the_largest_reviews_fit_the_deployments_memory(
             stack.enter_context(Load(server, clients=1, body=worst.dense(f"n{number}")))
             for number in range(3)
         ]
-        until(lambda: sum(each.answered for each in clients) >= 5, seconds=60)
+        until(lambda: all(each.answered for each in clients), seconds=2 * PATIENCE)
         assert not all(map(hung_up, unfinished))
         assert server.call("POST", "/mutate", SAMPLE)[0] == 200
         assert server.workers() == [worker]

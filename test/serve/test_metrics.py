@@ -37,20 +37,6 @@ def test_every_metric_is_documented(metrics: Metrics) -> None:
         assert told.endswith(".")
 
 
-def test_an_admission_counts_by_operation_and_outcome(metrics: Metrics) -> None:
-    before = series(metrics)
-    metrics.count("CREATE", "rewritten", {})
-    metrics.count("CONNECT", "unchanged", {})
-    metrics.bad_calls.inc()
-    name = "instaslice_admission_requests_total"
-    changed = {key: value for key, value in series(metrics).items() if before.get(key) != value}
-    assert changed == {
-        f"{name}{{'operation': 'CREATE', 'outcome': 'rewritten'}}": 1,
-        f"{name}{{'operation': 'other', 'outcome': 'unchanged'}}": 1,
-        f"{name}{{'operation': 'other', 'outcome': 'bad_call'}}": 1,
-    }
-
-
 def test_claims_are_counted_by_known_or_mapped_resource() -> None:
     """The number of series does not grow with the names that users type."""
     resources = read_mapping(["nvidia.com/gpu=gpu.nvidia.com", "a.com/single=mig-9g.99gb"])
