@@ -21,7 +21,6 @@ from instaslice.manifests.leftovers import (
     KUSTOMIZE,
     Leftover,
     in_list,
-    is_kustomization,
     leftovers,
     node_labels_in,
 )
@@ -96,7 +95,6 @@ SELECTOR: Final = (
 )
 NO_NODE: Final = ", and then the pod fits no node"
 SINGLE: Final = "; {0} is a slice on such nodes: --resource {0}=mig-{1}"
-_AFFIXES: Final = ("namePrefix", "nameSuffix")
 _OWN: Final = "instaslice.io/"  #: labels and annotations
 _GPU: Final = "nvidia.com/gpu"
 _ODD: Final = "left as it is: it is not a MIG profile such as mig-1g.5gb"
@@ -175,7 +173,7 @@ class Document:
 
     line: int  #: of its first value in the file, from 1
     before: str  #: its text, with the marker and the comments in front of it
-    file: str = ""  #: the name of its file
+    file: str = ""  #: the normalized name of its file
     edits: list[Edit] = field(default_factory=list)  #: of `before`, in order
     is_json: bool = False
     is_empty: bool = False  #: it has no value
@@ -248,6 +246,7 @@ class Rewriter:
     def each(self, data: bytes, name: str = "") -> Iterator[Document]:
         """Rewrite the documents of a file."""
         text, done, line = data.decode(errors="surrogateescape"), 0, 1
+        file = os.path.normpath(name)
         for part in split(text):
             if bad := _NOT_UTF8.search(part) if not part.isascii() else None:
                 place = len(text[: done + bad.start()].encode(errors="surrogateescape"))
@@ -255,7 +254,7 @@ class Rewriter:
                 document.errors.append(Problem(line, "", f"is not UTF-8 at byte {place}"))
                 yield document
             else:
-                yield self.rewrite(part, line, name)
+                yield self.rewrite(part, line, file)
             line += part.count("\n")
             done += len(part)
 
@@ -369,7 +368,7 @@ class _Work:
             self._tell_left(found)
             patch = patches.of_operations(self.value)
             if patches.concerns(patch, task.resources) and not task.is_reverse:
-                target = self.rewriter.builds.target(self.document.file)
+                target = self.rewriter.builds.patches.get(self.document.file)
                 document.patches.append(Patch(self, patch, (), target))
         elif not isinstance(self.value, dict):
             raise BadDocument("is not an object, as every manifest is")
@@ -411,7 +410,7 @@ class _Work:
         if manifest.kind == "Namespace" and workloads.is_disabled(manifest.value):
             disabled.add(manifest.name)
         if not task.is_reverse:
-            whole = [Patch(self, manifest, (), builds.target(file))]
+            whole = [Patch(self, manifest, (), builds.patches.get(file))]
             for patch in whole if is_patch else self._inline(manifest):
                 if patches.concerns(patch.manifest, task.resources):
                     self.document.patches.append(patch)
@@ -439,7 +438,7 @@ class _Work:
 
     def _inline(self, manifest: Manifest) -> Iterator[Patch]:
         """Yield the patches in a Kustomization's text, or in that of Flux or Argo CD."""
-        for path, text, target in patches.inline(manifest.value) if _kustomizes(manifest) else ():
+        for path, text, target in patches.inline(manifest):
             for part in split(text):
                 yield from (Patch(self, each, path, target) for each in _manifests(part))
 
@@ -519,11 +518,10 @@ class _Work:
                 self.tell((), UNNEEDED, "note")
         elif manifest.kind == "DeviceClass":
             self.document.has[Need(None, manifest.name, manifest.kind)] = None
-        elif _kustomizes(manifest):
-            for path, found in patches.held(manifest.value):
-                for key in _AFFIXES:
-                    if found.get(key):
-                        self.tell((*path, key), RENAMES, RENAME)
+        for path, found in patches.kustomizations(manifest):
+            for key in ("namePrefix", "nameSuffix"):
+                if found.get(key):
+                    self.tell((*path, key), RENAMES, RENAME)
 
     def _warn(self, template: Template, notices: Iterable[Notice], is_rewritten: bool) -> None:
         """Report each notice at every amount of the resource that it is about, and `nodeName`."""
@@ -664,14 +662,6 @@ def _unescaped(match: re.Match[str]) -> str:
 def _below(path: Path, operations: list[Operation]) -> list[Operation]:
     """Operations for the object that has theirs at a path."""
     return [{**each, "path": pointer(*path) + each["path"]} for each in operations]
-
-
-def _kustomizes(manifest: Manifest) -> bool:
-    """Whether an object may hold kustomize's settings."""
-    return is_kustomization(manifest) or manifest.group in (
-        "argoproj.io",
-        "helm.toolkit.fluxcd.io",
-    )
 
 
 def _manifests(text: str) -> list[Manifest]:

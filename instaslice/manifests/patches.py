@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+from instaslice.manifests.leftovers import is_kustomization
 from instaslice.manifests.workloads import (
     ANY,
     BUILT_IN,
@@ -32,18 +33,19 @@ _AMOUNTS: Final = ("limits", "requests")
 _DIRECTIVE: Final = "$patch"
 #: Keys of a Kustomization that name patches, and its other sources.
 _PATCHES: Final = ("patches", "patchesStrategicMerge", "patchesJson6902")
-#: Where Kustomizations of kustomize and of Flux, HelmReleases and Applications hold patches.
-_HOLDERS: Final[tuple[Path, ...]] = (
-    (),
-    ("spec",),
-    ("spec", "postRenderers", ANY, "kustomize"),
-    ("spec", "source", "kustomize"),
-    ("spec", "sources", ANY, "kustomize"),
-    ("spec", "template", "spec", "source", "kustomize"),
-)
+_BUILT_FROM: Final = ("resources", "bases", "components")
+#: Where objects in a cluster hold what a Kustomization holds at its root, by API group.
+_HOLDERS: Final[dict[str | None, tuple[Path, ...]]] = {
+    "kustomize.toolkit.fluxcd.io": (("spec",),),
+    "helm.toolkit.fluxcd.io": (("spec", "postRenderers", ANY, "kustomize"),),
+    "argoproj.io": (
+        ("spec", "source", "kustomize"),
+        ("spec", "sources", ANY, "kustomize"),
+        ("spec", "template", "spec", "source", "kustomize"),
+    ),
+}
 #: The end of a JSON Pointer to a container's limits, or to what holds them.
 HELD: Final = r"ontainers/[0-9]+(?:/resources(?:/limits)?)?"
-_BUILT_FROM: Final = ("resources", "bases", "components")
 
 
 class Builds:
@@ -65,45 +67,47 @@ class Builds:
                 if isinstance(path, str) and "\n" not in path:
                     yield os.path.normpath(os.path.join(folder, path)), _target(each)
 
-        files = dict(named(*_PATCHES))
-        for file, target in files.items():
+        files = list(named(*_PATCHES))
+        for file, target in files:
             self.patches[file] = target if self.patches.get(file, target) == target else {}
         sources = {file for file, _ in named(*_BUILT_FROM)}
         self.resources |= sources
-        self.refers[folder] = {os.path.normpath(name), *files, *sources}
+        self.refers[folder] = sources.union(file for file, _ in files)
 
     def role(self, file: str) -> bool | None:
         """Whether a Kustomization names a file as a patch, or as a resource; None for neither."""
-        file = os.path.normpath(file)
         return True if file in self.patches else False if file in self.resources else None
 
-    def target(self, file: str) -> Json | None:
-        """The target of the patches in a file; None without one."""
-        return self.patches.get(os.path.normpath(file))
-
     def has_another(self, file: str, others: Iterable[str]) -> bool:
-        """Whether one build may use the patches of a file and of one of the others."""
-        file, *rest = names = [os.path.normpath(each) for each in (file, *others)]
-        refers = dict(self.refers)
-        for each in names:
-            if not any(each in found for found in self.refers.values()):
-                folder = os.path.dirname(each) or "."
-                refers[folder] = {each, *refers.get(folder, ())}
-        for folder in (folder for folder, found in refers.items() if not found.isdisjoint(names)):
+        """Whether one build may use the patches of a file and of one of the others.
+
+        A file that no Kustomization names may belong to that of its folder.
+        """
+        homes = [(each, os.path.dirname(each) or ".") for each in (file, *others)]
+        for folder in {*self.refers, homes[0][1]}:
             build = [folder]
             for each in build:
-                build += refers.get(each, set()).difference(build)
-            if file in build and not set(rest).isdisjoint(build):
+                build += self.refers.get(each, set()).difference(build)
+            is_used = [
+                each in build or (home in build and self.role(each) is None) for each, home in homes
+            ]
+            if is_used[0] and any(is_used[1:]):
                 return True
         return False
 
 
-def inline(holder: Json) -> Iterator[tuple[Path, str, Json | None]]:
-    """Yield the path, the text and the target of each inline patch.
+def kustomizations(manifest: Manifest) -> Iterator[tuple[Path, Json]]:
+    """Yield the Kustomizations in an object, each with its path."""
+    for pattern in _HOLDERS.get(manifest.group, ((),) if is_kustomization(manifest) else ()):
+        yield from places(manifest.value, pattern)
 
-    A text may also be the name of a file. holder: a Kustomization, or an Application of Argo CD.
+
+def inline(manifest: Manifest) -> Iterator[tuple[Path, str, Json | None]]:
+    """Yield the path, the text and the target of each inline patch in an object.
+
+    A text may also be the name of a file.
     """
-    for path, found in held(holder):
+    for path, found in kustomizations(manifest):
         for key in _PATCHES:
             for index, each in enumerate(listed(found.get(key))):
                 is_entry = isinstance(each, dict)
@@ -111,12 +115,6 @@ def inline(holder: Json) -> Iterator[tuple[Path, str, Json | None]]:
                 if isinstance(text, str):
                     where: Path = (*path, key, index)
                     yield (*where, "patch") if is_entry else where, text, _target(each)
-
-
-def held(holder: Json) -> Iterator[tuple[Path, Json]]:
-    """Yield the objects with kustomize's settings in an object, each with its path."""
-    for pattern in _HOLDERS:
-        yield from places(holder, pattern)
 
 
 def _target(entry: Any) -> Json | None:

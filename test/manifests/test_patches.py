@@ -149,6 +149,20 @@ def test_two_patches_of_one_build_are_left_with_a_warning(
     assert capsys.readouterr().err.count("it has several bases, or its base several patches") == 2
 
 
+def test_patch_with_two_targets_is_left_with_a_warning(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entries = "".join(
+        f"- {{path: patch.yaml, target: {{name: {name}}}}}\n" for name in ("server", "other")
+    )
+    overlay = f"resources: [../base]\npatches:\n{entries}"
+    (folder / "overlay" / "kustomization.yaml").write_text(overlay)
+    (folder / "overlay" / "patch.yaml").write_text(f"{PATCH}      {CONTAINERS[0]}\n")
+    (folder / "base" / "other.yaml").write_text(BASE.replace("name: server", "name: other"))
+    assert main(["rewrite", "--check", "."]) == 3
+    assert "it has several bases" in capsys.readouterr().err
+
+
 def test_overlays_of_one_base_are_rewritten(folder: Path) -> None:
     shutil.copytree(folder / "overlay", folder / "other")
     for name, text in (("overlay", CONTAINERS[0]), ("other", CONTAINERS[7])):
@@ -191,11 +205,16 @@ def test_patch_of_a_custom_resource_is_left_with_a_warning() -> None:
     assert not document.changed
 
 
-@pytest.mark.parametrize("kind", ["kustomize.toolkit.fluxcd.io/v1", "argoproj.io/v1"])
-def test_prefixes_of_flux_and_argo_cd_are_reported(kind: str) -> None:
-    text = f"apiVersion: {kind}\nkind: X\nspec: {{namePrefix: a-}}\n"
-    (document,) = resolved(text)
-    assert [each.path for each in document.problems["rename"]] == ["spec.namePrefix"]
+@pytest.mark.parametrize(
+    ("group", "spec"),
+    [
+        ("kustomize.toolkit.fluxcd.io", "{namePrefix: a-}"),
+        ("argoproj.io", "{source: {kustomize: {namePrefix: a-}}}"),
+    ],
+)
+def test_prefixes_of_flux_and_argo_cd_are_reported(group: str, spec: str) -> None:
+    (document,) = resolved(f"apiVersion: {group}/v1\nkind: X\nspec: {spec}\n")
+    assert [each.line for each in document.problems["rename"]] == [3]
 
 
 @pytest.mark.parametrize("wrong", [5, "x", [1], [[]], {"a": 1}, None], ids=repr)
