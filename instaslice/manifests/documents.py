@@ -86,6 +86,7 @@ _HINTS: Final = (
 NO_BASE: Final = f"and its base is not among the files: name both, or {KUSTOMIZE}"
 SEVERAL: Final = f"and it has several bases, or its base several patches: {KUSTOMIZE}"
 CUSTOM: Final = f"left as it is: it is a patch of a custom resource: {KUSTOMIZE}"
+BACK: Final = "left as it is: it is a patch, whose claims need its base: reverse kustomize's output"
 ELSEWHERE: Final = f"and a program in the cluster applies it: {KUSTOMIZE}"
 CANNOT: Final = f"and no change of it gives the same result with its rewritten base: {KUSTOMIZE}"
 TWICE: Final = "the key {!r} occurs twice in the same object; the last one counts, as in kubectl"
@@ -235,6 +236,7 @@ class Rewriter:
         mapped = task.resources.mapped.items()
         names = [text for name, found in mapped for text in (name, found.template)]
         hints = [*map(_spelt, (RESOURCE_PREFIX, _OWN, *names)), *_HINTS]
+        hints += [("claims", r"""\bclaims["']?:""")] if task.is_reverse else []
         self._hints = [(word, re.compile(pattern)) for word, pattern in hints]
 
     def note_kustomization(self, name: str, data: bytes) -> None:
@@ -406,15 +408,18 @@ class _Work:
         operations: list[Operation] = []
         builds, file = self.rewriter.builds, self.document.file
         role = builds.role(file)
-        is_patch = not task.is_reverse and patches.is_patch(manifest, role)
+        is_patch = patches.is_patch(manifest, role)
         if manifest.kind == "Namespace" and workloads.is_disabled(manifest.value):
             disabled.add(manifest.name)
-        if not task.is_reverse:
-            whole = [Patch(self, manifest, (), builds.patches.get(file))]
-            for patch in whole if is_patch else self._inline(manifest):
-                if patches.concerns(patch.manifest, task.resources):
-                    self.document.patches.append(patch)
-                    handled |= {patch.path} - {()}
+        whole = [Patch(self, manifest, (), builds.patches.get(file))]
+        for patch in whole if is_patch else self._inline(manifest):
+            if not patches.concerns(patch.manifest, task.resources):
+                continue
+            if not task.is_reverse:
+                self.document.patches.append(patch)
+                handled |= {patch.path} - {()}
+            elif patches.has_claims(patch.manifest):
+                self.tell(patch.path or patches.spec_of(manifest), BACK, "left")
         is_own = task.is_reverse or manifest.place is not None
         every, skipped = workloads.templates(manifest, task.kinds), set[Path]({("metadata",)})
         for template in [patches.template(manifest)] if is_patch else every:

@@ -33,6 +33,7 @@ _WORSE: Final = (FINE, WOULD_CHANGE, LEFT, BAD)
 STANDARD_INPUT: Final = "-"
 #: The suffixes of the files that are read in a folder.
 SUFFIXES: Final = (".yaml", ".yml", ".json")
+_READ: Final = (*SUFFIXES, "Kustomization")  # one of kustomize's own names
 #: How many templates are named before "and N more".
 MAX_NAMED: Final = 8
 #: Lines of context in a diff, as in those of diff -u and git.
@@ -123,7 +124,7 @@ class Job:
             for folder, folders, inside in os.walk(name, onerror=unread.append):
                 folders[:] = sorted(each for each in folders if not each.startswith("."))
                 inside = [each for each in sorted(inside) if not each.startswith(".")]
-                found += [os.path.join(folder, each) for each in inside if each.endswith(SUFFIXES)]
+                found += [os.path.join(folder, each) for each in inside if each.endswith(_READ)]
             yield from map(os.path.normpath, found)
             for error in unread:
                 self.bad(f"{error.filename}: {error.strerror or error}")

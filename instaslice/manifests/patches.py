@@ -203,6 +203,15 @@ def concerns(patch: Manifest, resources: Resources) -> bool:
     )
 
 
+def has_claims(patch: Manifest) -> bool:
+    """Whether a patch declares or uses claims."""
+    spec = at(patch.value, spec_of(patch))
+    used = (
+        at(each, ("resources", "claims")) for _, each in _containers(patch.value, spec_of(patch))
+    )
+    return bool(at(spec, ("resourceClaims",))) or any(used)
+
+
 def has_directive(value: Any) -> bool:
     """Whether a patch holds a directive, such as `$patch`."""
     if isinstance(value, dict):

@@ -164,3 +164,22 @@ def test_template_stays_with_a_note() -> None:
     assert (document.after, len(document.problems["note"])) == (text, 1)
     (document,) = rewritten(text)
     assert document.problems["note"] == []
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "{initContainers: [{name: i, resources: {claims: [{name: a}]}}]}",
+        "{resourceClaims: [{name: a, resourceClaimTemplateName: mig-1g.5gb}]}",
+    ],
+)
+def test_patches_with_claims_are_left_with_a_warning(spec: str) -> None:
+    patch = (
+        f"{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: a}}, "
+        f"spec: {{template: {{spec: {spec}}}}}}}"
+    )
+    for text in (patch, f"kind: Kustomization\npatches:\n- patch: '{patch}'\n"):
+        (document,) = rewritten(text, BACK)
+        ((_, _, message),) = document.problems["left"]
+        assert "it is a patch" in message
+        assert not document.changed
