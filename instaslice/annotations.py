@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from instaslice import profiles
-from instaslice.containers import Settled, member
+from instaslice.containers import Decision, member
 from instaslice.invalid import InvalidPod, Path, invalid, printable, shorten
 from instaslice.patch import Json, Operation, add, pointer
 from instaslice.profiles import Resource
@@ -121,7 +121,7 @@ def _profile(name: str) -> Resource:
     return profile
 
 
-def describe(containers: Iterable[Settled], before: object = None) -> str:
+def describe(containers: Iterable[Decision], before: object = None) -> str:
     """The value of REQUESTED: what the containers ask for by new claims.
 
     before: the value after an earlier pass; ignored unless it is text.

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from instaslice import annotations
 from instaslice.annotations import Wishes
-from instaslice.containers import MAX_DEVICES, MAX_USES, Role, Settled
+from instaslice.containers import MAX_DEVICES, MAX_USES, Decision, Role
 from instaslice.invalid import InvalidPod, Notice, forbidden, invalid
 from instaslice.profiles import Resource
 from instaslice.resource_api import ALTERNATIVES, ResourceAPI
@@ -99,7 +99,7 @@ def _cut(devices: int, most: int) -> list[int]:
     return [most] * whole + [rest] * (rest > 0)
 
 
-def demands(containers: Sequence[Settled], api: ResourceAPI) -> Demands:
+def demands(containers: Sequence[Decision], api: ResourceAPI) -> Demands:
     """The containers' demands, by resource.
 
     Raises InvalidPod if they are too many, or the API cannot ask for a resource (R8).

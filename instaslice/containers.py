@@ -74,7 +74,7 @@ class Container(NamedTuple):
                 yield name, claim.get("request")
 
 
-class Settled(NamedTuple):
+class Decision(NamedTuple):
     """A container, with the decision on each of its amounts that is not 0."""
 
     container: Container
@@ -176,19 +176,19 @@ def asking(pod: Json, resources: Resources) -> tuple[list[Container], list[str]]
     return asking, odd[:MAX_MESSAGES]
 
 
-def count_devices(containers: Iterable[Container]) -> list[Settled]:
+def count_devices(containers: Iterable[Container]) -> list[Decision]:
     """Count the devices that each container asks for by each name; leave out zeros.
 
     Raises InvalidPod with the errors (R7, R8).
     """
-    found: list[Settled] = []
+    found: list[Decision] = []
     errors: list[FieldError] = []
     for container in containers:
         counts: dict[str, int] = {}
         for name in container.asks:
             if count := _count(container, name, errors):
                 counts[name] = count
-        found.append(Settled(container, counts))
+        found.append(Decision(container, counts))
         if len(errors) >= MAX_MESSAGES:
             break
     if errors:

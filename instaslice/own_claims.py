@@ -10,7 +10,7 @@ from instaslice.containers import (
     MAX_DEVICES,
     MAX_USES,
     Container,
-    Settled,
+    Decision,
     asking,
     member,
     same_places,
@@ -75,17 +75,17 @@ def devices_of(containers: Iterable[Container], own: OwnClaims) -> Iterator[dict
         yield found
 
 
-def decline(settled: list[Settled], own: OwnClaims) -> Iterator[Settled]:
+def decline(decisions: list[Decision], own: OwnClaims) -> Iterator[Decision]:
     """Let containers decline what they have by own claims (R10). Raises InvalidPod (R8).
 
     After a webhook has changed a pod, the API server calls its own plugins and then the webhook
     again. In between, a LimitRange's default may bring a limit back.
     """
-    each_has = devices_of([container for container, _, _ in settled], own)
-    for (container, counts, _), has in zip(settled, each_has, strict=True):
+    each_has = devices_of([container for container, _, _ in decisions], own)
+    for (container, counts, _), has in zip(decisions, each_has, strict=True):
         declined = [name for name in counts if container.asks[name] in has]
         claimed = {name: count for name, count in counts.items() if name not in declined}
-        yield Settled(container, claimed, declined)
+        yield Decision(container, claimed, declined)
 
 
 def restore(pod: Json, old: Json, resources: Resources = MIG) -> list[Operation]:

@@ -35,7 +35,7 @@ from typing import NamedTuple
 
 from instaslice import annotations
 from instaslice.claims import demands, new_claims, promised
-from instaslice.containers import Settled, asking, count_devices
+from instaslice.containers import Decision, asking, count_devices
 from instaslice.invalid import MAX_MESSAGES, Notice, printable, shorten
 from instaslice.own_claims import decline, own_claims
 from instaslice.patch import Json, Operation, change, extend
@@ -86,36 +86,36 @@ def rewrite(
     containers, odd = asking(pod, resources)
     if not containers:
         return Rewrite([], {}, [], odd)
-    settled = count_devices(containers)
+    decisions = count_devices(containers)
     if own := own_claims(pod, resources):
-        settled = list(decline(settled, own))
-    wanted = demands(settled, api)
+        decisions = list(decline(decisions, own))
+    wanted = demands(decisions, api)
     wishes, notices = promised(annotations.read(found, resources), wanted, api, again=bool(own))
     declared: list[Json] = []
     claims: dict[DeviceClaim, int] = {}
-    references: list[list[Json]] = [[] for _ in settled]
+    references: list[list[Json]] = [[] for _ in decisions]
     for asks, uses in new_claims(wanted, api, wishes):
-        name = new_name(settled[uses[0][0]].container.name, asks.template)
+        name = new_name(decisions[uses[0][0]].container.name, asks.template)
         declared.append(api.pod_claim(name, asks.template))
         claims[asks] = claims.get(asks, 0) + 1
         for user, request in uses:
             reference = {"name": name, "request": request} if request else {"name": name}
             references[user].append(reference)
     operations: list[Operation] = []
-    for each, fresh in zip(settled, references, strict=True):
+    for each, fresh in zip(decisions, references, strict=True):
         operations += _container_operations(each, fresh)
     operations += extend("/spec/resourceClaims", pod["spec"].get("resourceClaims"), declared)
     for unknown in dict.fromkeys([each for claim in claims for each in claim.unknown]):
         text = f"InstaSlice knows no GPU with the MIG profile {unknown.profile}"
         notices.append(Notice(unknown.name, text))
     before = found.get(annotations.REQUESTED) if own else None
-    requested = annotations.describe(settled, before) if claims else ""
+    requested = annotations.describe(decisions, before) if claims else ""
     return Rewrite(operations, claims, notices, odd, requested)
 
 
-def _container_operations(settled: Settled, fresh: list[Json]) -> list[Operation]:
+def _container_operations(decision: Decision, fresh: list[Json]) -> list[Operation]:
     """Replace a container's amounts (R3, R10) by references to its new claims (R4)."""
-    container, claimed, declined = settled
+    container, claimed, declined = decision
     if not claimed and not declined:
         return []
     here, zeros = container.pointer, dict.fromkeys(declined, "0")

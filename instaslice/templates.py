@@ -296,7 +296,7 @@ def why_not(api: ResourceAPI, claim: DeviceClaim) -> str:
 _DEFAULTS: Final = {"allocationMode": ("ExactCount", "WaitForFirstConsumer"), "count": (1,)}
 _EMPTY: Final[tuple[object, ...]] = (None, False, "", [], {})
 #: The most differences in a message, and characters of a value, which may be user input.
-_TOLD: Final = 4
+_MAX_LISTED: Final = 4
 _SHOWN: Final = 40
 
 
@@ -309,8 +309,8 @@ def difference(ours: Json, theirs: Json) -> str:
     ours: from `objects`. theirs: the API server's object, in the same version.
     """
     found = list(_walk("", ours.get("spec"), theirs.get("spec")))
-    more = f", and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
-    return ", ".join(found[:_TOLD]) + more
+    more = f", and {len(found) - _MAX_LISTED} more" if len(found) > _MAX_LISTED else ""
+    return ", ".join(found[:_MAX_LISTED]) + more
 
 
 def _walk(path: str, ours: object, theirs: object) -> Iterator[str]:
