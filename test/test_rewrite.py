@@ -4,6 +4,7 @@ import copy
 import json
 from collections import Counter
 from typing import Any
+from uuid import UUID
 
 import kubernetes_validate
 import pytest
@@ -44,6 +45,9 @@ def test_the_patch_gives_exactly_the_expected_pod(pod: Json, api: ResourceAPI) -
     wanted = pods.expected(pod, nested=api.version == "v1alpha2", most=api.max_devices)
     mine = [claim["name"] for claim in new_claims(pod, result)]
     theirs = [claim["name"] for claim in new_claims(pod, wanted)]
+    uuids = {UUID(name) for name in mine}
+    assert {str(each) for each in uuids} == set(mine)
+    assert (len(uuids), {each.version for each in uuids} - {4}) == (len(theirs), set())
     assert renamed(result, dict(zip(mine, theirs, strict=True))) == wanted
 
 
