@@ -337,10 +337,13 @@ class _Editor:
         before = node.start
         if node.is_block and isinstance(value, str):
             before = self.next_line(before)
+            # "+" keeps the empty lines at the end.
+            is_kept = "+" in self.text[node.start : before].partition("#")[0]
             old = self.text[before : node.end].lstrip()
-            indent = " " * self.column(node.end - len(old))
-            lines = textwrap.indent(value, indent).rstrip("\n").split("\n")
-            self.put(before, node.end, self.joined(lines, before).rstrip("\r\n"))
+            new = textwrap.indent(value, " " * self.column(node.end - len(old)))
+            new = new.removesuffix("\n") if is_kept else new.rstrip("\n")
+            written = self.joined(new.split("\n"), before)
+            self.put(before, node.end, written.removesuffix("\n").removesuffix("\r"))
             return
         if part.key is None:
             lines = _block(value, self.column(node.start), style)

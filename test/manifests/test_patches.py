@@ -73,6 +73,7 @@ def indented(text: str, margin: str = "  ") -> str:
 FORMS: dict[str, Callable[[str], tuple[str, str]]] = {
     "file": lambda text: ("path: patch.yaml", text),
     "block": lambda text: (f"patch: |-\n{indented(text, '    ')}", ""),
+    "block with empty lines": lambda text: (f"patch: |+ # x\n{indented(text, '    ')}\n\n", ""),
     "line": lambda text: (f"patch: '{json.dumps(yaml.safe_load(text))}'", ""),
     "item of a List": lambda text: (
         "path: patch.yaml",
