@@ -215,7 +215,7 @@ class Patch(NamedTuple):
     """A patch: a whole document, an item of a List, or text in a Kustomization."""
 
     work: "_Work"
-    manifest: Manifest  #: its value is a list for a JSON patch
+    manifest: Manifest  #: or a JSON patch, from `patches.of_operations`
     path: Path = ()  #: of the patch's text in a Kustomization; empty if it is no text
     target: Json | None = None  #: from the Kustomization that names it
 
@@ -327,7 +327,8 @@ class Rewriter:
                 for other in waiting
                 if other is not patch and any(map(other.fits, bases))
             )
-            is_one = len(bases) == 1 and not self.builds.has_another(work.document.file, others)
+            is_one = len(bases) == 1 and patch.target != {}
+            is_one = is_one and not self.builds.has_another(work.document.file, others)
             why = "" if is_one else SEVERAL if bases else NO_BASE
             work.settle(patch, bases, ELSEWHERE if "spec" in patch.path else why)
             work.document.close(work.text)

@@ -53,7 +53,7 @@ class Builds:
 
     def __init__(self) -> None:
         self.refers: dict[str, set[str]] = {}  #: by folder: what its Kustomization names
-        #: Files that hold patches, with their targets. `{}` is a target that may be any object.
+        #: Files that hold patches, with their targets; `{}` stands for several targets.
         self.patches: dict[str, Json | None] = {}
         self.resources: set[str] = set()  #: files that hold whole objects
 

@@ -159,7 +159,6 @@ def test_patch_with_two_targets_is_left_with_a_warning(
     overlay = f"resources: [../base]\npatches:\n{entries}"
     (folder / "overlay" / "kustomization.yaml").write_text(overlay)
     (folder / "overlay" / "patch.yaml").write_text(f"{PATCH}      {CONTAINERS[0]}\n")
-    (folder / "base" / "other.yaml").write_text(BASE.replace("name: server", "name: other"))
     assert main(["rewrite", "--check", "."]) == 3
     assert "it has several bases" in capsys.readouterr().err
 
