@@ -17,8 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from test.support import worst
-from test.support.loop import BufferedTLS
 from test.support.process import HOST, ROOT
 from test.support.reviews import pod_review
 from test.support.serving import HELLO
@@ -103,8 +101,18 @@ def large(port: int, number: int, body: bytes) -> None:
     time.sleep(3600)
 
 
+def dense(port: int) -> None:
+    """Send the reviews that take the most memory."""
+    from test.support import worst
+
+    large(port, 16, worst.dense())
+
+
 def key_updates(port: int) -> None:
     """Send 5.4 MB of TLS 1.3 messages that carry no data (RFC 8446, section 4.6.3) at once."""
+    # Importing the server's code takes longer than the other attacks need to begin.
+    from test.support.loop import BufferedTLS
+
     # Python's ssl has no call for them; its object holds OpenSSL's behind a count and two pointers.
     library = ctypes.CDLL("libssl.so.3")
     while True:
@@ -195,7 +203,7 @@ ATTACKS: dict[str, Callable[[int], None]] = {
     "600 reviews of 30 KiB": lambda port: flood(port, 600, post(review(56, 56, 30 * 1024))),
     "60 reviews of 1 MiB": lambda port: large(port, 60, review(56, 56, _MIB)),
     "16 reviews of 7 MiB": lambda port: large(port, 16, review(56, 56, 7 * _MIB - 4096)),
-    "16 dense reviews of 7 MiB": lambda port: large(port, 16, worst.dense()),
+    "16 dense reviews of 7 MiB": dense,
     "hellos of 128 KiB": hellos,
     "ChangeCipherSpec records": lambda port: replay(port, HELLO + 100_000 * CHANGE_CIPHER_SPEC),
     "ClientHellos": lambda port: replay(port, HELLO),

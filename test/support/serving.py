@@ -201,9 +201,8 @@ class Load:
 def client_hello() -> bytes:
     outgoing = ssl.MemoryBIO()
     with contextlib.suppress(ssl.SSLWantReadError):
-        ssl.create_default_context().wrap_bio(
-            ssl.MemoryBIO(), outgoing, server_hostname=HOST
-        ).do_handshake()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=HOST).do_handshake()
     return outgoing.read()
 
 
