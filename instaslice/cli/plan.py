@@ -1,15 +1,11 @@
 """`instaslice plan`: plan the migration of a cluster, or of a folder of manifests, to DRA."""
 
 import argparse
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from instaslice.cli.usage import UsageError, add_shared, client, command, mapping, needing, width
 from instaslice.doctor import plan, reading
-
-_SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
@@ -58,26 +54,23 @@ def _documents(folder: Path, failures: dict[str, str]) -> Iterator[tuple[str, ob
     """
     with needing("plan --files needs PyYAML"):
         import yaml
+
+        from instaslice.manifests.files import in_folder
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
     def stop(error: OSError) -> None:
         raise UsageError(f"{error.filename}: {error.strerror}")
 
-    for where, folders, names in os.walk(folder, onerror=stop):
-        folders[:] = sorted(each for each in folders if not each.startswith("."))
-        for name in sorted(names):
-            if not name.endswith(_SUFFIXES) or name.startswith("."):
-                continue
-            path = Path(where, name)
-            short = str(path.relative_to(folder))
-            try:
-                for document in yaml.load_all(path.read_bytes(), loader):
-                    yield short, document
-            except OSError as error:
-                failures[short] = error.strerror or "it cannot be read"
-            except RecursionError:
-                failures[short] = "it is nested too deeply"
-            except (yaml.YAMLError, ValueError) as error:
-                mark = getattr(error, "problem_mark", None)
-                line = f", line {mark.line + 1}" if mark else ""
-                failures[short] = f"it is not YAML{line} (render templates first)"
+    for path in in_folder(folder, stop):
+        short = str(path.relative_to(folder))
+        try:
+            for document in yaml.load_all(path.read_bytes(), loader):
+                yield short, document
+        except OSError as error:
+            failures[short] = error.strerror or "it cannot be read"
+        except RecursionError:
+            failures[short] = "it is nested too deeply"
+        except (yaml.YAMLError, ValueError) as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f", line {mark.line + 1}" if mark else ""
+            failures[short] = f"it is not YAML{line} (render templates first)"

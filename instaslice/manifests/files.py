@@ -7,7 +7,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from difflib import unified_diff
@@ -102,6 +102,18 @@ def run(names: Sequence[str], options: Options, out: BinaryIO, err: TextIO) -> i
     return job.code
 
 
+def in_folder(folder: Path, failed: Callable[[OSError], object]) -> Iterator[Path]:
+    """Yield the YAML and JSON files of a folder in sorted order.
+
+    Names that begin with a dot are skipped. failed: receives why a folder cannot be read.
+    """
+    for where, folders, names in os.walk(folder, onerror=failed):
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        for name in sorted(names):
+            if name.endswith(_READ) and not name.startswith("."):
+                yield Path(where, name)
+
+
 class Job:
     """One run of the command over all files."""
 
@@ -112,19 +124,13 @@ class Job:
         self.last = ""  #: the message at the end
 
     def walk(self, names: Sequence[str]) -> Iterator[str]:
-        """Yield the named files, and the YAML and JSON files of named folders in sorted order.
-
-        Names in folders that begin with a dot are skipped. `read` reports missing files.
-        """
+        """Yield the named files, and those of named folders. `read` reports missing files."""
         for name in names or [STANDARD_INPUT]:
             if name == STANDARD_INPUT or not Path(name).is_dir():
                 yield name
                 continue
-            found, unread = list[str](), list[OSError]()
-            for folder, folders, inside in os.walk(name, onerror=unread.append):
-                folders[:] = sorted(each for each in folders if not each.startswith("."))
-                inside = [each for each in sorted(inside) if not each.startswith(".")]
-                found += [os.path.join(folder, each) for each in inside if each.endswith(_READ)]
+            unread = list[OSError]()
+            found = list(in_folder(Path(name), unread.append))
             yield from map(os.path.normpath, found)
             for error in unread:
                 self.bad(f"{error.filename}: {error.strerror or error}")
