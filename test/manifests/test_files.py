@@ -115,6 +115,13 @@ def test_check_with_a_diff(folder: Path, run: Run) -> None:
     assert (code, out[:9], err) == (1, "--- a/goo", "")
 
 
+def test_hook_of_pre_commit(folder: Path, run: Run) -> None:
+    (hook,) = yaml.safe_load((SAMPLE.parents[1] / ".pre-commit-hooks.yaml").read_text())
+    assert hook["require_serial"], "a patch is read together with its base"
+    _, _, *options = hook["entry"].split()
+    assert [run(*options, name)[0] for name in ("good.yaml", "done.yaml")] == [1, 0]
+
+
 def test_bad_document_does_not_affect_others(folder: Path, run: Run) -> None:
     (folder / "latin.yaml").write_bytes(b"a: \xe9\n")
     names_ = ["bad.yaml", "missing.yaml", "latin.yaml", "good.yaml"]
