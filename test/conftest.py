@@ -64,10 +64,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-#: Without a cache it reads megabytes of definitions for each of thousands of manifests.
-kubernetes_validate.utils.schema_contents = functools.cache(
-    kubernetes_validate.utils.schema_contents
-)
+# Without caches it reads megabytes of definitions, and lists their versions, for each of thousands
+# of manifests.
+for _name in ("schema_contents", "all_versions"):
+    _cached = functools.cache(getattr(kubernetes_validate.utils, _name))
+    setattr(kubernetes_validate.utils, _name, _cached)
 
 
 @pytest.fixture(scope="session")
