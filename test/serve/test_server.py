@@ -227,15 +227,6 @@ def test_many_connections_may_wait_to_be_accepted() -> None:
             stack.enter_context(socket.create_connection(address, 0.9)).send(b"x")
 
 
-def test_connections_are_kept_alive(shared: Server) -> None:
-    with contextlib.closing(shared.connect()) as connection:
-        connection.connect()
-        first = connection.sock
-        for _ in range(5):
-            assert exchange(connection, "POST", "/mutate", SAMPLE)[0] == 200
-        assert connection.sock is first
-
-
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [("GET", "/metrics", b""), ("GET", "/healthz", b""), ("POST", "/mutate", b"{}")],
@@ -305,12 +296,6 @@ def one_line(done: Done) -> str:
     assert (done.code, done.out) == (2, "")
     [line] = done.err.splitlines()
     return line.removeprefix("instaslice: ")
-
-
-def test_missing_certificates_are_one_line(tmp_path: Path) -> None:
-    assert one_line(run("--cert-dir", str(tmp_path / "none"))) == (
-        f"{tmp_path}/none/tls.crt: No such file or directory"
-    )
 
 
 def test_an_address_of_another_machine_is_one_line(cert_dir: Path) -> None:
