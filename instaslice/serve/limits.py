@@ -86,7 +86,7 @@ class Limits:
     # -- one turn of the loop --------------------------------------------------------------------
 
     # Time to accept connections, and again for new handshakes, which take a millisecond each.
-    newcomers: float = 0.005
+    newcomers: float = 0.010
     # Time to read from established connections, and from those that send a large body.
     reading: float = 0.010
     reading_large: float = 0.002
