@@ -121,7 +121,8 @@ class Judge:
                 if self._process is None or self._process.poll() is not None:
                     self.close()  # it may have died since the last review
                     self._start()
-                self._pipe.send((body, api, resources))
+                self._pipe.send((api, resources))
+                self._pipe.send_bytes(body)  # a pickle would hold it a second time
                 answer = self._pipe.recv()
             except (OSError, EOFError):
                 self.close()
@@ -178,7 +179,8 @@ def main(fd: int) -> None:
     with Connection(fd) as pipe, contextlib.suppress(OSError, EOFError):
         while True:
             try:
-                answer = decide(*pipe.recv())
+                api, resources = pipe.recv()
+                answer = decide(pipe.recv_bytes(), api, resources)
             except (BadCall, MemoryError) as error:
                 answer = error.with_traceback(None)
             pipe.send(answer)
