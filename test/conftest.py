@@ -40,8 +40,8 @@ settings.load_profile(PROFILE)
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One process more than processors, since many tests wait; those of `make quick` do not."""
-    return (os.cpu_count() or 1) + (PROFILE != "quick")
+    """Two processes for each processor, since many tests wait; those of `make quick` do not."""
+    return (os.cpu_count() or 1) * (1 if PROFILE == "quick" else 2)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
