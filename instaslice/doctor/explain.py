@@ -104,7 +104,7 @@ def _claim(snapshot: Snapshot, pod: Pod, own: PodClaim) -> Found:
 
 
 def _lacking(devices: Inventory, claim: DeviceClaim) -> str:
-    """What a claim without room waits for."""
+    """The reason why a claim without room waits."""
     needed = sum(each.count for each in claim.requests)
     first, supply = claim.requests[0], devices.supply
     if claim.placement == DIFFERENT_GPUS:

@@ -82,9 +82,9 @@ class Device:
             for counter, amount in dig(consumption, "counters").items()
         }
         capacity = dig(body, "capacity") if self.is_shared else {"": 1}
-        #: What claims take of the device itself: its capacity if it may be shared, else all of it.
+        #: The part of the device that claims can take: its capacity if it may be shared, else all.
         self.counters = {(*self.name, key): _amount(each) for key, each in capacity.items()}
-        #: What a claim that requests no amount takes of that.
+        #: The part that a claim takes if it requests no amount.
         self.takes = {(*self.name, key): _amount(_default(each)) for key, each in capacity.items()}
         #: Whether the scheduler could allocate its part of the GPU twice. With the gate
         #: DRAPartitionableDevices off, the API server drops the counters of slices that could be

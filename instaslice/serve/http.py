@@ -49,7 +49,7 @@ _FIELD: Final = re.compile(r"([^:]++):([^\r]*+)\r\n")
 _ABSOLUTE: Final = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
 
 
-#: What is the same in every environ.
+#: The keys that have the same value in every environ.
 _SAME: Final = {
     "SCRIPT_NAME": "",
     "wsgi.version": (1, 0),
