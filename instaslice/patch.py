@@ -43,9 +43,9 @@ def extend(path: str, existing: object, values: list[Any]) -> list[Operation]:
 
     existing: the present list, or None if the member is missing or null.
     """
-    if existing is None:
-        return [{"op": "add", "path": path, "value": values}] if values else []
-    return [{"op": "add", "path": f"{path}/-", "value": value} for value in values]
+    if values and existing is None:
+        return [add(path, values)]
+    return [add(f"{path}/-", value) for value in values]
 
 
 def change(
@@ -58,7 +58,7 @@ def change(
     """
     lost = [name for name in gone if name in existing]
     if lost and len(lost) == len(existing):
-        return [{"op": "remove", "path": path}]
+        return [remove(path)]
     operations = [remove(f"{path}/{escape(name)}") for name in lost]
     for name, value in changed.items():
         if name in existing:

@@ -33,7 +33,8 @@ _WORSE: Final = (FINE, WOULD_CHANGE, LEFT, BAD)
 STANDARD_INPUT: Final = "-"
 #: The suffixes of the files that are read in a folder.
 SUFFIXES: Final = (".yaml", ".yml", ".json")
-_READ: Final = (*SUFFIXES, "Kustomization")  # one of kustomize's own names
+#: The name of a file that kustomize reads although it has no suffix.
+_KUSTOMIZATION: Final = "Kustomization"
 #: How many templates are named before "and N more".
 MAX_NAMED: Final = 8
 #: Lines of context in a diff, as in those of diff -u and git.
@@ -103,14 +104,15 @@ def run(names: Sequence[str], options: Options, out: BinaryIO, err: TextIO) -> i
 
 
 def in_folder(folder: Path, failed: Callable[[OSError], object]) -> Iterator[Path]:
-    """Yield the YAML and JSON files of a folder in sorted order.
+    """Yield the YAML and JSON files of a folder, and a file Kustomization, in sorted order.
 
     Names that begin with a dot are skipped. failed: receives why a folder cannot be read.
     """
     for where, folders, names in os.walk(folder, onerror=failed):
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         for name in sorted(names):
-            if name.endswith(_READ) and not name.startswith("."):
+            is_read = name.endswith(SUFFIXES) or name == _KUSTOMIZATION
+            if is_read and not name.startswith("."):
                 yield Path(where, name)
 
 

@@ -56,7 +56,6 @@ class Connection:
     account: Account
     generation: int  #: of the authorities that its certificate is checked against
     limits: Limits
-    is_known: bool = False  #: whether the client has shown a certificate, which was verified
     phase: Phase = Phase.HANDSHAKE
     since: float = field(default_factory=time.monotonic)  #: when the phase began
     used: bool = False  #: whether a whole request has come on it
@@ -88,6 +87,11 @@ class Connection:
         """Begin a phase."""
         self.phase = phase
         self.since = time.monotonic()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the client has shown a certificate, which was verified."""
+        return bool(self.peer.certificate)
 
     def patience(self) -> float:
         """How long it may stay in its phase, in seconds."""
@@ -158,7 +162,6 @@ class Connection:
                     self.tls.do_handshake()
                     certificate: Any = self.tls.getpeercert()
                     self.peer = self.peer._replace(certificate=certificate)
-                    self.is_known = bool(certificate)
                     self.enter(Phase.IDLE)
                     self.carried = self._raw
                 self._decrypt(self.tls)

@@ -90,8 +90,8 @@ class Limits:
     # Time to read from established connections, and from those that send a large body.
     reading: float = 0.010
     reading_large: float = 0.002
-    # Time to answer requests. The replies are sent together: waking the client once gives a third
-    # more requests a second on 16 connections.
+    # Processor time to answer requests. The replies are sent together: waking the client once gives
+    # a third more requests a second on 16 connections.
     answering: float = 0.005
     # Between two searches for connections whose time is up.
     sweep: float = 0.5

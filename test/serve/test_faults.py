@@ -185,6 +185,22 @@ def test_a_server_without_free_file_descriptors_makes_room(serving: Serving) -> 
 # -- bad bytes -----------------------------------------------------------------------------------
 
 
+def send(server: Server, data: bytes) -> bytes:
+    """Send bytes; returns all that the server sends."""
+    with server.raw() as connection:
+        with contextlib.suppress(OSError):  # the server may hang up first
+            connection.sendall(data)
+        answer = b""
+        with contextlib.suppress(OSError):
+            while data := connection.recv(65536):
+                answer += data
+        return answer
+
+
+def post(body: bytes) -> bytes:
+    return HEADERS + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body
+
+
 def test_many_of_the_largest_bodies_at_once(serving: Serving) -> None:
     """As many come at once as may be pending; complete ones do not have to wait."""
     full = SAMPLE + b" " * (LIMITS.body - len(SAMPLE))
@@ -256,8 +272,35 @@ def test_a_new_authority_closes_connections_of_the_old_one(
             server.call("POST", "/mutate", SAMPLE)
 
 
+def test_bodies_at_and_over_the_limit(server: Server) -> None:
+    full = SAMPLE + b" " * (LIMITS.body - len(SAMPLE))
+    assert send(server, post(full)).startswith(b"HTTP/1.1 200 ")
+    answer = send(server, post(full + b" "))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert answer.endswith(b"the body is over 7340032 bytes\n")
+
+
+def test_user_input_stays_data_in_the_log(server: Server) -> None:
+    review = load("create", "sample")
+    review["request"]["name"] = name = 'x\n{"level":"error"}\x1b[31m\u2028'
+    server.call("POST", "/mutate", json.dumps(review).encode())
+    [line] = until(lambda: [line for line in server.lines() if line.get("name") == name])
+    assert line["message"] == "rewritten"
+    assert server.printed().isascii()
+
+
+def test_a_log_that_cannot_be_written_stops_no_admission(serving: Serving) -> None:
+    with serving(stderr="/dev/full") as server:
+        [worker] = server.workers()
+        for _ in range(100):  # more than a buffer holds
+            status, body = server.call("POST", "/mutate", SAMPLE)
+            assert status == 200
+            assert json.loads(body)["response"]["allowed"]
+        assert server.workers() == [worker]
+
+
 def test_random_bytes_disturb_nobody(server: Server) -> None:
-    assert fuzz_socket.run(server, seed=6, connections=100)[0] == 100
+    assert fuzz_socket.run(server, seed=6, connections=200)[0] == 200
 
 
 def test_memory_stays_flat(server: Server) -> None:
@@ -290,7 +333,7 @@ def test_a_body_in_records_of_one_byte_disturbs_nobody(server: Server) -> None:
     with socket.create_connection((HOST, server.port), PATIENCE) as plain:
         client = BufferedTLS(plain, server.context)
         client.tls.write(HEADERS + b"Content-Length: 7000000\r\n\r\n")
-        for _ in range(200_000):
+        for _ in range(400_000):
             client.tls.write(b"x")
         sender = threading.Thread(target=_send_all, args=(plain, client.outgoing.read()))
         sender.start()
@@ -330,8 +373,27 @@ def sample_in(namespace: str) -> bytes:
     return json.dumps(review).encode()
 
 
-def test_an_api_server_that_hangs_costs_many_pods_no_more_than_one(
+def test_waiting_requests_and_those_behind_them_are_answered(
     serving: Serving, api_server: APIServer, reached: list[str]
+) -> None:
+    api_server.namespaces |= {f"n{i}" for i in range(20)}
+    options = ["--provision-templates", *reached]
+    kept = [
+        post(body).replace(b"Connection: close\r\n", b"")
+        for i in range(20)
+        for body in (SAMPLE, SAMPLE, sample_in(f"n{i}"))
+    ]
+    with serving(*options) as server:
+        [worker] = server.workers()
+        answer = send(server, b"".join(kept) + post(b"{}"))
+        assert answer.count(b"HTTP/1.1 200 ") == len(kept)
+        assert answer.count(b"HTTP/1.1 400 ") == 1
+        assert server.workers() == [worker]
+
+
+@pytest.mark.parametrize("fault", ["hang", "drip"])
+def test_an_api_server_that_hangs_costs_many_pods_no_more_than_one(
+    fault: str, serving: Serving, api_server: APIServer, reached: list[str]
 ) -> None:
     """Pods of many namespaces come at once, and no template can be created."""
     options = ["--provision-templates", "--threads", "2", *reached]
@@ -344,7 +406,7 @@ def test_an_api_server_that_hangs_costs_many_pods_no_more_than_one(
         seconds.append(time.monotonic() - before)
 
     with serving(*options) as server:
-        api_server.fault = FAULTS["drip"]
+        api_server.fault = FAULTS[fault]
         threads = [threading.Thread(target=admit, args=(server, i)) for i in range(pods)]
         for thread in threads:
             thread.start()

@@ -456,10 +456,10 @@ def test_neither_many_addresses_nor_many_cheap_requests_come_first(many: str, co
     line, account = Line(), Account(turn=0)
     with contextlib.ExitStack() as stack:
 
-        def wait(account: Account, cost: float, is_known: bool = False) -> Connection:
+        def wait(account: Account, cost: float, certificate: str = "") -> Connection:
             sock = stack.enter_context(socket.socket())
-            peer = Peer("127.0.0.1", ("127.0.0.1", 443))
-            connection = Connection(sock, peer, account, 0, Limits(), is_known, cost=cost)
+            peer = Peer("127.0.0.1", ("127.0.0.1", 443), certificate)
+            connection = Connection(sock, peer, account, 0, Limits(), cost=cost)
             line.add(connection)
             return connection
 
@@ -467,7 +467,7 @@ def test_neither_many_addresses_nor_many_cheap_requests_come_first(many: str, co
             wait(Account(turn=0) if many == "addresses" else account, cost) for _ in range(50)
         ]
         honest = wait(Account(turn=0, used=1.0), 0.001)
-        verified = wait(Account(turn=0, used=1.0), 1.0, is_known=True)
+        verified = wait(Account(turn=0, used=1.0), 1.0, "its certificate")
         taken = [line.take() for _ in range(4)]
         assert taken[0] == verified
         assert honest in taken

@@ -32,14 +32,8 @@ class Server:
         self.port = port
         self.context = context
 
-    def connect(self, timeout: float = PATIENCE, source: str = "") -> http.client.HTTPSConnection:
-        return http.client.HTTPSConnection(
-            HOST,
-            self.port,
-            timeout=timeout,
-            source_address=(source, 0) if source else None,
-            context=self.context,
-        )
+    def connect(self, timeout: float = PATIENCE) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection(HOST, self.port, context=self.context, timeout=timeout)
 
     def raw(self, timeout: float = PATIENCE) -> ssl.SSLSocket:
         """A TLS connection to write any bytes to."""
