@@ -47,9 +47,10 @@ def own_claims(pod: Json, resources: Resources) -> OwnClaims:
     templates: dict[str, str] = {}
     for claim in declared:
         name = claim.get("name") if isinstance(claim, dict) else None
-        template = template_name(claim)
-        if isinstance(name, str) and isinstance(template, str) and _UUID.fullmatch(name):
-            templates[name] = template
+        if isinstance(name, str) and _UUID.fullmatch(name):
+            template = template_name(claim)
+            if isinstance(template, str):
+                templates[name] = template
     if len(templates) > MAX_CLAIMS:
         raise InvalidPod(too_many(("spec", "resourceClaims"), len(templates), MAX_CLAIMS))
     shares = {name: stands_for(each, None, resources) for name, each in templates.items()}
